@@ -1,0 +1,1 @@
+"""The offline half of Neurarium: a model and a corpus go in, a store of neuron facts comes out."""

@@ -1,0 +1,109 @@
+"""What one indexing run is asked to do: validated before anything is loaded, stored with the run."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+
+from indexer.errors import NeurariumError
+
+RESERVED_NAMES = frozenset(
+    "api compare docs favicon.ico healthz list openapi.json random robots.txt runs search "
+    "static".split()
+)
+HOOK_POINTS = ("mlp.hook_pre", "mlp.hook_post", "mlp.ln.hook_in")
+DTYPES = ("float32", "bfloat16", "float16")
+MAX_CTX_LEN = 65_535  # positions are stored as 16-bit integers
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class IndexConfig:
+    """The settings of one run. Every field that can change a number is part of its provenance."""
+
+    model: str
+    """What to load: `demo`, a Neuroscope name, a hub id, a local directory or a `.gguf` file."""
+    corpus: str | None = None
+    """What to read: a hub data set (`name[:config]`) or a local file or folder.
+    None: the model's default corpus."""
+    name: str | None = None
+    """The model's name in URLs. None: the last part of its id."""
+    revision: str | None = None
+    """Branch, tag or training checkpoint. None: the newest."""
+    hook_point: str | None = None
+    """Where activations are captured. None: the model's default place."""
+    split: str = "train"
+    """Split of a hub data set."""
+    text_column: str | None = None
+    """Column that holds the text. None: `text`, or the only column there is."""
+    source_column: str | None = None
+    """Column that names a document's sub-corpus. None: found by itself where usual."""
+    ctx_len: int = 128
+    """Tokens in a context, the BOS counted."""
+    max_tokens: int | None = None
+    """Stop reading the corpus before more than this many tokens (BOS not counted)."""
+    top_k: int = 20
+    """Contexts with the highest peaks kept for each neuron."""
+    bottom_k: int = 10
+    """Contexts with the lowest troughs kept for each neuron."""
+    sample: int = 1024
+    """Contexts in the uniform sample, the same for every neuron."""
+    window: int | None = None
+    """Positions stored round an example's peak. None: the whole context."""
+    batch_tokens: int = 4096
+    """Positions, padding counted, in one forward pass."""
+    dtype: str | None = None
+    """None: float32 on CPU, the checkpoint's own elsewhere."""
+    device: str | None = None
+    """None: CUDA where there is one, else CPU."""
+    seed: int = 0
+    """Seed of the hash that draws the sample."""
+    trust_remote_code: bool = False
+    """Whether code from the model's hub repository may run."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot work. Raises `NeurariumError`."""
+        if not self.model:
+            raise NeurariumError("The model is empty: name a hub id, a folder or `demo`.")
+        if self.name is not None:
+            check_name(self.name)
+        if self.hook_point is not None and self.hook_point not in HOOK_POINTS:
+            raise NeurariumError(
+                f"There is no hook point {self.hook_point!r}: choose one of {', '.join(HOOK_POINTS)}."
+            )
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise NeurariumError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}.")
+        _at_least("ctx_len", self.ctx_len, 2)
+        if self.ctx_len > MAX_CTX_LEN:
+            raise NeurariumError(f"ctx_len is {self.ctx_len}: it can be {MAX_CTX_LEN} at most.")
+        _at_least("top_k", self.top_k, 1)
+        _at_least("bottom_k", self.bottom_k, 0)
+        _at_least("sample", self.sample, 2)
+        _at_least("batch_tokens", self.batch_tokens, 2)
+        if self.max_tokens is not None:
+            _at_least("max_tokens", self.max_tokens, 2)
+        if self.window is not None:
+            _at_least("window", self.window, 1)
+
+    def as_dict(self) -> dict[str, str | int | bool | None]:
+        """The settings as plain values, for the run's provenance."""
+        return asdict(self)
+
+
+def check_name(name: str) -> None:
+    """Refuse a model name that cannot stand in a URL. Raises `NeurariumError`."""
+    if name.lower() in RESERVED_NAMES:
+        raise NeurariumError(
+            f"The name {name!r} is one of the server's own words: choose another with --name."
+        )
+    if not _NAME.fullmatch(name) or len(name) > 100:
+        raise NeurariumError(
+            f"The name {name!r} cannot stand in a URL: use up to 100 letters, digits, '.', '_' "
+            "and '-', a letter or digit first (--name)."
+        )
+
+
+def _at_least(field: str, value: int, least: int) -> None:
+    if value < least:
+        option = "--" + field.replace("_", "-")
+        raise NeurariumError(f"{field} is {value}: it must be {least} or more ({option}).")
