@@ -1,4 +1,4 @@
-"""What one indexing run is asked to do: validated before anything is loaded, stored with the run."""
+"""What one indexing run is asked to do: validated before anything is loaded, and stored with it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class IndexConfig:
             check_name(self.name)
         if self.hook_point is not None and self.hook_point not in HOOK_POINTS:
             raise NeurariumError(
-                f"There is no hook point {self.hook_point!r}: choose one of {', '.join(HOOK_POINTS)}."
+                f"There is no hook point {self.hook_point!r}: there are {', '.join(HOOK_POINTS)}."
             )
         if self.dtype is not None and self.dtype not in DTYPES:
             raise NeurariumError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}.")
