@@ -89,9 +89,11 @@ class Stats(Schema):
     skewness: float | None = Field(description="null where the neuron never varied.")
     kurtosis: float | None = Field(description="Excess kurtosis; null where it never varied.")
     density: float = Field(description="Share of the sample's positions with activation > 0.")
-    density_over_tenth: float = Field(description="Share of the sample's positions above `tenth`.")
+    density_over_tenth: float = Field(
+        description="Share of the sample's positions at or above `tenth`."
+    )
     tenth: float = Field(
-        description="10% of the maximum, rounded down to an edge of the fine histogram."
+        description="10% of the maximum, rounded up to an edge of the fine histogram."
     )
     dead: bool
     peak_quantiles: PeakQuantiles

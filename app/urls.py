@@ -16,9 +16,9 @@ def _with(path: str, **query: str | int | None) -> str:
     return f"{path}?{urlencode(given)}" if given else path
 
 
-def home() -> str:
+def home(*, cursor: str | None = None) -> str:
     """The list of models."""
-    return "/"
+    return _with("/", cursor=cursor)
 
 
 def model(name: str, *, run: int | None = None) -> str:
@@ -72,9 +72,9 @@ def docs() -> str:
     return "/docs"
 
 
-def api_models() -> str:
+def api_models(*, cursor: str | None = None) -> str:
     """JSON: the list of models."""
-    return "/api/v1/models"
+    return _with("/api/v1/models", cursor=cursor)
 
 
 def api_model(name: str, *, run: int | None = None) -> str:
@@ -82,9 +82,18 @@ def api_model(name: str, *, run: int | None = None) -> str:
     return _with("/api/v1" + _path("models", name), run=run)
 
 
-def api_neurons(name: str, layer_index: int, *, run: int | None = None) -> str:
+def api_neurons(
+    name: str,
+    layer_index: int,
+    *,
+    run: int | None = None,
+    sort: str | None = None,
+    order: str | None = None,
+    cursor: str | None = None,
+) -> str:
     """JSON: a layer's neurons."""
-    return _with("/api/v1" + _path("models", name, "layers", layer_index, "neurons"), run=run)
+    path = "/api/v1" + _path("models", name, "layers", layer_index, "neurons")
+    return _with(path, sort=sort, order=order, cursor=cursor, run=run)
 
 
 def api_neuron(name: str, layer_index: int, neuron_index: int, *, run: int | None = None) -> str:

@@ -1,0 +1,30 @@
+"""Where templates and static files are, in a checkout as in a wheel, and what version they are."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+_HERE = Path(__file__).parent
+
+
+def folder(name: str) -> Path:
+    """The folder `templates` or `static`: inside the installed package, or beside it."""
+    inside = _HERE / name
+    return inside if inside.is_dir() else _HERE.parent / name
+
+
+@cache
+def version_of(path: Path) -> str:
+    """A short hash of a file's content: it changes when the file does."""
+    return hashlib.blake2b(path.read_bytes(), digest_size=6).hexdigest()
+
+
+def site_version() -> str:
+    """One hash over all that shapes a page besides its data: code, templates, static files."""
+    files = [*_HERE.glob("*.py"), *folder("templates").rglob("*"), *folder("static").rglob("*")]
+    content = hashlib.blake2b(digest_size=8)
+    for path in sorted(path for path in files if path.is_file()):
+        content.update(path.name.encode() + path.read_bytes())
+    return content.hexdigest()

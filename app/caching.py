@@ -1,0 +1,38 @@
+"""ETags: a page is its runs, the site's version and the address; none of them changes unseen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from fastapi import Request, Response
+
+# Kept, but asked for again each time: a new run can change what a page links to.
+_POLICY = "no-cache"
+
+
+def etag(request: Request, site_version: str, runs: Iterable[str]) -> str:
+    """The tag of what `request` is answered with, from what identifies the runs it shows."""
+    content = hashlib.blake2b(digest_size=12)
+    address = f"{request.url.path}?{request.url.query}"
+    for part in (site_version, address, *runs):
+        content.update(part.encode("utf-8", "surrogatepass") + b"\0")
+    return f'W/"{content.hexdigest()}"'
+
+
+def is_known(request: Request, tag: str) -> bool:
+    """Whether the visitor has this very answer already."""
+    given = request.headers.get("if-none-match", "")
+    return given.strip() == "*" or tag in (part.strip() for part in given.split(","))
+
+
+def not_modified(tag: str) -> Response:
+    """304, with nothing in it."""
+    return Response(status_code=304, headers={"ETag": tag, "Cache-Control": _POLICY})
+
+
+def tagged(response: Response, tag: str) -> Response:
+    """An answer that can be asked for again by its tag."""
+    response.headers["ETag"] = tag
+    response.headers["Cache-Control"] = _POLICY
+    return response

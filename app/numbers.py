@@ -1,0 +1,73 @@
+"""Pure: numbers → the text a reader sees. Apart so that every page writes a number the same way."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+MINUS = "\N{MINUS SIGN}"
+MISSING = "\N{EM DASH}"
+
+
+def _sign(text: str) -> str:
+    return text.replace("-", MINUS)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A measured value to `digits` significant digits; `—` where there is none."""
+    if value is None:
+        return MISSING
+    if not math.isfinite(value):
+        return _sign(str(value))
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 1e9 or size < 1e-4:
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+        return _sign(f"{mantissa}e{int(exponent)}")
+    if size >= 1000:
+        return _sign(f"{value:,.0f}")
+    return _sign(f"{value:#.{digits}g}".rstrip("."))
+
+
+def exact(value: float) -> str:
+    """A float32 in the fewest digits that give the same float32 back."""
+    if not math.isfinite(value):
+        return _sign(str(value))
+    single = np.float32(value)
+    if single == 0:
+        return "0"
+    if 1e-4 <= abs(single) < 1e9:
+        return _sign(np.format_float_positional(single, unique=True, trim="-"))
+    mantissa, exponent = np.format_float_scientific(single, unique=True, trim="-").split("e")
+    return _sign(f"{mantissa}e{int(exponent)}")
+
+
+def share(value: float) -> str:
+    """A share from 0 to 1 as a percentage: `38.5%`, `0.012%`; never 0% or 100% but exactly."""
+    percent = value * 100
+    if percent in (0, 100):
+        return f"{percent:.0f}%"
+    if percent > 99.9:
+        return ">99.9%"
+    if percent < 0.001:
+        return "<0.001%"
+    if percent >= 10:
+        return f"{percent:.1f}%"
+    return f"{float(f'{percent:.2g}')}%"
+
+
+def count(value: int) -> str:
+    """A whole number with its thousands parted: `46,080`."""
+    return _sign(f"{value:,}")
+
+
+def compact(value: float) -> str:
+    """A count in at most a few characters, for axes and cards: `950`, `12k`, `1.2M`."""
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            scaled = value / size
+            text = f"{scaled:.1f}" if abs(scaled) < 10 else f"{scaled:.0f}"
+            return _sign(text.removesuffix(".0") + unit)
+    return _sign(f"{value:.0f}")

@@ -1,0 +1,72 @@
+"""How the command line shows a run: a line a stage, with rate and time left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+
+class _Rate(ProgressColumn):
+    """Amount done and how fast, in the stage's own unit."""
+
+    def render(self, task: Task) -> Text:
+        """The column's text. rich's hook."""
+        unit = str(task.fields.get("unit", ""))
+        done = f"{task.completed:,.0f}"
+        total = f"/{task.total:,.0f}" if task.total else ""
+        speed = task.finished_speed or task.speed
+        rate = f" · {speed:,.0f}/s" if speed else ""
+        return Text(f"{done}{total} {unit}{rate}")
+
+
+class ConsoleReporter:
+    """A run's reporter that draws progress bars on a terminal, and nothing live elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description:<10}"),
+            BarColumn(bar_width=24),
+            _Rate(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+
+    def __enter__(self) -> ConsoleReporter:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def say(self, line: str) -> None:
+        """A line above the bars."""
+        self._console.print(escape(line), highlight=False, soft_wrap=True)
+
+    def stage(self, name: str, total: int | None, unit: str) -> Callable[[int], None]:
+        """Begin a stage's bar."""
+        task = self._progress.add_task(name, total=total, unit=unit)
+
+        def update(done: int) -> None:
+            self._progress.update(task, completed=done)
+
+        return update

@@ -1,0 +1,73 @@
+"""What the routes share: the store's queries, the templates, answers with their tags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import BaseModel
+
+from app import assets, caching, present, urls
+from app.queries import Queries
+
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+@dataclass(frozen=True)
+class Site:
+    """One server's parts, made once in `create_app`."""
+
+    queries: Queries
+    templates: Environment
+    version: str
+    release: str
+
+    def html(self, template: str, page: BaseModel, status: int = 200, **context: Any) -> Response:
+        """A page: `page` is the object it shows, the rest what its template's head names."""
+        context = {"json_url": None, "canonical": None} | context
+        text = self.templates.get_template(template).render(page=page, **context)
+        return HTMLResponse(text, status)
+
+    def answer(
+        self, request: Request, model: str | None, build: Callable[[], Response]
+    ) -> Response:
+        """What `build` makes, or 304 where the visitor has it. Tagged by the runs of `model`."""
+        return self._tagged(request, self.queries.versions(model), build)
+
+    def _tagged(
+        self, request: Request, runs: Iterable[str], build: Callable[[], Response]
+    ) -> Response:
+        tag = caching.etag(request, self.version, runs)
+        if caching.is_known(request, tag):
+            return caching.not_modified(tag)
+        return caching.tagged(build(), tag)
+
+
+def json_of(page: BaseModel) -> Response:
+    """An object as JSON, exactly as its schema says."""
+    return Response(page.model_dump_json(), media_type="application/json")
+
+
+def templates() -> Environment:
+    """The templates, with the filters and functions they all use."""
+    environment = Environment(
+        loader=FileSystemLoader(assets.folder("templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(present.FILTERS)
+    environment.globals.update(urls=urls, static=static_url)
+    return environment
+
+
+def static_url(name: str) -> str:
+    """The address of a static file, with its version."""
+    path: Path = assets.folder("static") / name
+    return urls.static(name, assets.version_of(path))

@@ -1,0 +1,212 @@
+"""The prepared corpus: all contexts of a corpus in memory-mapped arrays, numbered in corpus order.
+Apart from how it is made, because everything after preparation needs this and no tokenizer."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from jaxtyping import Int32, Int64, UInt8, UInt32
+
+from indexer.errors import NeurariumError
+
+FORMAT = 1
+"""Raised whenever the files change their meaning: an older cache is then made again."""
+SAMPLE_MIN_TOKENS = 16
+"""Shorter contexts (BOS counted) are sampled only if there are none of this length."""
+DIGEST_BYTES = 16
+
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "tokens": np.dtype("<u4"),
+    "offsets": np.dtype("<i8"),
+    "document_index": np.dtype("<i8"),
+    "source_index": np.dtype("<i4"),
+    "included_from": np.dtype("u1"),
+    "digests": np.dtype("u1"),
+}
+_HASHED = ("tokens", "offsets", "document_index", "source_index", "included_from")
+
+
+def digest(ids: bytes | memoryview) -> bytes:
+    """blake2b of a context's ids as little-endian uint32: contexts of equal digest are equal."""
+    return hashlib.blake2b(ids, digest_size=DIGEST_BYTES).digest()
+
+
+@dataclass(frozen=True)
+class PreparedFacts:
+    """What is known of a prepared corpus beside its arrays; stored as `meta.json`."""
+
+    label: str
+    fingerprint: str
+    """blake2b of the contexts, their documents and sources: equal content, equal fingerprint."""
+    ctx_len: int
+    bos_token_id: int | None
+    sources: tuple[str, ...]
+    """In corpus order; a document without one has the source ""."""
+    contexts: int
+    included_tokens: int
+    """Included positions of all contexts: neither BOS nor padding."""
+    duplicates: int
+    """Contexts skipped because their ids were already seen."""
+    documents: int
+    """Documents read; also those that gave no context."""
+    lines: int
+    broken_lines: int
+
+
+@dataclass(frozen=True)
+class PreparedCorpus(PreparedFacts):
+    """A corpus as contexts. The arrays are memory-mapped and read only."""
+
+    path: Path
+    tokens: UInt32[np.ndarray, " positions"]
+    """The ids of all contexts one after the other, BOS included, padding not."""
+    offsets: Int64[np.ndarray, " contexts+1"]
+    document_index: Int64[np.ndarray, " contexts"]
+    source_index: Int32[np.ndarray, " contexts"]
+    included_from: UInt8[np.ndarray, " contexts"]
+    """The first included position: 1 where a BOS leads, else 0."""
+    digests: UInt8[np.ndarray, "contexts 16"]
+
+    @property
+    def lengths(self) -> Int64[np.ndarray, " contexts"]:
+        """Tokens of each context, a BOS counted."""
+        return np.diff(self.offsets)
+
+    def length(self, context_id: int) -> int:
+        """Tokens of one context, a BOS counted."""
+        return int(self.offsets[context_id + 1] - self.offsets[context_id])
+
+    def context(self, context_id: int) -> UInt32[np.ndarray, " pos"]:
+        """The ids of one context, BOS included. Raises IndexError for one there is not."""
+        if not 0 <= context_id < self.contexts:
+            raise IndexError(f"there are {self.contexts} contexts, not a context {context_id}")
+        start, end = self.offsets[context_id : context_id + 2]
+        return self.tokens[start:end]
+
+    def source(self, context_id: int) -> str:
+        """The source of one context; "" if it has none."""
+        return self.sources[int(self.source_index[context_id])]
+
+    def sample(self, size: int, seed: int) -> Int64[np.ndarray, " size"]:
+        """The ids of up to `size` contexts with the lowest hash of (seed, token ids), in its order.
+
+        The hash is 16 bytes of blake2b over the seed (8 bytes, little-endian) and the ids (uint32,
+        little-endian). Contexts under 16 tokens are left out unless there are no others.
+        """
+        eligible = np.flatnonzero(self.lengths >= SAMPLE_MIN_TOKENS)
+        if not len(eligible):
+            eligible = np.arange(self.contexts)
+        chosen = heapq.nsmallest(size, self._sample_keys(eligible, seed))
+        return np.array([context_id for _, context_id in chosen], dtype=np.int64)
+
+    def _sample_keys(
+        self, context_ids: Int64[np.ndarray, " eligible"], seed: int
+    ) -> Iterator[tuple[bytes, int]]:
+        seeded = hashlib.blake2b((seed % 2**64).to_bytes(8, "little"), digest_size=DIGEST_BYTES)
+        content = self.tokens.data.cast("B")
+        for block in np.array_split(context_ids, len(context_ids) // 65_536 + 1):
+            starts = 4 * self.offsets[block]
+            ends = 4 * self.offsets[block + 1]
+            for context_id, start, end in zip(
+                block.tolist(), starts.tolist(), ends.tolist(), strict=True
+            ):
+                hashed = seeded.copy()
+                hashed.update(content[start:end])
+                yield hashed.digest(), context_id
+
+
+def open_prepared(path: Path) -> PreparedCorpus:
+    """Map a prepared corpus. Raises `NeurariumError` if it is damaged or of another version."""
+    try:
+        meta = json.loads((path / "meta.json").read_bytes())
+        if meta.pop("format") != FORMAT:
+            raise ValueError("made by another version")
+        facts = PreparedFacts(**{**meta, "sources": tuple(meta["sources"])})
+        arrays: dict[str, Any] = {name: _map(path, name, facts.contexts) for name in _DTYPES}
+        if arrays["offsets"][0] != 0 or arrays["offsets"][-1] != len(arrays["tokens"]):
+            raise ValueError("its offsets do not fit its tokens")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise NeurariumError(
+            f"The prepared corpus {path} cannot be used ({error}): delete it and index again."
+        ) from error
+    known: dict[str, Any] = {entry.name: getattr(facts, entry.name) for entry in fields(facts)}
+    return PreparedCorpus(path=path, **known, **arrays)
+
+
+def _map(path: Path, name: str, contexts: int) -> np.ndarray:
+    file = path / f"{name}.bin"
+    array: np.ndarray = np.memmap(file, dtype=_DTYPES[name], mode="r").view(np.ndarray)
+    entries = {"tokens": None, "offsets": contexts + 1, "digests": DIGEST_BYTES * contexts}
+    expected = entries.get(name, contexts)
+    if file.stat().st_size % array.itemsize or expected not in (None, len(array)):
+        raise ValueError(f"{file.name} is {file.stat().st_size} bytes, which is not its size")
+    return array.reshape(contexts, DIGEST_BYTES) if name == "digests" else array
+
+
+class Contexts(NamedTuple):
+    """Some contexts on their way into a prepared corpus, in corpus order."""
+
+    tokens: UInt32[np.ndarray, " positions"]
+    lengths: Int64[np.ndarray, " contexts"]
+    document_index: Int64[np.ndarray, " contexts"]
+    source_index: Int32[np.ndarray, " contexts"]
+    included_from: UInt8[np.ndarray, " contexts"]
+
+
+class ContextWriter:
+    """Writes a prepared corpus into an empty folder. Each array goes straight to its file."""
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(parents=True)
+        self.path = path
+        self.contexts = 0
+        self.included_tokens = 0
+        self._positions = 0
+        self._files: dict[str, BinaryIO] = {n: (path / f"{n}.bin").open("wb") for n in _DTYPES}
+        self._hashes = {name: hashlib.blake2b(digest_size=32) for name in _HASHED}
+        self._write("offsets", np.zeros(1, np.int64))
+
+    def append(self, new: Contexts, digests: Iterable[bytes]) -> None:
+        """Add contexts and their digests. Raises OSError if the disk is full."""
+        ends = self._positions + np.cumsum(new.lengths)
+        self._write("tokens", new.tokens)
+        self._write("offsets", ends)
+        self._write("document_index", new.document_index)
+        self._write("source_index", new.source_index)
+        self._write("included_from", new.included_from)
+        self._files["digests"].write(b"".join(digests))
+        self.contexts += len(new.lengths)
+        self._positions += int(new.lengths.sum())
+        self.included_tokens += int(new.lengths.sum()) - int(new.included_from.sum())
+
+    def fingerprint(self, sources: Iterable[str]) -> str:
+        """Of all that was appended."""
+        whole = hashlib.blake2b(digest_size=16)
+        for name in _HASHED:
+            whole.update(self._hashes[name].digest())
+        whole.update(json.dumps(list(sources)).encode())
+        return whole.hexdigest()
+
+    def finish(self, facts: PreparedFacts) -> None:
+        """Write the facts last: a folder without them is not a prepared corpus."""
+        self.close()
+        meta = {"format": FORMAT, **asdict(facts)}
+        (self.path / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+
+    def close(self) -> None:
+        """Close the files; what is not finished is not usable."""
+        for file in self._files.values():
+            file.close()
+
+    def _write(self, name: str, values: np.ndarray) -> None:
+        data = np.ascontiguousarray(values, dtype=_DTYPES[name]).data
+        self._files[name].write(data)
+        if name in self._hashes:
+            self._hashes[name].update(data)

@@ -1,0 +1,317 @@
+"""What every corpus reader shares: the document, the count of lines read, and which columns of a
+row hold the text (or token ids) and the source. Apart, so that files and hub data sets agree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Int64
+
+from indexer.errors import NeurariumError
+
+Kind = Literal["text", "tokens", "null", "other"]
+
+TOKEN_COLUMNS = ("tokens", "input_ids")
+TEXT_COLUMNS = ("text", "content")
+SOURCE_COLUMNS = (("source",), ("meta", "pile_set_name"))
+
+BROKEN_SHARE = 0.01
+"""More broken lines than this and the corpus is refused."""
+HOPELESS_LINES = 100
+"""If this many lines are broken from the first on, nothing more is read."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text of the corpus: either as text or as token ids, never both."""
+
+    text: str | None
+    token_ids: Int64[np.ndarray, " pos"] | None
+    source: str | None
+
+
+@dataclass
+class ReadReport:
+    """How many lines of `.jsonl` and `.csv` files were read and how many of them were broken."""
+
+    lines_read: int = 0
+    broken_lines: int = 0
+    first_broken: str = ""
+    """The first broken line: file, number and what is wrong with it."""
+
+    def reset(self) -> None:
+        """Start counting anew."""
+        self.lines_read, self.broken_lines, self.first_broken = 0, 0, ""
+
+    def broken(self, place: str, problem: str) -> None:
+        """Count a broken line. Raises `NeurariumError` when no line so far was good."""
+        self.broken_lines += 1
+        self.first_broken = self.first_broken or f"{place}: {problem}"
+        if self.broken_lines == self.lines_read == HOPELESS_LINES:
+            self.check()
+
+    def check(self) -> None:
+        """Raises `NeurariumError` if more than one line in a hundred was broken."""
+        if self.broken_lines > BROKEN_SHARE * self.lines_read:
+            raise NeurariumError(
+                f"{self.broken_lines} of {self.lines_read} lines of the corpus are broken, the "
+                f"first is {self.first_broken}. Up to 1% would be skipped: repair or remove them, "
+                "or check that the file is what its name says."
+            )
+
+
+class Corpus(Protocol):
+    """A corpus that can be read from its beginning any number of times."""
+
+    @property
+    def label(self) -> str:
+        """What a person calls it."""
+
+    @property
+    def identity(self) -> str:
+        """A cheap fingerprint: it differs when the documents may differ."""
+
+    @property
+    def report(self) -> ReadReport:
+        """What the last reading met; complete when `documents()` has ended."""
+
+    def documents(self) -> Iterator[Document]:
+        """All documents in corpus order. Raises `NeurariumError` for what cannot be read."""
+
+
+class BrokenRow(Exception):
+    """A row that cannot be a document; the message says why."""
+
+
+@dataclass(frozen=True)
+class WantedColumns:
+    """The columns the user named; None: found by name and kind."""
+
+    text: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where a row's document is."""
+
+    content: str
+    """The column of the text or token ids."""
+    pretokenised: bool
+    source: tuple[str, ...] = field(default=())
+    """The path of the source inside the row, or () where there is none."""
+
+    def document(self, row: Mapping[str, Any], default_source: str | None) -> Document:
+        """The document of one row. Raises `BrokenRow`. A missing or null text is an empty one."""
+        value = row.get(self.content)
+        source = self.source_of(row, default_source)
+        if self.pretokenised:
+            return Document(None, token_row(value, self.content), source)
+        if value is not None and not isinstance(value, str):
+            raise BrokenRow(f"{self.content!r} is {_name_kind(value)}, not text")
+        return Document(value or "", None, source)
+
+    def source_of(self, row: Mapping[str, Any], default: str | None) -> str | None:
+        """The row's source as text; `default` where the corpus has no source column."""
+        if not self.source:
+            return default
+        value = look_up(row, self.source)
+        return None if value is None else str(value)
+
+
+def choose_columns(
+    first_row: Mapping[str, Any], kinds: Mapping[str, Kind], wanted: WantedColumns, place: str
+) -> Columns:
+    """Decide which columns to read. Raises `NeurariumError` naming the columns there are.
+
+    `place` is the file or data set, for the message.
+    """
+    content = _content_column(kinds, wanted, place)
+    source = _source_path(first_row, kinds, wanted, place)
+    return Columns(content, kinds[content] == "tokens", source)
+
+
+def _content_column(kinds: Mapping[str, Kind], wanted: WantedColumns, place: str) -> str:
+    if wanted.text is not None:
+        if wanted.text not in kinds:
+            raise _no_column("text", wanted.text, kinds, place)
+        if kinds[wanted.text] == "other":
+            raise _no_text(wanted.text, kinds, place)
+        return wanted.text
+    for name in TOKEN_COLUMNS:
+        if kinds.get(name) == "tokens":
+            return name
+    for name in TEXT_COLUMNS:
+        if name in kinds:
+            if kinds[name] not in ("text", "null"):
+                raise _no_text(name, kinds, place)
+            return name
+    strings = [n for n, kind in kinds.items() if kind == "text" and n not in TOKEN_COLUMNS]
+    if len(strings) == 1:
+        return strings[0]
+    problem = "several columns could be" if strings else "no column seems to be"
+    raise NeurariumError(
+        f"{place}: {problem} the text: name it with --text-column ({_listed(kinds)})."
+    )
+
+
+def _source_path(
+    first_row: Mapping[str, Any], kinds: Mapping[str, Kind], wanted: WantedColumns, place: str
+) -> tuple[str, ...]:
+    if wanted.source is not None:
+        for path in ((wanted.source,), tuple(wanted.source.split("."))):
+            if path[0] in kinds and _has(first_row, path):
+                return path
+        raise _no_column("source", wanted.source, kinds, place)
+    return next((path for path in SOURCE_COLUMNS if _has(first_row, path)), ())
+
+
+def _no_column(
+    what: Literal["text", "source"], name: str, kinds: Mapping[str, Kind], place: str
+) -> NeurariumError:
+    return NeurariumError(
+        f"{place} has no column {name!r}: choose one with --{what}-column ({_listed(kinds)})."
+    )
+
+
+def _no_text(name: str, kinds: Mapping[str, Kind], place: str) -> NeurariumError:
+    return NeurariumError(
+        f"The column {name!r} of {place} holds no text: choose another with --text-column "
+        f"({_listed(kinds)})."
+    )
+
+
+def _listed(kinds: Mapping[str, Kind]) -> str:
+    return f"there are: {', '.join(kinds)}" if kinds else "there are none"
+
+
+def look_up(row: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    """The value at a path of keys; an object may also be written as JSON. None: not there."""
+    value: Any = row
+    for key in path:
+        value = _as_object(value)
+        if value is None:
+            return None
+        value = value.get(key)
+    return value
+
+
+def _has(row: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+    *parents, last = path
+    parent = _as_object(look_up(row, tuple(parents)))
+    return parent is not None and last in parent
+
+
+def _as_object(value: Any) -> Mapping[str, Any] | None:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, Mapping) else None
+
+
+def kinds_of_row(row: Mapping[str, Any]) -> dict[str, Kind]:
+    """What the columns of an untyped row hold."""
+    return {name: _kind_of_value(value) for name, value in row.items()}
+
+
+def _kind_of_value(value: Any) -> Kind:
+    if value is None:
+        return "null"
+    if isinstance(value, str):
+        return "text"
+    return "tokens" if isinstance(value, list) and all(type(i) is int for i in value) else "other"
+
+
+def token_row(value: Any, column: str) -> Int64[np.ndarray, " pos"]:
+    """A row of token ids as an array. Raises `BrokenRow`. A missing row is an empty one."""
+    if value is None:
+        return np.empty(0, np.int64)
+    if _kind_of_value(value) != "tokens":
+        raise BrokenRow(f"{column!r} is {_name_kind(value)}, not a list of token ids")
+    try:
+        return np.array(value, dtype=np.int64)
+    except OverflowError:
+        raise BrokenRow(f"{column!r} holds a number that is no token id") from None
+
+
+def _name_kind(value: Any) -> str:
+    names = {bool: "true or false", dict: "an object", list: "a list"}
+    return names.get(type(value), "a number")
+
+
+# --- Arrow tables: what parquet files and streamed data sets come in ---
+
+
+def kinds_of_schema(schema: pa.Schema) -> dict[str, Kind]:
+    """What the columns of an Arrow schema hold."""
+    return {entry.name: _kind_of_type(entry.type) for entry in schema}
+
+
+def _kind_of_type(type_: pa.DataType) -> Kind:
+    if pa.types.is_dictionary(type_):
+        type_ = type_.value_type
+    if pa.types.is_string(type_) or pa.types.is_large_string(type_):
+        return "text"
+    if pa.types.is_string_view(type_):
+        return "text"
+    if pa.types.is_null(type_):
+        return "null"
+    is_list = (
+        pa.types.is_list(type_)
+        or pa.types.is_large_list(type_)
+        or pa.types.is_fixed_size_list(type_)
+    )
+    return "tokens" if is_list and pa.types.is_integer(type_.value_type) else "other"
+
+
+def table_documents(
+    table: pa.Table, columns: Columns, place: str, default_source: str | None
+) -> Iterator[Document]:
+    """The documents of an Arrow table. Raises `NeurariumError` for what is not a document."""
+    sources = _table_sources(table, columns, default_source)
+    content = table.column(columns.content)
+    if columns.pretokenised:
+        for token_ids, source in zip(_token_rows(content, place), sources, strict=True):
+            yield Document(None, token_ids, source)
+    else:
+        for text, source in zip(_texts(content, place), sources, strict=True):
+            yield Document(text or "", None, source)
+
+
+def _texts(column: pa.ChunkedArray, place: str) -> list[str | None]:
+    try:
+        texts: list[str | None] = column.to_pylist()
+    except UnicodeDecodeError as error:
+        raise NeurariumError(
+            f"{place} holds text that is not UTF-8 ({error.reason}): make the file again."
+        ) from None
+    return texts
+
+
+def _table_sources(table: pa.Table, columns: Columns, default: str | None) -> list[str | None]:
+    if not columns.source:
+        return [default] * table.num_rows
+    name = columns.source[0]
+    return [columns.source_of({name: v}, None) for v in table.column(name).to_pylist()]
+
+
+def _token_rows(column: pa.ChunkedArray, place: str) -> Iterator[Int64[np.ndarray, " pos"]]:
+    if pa.types.is_null(column.type):
+        column = column.cast(pa.list_(pa.int64()))
+    flat = pc.list_flatten(column)
+    if flat.null_count:
+        raise NeurariumError(f"{place} has a row of token ids with a null in it: repair the row.")
+    ids = flat.to_numpy().astype(np.int64, copy=False)
+    ends = np.cumsum(pc.fill_null(pc.list_value_length(column), 0).to_numpy(), dtype=np.int64)
+    start = 0
+    for end in ends.tolist():
+        yield ids[start:end]
+        start = end

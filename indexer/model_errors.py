@@ -1,0 +1,145 @@
+"""Every way a model's load can fail, told in one line; and the libraries' own chatter kept off the
+terminal. Apart because it knows the exceptions of three libraries, and nothing else should.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import huggingface_hub
+import torch
+import transformers
+from huggingface_hub import errors as hub_errors
+
+from indexer.errors import NeurariumError
+
+if TYPE_CHECKING:
+    from indexer.model_source import ModelSource
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries' notices and bars off the terminal; errors are still raised."""
+    logging = transformers.utils.logging
+    hub_logging = huggingface_hub.logging
+    verbosity, hub_verbosity = logging.get_verbosity(), hub_logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.set_verbosity_error()
+        hub_logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(verbosity)
+            hub_logging.set_verbosity(hub_verbosity)
+            if bars:
+                logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def told_in_one_line(source: ModelSource, what: str = "model") -> Iterator[None]:
+    """Turn whatever a load raises for a reason the user can act on into a `NeurariumError`.
+
+    What is not recognised passes unchanged: a mistake of ours must not look like one of theirs.
+    """
+    try:
+        yield
+    except NeurariumError:
+        raise
+    except Exception as error:
+        message = _explain(error, source, what)
+        if message is None:
+            raise
+        raise NeurariumError(message) from error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory, the machine's or the GPU's, ran out."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    )
+
+
+def tokenizer_is_missing(source: ModelSource) -> str:
+    """The line for a model without a tokenizer."""
+    return (
+        f"The model {source.label!r} comes without a tokenizer that transformers can read: save "
+        "one beside its weights (tokenizer.json)."
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _explain(error: Exception, source: ModelSource, what: str) -> str | None:
+    """One line for the user, or None where the cause is not known to be theirs."""
+    label, where = source.label, f" at revision {source.revision!r}" if source.revision else ""
+    chain = list(_causes(error))
+    said = " ".join(str(link) for link in chain)
+
+    def raised(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(link, kinds) for link in chain)
+
+    if any(out_of_memory(link) for link in chain):
+        return (
+            f"There is not enough memory for the model {label!r}: try --dtype bfloat16, or a "
+            "smaller model."
+        )
+    if raised(hub_errors.GatedRepoError):
+        return (
+            f"The model {label!r} is gated: accept its terms on huggingface.co/{source.location}, "
+            "then log in with `hf auth login` (or set HF_TOKEN)."
+        )
+    if raised(hub_errors.RevisionNotFoundError):
+        return f"The model {label!r} has no revision {source.revision!r}: check --revision."
+    if raised(hub_errors.RepositoryNotFoundError):
+        return (
+            f"There is no model {label!r} on the Hugging Face hub, or it is private: check the "
+            "name, or log in with `hf auth login`."
+        )
+    if raised(hub_errors.LocalEntryNotFoundError, hub_errors.OfflineModeIsEnabled, ConnectionError):
+        return (
+            f"The Hugging Face hub cannot be reached and {label!r}{where} is not in the local "
+            "cache: check the network, or name a folder or a .gguf file."
+        )
+    if raised(hub_errors.HFValidationError):
+        return f"{label!r} is not a Hugging Face id (owner/name), a folder or a .gguf file."
+    if raised(hub_errors.HfHubHTTPError):
+        return f"The Hugging Face hub refused {label!r}{where}: {_first_line(chain[-1])}"
+    if "trust_remote_code" in said:
+        return (
+            f"The model {label!r} needs code from its own repository: read it, then allow it with "
+            "--trust-remote-code."
+        )
+    if source.kind == "gguf" and isinstance(error, (ValueError, IndexError, OSError, KeyError)):
+        return f"The GGUF file {label!r} cannot be read: {_first_line(error)}"
+    if source.kind == "legacy" and isinstance(error, (FileNotFoundError, ValueError, KeyError)):
+        return f"The model {label!r}{where} cannot be loaded: {_first_line(error)}"
+    if what == "tokenizer":
+        if isinstance(error, (OSError, ValueError, KeyError, TypeError, ImportError)):
+            return tokenizer_is_missing(source) + f" ({_first_line(error)})"
+        return None
+    if isinstance(error, (ImportError, OSError, ValueError, KeyError)) or raised(
+        json.JSONDecodeError
+    ):
+        return f"The model {label!r}{where} cannot be loaded: {_first_line(error)}"
+    if type(error).__name__ == "SafetensorError":
+        return f"The weights of {label!r} are broken or incomplete: {_first_line(error)}"
+    if isinstance(error, RuntimeError) and "mismatch" in said:
+        return f"The weights of {label!r} do not fit its config.json: {_first_line(error)}"
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    line = lines[0] if lines else type(error).__name__
+    return line if len(line) <= 300 else line[:297] + "…"

@@ -1,0 +1,85 @@
+"""What a run is about to do and will need, from its sizes alone: said before it begins."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from indexer.config import IndexConfig
+from indexer.corpus import PreparedCorpus
+from indexer.errors import NeurariumError
+from indexer.model import LoadedModel
+from indexer.scan import ScanShape
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is about to do, and what it expects to need."""
+
+    model: str
+    layers: int
+    neurons: int
+    contexts: int
+    tokens: int
+    scan_bytes: int
+    """Memory the scan's state takes, beyond the model and its forward pass."""
+    store_bytes: int
+    """About what the run takes in the database."""
+
+
+def make_plan(name: str, shape: ScanShape, corpus: PreparedCorpus) -> Plan:
+    """What the run will need, from its sizes alone."""
+    examples = shape.top_k + shape.bottom_k + len(shape.random_contexts) + 12
+    a_neuron = 1200 + examples * (24 + shape.window // 2)  # int8 activations deflate to about half
+    return Plan(
+        model=name,
+        layers=len(shape.widths),
+        neurons=shape.neurons,
+        contexts=corpus.contexts,
+        tokens=corpus.included_tokens,
+        scan_bytes=shape.bytes_held(),
+        store_bytes=shape.neurons * a_neuron + corpus.contexts * (60 + 4 * corpus.ctx_len),
+    )
+
+
+def describe_plan(
+    plan: Plan, config: IndexConfig, model: LoadedModel, corpus: PreparedCorpus, where: str
+) -> str:
+    """The plan in two lines, for the user."""
+    skipped = f", {corpus.duplicates:,} duplicates skipped" if corpus.duplicates else ""
+    broken = f", {corpus.broken_lines:,} broken lines skipped" if corpus.broken_lines else ""
+    dtype = str(model.dtype).removeprefix("torch.")
+    return (
+        f"{plan.model}: {plan.layers} layers, {plan.neurons:,} neurons at {model.hook_point}, "
+        f"{dtype} on {model.device}\n"
+        f"{corpus.label}: {plan.contexts:,} contexts of up to {config.ctx_len} tokens, "
+        f"{plan.tokens:,} tokens{skipped}{broken}\n"
+        f"Expected: {readable_bytes(plan.scan_bytes)} of memory beside the model, about "
+        f"{readable_bytes(plan.store_bytes)} in {where}"
+    )
+
+
+def readable_bytes(count: int) -> str:
+    """Bytes for people: 1,234,567 → 1.2 MB."""
+    size = float(count)
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if size >= 100 or unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def check_disk(plan: Plan, engine: Engine) -> None:
+    """Refuse a run that a full SQLite disk would stop at its very end."""
+    if engine.dialect.name != "sqlite" or engine.url.database is None:
+        return
+    folder = Path(engine.url.database).absolute().parent
+    free = shutil.disk_usage(folder).free
+    if free < plan.store_bytes:
+        raise NeurariumError(
+            f"The disk of {folder} has {readable_bytes(free)} free and this run needs about "
+            f"{readable_bytes(plan.store_bytes)}: make room, or name another place with --database."
+        )

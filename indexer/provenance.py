@@ -1,0 +1,94 @@
+"""What is written down of a run besides its neurons: where everything came from and how."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from indexer.config import IndexConfig
+from indexer.corpus import PreparedCorpus
+from indexer.model import LoadedModel
+from indexer.scan import Scan
+from indexer.store.writer import RunRecord
+
+VERSIONED = ("neurarium", "torch", "transformers", "transformer-lens", "numpy", "tokenizers")
+
+
+def run_record(
+    config: IndexConfig,
+    name: str,
+    model: LoadedModel,
+    corpus: PreparedCorpus,
+    scan: Scan,
+    seconds: dict[str, float],
+) -> RunRecord:
+    """The run's facts and its provenance."""
+    sample_positions = int(scan.moments.count[0])
+    dtype = str(model.dtype).removeprefix("torch.")
+    provenance: dict[str, Any] = {
+        "model": {
+            "id": model.source.label,
+            "revision": model.revision,
+            "weights_hash": model.weights_hash,
+            "architecture": model.architecture,
+            "activation_function": model.activation_function,
+            "gated": model.gated,
+            "layers": model.n_layers,
+            "d_model": model.d_model,
+        },
+        "tokenizer": {"identity": model.tokenizer_identity, "vocabulary": model.d_vocab},
+        "corpus": {
+            "label": corpus.label,
+            "fingerprint": corpus.fingerprint,
+            "documents": corpus.documents,
+            "contexts": corpus.contexts,
+            "tokens": corpus.included_tokens,
+            "duplicates_skipped": corpus.duplicates,
+            "broken_lines_skipped": corpus.broken_lines,
+            "sources": list(corpus.sources),
+        },
+        "capture": {"hook_point": model.hook_point, "dtype": dtype, "device": str(model.device)},
+        "policy": {
+            "bos": _bos_policy(model),
+            "padding": "on the right, masked, not included",
+            "short_contexts": "a last chunk of fewer than 2 tokens is dropped",
+            "duplicates": "contexts with the same token ids are counted once",
+        },
+        "sample": {
+            "contexts": len(scan.shape.sample),
+            "positions": sample_positions,
+            "drawn_by": "lowest blake2b of (seed, token ids)",
+            "seed": config.seed,
+        },
+        "settings": config.as_dict(),
+        "versions": {"python": platform.python_version()} | {n: version(n) for n in VERSIONED},
+        "seconds": {stage: round(taken, 2) for stage, taken in seconds.items()},
+    }
+    return RunRecord(
+        model=name,
+        model_id=model.source.label,
+        revision=model.revision,
+        hook_point=model.hook_point,
+        is_default_hook_point=model.hook_point == model.default_hook_point,
+        corpus=corpus.label,
+        dtype=dtype,
+        ctx_len=config.ctx_len,
+        contexts=corpus.contexts,
+        tokens=corpus.included_tokens,
+        sample_contexts=len(scan.shape.sample),
+        sample_positions=sample_positions,
+        widths=model.widths,
+        sources=corpus.sources,
+        vocabulary_identity=model.tokenizer_identity,
+        vocabulary=model.vocabulary(),
+        provenance=provenance,
+        created_at=datetime.now(UTC),
+    )
+
+
+def _bos_policy(model: LoadedModel) -> str:
+    if model.bos_token_id is None:
+        return "none: the tokenizer has no BOS"
+    return f"token {model.bos_token_id} in front of every context, not included"

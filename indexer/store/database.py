@@ -1,0 +1,178 @@
+"""Opening a store: the engine, the tables, the version of the schema, the writer's lock."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from sqlalchemy import Engine, create_engine, event, insert, inspect, select, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from indexer.errors import NeurariumError
+from indexer.store.schema import SCHEMA_VERSION, metadata, store
+
+_BUSY_SECONDS = 600  # another indexer may be writing its run
+
+
+def open_store(url: str, *, create: bool) -> Engine:
+    """Connect to a store, and make its tables where there are none and `create` says so.
+
+    Raises NeurariumError where the address is wrong, the database is out of reach, it was made by
+    a newer version, or there is nothing in it and `create` is False.
+    """
+    parsed = _parse(url)
+    if parsed.get_backend_name() == "sqlite":
+        _check_file(parsed, create)
+    try:
+        engine = create_engine(parsed, **_options(parsed))
+        if engine.dialect.name == "sqlite":
+            event.listen(engine, "connect", _set_up_sqlite)
+        _check_version(engine, shown(parsed), create)
+    except NoSuchModuleError as error:
+        raise NeurariumError(
+            f"The database {shown(parsed)} is of no known kind: {error}."
+        ) from None
+    except ModuleNotFoundError as error:
+        raise NeurariumError(
+            f"The database {shown(parsed)} needs the package {error.name}: "
+            "install neurarium[postgres]."
+        ) from None
+    except DBAPIError as error:
+        raise NeurariumError(f"{unusable(error, shown(parsed))}") from None
+    return engine
+
+
+def default_url(data_folder: Path) -> str:
+    """The address of the SQLite file used where none is named."""
+    return f"sqlite:///{data_folder / 'neurarium.db'}"
+
+
+def shown(url: URL) -> str:
+    """The address without its password."""
+    return url.render_as_string(hide_password=True)
+
+
+def unusable(error: SQLAlchemyError, where: str) -> str:
+    """One line for what the database driver said."""
+    reason = str(getattr(error, "orig", None) or error).strip().splitlines()
+    first = reason[0] if reason else type(error).__name__
+    lowered = " ".join(reason).lower()
+    if "disk is full" in lowered or "no space left" in lowered:
+        return f"The disk is full: nothing was written to {where}. Make room and run again."
+    if "database is locked" in lowered:
+        return f"The database {where} is being written by another process: wait for it, run again."
+    if "file is not a database" in lowered:
+        return f"{where} is not an SQLite database: name another file with --database."
+    return f"The database {where} cannot be used: {first}. Check that it runs and its address."
+
+
+@contextmanager
+def writing(engine: Engine, key: str, lock_folder: Path) -> Iterator[None]:
+    """Hold the right to write the run that `key` stands for, for as long as this process lives.
+
+    Raises NeurariumError where another indexer holds it.
+    """
+    digest = hashlib.blake2b(f"{engine.url}\n{key}".encode(), digest_size=8)
+    taken = NeurariumError(
+        "Another indexer is making this very run: wait for it to end, or stop it."
+    )
+    if engine.dialect.name == "postgresql":
+        number = int.from_bytes(digest.digest(), "little", signed=True)
+        with engine.connect() as connection:
+            question = text("SELECT pg_try_advisory_lock(:number)")
+            if not connection.scalar(question, {"number": number}):
+                raise taken
+            connection.commit()
+            try:
+                yield
+            finally:
+                connection.execute(text("SELECT pg_advisory_unlock(:number)"), {"number": number})
+        return
+    lock_folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(lock_folder / f"{digest.hexdigest()}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise taken from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise NeurariumError(
+            f"{url!r} is no database address: write sqlite:///FILE or "
+            "postgresql+psycopg://USER:PASSWORD@HOST/NAME."
+        ) from None
+    if parsed.drivername in ("postgres", "postgresql"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise NeurariumError(
+            f"{shown(parsed)}: only sqlite:/// and postgresql+psycopg:// are understood."
+        )
+    return parsed
+
+
+def _options(url: URL) -> dict[str, Any]:
+    if url.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": _BUSY_SECONDS}}
+    return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
+
+
+def _check_file(url: URL, create: bool) -> None:
+    if not url.database or url.database == ":memory:":
+        raise NeurariumError("The store must be a file: write sqlite:///FILE.")
+    path = Path(url.database)
+    if path.is_dir():
+        raise NeurariumError(f"{path} is a folder: name a file in it for the database.")
+    if path.exists():
+        return
+    if not create:
+        raise NeurariumError(
+            f"There is no database at {path}: index a model first (`neurarium index demo`), "
+            "or name another with --database."
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NeurariumError(
+            f"The folder {path.parent} cannot be made: {error.strerror}."
+        ) from None
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")  # pages are served while a run is written
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _check_version(engine: Engine, where: str, create: bool) -> None:
+    if not inspect(engine).has_table(store.name):
+        if not create:
+            raise NeurariumError(
+                f"The database {where} holds no Neurarium store: index a model first "
+                "(`neurarium index demo`)."
+            )
+        with engine.begin() as connection:
+            metadata.create_all(connection)
+            connection.execute(insert(store).values(schema_version=SCHEMA_VERSION))
+        return
+    with engine.connect() as connection:
+        version = connection.scalar(select(store.c.schema_version))
+    if version != SCHEMA_VERSION:
+        age = "a newer" if (version or 0) > SCHEMA_VERSION else "an older"
+        raise NeurariumError(
+            f"The database {where} was made by {age} version of Neurarium (schema {version}, "
+            f"this is {SCHEMA_VERSION}): update Neurarium, or name another with --database."
+        )

@@ -1,0 +1,79 @@
+"""The runs of a store, for the command line: which there are, and deleting one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine, delete, func, select
+
+from indexer.store import schema
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """One run, as a table shows it."""
+
+    id: int
+    model: str
+    hook_point: str
+    corpus: str
+    dtype: str
+    neurons: int
+    tokens: int
+    created_at: datetime
+
+
+def list_runs(engine: Engine) -> list[StoredRun]:
+    """All runs, oldest first."""
+    table = schema.runs
+    with engine.connect() as connection:
+        rows = connection.execute(select(table).where(table.c.ready).order_by(table.c.id)).all()
+    return [
+        StoredRun(
+            id=row.id,
+            model=row.model,
+            hook_point=row.hook_point,
+            corpus=row.corpus,
+            dtype=row.dtype,
+            neurons=sum(row.widths),
+            tokens=row.tokens,
+            created_at=row.created_at,
+        )
+        for row in rows
+    ]
+
+
+def is_indexed(engine: Engine, model: str) -> bool:
+    """Whether there is a run of a model of this name."""
+    table = schema.runs
+    wanted = select(func.count()).where(table.c.model == model, table.c.ready)
+    with engine.connect() as connection:
+        return bool(connection.scalar(wanted))
+
+
+def delete_run(engine: Engine, run_id: int) -> bool:
+    """Remove a run and all its rows. False where there is no such run."""
+    first, last = schema.key_range(run_id)
+    with engine.begin() as connection:
+        row = connection.execute(
+            select(schema.runs.c.vocabulary_id).where(schema.runs.c.id == run_id)
+        ).one_or_none()
+        if row is None:
+            return False
+        examples, neurons = schema.examples, schema.neurons
+        connection.execute(delete(examples).where(examples.c.neuron_id.between(first, last)))
+        connection.execute(delete(neurons).where(neurons.c.id.between(first, last)))
+        for table in (schema.contexts, schema.layers):
+            connection.execute(delete(table).where(table.c.run_id == run_id))
+        connection.execute(delete(schema.runs).where(schema.runs.c.id == run_id))
+        _drop_unused_vocabulary(connection, row.vocabulary_id)
+    return True
+
+
+def _drop_unused_vocabulary(connection: Connection, vocabulary_id: int) -> None:
+    runs, vocabulary, vocabularies = schema.runs, schema.vocabulary, schema.vocabularies
+    used = select(func.count()).where(runs.c.vocabulary_id == vocabulary_id)
+    if connection.scalar(used) == 0:
+        connection.execute(delete(vocabulary).where(vocabulary.c.vocabulary_id == vocabulary_id))
+        connection.execute(delete(vocabularies).where(vocabularies.c.id == vocabulary_id))

@@ -1,0 +1,258 @@
+"""Records → rows: a run is written in one transaction, so it is there whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+import numpy as np
+from sqlalchemy import Connection, Engine, Table, insert, select, update
+
+from indexer.store import schema
+from indexer.store.codec import (
+    ExampleArrays,
+    examples_bytes,
+    pack_examples,
+    pack_numbers,
+    pack_token_ids,
+)
+from indexer.store.schema import Row
+
+_ROWS = 500  # rows an executemany: the memory of one call, not its speed, is what matters
+
+Array = np.ndarray[Any, Any]
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What is known of a run when its scan has ended."""
+
+    model: str
+    model_id: str
+    revision: str | None
+    hook_point: str
+    is_default_hook_point: bool
+    corpus: str
+    dtype: str
+    ctx_len: int
+    contexts: int
+    tokens: int
+    sample_contexts: int
+    sample_positions: int
+    widths: tuple[int, ...]
+    sources: tuple[str, ...]
+    vocabulary_identity: str
+    vocabulary: list[bytes]
+    provenance: dict[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class NeuronRecord:
+    """One neuron: its scalars and small arrays by column name, its examples by kind."""
+
+    layer: int
+    neuron: int
+    scalars: dict[str, float | int | bool | None]
+    arrays: dict[str, Array]
+    examples: tuple[ExampleArrays, ...]  # in the order of schema.KINDS
+
+
+@dataclass(frozen=True)
+class ContextRecord:
+    """One context that is an example of some neuron."""
+
+    context_id: int
+    document_index: int
+    source_index: int
+    included_from: int
+    token_ids: Array
+    top_neurons: Array  # flat indices, ascending
+
+
+class ContentHash:
+    """SHA-256 over all a run holds, in key order, without ids, times, versions or machine."""
+
+    def __init__(self, run: RunRecord) -> None:
+        self._sha = hashlib.sha256()
+        counts = (run.ctx_len, run.contexts, run.tokens, run.sample_contexts, run.sample_positions)
+        facts = (run.hook_point, counts, run.widths, run.sources)
+        self._sha.update(json.dumps(facts).encode())
+
+    def add_neuron(self, record: NeuronRecord) -> None:
+        """Neurons come in order of (layer, neuron), before all contexts."""
+        self._sha.update(struct.pack("<2q", record.layer, record.neuron))
+        for name in sorted(record.scalars):
+            value = record.scalars[name]
+            self._sha.update(struct.pack("<d", np.nan if value is None else value))
+        for name in sorted(record.arrays):
+            self._sha.update(pack_numbers(record.arrays[name]))
+        for examples in record.examples:
+            self._sha.update(examples_bytes(examples))
+
+    def add_context(self, record: ContextRecord) -> None:
+        """Contexts come in order of their id."""
+        place = (record.context_id, record.document_index, record.source_index)
+        self._sha.update(struct.pack("<4q", *place, record.included_from))
+        self._sha.update(pack_token_ids(record.token_ids))
+        self._sha.update(pack_numbers(record.top_neurons))
+
+    def hexdigest(self) -> str:
+        """The hash so far."""
+        return self._sha.hexdigest()
+
+
+def write_run(
+    engine: Engine,
+    run: RunRecord,
+    neurons: Iterable[NeuronRecord],
+    contexts: Iterable[ContextRecord],
+) -> int:
+    """Write a run and return its id.
+
+    Args:
+        engine: an open store.
+        run: the run's facts.
+        neurons: all its neurons, by (layer, neuron).
+        contexts: all contexts its examples name, by id.
+
+    Raises what the database raises; nothing is written then.
+    """
+    content = ContentHash(run)
+    with engine.begin() as connection:
+        if connection.dialect.name == "sqlite":
+            # One writer at a time: wait here, not in the middle.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        run_id = _insert_run(connection, run)
+        offsets = list(itertools.accumulate(run.widths, initial=0))
+        for layer, group in itertools.groupby(neurons, key=lambda record: record.layer):
+            _write_layer(connection, run_id, layer, offsets[layer], group, content)
+        _write_contexts(connection, run_id, contexts, content)
+        ready = {"content_hash": content.hexdigest(), "ready": True}
+        connection.execute(update(schema.runs).where(schema.runs.c.id == run_id).values(**ready))
+    return run_id
+
+
+def _insert_run(connection: Connection, run: RunRecord) -> int:
+    fields = {
+        name: getattr(run, name)
+        for name in RunRecord.__dataclass_fields__
+        if name not in ("vocabulary", "vocabulary_identity", "widths", "sources")
+    }
+    result = connection.execute(
+        insert(schema.runs).values(
+            **fields,
+            widths=list(run.widths),
+            sources=list(run.sources),
+            vocabulary_id=_vocabulary_id(connection, run),
+            content_hash="",
+            ready=False,
+        )
+    )
+    key = result.inserted_primary_key
+    assert key is not None  # an INSERT of one row always has one
+    return int(key[0])
+
+
+def _vocabulary_id(connection: Connection, run: RunRecord) -> int:
+    """The id of the run's vocabulary, written if no run has brought it yet."""
+    table = schema.vocabularies
+    known = connection.scalar(select(table.c.id).where(table.c.identity == run.vocabulary_identity))
+    if known is not None:
+        return int(known)
+    result = connection.execute(insert(table).values(identity=run.vocabulary_identity))
+    key = result.inserted_primary_key
+    assert key is not None
+    rows: Iterator[Row] = (
+        {"vocabulary_id": key[0], "token_id": token_id, "bytes": value}
+        for token_id, value in enumerate(run.vocabulary)
+    )
+    _insert_many(connection, schema.vocabulary, rows)
+    return int(key[0])
+
+
+def _write_layer(
+    connection: Connection,
+    run_id: int,
+    layer: int,
+    offset: int,
+    records: Iterable[NeuronRecord],
+    content: ContentHash,
+) -> None:
+    count, dead, maximum, sum_max, sum_density = 0, 0, -np.inf, 0.0, 0.0
+    for some in _batched(records, _ROWS):
+        neuron_rows: list[Row] = []
+        example_rows: list[Row] = []
+        for record in some:
+            content.add_neuron(record)
+            key = schema.neuron_key(run_id, offset + record.neuron)
+            neuron_rows.append(_neuron_row(run_id, key, record))
+            example_rows += [
+                {"neuron_id": key, "kind": kind, "packed": pack_examples(examples)}
+                for kind, examples in enumerate(record.examples)
+                if len(examples)
+            ]
+            count += 1
+            dead += bool(record.scalars["dead"])
+            maximum = max(maximum, float(record.scalars["max"] or 0.0))
+            sum_max += float(record.scalars["max"] or 0.0)
+            sum_density += float(record.scalars["density"] or 0.0)
+        connection.execute(insert(schema.neurons), neuron_rows)
+        connection.execute(insert(schema.examples), example_rows)
+    connection.execute(
+        insert(schema.layers).values(
+            run_id=run_id,
+            layer=layer,
+            neurons=count,
+            dead=dead,
+            max=maximum,
+            mean_max=sum_max / count,
+            mean_density=sum_density / count,
+        )
+    )
+
+
+def _neuron_row(run_id: int, key: int, record: NeuronRecord) -> Row:
+    packed = {name: pack_numbers(values) for name, values in record.arrays.items()}
+    place = {"id": key, "run_id": run_id, "layer": record.layer, "neuron": record.neuron}
+    return place | record.scalars | packed
+
+
+def _write_contexts(
+    connection: Connection,
+    run_id: int,
+    records: Iterable[ContextRecord],
+    content: ContentHash,
+) -> None:
+    def rows() -> Iterator[Row]:
+        for record in records:
+            content.add_context(record)
+            yield {
+                "run_id": run_id,
+                "context_id": record.context_id,
+                "document_index": record.document_index,
+                "source_index": record.source_index,
+                "included_from": record.included_from,
+                "token_ids": pack_token_ids(record.token_ids),
+                "top_neurons": pack_numbers(record.top_neurons),
+            }
+
+    _insert_many(connection, schema.contexts, rows())
+
+
+def _insert_many(connection: Connection, table: Table, rows: Iterator[Row]) -> None:
+    for some in _batched(rows, _ROWS):
+        connection.execute(insert(table), some)
+
+
+def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while some := list(itertools.islice(iterator, size)):
+        yield some

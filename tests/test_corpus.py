@@ -1,0 +1,558 @@
+"""Preparing a corpus: contexts against a plain loop, the sample, the cache and its failures."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from indexer import corpus as corpus_module
+from indexer import corpus_prepared
+from indexer.corpus import (
+    Document,
+    PreparedCorpus,
+    ReadReport,
+    TokenizerInfo,
+    open_corpus,
+    open_prepared,
+    prepare_corpus,
+)
+from indexer.corpus_tokens import TextTokenizer, text_pieces
+from indexer.errors import NeurariumError
+
+WORDS = 12
+"""The word tokenizer knows w0 … w11 as ids 2 … 13; 0 is the BOS and 1 the padding."""
+
+
+@dataclass(frozen=True)
+class ListCorpus:
+    """A corpus in memory that knows how far it was read."""
+
+    given: Sequence[Document]
+    label: str = "a list"
+    identity: str = "list"
+    report: ReadReport = field(default_factory=ReadReport)
+    read: list[int] = field(default_factory=list)
+
+    def documents(self) -> Iterator[Document]:
+        self.report.reset()
+        self.read.clear()
+        for number, document in enumerate(self.given):
+            self.read.append(number)
+            self.report.lines_read += 1
+            yield document
+
+
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    vocabulary = {"<s>": 0, "<pad>": 1, **{f"w{i}": i + 2 for i in range(WORDS)}, "?": WORDS + 2}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", pad_token="<pad>", unk_token="?"
+    )
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(["the quick brown fox\n  and <|endoftext|> too"] * 9, trainer)
+    name = "<|endoftext|>"
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token=name, eos_token=name, unk_token=name, model_max_length=4
+    )
+
+
+WORD_TOKENIZER = word_tokenizer()
+BYTE_TOKENIZER = byte_tokenizer()
+
+
+def info(bos: bool = True, tokenizer: Any = WORD_TOKENIZER, pad: int | None = 1) -> TokenizerInfo:
+    return TokenizerInfo(tokenizer, 0 if bos else None, pad, "words", len(tokenizer))
+
+
+def document(ids: Sequence[int], source: str | None, as_text: bool) -> Document:
+    if as_text:
+        return Document(" ".join(f"w{i - 2}" for i in ids), None, source)
+    return Document(None, np.array(ids, np.int64), source)
+
+
+def prepare(given: Sequence[Document], cache: Path, **options: Any) -> PreparedCorpus:
+    tokenizer = options.pop("tokenizer", info())
+    settings = {"ctx_len": 8, "max_tokens": None, **options}
+    return prepare_corpus(ListCorpus(given), tokenizer, cache_dir=cache, **settings)
+
+
+@dataclass
+class Expected:
+    """What a plain loop finds: rows of (ids, document, source, first included position)."""
+
+    rows: list[tuple[list[int], int, str, int]] = field(default_factory=list)
+    duplicates: int = 0
+    included: int = 0
+    stopped_at: int | None = None
+
+
+def candidates(
+    documents: Sequence[Document], ctx_len: int, bos: int | None, pad: int | None
+) -> Iterator[tuple[list[int], int, str, int]]:
+    """Every context before duplicates and limits, as DESIGN.md says it, token by token."""
+    for number, one in enumerate(documents):
+        source = one.source or ""
+        if one.token_ids is not None:
+            row = one.token_ids.tolist()
+            while pad is not None and row and row[-1] == pad:
+                row.pop()
+            row = row[:ctx_len]
+            lead = int(bool(row) and row[0] == bos)
+            if len(row) - lead >= 2:
+                yield row, number, source, lead
+            continue
+        ids = [int(word[1:]) + 2 for word in (one.text or "").split()]
+        front = [] if bos is None else [bos]
+        while ids:
+            chunk, ids = ids[: ctx_len - len(front)], ids[ctx_len - len(front) :]
+            if len(chunk) >= 2:
+                yield front + chunk, number, source, len(front)
+
+
+def brute_force(
+    documents: Sequence[Document],
+    ctx_len: int,
+    bos: int | None,
+    pad: int | None,
+    max_tokens: int | None,
+) -> Expected:
+    expected = Expected()
+    for row, number, source, lead in candidates(documents, ctx_len, bos, pad):
+        if max_tokens is not None and not expected.rows:
+            row = row[: lead + max_tokens]
+        if row in [kept for kept, *_ in expected.rows]:
+            expected.duplicates += 1
+            continue
+        size = len(row) - lead
+        if max_tokens is not None and expected.included + size > max_tokens:
+            expected.stopped_at = number
+            break
+        expected.rows.append((row, number, source, lead))
+        expected.included += size
+        if expected.included == max_tokens:
+            expected.stopped_at = number
+            break
+    return expected
+
+
+def check(prepared: PreparedCorpus, expected: Expected, documents: int) -> None:
+    found = [
+        (
+            prepared.context(i).tolist(),
+            int(prepared.document_index[i]),
+            prepared.source(i),
+            int(prepared.included_from[i]),
+        )
+        for i in range(prepared.contexts)
+    ]
+    assert found == expected.rows
+    assert prepared.duplicates == expected.duplicates
+    assert prepared.included_tokens == expected.included
+    assert prepared.lengths.tolist() == [len(row) for row, *_ in expected.rows]
+    assert [prepared.length(i) for i in range(prepared.contexts)] == prepared.lengths.tolist()
+    stop = expected.stopped_at
+    assert prepared.documents == (documents if stop is None else stop + 1)
+    for i, (row, *_) in enumerate(expected.rows):
+        data = np.array(row, "<u4").tobytes()
+        digest = hashlib.blake2b(data, digest_size=16).digest()
+        assert prepared.digests[i].tobytes() == digest
+
+
+DOCUMENTS = st.lists(
+    st.builds(
+        document,
+        st.lists(st.integers(2, WORDS + 1) | st.just(2), max_size=30),
+        st.sampled_from([None, "sea", "land"]),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    documents=DOCUMENTS,
+    ctx_len=st.integers(2, 9),
+    bos=st.booleans(),
+    max_tokens=st.none() | st.integers(2, 60),
+    batch=st.sampled_from([1, 100, 1 << 20]),
+    piece=st.sampled_from([16, 40, 1 << 20]),
+)
+def test_contexts_equal_a_plain_loop(
+    documents: list[Document],
+    ctx_len: int,
+    bos: bool,
+    max_tokens: int | None,
+    batch: int,
+    piece: int,
+) -> None:
+    """Chunks, BOS, duplicates, limits, documents and sources, however the corpus is batched."""
+    if bos and ctx_len == 2:
+        ctx_len = 3  # one token beside the BOS is no context
+    expected = brute_force(documents, ctx_len, 0 if bos else None, 1, max_tokens)
+    options = {"ctx_len": ctx_len, "max_tokens": max_tokens, "tokenizer": info(bos)}
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus_module, "BATCH_CHARS", batch)
+        patch.setattr(corpus_module, "PIECE_CHARS", piece)
+        if not expected.rows:
+            with pytest.raises(NeurariumError, match="is empty"):
+                prepare(documents, Path(folder), **options)
+            return
+        check(prepare(documents, Path(folder), **options), expected, len(documents))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    rows=st.lists(st.lists(st.integers(0, 4), max_size=12), min_size=1, max_size=12),
+    ctx_len=st.integers(2, 9),
+    bos=st.sampled_from([None, 0]),
+    pad=st.sampled_from([None, 0, 1]),
+    max_tokens=st.none() | st.integers(2, 30),
+)
+def test_rows_of_ids_equal_a_plain_loop(
+    rows: list[list[int]], ctx_len: int, bos: int | None, pad: int | None, max_tokens: int | None
+) -> None:
+    """Pre-tokenised rows: padding off, cut, a BOS recognised; also where padding and BOS are one."""
+    documents = [document(row, None, as_text=False) for row in rows]
+    expected = brute_force(documents, ctx_len, bos, pad, max_tokens)
+    tokenizer = TokenizerInfo(WORD_TOKENIZER, bos, pad, "words", 5)
+    options = {"ctx_len": ctx_len, "max_tokens": max_tokens, "tokenizer": tokenizer}
+    with tempfile.TemporaryDirectory() as folder:
+        if not expected.rows:
+            with pytest.raises(NeurariumError, match="is empty"):
+                prepare(documents, Path(folder), **options)
+            return
+        check(prepare(documents, Path(folder), **options), expected, len(documents))
+
+
+TEXT = st.text(
+    st.sampled_from("the quick brown fox,.\n\t éß漢\U0001f600") | st.characters(), max_size=300
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts=st.lists(TEXT, min_size=1, max_size=5), bos=st.booleans())
+def test_contexts_of_a_byte_level_tokenizer(texts: list[str], bos: bool) -> None:
+    """Any text, emoji, lone surrogates and all, gives back the tokenizer's own ids in order."""
+    texts = [*texts, "the quick brown fox"]
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = prepare(
+            [Document(text, None, None) for text in texts],
+            Path(folder),
+            tokenizer=info(bos, BYTE_TOKENIZER),
+            ctx_len=500,
+        )
+    lead = int(bos)
+    seen: list[list[int]] = []
+    for text in texts:
+        clean = "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
+        ids = BYTE_TOKENIZER(clean, add_special_tokens=False, verbose=False)["input_ids"]
+        chunks = [ids[i : i + 500 - lead] for i in range(0, len(ids), 500 - lead)]
+        seen += [chunk for chunk in chunks if len(chunk) >= 2 and chunk not in seen]
+    found = [prepared.context(i)[lead:].tolist() for i in range(prepared.contexts)]
+    assert found == seen
+
+
+@pytest.mark.parametrize("tokenizer", [WORD_TOKENIZER, BYTE_TOKENIZER], ids=["words", "bytes"])
+def test_text_never_becomes_a_control_token(tokenizer: Any) -> None:
+    """The name of a control token in a text is plain text, even if the vocabulary has that word."""
+    text = "w1 <|endoftext|> w2 <s> <pad>\n<s>"
+    ids, lengths = TextTokenizer(tokenizer).tokenise([text, "w3", text])
+    controls = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    if tokenizer is BYTE_TOKENIZER:
+        controls.add(tokenizer.bos_token_id)
+        assert tokenizer.decode(ids[: lengths[0]]) == text
+    assert not controls & set(ids.tolist())
+    assert lengths[0] == lengths[2] > lengths[1]
+
+
+def test_pieces_of_a_long_text_give_the_same_tokens(tmp_path: Path) -> None:
+    """A long document is tokenised in pieces, and nobody can tell from the contexts."""
+    text = "the quick brown fox\n\n  and then\nsome more  words\n" * 900
+    whole = BYTE_TOKENIZER(text, add_special_tokens=False, verbose=False)["input_ids"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus_module, "PIECE_CHARS", 1000)
+        patch.setattr(corpus_module, "BATCH_CHARS", 3000)
+        options = {"tokenizer": info(False, BYTE_TOKENIZER), "ctx_len": len(whole) - 1}
+        prepared = prepare([Document(text + "tail", None, None)], tmp_path, **options)
+    tokens = BYTE_TOKENIZER(text + "tail", add_special_tokens=False, verbose=False)["input_ids"]
+    assert prepared.tokens.tolist() == tokens
+
+
+@given(text=st.text(st.sampled_from("ab \n"), max_size=200), size=st.integers(1, 50))
+def test_pieces_add_up(text: str, size: int) -> None:
+    """Pieces are the text, none is longer than asked, and only the last says it is the last."""
+    pieces = list(text_pieces(text, size))
+    assert "".join(piece for piece, _ in pieces) == text
+    assert all(0 < len(piece) <= size for piece, last in pieces if not last)
+    assert [last for _, last in pieces] == [False] * (len(pieces) - 1) + [True]
+
+
+def test_no_more_is_read_than_is_needed(tmp_path: Path) -> None:
+    """With a limit, reading stops soon after it is reached, and what was read ahead not counted."""
+    given = [document([2 + i % 9, 3 + i % 7, 4 + i % 5], None, True) for i in range(50_000)]
+    corpus = ListCorpus(given)
+    prepared = prepare_corpus(corpus, info(), ctx_len=8, max_tokens=300, cache_dir=tmp_path)
+    assert prepared.included_tokens == 300
+    assert prepared.documents <= len(corpus.read) < 1000
+    assert prepared.documents == int(prepared.document_index[-1]) + 1
+
+
+def test_a_limit_below_the_first_context_cuts_it(tmp_path: Path) -> None:
+    """Even a tiny limit gives one context, of exactly that many included tokens."""
+    prepared = prepare([document(range(2, 9), None, True)], tmp_path, max_tokens=3)
+    assert [prepared.context(i).tolist() for i in range(prepared.contexts)] == [[0, 2, 3, 4]]
+
+
+def test_progress_is_told(tmp_path: Path) -> None:
+    """The caller hears the included tokens grow to the total, also from the cache."""
+    given = [document([2, 3, 4 + i], None, True) for i in range(8)]
+    for _ in range(2):
+        heard: list[int] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(corpus_module, "BATCH_CHARS", 100)
+            prepared = prepare(given, tmp_path, on_progress=heard.append)
+        assert heard == sorted(heard)
+        assert heard[-1] == prepared.included_tokens == 24
+
+
+def test_an_empty_corpus(tmp_path: Path) -> None:
+    """Documents without a context of 2 tokens are one clear error, and leave nothing behind."""
+    with pytest.raises(NeurariumError, match="The corpus a list is empty: it has 2 documents"):
+        prepare([Document("", None, None), Document("w1", None, None)], tmp_path)
+    assert [path.suffix for path in tmp_path.iterdir()] in ([], [".lock"])
+
+
+@pytest.mark.parametrize("wrong", [-1, 40])
+def test_ids_the_model_does_not_know(tmp_path: Path, wrong: int) -> None:
+    """Ids outside the model's embedding mean the corpus is for another tokenizer."""
+    with pytest.raises(NeurariumError, match=f"token id {wrong}, but the model knows ids from 0"):
+        prepare([Document(None, np.array([2, 3, wrong]), None)], tmp_path)
+
+
+def test_broken_lines_are_fatal_although_reading_stopped(tmp_path: Path) -> None:
+    """The share of broken lines is also judged when the limit ends the reading early."""
+    lines = ['{"text": "w1 w2 w3"}', "{oops", *['{"text": "w4 w5 w6"}'] * 5000]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    corpus = open_corpus(str(tmp_path / "a.jsonl"))
+    options = {"ctx_len": 8, "cache_dir": tmp_path / "cache"}
+    with pytest.raises(NeurariumError, match="lines of the corpus are broken"):
+        prepare_corpus(corpus, info(), max_tokens=3, **options)
+    prepared = prepare_corpus(corpus, info(), max_tokens=None, **options)
+    assert (prepared.lines, prepared.broken_lines) == (5002, 1)
+    assert (prepared.contexts, prepared.duplicates) == (2, 4999)
+
+
+# --- the sample ---
+
+
+def brute_force_sample(prepared: PreparedCorpus, size: int, seed: int) -> list[int]:
+    ids = [i for i in range(prepared.contexts) if prepared.length(i) >= 16]
+    keyed = []
+    for i in ids or range(prepared.contexts):
+        data = seed.to_bytes(8, "little") + prepared.context(i).astype("<u4").tobytes()
+        keyed.append((hashlib.blake2b(data, digest_size=16).digest(), i))
+    return [i for _, i in sorted(keyed)[:size]]
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), ctx_len=st.sampled_from([6, 15, 16, 40]), seed=st.integers(0, 2**64 - 1))
+def test_the_sample_is_the_lowest_hashes(data: st.DataObject, ctx_len: int, seed: int) -> None:
+    """In hash order, short contexts only where there is no other, all where N is less."""
+    sizes = data.draw(st.lists(st.integers(2, 60), min_size=1, max_size=20))
+    rng = np.random.default_rng(0)
+    given = [document(rng.integers(2, WORDS, n).tolist(), None, False) for n in sizes]
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = prepare(given, Path(folder), ctx_len=ctx_len)
+        for size in (1, 5, 1000):
+            sample = prepared.sample(size, seed)
+            assert sample.dtype == np.int64
+            assert sample.tolist() == brute_force_sample(prepared, size, seed)
+
+
+def test_the_sample_does_not_depend_on_the_order_of_the_corpus(tmp_path: Path) -> None:
+    """The same contexts are drawn from a corpus read backwards; another seed draws others."""
+    rng = np.random.default_rng(1)
+    given = [document(rng.integers(2, WORDS, 20).tolist(), None, False) for _ in range(200)]
+    forth = prepare(given, tmp_path / "a", ctx_len=32)
+    back = prepare(given[::-1], tmp_path / "b", ctx_len=32)
+    drawn = [forth.context(i).tolist() for i in forth.sample(20, 7)]
+    assert drawn == [back.context(i).tolist() for i in back.sample(20, 7)]
+    assert drawn != [forth.context(i).tolist() for i in forth.sample(20, 8)]
+
+
+# --- the cache ---
+
+GIVEN = [document([2, 3, 4, 5], "sea", True), document([6, 7, 8], "land", True)]
+
+
+def entries(cache: Path) -> list[Path]:
+    return [path for path in cache.iterdir() if path.suffix != ".lock"]
+
+
+def test_the_second_time_nothing_is_read(tmp_path: Path) -> None:
+    """A prepared corpus is taken from the cache, under the name it has now."""
+    first = prepare(GIVEN, tmp_path)
+    corpus = ListCorpus([], label="another name")
+    second = prepare_corpus(corpus, info(), ctx_len=8, max_tokens=None, cache_dir=tmp_path)
+    assert corpus.read == []
+    assert (second.fingerprint, second.label) == (first.fingerprint, "another name")
+    assert second.sources == ("sea", "land")
+    assert open_prepared(second.path).tokens.tolist() == first.tokens.tolist()
+
+
+def test_arrays_are_read_only(tmp_path: Path) -> None:
+    """Nobody can change a prepared corpus by accident, and there is no context beyond the last."""
+    prepared = prepare(GIVEN, tmp_path)
+    with pytest.raises(ValueError, match="read-only"):
+        prepared.tokens[0] = 1
+    for context_id in (-1, prepared.contexts):
+        with pytest.raises(IndexError):
+            prepared.context(context_id)
+
+
+def test_every_setting_has_its_own_cache_entry(tmp_path: Path) -> None:
+    """Whatever can change the contexts is part of the key."""
+    words = info()
+    variants: list[dict[str, Any]] = [
+        {},
+        {"ctx_len": 9},
+        {"max_tokens": 4},
+        {"tokenizer": info(bos=False)},
+        {"tokenizer": replace(words, identity="others")},
+        {"tokenizer": replace(words, pad_token_id=None)},
+        {"tokenizer": replace(words, vocab_size=99)},
+    ]
+    paths = {prepare(GIVEN, tmp_path, **options).path for options in variants}
+    assert len(paths) == len(variants)
+
+
+def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
+    """Equal content, wherever it is from, has one fingerprint; ids and sources change it."""
+    fingerprints = [
+        prepare(given, tmp_path / str(i)).fingerprint
+        for i, given in enumerate(
+            [
+                GIVEN,
+                [replace(one, text=f"{one.text} ") for one in GIVEN],
+                GIVEN[:1],
+                GIVEN[::-1],
+                [replace(one, source=None) for one in GIVEN],
+                [GIVEN[0], Document("", None, "sea"), GIVEN[1]],
+            ]
+        )
+    ]
+    assert fingerprints[0] == fingerprints[1]
+    assert len(set(fingerprints)) == 5
+
+
+@pytest.mark.parametrize(
+    "damage", ["tokens.bin", "offsets.bin", "digests.bin", "meta.json", "version", "junk", "count"]
+)
+def test_a_damaged_cache_is_made_again(tmp_path: Path, damage: str) -> None:
+    """Short, missing, foreign and outdated files are noticed and the corpus prepared anew."""
+    first = prepare(GIVEN, tmp_path)
+    meta = json.loads((first.path / "meta.json").read_text())
+    if damage == "version":
+        (first.path / "meta.json").write_text(json.dumps({**meta, "format": -1}))
+    elif damage == "count":
+        (first.path / "meta.json").write_text(json.dumps({**meta, "contexts": 1}))
+    elif damage == "junk":
+        (first.path / "meta.json").write_text("[]")
+    elif damage == "meta.json":
+        (first.path / damage).unlink()
+    else:
+        data = (first.path / damage).read_bytes()
+        (first.path / damage).write_bytes(data[:-8])
+    with pytest.raises(NeurariumError, match="cannot be used"):
+        open_prepared(first.path)
+    again = prepare(GIVEN, tmp_path)
+    assert again.fingerprint == first.fingerprint
+    assert again.context(0).tolist() == [0, 2, 3, 4, 5]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    """Half-written files of an earlier try are not in the way and do not stay."""
+    path = prepare(GIVEN, tmp_path).path
+    path.rename(path.with_name(path.name + ".partial"))
+    assert prepare(GIVEN, tmp_path).path == path
+    assert entries(tmp_path) == [path]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOSPC, "The disk is full: a list"), (errno.EACCES, "cannot be used .*make it wr")],
+)
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, number: int, words: str) -> None:
+    """An error while writing says what to do, and no half-written files stay."""
+
+    def fail(self: corpus_prepared.ContextWriter, name: str, values: object) -> None:
+        raise OSError(number, "what the system says")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus_prepared.ContextWriter, "_write", fail)
+        with pytest.raises(NeurariumError, match=words):
+            prepare(GIVEN, tmp_path)
+    assert entries(tmp_path) == []
+
+
+def test_a_cache_folder_that_cannot_be(tmp_path: Path) -> None:
+    """A file where the cache folder should be is one clear error."""
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(NeurariumError, match=r"cache for prepared corpora cannot be used \("):
+        prepare(GIVEN, tmp_path / "cache")
+
+
+def test_two_at_once_do_the_work_once(tmp_path: Path) -> None:
+    """While one prepares a corpus, another that wants the same waits and takes the result."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    class SlowCorpus(ListCorpus):
+        def documents(self) -> Iterator[Document]:
+            begun.set()
+            assert go_on.wait(20)
+            yield from super().documents()
+
+    results: list[PreparedCorpus] = []
+    slow, fast = SlowCorpus(GIVEN), ListCorpus(GIVEN)
+
+    def work(corpus: ListCorpus) -> None:
+        options: dict[str, Any] = {"ctx_len": 8, "max_tokens": None, "cache_dir": tmp_path}
+        results.append(prepare_corpus(corpus, info(), **options))
+
+    threads = [threading.Thread(target=work, args=(corpus,)) for corpus in (slow, fast)]
+    threads[0].start()
+    assert begun.wait(20)
+    threads[1].start()
+    go_on.set()
+    for thread in threads:
+        thread.join(20)
+    assert fast.read == []
+    assert [prepared.contexts for prepared in results] == [2, 2]

@@ -1,0 +1,124 @@
+"""Tiny models with random weights and a tokenizer, saved to disk the way a user's would be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+TEXT = (
+    "The quick brown fox jumps over the lazy dog. In the beginning was the word, and the word was "
+    "with the model; def forward(self, x): return x + self.mlp(x)  # Ünïcödé, 数, 🙂\n"
+)
+VOCAB = 320
+LAYERS = 2
+WIDTH = 32
+
+_LLAMA_LIKE = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 48,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+}
+_NEOX_LIKE = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 56,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+}
+_GPT2_LIKE = {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": 4, "n_positions": 64}
+
+SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt2": ("GPT2Config", _GPT2_LIKE | {"n_inner": 40}),
+    "gpt_neox": ("GPTNeoXConfig", _NEOX_LIKE),
+    "gpt_neo": (
+        "GPTNeoConfig",
+        {
+            "hidden_size": WIDTH,
+            "num_layers": LAYERS,
+            "num_heads": 4,
+            "attention_types": [[["global", "local"], 1]],
+            "max_position_embeddings": 64,
+            "intermediate_size": 44,
+        },
+    ),
+    "opt": (
+        "OPTConfig",
+        {
+            "hidden_size": WIDTH,
+            "ffn_dim": 40,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 64,
+            "word_embed_proj_dim": WIDTH,
+            "activation_function": "relu",
+        },
+    ),
+    "llama": ("LlamaConfig", _LLAMA_LIKE),
+    "mistral": ("MistralConfig", _LLAMA_LIKE),
+    "qwen2": ("Qwen2Config", _LLAMA_LIKE),
+    "qwen3": ("Qwen3Config", _LLAMA_LIKE),
+    "gemma2": ("Gemma2Config", _LLAMA_LIKE | {"sliding_window": 8}),
+    "gemma3": ("Gemma3TextConfig", _LLAMA_LIKE | {"sliding_window": 8}),
+    "olmo2": ("Olmo2Config", _LLAMA_LIKE),
+    "granite": (
+        "GraniteConfig",
+        _LLAMA_LIKE | {"residual_multiplier": 0.22, "logits_scaling": 6.0},
+    ),
+    "cohere": ("CohereConfig", _LLAMA_LIKE | {"logit_scale": 0.25}),
+    "phi": ("PhiConfig", _NEOX_LIKE | {"partial_rotary_factor": 0.5}),
+    "phi3": ("Phi3Config", _LLAMA_LIKE),
+    "bloom": ("BloomConfig", {"hidden_size": WIDTH, "n_layer": LAYERS, "n_head": 4}),
+    "gptj": ("GPTJConfig", _GPT2_LIKE | {"rotary_dim": 4, "n_inner": 40}),
+}
+
+
+def tiny_tokenizer(*, bos: str | None = "<bos>", vocab: int = VOCAB) -> Any:
+    """A byte-level BPE tokenizer trained on a few lines; `bos` None makes it one without a BOS."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    specials = ["<pad>", *([bos] if bos else [])]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab - 4,  # the last rows of the embedding are padding
+        special_tokens=specials,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator([TEXT] * 4, trainer)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token=bos, pad_token="<pad>"
+    )
+
+
+def shake(model: torch.nn.Module, seed: int = 0) -> None:
+    """Move every parameter away from its initial value, norms' weights and biases included."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.15 * torch.randn(parameter.shape, generator=generator))
+
+
+def tiny_config(architecture: str, **changes: Any) -> Any:
+    """The configuration of a tiny model."""
+    name, settings = SETTINGS[architecture]
+    special = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
+    return getattr(transformers, name)(**(settings | {"vocab_size": VOCAB} | special | changes))
+
+
+def save_tiny_model(folder: Path, architecture: str, **changes: Any) -> Path:
+    """Save a tiny random model and its tokenizer to `folder`, and return it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = transformers.AutoModelForCausalLM.from_config(tiny_config(architecture, **changes))
+    shake(model)
+    model.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
