@@ -45,21 +45,27 @@ _RIGHT_TO_LEFT = re.compile(
 )
 
 
+_CONTROLS = (
+    "NUL SOH STX ETX EOT ENQ ACK BEL BS TAB LF VT FF CR SO SI "
+    "DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US"
+).split()
+
+
 def _substitute(character: str) -> str | None:
     """What stands for a character that would not be seen, or None if it can be shown as it is."""
     code = ord(character)
     if code < 0x20:
-        return chr(0x2400 + code)
+        return f"‹{_CONTROLS[code]}›"
     if code == 0x7F:
-        return "\N{SYMBOL FOR DELETE}"
+        return "‹DEL›"
     if code == 0xA0:
         return "\N{SHOULDERED OPEN BOX}"
     category = unicodedata.category(character)
     nonsense = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
     if category in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"} or nonsense:
-        return f"U+{code:04X}"
+        return f"‹U+{code:04X}›"
     if character in "\u115f\u1160\u3164\uffa0\u2800":  # letters and a symbol that draw nothing
-        return f"U+{code:04X}"
+        return f"‹U+{code:04X}›"
     return None
 
 
@@ -67,9 +73,12 @@ def visible(text: str, *, breaks: bool = False) -> Markup:
     """`text` as markup in which every character can be seen and none acts on its surroundings.
 
     Line breaks become `↵` (with `breaks`, the line is broken after it too), tabs `→`; control,
-    format (bidirectional, zero-width), private and surrogate characters their symbol or code point.
+    format (bidirectional, zero-width), private and surrogate characters their name or code point,
+    nothing at all `∅`.
     What stands for a character is inside `<i>`, so that it differs from the same sign in the text.
     """
+    if not text:
+        return Markup("<i>∅</i>")
     escaped = str(escape(text))
     return Markup(_OTHERS.sub(lambda found: _spelled(found, breaks=breaks), escaped))
 
@@ -102,12 +111,10 @@ def _spelled(found: re.Match[str], *, breaks: bool) -> str:
 
 def chip(token: str) -> Markup:
     """A token on its own: as `visible`, with its outer spaces shown as `␣`; cut when very long."""
-    if not token:
-        return Markup("<i>empty</i>")
     cut = token if len(token) <= TOKEN_CHARACTERS else token[:TOKEN_CHARACTERS]
     body = cut.strip(" ")
     space = Markup("<i>␣</i>")
-    if not body:
+    if cut and not body:
         inner = space * len(cut)
     else:
         left = len(cut) - len(cut.lstrip(" "))

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import fastapi_swagger
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.gzip import GZipMiddleware
 
 from app import api, assets, errors, pages
 from app.docs import docs_router
+from app.middleware import CommonHeaders
 from app.queries import Queries
 from app.schemas import Error
 from app.settings import Settings
 from app.site import Site, templates
 from indexer.store.database import open_store
-
-SECURITY_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-}
-_A_YEAR = "public, max-age=31536000, immutable"
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -47,7 +37,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=6)
-    app.middleware("http")(_add_headers)
+    app.add_middleware(CommonHeaders)
     errors.install(app, lambda request, error: _error_page(site, error))
     app.mount("/static/swagger", StaticFiles(directory=_swagger_folder()), name="swagger")
     app.mount("/static", StaticFiles(directory=assets.folder("static")), name="static")
@@ -56,17 +46,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(docs_router(site))
     app.include_router(pages.router(site))
     return app
-
-
-async def _add_headers(
-    request: Request, call_next: Callable[[Request], Awaitable[Response]]
-) -> Response:
-    response = await call_next(request)
-    response.headers.update(SECURITY_HEADERS)
-    if request.url.path.startswith("/static/") and response.status_code == 200:
-        versioned = "v" in request.query_params
-        response.headers["Cache-Control"] = _A_YEAR if versioned else "no-cache"
-    return response
 
 
 def _error_page(site: Site, error: Error) -> Response:

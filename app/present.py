@@ -358,14 +358,14 @@ def run(page: Run) -> list[Facts]:
             ("content hash", page.content_hash),
         ],
     )
-    loose = Facts("Provenance", [])
+    loose = Facts("How", [])
     parts: list[Facts] = []
     for key, value in page.provenance.items():
         rows = flatten(value)
         if len(rows) == 1 and not rows[0][0]:
             loose.rows.append((_words(key), rows[0][1]))
         else:
-            parts.append(Facts(_words(key), [(_words(path), text) for path, text in rows]))
+            parts.append(Facts(_words(key).capitalize(), [(_words(path), text) for path, text in rows]))
     return [facts for facts in (first, loose, *parts) if facts.rows]
 
 

@@ -217,7 +217,7 @@ class _Preparation:
                 f"The corpus {self.corpus.label} is empty: it has {self.documents} documents, and "
                 "none gives a context of 2 tokens. Choose another, or another --text-column."
             )
-        sources = tuple(self.sources)
+        sources = tuple(self.sources)[: writer.sources]  # not those only read ahead
         return PreparedFacts(
             label=self.corpus.label,
             fingerprint=writer.fingerprint(sources),

@@ -34,7 +34,7 @@ class HubCorpus:
     name: str
     config: str | None
     split: str
-    sha: str
+    sha: str | None
     """The commit that was the newest when the corpus was opened."""
     wanted: WantedColumns = field(default_factory=WantedColumns)
     report: ReadReport = field(default_factory=ReadReport, compare=False)
@@ -91,7 +91,7 @@ def open_hub(name: str, config: str | None, split: str, wanted: WantedColumns) -
         sha = HfApi().dataset_info(name).sha
     except Exception as error:
         raise explain(error, label, split) from error
-    return HubCorpus(name, config, split, str(sha), wanted)
+    return HubCorpus(name, config, split, sha, wanted)
 
 
 def explain(error: Exception, label: str, split: str) -> NeurariumError:
@@ -100,7 +100,7 @@ def explain(error: Exception, label: str, split: str) -> NeurariumError:
     ancestors = {parent.__name__ for link in chain for parent in type(link).__mro__}
     said = " ".join(str(error).split()) or type(error).__name__
     name, _, config = label.partition(":")
-    if "GatedRepoError" in ancestors or "gated" in said:
+    if "GatedRepoError" in ancestors or "is a gated dataset" in said:
         return NeurariumError(
             f"The data set {name} is gated: accept its terms on the hub, then log in "
             "(`hf auth login`)."

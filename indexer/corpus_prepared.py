@@ -7,7 +7,9 @@ import hashlib
 import heapq
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -60,9 +62,12 @@ class PreparedFacts:
     broken_lines: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PreparedCorpus(PreparedFacts):
-    """A corpus as contexts. The arrays are memory-mapped and read only."""
+    """A corpus as contexts. The arrays are memory-mapped and read only.
+
+    Another process maps them anew with `open_prepared(path)`.
+    """
 
     path: Path
     tokens: UInt32[np.ndarray, " positions"]
@@ -74,7 +79,7 @@ class PreparedCorpus(PreparedFacts):
     """The first included position: 1 where a BOS leads, else 0."""
     digests: UInt8[np.ndarray, "contexts 16"]
 
-    @property
+    @cached_property
     def lengths(self) -> Int64[np.ndarray, " contexts"]:
         """Tokens of each context, a BOS counted."""
         return np.diff(self.offsets)
@@ -167,22 +172,27 @@ class ContextWriter:
         path.mkdir(parents=True)
         self.path = path
         self.contexts = 0
+        self.sources = 0
+        """How many sources, in corpus order, the contexts refer to."""
         self.included_tokens = 0
         self._positions = 0
-        self._files: dict[str, BinaryIO] = {n: (path / f"{n}.bin").open("wb") for n in _DTYPES}
         self._hashes = {name: hashlib.blake2b(digest_size=32) for name in _HASHED}
-        self._write("offsets", np.zeros(1, np.int64))
+        self._files: dict[str, BinaryIO] = {}
+        with ExitStack() as opened:
+            for name in _DTYPES:
+                self._files[name] = opened.enter_context((path / f"{name}.bin").open("wb"))
+            self._opened = opened.pop_all()
 
     def append(self, new: Contexts, digests: Iterable[bytes]) -> None:
         """Add contexts and their digests. Raises OSError if the disk is full."""
-        ends = self._positions + np.cumsum(new.lengths)
         self._write("tokens", new.tokens)
-        self._write("offsets", ends)
+        self._write("offsets", self._positions + np.cumsum(new.lengths) - new.lengths)
         self._write("document_index", new.document_index)
         self._write("source_index", new.source_index)
         self._write("included_from", new.included_from)
         self._files["digests"].write(b"".join(digests))
         self.contexts += len(new.lengths)
+        self.sources = max(self.sources, int(new.source_index.max(initial=-1)) + 1)
         self._positions += int(new.lengths.sum())
         self.included_tokens += int(new.lengths.sum()) - int(new.included_from.sum())
 
@@ -196,14 +206,14 @@ class ContextWriter:
 
     def finish(self, facts: PreparedFacts) -> None:
         """Write the facts last: a folder without them is not a prepared corpus."""
+        self._write("offsets", np.array([self._positions]))
         self.close()
         meta = {"format": FORMAT, **asdict(facts)}
         (self.path / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
     def close(self) -> None:
         """Close the files; what is not finished is not usable."""
-        for file in self._files.values():
-            file.close()
+        self._opened.close()
 
     def _write(self, name: str, values: np.ndarray) -> None:
         data = np.ascontiguousarray(values, dtype=_DTYPES[name]).data

@@ -5,6 +5,7 @@ terminal. Apart because it knows the exceptions of three libraries, and nothing 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import warnings
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import huggingface_hub
 import torch
 import transformers
 from huggingface_hub import errors as hub_errors
+from transformers import modeling_gguf_pytorch_utils
 
 from indexer.errors import NeurariumError
 
@@ -33,9 +35,12 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity_error()
         hub_logging.set_verbosity_error()
         logging.disable_progress_bar()
+        bar = modeling_gguf_pytorch_utils.tqdm  # the one bar that asks nobody
+        modeling_gguf_pytorch_utils.tqdm = functools.partial(bar, disable=True)
         try:
             yield
         finally:
+            modeling_gguf_pytorch_utils.tqdm = bar
             logging.set_verbosity(verbosity)
             hub_logging.set_verbosity(hub_verbosity)
             if bars:

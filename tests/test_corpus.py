@@ -239,7 +239,7 @@ def test_contexts_equal_a_plain_loop(
 def test_rows_of_ids_equal_a_plain_loop(
     rows: list[list[int]], ctx_len: int, bos: int | None, pad: int | None, max_tokens: int | None
 ) -> None:
-    """Pre-tokenised rows: padding off, cut, a BOS recognised; also where padding and BOS are one."""
+    """Pre-tokenised rows: padding off, cut, a BOS recognised, also where both are one id."""
     documents = [document(row, None, as_text=False) for row in rows]
     expected = brute_force(documents, ctx_len, bos, pad, max_tokens)
     tokenizer = TokenizerInfo(WORD_TOKENIZER, bos, pad, "words", 5)
@@ -317,12 +317,15 @@ def test_pieces_add_up(text: str, size: int) -> None:
 
 def test_no_more_is_read_than_is_needed(tmp_path: Path) -> None:
     """With a limit, reading stops soon after it is reached, and what was read ahead not counted."""
-    given = [document([2 + i % 9, 3 + i % 7, 4 + i % 5], None, True) for i in range(50_000)]
+    given = [
+        document([2 + i % 9, 3 + i % 7, 4 + i % 5], f"s{i // 200}", True) for i in range(50_000)
+    ]
     corpus = ListCorpus(given)
     prepared = prepare_corpus(corpus, info(), ctx_len=8, max_tokens=300, cache_dir=tmp_path)
     assert prepared.included_tokens == 300
     assert prepared.documents <= len(corpus.read) < 1000
     assert prepared.documents == int(prepared.document_index[-1]) + 1
+    assert prepared.sources == ("s0",)
 
 
 def test_a_limit_below_the_first_context_cuts_it(tmp_path: Path) -> None:
@@ -359,14 +362,14 @@ def test_ids_the_model_does_not_know(tmp_path: Path, wrong: int) -> None:
 
 def test_broken_lines_are_fatal_although_reading_stopped(tmp_path: Path) -> None:
     """The share of broken lines is also judged when the limit ends the reading early."""
-    lines = ['{"text": "w1 w2 w3"}', "{oops", *['{"text": "w4 w5 w6"}'] * 5000]
+    lines = ['{"text": "w1 w2 w3"}', *["{oops"] * 9, *['{"text": "w4 w5 w6"}'] * 5000]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     corpus = open_corpus(str(tmp_path / "a.jsonl"))
     options = {"ctx_len": 8, "cache_dir": tmp_path / "cache"}
     with pytest.raises(NeurariumError, match="lines of the corpus are broken"):
         prepare_corpus(corpus, info(), max_tokens=3, **options)
     prepared = prepare_corpus(corpus, info(), max_tokens=None, **options)
-    assert (prepared.lines, prepared.broken_lines) == (5002, 1)
+    assert (prepared.lines, prepared.broken_lines) == (5010, 9)
     assert (prepared.contexts, prepared.duplicates) == (2, 4999)
 
 

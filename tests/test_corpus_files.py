@@ -300,7 +300,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
     """What looks like a path is not looked for on the hub."""
     for spec in (tmp_path / "no.txt", tmp_path / "nothing"):
         assert "There is no file or folder" in refusal(spec)
-    with pytest.raises(NeurariumError, match="There is no file or folder 'data/no.jsonl'"):
+    with pytest.raises(NeurariumError, match=r"There is no file or folder 'data/no\.jsonl'"):
         open_corpus("data/no.jsonl")
     with pytest.raises(NeurariumError, match="There is no file or folder"):
         open_corpus("a/b/c")

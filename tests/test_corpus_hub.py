@@ -145,6 +145,7 @@ ERRORS = [
     ),
     (huggingface_hub.errors.OfflineModeIsEnabled("offline"), "HF_HUB_OFFLINE is set"),
     (ConnectionError("Couldn't reach 'x' on the Hub"), "No network: the hub cannot be reached"),
+    (ConnectionError("Couldn't reach 'x/aggregated' on the Hub"), "No network"),
     (httpx.ConnectError("Name or service not known"), "No network"),
     (httpx.ReadTimeout("timed out"), "No network"),
     (TimeoutError("timed out"), "No network"),
@@ -187,7 +188,7 @@ def test_a_wrong_configuration_lists_the_right_ones(hub: FakeHub) -> None:
 def test_a_network_that_fails_midway(hub: FakeHub) -> None:
     """An error while rows are streamed is told like one at the beginning."""
     hub.rows, hub.fails_at = [{"text": "x"}] * 300, 200
-    with pytest.raises(NeurariumError, match="No network.*the line went dead"):
+    with pytest.raises(NeurariumError, match=r"No network.*the line went dead"):
         pairs(open_corpus("someone/texts"))
 
 

@@ -1,0 +1,566 @@
+"""Captured activations against plain PyTorch, and every kind of model that is refused."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import torch
+import transformers
+from torch import Tensor, nn
+from transformer_lens.config import TransformerBridgeConfig
+from transformer_lens.model_bridge import TransformerBridge
+
+from indexer.errors import NeurariumError
+from indexer.model import (
+    LoadedModel,
+    LoadedTokenizer,
+    ModelSource,
+    check_ctx_len,
+    describe,
+    load_model,
+    load_native,
+    load_tokenizer,
+    resolve_model,
+)
+from indexer.model_layers import layout_of_config
+from tests.tiny_models import LAYERS, VOCAB, save_tiny_model, shake, tiny_config, tiny_tokenizer
+
+OUT_OF: dict[str, tuple[str, int]] = {
+    "gpt2": ("transformer.h.{}.mlp.c_proj", 40),
+    "gpt_neox": ("gpt_neox.layers.{}.mlp.dense_4h_to_h", 56),
+    "gpt_neo": ("transformer.h.{}.mlp.c_proj", 44),
+    "opt": ("model.decoder.layers.{}.fc2", 40),
+    "llama": ("model.layers.{}.mlp.down_proj", 48),
+    "mistral": ("model.layers.{}.mlp.down_proj", 48),
+    "qwen2": ("model.layers.{}.mlp.down_proj", 48),
+    "qwen3": ("model.layers.{}.mlp.down_proj", 48),
+    "gemma2": ("model.layers.{}.mlp.down_proj", 48),
+    "gemma3": ("model.layers.{}.mlp.down_proj", 48),
+    "olmo2": ("model.layers.{}.mlp.down_proj", 48),
+    "granite": ("model.layers.{}.mlp.down_proj", 48),
+    "cohere": ("model.layers.{}.mlp.down_proj", 48),
+    "phi": ("model.layers.{}.mlp.fc2", 56),
+    "phi3": ("model.layers.{}.mlp.down_proj", 48),
+    "bloom": ("transformer.h.{}.mlp.dense_4h_to_h", 128),
+    "gptj": ("transformer.h.{}.mlp.fc_out", 40),
+}
+"""Each architecture's MLP output projection and its width, written down by hand."""
+
+BEFORE_ACTIVATION = {
+    "gpt2": "transformer.h.{}.mlp.c_fc",
+    "gpt_neox": "gpt_neox.layers.{}.mlp.dense_h_to_4h",
+    "opt": "model.decoder.layers.{}.fc1",
+    "phi": "model.layers.{}.mlp.fc1",
+    "llama": "model.layers.{}.mlp.gate_proj",
+    "gemma2": "model.layers.{}.mlp.gate_proj",
+    "phi3": "model.layers.{}.mlp.gate_up_proj",
+}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder with a tiny model for every architecture."""
+    return {
+        name: save_tiny_model(tmp_path_factory.mktemp("models") / name, name) for name in OUT_OF
+    }
+
+
+def captured(model: LoadedModel, tokens: Tensor, mask: Tensor | None = None) -> list[Tensor]:
+    """Every layer's activations, in the order in which they were handed over."""
+    layers: list[int] = []
+    acts: list[Tensor] = []
+
+    def keep(layer: int, values: Tensor) -> None:
+        layers.append(layer)
+        acts.append(values.clone())
+
+    model.capture(tokens, torch.ones_like(tokens) if mask is None else mask, keep)
+    assert layers == list(range(model.n_layers))
+    return acts
+
+
+def plainly_hooked(folder: Path, paths: list[str], tokens: Tensor, *, after: bool) -> list[Tensor]:
+    """The same by a PyTorch hook on the whole transformers model, run with eager attention."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+    seen: dict[str, Tensor] = {}
+    for path in paths:
+        module: nn.Module = model.get_submodule(path)
+        if after:
+            module.register_forward_hook(lambda _m, _i, out, p=path: seen.update({p: out}))
+        else:
+            module.register_forward_pre_hook(lambda _m, args, p=path: seen.update({p: args[0]}))
+    with torch.no_grad():
+        model.eval()(tokens)
+    return [seen[path].reshape(*tokens.shape, -1) for path in paths]
+
+
+def some_tokens(*shape: int) -> Tensor:
+    """Random ids of real tokens."""
+    return torch.randint(2, VOCAB - 8, shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("architecture", OUT_OF)
+def test_captured_is_what_enters_the_output_projection(
+    tiny: dict[str, Path], architecture: str
+) -> None:
+    """Loaded as a user would, a model gives what a plain hook on the plain model sees."""
+    path, width = OUT_OF[architecture]
+    model = load_model(resolve_model(str(tiny[architecture])))
+    tokens = some_tokens(3, 17)
+    expected = plainly_hooked(
+        tiny[architecture], [path.format(i) for i in range(LAYERS)], tokens, after=False
+    )
+    assert model.widths == (width,) * LAYERS
+    for acts, truth in zip(captured(model, tokens), expected, strict=True):
+        assert acts.shape == (3, 17, width)
+        torch.testing.assert_close(acts, truth, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", OUT_OF)
+def test_padding_changes_nothing(tiny: dict[str, Path], architecture: str) -> None:
+    """A context has the same activations alone and padded in a batch."""
+    model = load_model(resolve_model(str(tiny[architecture])))
+    tokens, lengths = some_tokens(3, 12), (5, 12, 9)
+    mask = torch.tensor([[int(i < length) for i in range(12)] for length in lengths])
+    together = captured(model, tokens * mask, mask)
+    for row, length in enumerate(lengths):
+        alone = captured(model, tokens[row : row + 1, :length])
+        for padded, plain in zip(together, alone, strict=True):
+            torch.testing.assert_close(padded[row, :length], plain[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", BEFORE_ACTIVATION)
+def test_hook_pre_is_before_the_activation_function(
+    tiny: dict[str, Path], architecture: str
+) -> None:
+    """`mlp.hook_pre` is the projection in of a plain MLP, and the gate of a gated one."""
+    model = load_model(resolve_model(str(tiny[architecture])), hook_point="mlp.hook_pre")
+    tokens = some_tokens(2, 7)
+    paths = [BEFORE_ACTIVATION[architecture].format(i) for i in range(LAYERS)]
+    width = OUT_OF[architecture][1]
+    for acts, truth in zip(
+        captured(model, tokens),
+        plainly_hooked(tiny[architecture], paths, tokens, after=True),
+        strict=True,
+    ):
+        torch.testing.assert_close(acts, truth[..., :width], rtol=1e-4, atol=1e-5)
+
+
+def test_hook_pre_is_transformer_lens_own(tiny: dict[str, Path]) -> None:
+    """Both hook points are what TransformerBridge caches under their names."""
+    folder, tokens = tiny["llama"], some_tokens(1, 6)
+    bridge = TransformerBridge.boot_transformers(
+        str(folder),
+        device="cpu",
+        hf_model=transformers.AutoModelForCausalLM.from_pretrained(folder),
+        tokenizer=transformers.AutoTokenizer.from_pretrained(folder),
+    )
+    _, cache = bridge.run_with_cache(tokens)
+    for hook_point in ("mlp.hook_pre", "mlp.hook_post"):
+        model = load_model(resolve_model(str(folder)), hook_point=hook_point)
+        for layer, acts in enumerate(captured(model, tokens)):
+            truth = cache[f"blocks.{layer}.{hook_point}"]
+            torch.testing.assert_close(acts, truth, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_tells_what_it_is(tiny: dict[str, Path]) -> None:
+    """The facts a run keeps as its provenance."""
+    model = load_model(resolve_model(str(tiny["gemma2"])), dtype="bfloat16")
+    assert (model.architecture, model.n_layers, model.d_model) == ("Gemma2ForCausalLM", 2, 32)
+    assert (model.d_vocab, model.known_tokens, model.max_context) == (VOCAB, VOCAB - 4, 64)
+    assert (model.dtype, model.device.type, model.revision) == (torch.bfloat16, "cpu", None)
+    assert (model.hook_point, model.default_hook_point) == ("mlp.hook_post", "mlp.hook_post")
+    assert (model.activation_function, model.gated) == ("gelu_pytorch_tanh", True)
+    assert (model.bos_token_id, model.pad_token_id) == (1, 0)
+    assert len(model.vocabulary()) == VOCAB
+    assert model.layout.hook_points == ("mlp.hook_pre", "mlp.hook_post")
+
+
+def test_the_weights_hash_is_of_the_files(tiny: dict[str, Path], tmp_path: Path) -> None:
+    """The hash is the same whatever the dtype, and another for other weights."""
+    folder = tiny["gpt2"]
+    first = load_model(resolve_model(str(folder))).weights_hash
+    assert load_model(resolve_model(str(folder)), dtype="float16").weights_hash == first
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    shake(model, seed=3)
+    model.save_pretrained(tmp_path, max_shard_size="20KB")  # several files and an index
+    tiny_tokenizer().save_pretrained(tmp_path)
+    sharded = load_model(resolve_model(str(tmp_path)))
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    assert sharded.weights_hash != first
+    shard = max(tmp_path.glob("*.safetensors"))
+    header = shard.read_bytes()
+    shard.write_bytes(header[:-1] + bytes([header[-1] ^ 1]))
+    assert load_model(resolve_model(str(tmp_path))).weights_hash != sharded.weights_hash
+
+
+def test_captures_take_turns(tiny: dict[str, Path]) -> None:
+    """Two threads that capture at once each get their own text's activations."""
+    model = load_model(resolve_model(str(tiny["gpt2"])))
+    texts = [some_tokens(1, 9), some_tokens(1, 9).flip(1)]
+    alone = [captured(model, text) for text in texts]
+    out: dict[int, list[list[Tensor]]] = {0: [], 1: []}
+
+    def work(which: int) -> None:
+        for _ in range(10):
+            out[which].append(captured(model, texts[which]))
+
+    threads = [threading.Thread(target=work, args=(which,)) for which in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for which in (0, 1):
+        assert len(out[which]) == 10
+        for acts in out[which]:
+            torch.testing.assert_close(acts, alone[which])
+
+
+def test_memory_that_runs_out_is_told(tiny: dict[str, Path]) -> None:
+    """A batch too large for the memory names the setting that makes it smaller."""
+    model = load_model(resolve_model(str(tiny["gpt2"])))
+
+    def too_large(_layer: int, _acts: Tensor) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    tokens = some_tokens(2, 4)
+    with pytest.raises(NeurariumError, match=r"2 × 4 tokens .* --batch-tokens"):
+        model.capture(tokens, torch.ones_like(tokens), too_large)
+    assert len(captured(model, tokens)) == LAYERS  # no hook is left behind
+
+
+def test_a_context_longer_than_the_model_is_refused(tiny: dict[str, Path]) -> None:
+    """The configuration alone tells how long a context can be; Bloom has no limit."""
+    description = describe(resolve_model(str(tiny["gpt2"])))
+    check_ctx_len(description, 64)
+    with pytest.raises(NeurariumError, match=r"ctx_len is 65.*64 positions.*--ctx-len 64"):
+        check_ctx_len(description, 65)
+    assert describe(resolve_model(str(tiny["bloom"]))).max_context is None
+
+
+def test_a_hook_point_that_is_not_there_is_refused(tiny: dict[str, Path]) -> None:
+    """The message says which hook points the model has."""
+    with pytest.raises(
+        NeurariumError, match=r"mlp\.ln\.hook_in.*it has mlp\.hook_pre, mlp\.hook_p"
+    ):
+        load_model(resolve_model(str(tiny["gpt2"])), hook_point="mlp.ln.hook_in")
+
+
+_LLAMA = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("MixtralConfig", _LLAMA, "mixture-of-experts model .*num_local_experts 8"),
+        ("Qwen3MoeConfig", _LLAMA, "mixture-of-experts"),
+        ("GptOssConfig", _LLAMA, "mixture-of-experts"),
+        ("DeepseekV3Config", _LLAMA, "mixture-of-experts"),
+        ("JambaConfig", _LLAMA, "mixture-of-experts"),
+        ("BertConfig", {}, r"is an encoder \(BertForMaskedLM\)"),
+        ("T5Config", {}, r"is an encoder–decoder model \(T5"),
+        ("BartConfig", {}, "is an encoder–decoder model"),
+        ("MambaConfig", {}, "has no MLP neurons"),
+        ("Mamba2Config", {}, "has no MLP neurons"),
+        ("LlavaConfig", {}, "is a multimodal model"),
+        ("Gemma3Config", {}, "is a multimodal model"),
+        ("Wav2Vec2Config", {}, "is not one that TransformerLens|has no MLP|is "),
+        ("CTRLConfig", {}, "architecture of 'it', CTRLLMHeadModel, is not one"),
+    ],
+)
+def test_models_of_another_kind_are_refused(
+    name: str, settings: dict[str, Any], message: str
+) -> None:
+    """What cannot be indexed is named for what it is, from its configuration alone."""
+    config = getattr(transformers, name)(**settings)
+    architectures = {"BertConfig": "BertForMaskedLM", "CTRLConfig": "CTRLLMHeadModel"}
+    config.architectures = [
+        architectures.get(name, name.replace("Config", "ForConditionalGeneration"))
+    ]
+    if name not in architectures and settings:
+        config.architectures = [name.replace("Config", "ForCausalLM")]
+    with pytest.raises(NeurariumError, match=message):
+        layout_of_config(config, "it")
+
+
+class _Twice(nn.Module):
+    """An MLP output projection that is run twice in one pass, as looped models do."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.inner(self.inner(x) if x.shape[-1] == self.inner.nx else x)
+        return out
+
+
+def test_a_layer_that_runs_twice_is_refused(
+    tiny: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which of two passes a neuron's activation is, nobody can say."""
+    from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
+
+    forward = GPT2MLP.forward
+
+    def twice(self: Any, x: Tensor) -> Tensor:
+        out: Tensor = forward(self, forward(self, x))
+        return out
+
+    monkeypatch.setattr(GPT2MLP, "forward", twice)
+    with pytest.raises(NeurariumError, match="Layer 0 .* runs its MLP 2 times in one pass"):
+        load_model(resolve_model(str(tiny["gpt2"])))
+    monkeypatch.setattr(GPT2MLP, "forward", lambda _self, x: x)
+    with pytest.raises(NeurariumError, match="runs its MLP 0 times"):
+        load_model(resolve_model(str(tiny["gpt2"])))
+
+
+NATIVE = ModelSource("legacy", "NeelNanda/tiny", None, "tiny", "tiny", None)
+
+
+def native_config(**changes: Any) -> TransformerBridgeConfig:
+    """The configuration of a tiny native model, SoLU with LayerNorm unless changed."""
+    settings: dict[str, Any] = {
+        "d_model": 16,
+        "d_head": 8,
+        "n_heads": 2,
+        "n_layers": 2,
+        "n_ctx": 32,
+        "d_mlp": 24,
+        "d_vocab": VOCAB,
+        "act_fn": "solu_ln",
+        "normalization_type": "LN",
+        "architecture": "TransformerLensNative",
+        "seed": 0,
+    }
+    return TransformerBridgeConfig(**(settings | changes))
+
+
+def native_model(hook_point: str | None = None, **changes: Any) -> tuple[Any, LoadedModel]:
+    """A bridge with random weights, and the same model loaded."""
+    bridge = TransformerBridge.boot_native(native_config(**changes))
+    shake(bridge.original_model)
+    tokens = LoadedTokenizer(tiny_tokenizer(), 1, 0, "tiny")
+    return bridge, load_native(bridge, NATIVE, tokens, hook_point=hook_point)
+
+
+def by_hand(state: dict[str, Tensor], tokens: Tensor) -> Tensor:
+    """The first layer's neurons after SoLU and before its LayerNorm, from the formulas."""
+
+    def layer_norm(x: Tensor, name: str) -> Tensor:
+        x = x - x.mean(-1, keepdim=True)
+        x = x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        return x * state[f"{name}.weight"] + state[f"{name}.bias"]
+
+    def linear(x: Tensor, name: str) -> Tensor:
+        return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
+
+    n = tokens.shape[0]
+    x = state["tok_embed.weight"][tokens] + state["pos.weight"][:n]
+    normed = layer_norm(x, "layers.0.ln1")
+    q, k, v = (linear(normed, f"layers.0.attn.{name}").view(n, 2, 8) for name in "qkv")
+    scores = torch.einsum("qhd,khd->hqk", q, k) / 8**0.5
+    scores = scores.masked_fill(torch.ones(n, n).triu(1).bool(), -torch.inf).softmax(-1)
+    x = x + linear(torch.einsum("hqk,khd->qhd", scores, v).reshape(n, 16), "layers.0.attn.o")
+    pre = linear(layer_norm(x, "layers.0.ln2"), "layers.0.mlp.fc_in")
+    return pre * pre.softmax(-1)
+
+
+def plain_state(bridge: Any) -> dict[str, Tensor]:
+    """The native model's parameters under its own names, wrappers left out."""
+    parameters = bridge.original_model.named_parameters()
+    return {name.replace("_original_component.", ""): value for name, value in parameters}
+
+
+def test_solu_is_captured_before_its_layer_norm() -> None:
+    """By default a SoLU model is captured where Neuroscope captured it, by a hand computation."""
+    bridge, model = native_model()
+    tokens = some_tokens(2, 9)
+    assert model.hook_point == "mlp.ln.hook_in"
+    assert model.layout.hook_points == ("mlp.hook_pre", "mlp.ln.hook_in", "mlp.hook_post")
+    first = captured(model, tokens)[0]
+    state = plain_state(bridge)
+    for row in (0, 1):
+        torch.testing.assert_close(first[row], by_hand(state, tokens[row]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("hook_point", "changes"),
+    [
+        ("mlp.ln.hook_in", {}),
+        ("mlp.hook_pre", {}),
+        ("mlp.hook_post", {}),
+        ("mlp.hook_post", {"act_fn": "gelu"}),
+        ("mlp.hook_pre", {"act_fn": "silu", "gated_mlp": True, "normalization_type": "RMS"}),
+    ],
+)
+def test_a_native_model_gives_what_its_bridge_caches(
+    hook_point: str, changes: dict[str, Any]
+) -> None:
+    """Captured without its unembedding, a native model equals its bridge's own cache."""
+    bridge, model = native_model(hook_point, **changes)
+    tokens = some_tokens(1, 8)
+    acts = captured(model, tokens)
+    _, cache = bridge.run_with_cache(tokens)
+    for layer, values in enumerate(acts):
+        torch.testing.assert_close(values, cache[f"blocks.{layer}.{hook_point}"])
+
+
+def test_a_native_model_stops_before_its_unembedding() -> None:
+    """The unembedding, often the largest matrix, is not run."""
+    bridge, model = native_model()
+    calls: list[int] = []
+    bridge.original_model.head.register_forward_hook(lambda *_: calls.append(1))
+    captured(model, some_tokens(1, 4))
+    assert not calls
+
+
+def test_padding_changes_nothing_in_a_native_model() -> None:
+    """A padded context of a native model has the activations it has alone."""
+    _, model = native_model()
+    tokens = some_tokens(2, 10)
+    mask = torch.ones_like(tokens)
+    mask[0, 6:] = 0
+    for padded, plain in zip(
+        captured(model, tokens * mask, mask), captured(model, tokens[:1, :6]), strict=True
+    ):
+        torch.testing.assert_close(padded[0, :6], plain[0], rtol=1e-4, atol=1e-6)
+
+
+def test_an_attention_only_model_is_refused() -> None:
+    """A model without MLPs has no neurons, and is told apart from an unknown one."""
+    with pytest.raises(NeurariumError, match="has no MLP neurons, it is attention-only"):
+        native_model(attn_only=True)
+
+
+@pytest.fixture
+def legacy_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hub's edge: a repository in the old format, on disk, with one checkpoint."""
+    cfg = native_config()
+    names = "d_model n_layers d_mlp d_head n_heads n_ctx d_vocab act_fn".split()
+    facts = {name: getattr(cfg, name) for name in names}
+    facts |= {"attn_only": False, "normalization": "LN", "tokenizer_name": "someone/tokenizer"}
+    (tmp_path / "config.json").write_text(json.dumps(facts))
+    for name, seed in (("model_final.pth", 0), ("checkpoints/model_1000.pth", 1)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        generator = torch.Generator().manual_seed(seed)
+        torch.save(
+            {
+                key: torch.randn(shape, generator=generator)
+                for key, shape in legacy_shapes(cfg).items()
+            },
+            tmp_path / name,
+        )
+
+    def download(_repository: str, name: str) -> str:
+        return str(tmp_path / name)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(
+        huggingface_hub.HfApi,
+        "list_repo_files",
+        lambda *_: ["config.json", "model_final.pth", "checkpoints/model_1000.pth"],
+    )
+    monkeypatch.setattr(
+        transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: tiny_tokenizer()
+    )
+    return tmp_path
+
+
+def legacy_shapes(cfg: TransformerBridgeConfig) -> dict[str, tuple[int, ...]]:
+    """The parameters of a checkpoint in the old format."""
+    d, h, e, m = cfg.d_model, cfg.n_heads, cfg.d_head, int(cfg.d_mlp or 0)
+    shapes: dict[str, tuple[int, ...]] = {
+        "embed.W_E": (cfg.d_vocab, d),
+        "pos_embed.W_pos": (cfg.n_ctx, d),
+        "ln_final.w": (d,),
+        "ln_final.b": (d,),
+        "unembed.W_U": (d, cfg.d_vocab),
+        "unembed.b_U": (cfg.d_vocab,),
+    }
+    for layer in range(cfg.n_layers):
+        block = f"blocks.{layer}"
+        for name in "QKV":
+            shapes |= {f"{block}.attn.W_{name}": (h, d, e), f"{block}.attn.b_{name}": (h, e)}
+        shapes |= {f"{block}.attn.W_O": (h, e, d), f"{block}.attn.b_O": (d,)}
+        shapes |= {f"{block}.mlp.W_in": (d, m), f"{block}.mlp.b_in": (m,)}
+        shapes |= {f"{block}.mlp.W_out": (m, d), f"{block}.mlp.b_out": (d,)}
+        shapes |= {f"{block}.mlp.ln.w": (m,), f"{block}.mlp.ln.b": (m,)}
+        for norm in ("ln1", "ln2"):
+            shapes |= {f"{block}.{norm}.w": (d,), f"{block}.{norm}.b": (d,)}
+    return shapes
+
+
+@pytest.mark.usefixtures("legacy_hub")
+def test_a_toy_model_is_loaded_from_its_old_repository() -> None:
+    """solu-1l and its like: the configuration, the tokenizer and the weights of the old format."""
+    source = resolve_model("solu-1l")
+    assert describe(source).max_context == 32
+    assert load_tokenizer(source).bos_token_id == 1
+    model = load_model(source)
+    assert (model.hook_point, model.widths) == ("mlp.ln.hook_in", (24, 24))
+    assert model.activation_function == "solu_ln"
+    again = load_model(source, dtype="bfloat16")
+    assert again.weights_hash == model.weights_hash
+    assert again.dtype is torch.bfloat16
+
+
+@pytest.mark.usefixtures("legacy_hub")
+def test_a_toy_model_has_its_own_checkpoints() -> None:
+    """A checkpoint's number picks its weights; one that is not there is refused."""
+    final = load_model(resolve_model("solu-1l"))
+    early = load_model(resolve_model("solu-1l", "1000"))
+    assert early.revision == "1000"
+    assert early.weights_hash != final.weights_hash
+    with pytest.raises(NeurariumError, match="checkpoint_value=7 not in available checkpoints"):
+        load_model(resolve_model("solu-1l", "7"))
+
+
+def test_an_attention_only_toy_model_is_refused(legacy_hub: Path) -> None:
+    """An attention-only repository is refused before its weights are fetched."""
+    facts = json.loads((legacy_hub / "config.json").read_text())
+    (legacy_hub / "config.json").write_text(json.dumps(facts | {"attn_only": True}))
+    with pytest.raises(NeurariumError, match="is an attention-only model"):
+        load_model(resolve_model("NeelNanda/Attn_Only_1L512W_C4_Code"))
+
+
+def test_a_hub_model_knows_its_commit(
+    tiny: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model of the hub carries the commit it came from; its files are the snapshot's."""
+    folder, commit = str(tiny["gpt2"]), "0" * 39 + "1"
+    seen: list[dict[str, Any]] = []
+    for auto in (
+        transformers.AutoConfig,
+        transformers.AutoTokenizer,
+        transformers.AutoModelForCausalLM,
+    ):
+
+        def from_pretrained(
+            pretrained_model_name_or_path: str, _load: Any = auto.from_pretrained, **rest: Any
+        ) -> Any:
+            seen.append({"name": pretrained_model_name_or_path, **rest})
+            out = _load(folder, **{k: v for k, v in rest.items() if k != "revision"})
+            if isinstance(out, transformers.PretrainedConfig):
+                out._commit_hash = commit
+            return out
+
+        monkeypatch.setattr(auto, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: folder)
+    model = load_model(resolve_model("someone/gpt2", "step3"))
+    assert model.revision == commit
+    assert model.weights_hash == load_model(resolve_model(folder)).weights_hash
+    calls = [call for call in seen if call["name"] == "someone/gpt2"]
+    assert {call["revision"] for call in calls} == {"step3"}
+    assert not any(call["trust_remote_code"] for call in calls)
+
+
+def test_config_that_names_a_code_path_loads_from_disk(tiny: dict[str, Path]) -> None:
+    """A tiny configuration has the layout its class has, whatever its label."""
+    layout = layout_of_config(tiny_config("olmo2"), "x")
+    assert (layout.n_layers, layout.gated, layout.label) == (LAYERS, True, "x")
