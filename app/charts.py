@@ -131,13 +131,13 @@ def histogram(
     for left_edge, right_edge, n in zip(edges[:-1], edges[1:], counts, strict=True):
         if not n:
             continue
+        words = f"{number(left_edge)} to {number(right_edge)}: {count(n)} ({share(n / total)})"
         x0, x1 = x(left_edge), x(right_edge)
         css = "neg" if (left_edge + right_edge) / 2 < 0 else "pos"
         width = max(2.0, x1 - x0 - 0.6)
         out.append(
             f'<rect class="{css}" x="{x0:.1f}" y="{y(n):.1f}" width="{width:.1f}" '
-            f'height="{floor - y(n):.1f}"><title>{number(left_edge)} to {number(right_edge)}: '
-            f"{count(n)} ({share(n / total)})</title></rect>"
+            f'height="{floor - y(n):.1f}"><title>{escape(words)}</title></rect>'
         )
     out.append(f'<path class="axis" d="M{LEFT:.0f} {floor:.1f}H{right:.0f}"/>')
     if first < 0 < last:

@@ -79,6 +79,8 @@ def visible(text: str, *, breaks: bool = False) -> Markup:
     """
     if not text:
         return Markup("<i>∅</i>")
+    if text.isascii() and text.isprintable():  # most tokens are: the short way
+        return escape(text)
     escaped = str(escape(text))
     return Markup(_OTHERS.sub(lambda found: _spelled(found, breaks=breaks), escaped))
 

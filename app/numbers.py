@@ -18,17 +18,17 @@ def number(value: float | None, digits: int = 3) -> str:
     """A measured value to `digits` significant digits; `—` where there is none."""
     if value is None:
         return MISSING
-    if not math.isfinite(value):
-        return _sign(str(value))
     if value == 0:
         return "0"
     size = abs(value)
+    if 1e-4 <= size < 999:  # nearly every number of a page, and there are thousands
+        return _sign(f"{value:#.{digits}g}".rstrip("."))
+    if not math.isfinite(value):
+        return _sign(str(value))
     if size >= 1e9 or size < 1e-4:
         mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
         return _sign(f"{mantissa}e{int(exponent)}")
-    if size >= 1000:
-        return _sign(f"{value:,.0f}")
-    return _sign(f"{value:#.{digits}g}".rstrip("."))
+    return _sign(f"{value:,.0f}")
 
 
 def exact(value: float) -> str:

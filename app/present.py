@@ -365,7 +365,9 @@ def run(page: Run) -> list[Facts]:
         if len(rows) == 1 and not rows[0][0]:
             loose.rows.append((_words(key), rows[0][1]))
         else:
-            parts.append(Facts(_words(key).capitalize(), [(_words(path), text) for path, text in rows]))
+            parts.append(
+                Facts(_words(key).capitalize(), [(_words(path), text) for path, text in rows])
+            )
     return [facts for facts in (first, loose, *parts) if facts.rows]
 
 

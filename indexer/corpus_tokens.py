@@ -14,9 +14,10 @@ from jaxtyping import Int64
 
 PIECE_CHARS = 1 << 18
 """A longer text is tokenised in pieces, cut at line ends, so that memory stays bounded."""
-_SEAM_CHARS = 1 << 13
-_SEAMS = (re.compile(r"\S\n(?=\S)"), re.compile(r"\n(?=\S)"), re.compile(r"\S(?= \S)"))
-"""Where a text may be cut, the best first: no token reaches over a line end or a word's start."""
+_SEAM_CHARS = 1 << 14
+_SEAMS = (re.compile(r"\S\n(?=\S)"), re.compile(r"\S(?= \S)"), re.compile(r"\n(?=\S)"))
+"""Where a text may be cut, the best first: pre-tokenizers end a word at a single line end between
+two lines, and before a single space; in the middle of more white space they differ."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -39,8 +40,8 @@ class TokenizerInfo:
 def text_pieces(text: str, size: int) -> Iterator[tuple[str, bool]]:
     """A text in pieces of up to `size` characters, and whether each is the last.
 
-    Tokenised apart, the pieces of a long text give the tokens of the whole, but for a tokenizer
-    that marks the beginning of each text it is given: there every piece begins with its mark.
+    Cut where byte-level tokenizers end a word, so that the pieces give the tokens of the whole. A
+    tokenizer that marks the beginning of each text it is given puts its mark before every piece.
     """
     start = 0
     while len(text) - start > size:

@@ -8,6 +8,7 @@ every refusal of a kind of model is decided here, from the configuration alone.
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from transformer_lens.model_bridge.generalized_components.joint_gate_up_mlp impo
 from transformer_lens.model_bridge.generalized_components.moe import MoEBridge
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_config_from_hf
 from transformer_lens.model_bridge.sources._hf_format import determine_architecture_from_hf_config
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from indexer.errors import NeurariumError
 
@@ -153,7 +155,10 @@ def layout_of_config(config: Any, label: str) -> Layout:
     Raises `NeurariumError`, naming what the model is, for all but decoder-only text models with
     dense MLPs, and for architectures TransformerLens does not know.
     """
-    named = (getattr(config, "architectures", None) or [str(config.model_type)])[0]
+    config = copy.copy(config)
+    kind = str(config.model_type)
+    named = (config.architectures or [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind, kind)])[0]
+    config.architectures = [named]  # a GGUF file's configuration names none
     _refuse_kind(config, named, label)
     try:
         architecture = determine_architecture_from_hf_config(config)

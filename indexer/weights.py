@@ -68,8 +68,8 @@ def write_vectors(model: LoadedModel, layer: int) -> Float[Tensor, "neurons d_mo
     The rows of W_out; for SoLU captured before its LayerNorm, scaled by that LayerNorm's weight and
     centred over the neurons, up to its scale; then through the norm after the MLP, if the block has
     one (Gemma 2 and 3, OLMo 2), up to its scale; times the constant that multiplies what is added
-    (Granite). A neuron captured before its activation function (`mlp.hook_pre`) writes what it
-    writes after it: the vector is that of the activation, which the value captured only drives.
+    (Granite, Falcon-H1). A neuron captured before its activation function (`mlp.hook_pre`) has the
+    vector it has after it: it is the activation that writes, the value captured only drives it.
     """
     layout, root = model.layout, model.root
     vectors = _rows(unwrap(layout.output_projection(root, layer)), model.widths[layer])
@@ -82,8 +82,12 @@ def write_vectors(model: LoadedModel, layer: int) -> Float[Tensor, "neurons d_mo
     outer = layout.mlp_norm(root, layer)
     if outer is not None:
         vectors = _scaled(vectors, unwrap(outer))
-    config = getattr(root, "config", None)
-    return vectors * float(getattr(config, "residual_multiplier", None) or 1.0)
+    for owner, constant in (
+        (getattr(root, "config", None), "residual_multiplier"),
+        (layout.component(root, f"blocks.{layer}.mlp"), "down_multiplier"),
+    ):
+        vectors = vectors * float(getattr(owner, constant, None) or 1.0)
+    return vectors
 
 
 def norm_gain(

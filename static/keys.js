@@ -1,10 +1,17 @@
 // ← and → follow the page's own previous and next links, r its random link.
 
 const LINKS = {
-  ArrowLeft: 'link[rel="prev"]',
-  ArrowRight: 'link[rel="next"]',
-  r: 'a[data-key="r"]',
+  ArrowLeft: ['a[rel="prev"]', "←"],
+  ArrowRight: ['a[rel="next"]', "→"],
+  r: ['a[data-key="r"]', "r"],
 };
+
+for (const [key, [selector, sign]] of Object.entries(LINKS)) {
+  for (const link of document.querySelectorAll(selector)) {
+    link.setAttribute("aria-keyshortcuts", key);
+    link.title = `Key: ${sign}`;
+  }
+}
 
 addEventListener("keydown", (event) => {
   if (event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) {
@@ -14,8 +21,7 @@ addEventListener("keydown", (event) => {
   if (event.target.closest("input, textarea, select, [contenteditable], [tabindex]:not(main)")) {
     return;
   }
-  const link = Object.hasOwn(LINKS, event.key) && document.querySelector(LINKS[event.key]);
-  if (link) {
-    location.assign(link.href);
+  if (Object.hasOwn(LINKS, event.key)) {
+    document.querySelector(LINKS[event.key][0])?.click();
   }
 });

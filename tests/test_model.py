@@ -28,7 +28,16 @@ from indexer.model import (
     resolve_model,
 )
 from indexer.model_layers import layout_of_config
-from tests.tiny_models import LAYERS, VOCAB, save_tiny_model, shake, tiny_config, tiny_tokenizer
+from tests.tiny_models import (
+    LAYERS,
+    TEXT,
+    VOCAB,
+    save_tiny_gguf,
+    save_tiny_model,
+    shake,
+    tiny_config,
+    tiny_tokenizer,
+)
 
 OUT_OF: dict[str, tuple[str, int]] = {
     "gpt2": ("transformer.h.{}.mlp.c_proj", 40),
@@ -288,18 +297,6 @@ def test_models_of_another_kind_are_refused(
         layout_of_config(config, "it")
 
 
-class _Twice(nn.Module):
-    """An MLP output projection that is run twice in one pass, as looped models do."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.inner(self.inner(x) if x.shape[-1] == self.inner.nx else x)
-        return out
-
-
 def test_a_layer_that_runs_twice_is_refused(
     tiny: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,7 +310,7 @@ def test_a_layer_that_runs_twice_is_refused(
         return out
 
     monkeypatch.setattr(GPT2MLP, "forward", twice)
-    with pytest.raises(NeurariumError, match="Layer 0 .* runs its MLP 2 times in one pass"):
+    with pytest.raises(NeurariumError, match=r"Layer 0 .* runs its MLP 2 times in one pass"):
         load_model(resolve_model(str(tiny["gpt2"])))
     monkeypatch.setattr(GPT2MLP, "forward", lambda _self, x: x)
     with pytest.raises(NeurariumError, match="runs its MLP 0 times"):
@@ -466,8 +463,12 @@ def legacy_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "list_repo_files",
         lambda *_: ["config.json", "model_final.pth", "checkpoints/model_1000.pth"],
     )
+    tiny_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    load = transformers.AutoTokenizer.from_pretrained
     monkeypatch.setattr(
-        transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: tiny_tokenizer()
+        transformers.AutoTokenizer,
+        "from_pretrained",
+        lambda _name, **rest: load(tmp_path / "tokenizer", **rest),
     )
     return tmp_path
 
@@ -529,6 +530,34 @@ def test_an_attention_only_toy_model_is_refused(legacy_hub: Path) -> None:
         load_model(resolve_model("NeelNanda/Attn_Only_1L512W_C4_Code"))
 
 
+def test_a_gguf_file_is_a_model(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A GGUF file gives the activations of the model transformers reads from it, silently."""
+    path = save_tiny_gguf(tmp_path / "tiny.gguf")
+    source = resolve_model(str(path))
+    tokens = load_tokenizer(source)
+    model = load_model(source, tokens=tokens)
+    assert capfd.readouterr() == ("", "")
+    assert (source.url_name, model.architecture, model.widths) == (
+        "tiny",
+        "LlamaForCausalLM",
+        (48, 48),
+    )
+    assert (model.bos_token_id, model.max_context, model.d_vocab) == (1, 64, VOCAB - 4)
+    ids = tokens.tokenizer(TEXT, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    spelled = model.vocabulary()
+    assert b"".join(spelled[i] for i in ids) == TEXT.encode()
+    plain = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=path.name)
+    truth: list[Tensor] = []
+    for layer in range(LAYERS):
+        module = plain.get_submodule(f"model.layers.{layer}.mlp.down_proj")
+        module.register_forward_pre_hook(lambda _module, args: truth.append(args[0]))
+    text = torch.tensor([ids[:40]])
+    with torch.no_grad():
+        plain(text)
+    for acts, expected in zip(captured(model, text), truth, strict=True):
+        torch.testing.assert_close(acts, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_hub_model_knows_its_commit(
     tiny: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -560,7 +589,10 @@ def test_a_hub_model_knows_its_commit(
     assert not any(call["trust_remote_code"] for call in calls)
 
 
-def test_config_that_names_a_code_path_loads_from_disk(tiny: dict[str, Path]) -> None:
-    """A tiny configuration has the layout its class has, whatever its label."""
-    layout = layout_of_config(tiny_config("olmo2"), "x")
-    assert (layout.n_layers, layout.gated, layout.label) == (LAYERS, True, "x")
+def test_a_configuration_need_not_name_its_class() -> None:
+    """A configuration without `architectures`, as a GGUF file's, is known by its type."""
+    config = tiny_config("olmo2")
+    assert config.architectures is None
+    layout = layout_of_config(config, "it")
+    assert (layout.architecture, layout.n_layers, layout.gated) == ("Olmo2ForCausalLM", 2, True)
+    assert config.architectures is None  # the caller's own is left as it was

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy as np
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -122,3 +125,46 @@ def save_tiny_model(folder: Path, architecture: str, **changes: Any) -> Path:
     model.save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder
+
+
+def save_tiny_gguf(path: Path) -> Path:
+    """Write a tiny Llama with random weights and its tokenizer as a GGUF file, and return it."""
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(64)
+    writer.add_embedding_length(WIDTH)
+    writer.add_block_count(LAYERS)
+    writer.add_feed_forward_length(48)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    facts = json.loads(tiny_tokenizer().backend_tokenizer.to_str())["model"]
+    tokens = sorted(facts["vocab"], key=facts["vocab"].get)
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    writer.add_token_types(
+        [gguf.TokenType.CONTROL] * 2 + [gguf.TokenType.NORMAL] * (len(tokens) - 2)
+    )
+    writer.add_token_merges([" ".join(pair) for pair in facts["merges"]])
+    writer.add_pad_token_id(0)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(1)
+    shapes = {"token_embd": (len(tokens), WIDTH), "output": (len(tokens), WIDTH)}
+    norms = ["output_norm"]
+    for layer in range(LAYERS):
+        block = f"blk.{layer}"
+        norms += [f"{block}.attn_norm", f"{block}.ffn_norm"]
+        shapes |= {f"{block}.attn_{name}": (WIDTH, WIDTH) for name in ("q", "output")}
+        shapes |= {f"{block}.attn_{name}": (16, WIDTH) for name in ("k", "v")}
+        shapes |= {f"{block}.ffn_{name}": (48, WIDTH) for name in ("gate", "up")}
+        shapes |= {f"{block}.ffn_down": (WIDTH, 48)}
+    numbers = np.random.default_rng(0)
+    for name, shape in (shapes | dict.fromkeys(norms, (WIDTH,))).items():
+        values = numbers.standard_normal(shape) * 0.2 + (len(shape) == 1)
+        writer.add_tensor(f"{name}.weight", values.astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

