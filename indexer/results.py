@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
 from indexer.sample import BANDS, PEAK_QUANTILES, quantiles
-from indexer.scan import BAND_EXAMPLES, Scan
-from indexer.selection import NO_ID, Payload
+from indexer.scan import Scan
+from indexer.selection import NO_ID, Payload, Selection
 from indexer.store.codec import ExampleArrays
 from indexer.store.writer import ContextRecord, NeuronRecord
 
@@ -87,9 +87,9 @@ def context_records(scan: Scan, corpus: Corpus) -> Iterator[ContextRecord]:
     real = top_ids != NO_ID
     order = np.lexsort((rows[real], top_ids[real]))
     top_ids, rows = top_ids[real][order], rows[real][order]
-    kept = (scan.bottom.payload, scan.bands.payload)
-    filled = (scan.bottom.ids.ravel() != NO_ID, scan.bands.ids.ravel() != NO_ID)
-    others = [payload.context_ids[some] for payload, some in zip(kept, filled, strict=True)]
+    others = [
+        some.payload.context_ids[_slots(some, 0, some.rows)] for some in (scan.bottom, scan.bands)
+    ]
     every = np.unique(np.concatenate([top_ids, scan.shape.random_contexts, *others]))
     begins = np.searchsorted(top_ids, every, side="left")
     ends = np.searchsorted(top_ids, every, side="right")
@@ -135,24 +135,21 @@ class _Facts:
 
 def _examples(scan: Scan, row: int) -> tuple[ExampleArrays, ...]:
     """One neuron's examples in the order of `schema.KINDS`."""
-    top = _real(scan.top.ids, row, row + 1, scan.top.k)
-    bottom = _real(scan.bottom.ids, row, row + 1, scan.bottom.k)
     count = len(scan.shape.random_contexts)
     chosen = np.arange(row * count, (row + 1) * count)
-    bands = _real(scan.bands.ids, row * BANDS, (row + 1) * BANDS, BAND_EXAMPLES)
     return (
-        _arrays(scan.top.payload, top),
-        _arrays(scan.bottom.payload, bottom),
+        _arrays(scan.top.payload, _slots(scan.top, row, row + 1)),
+        _arrays(scan.bottom.payload, _slots(scan.bottom, row, row + 1)),
         _arrays(scan.random, chosen),
-        _arrays(scan.bands.payload, bands),
+        _arrays(scan.bands.payload, _slots(scan.bands, row * BANDS, (row + 1) * BANDS)),
     )
 
 
-def _real(
-    ids: Int64[np.ndarray, "rows k"], first: int, end: int, k: int
-) -> Int64[np.ndarray, " m"]:
-    """Flat places of the entries that rows first…end really have."""
-    return np.flatnonzero(ids[first:end].ravel() != NO_ID) + first * k
+def _slots(selection: Selection, first: int, end: int) -> Int64[np.ndarray, " m"]:
+    """Where the entries of rows first…end lie in the payload, best first, row by row."""
+    real = selection.ids[first:end] != NO_ID
+    slots: Int64[np.ndarray, " m"] = selection.slots[first:end][real]
+    return slots
 
 
 def _arrays(payload: Payload, places: Int64[np.ndarray, " m"]) -> ExampleArrays:

@@ -6,6 +6,7 @@ merged: nothing depends on the order of batches but for the last bits of the mom
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ BAND_QUANTILES = (0.5, 0.9, 0.99)
 """Where the bands of peaks are cut."""
 BANDS = len(BAND_QUANTILES) + 1
 _SMALLEST_EXPONENT = -60
+_PIECE = 64
 
 
 class Moments:
@@ -40,20 +42,22 @@ class Moments:
         self.m4 = np.zeros(neurons)
         self.positive = np.zeros(neurons, np.int64)
 
-    def add(self, where: slice, activations: Float[Tensor, "n positions"]) -> None:
-        """Add the included positions of a batch for the neurons in `where`."""
-        count = activations.shape[1]
+    def add(self, first: int, activations: Float[Tensor, "positions n"]) -> None:
+        """Add the included positions of a batch for n neurons from `first` on."""
+        count = activations.shape[0]
         if count == 0:
             return
-        wide = activations.double()
-        mean = wide.mean(dim=1)
-        centred = wide - mean[:, None]
-        squares = centred * centred
-        m2 = squares.sum(dim=1)
-        m3 = (squares * centred).sum(dim=1)
-        m4 = (squares * squares).sum(dim=1)
-        self.positive[where] += (activations > 0).sum(dim=1).cpu().numpy()
-        self._merge(where, count, *(part.cpu().numpy() for part in (mean, m2, m3, m4)))
+        for start, piece in _pieces(activations):
+            where = slice(first + start, first + start + piece.shape[1])
+            self.positive[where] += (piece > 0).sum(dim=0).cpu().numpy()
+            centred = piece.double()
+            mean = centred.mean(dim=0)
+            centred -= mean
+            powers = centred * centred
+            m2 = powers.sum(dim=0)
+            m3 = centred.mul_(powers).sum(dim=0)
+            m4 = powers.square_().sum(dim=0)
+            self._merge(where, count, *(part.cpu().numpy() for part in (mean, m2, m3, m4)))
 
     def _merge(
         self,
@@ -126,25 +130,38 @@ class Histogram:
         self.low = np.full(neurons, np.inf)
         self.high = np.full(neurons, -np.inf)
 
-    def add(self, where: slice, activations: Float[Tensor, "n positions"]) -> None:
-        """Count the included positions of a batch for the neurons in `where`."""
-        if activations.shape[1] == 0:
+    def add(
+        self,
+        first: int,
+        activations: Float[Tensor, "positions n"],
+        low: Float32[np.ndarray, " n"],
+        high: Float32[np.ndarray, " n"],
+    ) -> None:
+        """Count the included positions of a batch for n neurons from `first` on.
+
+        `low` and `high` are the smallest and largest of those activations.
+        """
+        if activations.shape[0] == 0:
             return
-        values = activations.float()
-        self._widen(
-            where,
-            values.amin(dim=1).double().cpu().numpy(),
-            values.amax(dim=1).double().cpu().numpy(),
-        )
-        device = values.device
-        # Scaling by a power of two is exact in float64, whatever the exponent.
-        scale = torch.from_numpy(np.ldexp(1.0, -self.exponent[where])).to(device)
-        first = torch.from_numpy(self.first[where]).to(device)
-        places = (values.double() * scale[:, None]).floor_().long() - first[:, None]
-        neurons = values.shape[0]
-        places += torch.arange(neurons, device=device)[:, None] * self.bins
+        everything = slice(first, first + activations.shape[1])
+        self._widen(everything, low.astype(np.float64), high.astype(np.float64))
+        for start, piece in _pieces(activations):
+            where = slice(first + start, first + start + piece.shape[1])
+            self.counts[where] += self._count(where, piece.float())
+
+    def _count(
+        self, where: slice, values: Float[Tensor, "positions n"]
+    ) -> Int32[np.ndarray, "n bins"]:
+        # All exact in float32: scaling is by a power of two, and a bin's number is below 2^24.
+        neurons = values.shape[1]
+        scale = np.ldexp(1.0, -self.exponent[where]).astype(np.float32)
+        begin = self.first[where].astype(np.float32)
+        row = np.arange(neurons, dtype=np.int32) * self.bins
+        places = values * torch.from_numpy(scale).to(values.device)
+        places = places.floor_().sub_(torch.from_numpy(begin).to(values.device)).int()
+        places += torch.from_numpy(row).to(values.device)
         counts = torch.bincount(places.flatten(), minlength=neurons * self.bins)
-        self.counts[where] += counts.view(neurons, self.bins).cpu().numpy().astype(np.int32)
+        return counts.view(neurons, self.bins).cpu().numpy().astype(np.int32)
 
     def _widen(
         self, where: slice, low: Float64[np.ndarray, " n"], high: Float64[np.ndarray, " n"]
@@ -236,6 +253,14 @@ def _rebinned(
     moved = np.zeros_like(counts)
     np.add.at(moved, (rows, places), counts[rows, old])
     return moved
+
+
+def _pieces(
+    activations: Float[Tensor, "positions n"],
+) -> Iterator[tuple[int, Float[Tensor, "positions piece"]]]:
+    """Columns a few at a time, so that what is computed of them stays in the cache."""
+    for start in range(0, activations.shape[1], _PIECE):
+        yield start, activations[:, start : start + _PIECE]
 
 
 @dataclass(frozen=True)

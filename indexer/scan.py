@@ -123,7 +123,7 @@ class Scan:
         self._select(self.top, where.start, peaks, ids, seen, "peak")
         self._select(self.bottom, where.start, -troughs, ids, seen, "trough")
         if batch.part != "rest":
-            self._add_sample(where, peaks, seen)
+            self._add_sample(where, peaks, troughs, seen)
 
     def _select(
         self,
@@ -143,14 +143,18 @@ class Scan:
             selection.add(entries)
 
     def _add_sample(
-        self, where: slice, peaks: Float32[np.ndarray, "batch n"], seen: _LayerBatch
+        self,
+        where: slice,
+        peaks: Float32[np.ndarray, "batch n"],
+        troughs: Float32[np.ndarray, "batch n"],
+        seen: _LayerBatch,
     ) -> None:
         batch = seen.batch
         ranks = np.array([self._rank[int(context)] for context in batch.context_ids], np.int64)
         self.sample_peaks[where, ranks] = peaks.T
         included = seen.included_activations()
-        self.moments.add(where, included)
-        self.histogram.add(where, included)
+        self.moments.add(where.start, included)
+        self.histogram.add(where.start, included, troughs.min(axis=0), peaks.max(axis=0))
         if batch.part == "second_half":
             self._add_random(where, ranks, seen)
             if self.half:
@@ -250,12 +254,12 @@ class _LayerBatch:
             troughs = self.activations.masked_fill(left_out, torch.inf).amin(dim=1)
         return _numpy(peaks) + np.float32(0), _numpy(troughs) + np.float32(0)
 
-    def included_activations(self) -> Float[Tensor, "n positions"]:
-        """Activations at all included positions of the batch, a row a neuron."""
+    def included_activations(self) -> Float[Tensor, "positions n"]:
+        """Activations at all included positions of the batch."""
         if self.first is not None:
-            return self.activations[:, self.first :].flatten(0, 1).T
+            return self.activations[:, self.first :].flatten(0, 1)
         included = torch.from_numpy(self.batch.included).to(self.device)
-        return self.activations[included].T
+        return self.activations[included]
 
     def describe(
         self,

@@ -72,18 +72,24 @@ class Payload:
 
 
 class Selection:
-    """The k best entries of each of `rows` rows."""
+    """The k best entries of each of `rows` rows.
+
+    `values`, `ids` and `slots` are sorted, best first; `slots` tells where in `payload` an entry's
+    rest lies. The payload itself stays where it was put: a newcomer takes the place of the entry
+    it drives out, so nothing but newcomers is ever copied.
+    """
 
     def __init__(self, rows: int, k: int, window: int) -> None:
         self.rows, self.k, self.window = rows, k, window
         self.values = np.full((rows, k), -np.inf, np.float32)
         self.ids = np.full((rows, k), NO_ID, np.int64)
+        self.slots = np.arange(rows * k, dtype=np.int64).reshape(rows, k)
         self.payload = Payload.empty(rows * k, window)
 
     @staticmethod
     def bytes_for(rows: int, k: int, window: int) -> int:
-        """Memory the selection holds, in bytes: 43 an entry and its window."""
-        return rows * k * (43 + window)
+        """Memory the selection holds, in bytes: 50 an entry and its window."""
+        return rows * k * (50 + window)
 
     def entering(
         self,
@@ -110,25 +116,25 @@ class Selection:
         if len(new.rows) == 0 or self.k == 0:
             return
         touched, local = np.unique(new.rows, return_inverse=True)
-        places = (touched[:, None] * self.k + np.arange(self.k)).ravel()
         rows = np.concatenate([np.repeat(np.arange(len(touched)), self.k), local])
         values = np.concatenate([self.values[touched].ravel(), new.values])
         ids = np.concatenate([self.ids[touched].ravel(), new.ids])
+        slots = np.concatenate([self.slots[touched].ravel(), np.full(len(new.rows), -1)])
         order = np.lexsort((ids, -values, rows))
-        # rows are sorted now: the first k of each touched row stay.
+        # Sorted by row now: the first k of each touched row stay.
         begins = np.searchsorted(rows[order], np.arange(len(touched)))
         best = order[(begins[:, None] + np.arange(self.k)).ravel()]
+        # A row drives out as many entries as it lets in, and both come in the order of rows.
+        old = len(touched) * self.k
+        entering = best[best >= old]
+        stays = np.zeros(old, np.bool_)
+        stays[best[best < old]] = True
+        slots[entering] = slots[:old][~stays]
         self.values[touched] = values[best].reshape(-1, self.k)
         self.ids[touched] = ids[best].reshape(-1, self.k)
-        moved = best != np.arange(len(best))  # places whose entry changes
-        kept = places.size
+        self.slots[touched] = slots[best].reshape(-1, self.k)
         for mine, theirs in zip(self.payload.arrays(), new.payload.arrays(), strict=True):
-            source, target = best[moved], places[moved]
-            gathered = np.empty((len(source), *mine.shape[1:]), mine.dtype)
-            old = source < kept
-            gathered[old] = mine[places[source[old]]]
-            gathered[~old] = theirs[source[~old] - kept]
-            mine[target] = gathered
+            mine[slots[entering]] = theirs[entering - old]
 
     def counts(self) -> Int64[np.ndarray, " rows"]:
         """Entries each row really has."""

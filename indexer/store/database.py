@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from sqlalchemy import Engine, create_engine, event, insert, inspect, select, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from indexer.errors import NeurariumError
 from indexer.store.schema import SCHEMA_VERSION, metadata, store
@@ -28,28 +28,24 @@ def open_store(url: str, *, create: bool) -> Engine:
     parsed = _parse(url)
     if parsed.get_backend_name() == "sqlite":
         _check_file(parsed, create)
+    where = shown(parsed)
     try:
         engine = create_engine(parsed, **_options(parsed))
-        if engine.dialect.name == "sqlite":
-            event.listen(engine, "connect", _set_up_sqlite)
-        _check_version(engine, shown(parsed), create)
-    except NoSuchModuleError as error:
-        raise NeurariumError(
-            f"The database {shown(parsed)} is of no known kind: {error}."
-        ) from None
     except ModuleNotFoundError as error:
         raise NeurariumError(
-            f"The database {shown(parsed)} needs the package {error.name}: "
-            "install neurarium[postgres]."
+            f"The database {where} needs the package {error.name}: install neurarium[postgres]."
         ) from None
+    try:
+        if engine.dialect.name == "sqlite":
+            event.listen(engine, "connect", _set_up_sqlite)
+        _check_version(engine, where, create)
     except DBAPIError as error:
-        raise NeurariumError(f"{unusable(error, shown(parsed))}") from None
+        engine.dispose()
+        raise NeurariumError(unusable(error, where)) from None
+    except NeurariumError:
+        engine.dispose()
+        raise
     return engine
-
-
-def default_url(data_folder: Path) -> str:
-    """The address of the SQLite file used where none is named."""
-    return f"sqlite:///{data_folder / 'neurarium.db'}"
 
 
 def shown(url: URL) -> str:

@@ -204,8 +204,8 @@ def _write_layer(
             maximum = max(maximum, float(record.scalars["max"] or 0.0))
             sum_max += float(record.scalars["max"] or 0.0)
             sum_density += float(record.scalars["density"] or 0.0)
-        connection.execute(insert(schema.neurons), neuron_rows)
-        connection.execute(insert(schema.examples), example_rows)
+        _insert(connection, schema.neurons, neuron_rows)
+        _insert(connection, schema.examples, example_rows)
     connection.execute(
         insert(schema.layers).values(
             run_id=run_id,
@@ -249,7 +249,23 @@ def _write_contexts(
 
 def _insert_many(connection: Connection, table: Table, rows: Iterator[Row]) -> None:
     for some in _batched(rows, _ROWS):
-        connection.execute(insert(table), some)
+        _insert(connection, table, some)
+
+
+def _insert(connection: Connection, table: Table, rows: list[Row]) -> None:
+    """Rows of one table, all with the same columns: COPY on PostgreSQL, executemany elsewhere."""
+    if not rows:
+        return
+    if connection.dialect.name != "postgresql":
+        connection.execute(insert(table), rows)
+        return
+    columns = list(rows[0])
+    names = ", ".join(f'"{name}"' for name in columns)
+    cursor = connection.connection.cursor()
+    with cursor.copy(f'COPY "{table.name}" ({names}) FROM STDIN') as copy:
+        for row in rows:
+            copy.write_row([row[name] for name in columns])
+    cursor.close()
 
 
 def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -1,0 +1,253 @@
+"""The store on disk: whole or not at all, on SQLite and PostgreSQL, and clear words on failure."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event, func, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from indexer.errors import NeurariumError
+from indexer.store import schema
+from indexer.store.database import open_store, unusable, writing
+from indexer.store.runs import delete_run, is_indexed, list_runs
+from indexer.store.writer import ContextRecord, NeuronRecord, write_run
+from tests import fixture_store
+from tests.fixture_store import RunOf
+
+RUN = fixture_store.RUNS[0]
+
+
+def _records(run: RunOf) -> tuple[Any, list[NeuronRecord], list[ContextRecord]]:
+    return run.record(), list(run.neuron_records()), list(run.context_records())
+
+
+@pytest.fixture
+def engine(any_url: str) -> Iterator[Engine]:
+    """An empty store of each kind."""
+    engine = open_store(any_url, create=True)
+    yield engine
+    engine.dispose()
+
+
+def _counts(engine: Engine) -> dict[str, int]:
+    with engine.connect() as connection:
+        return {
+            table.name: connection.scalar(select(func.count()).select_from(table)) or 0
+            for table in schema.ALL_TABLES
+            if table is not schema.store
+        }
+
+
+EMPTY = {table.name: 0 for table in schema.ALL_TABLES if table is not schema.store}
+
+
+def test_a_run_is_written_whole(engine: Engine) -> None:
+    """Every record becomes a row, and the run is ready with its hash."""
+    run, neurons, contexts = _records(RUN)
+    number = write_run(engine, run, neurons, contexts)
+    counts = _counts(engine)
+    assert counts["neurons"] == len(neurons) == sum(run.widths)
+    assert counts["contexts"] == len(contexts)
+    assert counts["vocabulary"] == len(run.vocabulary)
+    assert counts["layers"] == len(run.widths)
+    assert counts["examples"] == sum(bool(len(e)) for n in neurons for e in n.examples)
+    (stored,) = list_runs(engine)
+    assert (stored.id, stored.model, stored.neurons) == (number, run.model, len(neurons))
+    assert is_indexed(engine, run.model)
+    assert not is_indexed(engine, "another")
+
+
+def test_a_run_that_fails_leaves_nothing(engine: Engine) -> None:
+    """An error in the middle of writing takes everything back, the vocabulary too."""
+    run, neurons, contexts = _records(RUN)
+
+    def some() -> Iterator[NeuronRecord]:
+        yield from neurons[:5]
+        raise RuntimeError("the model broke")
+
+    with pytest.raises(RuntimeError, match="the model broke"):
+        write_run(engine, run, some(), contexts)
+    assert _counts(engine) == EMPTY
+
+
+def test_deleting_a_run_leaves_the_others_alone(engine: Engine) -> None:
+    """All rows of the run go, those of another stay; the vocabulary goes with its last run."""
+    records = _records(RUN)
+    first = write_run(engine, *records)
+    alone = _counts(engine)
+    second = write_run(engine, *records)
+    assert delete_run(engine, first)
+    assert _counts(engine) == alone
+    assert [run.id for run in list_runs(engine)] == [second]
+    assert not delete_run(engine, first)
+    assert delete_run(engine, second)
+    assert _counts(engine) == EMPTY
+    assert write_run(engine, *records) > second, "a deleted run's number is not given again"
+
+
+def test_equal_content_has_an_equal_hash(any_url: str, tmp_path: Path) -> None:
+    """The hash does not know ids, times or the kind of database; it knows every number."""
+    hashes = []
+    run, neurons, contexts = _records(RUN)
+    for url in (any_url, f"sqlite:///{tmp_path / 'other.db'}"):
+        engine = open_store(url, create=True)
+        write_run(engine, run, neurons, contexts)
+        later = replace(run, created_at=run.created_at.replace(year=2031), provenance={"x": 1})
+        write_run(engine, later, neurons, contexts)
+        with engine.connect() as connection:
+            hashes += connection.scalars(select(schema.runs.c.content_hash)).all()
+        engine.dispose()
+    assert len(set(hashes)) == 1
+    changed = [replace(neurons[0], scalars={**neurons[0].scalars, "mean": 0.125}), *neurons[1:]]
+    engine = open_store(any_url, create=False)
+    number = write_run(engine, run, changed, contexts)
+    with engine.connect() as connection:
+        other = connection.scalar(
+            select(schema.runs.c.content_hash).where(schema.runs.c.id == number)
+        )
+    engine.dispose()
+    assert other != hashes[0]
+
+
+KILLED = """
+import sys, time
+from indexer.store.database import open_store
+from indexer.store.writer import write_run
+from tests import fixture_store
+run = fixture_store.RUNS[0]
+def some():
+    for count, record in enumerate(run.neuron_records()):
+        if count == 6:
+            print("half", flush=True)
+            time.sleep(600)
+        yield record
+import indexer.store.writer as writer
+writer._ROWS = 2
+write_run(open_store(sys.argv[1], create=True), run.record(), some(), run.context_records())
+"""
+
+
+def test_a_killed_indexer_leaves_nothing(any_url: str) -> None:
+    """Killed in the middle of its rows, it leaves no row, and the next one can write."""
+    folder = Path(__file__).parent.parent
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, any_url],
+        stdout=subprocess.PIPE,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.readline() == b"half\n"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    engine = open_store(any_url, create=False)
+    assert _counts(engine) == EMPTY
+    write_run(engine, *_records(RUN))
+    assert len(list_runs(engine)) == 1
+    engine.dispose()
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(store_url: str) -> None:
+    """SQLite running out of pages is one clear line; nothing of the run stays."""
+    engine = open_store(store_url, create=True)
+
+    def small(connection: sqlite3.Connection, _record: object) -> None:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count={pages + 2}")
+
+    event.listen(engine, "connect", small)
+    engine.dispose()
+    with pytest.raises(SQLAlchemyError) as caught:
+        write_run(engine, *_records(RUN))
+    assert unusable(caught.value, "here").startswith("The disk is full: nothing was written")
+    assert _counts(engine) == EMPTY
+    engine.dispose()
+
+
+def test_only_one_indexer_writes_a_run(any_url: str, tmp_path: Path) -> None:
+    """The second is told; another run, or the same later, is let in."""
+    first, second = open_store(any_url, create=True), open_store(any_url, create=True)
+    with writing(first, "demo", tmp_path):
+        with (
+            pytest.raises(NeurariumError, match="Another indexer"),
+            writing(second, "demo", tmp_path),
+        ):
+            pass
+        with writing(second, "other", tmp_path):
+            pass
+    with writing(second, "demo", tmp_path):
+        pass
+    first.dispose()
+    second.dispose()
+
+
+def test_a_newer_database_is_refused(any_url: str) -> None:
+    """A store of a later schema is not touched."""
+    engine = open_store(any_url, create=True)
+    with engine.begin() as connection:
+        connection.execute(update(schema.store).values(schema_version=99))
+    engine.dispose()
+    with pytest.raises(NeurariumError, match=r"a newer version of Neurarium \(schema 99"):
+        open_store(any_url, create=True)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("nonsense", "is no database address"),
+        ("mysql://root@localhost/x", "only sqlite:/// and postgresql"),
+        ("sqlite://", "must be a file"),
+        ("sqlite:////nowhere/at/all/x.db", "There is no database at"),
+        ("postgresql://nobody:secret@127.0.0.1:1/x", "cannot be used"),
+    ],
+)
+def test_a_bad_address_is_one_clear_line(url: str, words: str) -> None:
+    """What was wrong and what to do, without a password."""
+    with pytest.raises(NeurariumError, match=words) as caught:
+        open_store(url, create=False)
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_files_that_are_no_store_are_refused(tmp_path: Path) -> None:
+    """A folder, a file of another kind, another program's database: each is told apart."""
+    with pytest.raises(NeurariumError, match="is a folder"):
+        open_store(f"sqlite:///{tmp_path}", create=True)
+    text = tmp_path / "text.db"
+    text.write_text("no database at all, but long enough to be looked at as one\n" * 20)
+    with pytest.raises(NeurariumError, match="is not an SQLite database"):
+        open_store(f"sqlite:///{text}", create=True)
+    foreign = tmp_path / "foreign.db"
+    with sqlite3.connect(foreign) as connection:
+        connection.execute("CREATE TABLE mine (x)")
+    connection.close()
+    with pytest.raises(NeurariumError, match="holds no Neurarium store"):
+        open_store(f"sqlite:///{foreign}", create=False)
+
+
+def test_a_run_that_is_not_ready_is_not_listed(engine: Engine) -> None:
+    """Only what is whole is shown."""
+    number = write_run(engine, *_records(RUN))
+    with engine.begin() as connection:
+        connection.execute(
+            update(schema.runs).where(schema.runs.c.id == number).values(ready=False)
+        )
+    assert list_runs(engine) == []
+    assert not is_indexed(engine, RUN.record().model)
+
+
+def test_rows_cannot_outlive_their_run(engine: Engine) -> None:
+    """The database itself refuses examples of no neuron."""
+    with pytest.raises(SQLAlchemyError), engine.begin() as connection:
+        connection.execute(insert(schema.examples).values(neuron_id=7, kind=0, packed=b""))
