@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -38,11 +38,15 @@ def main() -> None:
     try:
         app()
     except NeurariumError as error:
-        err.print(f"[bold red]Error:[/] {_escaped(error)}", highlight=False, soft_wrap=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        err.print("Stopped: nothing was written.")
-        sys.exit(130)
+        _fail(str(error))
+    except OSError as error:  # a folder that may not be written, a disk that is full, …
+        _fail(f"{error.strerror or error}: {error.filename or 'the system'} refused.")
+
+
+def _fail(message: str) -> NoReturn:
+    line = " ".join(message.split())
+    err.print(f"[bold red]Error:[/] {_escaped(line)}", highlight=False, soft_wrap=True)
+    sys.exit(2)
 
 
 @app.command()
@@ -188,8 +192,12 @@ def _index(config: Any, settings: Settings) -> None:
     from indexer.plan import readable_bytes
     from indexer.run import index as run_index
 
-    with ConsoleReporter(out) as reporter:
-        outcome = run_index(config, settings.database_url, settings.cache_dir, reporter)
+    try:
+        with ConsoleReporter(out) as reporter:
+            outcome = run_index(config, settings.database_url, settings.cache_dir, reporter)
+    except KeyboardInterrupt:
+        err.print("Stopped: nothing was written to the database.")
+        raise typer.Exit(130) from None
     seconds = outcome.seconds
     rate = outcome.plan.tokens / max(seconds["scan"], 1e-9)
     out.print(

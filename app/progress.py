@@ -13,7 +13,6 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
@@ -26,10 +25,10 @@ class _Rate(ProgressColumn):
         """The column's text. rich's hook."""
         unit = str(task.fields.get("unit", ""))
         done = f"{task.completed:,.0f}"
-        total = f"/{task.total:,.0f}" if task.total else ""
+        total = f"/{task.total:,.0f}" if task.total and not task.finished else ""
         speed = task.finished_speed or task.speed
         rate = f" · {speed:,.0f}/s" if speed else ""
-        return Text(f"{done}{total} {unit}{rate}")
+        return Text(f"{done}{total} {unit}{rate}", no_wrap=True)
 
 
 class ConsoleReporter:
@@ -39,10 +38,9 @@ class ConsoleReporter:
         self._console = console
         self._progress = Progress(
             TextColumn("{task.description:<10}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16),
             _Rate(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             console=console,
         )
 

@@ -16,7 +16,13 @@ from indexer.config import IndexConfig, check_name
 from indexer.corpus import PreparedCorpus, TokenizerInfo, open_corpus, prepare_corpus
 from indexer.errors import NeurariumError
 from indexer.model import check_ctx_len, describe, load_model
-from indexer.model_source import ModelSource, load_tokenizer, resolve_model
+from indexer.model_source import (
+    ModelSource,
+    choose_device,
+    choose_dtype,
+    load_tokenizer,
+    resolve_model,
+)
 from indexer.plan import Plan, check_disk, describe_plan, make_plan
 from indexer.provenance import run_record
 from indexer.reporter import Reporter
@@ -68,7 +74,10 @@ def _index(
 ) -> Outcome:
     clock = _Clock()
     description = describe(source, trust_remote_code=config.trust_remote_code)
+    # All that can be refused without weights or text is refused first.
     check_ctx_len(description, config.ctx_len)
+    description.layout.choose_hook_point(config.hook_point)
+    choose_dtype(config.dtype, choose_device(config.device))
     tokens = load_tokenizer(source, trust_remote_code=config.trust_remote_code)
     info = TokenizerInfo(
         tokenizer=tokens.tokenizer,

@@ -1,0 +1,189 @@
+"""The command line: what it prints, and one clear line with exit code 2 for every mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from app import cli
+from indexer.store import schema
+from indexer.store.database import open_store
+from indexer.store.runs import list_runs
+from tests import fixture_store
+from tests.tiny_models import save_tiny_model
+
+
+class Shell:
+    """Runs `neurarium …` in this process, with a store and a cache of its own."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self.url = f"sqlite:///{folder / 'store.db'}"
+        self._capsys = capsys
+
+    def run(self, *words: str) -> tuple[int, str, str]:
+        """Exit code, standard output, standard error."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.argv", ["neurarium", *words])
+            patch.setenv("NEURARIUM_DATABASE_URL", self.url)
+            patch.setenv("NEURARIUM_CACHE_DIR", str(self.folder / "cache"))
+            patch.setenv("HF_HUB_OFFLINE", "1")
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        told = self._capsys.readouterr()
+        return int(ended.value.code or 0), told.out, told.err
+
+    def forget(self) -> None:
+        """Drop what was printed so far."""
+        self._capsys.readouterr()
+
+    def stored(self) -> int:
+        """Runs in the store, which need not be there."""
+        if not (self.folder / "store.db").exists():
+            return 0
+        engine = open_store(self.url, create=True)
+        count = len(list_runs(engine))
+        engine.dispose()
+        return count
+
+
+@pytest.fixture
+def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
+    """A shell in an empty folder."""
+    return Shell(tmp_path, capsys)
+
+
+def test_index_tells_what_it_does_and_where_to_look(shell: Shell) -> None:
+    """The plan before, the summary after, and the run is in the list."""
+    code, out, err = shell.run("index", "demo", "--max-tokens", "3000", "--sample", "16")
+    assert (code, err) == (0, "")
+    text = " ".join(out.split())
+    assert "2 layers, 1,280 neurons at mlp.hook_post, float32 on cpu" in text
+    assert "Expected:" in text
+    assert "of memory beside the model" in text
+    assert "Run 1: 1,280 neurons of demo over" in text
+    assert "http://127.0.0.1:8000/demo/0/0" in text
+    code, out, _ = shell.run("runs")
+    assert code == 0
+    assert "demo" in out
+    assert "1,280" in out
+    assert shell.run("delete", "1")[1] == "Run 1 is deleted.\n"
+    assert shell.stored() == 0
+
+
+def test_runs_of_an_empty_store_say_what_to_do(shell: Shell) -> None:
+    """No database and an empty database each lead on."""
+    code, _, err = shell.run("runs")
+    assert code == 2
+    assert "index a model first" in err
+    open_store(shell.url, create=True).dispose()
+    code, out, _ = shell.run("runs")
+    assert code == 0
+    assert "neurarium index demo" in out
+
+
+LINES = [json.dumps({"text": "the light was good and the day was long " * 9, "x": 1})] * 3
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["no-such/model:x"], "There is no model 'no-such/model:x'"),
+        (["./nowhere"], "nowhere"),
+        (["demo", "--name", "api"], "one of the server's own words"),
+        (["demo", "--name", "a/b"], "cannot stand in a URL"),
+        (["demo", "--ctx-len", "1"], "ctx_len is 1: it must be 2 or more"),
+        (["demo", "--ctx-len", "4096"], "has 128 positions"),
+        (["demo", "--hook-point", "mlp.hook_nothing"], "There is no hook point"),
+        (["demo", "--hook-point", "mlp.ln.hook_in"], "mlp.hook_post"),
+        (["demo", "--dtype", "int7"], "dtype 'int7' is not one of"),
+        (["demo", "--device", "cuda:77"], "cuda:77"),
+        (["demo", "--revision", "main"], "revision"),
+        (["demo", "--top-k", "0"], "top_k is 0"),
+        (["demo", "--corpus", "missing.txt"], "There is no file or folder 'missing.txt'"),
+        (["demo", "--corpus", "{folder}/empty.txt"], "empty.txt"),
+        (["demo", "--corpus", "{folder}/good.jsonl", "--text-column", "words"], "words"),
+        (["demo", "--corpus", "{folder}/broken.jsonl"], "line"),
+        (["demo", "--corpus", "{folder}/fake.parquet"], "fake.parquet"),
+        (["{folder}/moe", "--corpus", "demo"], "mixture"),
+        (["{folder}/bert", "--corpus", "demo"], "encoder"),
+        (["{folder}/llama", "--ctx-len", "64"], "name one with --corpus"),
+        (["demo", "--database", "mysql://x/y"], "only sqlite:/// and postgresql"),
+        (["demo", "--database", "postgresql://u:hidden@127.0.0.1:1/x"], "cannot be used"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    shell: Shell, words: list[str], told: str
+) -> None:
+    """What was wrong and what to do; exit code 2; nothing in the store; no traceback."""
+    folder = shell.folder
+    (folder / "empty.txt").write_text("")
+    (folder / "good.jsonl").write_text("\n".join(LINES))
+    (folder / "broken.jsonl").write_text("\n".join([*LINES, "{nothing"]))
+    (folder / "fake.parquet").write_text("PAR? no")
+    for name, architecture in (("moe", "MixtralForCausalLM"), ("bert", "BertForMaskedLM")):
+        (folder / name).mkdir()
+        config = {
+            "architectures": [architecture],
+            "model_type": architecture.split("For")[0].lower(),
+        }
+        (folder / name / "config.json").write_text(json.dumps(config))
+    if "{folder}/llama" in words:
+        save_tiny_model(folder / "llama", "llama")
+    shell.forget()
+    code, out, err = shell.run("index", *(word.format(folder=folder) for word in words))
+    assert code == 2
+    assert told in err
+    assert err.startswith("Error: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in out + err
+    assert "hidden" not in err
+    assert shell.stored() == 0
+
+
+def test_a_newer_database_is_refused(shell: Shell) -> None:
+    """By every command that opens it."""
+    engine = open_store(shell.url, create=True)
+    with engine.begin() as connection:
+        connection.execute(update(schema.store).values(schema_version=99))
+    engine.dispose()
+    for words in (["runs"], ["delete", "1"], ["serve"], ["index", "demo"], ["demo"]):
+        code, _, err = shell.run(*words)
+        assert code == 2
+        assert "a newer version of Neurarium" in err
+
+
+def test_deleting_what_is_not_there_is_an_error(shell: Shell) -> None:
+    """With the way to see what is."""
+    engine = open_store(shell.url, create=True)
+    fixture_store.RUNS[0].write(engine)
+    engine.dispose()
+    code, _, err = shell.run("delete", "7")
+    assert code == 2
+    assert "There is no run 7: `neurarium runs` lists them." in err
+    assert shell.stored() == 1
+
+
+def test_demo_serves_and_indexes_only_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`demo` indexes where nothing is, and the second time goes straight to serving."""
+    served: list[int] = []
+    indexed: list[str] = []
+    monkeypatch.setattr("uvicorn.run", lambda app, **kwargs: served.append(kwargs["port"]))
+
+    def index(config: object, settings: object) -> None:
+        indexed.append(str(config))
+        engine = open_store(shell.url, create=True)
+        run = fixture_store.RunOf("demo", fixture_store.TOY_NEURONS)
+        run.write(engine)
+        engine.dispose()
+
+    monkeypatch.setattr(cli, "_index", index)
+    for _ in range(2):
+        code, out, _ = shell.run("demo", "--port", "8031")
+        assert code == 0
+        assert "Neurarium is at http://127.0.0.1:8031" in out
+    assert served == [8031, 8031]
+    assert len(indexed) == 1
