@@ -1,17 +1,17 @@
-# `make demo` and `make test` are all that most people need. Both keep what they install in $(VENV).
-# Other Pythons and places: make demo PYTHON=python3.12 VENV=/somewhere/else
+# `make demo` and `make test` are all that most people need. What they install stays in $(VENV).
+# Another Python, another place: make demo PYTHON=python3.12 VENV=/somewhere/else
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+QUIET := $(if $(CI),--quiet)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-# Files that say an installation came to its end: the next `make` begins where this one stopped.
+# A file that says an installation came to its end: without it, the next `make` carries on.
 DEMO_DONE := $(VENV)/.neurarium-demo
 TEST_DONE := $(VENV)/.neurarium-test
 
-.PHONY: help demo test lint clean
-.DELETE_ON_ERROR:
+.PHONY: help demo test lint clean venv
 
 help:
 	@echo "make demo   install, index the bundled model over the bundled corpus, and serve it"
@@ -36,41 +36,45 @@ lint: $(TEST_DONE)
 	@echo "==> Imports (import-linter)"
 	@$(BIN)/lint-imports --no-logo
 
-# The build backend comes first and from constraints.txt too, so that nothing at all is unpinned.
+# The build backend is installed first, and built with as it is, so that constraints.txt pins it too.
 define install
-	@echo "==> Installing $(1) into $(VENV) (the first time takes some minutes)"
-	@$(PIP) install --quiet --constraint constraints.txt hatchling editables
-	@$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable "$(1)"
+	@echo "==> Installing $(1) into $(VENV): minutes the first time, seconds after that"
+	@$(PIP) install $(QUIET) --constraint constraints.txt hatchling editables
+	@$(PIP) install $(QUIET) --constraint constraints.txt --no-build-isolation --editable "$(1)"
 	@rm -f $(VENV)/.unfinished
 	@touch $@
 endef
 
-$(DEMO_DONE): pyproject.toml constraints.txt $(BIN)/python | venv
+$(DEMO_DONE): pyproject.toml constraints.txt $(BIN)/python
 	$(call install,.)
 
-$(TEST_DONE): pyproject.toml constraints.txt $(BIN)/python | venv
+$(TEST_DONE): pyproject.toml constraints.txt $(BIN)/python
 	$(call install,.[test])
 
 $(BIN)/python: | venv
 	@:
 
-# Makes the environment; one that we began and never finished is made anew, one without pip gets it.
-.PHONY: venv
+# An environment that we began and never finished, or whose Python is gone, is made anew. One that
+# somebody else made is used as it is, and given pip if it has none.
 venv:
-	@command -v $(PYTHON) >/dev/null || { \
-	    echo "Neurarium needs Python 3.11 or newer, and there is no $(PYTHON) here." \
-	        "Name another: make PYTHON=/path/to/python3" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	    echo "Neurarium needs Python 3.11 or newer; $(PYTHON) is" \
-	        "$$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12" >&2; exit 1; }
-	@if [ -e $(VENV)/.unfinished ] || [ -f $(VENV)/pyvenv.cfg -a ! -e $(BIN)/python ]; then \
-	    echo "==> Removing $(VENV), which is not whole"; rm -rf $(VENV); fi
-	@if [ ! -e $(VENV) ]; then \
-	    mkdir -p $(VENV) && touch $(VENV)/.unfinished && $(PYTHON) -m venv $(VENV); \
-	elif ! $(PIP) --version >/dev/null 2>&1; then \
-	    $(PYTHON) -m venv $(VENV); fi
+	@set -e; \
+	whole() { [ ! -e $(VENV)/.unfinished ] && $(PIP) --version >/dev/null 2>&1; }; \
+	new_enough() { \
+	    "$$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	        echo "Neurarium needs Python 3.11 or newer, and $$1 is" \
+	            "$$("$$1" --version 2>/dev/null || echo missing)." \
+	            "Name another: make PYTHON=/path/to/python3.11" >&2; exit 1; }; }; \
+	if ! whole; then \
+	    new_enough "$(PYTHON)"; \
+	    if [ -e $(VENV)/.unfinished ] || { [ -f $(VENV)/pyvenv.cfg ] && [ ! -e $(BIN)/python ]; }; then \
+	        echo "==> Making $(VENV) anew: it was not whole"; rm -rf $(VENV); \
+	    fi; \
+	    if [ ! -e $(VENV) ]; then mkdir -p $(VENV); touch $(VENV)/.unfinished; fi; \
+	    "$(PYTHON)" -m venv $(VENV); \
+	fi; \
+	new_enough $(BIN)/python
 
 clean:
 	@if [ -f $(VENV)/pyvenv.cfg ] || [ -e $(VENV)/.unfinished ]; then rm -rf $(VENV); fi
 	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
-	@find app indexer tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from typing import Annotated, Any, NoReturn
 
@@ -215,9 +216,22 @@ def _serve(settings: Settings) -> None:
 
     from app.main import create_app
 
-    server = create_app(settings)
-    out.print(f"Neurarium is at {_address(settings)} (Ctrl-C stops it)", highlight=False)
-    uvicorn.run(server, host=settings.host, port=settings.port, log_level="warning")
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="warning"))
+    with _listening(settings) as listening:
+        bound = settings.model_copy(update={"port": listening.getsockname()[1]})
+        out.print(f"Neurarium is at {_address(bound)} (Ctrl-C stops it)", highlight=False)
+        server.run(sockets=[listening])
+
+
+def _listening(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family)
+    except OSError as error:
+        raise NeurariumError(
+            f"{settings.host}:{settings.port} cannot be listened on ({error.strerror}): choose "
+            "another with --port or --host."
+        ) from None
 
 
 def _settings(database: str | None, host: str | None = None, port: int | None = None) -> Settings:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int, Int64
 from torch import Tensor
 
-from indexer.batches import Batch, BatchPlan, Contexts, fill_batch, plan_batches
+from indexer.batches import BLOCK_CONTEXTS, Batch, BatchPlan, Contexts, fill_batch, plan_batches
 from indexer.errors import NeurariumError
 from indexer.examples import Centre, describe
 from indexer.reporter import Reporter
@@ -208,6 +208,7 @@ def scan_corpus(
     shape: ScanShape,
     batch_tokens: int,
     reporter: Reporter,
+    block_contexts: int = BLOCK_CONTEXTS,
 ) -> Scan:
     """Run the model over all contexts and measure every neuron."""
     scan = Scan(shape)
@@ -215,7 +216,7 @@ def scan_corpus(
     total = int((lengths.astype(np.int64) - corpus.included_from).sum())
     progress = reporter.stage("Scanning", total, "tokens")
     done = 0
-    for plan in plan_batches(lengths, shape.sample, batch_tokens):
+    for plan in plan_batches(lengths, shape.sample, batch_tokens, block_contexts):
         done += _scan_batch(model, corpus, scan, plan)
         progress(done)
     return scan

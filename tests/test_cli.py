@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -169,9 +170,14 @@ def test_deleting_what_is_not_there_is_an_error(shell: Shell) -> None:
 
 def test_demo_serves_and_indexes_only_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """`demo` indexes where nothing is, and the second time goes straight to serving."""
-    served: list[int] = []
+    served: list[str] = []
     indexed: list[str] = []
-    monkeypatch.setattr("uvicorn.run", lambda app, **kwargs: served.append(kwargs["port"]))
+
+    def serve(server: object, sockets: list[socket.socket]) -> None:
+        host, port = sockets[0].getsockname()
+        served.append(f"http://{host}:{port}")
+
+    monkeypatch.setattr("uvicorn.Server.run", serve)
 
     def index(config: object, settings: object) -> None:
         indexed.append(str(config))
@@ -182,8 +188,17 @@ def test_demo_serves_and_indexes_only_once(shell: Shell, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(cli, "_index", index)
     for _ in range(2):
-        code, out, _ = shell.run("demo", "--port", "8031")
+        code, out, _ = shell.run("demo", "--port", "0")
         assert code == 0
-        assert "Neurarium is at http://127.0.0.1:8031" in out
-    assert served == [8031, 8031]
+        assert f"Neurarium is at {served[-1]} " in out
+    assert len(served) == 2
     assert len(indexed) == 1
+
+
+def test_a_port_that_is_taken_is_one_line(shell: Shell) -> None:
+    """The server says so before it says that it serves."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, out, err = shell.run("serve", "--port", str(port))
+    assert (code, out) == (2, "")
+    assert f"127.0.0.1:{port} cannot be listened on" in err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,13 @@ import pytest
 import torch
 import transformers
 from torch import Tensor, nn
-from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
 
 from indexer.errors import NeurariumError
 from indexer.model import (
-    LoadedModel,
-    LoadedTokenizer,
-    ModelSource,
     check_ctx_len,
     describe,
     load_model,
-    load_native,
     load_tokenizer,
     resolve_model,
 )
@@ -32,9 +26,11 @@ from tests.tiny_models import (
     LAYERS,
     TEXT,
     VOCAB,
+    captured,
     save_tiny_gguf,
     save_tiny_model,
     shake,
+    some_tokens,
     tiny_config,
     tiny_tokenizer,
 )
@@ -79,20 +75,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def captured(model: LoadedModel, tokens: Tensor, mask: Tensor | None = None) -> list[Tensor]:
-    """Every layer's activations, in the order in which they were handed over."""
-    layers: list[int] = []
-    acts: list[Tensor] = []
-
-    def keep(layer: int, values: Tensor) -> None:
-        layers.append(layer)
-        acts.append(values.clone())
-
-    model.capture(tokens, torch.ones_like(tokens) if mask is None else mask, keep)
-    assert layers == list(range(model.n_layers))
-    return acts
-
-
 def plainly_hooked(folder: Path, paths: list[str], tokens: Tensor, *, after: bool) -> list[Tensor]:
     """The same by a PyTorch hook on the whole transformers model, run with eager attention."""
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
@@ -106,11 +88,6 @@ def plainly_hooked(folder: Path, paths: list[str], tokens: Tensor, *, after: boo
     with torch.no_grad():
         model.eval()(tokens)
     return [seen[path].reshape(*tokens.shape, -1) for path in paths]
-
-
-def some_tokens(*shape: int) -> Tensor:
-    """Random ids of real tokens."""
-    return torch.randint(2, VOCAB - 8, shape, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("architecture", OUT_OF)
@@ -315,219 +292,6 @@ def test_a_layer_that_runs_twice_is_refused(
     monkeypatch.setattr(GPT2MLP, "forward", lambda _self, x: x)
     with pytest.raises(NeurariumError, match="runs its MLP 0 times"):
         load_model(resolve_model(str(tiny["gpt2"])))
-
-
-NATIVE = ModelSource("legacy", "NeelNanda/tiny", None, "tiny", "tiny", None)
-
-
-def native_config(**changes: Any) -> TransformerBridgeConfig:
-    """The configuration of a tiny native model, SoLU with LayerNorm unless changed."""
-    settings: dict[str, Any] = {
-        "d_model": 16,
-        "d_head": 8,
-        "n_heads": 2,
-        "n_layers": 2,
-        "n_ctx": 32,
-        "d_mlp": 24,
-        "d_vocab": VOCAB,
-        "act_fn": "solu_ln",
-        "normalization_type": "LN",
-        "architecture": "TransformerLensNative",
-        "seed": 0,
-    }
-    return TransformerBridgeConfig(**(settings | changes))
-
-
-def native_model(hook_point: str | None = None, **changes: Any) -> tuple[Any, LoadedModel]:
-    """A bridge with random weights, and the same model loaded."""
-    bridge = TransformerBridge.boot_native(native_config(**changes))
-    shake(bridge.original_model)
-    tokens = LoadedTokenizer(tiny_tokenizer(), 1, 0, "tiny")
-    return bridge, load_native(bridge, NATIVE, tokens, hook_point=hook_point)
-
-
-def by_hand(state: dict[str, Tensor], tokens: Tensor) -> Tensor:
-    """The first layer's neurons after SoLU and before its LayerNorm, from the formulas."""
-
-    def layer_norm(x: Tensor, name: str) -> Tensor:
-        x = x - x.mean(-1, keepdim=True)
-        x = x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()
-        return x * state[f"{name}.weight"] + state[f"{name}.bias"]
-
-    def linear(x: Tensor, name: str) -> Tensor:
-        return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
-
-    n = tokens.shape[0]
-    x = state["tok_embed.weight"][tokens] + state["pos.weight"][:n]
-    normed = layer_norm(x, "layers.0.ln1")
-    q, k, v = (linear(normed, f"layers.0.attn.{name}").view(n, 2, 8) for name in "qkv")
-    scores = torch.einsum("qhd,khd->hqk", q, k) / 8**0.5
-    scores = scores.masked_fill(torch.ones(n, n).triu(1).bool(), -torch.inf).softmax(-1)
-    x = x + linear(torch.einsum("hqk,khd->qhd", scores, v).reshape(n, 16), "layers.0.attn.o")
-    pre = linear(layer_norm(x, "layers.0.ln2"), "layers.0.mlp.fc_in")
-    return pre * pre.softmax(-1)
-
-
-def plain_state(bridge: Any) -> dict[str, Tensor]:
-    """The native model's parameters under its own names, wrappers left out."""
-    parameters = bridge.original_model.named_parameters()
-    return {name.replace("_original_component.", ""): value for name, value in parameters}
-
-
-def test_solu_is_captured_before_its_layer_norm() -> None:
-    """By default a SoLU model is captured where Neuroscope captured it, by a hand computation."""
-    bridge, model = native_model()
-    tokens = some_tokens(2, 9)
-    assert model.hook_point == "mlp.ln.hook_in"
-    assert model.layout.hook_points == ("mlp.hook_pre", "mlp.ln.hook_in", "mlp.hook_post")
-    first = captured(model, tokens)[0]
-    state = plain_state(bridge)
-    for row in (0, 1):
-        torch.testing.assert_close(first[row], by_hand(state, tokens[row]), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("hook_point", "changes"),
-    [
-        ("mlp.ln.hook_in", {}),
-        ("mlp.hook_pre", {}),
-        ("mlp.hook_post", {}),
-        ("mlp.hook_post", {"act_fn": "gelu"}),
-        ("mlp.hook_pre", {"act_fn": "silu", "gated_mlp": True, "normalization_type": "RMS"}),
-    ],
-)
-def test_a_native_model_gives_what_its_bridge_caches(
-    hook_point: str, changes: dict[str, Any]
-) -> None:
-    """Captured without its unembedding, a native model equals its bridge's own cache."""
-    bridge, model = native_model(hook_point, **changes)
-    tokens = some_tokens(1, 8)
-    acts = captured(model, tokens)
-    _, cache = bridge.run_with_cache(tokens)
-    for layer, values in enumerate(acts):
-        torch.testing.assert_close(values, cache[f"blocks.{layer}.{hook_point}"])
-
-
-def test_a_native_model_stops_before_its_unembedding() -> None:
-    """The unembedding, often the largest matrix, is not run."""
-    bridge, model = native_model()
-    calls: list[int] = []
-    bridge.original_model.head.register_forward_hook(lambda *_: calls.append(1))
-    captured(model, some_tokens(1, 4))
-    assert not calls
-
-
-def test_padding_changes_nothing_in_a_native_model() -> None:
-    """A padded context of a native model has the activations it has alone."""
-    _, model = native_model()
-    tokens = some_tokens(2, 10)
-    mask = torch.ones_like(tokens)
-    mask[0, 6:] = 0
-    for padded, plain in zip(
-        captured(model, tokens * mask, mask), captured(model, tokens[:1, :6]), strict=True
-    ):
-        torch.testing.assert_close(padded[0, :6], plain[0], rtol=1e-4, atol=1e-6)
-
-
-def test_an_attention_only_model_is_refused() -> None:
-    """A model without MLPs has no neurons, and is told apart from an unknown one."""
-    with pytest.raises(NeurariumError, match="has no MLP neurons, it is attention-only"):
-        native_model(attn_only=True)
-
-
-@pytest.fixture
-def legacy_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The hub's edge: a repository in the old format, on disk, with one checkpoint."""
-    cfg = native_config()
-    names = "d_model n_layers d_mlp d_head n_heads n_ctx d_vocab act_fn".split()
-    facts = {name: getattr(cfg, name) for name in names}
-    facts |= {"attn_only": False, "normalization": "LN", "tokenizer_name": "someone/tokenizer"}
-    (tmp_path / "config.json").write_text(json.dumps(facts))
-    for name, seed in (("model_final.pth", 0), ("checkpoints/model_1000.pth", 1)):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        generator = torch.Generator().manual_seed(seed)
-        torch.save(
-            {
-                key: torch.randn(shape, generator=generator)
-                for key, shape in legacy_shapes(cfg).items()
-            },
-            tmp_path / name,
-        )
-
-    def download(_repository: str, name: str) -> str:
-        return str(tmp_path / name)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    monkeypatch.setattr(
-        huggingface_hub.HfApi,
-        "list_repo_files",
-        lambda *_: ["config.json", "model_final.pth", "checkpoints/model_1000.pth"],
-    )
-    tiny_tokenizer().save_pretrained(tmp_path / "tokenizer")
-    load = transformers.AutoTokenizer.from_pretrained
-    monkeypatch.setattr(
-        transformers.AutoTokenizer,
-        "from_pretrained",
-        lambda _name, **rest: load(tmp_path / "tokenizer", **rest),
-    )
-    return tmp_path
-
-
-def legacy_shapes(cfg: TransformerBridgeConfig) -> dict[str, tuple[int, ...]]:
-    """The parameters of a checkpoint in the old format."""
-    d, h, e, m = cfg.d_model, cfg.n_heads, cfg.d_head, int(cfg.d_mlp or 0)
-    shapes: dict[str, tuple[int, ...]] = {
-        "embed.W_E": (cfg.d_vocab, d),
-        "pos_embed.W_pos": (cfg.n_ctx, d),
-        "ln_final.w": (d,),
-        "ln_final.b": (d,),
-        "unembed.W_U": (d, cfg.d_vocab),
-        "unembed.b_U": (cfg.d_vocab,),
-    }
-    for layer in range(cfg.n_layers):
-        block = f"blocks.{layer}"
-        for name in "QKV":
-            shapes |= {f"{block}.attn.W_{name}": (h, d, e), f"{block}.attn.b_{name}": (h, e)}
-        shapes |= {f"{block}.attn.W_O": (h, e, d), f"{block}.attn.b_O": (d,)}
-        shapes |= {f"{block}.mlp.W_in": (d, m), f"{block}.mlp.b_in": (m,)}
-        shapes |= {f"{block}.mlp.W_out": (m, d), f"{block}.mlp.b_out": (d,)}
-        shapes |= {f"{block}.mlp.ln.w": (m,), f"{block}.mlp.ln.b": (m,)}
-        for norm in ("ln1", "ln2"):
-            shapes |= {f"{block}.{norm}.w": (d,), f"{block}.{norm}.b": (d,)}
-    return shapes
-
-
-@pytest.mark.usefixtures("legacy_hub")
-def test_a_toy_model_is_loaded_from_its_old_repository() -> None:
-    """solu-1l and its like: the configuration, the tokenizer and the weights of the old format."""
-    source = resolve_model("solu-1l")
-    assert describe(source).max_context == 32
-    assert load_tokenizer(source).bos_token_id == 1
-    model = load_model(source)
-    assert (model.hook_point, model.widths) == ("mlp.ln.hook_in", (24, 24))
-    assert model.activation_function == "solu_ln"
-    again = load_model(source, dtype="bfloat16")
-    assert again.weights_hash == model.weights_hash
-    assert again.dtype is torch.bfloat16
-
-
-@pytest.mark.usefixtures("legacy_hub")
-def test_a_toy_model_has_its_own_checkpoints() -> None:
-    """A checkpoint's number picks its weights; one that is not there is refused."""
-    final = load_model(resolve_model("solu-1l"))
-    early = load_model(resolve_model("solu-1l", "1000"))
-    assert early.revision == "1000"
-    assert early.weights_hash != final.weights_hash
-    with pytest.raises(NeurariumError, match="checkpoint_value=7 not in available checkpoints"):
-        load_model(resolve_model("solu-1l", "7"))
-
-
-def test_an_attention_only_toy_model_is_refused(legacy_hub: Path) -> None:
-    """An attention-only repository is refused before its weights are fetched."""
-    facts = json.loads((legacy_hub / "config.json").read_text())
-    (legacy_hub / "config.json").write_text(json.dumps(facts | {"attn_only": True}))
-    with pytest.raises(NeurariumError, match="is an attention-only model"):
-        load_model(resolve_model("NeelNanda/Attn_Only_1L512W_C4_Code"))
 
 
 def test_a_gguf_file_is_a_model(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -81,9 +81,17 @@ class Case:
     model: FakeModel
     shape: ScanShape
     batch_tokens: int
+    block_contexts: int
 
     def scan(self) -> Scan:
-        return scan_corpus(self.model, self.corpus, self.shape, self.batch_tokens, Silent())
+        return scan_corpus(
+            self.model,
+            self.corpus,
+            self.shape,
+            self.batch_tokens,
+            Silent(),
+            self.block_contexts,
+        )
 
     def included(self, layer: int, context: int, neuron: int) -> np.ndarray[Any, Any]:
         """Included activations of one neuron in one context, float32."""
@@ -120,7 +128,8 @@ def cases(draw: st.DrawFn) -> Case:
         window=draw(st.integers(1, ctx_len)),
     )
     corpus = FakeCorpus(lengths, bos)
-    return Case(corpus, FakeModel(table), shape, draw(st.sampled_from([2, 7, 30, 1000])))
+    batch_tokens = draw(st.sampled_from([2, 7, 30, 1000]))
+    return Case(corpus, FakeModel(table), shape, batch_tokens, draw(st.sampled_from([3, 20, 100])))
 
 
 def _activations(rng: np.random.Generator, kind: str, size: tuple[int, int, int]) -> torch.Tensor:
@@ -288,7 +297,7 @@ def test_contexts_name_the_neurons_they_are_top_examples_of(case: Case) -> None:
 @given(cases(), st.sampled_from([2, 9, 500]))
 def test_batch_size_changes_no_selection(case: Case, batch_tokens: int) -> None:
     """The same contexts in other batches give the same examples, histograms and bands."""
-    other = Case(case.corpus, case.model, case.shape, batch_tokens)
+    other = Case(case.corpus, case.model, case.shape, batch_tokens, 4096)
     for one, two in zip(_records(case), _records(other), strict=True):
         for a, b in zip(one.examples, two.examples, strict=True):
             assert a.context_ids.tolist() == b.context_ids.tolist()
@@ -303,7 +312,7 @@ def test_a_value_that_is_not_finite_stops_the_scan(bad: float) -> None:
     values = torch.zeros(2, 3, 1)
     values[1, 2, 0] = bad
     shape = ScanShape((1,), np.array([0]), 1, 1, 3)
-    case = Case(FakeCorpus(np.array([3, 3]), True), FakeModel([values]), shape, 100)
+    case = Case(FakeCorpus(np.array([3, 3]), True), FakeModel([values]), shape, 100, 100)
     with pytest.raises(NeurariumError, match="not finite in layer 0"):
         case.scan()
 
@@ -312,6 +321,6 @@ def test_gated_neurons_die_by_magnitude() -> None:
     """A gated neuron that is only ever negative lives; one within ±1e-6 is dead."""
     values = torch.tensor([[[-1.0, 5e-7]], [[-2.0, -5e-7]]])
     shape = ScanShape((2,), np.array([0, 1]), 1, 1, 1)
-    case = Case(FakeCorpus(np.array([1, 1]), False), FakeModel([values]), shape, 100)
+    case = Case(FakeCorpus(np.array([1, 1]), False), FakeModel([values]), shape, 100, 100)
     assert case.scan().dead(gated=True).tolist() == [False, True]
     assert case.scan().dead(gated=False).tolist() == [True, False]

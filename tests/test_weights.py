@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from indexer import weights
 from indexer.model import LoadedModel, LoadedTokenizer, ModelSource, load_model, resolve_model
 from indexer.weights import logit_effects, norm_gain, write_vectors
-from tests.test_model import native_model
+from tests.test_model_native import native_model
 from tests.tiny_models import VOCAB, save_tiny_model
 
 KNOWN = VOCAB - 4  # the last rows of the unembedding are padding

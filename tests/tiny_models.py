@@ -11,6 +11,9 @@ import numpy as np
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+
+from indexer.model import LoadedModel
 
 TEXT = (
     "The quick brown fox jumps over the lazy dog. In the beginning was the word, and the word was "
@@ -168,3 +171,22 @@ def save_tiny_gguf(path: Path) -> Path:
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def captured(model: LoadedModel, tokens: Tensor, mask: Tensor | None = None) -> list[Tensor]:
+    """Every layer's activations, in the order in which they were handed over."""
+    layers: list[int] = []
+    acts: list[Tensor] = []
+
+    def keep(layer: int, values: Tensor) -> None:
+        layers.append(layer)
+        acts.append(values.clone())
+
+    model.capture(tokens, torch.ones_like(tokens) if mask is None else mask, keep)
+    assert layers == list(range(model.n_layers))
+    return acts
+
+
+def some_tokens(*shape: int) -> Tensor:
+    """Random ids of real tokens."""
+    return torch.randint(2, VOCAB - 8, shape, generator=torch.Generator().manual_seed(1))

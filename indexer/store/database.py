@@ -160,10 +160,7 @@ def _check_version(engine: Engine, where: str, create: bool) -> None:
                 f"The database {where} holds no Neurarium store: index a model first "
                 "(`neurarium index demo`)."
             )
-        with engine.begin() as connection:
-            metadata.create_all(connection)
-            connection.execute(insert(store).values(schema_version=SCHEMA_VERSION))
-        return
+        _make_tables(engine)
     with engine.connect() as connection:
         version = connection.scalar(select(store.c.schema_version))
     if version != SCHEMA_VERSION:
@@ -172,3 +169,14 @@ def _check_version(engine: Engine, where: str, create: bool) -> None:
             f"The database {where} was made by {age} version of Neurarium (schema {version}, "
             f"this is {SCHEMA_VERSION}): update Neurarium, or name another with --database."
         )
+
+
+def _make_tables(engine: Engine) -> None:
+    try:
+        with engine.begin() as connection:
+            metadata.create_all(connection)
+            connection.execute(insert(store).values(schema_version=SCHEMA_VERSION))
+    except DBAPIError:
+        # Another process may have made them in the meantime.
+        if not inspect(engine).has_table(store.name):
+            raise
