@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 
 from app.schemas import (
     Error,
@@ -27,6 +27,8 @@ RunId = Annotated[
 Limit = Annotated[int, Query(ge=1, le=1000, description="Items at most.")]
 Cursor = Annotated[str | None, Query(description="The `next` of the page before.")]
 
+DEFAULT_LIMIT = 100
+
 ERRORS: dict[int | str, dict[str, Any]] = {
     404: {"model": Error, "description": "What was asked for does not exist."},
     422: {"model": Error, "description": "What was asked cannot be parsed."},
@@ -44,7 +46,7 @@ def router(site: Site) -> APIRouter:
     queries = site.queries
 
     @api.get("/models", response_model=ModelList)
-    def models(request: Request, limit: Limit = 100, cursor: Cursor = None) -> Response:
+    def models(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Response:
         """The models here, by name."""
         return site.answer(request, None, lambda: json_of(queries.models(limit, cursor)))
 
@@ -61,7 +63,7 @@ def router(site: Site) -> APIRouter:
         run: RunId = None,
         sort: Sort = "neuron",
         order: Order | None = None,
-        limit: Limit = 100,
+        limit: Limit = DEFAULT_LIMIT,
         cursor: Cursor = None,
     ) -> Response:
         """A layer's neurons in any order, a page at a time."""
@@ -87,6 +89,19 @@ def router(site: Site) -> APIRouter:
         return site.answer(request, None, lambda: json_of(queries.run(run)))
 
     return api
+
+
+def unknown_router() -> APIRouter:
+    """What is under /api and no route: 404, not the page of a model that is called api."""
+    unknown = APIRouter(include_in_schema=False)
+
+    @unknown.get("/api")
+    @unknown.get("/api/{rest:path}")
+    def nothing() -> Response:
+        """Nothing is here."""
+        raise HTTPException(404)
+
+    return unknown
 
 
 def health_router(site: Site) -> APIRouter:

@@ -14,16 +14,15 @@ _POLICY = "no-cache"
 def etag(request: Request, site_version: str, runs: Iterable[str]) -> str:
     """The tag of what `request` is answered with, from what identifies the runs it shows."""
     content = hashlib.blake2b(digest_size=12)
-    address = f"{request.url.path}?{request.url.query}"
-    for part in (site_version, address, *runs):
+    path, query = request.scope["path"], request.scope["query_string"].decode("latin-1")
+    for part in (site_version, path, query, *runs):
         content.update(part.encode("utf-8", "surrogatepass") + b"\0")
     return f'W/"{content.hexdigest()}"'
 
 
-def is_known(request: Request, tag: str) -> bool:
-    """Whether the visitor has this very answer already."""
-    given = request.headers.get("if-none-match", "")
-    return given.strip() == "*" or tag in (part.strip() for part in given.split(","))
+def known(request: Request) -> set[str]:
+    """The tags of the answers the visitor has already; `*` stands for any."""
+    return {part.strip() for part in request.headers.get("if-none-match", "").split(",")}
 
 
 def not_modified(tag: str) -> Response:

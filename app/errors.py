@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,13 +13,22 @@ from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
+from app.middleware import SECURITY_HEADERS
 from app.schemas import Error
 
 log = logging.getLogger("neurarium")
 
 API_PREFIX = "/api/"
-_JSON_PATHS = ("/healthz", "/openapi.json")
-_NAMES = {404: "not_found", 405: "method_not_allowed", 422: "invalid", 503: "unavailable"}
+_JSON_PATHS = ("/api", "/healthz", "/openapi.json")
+_NAMES = {
+    404: "not_found",
+    405: "method_not_allowed",
+    422: "invalid",
+    500: "internal",
+    503: "unavailable",
+}
+_LONGEST = 100
+"""Characters of what a visitor typed that are said back."""
 
 Render = Callable[[Request, Error], Response]
 
@@ -50,7 +60,7 @@ def install(app: FastAPI, render: Render) -> None:
 
     def answer(request: Request, status: int, detail: str) -> Response:
         error = Error(error=_NAMES.get(status, "error"), detail=detail, status=status)
-        path = request.url.path
+        path = request.scope["path"]
         if path.startswith(API_PREFIX) or path in _JSON_PATHS:
             return JSONResponse(error.model_dump(), status)
         return render(request, error)
@@ -62,16 +72,33 @@ def install(app: FastAPI, render: Render) -> None:
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: HTTPException) -> Response:
         if error.status_code == 404:
-            return answer(request, 404, f"There is nothing at {request.url.path}.")
-        return answer(request, error.status_code, str(error.detail))
+            path = quote(request.scope["path"], safe="/:@!$&'()*+,;=")
+            return answer(request, 404, f"There is nothing at {_cut(path)}.")
+        if error.status_code == 405:
+            response = answer(request, 405, f"{request.method} is not answered: only GET and HEAD.")
+            response.headers["Allow"] = "GET, HEAD"
+            return response
+        return answer(request, error.status_code, f"{error.detail}.")
 
     @app.exception_handler(RequestValidationError)
     def _validation(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = first["loc"][-1] if first["loc"] else "request"
-        return answer(request, 422, f"{where} {first.get('input')!r}: {first['msg']}.")
+        given = _cut(repr(first.get("input")))
+        return answer(request, 422, f"{where} {given}: {first['msg']}.")
 
     @app.exception_handler(SQLAlchemyError)
     def _database(request: Request, error: SQLAlchemyError) -> Response:
-        log.error("The database did not answer %s: %s", request.url.path, error)
+        log.error("The database did not answer %r: %s", request.scope["path"], error)
         return answer(request, 503, "The database does not answer: try again in a moment.")
+
+    @app.exception_handler(Exception)
+    def _bug(request: Request, error: Exception) -> Response:
+        # The server logs its traceback. This answer is made outside all middleware.
+        response = answer(request, 500, "The server failed at this: its log says why.")
+        response.headers.update(SECURITY_HEADERS)
+        return response
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -29,12 +31,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=assets.site_version(),
         release=_release(),
     )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        site.queries.close()
+
     app = FastAPI(
         title="Neurarium",
         version=site.release,
         summary="Every neuron of a language model, shown through the text that fires it.",
         docs_url=None,
         redoc_url=None,
+        lifespan=lifespan,
     )
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=6)
     app.add_middleware(CommonHeaders)
@@ -42,6 +51,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.mount("/static/swagger", StaticFiles(directory=_swagger_folder()), name="swagger")
     app.mount("/static", StaticFiles(directory=assets.folder("static")), name="static")
     app.include_router(api.router(site))
+    app.include_router(api.unknown_router())
     app.include_router(api.health_router(site))
     app.include_router(docs_router(site))
     app.include_router(pages.router(site))

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import RedirectResponse
 
 from app import present, urls
-from app.api import Cursor, LayerIndex, Limit, NeuronIndex, RunId, default_order
-from app.schemas import Order, RunRef, Sort
+from app.api import DEFAULT_LIMIT, Cursor, LayerIndex, Limit, NeuronIndex, RunId, default_order
+from app.schemas import Order, Sort
 from app.site import NO_STORE, Site
 
 
@@ -19,13 +19,16 @@ def router(site: Site) -> APIRouter:
     queries = site.queries
 
     @pages.get("/")
-    def home(request: Request, limit: Limit = 100, cursor: Cursor = None) -> Response:
+    def home(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Response:
         """The list of models."""
 
         def build() -> Response:
             page = queries.models(limit, cursor)
-            links: dict[str, Any] = {"json_url": urls.api_models(), "canonical": urls.home()}
-            return site.html("home.html", page, cursor=cursor, **links)
+            links: dict[str, Any] = {
+                "json_url": urls.api_models(limit=_unusual(limit), cursor=cursor),
+                "canonical": urls.home(),
+            }
+            return site.html("home.html", page, cursor=cursor, limit=_unusual(limit), **links)
 
         return site.answer(request, None, build)
 
@@ -52,7 +55,7 @@ def router(site: Site) -> APIRouter:
         def build() -> Response:
             page = queries.model(model, run)
             links = _links(urls.api_model, urls.model, run, model)
-            return site.html("model.html", page, run_query=_carried(run, page.other_runs), **links)
+            return site.html("model.html", page, run_query=_carried(site, model, run), **links)
 
         return site.answer(request, model, build)
 
@@ -69,7 +72,7 @@ def router(site: Site) -> APIRouter:
         run: RunId = None,
         sort: Sort = "neuron",
         order: Order | None = None,
-        limit: Limit = 100,
+        limit: Limit = DEFAULT_LIMIT,
         cursor: Cursor = None,
     ) -> Response:
         """A layer's neurons."""
@@ -77,9 +80,16 @@ def router(site: Site) -> APIRouter:
         def build() -> Response:
             way = default_order(sort, order)
             page = queries.layer(model, layer, run, sort, way, limit, cursor)
-            carried = _carried(run, page.other_runs)
-            links = _links(urls.api_neurons, urls.layer, run, model, layer)
-            return site.html("layer.html", page, run_query=carried, cursor=cursor, **links)
+            carried = _carried(site, model, run)
+            asked: dict[str, Any] = {"order": order, "limit": _unusual(limit), "cursor": cursor}
+            if sort != "neuron":
+                asked["sort"] = sort
+            links: dict[str, Any] = {
+                "json_url": urls.api_neurons(model, layer, run=run, **asked),
+                "canonical": urls.layer(model, layer, run=run),
+            }
+            context = {"run_query": carried, "cursor": cursor, "limit": asked["limit"]}
+            return site.html("layer.html", page, **context, **links)
 
         return site.answer(request, model, build)
 
@@ -89,9 +99,11 @@ def router(site: Site) -> APIRouter:
         return _to_random(site, model, layer, run)
 
     @pages.get("/{model}/{layer}/{neuron}.html")
-    def neuroscope(model: str, layer: LayerIndex, neuron: NeuronIndex) -> Response:
+    def neuroscope(
+        model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
+    ) -> Response:
         """Neuroscope's own addresses."""
-        return RedirectResponse(urls.neuron(model, layer, neuron), 308)
+        return RedirectResponse(urls.neuron(model, layer, neuron, run=run), 308)
 
     @pages.get("/{model}/{layer}/{neuron}")
     def neuron(
@@ -101,7 +113,7 @@ def router(site: Site) -> APIRouter:
 
         def build() -> Response:
             page = queries.neuron(model, layer, neuron, run)
-            carried = _carried(run, page.other_runs)
+            carried = _carried(site, model, run)
             links = _links(urls.api_neuron, urls.neuron, run, model, layer, neuron)
             view = present.neuron(page)
             return site.html("neuron.html", page, view=view, run_query=carried, **links)
@@ -121,6 +133,11 @@ def _links(api: Any, page: Any, run: int | None, *place: str | int) -> dict[str,
     return {"json_url": api(*place, run=run), "canonical": page(*place, run=run)}
 
 
-def _carried(run: int | None, others: list[RunRef]) -> int | None:
-    """The run that links must go on naming: none, where it is the only one."""
-    return run if others else None
+def _unusual(limit: int) -> int | None:
+    """The limit that links must go on naming: none, where it is the usual one."""
+    return None if limit == DEFAULT_LIMIT else limit
+
+
+def _carried(site: Site, model: str, run: int | None) -> int | None:
+    """The run that links must go on naming: none, where it is the model's default one."""
+    return None if run is None or site.queries.is_default(model, run) else run

@@ -9,7 +9,7 @@ import math
 import random
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, false, func, select, tuple_
 
 from app.errors import Invalid, NotFound
 from app.neuron_query import Vocabularies, neuron_facts
@@ -44,11 +44,15 @@ class Queries:
         self._engine = engine
         self._vocabularies = Vocabularies()
 
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
     def versions(self, model: str | None = None) -> list[str]:
         """What identifies the contents of a model's runs, or of all runs: for ETags."""
         wanted = select(_runs.c.id, _runs.c.content_hash).where(_runs.c.ready).order_by(_runs.c.id)
         if model is not None:
-            wanted = wanted.where(_runs.c.model == model)
+            wanted = wanted.where(_is_model(model))
         with self._engine.connect() as connection:
             return [f"{row.id}:{row.content_hash}" for row in connection.execute(wanted)]
 
@@ -60,12 +64,9 @@ class Queries:
 
     def models(self, limit: int, cursor: str | None) -> ModelList:
         """Models by name."""
-        names = select(_runs.c.model).where(_runs.c.ready).distinct().order_by(_runs.c.model)
-        if cursor is not None:
-            (after,) = _decode_cursor(cursor, str)
-            names = names.where(_runs.c.model > after)
+        after = "" if cursor is None else _decode_cursor(cursor, str)[0]
         with self._engine.connect() as connection:
-            found = list(connection.scalars(names.limit(limit + 1)))
+            found = [name for name in _model_names(connection) if name > after]
             items = [_model_summary(connection, name) for name in found[:limit]]
         more = _encode_cursor(items[-1].model) if len(found) > limit else None
         return ModelList(items=items, next=more)
@@ -84,8 +85,13 @@ class Queries:
             run=run_ref(shown),
             sample=_sample(shown),
             layers=layers,
-            other_runs=others,
+            other_runs=[run_ref(other) for other in others],
         )
+
+    def is_default(self, model: str, run: int) -> bool:
+        """Whether `run` is the one shown where none is named."""
+        with self._engine.connect() as connection:
+            return bool(_pick_run(connection, model, None)[0].id == run)
 
     def layer(
         self,
@@ -125,7 +131,7 @@ class Queries:
             sort=sort,
             order=order,
             neurons=NeuronList(items=items, next=more),
-            other_runs=others,
+            other_runs=[run_ref(other) for other in others if layer < len(other.widths)],
         )
 
     def neuron(self, model: str, layer: int, neuron: int, run: int | None) -> NeuronPage:
@@ -153,7 +159,11 @@ class Queries:
             logit_effects=facts.logit_effects,
             previous=_place(shown.widths, flat - 1),
             next=_place(shown.widths, flat + 1),
-            other_runs=others,
+            other_runs=[
+                run_ref(other)
+                for other in others
+                if layer < len(other.widths) and neuron < other.widths[layer]
+            ],
         )
 
     def run(self, run_id: int) -> Run:
@@ -179,8 +189,7 @@ class Queries:
         """A neuron drawn uniformly: of all models, of one, of one layer."""
         with self._engine.connect() as connection:
             if model is None:
-                names = select(_runs.c.model).where(_runs.c.ready).distinct()
-                models = sorted(connection.scalars(names))
+                models = _model_names(connection)
                 if not models:
                     raise NotFound("There is no neuron yet: index a model first.")
                 picked = [_pick_run(connection, name, None)[0] for name in models]
@@ -215,15 +224,25 @@ def run_ref(row: Row[Any]) -> RunRef:
     )
 
 
-def _pick_run(connection: Connection, model: str, run: int | None) -> tuple[Row[Any], list[RunRef]]:
+def _is_model(model: str) -> ColumnElement[bool]:
+    """Whether a run is of this model. PostgreSQL takes no NUL in a text, so no name has one."""
+    return false() if "\0" in model else _runs.c.model == model
+
+
+def _model_names(connection: Connection) -> list[str]:
+    """All models' names. Sorted here: databases differ in how they order text."""
+    return sorted(connection.scalars(select(_runs.c.model).where(_runs.c.ready).distinct()))
+
+
+def _pick_run(
+    connection: Connection, model: str, run: int | None
+) -> tuple[Row[Any], list[Row[Any]]]:
     """The run to show and the model's others, newest first.
 
     Without `run`: the latest at the default hook point; the latest of all, if there is none.
     """
-    rows: list[Row[Any]] = []
-    if "\0" not in model:  # PostgreSQL takes no NUL in a text
-        wanted = select(*_RUN_COLUMNS).where(_runs.c.model == model, _runs.c.ready)
-        rows = list(connection.execute(wanted.order_by(_runs.c.id.desc())).all())
+    wanted = select(*_RUN_COLUMNS).where(_is_model(model), _runs.c.ready)
+    rows = list(connection.execute(wanted.order_by(_runs.c.id.desc())).all())
     if not rows:
         raise NotFound(f"There is no model {model!r} here.")
     if run is None:
@@ -234,7 +253,7 @@ def _pick_run(connection: Connection, model: str, run: int | None) -> tuple[Row[
             there = ", ".join(str(row.id) for row in rows)
             raise NotFound(f"{model} has no run {run}: its runs are {there}.")
         shown = named[0]
-    return shown, [run_ref(row) for row in rows if row.id != shown.id]
+    return shown, [row for row in rows if row.id != shown.id]
 
 
 def _check_layer(run: Row[Any], layer: int) -> None:
@@ -349,7 +368,5 @@ def _decode_cursor(cursor: str, *kinds: type) -> list[Any]:
         isinstance(part, kind) and not isinstance(part, bool)
         for part, kind in zip(parts, kinds, strict=True)
     ):
-        raise Invalid("The cursor is not one this server gave: start again without it.")
-    if any(isinstance(part, str) and "\0" in part for part in parts):
         raise Invalid("The cursor is not one this server gave: start again without it.")
     return list(parts)

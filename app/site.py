@@ -43,9 +43,11 @@ class Site:
         self, request: Request, runs: Iterable[str], build: Callable[[], Response]
     ) -> Response:
         tag = caching.etag(request, self.version, runs)
-        if caching.is_known(request, tag):
+        known = caching.known(request)
+        if tag in known:
             return caching.not_modified(tag)
-        return caching.tagged(build(), tag)
+        response = build()
+        return caching.not_modified(tag) if "*" in known else caching.tagged(response, tag)
 
 
 def json_of(page: BaseModel) -> Response:

@@ -16,9 +16,9 @@ def _with(path: str, **query: str | int | None) -> str:
     return f"{path}?{urlencode(given)}" if given else path
 
 
-def home(*, cursor: str | None = None) -> str:
+def home(*, limit: int | None = None, cursor: str | None = None) -> str:
     """The list of models."""
-    return _with("/", cursor=cursor)
+    return _with("/", limit=limit, cursor=cursor)
 
 
 def model(name: str, *, run: int | None = None) -> str:
@@ -33,10 +33,13 @@ def layer(
     run: int | None = None,
     sort: str | None = None,
     order: str | None = None,
+    limit: int | None = None,
     cursor: str | None = None,
 ) -> str:
     """A layer's page, with the order of its table."""
-    return _with(_path(name, layer_index), sort=sort, order=order, cursor=cursor, run=run)
+    return _with(
+        _path(name, layer_index), sort=sort, order=order, limit=limit, cursor=cursor, run=run
+    )
 
 
 def neuron(name: str, layer_index: int, neuron_index: int, *, run: int | None = None) -> str:
@@ -72,9 +75,9 @@ def docs() -> str:
     return "/docs"
 
 
-def api_models(*, cursor: str | None = None) -> str:
+def api_models(*, limit: int | None = None, cursor: str | None = None) -> str:
     """JSON: the list of models."""
-    return _with("/api/v1/models", cursor=cursor)
+    return _with("/api/v1/models", limit=limit, cursor=cursor)
 
 
 def api_model(name: str, *, run: int | None = None) -> str:
@@ -89,11 +92,12 @@ def api_neurons(
     run: int | None = None,
     sort: str | None = None,
     order: str | None = None,
+    limit: int | None = None,
     cursor: str | None = None,
 ) -> str:
     """JSON: a layer's neurons."""
     path = "/api/v1" + _path("models", name, "layers", layer_index, "neurons")
-    return _with(path, sort=sort, order=order, cursor=cursor, run=run)
+    return _with(path, sort=sort, order=order, limit=limit, cursor=cursor, run=run)
 
 
 def api_neuron(name: str, layer_index: int, neuron_index: int, *, run: int | None = None) -> str:

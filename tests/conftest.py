@@ -179,24 +179,29 @@ def demo_store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
     folder = tmp_path_factory.mktemp("demo")
     url = f"sqlite:///{folder / 'demo.db'}"
-    index(
-        IndexConfig(model="demo", max_tokens=40_000, sample=128), url, folder / "cache", Silent()
-    )
+    index(IndexConfig(model="demo", max_tokens=40_000, sample=128), url, folder / "cache", Silent())
     return url
 
 
-@pytest.fixture(scope="session")
-def live_server(demo_store: str) -> Iterator[str]:
-    """The address of a real server over the demo store."""
+@contextmanager
+def serving_live(database_url: str) -> Iterator[str]:
+    """A real server over a store; its address."""
     # Listening before the server runs: who comes early waits in line.
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        app = create_app(Settings(database_url=demo_store))
+        app = create_app(Settings(database_url=database_url))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture(scope="session")
+def live_server(demo_store: str) -> Iterator[str]:
+    """The address of a real server over the demo store."""
+    with serving_live(demo_store) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

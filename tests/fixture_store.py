@@ -174,7 +174,9 @@ class Neuron:
                 "logit_values": np.array([[v for _, v in way] for way in effects], np.float32),
                 "logit_token_ids": np.array([[i for i, _ in way] for way in effects], np.int32),
             },
-            examples=tuple(arrays(kind) for kind in (self.top, self.bottom, self.random, self.band)),
+            examples=tuple(
+                arrays(kind) for kind in (self.top, self.bottom, self.random, self.band)
+            ),
         )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import create_engine, text, update
+from sqlalchemy.engine import make_url
 from starlette.testclient import TestClient
 
 from indexer.store import schema
 from indexer.store.database import open_store
 from tests import fixture_store
-from tests.conftest import serving
+from tests.conftest import NewDatabase, serving
 from tests.fixture_store import RUNS
 
 
@@ -97,3 +98,16 @@ def test_a_run_that_is_not_ready_is_nowhere(any_url: str) -> None:
             assert client.get(path).status_code == 404, path
         assert "Zebra" not in client.get("/").text
         assert f"run={fixture_store.TOY}" not in client.get("/toy").text
+
+
+def test_a_server_that_stops_gives_its_connections_back(new_postgres: NewDatabase) -> None:
+    """After the server's end nobody is connected to its database: it can be dropped."""
+    url = make_url(new_postgres())
+    with serving(url.render_as_string(hide_password=False)) as client:
+        assert client.get("/healthz").status_code == 200
+    admin = create_engine(url.set(database="postgres"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {url.database}"))
+        names = connection.scalars(text("SELECT datname FROM pg_database")).all()
+    admin.dispose()
+    assert url.database not in names
