@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request
@@ -85,7 +86,7 @@ def install(app: FastAPI, render: Render) -> None:
         first = error.errors()[0]
         where = first["loc"][-1] if first["loc"] else "request"
         given = _cut(repr(first.get("input")))
-        return answer(request, 422, f"{where} {given}: {first['msg']}.")
+        return answer(request, 422, f"{where} {given} {_rule(first)}.")
 
     @app.exception_handler(SQLAlchemyError)
     def _database(request: Request, error: SQLAlchemyError) -> Response:
@@ -98,6 +99,21 @@ def install(app: FastAPI, render: Render) -> None:
         response = answer(request, 500, "The server failed at this: its log says why.")
         response.headers.update(SECURITY_HEADERS)
         return response
+
+
+def _rule(error: dict[str, Any]) -> str:
+    """What a value has to be, in our words where pydantic's are a parser's."""
+    limits = error.get("ctx", {})
+    match error["type"]:
+        case "int_parsing" | "int_parsing_size" | "int_from_float":
+            return "is not a whole number"
+        case "greater_than_equal":
+            return f"is too small: {limits['ge']} is the least"
+        case "less_than_equal":
+            return f"is too large: {limits['le']} is the most"
+        case "literal_error":
+            return f"is not one of {limits['expected']}"
+    return f"cannot be used: {error['msg']}"
 
 
 def _cut(text: str) -> str:

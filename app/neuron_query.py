@@ -200,6 +200,8 @@ def _bands(row: Row[Any], arrays: ExampleArrays | None, shown: Any) -> list[Band
     edges = [None, *cuts.tolist(), None]
     bands = []
     for index, (low, high) in enumerate(pairwise(edges)):
+        if low is not None and low == high:  # ties at the cut points: nothing can fall here
+            continue
         places = np.flatnonzero(member == index)
         first = int(places[0]) if len(places) else 0
         bands.append(

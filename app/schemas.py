@@ -177,7 +177,9 @@ class NeuronPage(Schema):
     logit_effects: LogitEffects
     previous: NeuronRef | None = Field(description="The neuron before, over layers.")
     next: NeuronRef | None = Field(description="The neuron after, over layers.")
-    other_runs: list[RunRef] = Field(description="Other runs of the model, newest first.")
+    other_runs: list[RunRef] = Field(
+        description="Other runs of the model that have this neuron, newest first."
+    )
 
 
 class NeuronRow(Schema):
@@ -227,7 +229,9 @@ class LayerPage(Schema):
     sort: Sort
     order: Order
     neurons: NeuronList
-    other_runs: list[RunRef]
+    other_runs: list[RunRef] = Field(
+        description="Other runs of the model that have this layer, newest first."
+    )
 
 
 class ModelSummary(Schema):

@@ -122,7 +122,12 @@ class Columns:
         if not self.source:
             return default
         value = look_up(row, self.source)
-        return None if value is None else str(value)
+        return None if value is None else _printable(str(value))
+
+
+def _printable(name: str) -> str:
+    """A name that can be shown and stored: control, direction and surrogate characters as �."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in name)
 
 
 def choose_columns(

@@ -1,4 +1,9 @@
-// Starts Swagger UI on the page of the API's documentation.
+// Starts Swagger UI on the page of the API's documentation, in the page's own light or dark.
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+follow();
+dark.addEventListener("change", follow);
+
 window.SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#swagger-ui",

@@ -228,13 +228,21 @@ def outline(html: str) -> Outline:
 
 
 PAGES: dict[str, tuple[str, BaseModel, dict[str, Any]]] = {
-    "home": ("home.html", pages.model_list(), {"cursor": None}),
-    "nothing indexed": ("home.html", ModelList(items=[], next=None), {"cursor": None}),
-    "last models": ("home.html", ModelList(items=[], next=None), {"cursor": "x"}),
+    "home": ("home.html", pages.model_list(), {"cursor": None, "limit": None}),
+    "nothing indexed": (
+        "home.html",
+        ModelList(items=[], next=None),
+        {"cursor": None, "limit": None},
+    ),
+    "last models": ("home.html", ModelList(items=[], next=None), {"cursor": "x", "limit": None}),
     "model": ("model.html", pages.model_page(), {"run_query": None}),
     "model of a run": ("model.html", pages.model_page(30), {"run_query": 3}),
-    "layer": ("layer.html", pages.layer_page(), {"run_query": None, "cursor": None}),
-    "layer's end": ("layer.html", pages.layer_page(0), {"run_query": 3, "cursor": "x"}),
+    "layer": ("layer.html", pages.layer_page(), {"run_query": None, "cursor": None, "limit": None}),
+    "layer's end": (
+        "layer.html",
+        pages.layer_page(0),
+        {"run_query": 3, "cursor": "x", "limit": None},
+    ),
     "neuron": ("neuron.html", pages.neuron_page(), {"run_query": None}),
     "smooth neuron": ("neuron.html", pages.neuron_page(pages.smooth), {"run_query": None}),
     "negative neuron": ("neuron.html", pages.negative_page(), {"run_query": 3}),
@@ -295,7 +303,7 @@ def test_links_carry_the_run(name: str) -> None:
 
 def test_layer_table_says_and_turns_its_order() -> None:
     """The sorted column is marked; its link turns the order, the others sort by themselves."""
-    html = render("layer.html", pages.layer_page(), run_query=None, cursor=None)
+    html = render("layer.html", pages.layer_page(), run_query=None, cursor=None, limit=None)
     assert re.findall(r'aria-sort="(\w+)"', html) == ["descending"]
     assert "/demo/1?sort=max&amp;order=asc" in html
     assert "/demo/1?sort=density&amp;order=desc" in html
@@ -305,4 +313,4 @@ def test_layer_table_says_and_turns_its_order() -> None:
 
 def test_empty_home_says_what_to_do() -> None:
     """The command to run stands there."""
-    assert "neurarium index demo" in render(*PAGES["nothing indexed"][:2], cursor=None)
+    assert "neurarium index demo" in render(*PAGES["nothing indexed"][:2], cursor=None, limit=None)

@@ -91,7 +91,7 @@ class ContentHash:
         self._sha.update(struct.pack("<2q", record.layer, record.neuron))
         for name in sorted(record.scalars):
             value = record.scalars[name]
-            self._sha.update(struct.pack("<d", np.nan if value is None else value))
+            self._sha.update(struct.pack("<d", np.nan if value is None else value + 0.0))
         for name in sorted(record.arrays):
             self._sha.update(pack_numbers(record.arrays[name]))
         for examples in record.examples:
@@ -222,7 +222,12 @@ def _write_layer(
 def _neuron_row(run_id: int, key: int, record: NeuronRecord) -> Row:
     packed = {name: pack_numbers(values) for name, values in record.arrays.items()}
     place = {"id": key, "run_id": run_id, "layer": record.layer, "neuron": record.neuron}
-    return place | record.scalars | packed
+    return place | {name: _plain(value) for name, value in record.scalars.items()} | packed
+
+
+def _plain(value: float | int | bool | None) -> float | int | bool | None:
+    """−0 as 0: SQLite keeps no sign of it, PostgreSQL does."""
+    return value + 0.0 if isinstance(value, float) else value
 
 
 def _write_contexts(
