@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from types import TracebackType
 
@@ -16,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+_LOG_SECONDS = 60
 
 
 class _Rate(ProgressColumn):
@@ -32,7 +35,7 @@ class _Rate(ProgressColumn):
 
 
 class ConsoleReporter:
-    """A run's reporter that draws progress bars on a terminal, and nothing live elsewhere."""
+    """A run's reporter: progress bars on a terminal, a line now and then elsewhere."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -62,9 +65,28 @@ class ConsoleReporter:
 
     def stage(self, name: str, total: int | None, unit: str) -> Callable[[int], None]:
         """Begin a stage's bar."""
+        if not self._console.is_terminal:
+            return self._plain_stage(name, total, unit)
         task = self._progress.add_task(name, total=total, unit=unit)
 
         def update(done: int) -> None:
             self._progress.update(task, completed=done)
+
+        return update
+
+    def _plain_stage(self, name: str, total: int | None, unit: str) -> Callable[[int], None]:
+        """A line a minute, for logs."""
+        began = told = time.monotonic()
+
+        def update(done: int) -> None:
+            nonlocal told
+            now = time.monotonic()
+            if now - told < _LOG_SECONDS:
+                return
+            told = now
+            rate = done / (now - began)
+            of = f"/{total:,}" if total else ""
+            left = f", {(total - done) / rate:,.0f} s left" if total and rate else ""
+            self.say(f"{name}: {done:,}{of} {unit}, {rate:,.0f}/s{left}")
 
         return update
