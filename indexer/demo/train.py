@@ -49,8 +49,6 @@ class Recipe:
     """Steps."""
     weight_decay: float = 0.1
     """On matrices only."""
-    sparsity: float = 0.3
-    """Weight of the mean |activation| of the MLPs, per neuron and position, in the loss."""
 
 
 # --- The model ----------------------------------------------------------------------------------
@@ -77,18 +75,6 @@ def new_model(recipe: Recipe, bos: int) -> GPT2LMHeadModel:
     )
 
 
-def mlp_activations(model: GPT2LMHeadModel) -> list[torch.Tensor]:
-    """A list that keeps the latest activations of every layer, `[batch, pos, d_mlp]` each."""
-    captured: list[torch.Tensor] = [torch.empty(0)] * len(model.transformer.h)
-    for layer, block in enumerate(model.transformer.h):
-
-        def keep(_: torch.nn.Module, args: tuple[torch.Tensor], layer: int = layer) -> None:
-            captured[layer] = args[0]
-
-        block.mlp.c_proj.register_forward_pre_hook(keep)
-    return captured
-
-
 def inputs_and_labels(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Padded ids `[batch, context]` → inputs and next tokens, both `[batch, context - 1]`.
 
@@ -109,24 +95,18 @@ def train(model: GPT2LMHeadModel, rows: torch.Tensor, recipe: Recipe) -> None:
     ]
     optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, recipe))
-    activations = mlp_activations(model)
     model.train()
     for step, batch in enumerate(shuffled_batches(rows, recipe), start=1):
         inputs, labels = inputs_and_labels(batch)
         logits = model(inputs, use_cache=False).logits
         loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
-        size = torch.stack([layer.abs().mean() for layer in activations]).mean()
         optimizer.zero_grad()
-        torch.autograd.backward(loss + recipe.sparsity * size)
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         if step % 100 == 0:
-            print(
-                f"step {step}/{recipe.steps}  loss {loss.item():.3f}  "
-                f"mean |activation| {size.item():.3f}",
-                flush=True,
-            )
+            print(f"step {step}/{recipe.steps}  loss {loss.item():.3f}", flush=True)
 
 
 def rate(step: int, recipe: Recipe) -> float:
@@ -256,9 +236,8 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="the folder to write to")
     parser.add_argument("--steps", type=int, default=Recipe.steps, help="training steps")
-    parser.add_argument("--sparsity", type=float, default=Recipe.sparsity)
     arguments = parser.parse_args()
-    recipe = Recipe(steps=arguments.steps, sparsity=arguments.sparsity)
+    recipe = Recipe(steps=arguments.steps)
     arguments.out.mkdir(parents=True, exist_ok=True)
     try:
         report = make(arguments.sources, arguments.python_lib, arguments.out, recipe)
