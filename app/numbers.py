@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -71,3 +72,10 @@ def compact(value: float) -> str:
             text = f"{scaled:.1f}" if abs(scaled) < 10 else f"{scaled:.0f}"
             return _sign(text.removesuffix(".0") + unit)
     return _sign(f"{value:.0f}")
+
+
+def when(moment: datetime) -> str:
+    """A time to the minute, in UTC (a time without a zone is taken to be UTC)."""
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(UTC)
+    return f"{moment:%Y-%m-%d %H:%M} UTC"

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import RedirectResponse
 
-from app import present, urls
+from app import present, provenance, urls
 from app.api import DEFAULT_LIMIT, Cursor, LayerIndex, Limit, NeuronIndex, RunId, default_order
 from app.schemas import Order, Sort
 from app.site import NO_STORE, Site
@@ -44,7 +44,7 @@ def router(site: Site) -> APIRouter:
         def build() -> Response:
             page = queries.run(run)
             links: dict[str, Any] = {"json_url": urls.api_run(run), "canonical": urls.run(run)}
-            return site.html("run.html", page, view=present.run(page), **links)
+            return site.html("run.html", page, view=provenance.tables(page), **links)
 
         return site.answer(request, None, build)
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from app import numbers, present, site
+from app import numbers, present, provenance, site
 from app.schemas import Examples, ModelList
 from tests import sample_pages as pages
 
@@ -75,16 +75,16 @@ def test_compact(value: float, shown: str) -> None:
 def test_when_is_utc() -> None:
     """A time with a zone is converted, one without is taken as UTC."""
     moment = datetime(2026, 3, 14, 15, 9)
-    assert present.when(moment) == "2026-03-14 15:09 UTC"
-    assert present.when(moment.replace(tzinfo=UTC)) == "2026-03-14 15:09 UTC"
+    assert numbers.when(moment) == "2026-03-14 15:09 UTC"
+    assert numbers.when(moment.replace(tzinfo=UTC)) == "2026-03-14 15:09 UTC"
     east = timezone(timedelta(hours=5))
-    assert present.when(moment.replace(tzinfo=east)) == "2026-03-14 10:09 UTC"
+    assert numbers.when(moment.replace(tzinfo=east)) == "2026-03-14 10:09 UTC"
 
 
 def test_flatten() -> None:
     """Dicts become dotted paths, plain lists one line, nothing is dropped."""
     value = {"a": {"b": 1, "c": None}, "d": [1, 2], "e": [{"f": True}, {"f": False}], "g": {}}
-    assert present.flatten(value) == [
+    assert provenance.flatten(value) == [
         ("a.b", "1"),
         ("a.c", "—"),
         ("d", "1, 2"),
@@ -96,7 +96,7 @@ def test_flatten() -> None:
 
 def test_run_shows_all_of_its_provenance() -> None:
     """Every leaf of the provenance stands in some table."""
-    tables = present.run(pages.run_page())
+    tables = provenance.tables(pages.run_page())
     assert [table.title for table in tables] == [
         "What was indexed", "How", "Model", "Corpus", "Versions", "Times",
     ]  # fmt: skip
@@ -214,7 +214,7 @@ def render(template: str, page: BaseModel, **context: Any) -> str:
     if template == "neuron.html":
         shared["view"] = present.neuron(page)  # type: ignore[arg-type]
     if template == "run.html":
-        shared["view"] = present.run(page)  # type: ignore[arg-type]
+        shared["view"] = provenance.tables(page)  # type: ignore[arg-type]
     return site.templates().get_template(template).render(page=page, **shared, **context)
 
 
