@@ -7,8 +7,10 @@ import sys
 from typing import Annotated, Any, NoReturn
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.settings import Settings
 from indexer.errors import NeurariumError
@@ -40,6 +42,10 @@ def main() -> None:
         app()
     except NeurariumError as error:
         _fail(str(error))
+    except SQLAlchemyError as error:
+        from indexer.store.database import unusable
+
+        _fail(unusable(error, "named"))
     except OSError as error:  # a folder that may not be written, a disk that is full, …
         _fail(f"{error.strerror or error}: {error.filename or 'the system'} refused.")
 
@@ -88,7 +94,9 @@ def index(
     sample: Annotated[int, typer.Option(help="Contexts in the uniform sample.")] = 1024,
     window: Annotated[
         int | None,
-        typer.Option(help="Positions stored round an example's peak. Default: the whole context."),
+        typer.Option(
+            help="Positions kept of an example, round its peak. Default: the whole context."
+        ),
     ] = None,
     batch_tokens: Annotated[int, typer.Option(help="Positions in one forward pass.")] = 4096,
     dtype: Annotated[
@@ -235,7 +243,12 @@ def _listening(settings: Settings) -> socket.socket:
 
 
 def _settings(database: str | None, host: str | None = None, port: int | None = None) -> Settings:
-    settings = Settings()
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"NEURARIUM_{first['loc'][0]}".upper()
+        raise NeurariumError(f"{name} is {first['input']!r}: {first['msg']}.") from None
     given = {"database_url": database, "host": host, "port": port}
     return settings.model_copy(
         update={field: value for field, value in given.items() if value is not None}

@@ -104,10 +104,7 @@ def neuron_facts(
 
     return NeuronFacts(
         stats=_stats(row),
-        histogram=Histogram(
-            edges=unpack_numbers(row.histogram_edges).tolist(),
-            counts=unpack_numbers(row.histogram_counts).tolist(),
-        ),
+        histogram=_histogram(row),
         examples=Examples(
             top=shown("top"),
             bottom=shown("bottom"),
@@ -214,6 +211,13 @@ def _bands(row: Row[Any], arrays: ExampleArrays | None, shown: Any) -> list[Band
             )
         )
     return bands[::-1]
+
+
+def _histogram(row: Row[Any]) -> Histogram:
+    start, width = unpack_numbers(row.histogram_range)
+    counts = unpack_numbers(row.histogram_counts)
+    edges = start + width * np.arange(len(counts) + 1)
+    return Histogram(edges=edges.tolist(), counts=counts.tolist())
 
 
 def _stats(row: Row[Any]) -> Stats:

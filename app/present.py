@@ -270,7 +270,7 @@ def _sections(page: NeuronPage, scale: float) -> list[Section]:
             "No bands were kept.",
             [
                 Group(_band(band), _band_note(band), _lines(band.examples, scale))
-                for band in reversed(kinds.bands)
+                for band in kinds.bands
             ],
         ),
     ]

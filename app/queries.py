@@ -41,7 +41,10 @@ class Queries:
     """Reads one store. Safe to share between threads."""
 
     def __init__(self, engine: Engine) -> None:
+        # A page is several SELECTs: they see one state of the store, whatever is deleted meanwhile.
         self._engine = engine
+        if engine.dialect.name == "postgresql":
+            self._engine = engine.execution_options(isolation_level="REPEATABLE READ")
         self._vocabularies = Vocabularies()
 
     def close(self) -> None:

@@ -75,6 +75,16 @@ def docs() -> str:
     return "/docs"
 
 
+def swagger(name: str) -> str:
+    """A file of Swagger UI, as its package carries it."""
+    return _path("static", "swagger", name)
+
+
+def openapi() -> str:
+    """The API's schema."""
+    return "/openapi.json"
+
+
 def api_models(*, limit: int | None = None, cursor: str | None = None) -> str:
     """JSON: the list of models."""
     return _with("/api/v1/models", limit=limit, cursor=cursor)

@@ -48,6 +48,10 @@ __all__ = [
 BATCH_CHARS = 1 << 20
 """About this much text is tokenised at once: enough for all threads, little enough to hold."""
 _MIN_BATCH_CHARS = 1 << 14
+MAX_SOURCES = 1000
+"""So many names of sources are kept, the first in corpus order. A column may hold another for each
+document, a URL for instance: those documents' source is then `OTHER_SOURCES`."""
+OTHER_SOURCES = "other"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:[^/]+)?")
 
 
@@ -190,6 +194,7 @@ class _Preparation:
         self.keeper = Keeper(max_tokens)
         self.sources: dict[str, int] = {}
         self.documents = 0
+        self.pretokenized = False
         self.text_tokenizer = TextTokenizer(tokenizer.tokenizer)
         self.carried = np.empty(0, np.int64)
         """Tokens of an unfinished document that do not fill a context yet."""
@@ -199,8 +204,10 @@ class _Preparation:
         writer = ContextWriter(self.path)
         try:
             for batch in self._batches(self._pieces()):
-                contexts, digests = self.keeper.keep(self._contexts(batch))
-                writer.append(contexts, digests)
+                contexts = self.keeper.keep(self._contexts(batch))
+                writer.append(contexts)
+                from_ids = batch[0].token_ids is not None  # as in the whole batch
+                self.pretokenized |= from_ids and len(contexts.lengths) > 0
                 if on_progress:
                     on_progress(self.keeper.included_tokens)
                 if self.keeper.last_document is not None:
@@ -220,14 +227,17 @@ class _Preparation:
         sources = tuple(self.sources)[: writer.sources]  # not those only read ahead
         return PreparedFacts(
             label=self.corpus.label,
+            revision=self.corpus.revision,
             fingerprint=writer.fingerprint(sources),
             ctx_len=self.ctx_len,
             bos_token_id=self.info.bos_token_id,
             sources=sources,
             contexts=writer.contexts,
+            contexts_with_bos=writer.contexts_with_bos,
             included_tokens=writer.included_tokens,
             duplicates=self.keeper.duplicates,
             documents=self.documents,
+            pretokenized=self.pretokenized,
             lines=self.corpus.report.lines_read,
             broken_lines=self.corpus.report.broken_lines,
         )
@@ -235,12 +245,17 @@ class _Preparation:
     def _pieces(self) -> Iterator[_Piece]:
         for index, document in enumerate(self.corpus.documents()):
             self.documents = index + 1
-            source = self.sources.setdefault(document.source or "", len(self.sources))
+            source = self._source_index(document.source or "")
             if document.text is None:
                 yield _Piece(index, source, None, document.token_ids, True)
             else:
                 for text, last in text_pieces(document.text, PIECE_CHARS):
                     yield _Piece(index, source, text, None, last)
+
+    def _source_index(self, name: str) -> int:
+        if name and name not in self.sources and len(self.sources) >= MAX_SOURCES:
+            name = OTHER_SOURCES
+        return self.sources.setdefault(name, len(self.sources))
 
     def _batches(self, pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
         """Pieces of one sort, text or token ids, up to about the size worth handling at once."""

@@ -12,7 +12,8 @@ from jaxtyping import Bool, Int64, Integer
 from indexer.corpus_prepared import Contexts, digest
 
 MIN_INCLUDED = 2
-"""A context of fewer included tokens is dropped: nothing is predicted from it."""
+"""A context of fewer included tokens is dropped, since nothing is predicted from it, unless it is
+full: with a BOS and a `ctx_len` of 2 all are of one token."""
 
 
 def chunk_documents(
@@ -27,7 +28,7 @@ def chunk_documents(
     """Cut documents into consecutive chunks, a BOS in front of each if there is one.
 
     `ids` holds the documents one after the other. A chunk has `ctx_len - 1` tokens (`ctx_len`
-    without a BOS); a document's last one is dropped if it has fewer than 2.
+    without a BOS); a document's last one is dropped if it has fewer than 2 and is not full.
     """
     lead = 0 if bos_token_id is None else 1
     step = ctx_len - lead
@@ -35,7 +36,7 @@ def chunk_documents(
     owner = np.repeat(np.arange(len(chunks)), chunks)
     nth = np.arange(len(owner)) - np.repeat(np.cumsum(chunks) - chunks, chunks)
     sizes = np.minimum(step, document_lengths[owner] - nth * step)
-    kept = sizes >= MIN_INCLUDED
+    kept = sizes >= min(MIN_INCLUDED, step)
     tokens = ids[np.repeat(kept, sizes)]
     owner, sizes = owner[kept], sizes[kept]
     return Contexts(
@@ -74,12 +75,12 @@ def cut_rows(
     """Make one context of each pre-tokenised row: trailing padding off, then cut to `ctx_len`.
 
     No BOS is added; one that is there is not an included position. Rows of fewer than 2 included
-    tokens are dropped.
+    tokens are dropped, unless they fill `ctx_len`.
     """
     cut = [_without_padding(row, pad_token_id)[:ctx_len] for row in rows]
     lengths = np.array([len(row) for row in cut], np.int64)
     leads = np.array([len(row) > 0 and row[0] == bos_token_id for row in cut], np.uint8)
-    kept = np.flatnonzero(lengths - leads >= MIN_INCLUDED)
+    kept = np.flatnonzero((lengths - leads >= MIN_INCLUDED) | (lengths == ctx_len))
     tokens = np.concatenate([np.empty(0, np.int64), *(cut[i] for i in kept)])
     return Contexts(
         tokens.astype(np.uint32),
@@ -101,7 +102,7 @@ def _without_padding(row: np.ndarray, pad_token_id: int | None) -> np.ndarray:
 class Keeper:
     """Drops contexts already seen and stops before `max_tokens` included tokens are passed.
 
-    The digests of what was kept are all that grows while a corpus is prepared.
+    The digests of what was kept are all that grows while a corpus is prepared; they stay in memory.
     """
 
     max_tokens: int | None
@@ -116,15 +117,14 @@ class Keeper:
         """Included tokens that may still be kept; None: no limit."""
         return None if self.max_tokens is None else self.max_tokens - self.included_tokens
 
-    def keep(self, new: Contexts) -> tuple[Contexts, list[bytes]]:
-        """The contexts to keep, in order, and their digests.
+    def keep(self, new: Contexts) -> Contexts:
+        """The contexts to keep, in order.
 
         If the very first context is longer than `max_tokens`, it is cut to that.
         """
         if self.max_tokens is not None and not self._seen:
             new = _first_shortened(new, self.max_tokens)
         kept: list[int] = []
-        digests: list[bytes] = []
         content = new.tokens.tobytes()
         start = 0
         ends = (4 * np.cumsum(new.lengths)).tolist()
@@ -141,11 +141,10 @@ class Keeper:
             self._seen.add(hashed)
             self.included_tokens += size
             kept.append(i)
-            digests.append(hashed)
             if self.remaining == 0:
                 self.last_document = int(new.document_index[i])
                 break
-        return _selected(new, kept), digests
+        return _selected(new, kept)
 
 
 def _first_shortened(contexts: Contexts, max_tokens: int) -> Contexts:

@@ -29,6 +29,7 @@ from indexer.corpus_rows import (
     choose_columns,
     kinds_of_row,
     kinds_of_schema,
+    printable,
     table_documents,
 )
 from indexer.errors import NeurariumError
@@ -56,9 +57,12 @@ class FilesCorpus:
     root: Path
     files: tuple[Path, ...]
     wanted: WantedColumns = field(default_factory=WantedColumns)
-    ignored_files: int = 0
-    """Files of the folder that there is no reader for."""
     report: ReadReport = field(default_factory=ReadReport, compare=False)
+
+    @property
+    def revision(self) -> None:
+        """Files have no commit; their content is told apart by `identity`."""
+        return None
 
     @cached_property
     def identity(self) -> str:
@@ -81,7 +85,7 @@ class FilesCorpus:
     def _file_documents(self, path: Path) -> Iterator[Document]:
         ending = _ending(path)
         check_magic(path, ending)
-        source = _stem(path) if len(self.files) > 1 or ending == ".txt" else None
+        source = _stem(path)  # of documents for which no column names one
         if ending == ".txt":
             yield Document(_whole_text(path), None, source)
         elif ending == ".csv":
@@ -96,26 +100,25 @@ def open_files(path: Path, wanted: WantedColumns, label: str | None = None) -> F
     """The corpus of an existing file or folder. Raises `NeurariumError` if nothing is usable."""
     root = path.resolve()
     if root.is_dir():
-        files, ignored = _usable_files(root)
+        files = _usable_files(root)
         if not files:
             raise NeurariumError(
                 f"The folder {path} holds no file to read: a corpus is made of {KINDS}."
             )
         counted = "1 file" if len(files) == 1 else f"{len(files)} files"
-        return FilesCorpus(label or f"{root.name}/ ({counted})", root, files, wanted, ignored)
+        return FilesCorpus(label or f"{printable(root.name)}/ ({counted})", root, files, wanted)
     if not _ending(root):
         raise NeurariumError(f"There is no reader for {path}: a corpus is made of {KINDS}.")
-    return FilesCorpus(label or root.name, root, (root,), wanted)
+    return FilesCorpus(label or printable(root.name), root, (root,), wanted)
 
 
-def _usable_files(root: Path) -> tuple[tuple[Path, ...], int]:
-    """The files below a folder that there is a reader for, and how many others; none hidden."""
+def _usable_files(root: Path) -> tuple[Path, ...]:
+    """The files below a folder that there is a reader for; none hidden."""
     seen: list[Path] = []
     for folder, subfolders, names in os.walk(root, onerror=_cannot_list):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         seen += [Path(folder, name) for name in names if not name.startswith(".")]
-    usable = sorted((p for p in seen if _ending(p)), key=lambda p: _relative(p, root))
-    return tuple(usable), len(seen) - len(usable)
+    return tuple(sorted((p for p in seen if _ending(p)), key=lambda p: _relative(p, root)))
 
 
 def _cannot_list(error: OSError) -> None:
@@ -132,7 +135,8 @@ def _ending(path: Path) -> str:
 
 
 def _stem(path: Path) -> str:
-    return path.name[: -len(_ending(path))] or path.name
+    """The file's name without its ending; bytes of it that are no text as �."""
+    return printable(path.name[: -len(_ending(path))] or path.name)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ class HubCorpus:
     name: str
     config: str | None
     split: str
-    sha: str | None
+    revision: str | None
     """The commit that was the newest when the corpus was opened."""
     wanted: WantedColumns = field(default_factory=WantedColumns)
     report: ReadReport = field(default_factory=ReadReport, compare=False)
@@ -47,8 +47,8 @@ class HubCorpus:
     @property
     def identity(self) -> str:
         """Changes with the commit: no row needs to be read."""
-        parts = [self.name, self.config, self.split, self.sha, self.wanted.text, self.wanted.source]
-        return json.dumps(parts)
+        parts = [self.name, self.config, self.split, self.revision]
+        return json.dumps([*parts, self.wanted.text, self.wanted.source])
 
     def documents(self) -> Iterator[Document]:
         """All documents in the data set's order. Raises `NeurariumError` for what goes wrong."""
@@ -70,7 +70,7 @@ class HubCorpus:
         import datasets
 
         rows = datasets.load_dataset(
-            self.name, self.config, split=self.split, revision=self.sha, streaming=True
+            self.name, self.config, split=self.split, revision=self.revision, streaming=True
         )
         return iter(rows.with_format("arrow").iter(batch_size=_BATCH_ROWS))
 
@@ -88,10 +88,10 @@ def open_hub(name: str, config: str | None, split: str, wanted: WantedColumns) -
 
     label = name if config is None else f"{name}:{config}"
     try:
-        sha = HfApi().dataset_info(name).sha
+        revision = HfApi().dataset_info(name).sha
     except Exception as error:
         raise explain(error, label, split) from error
-    return HubCorpus(name, config, split, sha, wanted)
+    return HubCorpus(name, config, split, revision, wanted)
 
 
 def explain(error: Exception, label: str, split: str) -> NeurariumError:

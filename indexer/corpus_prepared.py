@@ -18,7 +18,7 @@ from jaxtyping import Int32, Int64, UInt8, UInt32
 
 from indexer.errors import NeurariumError
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the files change their meaning: an older cache is then made again."""
 SAMPLE_MIN_TOKENS = 16
 """Shorter contexts (BOS counted) are sampled only if there are none of this length."""
@@ -30,9 +30,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "document_index": np.dtype("<i8"),
     "source_index": np.dtype("<i4"),
     "included_from": np.dtype("u1"),
-    "digests": np.dtype("u1"),
 }
-_HASHED = ("tokens", "offsets", "document_index", "source_index", "included_from")
 
 
 def digest(ids: bytes | memoryview) -> bytes:
@@ -45,19 +43,25 @@ class PreparedFacts:
     """What is known of a prepared corpus beside its arrays; stored as `meta.json`."""
 
     label: str
+    revision: str | None
+    """The commit of a hub data set; None for files."""
     fingerprint: str
     """blake2b of the contexts, their documents and sources: equal content, equal fingerprint."""
     ctx_len: int
     bos_token_id: int | None
     sources: tuple[str, ...]
-    """In corpus order; a document without one has the source ""."""
+    """In corpus order, few (`MAX_SOURCES`); a document without one has the source ""."""
     contexts: int
+    contexts_with_bos: int
+    """Contexts that begin with a BOS: those whose `included_from` is 1."""
     included_tokens: int
     """Included positions of all contexts: neither BOS nor padding."""
     duplicates: int
     """Contexts skipped because their ids were already seen."""
     documents: int
     """Documents read; also those that gave no context."""
+    pretokenized: bool
+    """Whether any context was made of a row of token ids, not of text."""
     lines: int
     broken_lines: int
 
@@ -77,16 +81,11 @@ class PreparedCorpus(PreparedFacts):
     source_index: Int32[np.ndarray, " contexts"]
     included_from: UInt8[np.ndarray, " contexts"]
     """The first included position: 1 where a BOS leads, else 0."""
-    digests: UInt8[np.ndarray, "contexts 16"]
 
     @cached_property
     def lengths(self) -> Int64[np.ndarray, " contexts"]:
         """Tokens of each context, a BOS counted."""
         return np.diff(self.offsets)
-
-    def length(self, context_id: int) -> int:
-        """Tokens of one context, a BOS counted."""
-        return int(self.offsets[context_id + 1] - self.offsets[context_id])
 
     def context(self, context_id: int) -> UInt32[np.ndarray, " pos"]:
         """The ids of one context, BOS included. Raises IndexError for one there is not."""
@@ -94,10 +93,6 @@ class PreparedCorpus(PreparedFacts):
             raise IndexError(f"there are {self.contexts} contexts, not a context {context_id}")
         start, end = self.offsets[context_id : context_id + 2]
         return self.tokens[start:end]
-
-    def source(self, context_id: int) -> str:
-        """The source of one context; "" if it has none."""
-        return self.sources[int(self.source_index[context_id])]
 
     def sample(self, size: int, seed: int) -> Int64[np.ndarray, " size"]:
         """The ids of up to `size` contexts with the lowest hash of (seed, token ids), in its order.
@@ -148,11 +143,11 @@ def open_prepared(path: Path) -> PreparedCorpus:
 def _map(path: Path, name: str, contexts: int) -> np.ndarray:
     file = path / f"{name}.bin"
     array: np.ndarray = np.memmap(file, dtype=_DTYPES[name], mode="r").view(np.ndarray)
-    entries = {"tokens": None, "offsets": contexts + 1, "digests": DIGEST_BYTES * contexts}
+    entries = {"tokens": None, "offsets": contexts + 1}
     expected = entries.get(name, contexts)
     if file.stat().st_size % array.itemsize or expected not in (None, len(array)):
         raise ValueError(f"{file.name} is {file.stat().st_size} bytes, which is not its size")
-    return array.reshape(contexts, DIGEST_BYTES) if name == "digests" else array
+    return array
 
 
 class Contexts(NamedTuple):
@@ -172,26 +167,27 @@ class ContextWriter:
         path.mkdir(parents=True)
         self.path = path
         self.contexts = 0
+        self.contexts_with_bos = 0
         self.sources = 0
         """How many sources, in corpus order, the contexts refer to."""
         self.included_tokens = 0
         self._positions = 0
-        self._hashes = {name: hashlib.blake2b(digest_size=32) for name in _HASHED}
+        self._hashes = {name: hashlib.blake2b(digest_size=32) for name in _DTYPES}
         self._files: dict[str, BinaryIO] = {}
         with ExitStack() as opened:
             for name in _DTYPES:
                 self._files[name] = opened.enter_context((path / f"{name}.bin").open("wb"))
             self._opened = opened.pop_all()
 
-    def append(self, new: Contexts, digests: Iterable[bytes]) -> None:
-        """Add contexts and their digests. Raises OSError if the disk is full."""
+    def append(self, new: Contexts) -> None:
+        """Add contexts. Raises OSError if the disk is full."""
         self._write("tokens", new.tokens)
         self._write("offsets", self._positions + np.cumsum(new.lengths) - new.lengths)
         self._write("document_index", new.document_index)
         self._write("source_index", new.source_index)
         self._write("included_from", new.included_from)
-        self._files["digests"].write(b"".join(digests))
         self.contexts += len(new.lengths)
+        self.contexts_with_bos += int(new.included_from.sum())
         self.sources = max(self.sources, int(new.source_index.max(initial=-1)) + 1)
         self._positions += int(new.lengths.sum())
         self.included_tokens += int(new.lengths.sum()) - int(new.included_from.sum())
@@ -199,7 +195,7 @@ class ContextWriter:
     def fingerprint(self, sources: Iterable[str]) -> str:
         """Of all that was appended."""
         whole = hashlib.blake2b(digest_size=16)
-        for name in _HASHED:
+        for name in _DTYPES:
             whole.update(self._hashes[name].digest())
         whole.update(json.dumps(list(sources)).encode())
         return whole.hexdigest()
@@ -218,5 +214,4 @@ class ContextWriter:
     def _write(self, name: str, values: np.ndarray) -> None:
         data = np.ascontiguousarray(values, dtype=_DTYPES[name]).data
         self._files[name].write(data)
-        if name in self._hashes:
-            self._hashes[name].update(data)
+        self._hashes[name].update(data)

@@ -78,6 +78,10 @@ class Corpus(Protocol):
         """A cheap fingerprint: it differs when the documents may differ."""
 
     @property
+    def revision(self) -> str | None:
+        """The commit of a hub data set; None for files."""
+
+    @property
     def report(self) -> ReadReport:
         """What the last reading met; complete when `documents()` has ended."""
 
@@ -122,10 +126,10 @@ class Columns:
         if not self.source:
             return default
         value = look_up(row, self.source)
-        return None if value is None else _printable(str(value))
+        return None if value is None else printable(str(value))
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """A name that can be shown and stored: control, direction and surrogate characters as �."""
     return "".join(c if c.isprintable() else "\ufffd" for c in name)
 

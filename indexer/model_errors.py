@@ -5,6 +5,7 @@ terminal. Apart because it knows the exceptions of three libraries, and nothing 
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import json
 import warnings
@@ -21,6 +22,10 @@ from indexer.errors import NeurariumError
 
 if TYPE_CHECKING:
     from indexer.model_source import ModelSource
+
+_HTTP_CLIENTS = frozenset({"httpx", "httpx2", "requests", "urllib3", "aiohttp"})
+"""Packages whose exceptions mean that a request failed: named, not imported, because which of them
+the hub's library uses depends on its version."""
 
 
 @contextlib.contextmanager
@@ -66,9 +71,23 @@ def told_in_one_line(source: ModelSource, what: str = "model") -> Iterator[None]
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory, the machine's or the GPU's, ran out."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    said = str(error)
+    return isinstance(error, RuntimeError) and (
+        "allocate memory" in said or "not enough mem" in said
     )
+
+
+def hub_is_down(error: BaseException) -> bool:
+    """Whether an exception says that the hub gave no answer: no network, too slow, or broken."""
+    chain = list(_causes(error))
+    answers = [link for link in chain if isinstance(link, hub_errors.HfHubHTTPError)]
+    if answers:
+        return all(getattr(link.response, "status_code", 0) >= 500 for link in answers)
+    return _failed_request(chain) is not None
 
 
 def tokenizer_is_missing(source: ModelSource) -> str:
@@ -80,9 +99,24 @@ def tokenizer_is_missing(source: ModelSource) -> str:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _failed_request(chain: list[BaseException]) -> BaseException | None:
+    """The exception, the first cause preferred, that says that no answer came, or None."""
+
+    def failed(link: BaseException) -> bool:
+        return isinstance(link, (ConnectionError, TimeoutError)) or any(
+            parent.__module__.partition(".")[0] in _HTTP_CLIENTS
+            or parent.__name__ == "XetDownloadError"
+            for parent in type(link).__mro__
+        )
+
+    return next((link for link in reversed(chain) if failed(link)), None)
 
 
 def _explain(error: Exception, source: ModelSource, what: str) -> str | None:
@@ -111,15 +145,17 @@ def _explain(error: Exception, source: ModelSource, what: str) -> str | None:
             f"There is no model {label!r} on the Hugging Face hub, or it is private: check the "
             "name, or log in with `hf auth login`."
         )
-    if raised(hub_errors.LocalEntryNotFoundError, hub_errors.OfflineModeIsEnabled, ConnectionError):
-        return (
-            f"The Hugging Face hub cannot be reached and {label!r}{where} is not in the local "
-            "cache: check the network, or name a folder or a .gguf file."
-        )
     if raised(hub_errors.HFValidationError):
         return f"{label!r} is not a Hugging Face id (owner/name), a folder or a .gguf file."
     if raised(hub_errors.HfHubHTTPError):
         return f"The Hugging Face hub refused {label!r}{where}: {_first_line(chain[-1])}"
+    failed = _failed_request(chain)
+    if failed is not None or raised(hub_errors.LocalEntryNotFoundError):
+        why = f" ({type(failed).__name__}: {_first_line(failed)})" if failed is not None else ""
+        return (
+            f"The Hugging Face hub cannot be reached{why} and {label!r}{where} is not wholly in "
+            "the local cache: check the network and try again, or name a folder or a .gguf file."
+        )
     if "trust_remote_code" in said:
         return (
             f"The model {label!r} needs code from its own repository: read it, then allow it with "
@@ -130,12 +166,14 @@ def _explain(error: Exception, source: ModelSource, what: str) -> str | None:
     if source.kind == "legacy" and isinstance(error, (FileNotFoundError, ValueError, KeyError)):
         return f"The model {label!r}{where} cannot be loaded: {_first_line(error)}"
     if what == "tokenizer":
-        if isinstance(error, (OSError, ValueError, KeyError, TypeError, ImportError)):
+        if isinstance(
+            error, (OSError, ValueError, KeyError, TypeError, ImportError, NotImplementedError)
+        ):
             return tokenizer_is_missing(source) + f" ({_first_line(error)})"
         return None
-    if isinstance(error, (ImportError, OSError, ValueError, KeyError)) or raised(
-        json.JSONDecodeError
-    ):
+    if isinstance(
+        error, (ImportError, OSError, ValueError, KeyError, NotImplementedError)
+    ) or raised(json.JSONDecodeError):
         return f"The model {label!r}{where} cannot be loaded: {_first_line(error)}"
     if type(error).__name__ == "SafetensorError":
         return f"The weights of {label!r} are broken or incomplete: {_first_line(error)}"

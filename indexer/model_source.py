@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ import transformers
 from indexer.config import DTYPES
 from indexer.errors import NeurariumError
 from indexer.model_errors import quiet, tokenizer_is_missing, told_in_one_line
+from indexer.model_hub import cached_path, commit_of
 from indexer.vocabulary import special_token_id, tokenizer_identity
 
 C4_CODE = "NeelNanda/c4-code-tokenized-2b"
@@ -53,6 +54,13 @@ only C4 and code, two sets there, are one here, already mixed 4 to 1."""
 LEGACY_PREFIXES = ("NeelNanda/", "ArthurConmy/", "Baidicoot/")
 """Owners of the repositories in TransformerLens's old format."""
 
+_WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
 _HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 
 Kind = Literal["hub", "folder", "gguf", "legacy"]
@@ -72,6 +80,16 @@ class ModelSource:
     url_name: str
     """The name it gets in URLs unless the user chooses one."""
     default_corpus: str | None
+    commit: str | None = None
+    """The commit of a hub or legacy repository, once `pin_revision` has asked for it."""
+
+    @property
+    def model_id(self) -> str:
+        """What the model is, on whichever machine: its hub id, whatever alias was typed, or the
+        name of its folder or file."""
+        if self.kind in ("hub", "legacy"):
+            return self.location
+        return Path(self.location).name if self.kind == "gguf" else self.url_name
 
 
 @dataclass(frozen=True)
@@ -84,6 +102,13 @@ class LoadedTokenizer:
     pad_token_id: int | None
     identity: str
     """Class and hash: equal for tokenizers that give equal ids."""
+
+    @property
+    def name(self) -> str:
+        """The hub id it was loaded from, or its class where it came from this machine."""
+        name = str(getattr(self.tokenizer, "name_or_path", "") or "")
+        on_the_hub = _HUB_ID.fullmatch(name) and not Path(name).exists()
+        return name if on_the_hub else type(self.tokenizer).__name__
 
 
 def resolve_model(model: str, revision: str | None = None) -> ModelSource:
@@ -123,8 +148,21 @@ def resolve_model(model: str, revision: str | None = None) -> ModelSource:
     return _on_the_hub(model, model, revision, url_name=model.rpartition("/")[2], corpus=None)
 
 
+def pin_revision(source: ModelSource) -> ModelSource:
+    """The same source at the commit its revision stands for now, so that all that is loaded from it
+    is of one state. The first step that may use the network; what is on this machine, or is pinned,
+    comes back as it is. Raises `NeurariumError`.
+    """
+    if source.kind not in ("hub", "legacy") or source.commit is not None:
+        return source
+    branch = source.revision if source.kind == "hub" else None  # a legacy one is a file's number
+    with quiet(), told_in_one_line(source):
+        return replace(source, commit=commit_of(source.location, branch))
+
+
 def load_config(source: ModelSource, *, trust_remote_code: bool = False) -> Any:
     """The transformers configuration of a model that isn't legacy. Raises `NeurariumError`."""
+    source = pin_revision(source)
     with quiet(), told_in_one_line(source):
         return transformers.AutoConfig.from_pretrained(
             **_from_pretrained(source, trust_remote_code)
@@ -137,6 +175,7 @@ def load_tokenizer(source: ModelSource, *, trust_remote_code: bool = False) -> L
     Whether there is a BOS is decided here, on the untouched tokenizer: a BOS that is not in the
     vocabulary, or has no row in the model's embedding, is none. Raises `NeurariumError`.
     """
+    source = pin_revision(source)
     with quiet(), told_in_one_line(source, what="tokenizer"):
         if source.kind == "legacy":
             facts = legacy_config(source)
@@ -174,6 +213,7 @@ def load_causal_lm(
     Raises `NeurariumError`, also where the checkpoint lacks weights that transformers would fill in
     at random.
     """
+    source = pin_revision(source)
     with quiet(), told_in_one_line(source):
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
             **_from_pretrained(source, trust_remote_code),
@@ -196,13 +236,17 @@ def choose_device(device: str | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-        torch.empty(1, device=chosen)
+        if chosen.type in ("cpu", "cuda"):
+            torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise NeurariumError(
             f"There is no device {device!r} here: use cpu, or leave out --device."
         ) from error
-    if chosen.type == "meta":
-        raise NeurariumError("The device 'meta' holds no numbers: use cpu or cuda (--device).")
+    if chosen.type not in ("cpu", "cuda"):
+        raise NeurariumError(
+            f"The device {device!r} cannot be used: statistics are added up in float64, which only "
+            "the CPU and CUDA are sure to have. Choose --device cpu or cuda."
+        )
     return chosen
 
 
@@ -228,7 +272,7 @@ def hash_weights(source: ModelSource, model: Any) -> str:
 
 def legacy_config(source: ModelSource) -> dict[str, Any]:
     """The config.json of a repository in TransformerLens's old format."""
-    path = huggingface_hub.hf_hub_download(source.location, "config.json")
+    path = huggingface_hub.hf_hub_download(source.location, "config.json", revision=source.commit)
     facts: dict[str, Any] = json.loads(Path(path).read_text())
     return facts
 
@@ -277,8 +321,9 @@ def _from_pretrained(source: ModelSource, trust_remote_code: bool) -> dict[str, 
     if source.kind == "gguf":
         path = Path(source.location)
         arguments |= {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-    if source.revision is not None:
-        arguments["revision"] = source.revision
+    revision = source.commit or source.revision
+    if revision is not None:
+        arguments["revision"] = revision
     return arguments
 
 
@@ -292,23 +337,31 @@ def _embedding_rows(source: ModelSource, trust_remote_code: bool) -> int:
 
 
 def _weight_files(source: ModelSource, model: Any) -> list[Path]:
-    """The files the weights came from: those an index lists, or the one there is."""
+    """The files the weights came from, those an index lists or the one there is, looked for in
+    transformers' own order. Raises `NeurariumError`."""
     if source.kind == "gguf":
         return [Path(source.location)]
-    folder = Path(source.location)
+    named = getattr(model.config, "transformers_weights", None)
+    for name in [named] if named else _WEIGHT_FILES:
+        path = _located(source, name)
+        if path is None:
+            continue
+        if not name.endswith(".index.json"):
+            return [path]
+        shards = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+        paths = [_located(source, shard) for shard in shards]
+        if None not in paths:
+            return [path for path in paths if path is not None]
+    where = "the hub's local cache" if source.kind == "hub" else source.location
+    raise NeurariumError(
+        f"The weights of {source.label!r} were loaded but are no longer in {where}, so that their "
+        "hash cannot be told: was it being cleared? Try again."
+    )
+
+
+def _located(source: ModelSource, name: str) -> Path | None:
+    """One file of a folder's or, in the local cache, of a hub model's, or None."""
     if source.kind == "hub":
-        commit = getattr(model.config, "_commit_hash", None) or source.revision
-        with told_in_one_line(source):
-            folder = Path(
-                huggingface_hub.snapshot_download(
-                    source.location, revision=commit, local_files_only=True
-                )
-            )
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        index = folder / f"{name}.index.json"
-        if (folder / name).is_file():
-            return [folder / name]
-        if index.is_file():
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-            return [folder / name for name in names]
-    return sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin")))
+        return cached_path(source.location, source.commit or source.revision, name)
+    path = Path(source.location) / name
+    return path if path.is_file() else None

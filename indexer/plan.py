@@ -32,8 +32,8 @@ class Plan:
 
 def make_plan(name: str, shape: ScanShape, corpus: PreparedCorpus) -> Plan:
     """What the run will need, from its sizes alone."""
-    examples = shape.top_k + shape.bottom_k + len(shape.random_contexts) + 12
-    a_neuron = 1200 + examples * (24 + shape.window // 2)  # int8 activations deflate to about half
+    # Activations compress to about four fifths of a byte.
+    a_neuron = 1200 + 4 * shape.top_k + shape.examples * (24 + 0.8 * shape.window)
     return Plan(
         model=name,
         layers=len(shape.widths),
@@ -41,7 +41,7 @@ def make_plan(name: str, shape: ScanShape, corpus: PreparedCorpus) -> Plan:
         contexts=corpus.contexts,
         tokens=corpus.included_tokens,
         scan_bytes=shape.bytes_held(),
-        store_bytes=shape.neurons * a_neuron + corpus.contexts * (60 + 4 * corpus.ctx_len),
+        store_bytes=int(shape.neurons * a_neuron) + corpus.contexts * (60 + 4 * corpus.ctx_len),
     )
 
 
@@ -51,12 +51,13 @@ def describe_plan(
     """The plan in two lines, for the user."""
     skipped = f", {corpus.duplicates:,} duplicates skipped" if corpus.duplicates else ""
     broken = f", {corpus.broken_lines:,} broken lines skipped" if corpus.broken_lines else ""
+    ready = ", tokenised already" if corpus.pretokenized else ""
     dtype = str(model.dtype).removeprefix("torch.")
     return (
         f"{plan.model}: {plan.layers} layers, {plan.neurons:,} neurons at {model.hook_point}, "
         f"{dtype} on {model.device}\n"
         f"{corpus.label}: {plan.contexts:,} contexts of up to {config.ctx_len} tokens, "
-        f"{plan.tokens:,} tokens{skipped}{broken}\n"
+        f"{plan.tokens:,} tokens{ready}{skipped}{broken}\n"
         f"Expected: {readable_bytes(plan.scan_bytes)} of memory beside the model, about "
         f"{readable_bytes(plan.store_bytes)} in {where}"
     )
@@ -78,8 +79,9 @@ def check_disk(plan: Plan, engine: Engine) -> None:
         return
     folder = Path(engine.url.database).absolute().parent
     free = shutil.disk_usage(folder).free
-    if free < plan.store_bytes:
+    if free < 2 * plan.store_bytes:  # the journal holds it all once more until the end
         raise NeurariumError(
             f"The disk of {folder} has {readable_bytes(free)} free and this run needs about "
-            f"{readable_bytes(plan.store_bytes)}: make room, or name another place with --database."
+            f"{readable_bytes(2 * plan.store_bytes)} while it writes: make "
+            "room, or name another place with --database."
         )

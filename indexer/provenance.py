@@ -9,6 +9,7 @@ from typing import Any
 
 from indexer.config import IndexConfig
 from indexer.corpus import PreparedCorpus
+from indexer.corpus_rows import printable
 from indexer.model import LoadedModel
 from indexer.scan import Scan
 from indexer.store.writer import RunRecord
@@ -41,6 +42,8 @@ def run_record(
         "tokenizer": {"identity": model.tokenizer_identity, "vocabulary": model.d_vocab},
         "corpus": {
             "label": corpus.label,
+            "revision": corpus.revision,
+            "pretokenized": corpus.pretokenized,
             "fingerprint": corpus.fingerprint,
             "documents": corpus.documents,
             "contexts": corpus.contexts,
@@ -51,9 +54,9 @@ def run_record(
         },
         "capture": {"hook_point": model.hook_point, "dtype": dtype, "device": str(model.device)},
         "policy": {
-            "bos": _bos_policy(model),
+            "bos": _bos_policy(model, corpus),
             "padding": "on the right, masked, not included",
-            "short_contexts": "a last chunk of fewer than 2 tokens is dropped",
+            "short_contexts": "a last chunk of fewer than 2 tokens is dropped, unless it is full",
             "duplicates": "contexts with the same token ids are counted once",
         },
         "sample": {
@@ -62,7 +65,10 @@ def run_record(
             "drawn_by": "lowest blake2b of (seed, token ids)",
             "seed": config.seed,
         },
-        "settings": config.as_dict(),
+        "settings": {
+            name: printable(value) if isinstance(value, str) else value
+            for name, value in config.as_dict().items()
+        },
         "versions": {"python": platform.python_version()} | {n: version(n) for n in VERSIONED},
         "seconds": {stage: round(taken, 2) for stage, taken in seconds.items()},
     }
@@ -81,14 +87,18 @@ def run_record(
         sample_positions=sample_positions,
         widths=model.widths,
         sources=corpus.sources,
-        vocabulary_identity=model.tokenizer_identity,
         vocabulary=model.vocabulary(),
         provenance=provenance,
         created_at=datetime.now(UTC),
     )
 
 
-def _bos_policy(model: LoadedModel) -> str:
+def _bos_policy(model: LoadedModel, corpus: PreparedCorpus) -> str:
+    if corpus.pretokenized:
+        return (
+            f"as the corpus came: {corpus.contexts_with_bos:,} of {corpus.contexts:,} contexts "
+            "begin with a BOS, not included"
+        )
     if model.bos_token_id is None:
         return "none: the tokenizer has no BOS"
     return f"token {model.bos_token_id} in front of every context, not included"

@@ -69,8 +69,8 @@ def neuron_records(
                 },
                 arrays={
                     "peak_quantiles": facts.peak_quantiles[row],
-                    "histogram_edges": edges,
-                    "histogram_counts": counts,
+                    "histogram_range": edges[[0, 1]] - [0, edges[0]],
+                    "histogram_counts": counts.astype(np.int32),
                     "band_cuts": facts.band_cuts[row],
                     "band_counts": scan.band_counts[row],
                     "logit_values": values.astype(np.float32),
@@ -100,7 +100,7 @@ def context_records(scan: Scan, corpus: Corpus) -> Iterator[ContextRecord]:
             source_index=int(corpus.source_index[context]),
             included_from=int(corpus.included_from[context]),
             token_ids=corpus.context(context),
-            top_neurons=rows[begin:end].astype(np.int64),
+            top_neurons=rows[begin:end].astype(np.int32),
         )
 
 

@@ -28,7 +28,7 @@ from indexer.provenance import run_record
 from indexer.reporter import Reporter
 from indexer.results import context_records, neuron_records
 from indexer.scan import ScanShape, scan_corpus
-from indexer.store.database import open_store, shown, unusable, writing
+from indexer.store.database import check_writable, open_store, shown, unusable, writing
 from indexer.store.writer import write_run
 from indexer.weights import logit_effects
 
@@ -56,6 +56,7 @@ def index(config: IndexConfig, database_url: str, cache_dir: Path, reporter: Rep
     check_name(name)
     engine = open_store(database_url, create=True)
     try:
+        check_writable(engine)
         with writing(engine, f"{name} {config.as_dict()}", cache_dir / "locks"):
             return _index(config, source, name, engine, cache_dir, reporter)
     except SQLAlchemyError as error:
@@ -102,8 +103,8 @@ def _index(
     shape = ScanShape(
         widths=model.widths,
         sample=sample,
-        top_k=config.top_k,
-        bottom_k=config.bottom_k,
+        top_k=min(config.top_k, corpus.contexts),
+        bottom_k=min(config.bottom_k, corpus.contexts),
         window=min(config.window or config.ctx_len, config.ctx_len),
     )
     plan = make_plan(name, shape, corpus)

@@ -116,18 +116,18 @@ class Moments:
 class Histogram:
     """An exact histogram of each neuron whose range need not be known beforehand.
 
-    A neuron's bins have the width 2^e and edges at multiples of it. When the range outgrows the
-    bins, e grows and neighbouring bins are joined, so every count stays exact; the final bins
-    depend on nothing but the values counted. Bin i of neuron n covers
-    [(first[n] + i)·2^e[n], (first[n] + i + 1)·2^e[n]).
+    Values from 0 on and values below 0 have half the bins each, of their own width 2^e with edges
+    at multiples of it, so 0 is always an edge and neither side takes the other's precision. When
+    a side outgrows its bins, its e grows and neighbouring bins are joined: every count stays exact,
+    and the final bins depend on nothing but the values counted. Bin `half + i` covers
+    [i·2^e, (i + 1)·2^e), with i from −half on and the e of its side.
     """
 
     def __init__(self, neurons: int, bins: int = FINE_BINS) -> None:
-        self.bins = bins
+        self.half = bins // 2
         self.counts: Int32[np.ndarray, "neurons bins"] = np.zeros((neurons, bins), np.int32)
-        self.exponent = np.full(neurons, _SMALLEST_EXPONENT, np.int64)
-        self.first = np.zeros(neurons, np.int64)
-        self.low = np.full(neurons, np.inf)
+        self.below = np.full(neurons, _SMALLEST_EXPONENT, np.int64)  # e of the negative side
+        self.above = np.full(neurons, _SMALLEST_EXPONENT, np.int64)
         self.high = np.full(neurons, -np.inf)
 
     def add(
@@ -152,107 +152,92 @@ class Histogram:
     def _count(
         self, where: slice, values: Float[Tensor, "positions n"]
     ) -> Int32[np.ndarray, "n bins"]:
-        # All exact in float32: scaling is by a power of two, and a bin's number is below 2^24.
-        neurons = values.shape[1]
-        scale = np.ldexp(1.0, -self.exponent[where]).astype(np.float32)
-        begin = self.first[where].astype(np.float32)
-        row = np.arange(neurons, dtype=np.int32) * self.bins
-        places = values * torch.from_numpy(scale).to(values.device)
-        places = places.floor_().sub_(torch.from_numpy(begin).to(values.device)).int()
-        places += torch.from_numpy(row).to(values.device)
-        counts = torch.bincount(places.flatten(), minlength=neurons * self.bins)
-        return counts.view(neurons, self.bins).cpu().numpy().astype(np.int32)
+        # Exact in float32: scaling is by a power of two, and there are few bins.
+        neurons, bins = values.shape[1], 2 * self.half
+        above, below = (
+            torch.from_numpy(np.ldexp(1.0, -exponent[where]).astype(np.float32)).to(values.device)
+            for exponent in (self.above, self.below)
+        )
+        places = (values.clamp(min=0) * above).floor_()
+        places += (values.clamp(max=0) * below).floor_()
+        row = torch.arange(neurons, dtype=torch.int32, device=values.device) * bins + self.half
+        counts = torch.bincount((places.int() + row).flatten(), minlength=neurons * bins)
+        return counts.view(neurons, bins).cpu().numpy().astype(np.int32)
 
     def _widen(
         self, where: slice, low: Float64[np.ndarray, " n"], high: Float64[np.ndarray, " n"]
     ) -> None:
-        self.low[where] = np.minimum(self.low[where], low)
         self.high[where] = np.maximum(self.high[where], high)
-        exponent = _fitting_exponent(self.low[where], self.high[where], self.bins)
-        first = np.floor(np.ldexp(self.low[where], -exponent)).astype(np.int64)
-        changed = np.flatnonzero((exponent != self.exponent[where]) | (first != self.first[where]))
+        above = _exponent_over(np.maximum(high, 0), self.half)
+        below = _exponent_over(np.maximum(-low, 0), self.half)
+        changed = np.flatnonzero((above > self.above[where]) | (below > self.below[where]))
         if len(changed):
             rows = changed + where.start
-            self.counts[rows] = _rebinned(
-                self.counts[rows],
-                self.first[rows],
-                exponent[changed] - self.exponent[rows],
-                first[changed],
+            above = np.maximum(above[changed], self.above[rows])
+            below = np.maximum(below[changed], self.below[rows])
+            self.counts[rows] = self._joined(
+                self.counts[rows], above - self.above[rows], below - self.below[rows]
             )
-            self.exponent[rows] = exponent[changed]
-            self.first[rows] = first[changed]
+            self.above[rows], self.below[rows] = above, below
+
+    def _joined(
+        self,
+        counts: Int32[np.ndarray, "m bins"],
+        above: Int64[np.ndarray, " m"],
+        below: Int64[np.ndarray, " m"],
+    ) -> Int32[np.ndarray, "m bins"]:
+        """Counts moved to bins 2^above and 2^below as wide."""
+        rows, bins = np.nonzero(counts)
+        index = bins - self.half
+        growth = np.where(index >= 0, above[rows], below[rows])
+        moved = np.zeros_like(counts)
+        np.add.at(moved, (rows, (index >> growth) + self.half), counts[rows, bins])
+        return moved
 
     def tenth_of(
         self, maximum: Float64[np.ndarray, " neurons"]
     ) -> tuple[Float64[np.ndarray, " neurons"], Int64[np.ndarray, " neurons"]]:
         """10% of each maximum rounded up to an edge, and how many positions are at or above it.
 
-        A neuron whose maximum is not above 0 gets 0 and none.
+        The edge is at most 1/64 of the sample's own maximum higher. A neuron whose maximum is not
+        above 0 gets 0 and none.
         """
         # Nothing in the sample may reach a tenth of the maximum: then no edge is near it.
         beyond = maximum / 10 > self.high
-        edge = np.ceil(np.ldexp(np.where(beyond, 0.0, maximum) / 10, -self.exponent))
-        from_bin = np.clip(edge - self.first, 0, self.bins)
-        above = np.arange(self.bins) >= from_bin[:, None]
-        counted = (self.counts * above).sum(axis=1, dtype=np.int64)
-        tenth = np.where(beyond, maximum / 10, np.ldexp(edge, self.exponent))
+        edge = np.ceil(np.ldexp(np.where(beyond, 0.0, maximum) / 10, -self.above))
+        over = np.arange(2 * self.half) >= np.clip(edge, 0, self.half)[:, None] + self.half
+        counted = (self.counts * over).sum(axis=1, dtype=np.int64)
+        tenth = np.where(beyond, maximum / 10, np.ldexp(edge, self.above))
         alive = maximum > 0
         return np.where(alive, tenth, 0.0), np.where(alive & ~beyond, counted, 0)
 
     def shown(
         self, neuron: int, bins: int = SHOWN_BINS
     ) -> tuple[Float64[np.ndarray, " edges"], Int64[np.ndarray, " bins"]]:
-        """Edges and counts of one neuron, joined into at most `bins` bins over its own range."""
-        counts = self.counts[neuron].astype(np.int64)
-        first, exponent = int(self.first[neuron]), int(self.exponent[neuron])
-        filled = np.flatnonzero(counts)
+        """Edges and counts of one neuron, joined into at most `bins` equal bins over its range."""
+        filled = np.flatnonzero(self.counts[neuron])
         if not len(filled):
             return np.array([0.0, 0.0]), np.array([0])
-        low, high = first + int(filled[0]), first + int(filled[-1])
-        places = np.arange(low, high + 1)
-        counts = counts[filled[0] : filled[-1] + 1]
-        while high - low + 1 > bins:
-            low, high, exponent, places = low >> 1, high >> 1, exponent + 1, places >> 1
-        joined = np.bincount(places - low, weights=counts, minlength=high - low + 1)
-        edges = np.ldexp(np.arange(low, high + 2, dtype=np.float64), exponent)
+        counts = self.counts[neuron, filled].astype(np.int64)
+        index = filled - self.half
+        sides = np.where(index >= 0, self.above[neuron], self.below[neuron])
+        exponent = int(sides.max())
+        index >>= exponent - sides
+        while index[-1] - index[0] + 1 > bins:
+            index >>= 1
+            exponent += 1
+        joined = np.bincount(index - index[0], weights=counts)
+        edges = np.ldexp(np.arange(index[0], index[-1] + 2, dtype=np.float64), exponent)
         return edges, joined.astype(np.int64)
 
 
-def _fitting_exponent(
-    low: Float64[np.ndarray, " n"], high: Float64[np.ndarray, " n"], bins: int
-) -> Int64[np.ndarray, " n"]:
-    """The smallest e for which bins of width 2^e at multiples of 2^e cover [low, high].
-
-    It never falls as the range grows, so it depends on the final range alone. Its floor, 2^−24
-    of the largest magnitude, is what float32 can tell apart.
-    """
-    largest = np.maximum(np.abs(low), np.abs(high))
-    _, magnitude = np.frexp(largest)
-    span = np.maximum(high - low, 0.0)
-    _, width = np.frexp(span / bins)
-    exponent = np.where(span > 0, width - 2, _SMALLEST_EXPONENT).astype(np.int64)
-    exponent = np.maximum(exponent, np.where(largest > 0, magnitude - 24, _SMALLEST_EXPONENT))
-    exponent = np.maximum(exponent, _SMALLEST_EXPONENT)
-    while True:
-        needed = np.floor(np.ldexp(high, -exponent)) - np.floor(np.ldexp(low, -exponent)) + 1
-        short = needed > bins
-        if not short.any():
-            return exponent
-        exponent = exponent + short
-
-
-def _rebinned(
-    counts: Int32[np.ndarray, "m bins"],
-    first: Int64[np.ndarray, " m"],
-    growth: Int64[np.ndarray, " m"],
-    new_first: Int64[np.ndarray, " m"],
-) -> Int32[np.ndarray, "m bins"]:
-    """Counts moved to bins 2^growth as wide, whose first is `new_first`."""
-    rows, old = np.nonzero(counts)
-    places = ((first[rows] + old) >> growth[rows]) - new_first[rows]
-    moved = np.zeros_like(counts)
-    np.add.at(moved, (rows, places), counts[rows, old])
-    return moved
+def _exponent_over(largest: Float64[np.ndarray, " n"], bins: int) -> Int64[np.ndarray, " n"]:
+    """An e for which `bins` bins of width 2^e hold `largest`, and half as many would not."""
+    _, magnitude = np.frexp(largest)  # largest < 2^magnitude
+    exponent = magnitude.astype(np.int64) - int(np.log2(bins))
+    fitting: Int64[np.ndarray, " n"] = np.where(largest > 0, exponent, _SMALLEST_EXPONENT)
+    floored: Int64[np.ndarray, " n"] = np.maximum(fitting, _SMALLEST_EXPONENT)
+    return floored
 
 
 def _pieces(

@@ -51,12 +51,16 @@ class ScanShape:
         half = len(self.sample) // 2
         return self.sample[half : half + RANDOM_EXAMPLES]
 
+    @property
+    def examples(self) -> int:
+        """Examples of a neuron, of all kinds."""
+        return self.top_k + self.bottom_k + len(self.random_contexts) + BANDS * BAND_EXAMPLES
+
     def bytes_held(self) -> int:
         """Memory the scan's state takes, in bytes, beyond the model and its forward pass."""
-        selected = self.top_k + self.bottom_k + len(self.random_contexts) + BANDS * BAND_EXAMPLES
         peaks = 4 * len(self.sample)
         sums = 4 * 256 + 8 * 16
-        return Selection.bytes_for(self.neurons, selected, self.window) + self.neurons * (
+        return Selection.bytes_for(self.neurons, self.examples, self.window) + self.neurons * (
             peaks + sums
         )
 

@@ -5,7 +5,7 @@ follow();
 dark.addEventListener("change", follow);
 
 window.SwaggerUIBundle({
-  url: "/openapi.json",
+  url: document.getElementById("swagger-ui").dataset.schema,
   dom_id: "#swagger-ui",
   deepLinking: true,
   validatorUrl: null, // no other host is asked to look at the schema

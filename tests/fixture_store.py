@@ -136,7 +136,7 @@ class Neuron:
     tenth: float = 0.25
     dead: bool = False
     peak_quantiles: Sequence[float] = (-0.5, 0.0, 0.25, 0.5, 1.0, 2.0, 2.5)
-    edges: Sequence[float] = (-0.5, 0.0, 1.0, 2.5)
+    edges: Sequence[float] = (-0.5, 0.5, 1.5, 2.5)
     counts: Sequence[int] = (7, 12, 1)
     band_cuts: Sequence[float] = (0.3125, 1.0, 2.0)
     band_counts: Sequence[int] = (1, 2, 1, 0)
@@ -167,8 +167,8 @@ class Neuron:
             },
             arrays={
                 "peak_quantiles": np.array(self.peak_quantiles, np.float64),
-                "histogram_edges": np.array(self.edges, np.float64),
-                "histogram_counts": np.array(self.counts, np.int64),
+                "histogram_range": np.array([self.edges[0], self.edges[1] - self.edges[0]]),
+                "histogram_counts": np.array(self.counts, np.int32),
                 "band_cuts": np.array(self.band_cuts, np.float64),
                 "band_counts": np.array(self.band_counts, np.int64),
                 "logit_values": np.array([[v for _, v in way] for way in effects], np.float32),
@@ -245,7 +245,7 @@ NEGATIVE = Neuron(
     tenth=0.0,
     dead=True,
     peak_quantiles=(-3.0, -2.0, -1.0, -0.5, -0.25, -0.25, -0.125),
-    edges=(-3.0, -1.0, -0.125),
+    edges=(-3.0, -1.5, 0.0),
     counts=(12, 8),
     band_cuts=(-1.0, -0.5, -0.25),
 )
@@ -358,7 +358,6 @@ class RunOf:
             sample_positions=20,
             widths=tuple(len(layer) for layer in self.layers),
             sources=self.sources,
-            vocabulary_identity=self.vocabulary,
             vocabulary=VOCABULARY,
             provenance=PROVENANCE,
             created_at=MADE + timedelta(minutes=self.minutes),

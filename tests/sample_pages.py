@@ -260,19 +260,18 @@ def neuron_page(
             ],
             bands=[
                 Band(
-                    low=None, high=1.61, nominal_share=0.5, share=0.496, examples=examples(3, fires)
-                ),
-                Band(
-                    low=1.61, high=3.33, nominal_share=0.4, share=0.41, examples=examples(3, fires)
-                ),
-                Band(
-                    low=3.33,
-                    high=4.84,
-                    nominal_share=0.09,
-                    share=0.084,
-                    examples=examples(3, fires),
-                ),
-                Band(low=4.84, high=None, nominal_share=0.01, share=0.0098, examples=[]),
+                    low=low,
+                    high=high,
+                    nominal_share=nominal,
+                    share=fell,
+                    examples=examples(n, fires),
+                )
+                for low, high, nominal, fell, n in (
+                    (4.84, None, 0.01, 0.0098, 0),
+                    (3.33, 4.84, 0.09, 0.084, 3),
+                    (1.61, 3.33, 0.4, 0.41, 3),
+                    (None, 1.61, 0.5, 0.496, 3),
+                )
             ],
         ),
         logit_effects=EFFECTS,

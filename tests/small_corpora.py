@@ -30,6 +30,7 @@ class ListCorpus:
     given: Sequence[Document]
     label: str = "a list"
     identity: str = "list"
+    revision: str | None = None
     report: ReadReport = field(default_factory=ReadReport)
     read: list[int] = field(default_factory=list)
 

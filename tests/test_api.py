@@ -113,7 +113,7 @@ def test_an_ordinary_neuron_is_exactly_this(client: TestClient) -> None:
                 "q99": 2.5,
             },
         },
-        "histogram": {"edges": [-0.5, 0.0, 1.0, 2.5], "counts": [7, 12, 1]},
+        "histogram": {"edges": [-0.5, 0.5, 1.5, 2.5], "counts": [7, 12, 1]},
         "logit_effects": {
             "top": [
                 {"token": " cat", "token_id": 2, "value": 1.5},

@@ -157,6 +157,17 @@ def test_a_newer_database_is_refused(shell: Shell) -> None:
         assert "a newer version of Neurarium" in err
 
 
+def test_a_setting_that_cannot_be_is_one_line(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named as the environment names it."""
+    monkeypatch.setenv("NEURARIUM_PORT", "abc")
+    code, _, err = shell.run("runs")
+    assert code == 2
+    assert err.startswith("Error: NEURARIUM_PORT is 'abc'")
+    assert err.count("\n") == 1
+
+
 def test_deleting_what_is_not_there_is_an_error(shell: Shell) -> None:
     """With the way to see what is."""
     engine = open_store(shell.url, create=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -105,7 +103,7 @@ def test_token_ids_come_back_as_they_were() -> None:
 @pytest.mark.parametrize("broken", [b"", b"\x02abc", b"\x01"])
 def test_bytes_of_another_format_are_refused(broken: bytes) -> None:
     """What this version did not write is an error, not garbage on a page."""
-    with pytest.raises((ValueError, zlib.error), match=r"format|incomplete"):
+    with pytest.raises(ValueError, match=r"format|cannot be unpacked"):
         unpack_examples(broken)
 
 

@@ -91,7 +91,7 @@ def test_a_text_file_is_one_document(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
-    """Folders are walked, hidden files skipped, others counted; names of files are sources."""
+    """Folders are walked, what is hidden or unreadable skipped; names of files are sources."""
     (tmp_path / "notes" / "b").mkdir(parents=True)
     (tmp_path / "notes" / ".git").mkdir()
     for name in ("c.txt", "b/x.txt", ".hidden.txt", ".git/y.txt", "picture.png"):
@@ -100,14 +100,7 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
     corpus = open_corpus(str(tmp_path / "notes"))
     assert pairs(corpus) == [("a", "a"), ("b/x.txt", "x"), ("c.txt", "c")]
     assert corpus.label == "notes/ (3 files)"
-    assert getattr(corpus, "ignored_files", None) == 1
-
-
-def test_a_single_file_of_rows_has_no_source_of_its_own(tmp_path: Path) -> None:
-    """Without a source column the one file's name says nothing, so there is no source."""
-    (tmp_path / "a.jsonl").write_bytes(json_lines([{"text": "x"}]))
-    assert pairs(open_corpus(str(tmp_path / "a.jsonl"))) == [("x", None)]
-    assert pairs(open_corpus(str(tmp_path))) == [("x", None)]
+    assert corpus.revision is None
 
 
 def test_demo_is_the_bundled_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,13 +115,13 @@ def test_demo_is_the_bundled_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("row", "options", "expected"),
     [
-        ({"content": "t", "title": "x"}, {}, ("t", None)),
-        ({"content": "t", "text": "u"}, {}, ("u", None)),
-        ({"body": "t", "id": 3}, {}, ("t", None)),
-        ({"text": "t", "body": "u"}, {"text_column": "body"}, ("u", None)),
+        ({"content": "t", "title": "x"}, {}, ("t", "a")),
+        ({"content": "t", "text": "u"}, {}, ("u", "a")),
+        ({"body": "t", "id": 3}, {}, ("t", "a")),
+        ({"text": "t", "body": "u"}, {"text_column": "body"}, ("u", "a")),
         ({"text": "t", "meta": {"pile_set_name": "ArXiv"}}, {}, ("t", "ArXiv")),
         ({"text": "t", "meta": '{"pile_set_name": "ArXiv"}'}, {}, ("t", "ArXiv")),
-        ({"text": "t", "meta": "not JSON"}, {}, ("t", None)),
+        ({"text": "t", "meta": "not JSON"}, {}, ("t", "a")),
         ({"text": "t", "source": "s", "meta": {"pile_set_name": "A"}}, {}, ("t", "s")),
         ({"text": "t", "source": "s", "lang": "en"}, {"source_column": "lang"}, ("t", "en")),
         ({"text": "t", "year": 1999}, {"source_column": "year"}, ("t", "1999")),
@@ -179,9 +172,9 @@ def test_a_missing_column_is_named(
 def test_null_and_missing_texts_are_empty_documents(tmp_path: Path) -> None:
     """A row without text still is a document, so that document_index counts rows."""
     (tmp_path / "a.jsonl").write_bytes(json_lines([{"text": None}, {"id": 1}, {"text": "x"}]))
-    assert pairs(open_corpus(str(tmp_path / "a.jsonl"))) == [("", None), ("", None), ("x", None)]
+    assert pairs(open_corpus(str(tmp_path / "a.jsonl"))) == [("", "a"), ("", "a"), ("x", "a")]
     pq.write_table(pa.table({"text": pa.array([None, "x"], pa.string())}), tmp_path / "a.parquet")
-    assert pairs(open_corpus(str(tmp_path / "a.parquet"))) == [("", None), ("x", None)]
+    assert pairs(open_corpus(str(tmp_path / "a.parquet"))) == [("", "a"), ("x", "a")]
 
 
 @pytest.mark.parametrize("column", ["tokens", "input_ids"])
@@ -196,14 +189,14 @@ def test_a_named_text_column_is_preferred_to_tokens(tmp_path: Path) -> None:
     """The user's choice decides, also for a column of token ids with an unusual name."""
     (tmp_path / "a.jsonl").write_bytes(json_lines([{"tokens": [1, 2], "text": "x", "ids": [3]}]))
     path = str(tmp_path / "a.jsonl")
-    assert pairs(open_corpus(path, text_column="text")) == [("x", None)]
+    assert pairs(open_corpus(path, text_column="text")) == [("x", "a")]
     assert token_rows(open_corpus(path, text_column="ids")) == [[3]]
 
 
 def test_a_tokens_column_that_is_no_list_is_not_taken(tmp_path: Path) -> None:
     """A column `tokens` that only counts them does not make a corpus pre-tokenised."""
     (tmp_path / "a.jsonl").write_bytes(json_lines([{"tokens": 12, "text": "x"}]))
-    assert pairs(open_corpus(str(tmp_path / "a.jsonl"))) == [("x", None)]
+    assert pairs(open_corpus(str(tmp_path / "a.jsonl"))) == [("x", "a")]
 
 
 @pytest.mark.parametrize(
@@ -367,7 +360,7 @@ def test_a_parquet_file_with_nulls_among_ids(tmp_path: Path) -> None:
 def test_a_csv_header_may_begin_like_a_parquet_file(tmp_path: Path) -> None:
     """Four letters alone do not make a file binary."""
     (tmp_path / "a.csv").write_text("PAR1,text\n1,x\n")
-    assert pairs(open_corpus(str(tmp_path / "a.csv"))) == [("x", None)]
+    assert pairs(open_corpus(str(tmp_path / "a.csv"))) == [("x", "a")]
 
 
 def test_an_unreadable_file(tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def test_text_is_streamed_at_one_commit(hub: FakeHub) -> None:
     hub.rows = [{"text": f"t{i}", "meta": {"pile_set_name": f"s{i % 2}"}} for i in range(150)]
     corpus = open_corpus("someone/texts:en", split="validation")
     assert corpus.label == "someone/texts:en"
+    assert corpus.revision == "c0ffee"
     assert pairs(corpus) == [(f"t{i}", f"s{i % 2}") for i in range(150)]
     options = {"split": "validation", "revision": "c0ffee", "streaming": True}
     assert hub.loaded == ("someone/texts", "en", options)

@@ -37,7 +37,7 @@ from tests.small_corpora import (
 
 
 def brute_force_sample(prepared: PreparedCorpus, size: int, seed: int) -> list[int]:
-    ids = [i for i in range(prepared.contexts) if prepared.length(i) >= 16]
+    ids = [i for i in range(prepared.contexts) if prepared.lengths[i] >= 16]
     keyed = []
     for i in ids or range(prepared.contexts):
         data = seed.to_bytes(8, "little") + prepared.context(i).astype("<u4").tobytes()
@@ -91,6 +91,27 @@ def test_the_second_time_nothing_is_read(tmp_path: Path) -> None:
     assert open_prepared(second.path).tokens.tolist() == first.tokens.tolist()
 
 
+def test_the_revision_is_kept(tmp_path: Path) -> None:
+    """The commit that a corpus was read at is known of the prepared one, also from the cache."""
+    for revision in ("c0ffee", None):
+        corpus = ListCorpus(GIVEN, identity=f"list at {revision}", revision=revision)
+        options: dict[str, Any] = {"ctx_len": 8, "max_tokens": None, "cache_dir": tmp_path}
+        prepared = [prepare_corpus(corpus, info(), **options) for _ in range(2)]
+        assert [one.revision for one in prepared] == [revision, revision]
+
+
+def test_only_what_is_read_again_is_written(tmp_path: Path) -> None:
+    """A prepared corpus is its facts and five arrays: digests of contexts need no disk."""
+    assert {path.name for path in prepare(GIVEN, tmp_path).path.iterdir()} == {
+        "meta.json",
+        "tokens.bin",
+        "offsets.bin",
+        "document_index.bin",
+        "source_index.bin",
+        "included_from.bin",
+    }
+
+
 def test_arrays_are_read_only(tmp_path: Path) -> None:
     """Nobody can change a prepared corpus by accident, and there is no context beyond the last."""
     prepared = prepare(GIVEN, tmp_path)
@@ -137,7 +158,8 @@ def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["tokens.bin", "offsets.bin", "digests.bin", "meta.json", "version", "junk", "count"]
+    "damage",
+    ["tokens.bin", "offsets.bin", "source_index.bin", "meta.json", "version", "junk", "count"],
 )
 def test_a_damaged_cache_is_made_again(tmp_path: Path, damage: str) -> None:
     """Short, missing, foreign and outdated files are noticed and the corpus prepared anew."""

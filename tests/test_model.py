@@ -6,7 +6,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 import torch
 import transformers
@@ -322,35 +321,36 @@ def test_a_gguf_file_is_a_model(tmp_path: Path, capfd: pytest.CaptureFixture[str
         torch.testing.assert_close(acts, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_hub_model_knows_its_commit(
+@pytest.mark.parametrize("architecture", sorted(OUT_OF))
+def test_every_token_id_has_a_row_in_the_vocabulary(
+    tiny: dict[str, Path], architecture: str
+) -> None:
+    """The description's limit on ids, told before the weights, is the embedding's own height, and
+    the vocabulary has a row for each, those of padding too."""
+    source = resolve_model(str(tiny[architecture]))
+    description = describe(source)
+    model = load_model(source, description=description)
+    assert description.vocab_size == model.d_vocab == len(model.vocabulary()) == VOCAB
+    assert model.known_tokens < VOCAB
+    assert model.vocabulary()[model.known_tokens :] == [b""] * (VOCAB - model.known_tokens)
+
+
+def test_an_embedding_lower_than_its_configuration_is_refused(
     tiny: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model of the hub carries the commit it came from; its files are the snapshot's."""
-    folder, commit = str(tiny["gpt2"]), "0" * 39 + "1"
-    seen: list[dict[str, Any]] = []
-    for auto in (
-        transformers.AutoConfig,
-        transformers.AutoTokenizer,
-        transformers.AutoModelForCausalLM,
-    ):
+    """Token ids the embedding has no row for would be let through: the model is refused."""
+    load = transformers.AutoModelForCausalLM.from_pretrained
 
-        def from_pretrained(
-            pretrained_model_name_or_path: str, _load: Any = auto.from_pretrained, **rest: Any
-        ) -> Any:
-            seen.append({"name": pretrained_model_name_or_path, **rest})
-            out = _load(folder, **{k: v for k, v in rest.items() if k != "revision"})
-            if isinstance(out, transformers.PretrainedConfig):
-                out._commit_hash = commit
-            return out
+    def shrunk(*args: Any, **rest: Any) -> Any:
+        model, report = load(*args, **rest)
+        model.resize_token_embeddings(VOCAB - 8)
+        return model, report
 
-        monkeypatch.setattr(auto, "from_pretrained", from_pretrained)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: folder)
-    model = load_model(resolve_model("someone/gpt2", "step3"))
-    assert model.revision == commit
-    assert model.weights_hash == load_model(resolve_model(folder)).weights_hash
-    calls = [call for call in seen if call["name"] == "someone/gpt2"]
-    assert {call["revision"] for call in calls} == {"step3"}
-    assert not any(call["trust_remote_code"] for call in calls)
+    source = resolve_model(str(tiny["gpt2"]))
+    description = describe(source)
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", shrunk)
+    with pytest.raises(NeurariumError, match=r"320 token ids, .* embedding has 312 rows"):
+        load_model(source, description=description)
 
 
 def test_a_configuration_need_not_name_its_class() -> None:

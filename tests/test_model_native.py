@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
 import pytest
 import torch
-import transformers
 from torch import Tensor
 from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
@@ -23,9 +23,18 @@ from indexer.model import (
     load_model,
     load_native,
     load_tokenizer,
+    pin_revision,
     resolve_model,
 )
-from tests.tiny_models import VOCAB, captured, shake, some_tokens, tiny_tokenizer
+from tests.tiny_models import (
+    VOCAB,
+    add_to_hub_cache,
+    captured,
+    point_hub_cache,
+    shake,
+    some_tokens,
+    tiny_tokenizer,
+)
 
 NATIVE = ModelSource("legacy", "NeelNanda/tiny", None, "tiny", "tiny", None)
 
@@ -145,42 +154,48 @@ def test_an_attention_only_model_is_refused() -> None:
         native_model(attn_only=True)
 
 
+COMMIT = "c" * 40
+TOY, ATTENTION_ONLY = "NeelNanda/SoLU_1L512W_C4_Code", "NeelNanda/Attn_Only_1L512W_C4_Code"
+
+
 @pytest.fixture
 def legacy_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The hub's edge: a repository in the old format, on disk, with one checkpoint."""
+    """The hub's edge: a cache with two repositories in the old format, with one checkpoint, and
+    their tokenizer; the answers of the hub's API stand in for the network. Returns the cache."""
+    cache, files = tmp_path / "hub", tmp_path / "files"
+    files.mkdir()
     cfg = native_config()
-    names = "d_model n_layers d_mlp d_head n_heads n_ctx d_vocab act_fn".split()
-    facts = {name: getattr(cfg, name) for name in names}
-    facts |= {"attn_only": False, "normalization": "LN", "tokenizer_name": "someone/tokenizer"}
-    (tmp_path / "config.json").write_text(json.dumps(facts))
     for name, seed in (("model_final.pth", 0), ("checkpoints/model_1000.pth", 1)):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (files / name).parent.mkdir(exist_ok=True)
         generator = torch.Generator().manual_seed(seed)
         torch.save(
             {
                 key: torch.randn(shape, generator=generator)
                 for key, shape in legacy_shapes(cfg).items()
             },
-            tmp_path / name,
+            files / name,
         )
-
-    def download(_repository: str, name: str) -> str:
-        return str(tmp_path / name)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    names = "d_model n_layers d_mlp d_head n_heads n_ctx d_vocab act_fn".split()
+    facts = {name: getattr(cfg, name) for name in names}
+    facts |= {"normalization": "LN", "tokenizer_name": "someone/tokenizer"}
+    for repository in (TOY, ATTENTION_ONLY):
+        facts["attn_only"] = repository == ATTENTION_ONLY
+        (files / "config.json").write_text(json.dumps(facts))
+        add_to_hub_cache(cache, repository, COMMIT, files)
+    tiny_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    add_to_hub_cache(cache, "someone/tokenizer", COMMIT, tmp_path / "tokenizer")
+    point_hub_cache(cache, "someone/tokenizer", "main", COMMIT)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(
+        huggingface_hub.HfApi, "model_info", lambda *_, **__: SimpleNamespace(sha=COMMIT)
+    )
     monkeypatch.setattr(
         huggingface_hub.HfApi,
         "list_repo_files",
         lambda *_: ["config.json", "model_final.pth", "checkpoints/model_1000.pth"],
     )
-    tiny_tokenizer().save_pretrained(tmp_path / "tokenizer")
-    load = transformers.AutoTokenizer.from_pretrained
-    monkeypatch.setattr(
-        transformers.AutoTokenizer,
-        "from_pretrained",
-        lambda _name, **rest: load(tmp_path / "tokenizer", **rest),
-    )
-    return tmp_path
+    return cache
 
 
 def legacy_shapes(cfg: TransformerBridgeConfig) -> dict[str, tuple[int, ...]]:
@@ -223,18 +238,49 @@ def test_a_toy_model_is_loaded_from_its_old_repository() -> None:
 
 @pytest.mark.usefixtures("legacy_hub")
 def test_a_toy_model_has_its_own_checkpoints() -> None:
-    """A checkpoint's number picks its weights; one that is not there is refused."""
+    """A checkpoint's number picks its weights, the commit is told beside it; a number that is not
+    there is refused."""
     final = load_model(resolve_model("solu-1l"))
     early = load_model(resolve_model("solu-1l", "1000"))
-    assert early.revision == "1000"
+    assert (final.revision, final.checkpoint) == (COMMIT, None)
+    assert (early.revision, early.checkpoint) == (COMMIT, "1000")
     assert early.weights_hash != final.weights_hash
+    assert (early.model_id, early.tokenizer_name) == (TOY, "someone/tokenizer")
     with pytest.raises(NeurariumError, match="checkpoint_value=7 not in available checkpoints"):
         load_model(resolve_model("solu-1l", "7"))
 
 
-def test_an_attention_only_toy_model_is_refused(legacy_hub: Path) -> None:
+def test_a_toy_model_that_changes_under_the_load_is_refused(
+    legacy_hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TransformerLens reads the main branch: if that moved since it was resolved, nothing is told
+    to be of a commit it is not of."""
+    source = pin_revision(resolve_model("solu-1l"))
+    assert source.commit == COMMIT
+    boot = TransformerBridge.boot_tl_legacy
+
+    def boot_after_a_push(*args: Any, **rest: Any) -> Any:
+        home = legacy_hub / f"models--{TOY.replace('/', '--')}"
+        (home / "snapshots" / COMMIT).rename(home / "snapshots" / ("d" * 40))
+        point_hub_cache(legacy_hub, TOY, "main", "d" * 40)
+        return boot(*args, **rest)
+
+    monkeypatch.setattr(TransformerBridge, "boot_tl_legacy", boot_after_a_push)
+    with pytest.raises(NeurariumError, match=r"'solu-1l' changed on the hub while.*again"):
+        load_model(source)
+
+
+@pytest.mark.usefixtures("legacy_hub")
+def test_an_attention_only_toy_model_is_refused() -> None:
     """An attention-only repository is refused before its weights are fetched."""
-    facts = json.loads((legacy_hub / "config.json").read_text())
-    (legacy_hub / "config.json").write_text(json.dumps(facts | {"attn_only": True}))
     with pytest.raises(NeurariumError, match="is an attention-only model"):
-        load_model(resolve_model("NeelNanda/Attn_Only_1L512W_C4_Code"))
+        load_model(resolve_model(ATTENTION_ONLY))
+
+
+def test_a_toy_model_that_transformer_lens_cannot_take_is_refused(legacy_hub: Path) -> None:
+    """A repository with shortformer positions gets TransformerLens's reason, in one line."""
+    home = legacy_hub / f"models--{TOY.replace('/', '--')}"
+    config = (home / "snapshots" / COMMIT / "config.json").resolve()
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"shortformer_pos": True}))
+    with pytest.raises(NeurariumError, match=r"cannot be loaded: .* shortformer positional"):
+        describe(resolve_model("solu-1l"))

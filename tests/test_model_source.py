@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import httpx2
 import huggingface_hub.errors as hub_errors
 import pytest
 import torch
@@ -32,13 +33,13 @@ from indexer.model_source import (
 )
 from tests.tiny_models import save_tiny_model, tiny_config, tiny_tokenizer
 
-HUB = ModelSource("hub", "someone/model", None, "someone/model", "model", None)
+HUB = ModelSource("hub", "someone/model", None, "someone/model", "model", None, commit="a" * 40)
 
 
 def hub_error(kind: type[Exception], status: int) -> Exception:
     """One of huggingface_hub's exceptions, made as the hub's answer would make it."""
-    request = httpx.Request("GET", "https://huggingface.co/someone/model")
-    return kind("as the hub says", response=httpx.Response(status, request=request))
+    request = httpx2.Request("GET", "https://huggingface.co/someone/model")
+    return kind("as the hub says", response=httpx2.Response(status, request=request))
 
 
 def test_the_names_of_neuroscope_agree_with_transformer_lens() -> None:
@@ -172,6 +173,17 @@ def test_a_gguf_of_an_unknown_architecture_is_refused(tmp_path: Path) -> None:
         (hub_errors.LocalEntryNotFoundError("no"), "cannot be reached"),
         (hub_errors.OfflineModeIsEnabled("no"), "cannot be reached"),
         (hub_errors.HFValidationError("no"), "is not a Hugging Face id"),
+        (httpx.ConnectError("no"), r"cannot be reached \(ConnectError: no\).*check the network"),
+        (httpx2.ConnectError("no"), r"cannot be reached \(ConnectError: no\).*check the network"),
+        (httpx2.ReadTimeout("slow"), r"cannot be reached \(ReadTimeout: slow\)"),
+        (httpx2.RemoteProtocolError("cut"), r"cannot be reached \(RemoteProtocolError: cut\)"),
+        (httpx2.ProxyError("no"), r"cannot be reached \(ProxyError: no\)"),
+        (httpx2.TooManyRedirects("no"), r"cannot be reached \(TooManyRedirects: no\)"),
+        (TimeoutError("slow"), r"cannot be reached \(TimeoutError: slow\)"),
+        (ConnectionResetError("cut"), r"cannot be reached \(ConnectionResetError: cut\)"),
+        (hub_errors.XetDownloadError("cut"), r"cannot be reached \(XetDownloadError: cut\)"),
+        (NotImplementedError("shortformer"), "cannot be loaded"),
+        (OSError(12, "Cannot allocate memory"), "not enough memory"),
         (MemoryError(), "not enough memory .* try --dtype bfloat16"),
         (torch.OutOfMemoryError("CUDA out of memory"), "not enough memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
@@ -192,6 +204,27 @@ def test_every_failure_of_the_hub_is_one_line(
     monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", from_pretrained)
     with pytest.raises(NeurariumError, match=message) as caught:
         load_config(HUB)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (httpx.ReadTimeout("slow"), "cannot be reached"),
+        (httpx2.ConnectError("no"), "cannot be reached"),
+        (httpx2.RemoteProtocolError("cut"), "cannot be reached"),
+        (MemoryError(), "not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), "not enough memory"),
+        (NotImplementedError("NeelNanda/x uses shortformer embeddings"), "shortformer"),
+    ],
+)
+@pytest.mark.parametrize("what", ["model", "tokenizer"])
+def test_a_failure_that_nothing_wraps_is_one_line(
+    error: Exception, message: str, what: str
+) -> None:
+    """The same exceptions raised bare, as by a download that breaks half way."""
+    with pytest.raises(NeurariumError, match=message) as caught, told_in_one_line(HUB, what):
+        raise error
     assert "\n" not in str(caught.value)
 
 
@@ -281,6 +314,13 @@ def test_a_bos_beyond_the_embedding_is_none(tmp_path: Path) -> None:
 def test_a_device_that_is_not_there_is_refused(device: str) -> None:
     """A device that holds no numbers here is refused by name."""
     with pytest.raises(NeurariumError, match=f"device '{device}'"):
+        choose_device(device)
+
+
+@pytest.mark.parametrize("device", ["mps", "xpu:0", "mps:0"])
+def test_a_device_without_float64_is_refused(device: str) -> None:
+    """Statistics are added up in float64, which these devices lack."""
+    with pytest.raises(NeurariumError, match=rf"device '{device}' .*float64.*cpu or cuda"):
         choose_device(device)
 
 

@@ -7,7 +7,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from indexer.errors import NeurariumError
 from indexer.store import schema
-from indexer.store.database import open_store, unusable, writing
+from indexer.store.database import check_writable, open_store, unusable, writing
 from indexer.store.runs import delete_run, is_indexed, list_runs
 from indexer.store.writer import ContextRecord, NeuronRecord, write_run
 from tests import fixture_store
@@ -164,7 +166,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(store_url: str) -> None:
 
     def small(connection: sqlite3.Connection, _record: object) -> None:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
-        connection.execute(f"PRAGMA max_page_count={pages + 2}")
+        connection.execute(f"PRAGMA max_page_count={pages}")
 
     event.listen(engine, "connect", small)
     engine.dispose()
@@ -190,6 +192,64 @@ def test_only_one_indexer_writes_a_run(any_url: str, tmp_path: Path) -> None:
         pass
     first.dispose()
     second.dispose()
+
+
+def test_two_writers_may_bring_the_same_vocabulary(new_postgres: Any) -> None:
+    """On PostgreSQL runs are written side by side: the second waits for the tokens, and goes on."""
+    engine = open_store(new_postgres(), create=True)
+    run, neurons, contexts = _records(RUN)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slowly() -> Iterator[NeuronRecord]:
+        inside.set()
+        assert go_on.wait(60)
+        yield from neurons
+
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(write_run, engine, run, slowly(), contexts)
+        assert inside.wait(60)
+        second = threads.submit(write_run, engine, run, neurons, contexts)
+        go_on.set()
+        ids = {first.result(60), second.result(60)}
+    counts = _counts(engine)
+    engine.dispose()
+    assert len(ids) == 2
+    assert counts["vocabulary"] == len(run.vocabulary)
+    assert counts["neurons"] == 2 * len(neurons)
+
+
+def test_vocabularies_of_one_tokenizer_may_differ_in_size(engine: Engine) -> None:
+    """A model whose embedding has more rows brings its own tokens, and its pages find them."""
+    run, neurons, contexts = _records(RUN)
+    write_run(engine, run, neurons, contexts)
+    larger = replace(run, vocabulary=[*run.vocabulary, b"new"])
+    write_run(engine, larger, neurons, contexts)
+    assert _counts(engine)["vocabulary"] == 2 * len(run.vocabulary) + 1
+
+
+def test_a_store_that_may_not_be_written_is_said_at_once(store_url: str) -> None:
+    """Before anything is scanned."""
+    engine = open_store(store_url, create=True)
+    check_writable(engine)
+    engine.dispose()
+
+    def read_only(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute("PRAGMA query_only=ON")
+
+    event.listen(engine, "connect", read_only)
+    with pytest.raises(NeurariumError, match="cannot be used"):
+        check_writable(engine)
+    engine.dispose()
+
+
+def test_another_programs_file_is_left_alone(tmp_path: Path) -> None:
+    """No table of ours is put into a database that has others."""
+    foreign = tmp_path / "foreign.db"
+    with sqlite3.connect(foreign) as connection:
+        connection.execute("CREATE TABLE mine (x)")
+    connection.close()
+    with pytest.raises(NeurariumError, match="belongs to another program"):
+        open_store(f"sqlite:///{foreign}", create=True)
 
 
 def test_a_newer_database_is_refused(any_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,38 @@ def save_tiny_gguf(path: Path) -> Path:
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def add_to_hub_cache(cache: Path, repository: str, commit: str, folder: Path) -> Path:
+    """Put a folder's files into a cache of the hub as huggingface_hub lays it out, as one commit of
+    a repository that also has a README nobody fetched; return the snapshot's folder."""
+    home = cache / f"models--{repository.replace('/', '--')}"
+    snapshot = home / "snapshots" / commit
+    listed: dict[str, Any] = {"README.md": {"size": 7, "blob_id": "0" * 40}}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name, content = path.relative_to(folder), path.read_bytes()
+        blob = home / "blobs" / hashlib.sha256(content).hexdigest()
+        link = snapshot / name
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        blob.write_bytes(content)
+        link.symlink_to(blob)
+        listed[name.as_posix()] = {"size": len(content), "blob_id": "0" * 40}
+    if "config.json" not in listed:
+        missing = home / ".no_exist" / commit / "config.json"  # as transformers' question left it
+        missing.parent.mkdir(parents=True, exist_ok=True)
+        missing.touch()
+    trees = home / "trees" / f"{commit}.json"
+    trees.parent.mkdir(exist_ok=True)
+    trees.write_text(json.dumps({"format_version": 1, "files": listed}))
+    return snapshot
+
+
+def point_hub_cache(cache: Path, repository: str, revision: str, commit: str) -> None:
+    """Let a branch or tag of a repository in a cache stand for a commit."""
+    ref = cache / f"models--{repository.replace('/', '--')}" / "refs" / revision
+    ref.parent.mkdir(parents=True, exist_ok=True)
+    ref.write_text(commit)
 
 
 def captured(model: LoadedModel, tokens: Tensor, mask: Tensor | None = None) -> list[Tensor]:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from sqlalchemy import Engine, create_engine, event, insert, inspect, select, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
@@ -17,6 +27,8 @@ from indexer.errors import NeurariumError
 from indexer.store.schema import SCHEMA_VERSION, metadata, store
 
 _BUSY_SECONDS = 600  # another indexer may be writing its run
+_WRITES = "neurarium_writes"
+_CHANGING = 7_310_588_202_411_233  # any number of our own, for PostgreSQL's advisory lock
 
 
 def open_store(url: str, *, create: bool) -> Engine:
@@ -38,6 +50,7 @@ def open_store(url: str, *, create: bool) -> Engine:
     try:
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _set_up_sqlite)
+            event.listen(engine, "begin", _begin)
         _check_version(engine, where, create)
     except DBAPIError as error:
         engine.dispose()
@@ -68,12 +81,33 @@ def unusable(error: SQLAlchemyError, where: str) -> str:
 
 
 @contextmanager
+def changing(engine: Engine, *, alone: bool = False) -> Iterator[Connection]:
+    """A transaction that writes. SQLite lets in one at a time; on PostgreSQL runs may be written
+    side by side, but what is done `alone` waits for the others and they for it."""
+    with engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+        if engine.dialect.name == "postgresql":
+            lock = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"
+            connection.execute(text(f"SELECT {lock}(:number)"), {"number": _CHANGING})
+        yield connection
+
+
+def check_writable(engine: Engine) -> None:
+    """Change something and take it back. Raises NeurariumError where that is not allowed."""
+    try:
+        with changing(engine) as connection:
+            connection.execute(update(store).values(schema_version=SCHEMA_VERSION))
+            connection.rollback()
+    except DBAPIError as error:
+        raise NeurariumError(unusable(error, shown(engine.url))) from None
+
+
+@contextmanager
 def writing(engine: Engine, key: str, lock_folder: Path) -> Iterator[None]:
     """Hold the right to write the run that `key` stands for, for as long as this process lives.
 
     Raises NeurariumError where another indexer holds it.
     """
-    digest = hashlib.blake2b(f"{engine.url}\n{key}".encode(), digest_size=8)
+    digest = hashlib.blake2b(f"{_identity(engine.url)}\n{key}".encode(), digest_size=8)
     taken = NeurariumError(
         "Another indexer is making this very run: wait for it to end, or stop it."
     )
@@ -87,7 +121,10 @@ def writing(engine: Engine, key: str, lock_folder: Path) -> Iterator[None]:
             try:
                 yield
             finally:
-                connection.execute(text("SELECT pg_advisory_unlock(:number)"), {"number": number})
+                # The lock goes with its connection: one that broke meanwhile has let it go.
+                with suppress(DBAPIError):
+                    unlock = text("SELECT pg_advisory_unlock(:number)")
+                    connection.execute(unlock, {"number": number})
         return
     lock_folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(lock_folder / f"{digest.hexdigest()}.lock")
@@ -99,6 +136,13 @@ def writing(engine: Engine, key: str, lock_folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _identity(url: URL) -> str:
+    """One name for one database, however its file's path is written."""
+    if url.get_backend_name() == "sqlite" and url.database:
+        return str(Path(url.database).resolve())
+    return str(url)
 
 
 def _parse(url: str) -> URL:
@@ -146,11 +190,20 @@ def _check_file(url: URL, create: bool) -> None:
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:
+    # Python's driver would begin no transaction for SELECT and CREATE; `_begin` does.
+    connection.isolation_level = None
     cursor = connection.cursor()
+    cursor.execute("PRAGMA page_size=16384")  # for a new file: examples leave less of a page empty
     cursor.execute("PRAGMA journal_mode=WAL")  # pages are served while a run is written
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES)
+    # One writer at a time: it waits for its turn here, not in the middle.
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _check_version(engine: Engine, where: str, create: bool) -> None:
@@ -160,7 +213,7 @@ def _check_version(engine: Engine, where: str, create: bool) -> None:
                 f"The database {where} holds no Neurarium store: index a model first "
                 "(`neurarium index demo`)."
             )
-        _make_tables(engine)
+        _make_tables(engine, where)
     with engine.connect() as connection:
         version = connection.scalar(select(store.c.schema_version))
     if version != SCHEMA_VERSION:
@@ -171,12 +224,15 @@ def _check_version(engine: Engine, where: str, create: bool) -> None:
         )
 
 
-def _make_tables(engine: Engine) -> None:
-    try:
-        with engine.begin() as connection:
-            metadata.create_all(connection)
-            connection.execute(insert(store).values(schema_version=SCHEMA_VERSION))
-    except DBAPIError:
-        # Another process may have made them in the meantime.
-        if not inspect(engine).has_table(store.name):
-            raise
+def _make_tables(engine: Engine, where: str) -> None:
+    with changing(engine, alone=True) as connection:
+        there = inspect(connection).get_table_names()
+        if store.name in there:  # another process has made them in the meantime
+            return
+        if there and engine.dialect.name == "sqlite":
+            raise NeurariumError(
+                f"The database {where} belongs to another program (it has a table {there[0]!r}): "
+                "name another file with --database."
+            )
+        metadata.create_all(connection)
+        connection.execute(insert(store).values(schema_version=SCHEMA_VERSION))

@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine, delete, func, select
 
 from indexer.store import schema
+from indexer.store.database import changing
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def is_indexed(engine: Engine, model: str) -> bool:
 def delete_run(engine: Engine, run_id: int) -> bool:
     """Remove a run and all its rows. False where there is no such run."""
     first, last = schema.key_range(run_id)
-    with engine.begin() as connection:
+    with changing(engine, alone=True) as connection:
         row = connection.execute(
             select(schema.runs.c.vocabulary_id).where(schema.runs.c.id == run_id)
         ).one_or_none()

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from sqlalchemy import Connection, Engine, Table, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from indexer.store import schema
 from indexer.store.codec import (
@@ -22,6 +23,7 @@ from indexer.store.codec import (
     pack_numbers,
     pack_token_ids,
 )
+from indexer.store.database import changing
 from indexer.store.schema import Row
 
 _ROWS = 500  # rows an executemany: the memory of one call, not its speed, is what matters
@@ -48,7 +50,6 @@ class RunRecord:
     sample_positions: int
     widths: tuple[int, ...]
     sources: tuple[str, ...]
-    vocabulary_identity: str
     vocabulary: list[bytes]
     provenance: dict[str, Any]
     created_at: datetime
@@ -85,6 +86,7 @@ class ContentHash:
         counts = (run.ctx_len, run.contexts, run.tokens, run.sample_contexts, run.sample_positions)
         facts = (run.hook_point, counts, run.widths, run.sources)
         self._sha.update(json.dumps(facts).encode())
+        self._sha.update(_vocabulary_identity(run.vocabulary).encode())
 
     def add_neuron(self, record: NeuronRecord) -> None:
         """Neurons come in order of (layer, neuron), before all contexts."""
@@ -126,10 +128,7 @@ def write_run(
     Raises what the database raises; nothing is written then.
     """
     content = ContentHash(run)
-    with engine.begin() as connection:
-        if connection.dialect.name == "sqlite":
-            # One writer at a time: wait here, not in the middle.
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+    with changing(engine) as connection:
         run_id = _insert_run(connection, run)
         offsets = list(itertools.accumulate(run.widths, initial=0))
         for layer, group in itertools.groupby(neurons, key=lambda record: record.layer):
@@ -144,7 +143,7 @@ def _insert_run(connection: Connection, run: RunRecord) -> int:
     fields = {
         name: getattr(run, name)
         for name in RunRecord.__dataclass_fields__
-        if name not in ("vocabulary", "vocabulary_identity", "widths", "sources")
+        if name not in ("vocabulary", "widths", "sources")
     }
     result = connection.execute(
         insert(schema.runs).values(
@@ -164,18 +163,31 @@ def _insert_run(connection: Connection, run: RunRecord) -> int:
 def _vocabulary_id(connection: Connection, run: RunRecord) -> int:
     """The id of the run's vocabulary, written if no run has brought it yet."""
     table = schema.vocabularies
-    known = connection.scalar(select(table.c.id).where(table.c.identity == run.vocabulary_identity))
-    if known is not None:
-        return int(known)
-    result = connection.execute(insert(table).values(identity=run.vocabulary_identity))
-    key = result.inserted_primary_key
-    assert key is not None
+    identity = _vocabulary_identity(run.vocabulary)
+    new = _insert_new(connection)(table).values(identity=identity).on_conflict_do_nothing()
+    brought = connection.execute(new.returning(table.c.id)).scalar_one_or_none()
+    if brought is None:
+        known = select(table.c.id).where(table.c.identity == identity)
+        return int(connection.execute(known).scalar_one())
     rows: Iterator[Row] = (
-        {"vocabulary_id": key[0], "token_id": token_id, "bytes": value}
+        {"vocabulary_id": brought, "token_id": token_id, "bytes": value}
         for token_id, value in enumerate(run.vocabulary)
     )
     _insert_many(connection, schema.vocabulary, rows)
-    return int(key[0])
+    return int(brought)
+
+
+def _insert_new(connection: Connection) -> Any:
+    """The dialect's INSERT that can pass over rows that are there."""
+    return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+
+
+def _vocabulary_identity(vocabulary: list[bytes]) -> str:
+    """A hash of the tokens themselves: two tokenizers with the same tokens share one."""
+    content = hashlib.blake2b(digest_size=32)
+    for token in vocabulary:
+        content.update(struct.pack("<I", len(token)) + token)
+    return content.hexdigest()
 
 
 def _write_layer(
