@@ -152,6 +152,12 @@ def _explain(error: Exception, source: ModelSource, what: str) -> str | None:
     failed = _failed_request(chain)
     if failed is not None or raised(hub_errors.LocalEntryNotFoundError):
         why = f" ({type(failed).__name__}: {_first_line(failed)})" if failed is not None else ""
+        if source.kind == "legacy":
+            return (
+                f"The Hugging Face hub cannot be reached{why}, and {label!r}, a model in "
+                "TransformerLens's old format, is asked for there at every load: check the network "
+                "and try again."
+            )
         return (
             f"The Hugging Face hub cannot be reached{why} and {label!r}{where} is not wholly in "
             "the local cache: check the network and try again, or name a folder or a .gguf file."

@@ -107,6 +107,8 @@ def test_the_weights_of_the_hub_are_hashed_file_by_file(
     assert (len(list(folder.glob("*.index.json"))) == 1) is ("shards" in form)
     snapshot = add_to_hub_cache(hub.cache, MODEL, NEW, folder)
     hub.revisions[None] = NEW
+    with pytest.raises(hub_errors.LocalEntryNotFoundError):  # what asking for all of it would do
+        huggingface_hub.snapshot_download(MODEL, revision=NEW, local_files_only=True)
     model = load_model(resolve_model(MODEL))
     assert not (snapshot / "README.md").exists()
     assert model.weights_hash == load_model(resolve_model(str(folder))).weights_hash

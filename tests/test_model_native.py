@@ -271,6 +271,18 @@ def test_a_toy_model_that_changes_under_the_load_is_refused(
 
 
 @pytest.mark.usefixtures("legacy_hub")
+def test_a_toy_model_needs_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TransformerLens asks for the list of files at every load: without network, that is told."""
+
+    def unreachable(*_: Any) -> None:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", unreachable)
+    with pytest.raises(NeurariumError, match=r"ConnectionError: no route.*'solu-1l'.*every load"):
+        load_model(resolve_model("solu-1l"))
+
+
+@pytest.mark.usefixtures("legacy_hub")
 def test_an_attention_only_toy_model_is_refused() -> None:
     """An attention-only repository is refused before its weights are fetched."""
     with pytest.raises(NeurariumError, match="is an attention-only model"):
