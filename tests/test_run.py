@@ -187,3 +187,20 @@ def test_too_little_disk_is_said_before_the_scan(
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=1_000_000))
     with pytest.raises(NeurariumError, match=r"1\.0 MB free and this run needs about"):
         index(CONFIG, f"sqlite:///{tmp_path / 'x.db'}", tmp_path / "cache", Silent())
+
+
+def test_postgresql_holds_the_same(small: tuple[str, Path], postgres_url: str) -> None:
+    """Indexed into PostgreSQL, the same config gives the same hash and the same JSON."""
+    index(CONFIG, postgres_url, small[1], Silent())
+    with serving(small[0]) as one, serving(postgres_url) as other:
+        for path in (
+            "/api/v1/models/demo/layers/0/neurons?sort=kurtosis&limit=1000",
+            "/api/v1/models/demo/layers/1/neurons/300",
+            "/api/v1/models/demo",
+        ):
+            answers = [client.get(path).json() for client in (one, other)]
+            for answer in answers:
+                if "run" in answer:
+                    assert answer["run"].pop("created_at")
+                answer.pop("other_runs", None)
+            assert answers[0] == answers[1]

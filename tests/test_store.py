@@ -69,6 +69,13 @@ def test_a_run_is_written_whole(engine: Engine) -> None:
     assert not is_indexed(engine, "another")
 
 
+def test_trying_whether_a_store_can_be_written_changes_nothing(engine: Engine) -> None:
+    """What was tried is taken back, and a run can be written after it."""
+    check_writable(engine)
+    assert _counts(engine) == EMPTY
+    write_run(engine, *_records(RUN))
+
+
 def test_a_run_that_fails_leaves_nothing(engine: Engine) -> None:
     """An error in the middle of writing takes everything back, the vocabulary too."""
     run, neurons, contexts = _records(RUN)
