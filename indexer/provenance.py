@@ -30,8 +30,11 @@ def run_record(
     dtype = str(model.dtype).removeprefix("torch.")
     provenance: dict[str, Any] = {
         "model": {
-            "id": model.source.label,
+            "id": model.model_id,
+            "asked_for": printable(model.source.label),
+            "asked_revision": model.source.revision,
             "revision": model.revision,
+            "checkpoint": model.checkpoint,
             "weights_hash": model.weights_hash,
             "architecture": model.architecture,
             "activation_function": model.activation_function,
@@ -39,7 +42,11 @@ def run_record(
             "layers": model.n_layers,
             "d_model": model.d_model,
         },
-        "tokenizer": {"identity": model.tokenizer_identity, "vocabulary": model.d_vocab},
+        "tokenizer": {
+            "name": model.tokenizer_name,
+            "identity": model.tokenizer_identity,
+            "vocabulary": model.d_vocab,
+        },
         "corpus": {
             "label": corpus.label,
             "revision": corpus.revision,
@@ -74,7 +81,7 @@ def run_record(
     }
     return RunRecord(
         model=name,
-        model_id=model.source.label,
+        model_id=model.model_id,
         revision=model.revision,
         hook_point=model.hook_point,
         is_default_hook_point=model.hook_point == model.default_hook_point,

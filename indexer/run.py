@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from indexer.config import IndexConfig, check_name
 from indexer.corpus import PreparedCorpus, TokenizerInfo, open_corpus, prepare_corpus
 from indexer.errors import NeurariumError
-from indexer.model import check_ctx_len, describe, load_model
+from indexer.model import check_ctx_len, describe, load_model, pin_revision
 from indexer.model_source import (
     ModelSource,
     choose_device,
@@ -74,6 +74,7 @@ def _index(
     reporter: Reporter,
 ) -> Outcome:
     clock = _Clock()
+    source = pin_revision(source)
     description = describe(source, trust_remote_code=config.trust_remote_code)
     # All that can be refused without weights or text is refused first.
     check_ctx_len(description, config.ctx_len)
@@ -97,6 +98,7 @@ def _index(
         device=config.device,
         trust_remote_code=config.trust_remote_code,
         tokens=tokens,
+        description=description,
     )
     clock.lap("load")
     sample = corpus.sample(config.sample, config.seed)
