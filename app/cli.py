@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from typing import Annotated, Any, NoReturn
@@ -197,6 +198,8 @@ def delete(
 
 
 def _index(config: Any, settings: Settings) -> None:
+    # transformers would ask a service of the hub, in a thread, to convert weights that are old.
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     from app.progress import ConsoleReporter
     from indexer.plan import readable_bytes
     from indexer.run import index as run_index
