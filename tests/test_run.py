@@ -194,9 +194,9 @@ def test_postgresql_holds_the_same(small: tuple[str, Path], postgres_url: str) -
     index(CONFIG, postgres_url, small[1], Silent())
     with serving(small[0]) as one, serving(postgres_url) as other:
         for path in (
-            "/api/v1/models/demo/layers/0/neurons?sort=kurtosis&limit=1000",
-            "/api/v1/models/demo/layers/1/neurons/300",
-            "/api/v1/models/demo",
+            "/api/v1/models/demo/layers/0/neurons?run=1&sort=kurtosis&limit=1000",
+            "/api/v1/models/demo/layers/1/neurons/300?run=1",
+            "/api/v1/models/demo?run=1",
         ):
             answers = [client.get(path).json() for client in (one, other)]
             for answer in answers:
