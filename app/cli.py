@@ -218,6 +218,7 @@ def _index(config: Any, settings: Settings) -> None:
         f"{seconds['scan']:.1f} s ({rate:,.0f} tokens/s), written in {seconds['write']:.1f} s; "
         f"peak memory {readable_bytes(outcome.peak_memory)}.",
         highlight=False,
+        soft_wrap=not out.is_terminal,
     )
     out.print(f"First page: {_address(settings)}/{outcome.model}/0/0", highlight=False)
 
