@@ -36,12 +36,12 @@ lint: $(TEST_DONE)
 	@echo "==> Imports (import-linter)"
 	@$(BIN)/lint-imports --no-logo
 
-# The build backend is installed first, and built with as it is, so that constraints.txt pins it too.
+# What builds is installed first and used as it is, so that constraints.txt pins it too: hatchling for
+# the project, a setuptools newer than Python's own for a dependency that comes as source only.
 define install
 	@echo "==> Installing $(1) into $(VENV): minutes the first time, seconds after that"
-	@$(PIP) install $(QUIET) --constraint constraints.txt hatchling editables
+	@$(PIP) install $(QUIET) --constraint constraints.txt hatchling editables setuptools
 	@$(PIP) install $(QUIET) --constraint constraints.txt --no-build-isolation --editable "$(1)"
-	@rm -f $(VENV)/.unfinished
 	@touch $@
 endef
 
@@ -71,6 +71,7 @@ venv:
 	    fi; \
 	    if [ ! -e $(VENV) ]; then mkdir -p $(VENV); touch $(VENV)/.unfinished; fi; \
 	    "$(PYTHON)" -m venv $(VENV); \
+	    rm -f $(VENV)/.unfinished; \
 	fi; \
 	new_enough $(BIN)/python
 

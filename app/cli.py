@@ -23,7 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-out = Console()
+_UNWRAPPED = 10_000  # columns: what goes to a file or a pipe is not broken into lines
+out = Console(width=None if sys.stdout.isatty() else _UNWRAPPED)
 err = Console(stderr=True)
 
 Database = Annotated[
@@ -168,7 +169,7 @@ def runs(database: Database = None) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("run", "model", "hook point", "corpus", "dtype", "neurons", "tokens", "made"):
         right = column in ("run", "neurons", "tokens")
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
+        table.add_column(column, justify="right" if right else "left", no_wrap=column != "corpus")
     found = list_runs(_open(_settings(database), create=False))
     for run in found:
         table.add_row(
@@ -179,7 +180,7 @@ def runs(database: Database = None) -> None:
             run.dtype,
             f"{run.neurons:,}",
             f"{run.tokens:,}",
-            f"{run.created_at:%Y-%m-%d %H:%M}",
+            f"{run.created_at:%Y-%m-%d}",
         )
     out.print(table if found else "No runs yet: make one with `neurarium index demo`.")
 
@@ -218,7 +219,6 @@ def _index(config: Any, settings: Settings) -> None:
         f"{seconds['scan']:.1f} s ({rate:,.0f} tokens/s), written in {seconds['write']:.1f} s; "
         f"peak memory {readable_bytes(outcome.peak_memory)}.",
         highlight=False,
-        soft_wrap=not out.is_terminal,
     )
     out.print(f"First page: {_address(settings)}/{outcome.model}/0/0", highlight=False)
 
@@ -239,10 +239,12 @@ def _listening(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         return socket.create_server((settings.host, settings.port), family=family)
-    except OSError as error:
+    except OSError as error:  # a name that leads nowhere has a number of its own, below 0
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror
         raise NeurariumError(
-            f"{settings.host}:{settings.port} cannot be listened on ({error.strerror}): choose "
-            "another with --port or --host."
+            f"{settings.host}:{settings.port} cannot be listened on ({reason}): choose another "
+            "with --port or --host (NEURARIUM_PORT, NEURARIUM_HOST)."
         ) from None
 
 

@@ -265,7 +265,8 @@ def _sections(page: NeuronPage, scale: float) -> list[Section]:
             "bands",
             "Bands",
             "Contexts picked by where their peak falls among the neuron's peaks, not by how high "
-            "it is: what lies between the ordinary and the extreme. Shares are of "
+            "it is: what lies between the ordinary and the extreme. The cuts are the median, 90% "
+            "and 99% of the sample's first half; examples and shares are of "
             f"{half}.",
             "No bands were kept.",
             [

@@ -83,4 +83,9 @@ addEventListener("keydown", (event) => {
     show(token);
   }
 });
-addEventListener("focusout", hide);
+// Focus that leaves something else, such as the line that was just opened, says nothing of the token.
+addEventListener("focusout", (event) => {
+  if (shown && event.target.contains(shown)) {
+    hide();
+  }
+});

@@ -142,6 +142,16 @@ def test_the_keyboard_reads_tokens(browser: Any, live_server: str) -> None:
         assert place(page) == (1, 10)
 
 
+def test_the_first_tap_says_a_token_s_value(browser: Any, live_server: str) -> None:
+    """On a phone, right after a line was opened: the focus that leaves the line hides nothing."""
+    with visiting(browser, live_server, viewport=PHONE, has_touch=True) as page:
+        page.goto("/demo/1/10")
+        example = page.locator("section[aria-labelledby=top] details").first
+        example.locator("summary").tap()
+        example.locator(".whole mark").first.tap()
+        assert page.get_by_role("status").is_visible()
+
+
 def test_hovering_says_a_token_s_value(browser: Any, live_server: str) -> None:
     """Under the pointer a token says its activation; leaving, the page is as it was."""
     with visiting(browser, live_server, viewport=WIDE) as page:
