@@ -23,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+_UsageError: Any = typer.BadParameter.__base__  # what every misuse of a command raises
 _UNWRAPPED = 10_000  # columns: what goes to a file or a pipe is not broken into lines
 out = Console(width=None if sys.stdout.isatty() else _UNWRAPPED)
 err = Console(stderr=True)
@@ -41,7 +42,9 @@ Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port. Default:
 def main() -> None:
     """The command's entry point."""
     try:
-        app()
+        code = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
+    except _UsageError as error:
+        _fail(f"{error.format_message().rstrip('.')}. See `neurarium --help`.")
     except NeurariumError as error:
         _fail(str(error))
     except SQLAlchemyError as error:
@@ -50,6 +53,7 @@ def main() -> None:
         _fail(unusable(error, "named"))
     except OSError as error:  # a folder that may not be written, a disk that is full, …
         _fail(f"{error.strerror or error}: {error.filename or 'the system'} refused.")
+    sys.exit(code or 0)
 
 
 def _fail(message: str) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -220,6 +221,11 @@ def _histogram(row: Row[Any]) -> Histogram:
     return Histogram(edges=edges.tolist(), counts=counts.tolist())
 
 
+def finite(value: float) -> float | None:
+    """A number as JSON knows it; the store's −inf ("never varied", so that it sorts) is None."""
+    return value if math.isfinite(value) else None
+
+
 def _stats(row: Row[Any]) -> Stats:
     quantiles = unpack_numbers(row.peak_quantiles).tolist()
     return Stats(
@@ -228,7 +234,7 @@ def _stats(row: Row[Any]) -> Stats:
         mean=row.mean,
         std=row.std,
         skewness=row.skewness,
-        kurtosis=row.kurtosis if np.isfinite(row.kurtosis) else None,
+        kurtosis=finite(row.kurtosis),
         density=row.density,
         density_over_tenth=row.density_over_tenth,
         tenth=row.tenth,

@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 import random
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, false, func, select, tuple_
 
 from app.errors import Invalid, NotFound
-from app.neuron_query import Vocabularies, neuron_facts
+from app.neuron_query import Vocabularies, finite, neuron_facts
 from app.schemas import (
     Health,
     LayerPage,
@@ -349,11 +348,6 @@ def _neuron_row(row: Row[Any], vocabulary: list[str]) -> NeuronRow:
         peak_token=vocabulary[row.peak_token_id],
         promoted_token=vocabulary[row.promoted_token_id],
     )
-
-
-def finite(value: float) -> float | None:
-    """A number as JSON knows it; the store's −inf ("never varied", so that it sorts) is None."""
-    return value if math.isfinite(value) else None
 
 
 def _encode_cursor(*parts: str | float) -> str:
