@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Int64
 
 from indexer.sample import BANDS, PEAK_QUANTILES, quantiles
 from indexer.scan import Scan
@@ -34,18 +33,21 @@ class Corpus(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class LayerEffects:
-    """Logit effects of one layer's neurons: the k strongest each way, strongest first."""
+class Effects(Protocol):
+    """What results need of a layer's logit effects: [neurons, k] arrays, strongest first."""
 
-    top_values: Float32[np.ndarray, "n k"]
-    top_ids: Int32[np.ndarray, "n k"]
-    bottom_values: Float32[np.ndarray, "n k"]
-    bottom_ids: Int32[np.ndarray, "n k"]
+    @property
+    def top_values(self) -> Array: ...
+    @property
+    def top_ids(self) -> Array: ...
+    @property
+    def bottom_values(self) -> Array: ...
+    @property
+    def bottom_ids(self) -> Array: ...
 
 
 def neuron_records(
-    scan: Scan, corpus: Corpus, gated: bool, effects_of: Callable[[int], Any]
+    scan: Scan, corpus: Corpus, gated: bool, effects_of: Callable[[int], Effects]
 ) -> Iterator[NeuronRecord]:
     """All neurons in order, a layer's logit effects computed when it is their turn."""
     facts = _Facts(scan, gated)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indexer.errors import NeurariumError
-from indexer.results import LayerEffects, context_records, neuron_records
+from indexer.results import context_records, neuron_records
 from indexer.sample import PEAK_QUANTILES
 from indexer.scan import RANDOM_EXAMPLES, Scan, ScanShape, scan_corpus
 from indexer.store.codec import activations_of
@@ -146,9 +146,19 @@ def _activations(rng: np.random.Generator, kind: str, size: tuple[int, int, int]
     return tensor.bfloat16() if kind == "bfloat16" else tensor
 
 
-def _effects(layer: int) -> LayerEffects:
+@dataclass
+class FakeEffects:
+    """Logit effects of no interest."""
+
+    top_values: np.ndarray[Any, Any]
+    top_ids: np.ndarray[Any, Any]
+    bottom_values: np.ndarray[Any, Any]
+    bottom_ids: np.ndarray[Any, Any]
+
+
+def _effects(layer: int) -> FakeEffects:
     zeros = np.zeros((10, 1), np.float32)
-    return LayerEffects(zeros, zeros.astype(np.int32), zeros, zeros.astype(np.int32))
+    return FakeEffects(zeros, zeros.astype(np.int32), zeros, zeros.astype(np.int32))
 
 
 def _records(case: Case) -> list[NeuronRecord]:
