@@ -7,8 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 
 from app.schemas import (
+    ContextPage,
     Error,
     Health,
+    LayerPicture,
     ModelList,
     ModelPage,
     NeuronList,
@@ -16,15 +18,22 @@ from app.schemas import (
     Order,
     Run,
     Sort,
+    Statistic,
 )
 from app.site import NO_STORE, Site, json_of
 
 LayerIndex = Annotated[int, Path(ge=0, description="Zero-based layer.")]
 NeuronIndex = Annotated[int, Path(ge=0, description="Zero-based neuron in its layer.")]
+ContextId = Annotated[
+    int, Path(ge=0, le=2**63 - 1, description="A context of the run, in corpus order.")
+]
 RunId = Annotated[
     int | None, Query(ge=1, description="Another run of the model than its default one.")
 ]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Items at most.")]
+From = Annotated[
+    int, Query(alias="from", ge=0, description="The first neuron of a picture; it holds 4,096.")
+]
 Cursor = Annotated[str | None, Query(description="The `next` of the page before.")]
 
 DEFAULT_LIMIT = 100
@@ -74,6 +83,20 @@ def router(site: Site) -> APIRouter:
 
         return site.answer(request, model, build)
 
+    @api.get("/models/{model}/layers/{layer}/picture", response_model=LayerPicture)
+    def picture(
+        request: Request,
+        model: str,
+        layer: LayerIndex,
+        run: RunId = None,
+        stat: Statistic = "max",
+        first: From = 0,
+    ) -> Response:
+        """One statistic of all of a layer's neurons: what its picture shows."""
+        return site.answer(
+            request, model, lambda: json_of(queries.picture(model, layer, run, stat, first))
+        )
+
     @api.get("/models/{model}/layers/{layer}/neurons/{neuron}", response_model=NeuronPage)
     def neuron(
         request: Request, model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
@@ -81,6 +104,23 @@ def router(site: Site) -> APIRouter:
         """One neuron: statistics, histogram, examples by kind, logit effects."""
         return site.answer(
             request, model, lambda: json_of(queries.neuron(model, layer, neuron, run))
+        )
+
+    @api.get(
+        "/models/{model}/layers/{layer}/neurons/{neuron}/contexts/{context}",
+        response_model=ContextPage,
+    )
+    def context(
+        request: Request,
+        model: str,
+        layer: LayerIndex,
+        neuron: NeuronIndex,
+        context: ContextId,
+        run: RunId = None,
+    ) -> Response:
+        """One whole context that is an example of a neuron, with its activations."""
+        return site.answer(
+            request, model, lambda: json_of(queries.context(model, layer, neuron, context, run))
         )
 
     @api.get("/runs/{run}", response_model=Run)

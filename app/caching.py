@@ -27,7 +27,9 @@ def known(request: Request) -> set[str]:
 
 def not_modified(tag: str) -> Response:
     """304, with nothing in it."""
-    return Response(status_code=304, headers={"ETag": tag, "Cache-Control": _POLICY})
+    # Vary: as the answer itself would say, whose encodings share the one weak tag.
+    headers = {"ETag": tag, "Cache-Control": _POLICY, "Vary": "Accept-Encoding"}
+    return Response(status_code=304, headers=headers)
 
 
 def tagged(response: Response, tag: str) -> Response:

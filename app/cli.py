@@ -160,9 +160,21 @@ def demo(database: Database = None, host: Host = None, port: Port = None) -> Non
 
 
 @app.command()
-def serve(database: Database = None, host: Host = None, port: Port = None) -> None:
+def serve(
+    database: Database = None,
+    host: Host = None,
+    port: Port = None,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live",
+            help="Let visitors try texts of their own: loads the models of the runs when asked.",
+        ),
+    ] = False,
+) -> None:
     """Serve the pages and the JSON API."""
-    _serve(_settings(database, host, port))
+    settings = _settings(database, host, port)
+    _serve(settings.model_copy(update={"live": True}) if live else settings)
 
 
 @app.command()
@@ -242,7 +254,7 @@ def _serve(settings: Settings) -> None:
 def _listening(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family)
+        listening = socket.create_server((settings.host, settings.port), family=family)
     except OSError as error:  # a name that leads nowhere has a number of its own, below 0
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else error.strerror
@@ -250,6 +262,10 @@ def _listening(settings: Settings) -> socket.socket:
             f"{settings.host}:{settings.port} cannot be listened on ({reason}): choose another "
             "with --port or --host (NEURARIUM_PORT, NEURARIUM_HOST)."
         ) from None
+    # Inherited by every connection: else the end of an answer may wait 40 ms for the visitor to
+    # acknowledge its beginning.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def _settings(database: str | None, host: str | None = None, port: int | None = None) -> Settings:

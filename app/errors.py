@@ -22,8 +22,11 @@ log = logging.getLogger("neurarium")
 API_PREFIX = "/api/"
 _JSON_PATHS = ("/api", "/healthz", "/openapi.json")
 _NAMES = {
+    403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
+    410: "gone",
+    413: "too_large",
     422: "invalid",
     500: "internal",
     503: "unavailable",
@@ -42,6 +45,7 @@ class AppError(Exception):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.headers: dict[str, str] = {}
 
 
 class NotFound(AppError):
@@ -50,10 +54,39 @@ class NotFound(AppError):
     status = 404
 
 
+class Forbidden(AppError):
+    """What was asked for is not given, by the server's settings."""
+
+    status = 403
+
+
+class Gone(AppError):
+    """What was asked for was here and will not come back by waiting."""
+
+    status = 410
+
+
+class TooLarge(AppError):
+    """What was sent is more than is taken."""
+
+    status = 413
+
+
 class Invalid(AppError):
     """What was asked cannot be parsed."""
 
     status = 422
+
+
+class Unavailable(AppError):
+    """What was asked for cannot be given now. `retry_after`: seconds until it may be."""
+
+    status = 503
+
+    def __init__(self, detail: str, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        if retry_after is not None:
+            self.headers["Retry-After"] = str(retry_after)
 
 
 def install(app: FastAPI, render: Render) -> None:
@@ -68,7 +101,9 @@ def install(app: FastAPI, render: Render) -> None:
 
     @app.exception_handler(AppError)
     def _app(request: Request, error: AppError) -> Response:
-        return answer(request, error.status, error.detail)
+        response = answer(request, error.status, error.detail)
+        response.headers.update(error.headers)
+        return response
 
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: HTTPException) -> Response:
@@ -76,8 +111,10 @@ def install(app: FastAPI, render: Render) -> None:
             path = quote(request.scope["path"], safe="/:@!$&'()*+,;=")
             return answer(request, 404, f"There is nothing at {_cut(path)}.")
         if error.status_code == 405:
-            response = answer(request, 405, f"{request.method} is not answered: only GET and HEAD.")
-            response.headers["Allow"] = "GET, HEAD"
+            only = _allowed(error)
+            named = " and ".join([", ".join(only[:-1]), only[-1]]) if only[1:] else only[0]
+            response = answer(request, 405, f"{request.method} is not answered: only {named}.")
+            response.headers["Allow"] = ", ".join(only)
             return response
         return answer(request, error.status_code, f"{error.detail}.")
 
@@ -99,6 +136,12 @@ def install(app: FastAPI, render: Render) -> None:
         response = answer(request, 500, "The server failed at this: its log says why.")
         response.headers.update(SECURITY_HEADERS)
         return response
+
+
+def _allowed(error: HTTPException) -> list[str]:
+    """The methods that an address answers; where GET is, HEAD is too."""
+    named = {method.strip() for method in (error.headers or {}).get("Allow", "GET").split(",")}
+    return sorted(named | ({"HEAD"} if "GET" in named else set()))
 
 
 def _rule(error: dict[str, Any]) -> str:

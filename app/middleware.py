@@ -5,11 +5,20 @@ from __future__ import annotations
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-SECURITY_HEADERS = {
-    "Content-Security-Policy": (
+POLICY = "Content-Security-Policy"
+
+
+def content_policy(frames: str = "'none'") -> str:
+    """What a page may load and do; `frames`: the sources in whose frames it may be shown."""
+    return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-    ),
+        "connect-src 'self'; base-uri 'none'; form-action 'self'; "
+        f"frame-ancestors {frames}"
+    )
+
+
+SECURITY_HEADERS = {
+    POLICY: content_policy(),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
@@ -31,7 +40,8 @@ class CommonHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.update(SECURITY_HEADERS)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)  # an embedded page has a frame rule of its own
                 if scope["path"].startswith("/static/") and message["status"] == 200:
                     versioned = b"v=" in scope["query_string"]
                     headers["Cache-Control"] = _A_YEAR if versioned else "no-cache"

@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import random
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, false, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Engine, Row, false, func, select
 
-from app.errors import Invalid, NotFound
-from app.neuron_query import Vocabularies, finite, neuron_facts
+from app import cursors, layer_query
+from app.errors import NotFound
+from app.example_query import Kept
+from app.neuron_query import neuron_facts, place
+from app.run_versions import RunVersions
 from app.schemas import (
+    ContextPage,
     Health,
     LayerPage,
-    LayerSummary,
+    LayerPicture,
     ModelList,
     ModelPage,
     ModelSummary,
-    NeuronList,
     NeuronPage,
     NeuronRef,
-    NeuronRow,
     Order,
     Run,
     RunRef,
     Sample,
     Sort,
+    Statistic,
 )
+from app.vocabulary import Vocabularies, text_of
 from indexer.store import schema
 
-MAX_INTEGER = 2**31 - 1
 _runs = schema.runs
-_RUN_COLUMNS = [column for column in _runs.c if column.name != "provenance"]
+_RUN_COLUMNS = [
+    *(column for column in _runs.c if column.name != "provenance"),
+    schema.vocabularies.c.identity,
+]
 
 
 class Queries:
@@ -45,18 +48,16 @@ class Queries:
         if engine.dialect.name == "postgresql":
             self._engine = engine.execution_options(isolation_level="REPEATABLE READ")
         self._vocabularies = Vocabularies()
+        self._versions = RunVersions(engine)
 
     def close(self) -> None:
         """Give the connections back."""
+        self._versions.close()
         self._engine.dispose()
 
     def versions(self, model: str | None = None) -> list[str]:
         """What identifies the contents of a model's runs, or of all runs: for ETags."""
-        wanted = select(_runs.c.id, _runs.c.content_hash).where(_runs.c.ready).order_by(_runs.c.id)
-        if model is not None:
-            wanted = wanted.where(_is_model(model))
-        with self._engine.connect() as connection:
-            return [f"{row.id}:{row.content_hash}" for row in connection.execute(wanted)]
+        return self._versions.of(model)
 
     def health(self, version: str) -> Health:
         """Ask the database something."""
@@ -66,20 +67,18 @@ class Queries:
 
     def models(self, limit: int, cursor: str | None) -> ModelList:
         """Models by name."""
-        after = "" if cursor is None else _decode_cursor(cursor, str)[0]
+        after = "" if cursor is None else cursors.decode(cursor, str)[0]
         with self._engine.connect() as connection:
             found = [name for name in _model_names(connection) if name > after]
             items = [_model_summary(connection, name) for name in found[:limit]]
-        more = _encode_cursor(items[-1].model) if len(found) > limit else None
+        more = cursors.encode(items[-1].model) if len(found) > limit else None
         return ModelList(items=items, next=more)
 
     def model(self, model: str, run: int | None) -> ModelPage:
         """A model with its layers."""
         with self._engine.connect() as connection:
             shown, others = _pick_run(connection, model, run)
-            wanted = select(schema.layers).where(schema.layers.c.run_id == shown.id)
-            rows = connection.execute(wanted.order_by(schema.layers.c.layer))
-            layers = [_layer_summary(row) for row in rows]
+            layers = layer_query.summaries(connection, shown)
         return ModelPage(
             model=model,
             n_layers=len(shown.widths),
@@ -109,58 +108,65 @@ class Queries:
         with self._engine.connect() as connection:
             shown, others = _pick_run(connection, model, run)
             _check_layer(shown, layer)
-            summary = connection.execute(
-                select(schema.layers).where(
-                    schema.layers.c.run_id == shown.id, schema.layers.c.layer == layer
-                )
-            ).one()
-            found = connection.execute(_neurons_of(shown.id, layer, sort, order, limit, cursor))
-            rows = found.all()
-            vocabulary = self._vocabularies.get(connection, shown.vocabulary_id)
-        items = [_neuron_row(row, vocabulary) for row in rows[:limit]]
-        more = None
-        if len(rows) > limit:
-            last = rows[limit - 1]
-            key = [last.neuron] if sort == "neuron" else [getattr(last, sort), last.neuron]
-            more = _encode_cursor(sort, order, *key)
+            summary = layer_query.summary(connection, shown, layer)
+            vocabulary = self._vocabulary(connection, shown)
+            neurons = layer_query.neurons(
+                connection, shown, layer, vocabulary, sort, order, limit, cursor
+            )
         return LayerPage(
             model=model,
             hook_point=shown.hook_point,
             run=run_ref(shown),
             sample=_sample(shown),
-            summary=_layer_summary(summary),
+            summary=summary,
             n_layers=len(shown.widths),
             sort=sort,
             order=order,
-            neurons=NeuronList(items=items, next=more),
+            neurons=neurons,
             other_runs=[run_ref(other) for other in others if layer < len(other.widths)],
         )
 
-    def neuron(self, model: str, layer: int, neuron: int, run: int | None) -> NeuronPage:
-        """A neuron's page."""
+    def picture(
+        self, model: str, layer: int, run: int | None, stat: Statistic, first: int
+    ) -> LayerPicture:
+        """One statistic of a layer's neurons from `first` on, in their order."""
+        with self._engine.connect() as connection:
+            shown, _ = _pick_run(connection, model, run)
+            _check_layer(shown, layer)
+            vocabulary = self._vocabulary(connection, shown)
+            facts = layer_query.picture_facts(connection, shown, layer, vocabulary, stat, first)
+        return LayerPicture(
+            model=model,
+            layer=layer,
+            hook_point=shown.hook_point,
+            run=run_ref(shown),
+            sample=_sample(shown),
+            stat=stat,
+            **vars(facts),
+        )
+
+    def neuron(
+        self, model: str, layer: int, neuron: int, run: int | None, reach: int | None = None
+    ) -> NeuronPage:
+        """A neuron's page; `reach` cuts examples to so many positions round their centre."""
         with self._engine.connect() as connection:
             shown, others = _pick_run(connection, model, run)
-            _check_layer(shown, layer)
-            if neuron >= shown.widths[layer]:
-                raise NotFound(
-                    f"Layer {layer} of {model} has neurons 0 to {shown.widths[layer] - 1}: "
-                    f"there is no neuron {neuron}."
-                )
-            flat = sum(shown.widths[:layer]) + neuron
-            facts = neuron_facts(connection, self._vocabularies, shown, flat)
+            flat = _flat(shown, layer, neuron)
+            vocabulary = self._vocabulary(connection, shown)
+            facts = neuron_facts(connection, vocabulary, shown, flat, reach)
         return NeuronPage(
             model=model,
             layer=layer,
             neuron=neuron,
             hook_point=f"blocks.{layer}.{shown.hook_point}",
+            n_layers=len(shown.widths),
             run=run_ref(shown),
             sample=_sample(shown),
-            stats=facts.stats,
-            histogram=facts.histogram,
-            examples=facts.examples,
-            logit_effects=facts.logit_effects,
-            previous=_place(shown.widths, flat - 1),
-            next=_place(shown.widths, flat + 1),
+            **vars(facts),
+            previous=place(shown.widths, flat - 1),
+            next=place(shown.widths, flat + 1),
+            layer_before=_beside(shown.widths, layer - 1, neuron),
+            layer_after=_beside(shown.widths, layer + 1, neuron),
             other_runs=[
                 run_ref(other)
                 for other in others
@@ -168,10 +174,50 @@ class Queries:
             ],
         )
 
+    def context(
+        self, model: str, layer: int, neuron: int, context_id: int, run: int | None
+    ) -> ContextPage:
+        """A whole context that is an example of a neuron."""
+        neurons = schema.neurons
+        with self._engine.connect() as connection:
+            shown, _ = _pick_run(connection, model, run)
+            flat = _flat(shown, layer, neuron)
+            key = schema.neuron_key(shown.id, flat)
+            range_of = select(neurons.c.max, neurons.c.min).where(neurons.c.id == key)
+            row = connection.execute(range_of).one()
+            vocabulary = self._vocabulary(connection, shown)
+            kept = Kept(connection, shown, key, vocabulary)
+            found = kept.whole(context_id)
+            included = [] if found is None else kept.contexts[context_id].included_ids
+            text = text_of(connection, shown.vocabulary_id, included)
+        if found is None:
+            raise NotFound(
+                f"Context {context_id} is no example of neuron {neuron} in layer {layer} of "
+                f"{model}: its page lists those that are."
+            )
+        kinds, example = found
+        return ContextPage(
+            model=model,
+            layer=layer,
+            neuron=neuron,
+            hook_point=f"blocks.{layer}.{shown.hook_point}",
+            run=run_ref(shown),
+            scale=max(abs(row.max), abs(row.min)),
+            max=row.max,
+            min=row.min,
+            kinds=kinds,
+            text=text,
+            length=len(example.tokens),
+            example=example,
+        )
+
+    def _vocabulary(self, connection: Connection, run: Row[Any]) -> list[str]:
+        return self._vocabularies.get(connection, run.vocabulary_id, run.identity)
+
     def run(self, run_id: int) -> Run:
         """A run with its provenance."""
         row = None
-        if run_id <= MAX_INTEGER:
+        if run_id <= layer_query.MAX_INTEGER:
             with self._engine.connect() as connection:
                 wanted = select(_runs).where(_runs.c.id == run_id, _runs.c.ready)
                 row = connection.execute(wanted).one_or_none()
@@ -200,12 +246,12 @@ class Queries:
             else:
                 shown, _ = _pick_run(connection, model, run)
         if layer is None:
-            place = _place(shown.widths, random.randrange(sum(shown.widths)))
+            drawn = place(shown.widths, random.randrange(sum(shown.widths)))
         else:
             _check_layer(shown, layer)
-            place = NeuronRef(layer=layer, neuron=random.randrange(shown.widths[layer]))
-        assert place is not None  # the index was drawn from the neurons there are
-        return shown.model, place
+            drawn = NeuronRef(layer=layer, neuron=random.randrange(shown.widths[layer]))
+        assert drawn is not None  # the index was drawn from the neurons there are
+        return shown.model, drawn
 
 
 def run_ref(row: Row[Any]) -> RunRef:
@@ -243,7 +289,7 @@ def _pick_run(
 
     Without `run`: the latest at the default hook point; the latest of all, if there is none.
     """
-    wanted = select(*_RUN_COLUMNS).where(_is_model(model), _runs.c.ready)
+    wanted = select(*_RUN_COLUMNS).join(schema.vocabularies).where(_is_model(model), _runs.c.ready)
     rows = list(connection.execute(wanted.order_by(_runs.c.id.desc())).all())
     if not rows:
         raise NotFound(f"There is no model {model!r} here.")
@@ -265,15 +311,22 @@ def _check_layer(run: Row[Any], layer: int) -> None:
         )
 
 
-def _place(widths: list[int], flat: int) -> NeuronRef | None:
-    """The address of a flat index; None before the first and after the last neuron."""
-    if flat < 0:
+def _flat(run: Row[Any], layer: int, neuron: int) -> int:
+    """A neuron's index counted over all layers. Raises NotFound."""
+    _check_layer(run, layer)
+    if neuron >= run.widths[layer]:
+        raise NotFound(
+            f"Layer {layer} of {run.model} has neurons 0 to {run.widths[layer] - 1}: "
+            f"there is no neuron {neuron}."
+        )
+    return int(sum(run.widths[:layer]) + neuron)
+
+
+def _beside(widths: list[int], layer: int, neuron: int) -> NeuronRef | None:
+    """The neuron of the same number in another layer, or its last one."""
+    if not 0 <= layer < len(widths):
         return None
-    for layer, width in enumerate(widths):
-        if flat < width:
-            return NeuronRef(layer=layer, neuron=flat)
-        flat -= width
-    return None
+    return NeuronRef(layer=layer, neuron=min(neuron, widths[layer] - 1))
 
 
 def _sample(run: Row[Any]) -> Sample:
@@ -289,81 +342,3 @@ def _model_summary(connection: Connection, name: str) -> ModelSummary:
         runs=1 + len(others),
         run=run_ref(shown),
     )
-
-
-def _layer_summary(row: Row[Any]) -> LayerSummary:
-    return LayerSummary(
-        layer=row.layer,
-        neurons=row.neurons,
-        dead=row.dead,
-        max=row.max,
-        mean_max=row.mean_max,
-        mean_density=row.mean_density,
-    )
-
-
-def _neurons_of(
-    run_id: int, layer: int, sort: Sort, order: Order, limit: int, cursor: str | None
-) -> Select[Any]:
-    """One page of a layer's neurons, sought by key: never OFFSET. One row more than `limit`."""
-    table = schema.neurons
-    wanted = select(
-        table.c.layer,
-        table.c.neuron,
-        table.c.max,
-        table.c.min,
-        table.c.mean,
-        table.c.std,
-        table.c.skewness,
-        table.c.kurtosis,
-        table.c.density,
-        table.c.dead,
-        table.c.peak_token_id,
-        table.c.promoted_token_id,
-    ).where(table.c.run_id == run_id, table.c.layer == layer)
-    keys = [table.c.neuron] if sort == "neuron" else [table.c[sort], table.c.neuron]
-    if cursor is not None:
-        kinds = [int] if sort == "neuron" else [float, int]
-        told_sort, told_order, *after = _decode_cursor(cursor, str, str, *kinds)
-        if (told_sort, told_order) != (sort, order) or not 0 <= after[-1] <= MAX_INTEGER:
-            raise Invalid("The cursor belongs to another order: start again without it.")
-        mine = tuple_(*keys)
-        wanted = wanted.where(mine < tuple_(*after) if order == "desc" else mine > tuple_(*after))
-    ordered = [key.desc() if order == "desc" else key.asc() for key in keys]
-    return wanted.order_by(*ordered).limit(limit + 1)
-
-
-def _neuron_row(row: Row[Any], vocabulary: list[str]) -> NeuronRow:
-    return NeuronRow(
-        layer=row.layer,
-        neuron=row.neuron,
-        max=row.max,
-        min=row.min,
-        mean=row.mean,
-        std=row.std,
-        skewness=row.skewness,
-        kurtosis=finite(row.kurtosis),
-        density=row.density,
-        dead=row.dead,
-        peak_token=vocabulary[row.peak_token_id],
-        promoted_token=vocabulary[row.promoted_token_id],
-    )
-
-
-def _encode_cursor(*parts: str | float) -> str:
-    # −inf is not JSON, but Python's own reading of it is all that is needed here.
-    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
-
-
-def _decode_cursor(cursor: str, *kinds: type) -> list[Any]:
-    try:
-        parts = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, binascii.Error, RecursionError):
-        parts = None
-    fits = isinstance(parts, list) and len(parts) == len(kinds)
-    if not fits or not all(
-        isinstance(part, kind) and not isinstance(part, bool)
-        for part, kind in zip(parts, kinds, strict=True)
-    ):
-        raise Invalid("The cursor is not one this server gave: start again without it.")
-    return list(parts)

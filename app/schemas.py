@@ -7,7 +7,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Sort = Literal["neuron", "max", "density", "mean", "kurtosis"]
+Sort = Literal["neuron", "max", "density", "mean", "kurtosis", "effect_kurtosis"]
+Statistic = Literal["max", "density", "effect_kurtosis"]
+"""What the cells of a layer's picture are coloured by."""
+Part = Literal["in", "gate"]
 Order = Literal["asc", "desc"]
 
 
@@ -100,7 +103,7 @@ class Stats(Schema):
 
 
 class Histogram(Schema):
-    """Activations by position over the sample. `len(edges) == len(counts) + 1`."""
+    """Counts in equal bins. `len(edges) == len(counts) + 1`; the last bin is closed above."""
 
     edges: list[float]
     counts: list[int]
@@ -117,6 +120,13 @@ class Example(Schema):
     context_id: int
     document_index: int
     source: str | None
+    gate: float | None = Field(
+        description="Gated models: the gate before its nonlinearity, at the peak (of bottom "
+        "examples: at the trough); else null."
+    )
+    linear: float | None = Field(
+        description="Gated models: the linear part at the same place. Activation = act(gate) × it."
+    )
     start: int = Field(description="Position in the context of the first token given here.")
     tokens: list[str] = Field(
         description="Texts of the tokens; bytes that are no whole character as \\xNN."
@@ -138,6 +148,17 @@ class Band(Schema):
     examples: list[Example]
 
 
+class SourceExamples(Schema):
+    """What one source of the corpus does to a neuron."""
+
+    source: str | None = Field(description="null: documents without a source, or `other`.")
+    other: bool = Field(description="Whether it stands for all sources from the ninth on.")
+    mean_peak: float | None = Field(
+        description="Mean peak over the sample's contexts of it; null: the sample has none."
+    )
+    examples: list[Example] = Field(description="Its three highest peaks over the whole corpus.")
+
+
 class Examples(Schema):
     """Examples by kind."""
 
@@ -145,10 +166,23 @@ class Examples(Schema):
     bottom: list[Example]
     random: list[Example]
     bands: list[Band]
+    sources: list[SourceExamples] = Field(
+        description="In corpus order; empty where the corpus has no two sources."
+    )
 
 
-class LogitEffect(Schema):
-    """What one unit of activation adds directly to one token's logit."""
+class SignCounts(Schema):
+    """Positions of the sample by the signs of a gated neuron's two factors (0 counts as not
+    positive)."""
+
+    both: int = Field(description="Gate and linear part are positive.")
+    gate_only: int = Field(description="The gate is positive, the linear part is not.")
+    linear_only: int
+    neither: int
+
+
+class TokenValue(Schema):
+    """A token and what a neuron's weights say of it."""
 
     token: str
     token_id: int
@@ -156,10 +190,58 @@ class LogitEffect(Schema):
 
 
 class LogitEffects(Schema):
-    """The most promoted and the most suppressed tokens, strongest first."""
+    """What one unit of activation adds directly to each token's logit, from the weights alone."""
 
-    top: list[LogitEffect]
-    bottom: list[LogitEffect]
+    top: list[TokenValue] = Field(description="The most promoted, strongest first.")
+    bottom: list[TokenValue] = Field(description="The most suppressed, strongest first.")
+    mean: float | None = Field(description="Over the vocabulary.")
+    std: float | None
+    kurtosis: float | None = Field(
+        description="Excess kurtosis over the vocabulary: large where few tokens are singled out."
+    )
+    histogram: Histogram
+
+
+class InputTokens(Schema):
+    """The tokens whose embedding alone, through the layer's norm, drives one part of a neuron."""
+
+    part: Part = Field(description="`gate` only in gated models.")
+    top: list[TokenValue] = Field(description="The most exciting, strongest first.")
+    bottom: list[TokenValue] = Field(description="The most inhibiting, strongest first.")
+    cosine: float | None = Field(description="Between what this part reads and what it writes.")
+
+
+class NeuronLink(Schema):
+    """Another neuron of the model, and how it is related to this one."""
+
+    layer: int
+    neuron: int
+    value: float
+    part: Part | None = Field(description="Which part reads, where one does.")
+    peak_token: str = Field(description="The token its highest peak is on.")
+
+
+class Weights(Schema):
+    """What the weights say without any text."""
+
+    logit_effects: LogitEffects
+    inputs: list[InputTokens]
+    alike: list[NeuronLink] = Field(description="By the cosine of what they write.")
+    upstream: list[NeuronLink] = Field(
+        description="Of earlier layers: what they write, times what this neuron reads."
+    )
+    downstream: list[NeuronLink] = Field(
+        description="Of later layers: what this neuron writes, times what they read."
+    )
+
+
+class PeakToken(Schema):
+    """A token that kept examples of any kind peak on."""
+
+    token: str
+    token_id: int
+    count: int = Field(description="Different contexts whose peak is on it.")
+    mean: float = Field(description="Mean of those peaks.")
 
 
 class NeuronPage(Schema):
@@ -169,16 +251,52 @@ class NeuronPage(Schema):
     layer: int
     neuron: int
     hook_point: str = Field(description="In full, such as `blocks.3.mlp.hook_post`.")
+    n_layers: int = Field(description="Layers of the model.")
     run: RunRef
     sample: Sample
+    scale: float = Field(
+        description="The neuron's largest |activation| in the whole run: the colour scale's end."
+    )
     stats: Stats
-    histogram: Histogram
+    histogram: Histogram = Field(description="Activations by position, over the sample.")
+    peak_histogram: Histogram = Field(description="Peaks by context, over the sample.")
+    signs: SignCounts | None = Field(description="Gated models only.")
     examples: Examples
-    logit_effects: LogitEffects
+    peak_tokens: list[PeakToken] = Field(
+        description="Over the kept examples of every kind, each context once; most frequent first."
+    )
+    together: list[NeuronLink] = Field(
+        description="Neurons of the layer by the correlation of peaks over the sample."
+    )
+    weights: Weights
     previous: NeuronRef | None = Field(description="The neuron before, over layers.")
     next: NeuronRef | None = Field(description="The neuron after, over layers.")
+    layer_before: NeuronRef | None = Field(
+        description="The neuron of the same number in the layer before (its last one, if it has "
+        "fewer); null in the first layer."
+    )
+    layer_after: NeuronRef | None = Field(description="The same in the layer after.")
     other_runs: list[RunRef] = Field(
         description="Other runs of the model that have this neuron, newest first."
+    )
+
+
+class ContextPage(Schema):
+    """One whole context, with a neuron's activations in it."""
+
+    model: str
+    layer: int
+    neuron: int
+    hook_point: str = Field(description="In full, such as `blocks.3.mlp.hook_post`.")
+    run: RunRef
+    scale: float = Field(description="As on the neuron's page.")
+    max: float = Field(description="The neuron's, in the whole run; so of `min`.")
+    min: float
+    kinds: list[str] = Field(description="The kinds of example it is for this neuron.")
+    text: str = Field(description="The included tokens put together.")
+    length: int = Field(description="Tokens of the context, a BOS counted.")
+    example: Example = Field(
+        description="All its tokens; `activations` are null outside what was stored."
     )
 
 
@@ -194,6 +312,7 @@ class NeuronRow(Schema):
     skewness: float | None
     kurtosis: float | None
     density: float
+    effect_kurtosis: float | None = Field(description="Excess kurtosis of its logit effects.")
     dead: bool
     peak_token: str = Field(description="The token its highest peak is on.")
     promoted_token: str = Field(description="The token it promotes most.")
@@ -215,6 +334,8 @@ class LayerSummary(Schema):
     max: float = Field(description="The largest activation of the layer.")
     mean_max: float = Field(description="Mean over its neurons of their maxima.")
     mean_density: float
+    max_quantiles: list[float] = Field(description="Of its neurons' maxima: 0, 5%, 10%, … 100%.")
+    density_quantiles: list[float] = Field(description="Of their densities, likewise.")
 
 
 class LayerPage(Schema):
@@ -231,6 +352,31 @@ class LayerPage(Schema):
     neurons: NeuronList
     other_runs: list[RunRef] = Field(
         description="Other runs of the model that have this layer, newest first."
+    )
+
+
+class LayerPicture(Schema):
+    """One statistic of all of a layer's neurons, in their order: what its picture shows."""
+
+    model: str
+    layer: int
+    hook_point: str
+    run: RunRef
+    sample: Sample
+    stat: Statistic
+    neurons: int = Field(description="Of the whole layer.")
+    first: int = Field(description="The first neuron of the lists; they hold at most 4,096.")
+    values: list[float | None] = Field(description="null where logit effects never vary.")
+    dead: list[bool]
+    peak_tokens: list[str] = Field(description="The token each neuron's highest peak is on.")
+    n_dead: int = Field(description="Dead neurons of the whole layer.")
+    counted: int = Field(description="Living neurons of the whole layer that have a value.")
+    lowest: float | None = Field(description="Among those; null: there are none.")
+    highest: float | None
+    highest_neuron: int | None = Field(description="Of several the first.")
+    cuts: list[float] = Field(
+        description="What parts the ten colours: the values that 10, 25, 50, 70, 80, 90, 95, 98 "
+        "and 99% of those neurons are not above. A neuron's colour is the number of cuts below it."
     )
 
 

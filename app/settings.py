@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import platformdirs
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_SOURCE = re.compile(
+    r"\*|'self'|https?:"  # all, this site, all of a scheme
+    r"|(https?://)?(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*(:([0-9]{1,5}|\*))?",
+    re.IGNORECASE | re.ASCII,
+)
+"""A source of frame-ancestors, as CSP 3 writes it: without a path, which it would not look at."""
 
 
 def data_folder() -> Path:
@@ -35,3 +43,26 @@ class Settings(BaseSettings):
     """The address `neurarium serve` listens on."""
     port: int = Field(default=8000, ge=0, le=65535)
     """The port `neurarium serve` listens on."""
+    live: bool = False
+    """Whether visitors may try texts of their own: the models of the runs are then loaded here."""
+    live_memory: float | None = Field(default=None, gt=0)
+    """Gigabytes that such models may take together. None: half of the memory there is."""
+    live_tokens: int = Field(default=512, ge=2)
+    """Tokens that such a text may have, the BOS counted."""
+    live_waiting: int = Field(default=8, ge=1)
+    """Such texts that may be at work or waiting at a time."""
+    embed: str = ""
+    """Who may show bare pages (`?embed=1`) in a frame: sources of CSP's frame-ancestors, such as
+    `https://example.org`; `*` is everybody. Empty: nobody, and there are no bare pages."""
+
+    @field_validator("embed")
+    @classmethod
+    def _sources(cls, value: str) -> str:
+        sources = [source for source in value.split(" ") if source]
+        for source in sources:
+            if not _SOURCE.fullmatch(source):
+                raise ValueError(
+                    f"{source!r} is no source: write origins such as https://example.org, with a "
+                    "space between them, or *"
+                )
+        return " ".join(sources)

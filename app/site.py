@@ -13,6 +13,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel
 
 from app import assets, caching, present, urls
+from app.errors import Forbidden
+from app.live import Live
+from app.middleware import POLICY, content_policy
 from app.queries import Queries
 
 NO_STORE = {"Cache-Control": "no-store"}
@@ -26,18 +29,44 @@ class Site:
     templates: Environment
     version: str
     release: str
+    embed: str = ""
+    """Whose frames may show a bare page: sources of CSP's frame-ancestors. Empty: nobody's."""
+    live: Live | None = None
+    """What reads visitors' texts; None where the server loads no models."""
 
     def html(self, template: str, page: BaseModel, status: int = 200, **context: Any) -> Response:
         """A page: `page` is the object it shows, the rest what its template's head names."""
-        context = {"json_url": None, "canonical": None} | context
+        context = {"json_url": None, "canonical": None, "embed": False} | context
         text = self.templates.get_template(template).render(page=page, **context)
+        if context["embed"]:  # links leave the frame, by <base>; those inside the page stay
+            text = text.replace('href="#', 'target="_self" href="#')
         return HTMLResponse(text, status)
 
+    def bare(self, embed: str | None) -> bool:
+        """Whether ?embed=1 asks for a bare page. Raises Forbidden where the setting has none."""
+        if embed is not None and not self.embed:
+            raise Forbidden(
+                "Pages may not be embedded here: the setting NEURARIUM_EMBED says who may, and is "
+                "empty."
+            )
+        return embed is not None
+
     def answer(
-        self, request: Request, model: str | None, build: Callable[[], Response]
+        self,
+        request: Request,
+        model: str | None,
+        build: Callable[[], Response],
+        *,
+        bare: bool = False,
     ) -> Response:
-        """What `build` makes, or 304 where the visitor has it. Tagged by the runs of `model`."""
-        return self._tagged(request, self.queries.versions(model), build)
+        """What `build` makes, or 304 where the visitor has it. Tagged by the runs of `model`.
+
+        `bare`: a page for the frames of those whom the setting names; all others are for nobody's.
+        """
+        response = self._tagged(request, self.queries.versions(model), build)
+        if bare:
+            response.headers[POLICY] = content_policy(self.embed)
+        return response
 
     def _tagged(
         self, request: Request, runs: Iterable[str], build: Callable[[], Response]

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from indexer.errors import NeurariumError
 
 RESERVED_NAMES = frozenset(
-    "api compare docs favicon.ico healthz list openapi.json random robots.txt runs search "
+    "api compare docs favicon.ico go healthz help list openapi.json random robots.txt runs search "
     "static".split()
 )
 HOOK_POINTS = ("mlp.hook_pre", "mlp.hook_post", "mlp.ln.hook_in")

@@ -58,5 +58,7 @@ def describe(
         starts=starts.astype(np.uint16),
         lengths=kept.astype(np.uint16),
         scales=scales,
+        gates=np.full(len(rows), np.nan, np.float32),
+        linears=np.full(len(rows), np.nan, np.float32),
         quantized=quantized,
     )

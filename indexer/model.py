@@ -19,7 +19,7 @@ from transformer_lens.model_bridge.supported_architectures.native import NativeA
 from indexer.errors import NeurariumError
 from indexer.model_capture import (
     LoadedModel,
-    count_neurons,
+    look_at_layers,
     until_final_norm,
     without_unembedding,
 )
@@ -169,7 +169,7 @@ def load_model(
         tokens=tokens,
         places=layout.places(model, chosen),
     )
-    loaded.widths = count_neurons(loaded)
+    look_at_layers(loaded)
     return loaded
 
 
@@ -214,7 +214,7 @@ def load_native(
         tokens=tokens,
         places=layout.places(model, chosen),
     )
-    loaded.widths = count_neurons(loaded)
+    look_at_layers(loaded)
     return loaded
 
 

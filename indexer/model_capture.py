@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
+from indexer.captured import Captured, OnLayer
 from indexer.errors import NeurariumError
 from indexer.model_errors import out_of_memory
-from indexer.model_layers import Layout, Place, hooked
+from indexer.model_layers import Layout, Place, hooked, unwrap
 from indexer.model_source import LoadedTokenizer, ModelSource
 from indexer.vocabulary import known_tokens, token_bytes
 
-OnLayer = Callable[[int, Float[Tensor, "batch pos neurons"]], None]
+_NONLINEARITIES = ("act_fn", "activation_fn", "act", "activation")
+"""What models call the module or function that they put a gate through, where they hold it."""
 
 
 class _Enough(Exception):
@@ -101,6 +103,11 @@ class LoadedModel:
         return self.layout.gated
 
     @property
+    def knows_parts(self) -> bool:
+        """Whether the gate and the linear part come with a neuron's activations."""
+        return all(place.parts is not None for place in self.places)
+
+    @property
     def tokenizer(self) -> Any:
         """The tokenizer, untouched."""
         return self.tokens.tokenizer
@@ -138,17 +145,20 @@ class LoadedModel:
         """Run one forward pass and hand each layer's activations to `on_layer` as they happen.
 
         `tokens` are right-padded; `attention_mask` is 0 on padding, where the activations mean
-        nothing. `on_layer(layer, acts)` is called once a layer, in order, with acts of shape
-        [batch, pos, neurons] in the model's dtype, on its device, in inference mode: reduce or
-        copy, do not keep. Calls from several threads take turns. Raises `NeurariumError` when
-        memory runs out.
+        nothing. `on_layer(layer, captured)` is called once a layer, in order, with activations of
+        shape [batch, pos, neurons] in the model's dtype, on its device, in inference mode, and for
+        a gated model captured at `mlp.hook_post` the gate and the linear part, alike, where
+        `knows_parts`: reduce or copy, do not keep. Nothing here waits for the device. Calls from
+        several threads take turns. Raises `NeurariumError` when memory runs out.
         """
         batch, pos = tokens.shape
 
-        def hand_over(layer: int, acts: Tensor) -> None:
-            if self.places[layer].first_half:
-                acts = acts[..., : acts.shape[-1] // 2]
-            on_layer(layer, acts.reshape(batch, pos, acts.shape[-1]))
+        def shaped(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values.reshape(batch, pos, values.shape[-1])
+
+        def hand_over(layer: int, seen: Captured) -> None:
+            acts = seen.activations.reshape(batch, pos, seen.activations.shape[-1])
+            on_layer(layer, Captured(acts, shaped(seen.gate), shaped(seen.linear)))
 
         with self._lock, torch.inference_mode(), hooked(self.places, hand_over):
             try:
@@ -195,17 +205,43 @@ def until_final_norm(model: nn.Module, layout: Layout) -> Callable[..., Any]:
     return run
 
 
-def count_neurons(model: LoadedModel) -> tuple[int, ...]:
-    """Each layer's width, on two tokens. Refuses a model whose layers do not run once each."""
+def look_at_layers(model: LoadedModel) -> None:
+    """Count each layer's neurons on two tokens, and keep the places of gates and linear parts only
+    if act(gate) · linear is what is captured. Refuses a model whose layers do not run once each.
+    """
     seen: dict[int, list[int]] = {layer: [] for layer in range(model.n_layers)}
+    products: list[bool] = []
+
+    def look(layer: int, captured: Captured) -> None:
+        seen[layer].append(captured.activations.shape[-1])
+        acts = _nonlinearities(model, layer)
+        products.append(any(_is_product(captured, act) for act in acts))
+
     tokens = torch.zeros((1, 2), dtype=torch.long)
-    model.capture(
-        tokens, torch.ones_like(tokens), lambda layer, acts: seen[layer].append(acts.shape[-1])
-    )
+    model.capture(tokens, torch.ones_like(tokens), look)
     for layer, widths in seen.items():
         if len(widths) != 1:
             raise NeurariumError(
                 f"Layer {layer} of {model.source.label!r} ({model.architecture}) runs its MLP "
                 f"{len(widths)} times in one pass, not once: such a model cannot be indexed."
             )
-    return tuple(widths[0] for widths in seen.values())
+    model.widths = tuple(widths[0] for widths in seen.values())
+    if not all(products):  # of some layers alone it would be half a story
+        model.places = tuple(replace(place, parts=None) for place in model.places)
+
+
+def _is_product(captured: Captured, act: Callable[[Tensor], Tensor]) -> bool:
+    """Whether a layer's activations are those of its gate and linear part, up to rounding."""
+    acts, gate, linear = captured.activations, captured.gate, captured.linear
+    if gate is None or linear is None or gate.shape != acts.shape or linear.shape != acts.shape:
+        return False
+    product, largest = act(gate) * linear, float(acts.abs().max())
+    return bool(torch.allclose(product, acts, rtol=0.02, atol=0.01 * largest))
+
+
+def _nonlinearities(model: LoadedModel, layer: int) -> list[Callable[[Tensor], Tensor]]:
+    """What an MLP may put its gate through: what the module holds, else the usual ones."""
+    mlp = model.layout.component(model.root, f"blocks.{layer}.mlp")
+    held = [getattr(unwrap(mlp), name, None) for name in _NONLINEARITIES] if mlp else []
+    own: list[Callable[[Tensor], Tensor]] = [act for act in held if callable(act)]
+    return own or [nn.functional.silu, nn.functional.gelu, nn.functional.relu]

@@ -25,6 +25,7 @@ from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_c
 from transformer_lens.model_bridge.sources._hf_format import determine_architecture_from_hf_config
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from indexer.captured import Captured
 from indexer.errors import NeurariumError
 
 HOOK_PRE, HOOK_POST, HOOK_BEFORE_LN = "mlp.hook_pre", "mlp.hook_post", "mlp.ln.hook_in"
@@ -50,8 +51,14 @@ class Place:
     module: nn.Module
     side: str
     """`input` or `output` of the module."""
-    first_half: bool = False
-    """Whether the neurons are the first half of the last axis (a fused gate and up projection)."""
+    half: int | None = None
+    """Which half of the last axis the neurons are, 0 or 1 (a fused gate and up projection)."""
+    parts: tuple[Place, Place] | None = None
+    """Where a gated neuron's gate and linear part are, if its activation is their product."""
+
+    def own(self, values: Tensor) -> Tensor:
+        """This place's part of what its module takes or gives."""
+        return values if self.half is None else values.chunk(2, dim=-1)[self.half]
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,18 @@ class Layout:
             )
         return module
 
+    def input_projection(self, root: nn.Module, layer: int, name: str) -> Place | None:
+        """Where a layer's neurons come out of the matrix they read with, `in` or `gate`, fused with
+        the other or not; None where that is not known."""
+        component = _mlp(self.adapter)
+        if isinstance(component, JointGateUpMLPBridge):
+            mlp = self.component(root, f"blocks.{layer}.mlp")
+            module = getattr(unwrap(mlp), component.fused_attr, None) if mlp else None
+            half = 0 if name == "gate" else 1
+        else:
+            module, half = self.component(root, f"blocks.{layer}.mlp.{name}"), None
+        return Place(module, "output", half) if isinstance(module, nn.Module) else None
+
     def mlp_norm(self, root: nn.Module, layer: int) -> nn.Module | None:
         """The norm between an MLP's output and the residual stream (Gemma 2 and 3, OLMo 2, …)."""
         norm = self.component(root, f"blocks.{layer}.ln2_post")
@@ -127,26 +146,25 @@ class Layout:
     def _place(self, root: nn.Module, layer: int, hook_point: str) -> Place:
         out = self.output_projection(root, layer)
         if hook_point == HOOK_POST:
-            return Place(out, "input")
-        component = _mlp(self.adapter)
+            return Place(out, "input", parts=self._parts(root, layer))
         if hook_point == HOOK_BEFORE_LN:
-            path, side, half = f"blocks.{layer}.mlp.ln", "input", False
-        elif isinstance(component, JointGateUpMLPBridge):
-            mlp = self.component(root, f"blocks.{layer}.mlp")
-            fused = getattr(unwrap(mlp), component.fused_attr, None) if mlp else None
-            if isinstance(fused, nn.Module):
-                return Place(fused, "output", first_half=True)
-            path, side, half = "", "output", True
+            module = self.component(root, f"blocks.{layer}.mlp.ln")
+            place = Place(module, "input") if module is not None else None
         else:
-            name = "gate" if self.gated else "in"
-            path, side, half = f"blocks.{layer}.mlp.{name}", "output", False
-        module = self.component(root, path)
-        if module is None:
+            place = self.input_projection(root, layer, "gate" if self.gated else "in")
+        if place is None:
             raise NeurariumError(
                 f"{hook_point!r} cannot be found in layer {layer} of {self.label!r} "
                 f"({self.architecture}): choose {HOOK_POST} (--hook-point)."
             )
-        return Place(module, side, first_half=half)
+        return place
+
+    def _parts(self, root: nn.Module, layer: int) -> tuple[Place, Place] | None:
+        """Where a gated layer's gate and linear part come out of their projections."""
+        if not self.gated:
+            return None
+        gate, linear = (self.input_projection(root, layer, name) for name in ("gate", "in"))
+        return None if gate is None or linear is None else (gate, linear)
 
 
 def layout_of_config(config: Any, label: str) -> Layout:
@@ -223,24 +241,40 @@ def layout_of_adapter(
 
 
 @contextlib.contextmanager
-def hooked(places: tuple[Place, ...], hand_over: Callable[[int, Tensor], None]) -> Iterator[None]:
-    """Call `hand_over(layer, acts)` whenever a layer's place is reached."""
+def hooked(places: tuple[Place, ...], hand_over: Callable[[int, Captured], None]) -> Iterator[None]:
+    """Call `hand_over(layer, captured)` whenever a layer's place is reached.
+
+    A layer's parts come before its activations; they are held until then and no longer.
+    """
     handles = []
+    held: dict[tuple[int, str], Tensor] = {}
+
+    def give(layer: int, values: Tensor) -> None:
+        gate, linear = (held.pop((layer, name), None) for name in ("gate", "linear"))
+        hand_over(layer, Captured(places[layer].own(values), gate, linear))
 
     def before(layer: int) -> Any:
         def hook(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            hand_over(layer, args[0] if args else next(iter(kwargs.values())))
+            give(layer, args[0] if args else next(iter(kwargs.values())))
 
         return hook
 
     def after(layer: int) -> Any:
         def hook(_module: Any, _args: Any, output: Tensor) -> None:
-            hand_over(layer, output)
+            give(layer, output)
+
+        return hook
+
+    def hold(layer: int, name: str, part: Place) -> Any:
+        def hook(_module: Any, _args: Any, output: Tensor) -> None:
+            held[layer, name] = part.own(output)
 
         return hook
 
     try:
         for layer, place in enumerate(places):
+            for name, part in zip(("gate", "linear"), place.parts or (), strict=False):
+                handles.append(part.module.register_forward_hook(hold(layer, name, part)))
             if place.side == "input":
                 handle = place.module.register_forward_pre_hook(before(layer), with_kwargs=True)
             else:

@@ -12,6 +12,7 @@ from indexer.config import IndexConfig
 from indexer.corpus import PreparedCorpus
 from indexer.errors import NeurariumError
 from indexer.model import LoadedModel
+from indexer.model_layers import HOOK_POST
 from indexer.scan import ScanShape
 
 
@@ -33,7 +34,9 @@ class Plan:
 def make_plan(name: str, shape: ScanShape, corpus: PreparedCorpus) -> Plan:
     """What the run will need, from its sizes alone."""
     # Activations compress to about four fifths of a byte.
-    a_neuron = 1200 + 4 * shape.top_k + shape.examples * (24 + 0.8 * shape.window)
+    examples = shape.examples * (32 + 0.8 * shape.window)
+    examples += shape.source_examples * (32 + 0.8 * shape.source_window)
+    a_neuron = 2500 + 4 * shape.top_k + examples
     return Plan(
         model=name,
         layers=len(shape.widths),
@@ -53,9 +56,11 @@ def describe_plan(
     broken = f", {corpus.broken_lines:,} broken lines skipped" if corpus.broken_lines else ""
     ready = ", tokenised already" if corpus.pretokenized else ""
     dtype = str(model.dtype).removeprefix("torch.")
+    unknown = model.gated and model.hook_point == HOOK_POST and not model.knows_parts
+    parts = ", the values of gates and linear parts unknown" if unknown else ""
     return (
         f"{plan.model}: {plan.layers} layers, {plan.neurons:,} neurons at {model.hook_point}, "
-        f"{dtype} on {model.device}\n"
+        f"{dtype} on {model.device}{parts}\n"
         f"{corpus.label}: {plan.contexts:,} contexts of up to {config.ctx_len} tokens, "
         f"{plan.tokens:,} tokens{ready}{skipped}{broken}\n"
         f"Expected: {readable_bytes(plan.scan_bytes)} of memory beside the model, about "

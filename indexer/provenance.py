@@ -54,6 +54,7 @@ def run_record(
             "fingerprint": corpus.fingerprint,
             "documents": corpus.documents,
             "contexts": corpus.contexts,
+            "contexts_with_bos": corpus.contexts_with_bos,
             "tokens": corpus.included_tokens,
             "duplicates_skipped": corpus.duplicates,
             "broken_lines_skipped": corpus.broken_lines,

@@ -6,15 +6,19 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from jaxtyping import Int64
 
-from indexer.sample import BANDS, PEAK_QUANTILES, quantiles
+from indexer.sample import BANDS, PEAK_QUANTILES, means_by_slot, peak_histogram, quantiles
 from indexer.scan import Scan
 from indexer.selection import NO_ID, Payload, Selection
+from indexer.source_slots import slots_of
 from indexer.store.codec import ExampleArrays
 from indexer.store.writer import ContextRecord, NeuronRecord
+from indexer.together import together
 
 Array = np.ndarray[Any, Any]
+Scalar = float | int | bool | None
 
 
 class Corpus(Protocol):
@@ -33,50 +37,63 @@ class Corpus(Protocol):
         ...
 
 
-class Effects(Protocol):
-    """What results need of a layer's logit effects: [neurons, k] arrays, strongest first."""
+class LayerFacts(Protocol):
+    """What results need of what a layer's weights alone say."""
 
     @property
-    def top_values(self) -> Array: ...
+    def scalars(self) -> dict[str, Array]:
+        """Columns of `neurons` by name: [neurons] each, NaN where a number is not known."""
+        ...
+
     @property
-    def top_ids(self) -> Array: ...
-    @property
-    def bottom_values(self) -> Array: ...
-    @property
-    def bottom_ids(self) -> Array: ...
+    def arrays(self) -> dict[str, Array]:
+        """Arrays of codec.NEURON_ARRAYS by name, [neurons, m] each; `logit_token_ids` is there."""
+        ...
+
+
+WEIGHT_SCALARS = ("effect_kurtosis", "in_out_cosine", "gate_out_cosine")
 
 
 def neuron_records(
-    scan: Scan, corpus: Corpus, gated: bool, effects_of: Callable[[int], Effects]
+    scan: Scan,
+    corpus: Corpus,
+    gated: bool,
+    facts_of: Callable[[int], LayerFacts],
+    device: torch.device | None = None,
 ) -> Iterator[NeuronRecord]:
-    """All neurons in order, a layer's logit effects computed when it is their turn."""
+    """All neurons in order, what a layer's weights say computed when it is their turn.
+
+    Correlations are computed on `device` (default: the CPU).
+    """
     facts = _Facts(scan, gated)
+    slots = slots_of(corpus.source_index[scan.shape.sample])
     for layer, width in enumerate(scan.shape.widths):
-        effects = effects_of(layer)
+        weights = facts_of(layer)
+        first = int(scan.offsets[layer])
+        peaks = scan.sample_peaks[first : first + width]
+        near = together(peaks, device=device)
+        means = means_by_slot(peaks, slots, scan.shape.source_slots)
         for neuron in range(width):
-            row = int(scan.offsets[layer]) + neuron
+            row = first + neuron
             examples = _examples(scan, row)
             best = examples[0]
             token_ids = corpus.context(int(best.context_ids[0]))
-            values = np.stack([effects.top_values[neuron], effects.bottom_values[neuron]])
-            ids = np.stack([effects.top_ids[neuron], effects.bottom_ids[neuron]])
-            edges, counts = scan.histogram.shown(row)
+            found = int(near.counts[neuron])
             yield NeuronRecord(
                 layer=layer,
                 neuron=neuron,
                 scalars={
                     **facts.scalars(row),
+                    **_weight_scalars(weights, neuron),
                     "peak_token_id": int(token_ids[int(best.peak_positions[0])]),
-                    "promoted_token_id": int(ids[0, 0]),
+                    "promoted_token_id": int(weights.arrays["logit_token_ids"][neuron, 0]),
                 },
                 arrays={
-                    "peak_quantiles": facts.peak_quantiles[row],
-                    "histogram_range": edges[[0, 1]] - [0, edges[0]],
-                    "histogram_counts": counts.astype(np.int32),
-                    "band_cuts": facts.band_cuts[row],
-                    "band_counts": scan.band_counts[row],
-                    "logit_values": values.astype(np.float32),
-                    "logit_token_ids": ids.astype(np.int32),
+                    **facts.arrays(scan, row),
+                    "source_mean_peaks": means[neuron],
+                    "together_neurons": first + near.neurons[neuron, :found],
+                    "together_values": near.values[neuron, :found],
+                    **{name: values[neuron] for name, values in weights.arrays.items()},
                 },
                 examples=examples,
             )
@@ -90,7 +107,8 @@ def context_records(scan: Scan, corpus: Corpus) -> Iterator[ContextRecord]:
     order = np.lexsort((rows[real], top_ids[real]))
     top_ids, rows = top_ids[real][order], rows[real][order]
     others = [
-        some.payload.context_ids[_slots(some, 0, some.rows)] for some in (scan.bottom, scan.bands)
+        some.payload.context_ids[_slots(some, 0, some.rows)]
+        for some in (scan.bottom, scan.bands, scan.by_source)
     ]
     every = np.unique(np.concatenate([top_ids, scan.shape.random_contexts, *others]))
     begins = np.searchsorted(top_ids, every, side="left")
@@ -129,21 +147,49 @@ class _Facts:
         no_cuts = np.full((scan.shape.neurons, BANDS - 1), np.nan)
         self.band_cuts = no_cuts if scan.cuts is None else scan.cuts.cuts
 
-    def scalars(self, row: int) -> dict[str, float | int | bool | None]:
+    def scalars(self, row: int) -> dict[str, Scalar]:
         """One neuron's numbers as plain Python values; NaN becomes None."""
-        values = {name: column[row].item() for name, column in self._columns.items()}
-        return {name: None if value != value else value for name, value in values.items()}
+        return {name: _plain(column[row]) for name, column in self._columns.items()}
+
+    def arrays(self, scan: Scan, row: int) -> dict[str, Array]:
+        """One neuron's arrays that need no other neuron."""
+        edges, counts = scan.histogram.shown(row)
+        peak_range, peak_counts = peak_histogram(scan.sample_peaks[row])
+        arrays: dict[str, Array] = {
+            "peak_quantiles": self.peak_quantiles[row],
+            "histogram_range": edges[[0, 1]] - [0, edges[0]],
+            "histogram_counts": counts.astype(np.int32),
+            "peak_histogram_range": peak_range,
+            "peak_histogram_counts": peak_counts,
+            "band_cuts": self.band_cuts[row],
+            "band_counts": scan.band_counts[row],
+        }
+        return arrays if scan.signs is None else arrays | {"sign_counts": scan.signs.counts[row]}
+
+
+def _weight_scalars(weights: LayerFacts, neuron: int) -> dict[str, Scalar]:
+    """A neuron's numbers from the weights; effects that never vary have a kurtosis of −inf."""
+    values = {name: weights.scalars.get(name) for name in WEIGHT_SCALARS}
+    plain = {name: None if v is None else _plain(v[neuron]) for name, v in values.items()}
+    kurtosis = plain["effect_kurtosis"]
+    return plain | {"effect_kurtosis": -np.inf if kurtosis is None else kurtosis}
+
+
+def _plain(value: Any) -> Scalar:
+    plain: float | int | bool = value.item()
+    return None if plain != plain else plain
 
 
 def _examples(scan: Scan, row: int) -> tuple[ExampleArrays, ...]:
     """One neuron's examples in the order of `schema.KINDS`."""
-    count = len(scan.shape.random_contexts)
+    count, slots = len(scan.shape.random_contexts), scan.shape.source_slots
     chosen = np.arange(row * count, (row + 1) * count)
     return (
         _arrays(scan.top.payload, _slots(scan.top, row, row + 1)),
         _arrays(scan.bottom.payload, _slots(scan.bottom, row, row + 1)),
         _arrays(scan.random, chosen),
         _arrays(scan.bands.payload, _slots(scan.bands, row * BANDS, (row + 1) * BANDS)),
+        _arrays(scan.by_source.payload, _slots(scan.by_source, row * slots, (row + 1) * slots)),
     )
 
 
@@ -166,5 +212,7 @@ def _arrays(payload: Payload, places: Int64[np.ndarray, " m"]) -> ExampleArrays:
         starts=payload.starts[places],
         lengths=lengths,
         scales=payload.scales[places],
+        gates=payload.gates[places],
+        linears=payload.linears[places],
         quantized=payload.quantized[places][window < lengths[:, None]],
     )

@@ -28,9 +28,10 @@ from indexer.provenance import run_record
 from indexer.reporter import Reporter
 from indexer.results import context_records, neuron_records
 from indexer.scan import ScanShape, scan_corpus
+from indexer.source_slots import count_slots
 from indexer.store.database import check_writable, open_store, shown, unusable, writing
 from indexer.store.writer import write_run
-from indexer.weights import logit_effects
+from indexer.weights import weight_facts
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ def _index(
         top_k=min(config.top_k, corpus.contexts),
         bottom_k=min(config.bottom_k, corpus.contexts),
         window=min(config.window or config.ctx_len, config.ctx_len),
+        source_slots=count_slots(len(corpus.sources)),
     )
     plan = make_plan(name, shape, corpus)
     check_disk(plan, engine)
@@ -116,7 +118,7 @@ def _index(
     clock.lap("scan")
     record = run_record(config, name, model, corpus, scan, clock.seconds)
     progress = reporter.stage("Writing", plan.neurons, "neurons")
-    neurons = neuron_records(scan, corpus, model.gated, lambda layer: logit_effects(model, layer))
+    neurons = neuron_records(scan, corpus, model.gated, weight_facts(model), model.device)
     run_id = write_run(engine, record, _counted(neurons, progress), context_records(scan, corpus))
     clock.lap("write")
     return Outcome(run_id, name, plan, clock.seconds, peak_memory())

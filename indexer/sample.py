@@ -19,6 +19,8 @@ FINE_BINS = 256
 """Bins of the histogram while it is accumulated."""
 SHOWN_BINS = 64
 """Bins of the histogram that is kept, at most."""
+PEAK_BINS = 40
+"""Bins of the histogram of peaks, unless all peaks are one value."""
 PEAK_QUANTILES = (0.01, 0.10, 0.25, 0.50, 0.75, 0.90, 0.99)
 BAND_QUANTILES = (0.5, 0.9, 0.99)
 """Where the bands of peaks are cut."""
@@ -231,6 +233,29 @@ class Histogram:
         return edges, joined.astype(np.int64)
 
 
+class SignCounts:
+    """How often each gated neuron's gate and linear part have each pair of signs.
+
+    `counts[n]` is how many positions had (gate, linear): (> 0, > 0), (> 0, ≤ 0), (≤ 0, > 0),
+    (≤ 0, ≤ 0).
+    """
+
+    def __init__(self, neurons: int) -> None:
+        self.counts: Int64[np.ndarray, "neurons 4"] = np.zeros((neurons, 4), np.int64)
+
+    def add(
+        self, first: int, gate: Float[Tensor, "positions n"], linear: Float[Tensor, "positions n"]
+    ) -> None:
+        """Count the included positions of a batch for n neurons from `first` on."""
+        # Sums of ones are exact in float32 to 2^24 positions, and quicker than counts of booleans.
+        gates, linears = (gate > 0).float(), (linear > 0).float()
+        sums = torch.stack([(gates * linears).sum(dim=0), gates.sum(dim=0), linears.sum(dim=0)])
+        both, gated, through = sums.cpu().numpy().astype(np.int64)
+        neither = gate.shape[0] - gated - through + both
+        counted = np.stack([both, gated - both, through - both, neither], axis=1)
+        self.counts[first : first + gate.shape[1]] += counted
+
+
 def _exponent_over(largest: Float64[np.ndarray, " n"], bins: int) -> Int64[np.ndarray, " n"]:
     """An e for which `bins` bins of width 2^e hold `largest`, and half as many would not."""
     _, magnitude = np.frexp(largest)  # largest < 2^magnitude
@@ -273,3 +298,32 @@ def quantiles(
         piece = peaks[start : start + 2048].astype(np.float64)
         out[start : start + 2048] = np.quantile(piece, levels, axis=1).T
     return out
+
+
+def peak_histogram(
+    peaks: Float32[np.ndarray, " contexts"],
+) -> tuple[Float64[np.ndarray, " 2"], Int32[np.ndarray, " bins"]]:
+    """One neuron's peaks in equal bins from the lowest to the highest: (first edge, width), counts.
+
+    Each bin has its lower edge, the last both; where all peaks are one value there is one bin, of
+    width 0.
+    """
+    low, high = float(peaks.min()), float(peaks.max())
+    if low == high:
+        return np.array([low, 0.0]), np.array([len(peaks)], np.int32)
+    counts, _ = np.histogram(peaks.astype(np.float64), PEAK_BINS)
+    return np.array([low, (high - low) / PEAK_BINS]), counts.astype(np.int32)
+
+
+def means_by_slot(
+    peaks: Float32[np.ndarray, "neurons contexts"],
+    slots: Int64[np.ndarray, " contexts"],
+    count: int,
+) -> Float64[np.ndarray, "neurons slots"]:
+    """Mean peak over the contexts of each of `count` slots; NaN where a slot has no context."""
+    means = np.full((len(peaks), count), np.nan)
+    for slot in range(count):
+        members = np.flatnonzero(slots == slot)
+        if len(members):
+            means[:, slot] = peaks[:, members].mean(axis=1, dtype=np.float64)
+    return means

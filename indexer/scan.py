@@ -5,24 +5,37 @@ Extremes are taken over everything; the rest over the sample, whose contexts com
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int, Int64
+from jaxtyping import Bool, Float32, Int, Int64
 from torch import Tensor
 
 from indexer.batches import BLOCK_CONTEXTS, Batch, BatchPlan, Contexts, fill_batch, plan_batches
+from indexer.captured import Captured, OnLayer
 from indexer.errors import NeurariumError
-from indexer.examples import Centre, describe
+from indexer.examples import Centre
+from indexer.layer_batch import LayerBatch
 from indexer.reporter import Reporter
-from indexer.sample import BAND_QUANTILES, BANDS, BandCuts, Histogram, Moments, quantiles
+from indexer.sample import (
+    BAND_QUANTILES,
+    BANDS,
+    BandCuts,
+    Histogram,
+    Moments,
+    SignCounts,
+    quantiles,
+)
 from indexer.selection import Entries, Payload, Selection
+from indexer.source_slots import slots_of
 
 RANDOM_EXAMPLES = 15
 BAND_EXAMPLES = 3
+SOURCE_EXAMPLES = 3
+SOURCE_WINDOW = 64
+"""Activations stored of an example by source, at most: there are many, shown side by side."""
 DEAD_GATED = 1e-6
 """A gated MLP's neuron is dead when no activation's magnitude is above this."""
 
@@ -39,6 +52,18 @@ class ScanShape:
     bottom_k: int
     window: int
     """Activations stored an example."""
+    source_slots: int = 0
+    """Slots of sources that have examples of their own; 0 where the corpus has one source."""
+
+    @property
+    def source_window(self) -> int:
+        """Activations stored of an example by source."""
+        return min(self.window, SOURCE_WINDOW)
+
+    @property
+    def source_examples(self) -> int:
+        """Examples by source of a neuron."""
+        return self.source_slots * SOURCE_EXAMPLES
 
     @property
     def neurons(self) -> int:
@@ -53,16 +78,27 @@ class ScanShape:
 
     @property
     def examples(self) -> int:
-        """Examples of a neuron, of all kinds."""
+        """Examples of a neuron, of all kinds but those by source."""
         return self.top_k + self.bottom_k + len(self.random_contexts) + BANDS * BAND_EXAMPLES
 
     def bytes_held(self) -> int:
         """Memory the scan's state takes, in bytes, beyond the model and its forward pass."""
         peaks = 4 * len(self.sample)
-        sums = 4 * 256 + 8 * 16
-        return Selection.bytes_for(self.neurons, self.examples, self.window) + self.neurons * (
-            peaks + sums
+        sums = 4 * 256 + 8 * 20
+        return (
+            Selection.bytes_for(self.neurons, self.examples, self.window)
+            + Selection.bytes_for(self.neurons, self.source_examples, self.source_window)
+            + self.neurons * (peaks + sums)
         )
+
+
+class Corpus(Contexts, Protocol):
+    """What a scan needs of a prepared corpus."""
+
+    @property
+    def source_index(self) -> np.ndarray[Any, Any]:
+        """Source of every context: int [contexts]."""
+        ...
 
 
 class Model(Protocol):
@@ -77,27 +113,34 @@ class Model(Protocol):
         self,
         tokens: Int[Tensor, "batch pos"],
         attention: Bool[Tensor, "batch pos"],
-        on_layer: Callable[[int, Tensor], None],
+        on_layer: OnLayer,
     ) -> None:
-        """One forward pass that hands over each layer's activations, [batch, pos, neurons]."""
+        """One forward pass that hands over what each layer gave."""
         ...
 
 
 class Scan:
     """Everything measured so far. Feed it each batch's layers with `add`."""
 
-    def __init__(self, shape: ScanShape) -> None:
+    def __init__(self, shape: ScanShape, source_index: np.ndarray[Any, Any]) -> None:
+        """`source_index` is the source of every context of the corpus."""
         self.shape = shape
+        self.source_index = source_index
         neurons, window = shape.neurons, shape.window
         self.offsets = np.concatenate([[0], np.cumsum(shape.widths)])
         self.top = Selection(neurons, shape.top_k, window)
         self.bottom = Selection(neurons, shape.bottom_k, window)
         self.bands = Selection(neurons * BANDS, BAND_EXAMPLES, window)
+        self.by_source = Selection(
+            neurons * shape.source_slots, SOURCE_EXAMPLES, shape.source_window
+        )
         self.random = Payload.empty(neurons * len(shape.random_contexts), window)
         self.maximum = np.full(neurons, -np.inf, np.float32)
         self.minimum = np.full(neurons, np.inf, np.float32)
         self.moments = Moments(neurons)
         self.histogram = Histogram(neurons)
+        self.signs: SignCounts | None = None
+        """Of gated neurons whose gates and linear parts the model hands over."""
         self.sample_peaks: Float32[np.ndarray, "neurons s"] = np.zeros(
             (neurons, len(shape.sample)), np.float32
         )
@@ -110,62 +153,78 @@ class Scan:
         """Contexts in the sample's first half."""
         return len(self.shape.sample) // 2
 
-    def add(self, batch: Batch, layer: int, activations: Float[Tensor, "batch pos n"]) -> None:
-        """Measure one layer's activations of one batch. Raises NeurariumError on NaN or ±inf."""
+    def add(self, batch: Batch, layer: int, captured: Captured) -> None:
+        """Measure what one layer gave on one batch. Raises NeurariumError on NaN or ±inf."""
         where = slice(int(self.offsets[layer]), int(self.offsets[layer + 1]))
-        seen = _LayerBatch(batch, activations)
+        seen = LayerBatch(batch, captured)
         peaks, troughs = seen.extremes()
         if not (np.isfinite(peaks).all() and np.isfinite(troughs).all()):
+            dtype = str(captured.activations.dtype).removeprefix("torch.")
             raise NeurariumError(
                 f"The model gave a value that is not finite in layer {layer} "
-                f"({str(activations.dtype).removeprefix('torch.')}): run again with "
+                f"({dtype}): run again with "
                 "--dtype float32, or check the model's weights."
             )
         np.maximum(self.maximum[where], peaks.max(axis=0), out=self.maximum[where])
         np.minimum(self.minimum[where], troughs.min(axis=0), out=self.minimum[where])
-        ids = batch.context_ids
-        self._select(self.top, where.start, peaks, ids, seen, "peak")
-        self._select(self.bottom, where.start, -troughs, ids, seen, "trough")
+        self._select(self.top, where, peaks, seen, "peak")
+        self._select(self.bottom, where, -troughs, seen, "trough")
+        if self.shape.source_slots:
+            self._select(self.by_source, self._source_rows(where, batch), peaks, seen, "peak")
         if batch.part != "rest":
             self._add_sample(where, peaks, troughs, seen)
+
+    def _source_rows(self, where: slice, batch: Batch) -> Int64[np.ndarray, "batch n"]:
+        """The row of `by_source` that each context competes in, for each neuron."""
+        slots = slots_of(self.source_index[batch.context_ids])
+        neurons = np.arange(where.start, where.stop) * self.shape.source_slots
+        rows: Int64[np.ndarray, "batch n"] = neurons[None, :] + slots[:, None]
+        return rows
 
     def _select(
         self,
         selection: Selection,
-        first_row: int,
+        rows: slice | Int64[np.ndarray, "batch n"],
         values: Float32[np.ndarray, "batch n"],
-        ids: Int64[np.ndarray, " batch"],
-        seen: _LayerBatch,
+        seen: LayerBatch,
         centre: Centre,
     ) -> None:
-        contexts, columns = np.nonzero(selection.entering(first_row, values, ids))
+        ids = seen.batch.context_ids
+        contexts, columns = np.nonzero(selection.entering(rows, values, ids))
         if len(contexts):
-            payload = seen.describe(contexts, columns, self.shape.window, centre)
-            entries = Entries(
-                columns + first_row, values[contexts, columns], ids[contexts], payload
-            )
-            selection.add(entries)
+            payload = seen.describe(contexts, columns, selection.window, centre)
+            entered = columns + rows.start if isinstance(rows, slice) else rows[contexts, columns]
+            selection.add(Entries(entered, values[contexts, columns], ids[contexts], payload))
 
     def _add_sample(
         self,
         where: slice,
         peaks: Float32[np.ndarray, "batch n"],
         troughs: Float32[np.ndarray, "batch n"],
-        seen: _LayerBatch,
+        seen: LayerBatch,
     ) -> None:
         batch = seen.batch
         ranks = np.array([self._rank[int(context)] for context in batch.context_ids], np.int64)
         self.sample_peaks[where, ranks] = peaks.T
-        included = seen.included_activations()
+        included = seen.included(seen.activations)
         self.moments.add(where.start, included)
         self.histogram.add(where.start, included, troughs.min(axis=0), peaks.max(axis=0))
+        self._add_signs(where, seen)
         if batch.part == "second_half":
             self._add_random(where, ranks, seen)
             if self.half:
                 self._add_bands(where, ranks, peaks, seen)
 
+    def _add_signs(self, where: slice, seen: LayerBatch) -> None:
+        gate, linear = seen.captured.gate, seen.captured.linear
+        if gate is None or linear is None:
+            return
+        if self.signs is None:
+            self.signs = SignCounts(self.shape.neurons)
+        self.signs.add(where.start, seen.included(gate), seen.included(linear))
+
     def _add_random(
-        self, where: slice, ranks: Int64[np.ndarray, " batch"], seen: _LayerBatch
+        self, where: slice, ranks: Int64[np.ndarray, " batch"], seen: LayerBatch
     ) -> None:
         count = len(self.shape.random_contexts)
         neurons = where.stop - where.start
@@ -183,7 +242,7 @@ class Scan:
         where: slice,
         ranks: Int64[np.ndarray, " batch"],
         peaks: Float32[np.ndarray, "batch n"],
-        seen: _LayerBatch,
+        seen: LayerBatch,
     ) -> None:
         if self.cuts is None:  # the whole first half comes before the second
             self.cuts = BandCuts(quantiles(self.sample_peaks[:, : self.half], BAND_QUANTILES))
@@ -208,14 +267,14 @@ class Scan:
 
 def scan_corpus(
     model: Model,
-    corpus: Contexts,
+    corpus: Corpus,
     shape: ScanShape,
     batch_tokens: int,
     reporter: Reporter,
     block_contexts: int = BLOCK_CONTEXTS,
 ) -> Scan:
     """Run the model over all contexts and measure every neuron."""
-    scan = Scan(shape)
+    scan = Scan(shape, corpus.source_index)
     lengths = np.asarray(corpus.lengths)
     total = int((lengths.astype(np.int64) - corpus.included_from).sum())
     progress = reporter.stage("Scanning", total, "tokens")
@@ -226,74 +285,14 @@ def scan_corpus(
     return scan
 
 
-def _scan_batch(model: Model, corpus: Contexts, scan: Scan, plan: BatchPlan) -> int:
+def _scan_batch(model: Model, corpus: Corpus, scan: Scan, plan: BatchPlan) -> int:
     """One forward pass, measured. Returns the included positions in it."""
     batch = fill_batch(plan, corpus, padding_id=0)
 
-    def measure(layer: int, activations: Float[Tensor, "batch pos n"]) -> None:
-        scan.add(batch, layer, activations)
+    def measure(layer: int, captured: Captured) -> None:
+        scan.add(batch, layer, captured)
 
     tokens = torch.from_numpy(batch.tokens).to(model.device)
     attention = torch.from_numpy(batch.attention).to(model.device)
     model.capture(tokens, attention, measure)
     return int(batch.included.sum())
-
-
-class _LayerBatch:
-    """One layer's activations of one batch, with the few readings a scan needs of them."""
-
-    def __init__(self, batch: Batch, activations: Float[Tensor, "batch pos n"]) -> None:
-        self.batch = batch
-        self.activations = activations
-        self.device = activations.device
-        self.first = _uniform_start(batch.included)
-
-    def extremes(self) -> tuple[Float32[np.ndarray, "batch n"], Float32[np.ndarray, "batch n"]]:
-        """Peaks and troughs over included positions, in float32; −0 counts as 0."""
-        if self.first is not None:
-            counted = self.activations[:, self.first :]
-            peaks, troughs = counted.amax(dim=1), counted.amin(dim=1)
-        else:
-            left_out = ~torch.from_numpy(self.batch.included).to(self.device)[:, :, None]
-            peaks = self.activations.masked_fill(left_out, -torch.inf).amax(dim=1)
-            troughs = self.activations.masked_fill(left_out, torch.inf).amin(dim=1)
-        return _numpy(peaks) + np.float32(0), _numpy(troughs) + np.float32(0)
-
-    def included_activations(self) -> Float[Tensor, "positions n"]:
-        """Activations at all included positions of the batch."""
-        if self.first is not None:
-            return self.activations[:, self.first :].flatten(0, 1)
-        included = torch.from_numpy(self.batch.included).to(self.device)
-        return self.activations[included]
-
-    def describe(
-        self,
-        contexts: Int64[np.ndarray, " m"],
-        columns: Int64[np.ndarray, " m"],
-        window: int,
-        centre: Centre,
-    ) -> Payload:
-        """Examples of m (context of the batch, neuron of the layer) pairs."""
-        rows = torch.from_numpy(contexts).to(self.device)
-        neurons = torch.from_numpy(columns).to(self.device)
-        gathered = _numpy(self.activations[rows, :, neurons]) + np.float32(0)
-        lengths = self.batch.attention.sum(axis=1, dtype=np.int64)
-        return describe(
-            gathered,
-            self.batch.included[contexts],
-            lengths[contexts],
-            self.batch.context_ids[contexts],
-            window,
-            centre,
-        )
-
-
-def _uniform_start(included: Bool[np.ndarray, "batch pos"]) -> int | None:
-    """The first included position, where it is the same for all and nothing is padded."""
-    first = int(included[0].argmax())
-    return first if included[:, first:].all() and not included[:, :first].any() else None
-
-
-def _numpy(values: Float[Tensor, "..."]) -> Float32[np.ndarray, "..."]:
-    array: Float32[np.ndarray, "..."] = values.float().cpu().numpy()
-    return array

@@ -39,6 +39,10 @@ class Payload:
     starts: UInt16[np.ndarray, " m"]
     lengths: UInt16[np.ndarray, " m"]
     scales: Float32[np.ndarray, " m"]
+    gates: Float32[np.ndarray, " m"]
+    """The gate at the example's centre, its peak or trough; NaN where there is none."""
+    linears: Float32[np.ndarray, " m"]
+    """The linear part at the same place; NaN where there is none."""
     quantized: Int8[np.ndarray, "m window"]
 
     @classmethod
@@ -53,6 +57,8 @@ class Payload:
             starts=np.zeros(count, np.uint16),
             lengths=np.zeros(count, np.uint16),
             scales=np.zeros(count, np.float32),
+            gates=np.full(count, np.nan, np.float32),
+            linears=np.full(count, np.nan, np.float32),
             quantized=np.zeros((count, window), np.int8),
         )
 
@@ -67,6 +73,8 @@ class Payload:
             self.starts,
             self.lengths,
             self.scales,
+            self.gates,
+            self.linears,
             self.quantized,
         )
 
@@ -88,27 +96,27 @@ class Selection:
 
     @staticmethod
     def bytes_for(rows: int, k: int, window: int) -> int:
-        """Memory the selection holds, in bytes: 50 an entry and its window."""
-        return rows * k * (50 + window)
+        """Memory the selection holds, in bytes: 56 an entry and its window."""
+        return rows * k * (56 + window)
 
     def entering(
         self,
-        first_row: int,
-        values: Float32[np.ndarray, "batch rows"],
+        rows: slice | Int64[np.ndarray, "batch n"],
+        values: Float32[np.ndarray, "batch n"],
         ids: Int64[np.ndarray, " batch"],
-    ) -> Bool[np.ndarray, "batch rows"]:
+    ) -> Bool[np.ndarray, "batch n"]:
         """Which entries beat the k-th best of their row: the pair decides, not the value alone.
 
-        Column j of `values` belongs to row `first_row + j`. NaN never enters.
+        `rows` are those of the columns of `values`, the same for each line, or one for each value.
+        NaN never enters.
         """
         if self.k == 0:
             return np.zeros(values.shape, np.bool_)
-        last = slice(first_row, first_row + values.shape[1])
-        kth_value, kth_id = self.values[last, -1], self.ids[last, -1]
-        entering: np.ndarray[Any, np.dtype[np.bool_]] = values > kth_value
-        ties = values == kth_value
-        if ties.any():
-            entering |= ties & (ids[:, None] < kth_id)
+        kth = self.values[rows, -1]
+        entering: np.ndarray[Any, np.dtype[np.bool_]] = values > kth
+        tied = values == kth
+        if tied.any():
+            entering |= tied & (ids[:, None] < self.ids[rows, -1])
         return entering
 
     def add(self, new: Entries) -> None:

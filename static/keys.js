@@ -1,27 +1,77 @@
-// ← and → follow the page's own previous and next links, r its random link.
+// Keys that follow the page's own links: ← → its previous and next, ↑ ↓ the layers, r random,
+// ? help; and / which opens the go-to box.
 
 const LINKS = {
   ArrowLeft: ['a[rel="prev"]', "←"],
   ArrowRight: ['a[rel="next"]', "→"],
+  ArrowUp: ['a[data-key="up"]', "↑"],
+  ArrowDown: ['a[data-key="down"]', "↓"],
   r: ['a[data-key="r"]', "r"],
+  "?": ['a[data-key="?"]', "?"],
 };
+const box = document.getElementById("goto");
+const field = document.getElementById("to");
+const opener = document.querySelector("[popovertarget=goto]");
 
 for (const [key, [selector, sign]] of Object.entries(LINKS)) {
   for (const link of document.querySelectorAll(selector)) {
-    link.setAttribute("aria-keyshortcuts", key);
-    link.title = `Key: ${sign}`;
+    const others = link.getAttribute("aria-keyshortcuts");
+    link.setAttribute("aria-keyshortcuts", others ? `${others} ${key}` : key);
+    link.title = link.title ? `${link.title} ${sign}` : `Key: ${sign}`;
+  }
+}
+field.setAttribute("aria-keyshortcuts", "/");
+
+// In a wide window the box stands in the header; in a narrow one it is a popover, which the browser
+// closes on Escape, giving the focus back.
+let before = null;
+
+function goTo() {
+  if (opener.checkVisibility()) {
+    box.showPopover();
+  } else {
+    before = document.activeElement;
+    field.focus();
+    field.select();
   }
 }
 
+box.addEventListener("toggle", (event) => {
+  if (event.newState === "open") {
+    field.focus();
+    field.select();
+  }
+});
+
+field.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !opener.checkVisibility()) {
+    field.blur();
+    before?.focus({ preventScroll: true });
+    before = null;
+  }
+});
+
 addEventListener("keydown", (event) => {
-  if (event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) {
+  if (event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey) {
     return;
   }
-  // Where arrow keys already mean something (typing, scrolling, walking over tokens) they keep it.
-  if (event.target.closest("input, textarea, select, [contenteditable], [tabindex]:not(main)")) {
+  // On some keyboards / and ? need Shift; no other key means anything with it.
+  if (event.shiftKey && event.key !== "/" && event.key !== "?") {
     return;
   }
-  if (Object.hasOwn(LINKS, event.key)) {
-    document.querySelector(LINKS[event.key][0])?.click();
+  // Where keys already mean something (typing, scrolling, walking over tokens) they keep it.
+  const taken = "input, textarea, select, [contenteditable], [tabindex]:not(main), dialog";
+  if (event.target.closest(taken)) {
+    return;
+  }
+  if (event.key === "/") {
+    event.preventDefault();
+    goTo();
+  } else if (Object.hasOwn(LINKS, event.key)) {
+    const link = document.querySelector(LINKS[event.key][0]);
+    if (link) {
+      event.preventDefault();
+      link.click();
+    }
   }
 });

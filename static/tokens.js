@@ -1,8 +1,8 @@
-// What a token's title says, at once: under the pointer, and with the arrow keys in an open context.
-// The titles are the source, so that nothing is lost without this script.
+// What a token's title says, at once: under the pointer, and with the arrow keys in a whole context.
+// So also for the bins of charts. The titles are the source: nothing is lost without this script.
 
-const TOKEN = ".tok [title]";
-const LONGEST = 60;
+const SPOT = ".tok [title], .tok .at, .chart :is(.columns rect, .band, .tops)";
+const CONTEXT = ".whole .tok";
 
 const tip = document.createElement("div");
 tip.className = "tip";
@@ -11,11 +11,17 @@ tip.hidden = true;
 document.body.append(tip);
 
 let shown = null;
+let said = "";
 
 function hide() {
   if (shown) {
-    shown.title = shown.dataset.title;
-    delete shown.dataset.title;
+    // Taken off while it is shown, or the browser would show it a second time.
+    const inside = shown.querySelector(":scope > title");
+    if (inside) {
+      inside.textContent = said;
+    } else {
+      shown.title = said;
+    }
     shown.classList.remove("at");
     if (!shown.classList.length) {
       shown.removeAttribute("class");
@@ -25,22 +31,34 @@ function hide() {
   tip.hidden = true;
 }
 
-function show(token) {
-  if (token === shown) {
+function parts(title, token) {
+  // A token's title ends with its text, which may hold anything; here the text comes first.
+  const found = token ? title.match(/^((?:(?!, id ).)*, id \d+): (.*)$/su) : null;
+  if (!found || title.includes(" tokens together, ")) {
+    return [title];
+  }
+  const text = document.createElement("b");
+  text.textContent = found[2];
+  return [text, ` ${found[1]}`];
+}
+
+function show(spot) {
+  if (spot === shown) {
     return;
   }
   hide();
-  shown = token;
-  const text = document.createElement("b");
-  const characters = [...token.textContent.replaceAll("\n", "")];
-  text.textContent = characters.slice(0, LONGEST).join("") + (characters.length > LONGEST ? "…" : "");
-  tip.replaceChildren(text, ` ${token.title}`);
-  // Taken off while it is shown, or the browser would show it a second time.
-  token.dataset.title = token.title;
-  token.removeAttribute("title");
-  token.classList.add("at");
+  const inside = spot.querySelector(":scope > title");
+  said = inside ? inside.textContent : spot.title;
+  shown = spot;
+  tip.replaceChildren(...parts(said, !inside));
+  if (inside) {
+    inside.textContent = "";
+  } else {
+    spot.removeAttribute("title");
+  }
+  spot.classList.add("at");
   tip.hidden = false;
-  const box = token.getClientRects()[0] ?? token.getBoundingClientRect();
+  const box = spot.getClientRects()[0] ?? spot.getBoundingClientRect();
   const room = document.documentElement.clientWidth - tip.offsetWidth - 8;
   const above = box.top - tip.offsetHeight - 6;
   tip.style.left = `${Math.max(8, Math.min(box.left, room))}px`;
@@ -48,24 +66,28 @@ function show(token) {
 }
 
 addEventListener("pointerover", (event) => {
-  const token = event.target.closest(`${TOKEN}, .tok .at`);
-  if (token) {
-    show(token);
+  const spot = event.target.closest(SPOT);
+  if (spot) {
+    show(spot);
   } else {
     hide();
   }
 });
 addEventListener("scroll", hide, { capture: true, passive: true });
 
-// An open context is one stop for the Tab key; inside it the arrow keys walk from token to token.
-for (const context of document.querySelectorAll(".whole .tok")) {
-  context.tabIndex = 0;
-  context.setAttribute("role", "group");
-  context.setAttribute("aria-label", "Context; arrow keys read out tokens");
+// A whole context is one stop for the Tab key; inside it the arrow keys walk from token to token.
+function walkable(root) {
+  for (const context of root.querySelectorAll(CONTEXT)) {
+    context.tabIndex = 0;
+    context.setAttribute("role", "group");
+    context.setAttribute("aria-description", "Arrow keys read out tokens");
+  }
 }
+walkable(document);
+addEventListener("whole", (event) => walkable(event.target));
 
 addEventListener("keydown", (event) => {
-  const context = event.target.closest(".whole .tok");
+  const context = event.target.closest(CONTEXT);
   if (event.key === "Escape") {
     hide();
   }

@@ -184,17 +184,19 @@ def demo_store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @contextmanager
-def serving_live(database_url: str) -> Iterator[str]:
-    """A real server over a store; its address."""
+def serving_live(database_url: str, **options: Any) -> Iterator[str]:
+    """A real server over a store, with these settings; its address."""
     # Listening before the server runs: who comes early waits in line.
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        app = create_app(Settings(database_url=database_url))
+        app = create_app(Settings(database_url=database_url, **options))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 from starlette.testclient import TestClient
 
-VOID = {"meta", "link", "br", "img", "input", "hr", "wbr"}
+VOID = {"base", "col", "meta", "link", "br", "img", "input", "hr", "wbr"}
 
 
 @dataclass
@@ -77,10 +77,10 @@ class Reader(HTMLParser):
         self.open[-1].children.append(data)
 
 
-def read(client: TestClient, path: str) -> Element:
-    """A page that is there, as elements."""
+def read(client: TestClient, path: str, status: int = 200) -> Element:
+    """A page, as elements; one that is there, unless another status is expected."""
     response = client.get(path)
-    assert response.status_code == 200, path
+    assert response.status_code == status, path
     assert response.headers["content-type"] == "text/html; charset=utf-8"
     reader = Reader()
     reader.feed(response.text)

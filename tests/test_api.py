@@ -1,29 +1,18 @@
-"""The API over a hand-written store: the exact JSON, tags, headers."""
+"""The API over a hand-written store: the exact JSON."""
 
 from __future__ import annotations
 
+import math
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from app.middleware import SECURITY_HEADERS
-from indexer.store.database import open_store
 from tests import fixture_store
-from tests.conftest import serving
 from tests.fixture_store import CONTEXTS, MARKUP_SOURCE, RUNS, TEXTS, TOY_NEURONS, Chosen
 
 NEURON = "/api/v1/models/toy/layers/{}/neurons/{}"
-APP_PAGES = ["/", "/toy", "/toy/0", "/toy/0/0", "/runs/3"]
-API_PAGES = [
-    "/api/v1/models",
-    "/api/v1/models/toy",
-    "/api/v1/models/toy/layers/0/neurons",
-    "/api/v1/models/toy/layers/0/neurons/0",
-    "/api/v1/runs/3",
-]
 
 
 def example(rank: int, chosen: Chosen) -> dict[str, Any]:
@@ -40,6 +29,8 @@ def example(rank: int, chosen: Chosen) -> dict[str, Any]:
         "context_id": chosen.context,
         "document_index": text.document,
         "source": fixture_store.SOURCES[text.source] or None,
+        "gate": None if math.isnan(chosen.gate) else chosen.gate,
+        "linear": None if math.isnan(chosen.linear) else chosen.linear,
         "start": chosen.start,
         "tokens": [TEXTS[token_id] for token_id in ids],
         "token_ids": ids,
@@ -64,6 +55,13 @@ def assert_examples(given: list[dict[str, Any]], chosen: list[Chosen]) -> None:
             at = here[place] - here["start"]
             if 0 <= at < len(values):
                 assert values[at] == here[extreme]
+
+
+def link(layer: int, neuron: int, value: float, part: str | None = None) -> dict[str, Any]:
+    """The JSON of a link to a neuron, with the token its first example peaks on."""
+    best = TOY_NEURONS[layer][neuron].top[0]
+    token = TEXTS[CONTEXTS[best.context].token_ids[best.peak_position]]
+    return {"layer": layer, "neuron": neuron, "value": value, "part": part, "peak_token": token}
 
 
 def test_an_ordinary_neuron_is_exactly_this(client: TestClient) -> None:
@@ -92,6 +90,7 @@ def test_an_ordinary_neuron_is_exactly_this(client: TestClient) -> None:
         "hook_point": "blocks.0.mlp.hook_post",
         "run": run,
         "sample": {"contexts": 8, "positions": 20},
+        "scale": 2.5,
         "stats": {
             "max": 2.5,
             "min": -0.5,
@@ -114,18 +113,52 @@ def test_an_ordinary_neuron_is_exactly_this(client: TestClient) -> None:
             },
         },
         "histogram": {"edges": [-0.5, 0.5, 1.5, 2.5], "counts": [7, 12, 1]},
-        "logit_effects": {
-            "top": [
-                {"token": " cat", "token_id": 2, "value": 1.5},
-                {"token": " sat", "token_id": 3, "value": 0.75},
+        "peak_histogram": {"edges": [-0.5, 1.0, 2.5], "counts": [5, 3]},
+        "signs": None,
+        "peak_tokens": [
+            {"token": "the", "token_id": 1, "count": 1, "mean": 2.5},
+            {"token": " cat", "token_id": 2, "count": 1, "mean": 2.5},
+            {"token": "\\xff", "token_id": 12, "count": 1, "mean": 1.25},
+            {"token": "{{ page }}", "token_id": 18, "count": 1, "mean": 0.375},
+        ],
+        "together": [link(0, 3, 1.0), link(0, 2, 0.5)],
+        "weights": {
+            "logit_effects": {
+                "top": [
+                    {"token": " cat", "token_id": 2, "value": 1.5},
+                    {"token": " sat", "token_id": 3, "value": 0.75},
+                ],
+                "bottom": [
+                    {"token": "the", "token_id": 1, "value": -2.0},
+                    {"token": "\n", "token_id": 4, "value": -0.25},
+                ],
+                "mean": 0.0,
+                "std": 0.625,
+                "kurtosis": 4.5,
+                "histogram": {"edges": [-2.0, -0.25, 1.5], "counts": [18, 2]},
+            },
+            "inputs": [
+                {
+                    "part": "in",
+                    "top": [
+                        {"token": " cat", "token_id": 2, "value": 3.0},
+                        {"token": " sat", "token_id": 3, "value": 2.0},
+                    ],
+                    "bottom": [
+                        {"token": "\n", "token_id": 4, "value": -4.0},
+                        {"token": "the", "token_id": 1, "value": -1.0},
+                    ],
+                    "cosine": -0.25,
+                }
             ],
-            "bottom": [
-                {"token": "the", "token_id": 1, "value": -2.0},
-                {"token": "\n", "token_id": 4, "value": -0.25},
-            ],
+            "alike": [link(1, 1, 0.75), link(0, 3, 0.5)],
+            "upstream": [],
+            "downstream": [link(1, 0, -2.0, "in"), link(1, 1, 1.5, "in")],
         },
         "previous": None,
         "next": {"layer": 0, "neuron": 1},
+        "layer_before": None,
+        "layer_after": {"layer": 1, "neuron": 0},
     }
     assert [(other["id"], other["hook_point"]) for other in others] == [
         (4, "mlp.hook_pre"),
@@ -142,6 +175,8 @@ def test_an_ordinary_neuron_is_exactly_this(client: TestClient) -> None:
         "context_id": 0,
         "document_index": 0,
         "source": "plain",
+        "gate": None,
+        "linear": None,
         "start": 0,
         "tokens": ["<|bos|>", "the", " cat", " sat", "\n"],
         "token_ids": [0, 1, 2, 3, 4],
@@ -193,7 +228,7 @@ def test_every_neuron_has_its_numbers_and_examples(
     in_bands = [some["context_id"] for band in examples["bands"][::-1] for some in band["examples"]]
     assert in_bands == [some.context for some in made.band]
     for effects, way in (("top", made.promotes), ("bottom", made.suppresses)):
-        assert page["logit_effects"][effects] == [
+        assert page["weights"]["logit_effects"][effects] == [
             {"token": TEXTS[token_id], "token_id": token_id, "value": value}
             for token_id, value in way
         ]
@@ -266,165 +301,77 @@ def test_health_counts_the_runs(any_client: TestClient) -> None:
     assert response.headers["cache-control"] == "no-store"
 
 
-# --- Tags ---------------------------------------------------------------------------------------
+def test_examples_by_source_are_in_corpus_order(any_client: TestClient) -> None:
+    """Each source has its own examples and mean peak; a source that the sample lacks has none."""
+    sources = any_client.get(NEURON.format(0, 0)).json()["examples"]["sources"]
+    told = [(some["source"], some["other"], some["mean_peak"]) for some in sources]
+    assert told == [("plain", False, 1.0), (MARKUP_SOURCE, False, None), (None, False, 0.5)]
+    made = list(TOY_NEURONS[0][0].source)
+    for given, expected in zip(sources, [made[:1], made[1:3], made[3:]], strict=True):
+        assert_examples(given["examples"], expected)
+    assert any_client.get(NEURON.format(0, 1)).json()["examples"]["sources"] == []
 
 
-@pytest.mark.parametrize("path", APP_PAGES + API_PAGES)
-def test_what_a_visitor_has_is_not_sent_again(client: TestClient, path: str) -> None:
-    """An answer has a tag; asked for with it, 304 comes back with nothing in it."""
-    first = client.get(path)
-    tag = first.headers["etag"]
-    assert first.status_code == 200
-    for sent in (tag, f'"other", {tag}'):
-        again = client.get(path, headers={"If-None-Match": sent})
-        assert (again.status_code, again.content) == (304, b"")
-        assert again.headers["etag"] == tag
-    assert client.get(path, headers={"If-None-Match": 'W/"other"'}).text == first.text
+def test_a_gated_neuron_has_its_two_factors(any_client: TestClient) -> None:
+    """Gate and linear part stand beside each example, their signs are counted, both have tokens."""
+    page = any_client.get(NEURON.format(0, 3)).json()
+    assert page["signs"] == {"both": 5, "gate_only": 4, "linear_only": 3, "neither": 8}
+    top, bottom = page["examples"]["top"], page["examples"]["bottom"]
+    assert (top[0]["gate"], top[0]["linear"]) == (2.0, 1.25)
+    assert (top[1]["gate"], top[1]["linear"]) == (None, None)
+    assert (bottom[0]["gate"], bottom[0]["linear"]) == (-0.5, 4.0)
+    inputs = page["weights"]["inputs"]
+    assert [(some["part"], some["cosine"]) for some in inputs] == [("gate", 0.5), ("in", 0.0)]
+    assert inputs[0]["top"] == [{"token": fixture_store.SCRIPT, "token_id": 7, "value": 1.0}]
+    assert page["weights"]["upstream"] == [link(0, 1, -0.5, "gate")]
 
 
-def test_every_answer_has_its_own_tag(client: TestClient) -> None:
-    """Pages, their JSON, other queries and other orders differ in their tags."""
-    paths = [
-        *APP_PAGES,
-        *API_PAGES,
-        "/toy/0/1",
-        "/toy?run=1",
-        "/toy/0?sort=max",
-        "/toy/0?sort=max&order=asc",
-        "/api/v1/models?limit=2",
+def test_peak_tokens_count_every_context_once(client: TestClient) -> None:
+    """Over all kinds: two contexts of the hostile neuron peak on one token each, none twice."""
+    page = client.get(NEURON.format(1, 1)).json()
+    kept = {some.context: some for some in TOY_NEURONS[1][1].top}
+    assert page["peak_tokens"] == [
+        {"token": TEXTS[token_id], "token_id": token_id, "count": 1, "mean": some.peak}
+        for some in sorted(kept.values(), key=lambda one: -one.peak)
+        for token_id in [CONTEXTS[some.context].token_ids[some.peak_position]]
     ]
-    tags = [client.get(path).headers["etag"] for path in paths]
-    assert len(set(tags)) == len(paths)
 
 
-@pytest.mark.parametrize("path", ["/nobody", "/toy/9/9", "/api/v1/models/nobody", "/api/v1/runs/9"])
-def test_what_does_not_exist_has_no_tag(client: TestClient, path: str) -> None:
-    """An error cannot be asked for by tag, not even by any tag."""
-    assert "etag" not in client.get(path).headers
-    assert client.get(path, headers={"If-None-Match": "*"}).status_code == 404
-
-
-def test_any_tag_is_known(client: TestClient) -> None:
-    """If-None-Match: * is answered by 304 where there is something."""
-    assert client.get("/toy", headers={"If-None-Match": "*"}).status_code == 304
-
-
-def test_a_new_run_changes_the_tags_of_its_model(any_url: str) -> None:
-    """A run of a model changes the model's tags and the lists', and no other model's."""
-    engine = open_store(any_url, create=True)
-    for run in RUNS[:3]:
-        run.write(engine)
-    changed = ["/", "/toy", "/toy/0/0", "/api/v1/models", "/api/v1/models/toy/layers/0/neurons"]
-    same = ["/Zebra_2.0", "/Zebra_2.0/0/0", "/api/v1/models/Zebra_2.0"]
-    with serving(any_url) as client:
-        before = {path: client.get(path).headers["etag"] for path in changed + same}
-        RUNS[2].write(engine)
-        after = {path: client.get(path).headers["etag"] for path in changed + same}
-    engine.dispose()
-    assert [path for path in before if before[path] != after[path]] == changed
-
-
-# --- HEAD, headers, static files ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "path",
-    [*APP_PAGES, *API_PAGES, "/healthz", "/docs", "/openapi.json", "/nobody", "/api/v1/models/x"],
-)
-def test_head_is_get_without_a_body(client: TestClient, path: str) -> None:
-    """HEAD has the status and the headers of GET."""
-    got, head = client.get(path), client.head(path)
-    assert head.content == b""
-    assert head.status_code == got.status_code
-    for name in ("content-type", "etag", "content-security-policy", "cache-control"):
-        assert head.headers.get(name) == got.headers.get(name)
-
-
-@pytest.mark.parametrize(
-    ("path", "status"),
-    [
-        ("/", 200),
-        ("/api/v1/models", 200),
-        ("/docs", 200),
-        ("/healthz", 200),
-        ("/toy/random", 307),
-        ("/toy/0/0.html", 308),
-        ("/nobody", 404),
-        ("/api/v1/nothing", 404),
-        ("/toy/x", 422),
-        ("/static/nothing.css", 404),
-        ("/static/theme.css", 200),
-    ],
-)
-def test_security_headers_are_on_every_answer(client: TestClient, path: str, status: int) -> None:
-    """The content policy allows nothing inline and no other host, whatever was asked."""
-    response = client.get(path)
-    assert response.status_code == status
-    for name, value in SECURITY_HEADERS.items():
-        assert response.headers[name] == value
-    policy = response.headers["content-security-policy"]
-    assert "unsafe" not in policy
-    assert "http" not in policy
-
-
-def test_static_files_with_a_version_are_kept_for_ever(client: TestClient) -> None:
-    """What a page links to carries its version and may be kept; without one it is asked again."""
-    links = set(re.findall(r'(?:href|src)="(/static/[^"]+)"', client.get("/toy/0/0").text))
-    assert len(links) > 5
-    for link in links:
-        response = client.get(link)
-        assert response.status_code == 200
-        assert response.headers["cache-control"] == "public, max-age=31536000, immutable"
-    assert client.get("/static/theme.css").headers["cache-control"] == "no-cache"
-
-
-def test_the_documentation_is_served_from_here(client: TestClient) -> None:
-    """/docs names only files of this server, and all of them are there."""
-    page = client.get("/docs").text
-    links = re.findall(r'(?:href|src)="([^"]+)"', page)
-    assert links
-    for link in links:
-        assert link.startswith(("/", "#"))
-        assert not link.startswith("//")
-        if link.startswith("/static/"):
-            assert client.get(link).status_code == 200
-    schema = client.get("/openapi.json").json()
-    for path in schema["paths"]:
-        assert path in page, "the routes can be read without scripts"
-
-
-def test_the_schema_documents_every_route(client: TestClient) -> None:
-    """openapi.json has the API's routes, and its errors have the one shape of all errors."""
-    schema = client.get("/openapi.json").json()
-    assert set(schema["paths"]) == {
-        "/healthz",
-        "/api/v1/models",
-        "/api/v1/models/{model}",
-        "/api/v1/models/{model}/layers/{layer}/neurons",
-        "/api/v1/models/{model}/layers/{layer}/neurons/{neuron}",
-        "/api/v1/runs/{run}",
+@pytest.mark.parametrize(("neuron", "context"), [(0, 2), (0, 7), (3, 1)])
+def test_a_whole_context(any_client: TestClient, neuron: int, context: int) -> None:
+    """All its tokens, with the activations that are stored; the extremes always, and exact."""
+    page = any_client.get(NEURON.format(0, neuron) + f"/contexts/{context}").json()
+    made = TOY_NEURONS[0][neuron]
+    kinds = {
+        kind: [some for some in getattr(made, kind) if some.context == context]
+        for kind in ("top", "bottom", "random", "band", "source")
     }
-    for path, methods in schema["paths"].items():
-        for operation in methods.values():
-            assert operation.get("description"), path
-            for status, answer in operation["responses"].items():
-                shape = answer["content"]["application/json"]["schema"]["$ref"]
-                if status != "200":
-                    assert shape == "#/components/schemas/Error"
-    assert "HTTPValidationError" not in schema["components"]["schemas"]
+    assert page["kinds"] == [kind for kind, some in kinds.items() if some]
+    assert page["scale"] == max(abs(made.maximum), abs(made.minimum))
+    text = CONTEXTS[context]
+    assert page["length"] == len(text.token_ids)
+    spelled = b"".join(
+        fixture_store.VOCABULARY[token_id] for token_id in text.token_ids[text.bos :]
+    )
+    assert page["text"] == spelled.decode("utf-8", "replace")
+    shown = page["example"]
+    assert (shown["start"], shown["token_ids"]) == (0, list(text.token_ids))
+    chosen = next(some for group in kinds.values() for some in group)
+    stored = range(chosen.start, chosen.start + len(chosen.window))
+    exact = [None] * text.bos + list(chosen.activations)
+    extremes = {chosen.peak_position: chosen.peak, chosen.trough_position: chosen.trough}
+    for position, value in enumerate(shown["activations"]):
+        if position in extremes:
+            assert value == extremes[position]
+        elif position in stored and exact[position] is not None:
+            assert value == pytest.approx(exact[position], abs=made.maximum / 254)
+        else:
+            assert value is None
 
 
-def test_large_answers_are_compressed(client: TestClient) -> None:
-    """A page is sent gzipped to who takes it, and plain to who does not."""
-    packed = client.get("/toy/1/1", headers={"Accept-Encoding": "gzip"})
-    plain = client.get("/toy/1/1", headers={"Accept-Encoding": "identity"})
-    assert packed.headers["content-encoding"] == "gzip"
-    assert "content-encoding" not in plain.headers
-    assert packed.text == plain.text
-
-
-def test_a_server_makes_its_store(tmp_path: Path) -> None:
-    """A server over a store that is not there makes it and answers."""
-    with serving(f"sqlite:///{tmp_path / 'new' / 'store.db'}") as client:
-        assert client.get("/api/v1/models").json() == {"items": [], "next": None}
-        assert client.get("/healthz").json()["runs"] == 0
+def test_a_context_that_is_no_example_is_not_found(client: TestClient) -> None:
+    """Neither one of another neuron nor one that is not there at all."""
+    for context in (3, 5, 10**30):
+        answer = client.get(NEURON.format(0, 0) + f"/contexts/{context}")
+        assert answer.status_code == 404
+        assert f"Context {context} is no example" in answer.json()["detail"]

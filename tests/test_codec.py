@@ -8,12 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.store.codec import (
+    LAYER_ARRAYS,
+    NEURON_ARRAYS,
     ExampleArrays,
     activations_of,
+    pack_arrays,
     pack_examples,
     pack_numbers,
     pack_token_ids,
     quantize,
+    unpack_arrays,
     unpack_examples,
     unpack_numbers,
     unpack_token_ids,
@@ -33,6 +37,8 @@ def _examples(rng: np.random.Generator, count: int) -> ExampleArrays:
         starts=rng.integers(0, 2**16, count).astype(np.uint16),
         lengths=lengths,
         scales=rng.random(count).astype(np.float32),
+        gates=rng.normal(size=count).astype(np.float32),
+        linears=rng.normal(size=count).astype(np.float32),
         quantized=rng.integers(-127, 128, int(lengths.sum())).astype(np.int8),
     )
 
@@ -76,6 +82,8 @@ def test_activations_are_clipped_to_the_exact_peak_and_trough() -> None:
         starts=np.array([0, 3], np.uint16),
         lengths=np.array([2, 3], np.uint16),
         scales=np.array([0.01, 0.01], np.float32),
+        gates=np.array([np.nan, np.nan], np.float32),
+        linears=np.array([np.nan, np.nan], np.float32),
         quantized=np.array([127, 20, -60, 100, 7], np.int8),
     )
     assert activations_of(examples, 0).tolist() == [1.0, 0.25]
@@ -92,6 +100,22 @@ def test_numbers_come_back_as_they_were(dtype: str, values: list[int]) -> None:
     back = unpack_numbers(pack_numbers(array))
     assert back.tolist() == array.tolist()
     assert back.dtype == array.dtype.newbyteorder("<")
+
+
+@given(st.dictionaries(st.sampled_from(sorted(NEURON_ARRAYS)), st.lists(st.integers(0, 200))))
+def test_named_arrays_come_back_as_they_were(lists: dict[str, list[int]]) -> None:
+    """Every name has its array in its own dtype; those that were not given are empty."""
+    back = unpack_arrays(pack_arrays({name: np.array(some) for name, some in lists.items()}))
+    assert list(back) == list(NEURON_ARRAYS)
+    for name, dtype in NEURON_ARRAYS.items():
+        assert back[name].tolist() == lists.get(name, [])
+        assert back[name].dtype == dtype
+
+
+def test_an_array_of_no_known_name_is_refused() -> None:
+    """A misspelt name is an error, not an array that is lost."""
+    with pytest.raises(KeyError, match="peak_quantile"):
+        pack_arrays({"peak_quantile": np.zeros(1)}, LAYER_ARRAYS)
 
 
 def test_token_ids_come_back_as_they_were() -> None:

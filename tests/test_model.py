@@ -12,6 +12,7 @@ import transformers
 from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 
+from indexer.captured import Captured
 from indexer.errors import NeurariumError
 from indexer.model import (
     check_ctx_len,
@@ -210,7 +211,7 @@ def test_memory_that_runs_out_is_told(tiny: dict[str, Path]) -> None:
     """A batch too large for the memory names the setting that makes it smaller."""
     model = load_model(resolve_model(str(tiny["gpt2"])))
 
-    def too_large(_layer: int, _acts: Tensor) -> None:
+    def too_large(_layer: int, _captured: Captured) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     tokens = some_tokens(2, 4)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 from sqlalchemy import create_engine
 
@@ -34,6 +35,7 @@ def in_order(neurons: tuple[Neuron, ...], sort: Sort, order: Order) -> list[int]
         "mean": lambda index: neurons[index].mean,
         "density": lambda index: neurons[index].density,
         "kurtosis": lambda index: neurons[index].kurtosis,
+        "effect_kurtosis": lambda index: neurons[index].effect_kurtosis,
     }[sort]
     by = [(values(index), index) for index in range(len(neurons))]
     return [index for _, index in sorted(by, reverse=order == "desc")]
@@ -98,6 +100,7 @@ def test_a_list_shows_each_neuron_s_own_numbers(queries: Queries) -> None:
             assert row.skewness == neuron.skewness
             assert row.kurtosis == (neuron.kurtosis if math.isfinite(neuron.kurtosis) else None)
             assert row.density == neuron.density
+            assert row.effect_kurtosis == neuron.effect_kurtosis
             assert row.dead == neuron.dead
             assert row.peak_token == fixture_store.TEXTS[peak_token]
             assert row.promoted_token == fixture_store.TEXTS[neuron.promotes[0][0]]
@@ -113,6 +116,11 @@ def test_a_layer_is_summed_up(queries: Queries) -> None:
         assert summary.max == max(neuron.maximum for neuron in neurons)
         assert summary.mean_max == sum(neuron.maximum for neuron in neurons) / 4
         assert summary.mean_density == sum(neuron.density for neuron in neurons) / 4
+        levels = np.linspace(0, 1, 21)
+        maxima = [neuron.maximum for neuron in neurons]
+        assert summary.max_quantiles == np.quantile(maxima, levels).tolist()
+        densities = [neuron.density for neuron in neurons]
+        assert summary.density_quantiles == np.quantile(densities, levels).tolist()
 
 
 def test_the_run_shown_is_the_latest_at_the_default_hook_point(queries: Queries) -> None:

@@ -3,176 +3,35 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.errors import NeurariumError
 from indexer.results import context_records, neuron_records
 from indexer.sample import PEAK_QUANTILES
-from indexer.scan import RANDOM_EXAMPLES, Scan, ScanShape, scan_corpus
+from indexer.scan import RANDOM_EXAMPLES, ScanShape
 from indexer.store.codec import activations_of
-from indexer.store.writer import ContextRecord, NeuronRecord
-
-
-class Silent:
-    """A reporter that says nothing."""
-
-    def say(self, line: str) -> None: ...
-
-    def stage(self, name: str, total: int | None, unit: str) -> Callable[[int], None]:
-        return lambda done: None
-
-
-@dataclass
-class FakeCorpus:
-    """Contexts whose first token is their own number, so that the fake model can tell them."""
-
-    lengths: np.ndarray[Any, Any]
-    bos: bool
-    sources: tuple[str, ...] = ("a", "b")
-
-    @property
-    def included_from(self) -> np.ndarray[Any, Any]:
-        return np.full(len(self.lengths), int(self.bos))
-
-    @property
-    def document_index(self) -> np.ndarray[Any, Any]:
-        return np.arange(len(self.lengths)) // 2
-
-    @property
-    def source_index(self) -> np.ndarray[Any, Any]:
-        return np.arange(len(self.lengths)) % 2
-
-    def context(self, context_id: int) -> np.ndarray[Any, Any]:
-        length = int(self.lengths[context_id])
-        return context_id * 1000 + np.arange(length, dtype=np.uint32)
-
-
-@dataclass
-class FakeModel:
-    """Activations from a table: [layer][context, position, neuron]."""
-
-    table: list[torch.Tensor]
-    device = torch.device("cpu")
-
-    def capture(
-        self,
-        tokens: torch.Tensor,
-        attention: torch.Tensor,
-        on_layer: Callable[[int, torch.Tensor], None],
-    ) -> None:
-        contexts = tokens[:, 0] // 1000
-        for layer, values in enumerate(self.table):
-            seen = values[contexts, : tokens.shape[1]].clone()
-            seen[~attention] = 1e9  # padding must never count
-            on_layer(layer, seen)
-
-
-@dataclass
-class Case:
-    corpus: FakeCorpus
-    model: FakeModel
-    shape: ScanShape
-    batch_tokens: int
-    block_contexts: int
-
-    def scan(self) -> Scan:
-        return scan_corpus(
-            self.model,
-            self.corpus,
-            self.shape,
-            self.batch_tokens,
-            Silent(),
-            self.block_contexts,
-        )
-
-    def included(self, layer: int, context: int, neuron: int) -> np.ndarray[Any, Any]:
-        """Included activations of one neuron in one context, float32."""
-        first = int(self.corpus.bos)
-        row = self.model.table[layer][context, first : self.corpus.lengths[context], neuron]
-        return row.float().numpy()
-
-    def peaks(self, layer: int, neuron: int, of: Callable[[Any], Any]) -> list[Any]:
-        count = len(self.corpus.lengths)
-        return [of(self.included(layer, context, neuron)) for context in range(count)]
-
-
-@st.composite
-def cases(draw: st.DrawFn) -> Case:
-    """Small scans of every awkward kind: ties, negatives, dead neurons, few contexts, padding."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    contexts = draw(st.integers(1, 60))
-    ctx_len = draw(st.integers(2, 12))
-    bos = draw(st.booleans())
-    shortest = 2 + int(bos) if ctx_len > 2 else 2
-    if draw(st.booleans()):
-        lengths = np.full(contexts, ctx_len)
-    else:
-        lengths = rng.integers(min(shortest, ctx_len), ctx_len + 1, contexts)
-    widths = tuple(draw(st.lists(st.integers(1, 5), min_size=1, max_size=3)))
-    kind = draw(st.sampled_from(["normal", "few values", "negative", "dead", "bfloat16", "wild"]))
-    table = [_activations(rng, kind, (contexts, ctx_len, width)) for width in widths]
-    sample = rng.permutation(contexts)[: draw(st.integers(1, contexts))]
-    shape = ScanShape(
-        widths=widths,
-        sample=sample.astype(np.int64),
-        top_k=draw(st.integers(1, 9)),
-        bottom_k=draw(st.integers(0, 5)),
-        window=draw(st.integers(1, ctx_len)),
-    )
-    corpus = FakeCorpus(lengths, bos)
-    batch_tokens = draw(st.sampled_from([2, 7, 30, 1000]))
-    return Case(corpus, FakeModel(table), shape, batch_tokens, draw(st.sampled_from([3, 20, 100])))
-
-
-def _activations(rng: np.random.Generator, kind: str, size: tuple[int, int, int]) -> torch.Tensor:
-    values = rng.normal(size=size)
-    if kind == "few values":
-        values = rng.integers(-2, 3, size) / 2
-    elif kind == "negative":
-        values = -np.abs(values) - 0.125
-    elif kind == "dead":
-        values = np.zeros(size)
-    elif kind == "wild":
-        values = values * 10.0 ** rng.integers(-20, 20, size)
-    tensor = torch.tensor(values, dtype=torch.float32)
-    return tensor.bfloat16() if kind == "bfloat16" else tensor
-
-
-@dataclass
-class FakeEffects:
-    """Logit effects of no interest."""
-
-    top_values: np.ndarray[Any, Any]
-    top_ids: np.ndarray[Any, Any]
-    bottom_values: np.ndarray[Any, Any]
-    bottom_ids: np.ndarray[Any, Any]
-
-
-def _effects(layer: int) -> FakeEffects:
-    zeros = np.zeros((10, 1), np.float32)
-    return FakeEffects(zeros, zeros.astype(np.int32), zeros, zeros.astype(np.int32))
-
-
-def _records(case: Case) -> list[NeuronRecord]:
-    return list(neuron_records(case.scan(), case.corpus, False, _effects))
-
-
-relaxed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+from indexer.store.writer import ContextRecord
+from tests.scan_cases import (
+    Case,
+    FakeCorpus,
+    FakeModel,
+    cases,
+    fake_facts,
+    records_of,
+    relaxed,
+)
 
 
 @relaxed
 @given(cases())
 def test_top_and_bottom_are_those_of_a_full_sort(case: Case) -> None:
     """Top and bottom examples equal a sort of all contexts by (value, context id)."""
-    for record in _records(case):
+    for record in records_of(case):
         for kind, of, sign in ((0, np.max, -1), (1, np.min, 1)):
             values = case.peaks(record.layer, record.neuron, of)
             k = (case.shape.top_k, case.shape.bottom_k)[kind]
@@ -187,7 +46,7 @@ def test_top_and_bottom_are_those_of_a_full_sort(case: Case) -> None:
 @given(cases())
 def test_each_example_says_what_its_context_does(case: Case) -> None:
     """Positions are the earliest of ties, the window is in place, activations within the bound."""
-    for record in _records(case):
+    for record in records_of(case):
         for kind, examples in enumerate(record.examples):
             for index in range(len(examples)):
                 context = int(examples.context_ids[index])
@@ -199,7 +58,8 @@ def test_each_example_says_what_its_context_does(case: Case) -> None:
                 assert examples.peak_positions[index] == row.argmax() + first
                 assert examples.trough_positions[index] == row.argmin() + first
                 start, kept = int(examples.starts[index]), int(examples.lengths[index])
-                assert kept == min(length, case.shape.window)
+                window = case.shape.window if kind < 4 else case.shape.source_window
+                assert kept == min(length, window)
                 assert 0 <= start <= length - kept
                 centre = examples.trough_positions if kind == 1 else examples.peak_positions
                 assert start <= centre[index] < start + kept
@@ -216,7 +76,7 @@ def test_each_example_says_what_its_context_does(case: Case) -> None:
 def test_sample_statistics_are_those_of_the_sample(case: Case) -> None:
     """Extremes are over everything; moments, densities, quantiles, histogram over the sample."""
     sample = case.shape.sample
-    for record in _records(case):
+    for record in records_of(case):
         everything = [
             case.included(record.layer, c, record.neuron) for c in range(len(case.corpus.lengths))
         ]
@@ -267,7 +127,7 @@ def test_random_and_bands_come_from_the_second_half(case: Case) -> None:
     """Random: the second half's first contexts. Bands: cut by the first half, filled in order."""
     sample = case.shape.sample
     half = len(sample) // 2
-    for record in _records(case):
+    for record in records_of(case):
         random, bands = record.examples[2], record.examples[3]
         assert random.context_ids.tolist() == sample[half : half + RANDOM_EXAMPLES].tolist()
         if half == 0:
@@ -291,7 +151,7 @@ def test_random_and_bands_come_from_the_second_half(case: Case) -> None:
 def test_contexts_name_the_neurons_they_are_top_examples_of(case: Case) -> None:
     """Every context an example names is there, once, in order, with its top neurons."""
     scan = case.scan()
-    neurons = list(neuron_records(scan, case.corpus, False, _effects))
+    neurons = list(neuron_records(scan, case.corpus, False, fake_facts))
     contexts: list[ContextRecord] = list(context_records(scan, case.corpus))
     used = {int(c) for record in neurons for some in record.examples for c in some.context_ids}
     assert [record.context_id for record in contexts] == sorted(used)
@@ -302,7 +162,7 @@ def test_contexts_name_the_neurons_they_are_top_examples_of(case: Case) -> None:
             if context.context_id in record.examples[0].context_ids
         ]
         assert context.top_neurons.tolist() == expected
-        assert context.source_index == context.context_id % 2
+        assert context.source_index == case.corpus.source_index[context.context_id]
 
 
 @relaxed
@@ -310,7 +170,7 @@ def test_contexts_name_the_neurons_they_are_top_examples_of(case: Case) -> None:
 def test_batch_size_changes_no_selection(case: Case, batch_tokens: int) -> None:
     """The same contexts in other batches give the same examples, histograms and bands."""
     other = Case(case.corpus, case.model, case.shape, batch_tokens, 4096)
-    for one, two in zip(_records(case), _records(other), strict=True):
+    for one, two in zip(records_of(case), records_of(other), strict=True):
         for a, b in zip(one.examples, two.examples, strict=True):
             assert a.context_ids.tolist() == b.context_ids.tolist()
             assert a.quantized.tolist() == b.quantized.tolist()
@@ -336,3 +196,87 @@ def test_gated_neurons_die_by_magnitude() -> None:
     case = Case(FakeCorpus(np.array([1, 1]), False), FakeModel([values]), shape, 100, 100)
     assert case.scan().dead(gated=True).tolist() == [False, True]
     assert case.scan().dead(gated=False).tolist() == [True, False]
+
+
+@relaxed
+@given(cases())
+def test_sources_have_their_own_best(case: Case) -> None:
+    """By source: the 3 highest peaks of each slot over all contexts, slots in order."""
+    slots = np.minimum(case.corpus.source_index, 8)
+    count = case.corpus.source_count
+    assert case.shape.source_slots == (0 if count == 1 else min(count, 9))
+    for record in records_of(case):
+        peaks = case.peaks(record.layer, record.neuron, np.max)
+        expected = []
+        for slot in range(case.shape.source_slots):
+            members = np.flatnonzero(slots == slot).tolist()
+            expected += sorted(members, key=lambda c: (-peaks[c], c))[:3]
+        by_source = record.examples[4]
+        assert by_source.context_ids.tolist() == expected
+        assert by_source.peaks.tolist() == [peaks[c] for c in expected]
+        sample = case.shape.sample
+        means = record.arrays["source_mean_peaks"]
+        assert len(means) == case.shape.source_slots
+        for slot, mean in enumerate(means):
+            ours = [float(peaks[c]) for c in sample if slots[c] == slot]
+            assert mean == pytest.approx(np.mean(ours), rel=1e-12) if ours else np.isnan(mean)
+
+
+@relaxed
+@given(cases())
+def test_gates_and_linear_parts_are_those_at_the_centre(case: Case) -> None:
+    """Each example has the parts at its peak, bottom ones at their trough; else NaN."""
+    first = int(case.corpus.bos)
+    for record in records_of(case):
+        for kind, examples in enumerate(record.examples):
+            centres = examples.trough_positions if kind == 1 else examples.peak_positions
+            for name in ("gates", "linears"):
+                stored, table = getattr(examples, name), getattr(case.model, name)
+                assert stored.dtype == np.float32
+                if table is None:
+                    assert np.isnan(stored).all()
+                    continue
+                expected = [
+                    case.included(record.layer, int(context), record.neuron, table)[at - first]
+                    for context, at in zip(examples.context_ids, centres, strict=True)
+                ]
+                assert stored.tolist() == expected
+
+
+@relaxed
+@given(cases())
+def test_signs_are_counted_over_the_sample(case: Case) -> None:
+    """The four pairs of signs of gate and linear part, over the sample's included positions."""
+    for record in records_of(case):
+        gates, linears = case.model.gates, case.model.linears
+        if gates is None:
+            assert "sign_counts" not in record.arrays
+            continue
+        pairs = [
+            np.concatenate(
+                [case.included(record.layer, int(c), record.neuron, of) for c in case.shape.sample]
+            )
+            > 0
+            for of in (gates, linears)
+        ]
+        gate, linear = pairs
+        expected = [gate & linear, gate & ~linear, ~gate & linear, ~gate & ~linear]
+        assert record.arrays["sign_counts"].tolist() == [int(some.sum()) for some in expected]
+
+
+@relaxed
+@given(cases())
+def test_peaks_are_counted_in_forty_bins(case: Case) -> None:
+    """The histogram of the sample's peaks is numpy's own; equal peaks are one bin of width 0."""
+    for record in records_of(case):
+        peaks = case.peaks(record.layer, record.neuron, np.max)
+        sample = np.array([peaks[c] for c in case.shape.sample], np.float64)
+        start, width = record.arrays["peak_histogram_range"]
+        counts = record.arrays["peak_histogram_counts"]
+        assert start == sample.min()
+        if sample.min() == sample.max():
+            assert (width, counts.tolist()) == (0, [len(sample)])
+        else:
+            expected, edges = np.histogram(sample, bins=40)
+            assert counts.tolist() == expected.tolist()
+            assert start + 40 * width == pytest.approx(edges[-1], rel=1e-12)

@@ -1,8 +1,7 @@
-"""Write vectors and logit effects against finite differences through the real modules."""
+"""All facts of a layer together: names, dtypes, and what is left out where it does not apply."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,253 +9,151 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from torch import Tensor, nn
 
-from indexer import weights
-from indexer.model import LoadedModel, LoadedTokenizer, ModelSource, load_model, resolve_model
-from indexer.weights import logit_effects, norm_gain, write_vectors
+from indexer.model import LoadedModel, load_model, resolve_model
+from indexer.store.codec import NEURON_ARRAYS
+from indexer.weights import logit_effects, weight_facts
+from indexer.weights_write import write_vectors
 from tests.test_model_native import native_model
-from tests.tiny_models import VOCAB, save_tiny_model
+from tests.test_weights_links import reads_by_hand
+from tests.tiny_models import save_tiny_model
 
-KNOWN = VOCAB - 4  # the last rows of the unembedding are padding
-LARGE = 1e4  # a residual stream so large that no norm's epsilon counts
-
-PATHS: dict[str, tuple[str, str, str | None]] = {
-    "gpt2": ("transformer.h.1.mlp.c_proj", "transformer.ln_f", None),
-    "gpt_neox": ("gpt_neox.layers.1.mlp.dense_4h_to_h", "gpt_neox.final_layer_norm", None),
-    "opt": ("model.decoder.layers.1.fc2", "model.decoder.final_layer_norm", None),
-    "llama": ("model.layers.1.mlp.down_proj", "model.norm", None),
-    "gemma2": (
-        "model.layers.1.mlp.down_proj",
-        "model.norm",
-        "model.layers.1.post_feedforward_layernorm",
-    ),
-    "gemma3": (
-        "model.layers.1.mlp.down_proj",
-        "model.norm",
-        "model.layers.1.post_feedforward_layernorm",
-    ),
-    "olmo2": (
-        "model.layers.1.mlp.down_proj",
-        "model.norm",
-        "model.layers.1.post_feedforward_layernorm",
-    ),
-    "granite": ("model.layers.1.mlp.down_proj", "model.norm", None),
-    "cohere": ("model.layers.1.mlp.down_proj", "model.norm", None),
-    "phi": ("model.layers.1.mlp.fc2", "model.final_layernorm", None),
+EFFECTS = {
+    "logit_values": 30,
+    "logit_token_ids": 30,
+    "effect_histogram_range": 2,
+    "effect_histogram_counts": 41,
+    "effect_moments": 2,
 }
-"""By hand: the output projection, the final norm, the norm between MLP and residual stream."""
-
-LAYER_NORMS = ("gpt2", "gpt_neox", "opt", "cohere", "phi")
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A folder with a tiny model for every architecture."""
-    return {
-        name: save_tiny_model(tmp_path_factory.mktemp("weights") / name, name) for name in PATHS
-    }
+INPUT = {"in_values": 20, "in_token_ids": 20}
+GATE = {"gate_values": 20, "gate_token_ids": 20}
+ALIKE = {"alike_neurons": 5, "alike_values": 5}
+UPSTREAM = {f"upstream_{what}": 5 for what in ("neurons", "values", "parts")}
+DOWNSTREAM = {f"downstream_{what}": 5 for what in ("neurons", "values", "parts")}
 
 
-def odd(module: Callable[[Tensor], Any], x: Tensor) -> Tensor:
-    """The part of a module's output that changes sign with its input: biases drop out."""
-    with torch.no_grad():
-        out: Tensor = (module(x[None, None]) - module(-x[None, None]))[0, 0] / 2
-    return out
+def loaded(folder: Path, architecture: str, **changes: Any) -> LoadedModel:
+    """A tiny model, saved and loaded as a user's would be."""
+    return load_model(resolve_model(str(save_tiny_model(folder, architecture, **changes))))
 
 
-def size(x: Tensor, *, centred: bool) -> Tensor:
-    """What a norm divides by."""
-    x = x - x.mean() if centred else x
-    return x.square().mean().sqrt()
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_a_layers_facts_have_the_stores_names_and_dtypes(architecture: str, tmp_path: Path) -> None:
+    """A first layer has nothing upstream, a last one nothing downstream, an ungated one no gate."""
+    model = loaded(tmp_path, architecture)
+    facts_of = weight_facts(model)
+    common = EFFECTS | INPUT | ALIKE | (GATE if model.gated else {})
+    for layer, lists in ((0, DOWNSTREAM), (1, UPSTREAM)):
+        facts = facts_of(layer)
+        shapes = {name: values.shape for name, values in facts.arrays.items()}
+        width = model.widths[layer]
+        assert shapes == {name: (width, count) for name, count in (common | lists).items()}
+        for name, values in facts.arrays.items():
+            assert values.dtype == np.dtype(NEURON_ARRAYS[name]), name
+            assert np.isfinite(values).all(), name
+        cosines = {"in_out_cosine", "gate_out_cosine"} if model.gated else {"in_out_cosine"}
+        assert facts.scalars.keys() == {"effect_kurtosis"} | cosines
+        for values in facts.scalars.values():
+            assert values.shape == (width,)
+            assert values.dtype == np.float64
 
 
-def by_difference(model: Any, architecture: str, neuron: int) -> Tensor:
-    """The logits of a residual stream that is one neuron's write alone, times the norms' scales."""
-    out_path, norm_path, after_path = PATHS[architecture]
-    projection, norm = model.get_submodule(out_path), model.get_submodule(norm_path)
-    width = {"gpt2": 40, "opt": 40, "gpt_neox": 56, "phi": 56}.get(architecture, 48)
-    one = torch.zeros(width)
-    one[neuron] = 1
-    write = odd(projection, one)
-    if after_path is not None:
-        write = odd(model.get_submodule(after_path), LARGE * write) * size(write, centred=False)
-    write = write * getattr(model.config, "residual_multiplier", 1.0)
-    centred = architecture in LAYER_NORMS
-    logits = odd(lambda x: model.get_output_embeddings()(norm(x)), LARGE * write)
-    logits = logits * size(write, centred=centred)
-    if architecture == "granite":
-        logits = logits / model.config.logits_scaling
-    return logits * getattr(model.config, "logit_scale", 1.0)
+def test_the_logit_effects_are_those_of_logit_effects(tmp_path: Path) -> None:
+    """Promoted tokens, then suppressed ones; the moments beside them."""
+    model = loaded(tmp_path, "gpt2")
+    facts, effects = weight_facts(model)(1), logit_effects(model, 1)
+    arrays = facts.arrays
+    np.testing.assert_array_equal(arrays["logit_token_ids"][:, :15], effects.top_ids)
+    np.testing.assert_array_equal(arrays["logit_values"][:, 15:], effects.bottom_values)
+    np.testing.assert_array_equal(arrays["effect_moments"][:, 0], effects.mean)
+    np.testing.assert_array_equal(arrays["effect_moments"][:, 1], effects.std)
+    np.testing.assert_array_equal(facts.scalars["effect_kurtosis"], effects.kurtosis)
 
 
-@pytest.mark.parametrize("architecture", PATHS)
-def test_logit_effects_are_what_the_real_modules_do(
-    tiny: dict[str, Path], architecture: str
+@pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox", "gemma2", "phi3", "olmo2"])
+def test_the_cosine_is_of_what_is_read_and_what_is_written(
+    architecture: str, tmp_path: Path
 ) -> None:
-    """One neuron's write alone through the real norms and unembedding, at its own scale."""
-    effects = logit_effects(load_model(resolve_model(str(tiny[architecture]))), 1, k=KNOWN)
-    plain = transformers.AutoModelForCausalLM.from_pretrained(tiny[architecture]).eval()
-    for neuron in (0, 7, 39):
-        truth = by_difference(plain, architecture, neuron)[:KNOWN].numpy()
-        ours = np.empty(KNOWN, dtype=np.float32)
-        ours[effects.top_ids[neuron]] = effects.top_values[neuron]
-        np.testing.assert_allclose(ours, truth, rtol=1e-3, atol=1e-4 * np.abs(truth).max())
-        assert effects.top_ids[neuron, 0] == truth.argmax()
-        assert effects.bottom_ids[neuron, 0] == truth.argmin()
+    """The norm folded into the matrix by hand, centred for a LayerNorm; the write vector as is."""
+    model = loaded(tmp_path, architecture)
+    scalars = weight_facts(model, connections=False)(1).scalars
+    writes = write_vectors(model, 1).double().numpy()
+    reads = reads_by_hand(model, architecture, 1)
+    for part, read in reads.items():
+        lengths = np.linalg.norm(read, axis=1) * np.linalg.norm(writes, axis=1)
+        expected = (read * writes).sum(axis=1) / lengths
+        np.testing.assert_allclose(scalars[f"{part}_out_cosine"], expected, rtol=1e-3, atol=1e-4)
+    assert len(scalars) == 1 + len(reads)
 
 
-@pytest.mark.parametrize("hook_point", ["mlp.ln.hook_in", "mlp.hook_pre", "mlp.hook_post"])
-def test_a_solu_neuron_writes_through_its_layer_norm(hook_point: str) -> None:
-    """Before its LayerNorm a SoLU neuron writes centred and scaled; after it, a row of W_out."""
-    bridge, model = native_model(hook_point)
-    mlp = bridge.original_model.layers[1].original_component.mlp.original_component
-    norm, projection = mlp.ln.original_component, mlp.fc_out.original_component
-    vectors = write_vectors(model, 1)
-    assert vectors.shape == (24, 16)
-    for neuron in (0, 23):
-        one = torch.zeros(24)
-        one[neuron] = 1
-        if hook_point == "mlp.hook_post":
-            truth = odd(projection, one)
-        else:
-            through = odd(norm, LARGE * one) * size(one, centred=True)
-            truth = odd(projection, through)
-        torch.testing.assert_close(vectors[neuron], truth, rtol=1e-3, atol=1e-5)
+def test_connections_can_be_left_out(tmp_path: Path) -> None:
+    """Without them no list of neurons is made, and all else is the same."""
+    model = loaded(tmp_path, "llama")
+    with_them, without = weight_facts(model)(1), weight_facts(model, connections=False)(1)
+    assert with_them.arrays.keys() - without.arrays.keys() == (ALIKE | UPSTREAM).keys()
+    for name, values in without.arrays.items():
+        np.testing.assert_array_equal(values, with_them.arrays[name])
 
 
-def test_a_solu_models_logit_effects_end_in_its_own_unembedding() -> None:
-    """The native model's final norm and head, by finite difference."""
-    bridge, model = native_model()
-    native = bridge.original_model
-    norm, head = native.ln_out.original_component, native.head.original_component
-    effects = logit_effects(model, 0, k=KNOWN)
-    vectors = write_vectors(model, 0)
-    truth = odd(lambda x: head(norm(x)), LARGE * vectors[3]) * size(vectors[3], centred=True)
-    ours = torch.empty(KNOWN)
-    ours[torch.from_numpy(effects.top_ids[3]).long()] = torch.from_numpy(effects.top_values[3])
-    torch.testing.assert_close(ours, truth[:KNOWN], rtol=1e-3, atol=1e-5)
+def test_a_model_of_one_layer_has_no_streams(tmp_path: Path) -> None:
+    """Its neurons are alike among themselves, and none is upstream or downstream."""
+    facts = weight_facts(loaded(tmp_path, "gpt2", n_layer=1))(0)
+    assert facts.arrays.keys() == (EFFECTS | INPUT | ALIKE).keys()
+    assert facts.arrays["alike_neurons"].max() < 40
 
 
-class _OnePlus(nn.Module):
-    """RMSNorm as Gemma writes it."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.linspace(-0.5, 0.5, width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt()
-        return x * (1 + self.weight)
-
-
-@pytest.mark.parametrize("width", [2, 7, 32])
-def test_a_norm_is_measured(width: int) -> None:
-    """Weight and centring come out of what a norm does, for even and odd widths."""
-    cpu = torch.device("cpu")
-    layer_norm = nn.LayerNorm(width)
-    nn.init.uniform_(layer_norm.weight, -2, 2)
-    nn.init.normal_(layer_norm.bias)
-    for norm, expected, centred in (
-        (layer_norm, layer_norm.weight, True),
-        (nn.RMSNorm(width), torch.ones(width), False),
-        (_OnePlus(width), 1 + torch.linspace(-0.5, 0.5, width), False),
-        (nn.Identity(), torch.ones(width), False),
-        (layer_norm.to(torch.bfloat16), layer_norm.weight, True),
-    ):
-        with torch.no_grad():
-            gain, centres = norm_gain(norm, width, cpu)
-        torch.testing.assert_close(gain, expected.detach().float(), rtol=1e-3, atol=1e-3)
-        assert centres is centred
+def test_a_neuron_of_zeros_has_no_nan_but_its_kurtosis(tmp_path: Path) -> None:
+    """Its cosines are 0, its effects are all 0, its lists are in order of index."""
+    model = loaded(tmp_path, "llama")
+    mlp: Any = model.root.get_submodule("model.layers.1.mlp")
+    with torch.no_grad():
+        mlp.down_proj.weight[:, 3] = 0
+        mlp.up_proj.weight[3] = 0
+        mlp.gate_proj.weight[3] = 0
+    facts = weight_facts(model)(1)
+    assert np.isnan(facts.scalars["effect_kurtosis"]).tolist() == [i == 3 for i in range(48)]
+    assert facts.scalars["in_out_cosine"][3] == facts.scalars["gate_out_cosine"][3] == 0
+    for values in facts.arrays.values():
+        assert np.isfinite(values).all()
+    own = {name: values[3].tolist() for name, values in facts.arrays.items()}
+    assert own["effect_histogram_counts"] == [316] + [0] * 40
+    assert own["effect_histogram_range"] == own["effect_moments"] == [0, 0]
+    assert own["alike_neurons"] == [0, 1, 2, 3, 4]
+    assert own["upstream_neurons"] == [0, 0, 1, 1, 2]
+    assert own["upstream_parts"] == [0, 1, 0, 1, 0]
+    assert own["in_token_ids"] == [*range(10), *range(10)]
+    assert own["alike_values"] == own["upstream_values"] == [0] * 5
 
 
-def fake(unembedding: Tensor, vectors: Tensor, monkeypatch: pytest.MonkeyPatch) -> LoadedModel:
-    """A model whose write vectors and unembedding are given, without a final norm."""
-
-    class Layout:
-        def logit_scale(self) -> float:
-            return 1.0
-
-    class Model:
-        layout = Layout()
-        known_tokens = d_vocab = unembedding.shape[0]
-
-    monkeypatch.setattr(weights, "write_vectors", lambda *_: vectors)
-    monkeypatch.setattr(weights, "_through_final_norm", lambda _model, x: x)
-    monkeypatch.setattr(weights, "_unembedding", lambda _model: unembedding)
-    return Model()  # type: ignore[return-value]
+def test_facts_are_the_same_each_time(tmp_path: Path) -> None:
+    """One model, one device, one answer, to the last bit."""
+    model = loaded(tmp_path, "gemma2")
+    first, second = (weight_facts(model) for _ in range(2))
+    for layer in (0, 1):
+        one, other = first(layer), second(layer)
+        for name, values in (one.arrays | one.scalars).items():
+            again = (other.arrays | other.scalars)[name]
+            assert values.tobytes() == again.tobytes(), name
 
 
-def test_ties_go_to_the_lower_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Equal effects are ordered by token id, and at the k-th place the lower id stays."""
-    unembedding = torch.tensor([[0.0], [1.0], [2.0], [1.0], [1.0], [-1.0], [0.0], [-1.0]])
-    model = fake(unembedding, torch.tensor([[1.0], [0.0], [-2.0]]), monkeypatch)
-    effects = logit_effects(model, 0, k=3)
-    assert effects.top_ids.tolist() == [[2, 1, 3], [0, 1, 2], [5, 7, 0]]
-    assert effects.top_values.tolist() == [[2, 1, 1], [0, 0, 0], [2, 2, 0]]
-    assert effects.bottom_ids.tolist() == [[5, 7, 0], [0, 1, 2], [2, 1, 3]]
-    assert effects.bottom_values.tolist() == [[-1, -1, 0], [0, 0, 0], [-4, -2, -2]]
-    assert (effects.top_values.dtype, effects.top_ids.dtype) == (np.float32, np.int32)
+def test_a_bfloat16_model_has_its_float32_copys_facts(tmp_path: Path) -> None:
+    """All is computed in float32 from the stored weights; only the embeddings keep their dtype."""
+    folder = save_tiny_model(tmp_path / "one", "llama")
+    rounded = transformers.AutoModelForCausalLM.from_pretrained(folder).bfloat16().float()
+    rounded.save_pretrained(folder)
+    small = weight_facts(load_model(resolve_model(str(folder)), dtype="bfloat16"))
+    exact = weight_facts(load_model(resolve_model(str(folder)), dtype="float32"))
+    for layer in (0, 1):
+        one, other = small(layer), exact(layer)
+        for name, values in (one.arrays | one.scalars).items():
+            np.testing.assert_allclose(
+                values, (other.arrays | other.scalars)[name], rtol=1e-4, atol=1e-5, err_msg=name
+            )
 
 
-def test_blocks_of_neurons_give_what_all_at_once_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The result is a brute-force sort's, however few neurons fit the memory at once."""
-    generator = torch.Generator().manual_seed(0)
-    unembedding = torch.randint(-3, 4, (50, 4), generator=generator).float()
-    vectors = torch.randint(-2, 3, (9, 4), generator=generator).float()
-    model = fake(unembedding, vectors, monkeypatch)
-    monkeypatch.setattr(weights, "_BLOCK", 100)
-    effects = logit_effects(model, 0, k=15)
-    for neuron, vector in enumerate(vectors):
-        values = (unembedding @ vector).tolist()
-        order = sorted(range(50), key=lambda i: (-values[i], i))[:15]
-        assert effects.top_ids[neuron].tolist() == order
-        assert effects.top_values[neuron].tolist() == [values[i] for i in order]
-        order = sorted(range(50), key=lambda i: (values[i], i))[:15]
-        assert effects.bottom_ids[neuron].tolist() == order
-
-
-def test_padding_rows_of_the_unembedding_take_no_part(tiny: dict[str, Path]) -> None:
-    """Only ids the tokenizer knows, or those below `vocab_size`, are reported."""
-    model = load_model(resolve_model(str(tiny["gpt2"])))
-    assert logit_effects(model, 0, k=1000).top_ids.shape == (40, KNOWN)
-    few = logit_effects(model, 0, k=15, vocab_size=10)
-    assert few.top_ids.shape == (40, 10)
-    assert few.top_ids.max() == 9
-
-
-def test_a_model_captured_before_its_activation_writes_the_same(tiny: dict[str, Path]) -> None:
-    """The logit effects of a neuron do not depend on which side of its activation is captured."""
-    source = resolve_model(str(tiny["llama"]))
-    after = logit_effects(load_model(source), 1)
-    before = logit_effects(load_model(source, hook_point="mlp.hook_pre"), 1)
-    np.testing.assert_array_equal(after.top_ids, before.top_ids)
-    np.testing.assert_array_equal(after.bottom_values, before.bottom_values)
-
-
-def test_an_opt_350m_goes_through_its_projection_out(tmp_path: Path) -> None:
-    """A post-norm OPT: the last layer's closing norm, `project_out`, then the unembedding."""
-    folder = save_tiny_model(tmp_path, "opt", word_embed_proj_dim=16, do_layer_norm_before=False)
-    effects = logit_effects(load_model(resolve_model(str(folder))), 1, k=KNOWN)
-    plain = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
-    decoder = plain.model.decoder
-    one = torch.zeros(40)
-    one[5] = 1
-    write = odd(decoder.layers[1].fc2, one)
-    norm = decoder.layers[1].final_layer_norm
-    truth = odd(lambda x: plain.lm_head(decoder.project_out(norm(x))), LARGE * write)
-    truth = truth * size(write, centred=True)
-    ours = np.empty(KNOWN, dtype=np.float32)
-    ours[effects.top_ids[5]] = effects.top_values[5]
-    np.testing.assert_allclose(ours, truth[:KNOWN].numpy(), rtol=1e-3, atol=1e-5)
-
-
-def test_the_unembedding_may_be_missing() -> None:
-    """A model whose unembedding nobody can name is told so."""
-    source = ModelSource("legacy", "x", None, "it", "it", None)
+def test_a_native_model_has_all_facts() -> None:
+    """TransformerLens's own models too, SoLU before its LayerNorm."""
     _, model = native_model()
-    model.source = source
-    model.tokens = LoadedTokenizer(model.tokenizer, None, None, "")
-    model.layout.adapter.component_mapping["unembed"].name = "nowhere"
-    with pytest.raises(weights.NeurariumError, match=r"unembedding of 'it' .* cannot be found"):
-        logit_effects(model, 0)
+    facts_of = weight_facts(model)
+    assert facts_of(0).arrays.keys() == (EFFECTS | INPUT | ALIKE | DOWNSTREAM).keys()
+    assert facts_of(1).arrays.keys() == (EFFECTS | INPUT | ALIKE | UPSTREAM).keys()

@@ -14,6 +14,7 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
+from indexer.captured import Captured
 from indexer.model import LoadedModel
 
 TEXT = (
@@ -211,9 +212,9 @@ def captured(model: LoadedModel, tokens: Tensor, mask: Tensor | None = None) -> 
     layers: list[int] = []
     acts: list[Tensor] = []
 
-    def keep(layer: int, values: Tensor) -> None:
+    def keep(layer: int, captured: Captured) -> None:
         layers.append(layer)
-        acts.append(values.clone())
+        acts.append(captured.activations.clone())
 
     model.capture(tokens, torch.ones_like(tokens) if mask is None else mask, keep)
     assert layers == list(range(model.n_layers))

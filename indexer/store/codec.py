@@ -7,6 +7,7 @@ later format can be told from this one.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,10 @@ class ExampleArrays:
     starts: UInt16[np.ndarray, " n"]
     lengths: UInt16[np.ndarray, " n"]
     scales: Float32[np.ndarray, " n"]
+    gates: Float32[np.ndarray, " n"]
+    """Gated models: the gate before its nonlinearity, at the peak (bottom examples: the trough)."""
+    linears: Float32[np.ndarray, " n"]
+    """Gated models: the linear part at the same place. NaN, as `gates`, where there is none."""
     quantized: Int8[np.ndarray, " total"]
 
     def __len__(self) -> int:
@@ -51,7 +56,44 @@ _FIELDS: tuple[tuple[str, str], ...] = (
     ("starts", "<u2"),
     ("lengths", "<u2"),
     ("scales", "<f4"),
+    ("gates", "<f4"),
+    ("linears", "<f4"),
 )
+
+NEURON_ARRAYS: dict[str, str] = {
+    "peak_quantiles": "<f8",
+    "histogram_range": "<f8",  # first edge, width of a bin; so of all ranges
+    "histogram_counts": "<i4",
+    "peak_histogram_range": "<f8",
+    "peak_histogram_counts": "<i4",
+    "band_cuts": "<f8",
+    "band_counts": "<i8",
+    "source_mean_peaks": "<f8",  # one a source slot; NaN: none of it in the sample
+    "sign_counts": "<i8",  # (gate > 0, linear > 0): both, gate only, linear only, neither
+    "together_neurons": "<i4",  # flat indices; so of all lists of neurons
+    "together_values": "<f4",
+    "logit_values": "<f4",  # k promoted, then k suppressed; so of all lists of tokens
+    "logit_token_ids": "<i4",
+    "effect_histogram_range": "<f8",
+    "effect_histogram_counts": "<i4",
+    "effect_moments": "<f8",  # mean, standard deviation
+    "in_values": "<f4",
+    "in_token_ids": "<i4",
+    "gate_values": "<f4",
+    "gate_token_ids": "<i4",
+    "alike_neurons": "<i4",
+    "alike_values": "<f4",
+    "upstream_neurons": "<i4",
+    "upstream_values": "<f4",
+    "upstream_parts": "u1",  # what is read: 0 the linear part, 1 the gate
+    "downstream_neurons": "<i4",
+    "downstream_values": "<f4",
+    "downstream_parts": "u1",
+}
+"""The small arrays of a neuron and how their numbers are stored. Not known: empty."""
+
+LAYER_ARRAYS: dict[str, str] = {"max_quantiles": "<f8", "density_quantiles": "<f8"}
+"""The small arrays of a layer: quantiles over its neurons, 0 to 100% in steps of 5%."""
 
 
 def examples_bytes(examples: ExampleArrays) -> bytes:
@@ -130,6 +172,42 @@ def unpack_numbers(packed: bytes) -> Array:
     return values
 
 
+def arrays_bytes(arrays: Mapping[str, Array], names: Mapping[str, str]) -> bytes:
+    """Named arrays as canonical bytes, not compressed; `names` gives their order and dtypes.
+
+    Raises KeyError for an array whose name is not among them.
+    """
+    unknown = arrays.keys() - names.keys()
+    if unknown:
+        raise KeyError(f"no such arrays: {', '.join(sorted(unknown))}")
+    out = []
+    for index, (name, dtype) in enumerate(names.items()):
+        values = arrays.get(name)
+        if values is not None and len(values):
+            out.append(struct.pack("<BH", index, len(values)))
+            out.append(np.asarray(values).astype(dtype, copy=False).tobytes())
+    return b"".join(out)
+
+
+def pack_arrays(arrays: Mapping[str, Array], names: Mapping[str, str] = NEURON_ARRAYS) -> bytes:
+    """Bytes for one column of named arrays, compressed. Raises as `arrays_bytes`."""
+    return bytes([FORMAT]) + zstandard.compress(arrays_bytes(arrays, names), _LEVEL)
+
+
+def unpack_arrays(packed: bytes, names: Mapping[str, str] = NEURON_ARRAYS) -> dict[str, Array]:
+    """The inverse of `pack_arrays`: every name, those that were not known with an empty array."""
+    raw = _decompressed(packed)
+    order = list(names.items())
+    arrays = {name: np.empty(0, dtype) for name, dtype in order}
+    offset = 0
+    while offset < len(raw):
+        index, count = struct.unpack_from("<BH", raw, offset)
+        name, dtype = order[index]
+        arrays[name] = np.frombuffer(raw, dtype, count, offset + 3)
+        offset += 3 + arrays[name].nbytes
+    return arrays
+
+
 def pack_token_ids(token_ids: Array) -> bytes:
     """A context's token ids as bytes, 4 each."""
     body: bytes = np.asarray(token_ids).astype("<u4").tobytes()
@@ -143,8 +221,8 @@ def unpack_token_ids(packed: bytes) -> np.ndarray[Any, np.dtype[np.uint32]]:
 
 def _decompressed(packed: bytes) -> bytes:
     if packed[:1] != bytes([FORMAT]):
-        raise ValueError("A packed example list has an unknown format.")
+        raise ValueError("A packed value has an unknown format.")
     try:
         return zstandard.decompress(packed[1:])
     except zstandard.ZstdError as error:
-        raise ValueError(f"A packed example list cannot be unpacked: {error}.") from None
+        raise ValueError(f"A packed value cannot be unpacked: {error}.") from None

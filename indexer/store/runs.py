@@ -62,8 +62,9 @@ def delete_run(engine: Engine, run_id: int) -> bool:
         ).one_or_none()
         if row is None:
             return False
-        examples, neurons = schema.examples, schema.neurons
-        connection.execute(delete(examples).where(examples.c.neuron_id.between(first, last)))
+        neurons = schema.neurons
+        for table in (schema.examples, schema.neuron_arrays):
+            connection.execute(delete(table).where(table.c.neuron_id.between(first, last)))
         connection.execute(delete(neurons).where(neurons.c.id.between(first, last)))
         for table in (schema.contexts, schema.layers):
             connection.execute(delete(table).where(table.c.run_id == run_id))

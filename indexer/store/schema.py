@@ -28,12 +28,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-KINDS = ("top", "bottom", "random", "band")
+KINDS = ("top", "bottom", "random", "band", "source")
 """Why an example was chosen; `examples.kind` is the index in this tuple."""
 
-SORTABLE = ("max", "density", "mean", "kurtosis")
+SOURCE_SLOTS = 8
+"""Sources that have examples of their own; all later ones share one more slot, "other"."""
+
+SORTABLE = ("max", "density", "mean", "kurtosis", "effect_kurtosis")
 """Columns of `neurons` that a layer is sorted by, each with an index."""
 
 _NEURON_BITS = 32
@@ -128,6 +131,7 @@ layers = Table(
     Column("max", _Double, nullable=False),
     Column("mean_max", _Double, nullable=False),
     Column("mean_density", _Double, nullable=False),
+    Column("arrays", LargeBinary, nullable=False),  # codec.LAYER_ARRAYS
     sqlite_with_rowid=False,
 )
 
@@ -162,15 +166,18 @@ neurons = Table(
     Column("dead", Boolean, nullable=False),
     Column("peak_token_id", Integer, nullable=False),
     Column("promoted_token_id", Integer, nullable=False),
-    Column("peak_quantiles", LargeBinary, nullable=False),
-    Column("histogram_range", LargeBinary, nullable=False),  # first edge, width of a bin
-    Column("histogram_counts", LargeBinary, nullable=False),
-    Column("band_cuts", LargeBinary, nullable=False),
-    Column("band_counts", LargeBinary, nullable=False),
-    Column("logit_values", LargeBinary, nullable=False),
-    Column("logit_token_ids", LargeBinary, nullable=False),
+    Column("effect_kurtosis", _Double, nullable=False),  # of its logit effects; −inf as above
+    Column("in_out_cosine", _Double),
+    Column("gate_out_cosine", _Double),
     Index("ix_neurons_place", "run_id", "layer", "neuron", unique=True),
     *(Index(f"ix_neurons_{name}", "run_id", "layer", name, "neuron") for name in SORTABLE),
+)
+
+neuron_arrays = Table(
+    "neuron_arrays",  # apart, so that a walk over the scalars of a layer is short
+    metadata,
+    Column("neuron_id", ForeignKey("neurons.id"), primary_key=True, autoincrement=False),
+    Column("packed", LargeBinary, nullable=False),  # codec.NEURON_ARRAYS
 )
 
 examples = Table(
@@ -189,6 +196,7 @@ ALL_TABLES: tuple[Table, ...] = (
     layers,
     contexts,
     neurons,
+    neuron_arrays,
     examples,
 )
 

@@ -17,8 +17,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from indexer.store import schema
 from indexer.store.codec import (
+    LAYER_ARRAYS,
+    NEURON_ARRAYS,
     ExampleArrays,
+    arrays_bytes,
     examples_bytes,
+    pack_arrays,
     pack_examples,
     pack_numbers,
     pack_token_ids,
@@ -57,7 +61,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class NeuronRecord:
-    """One neuron: its scalars and small arrays by column name, its examples by kind."""
+    """One neuron: its scalars by column, its small arrays by codec.NEURON_ARRAYS, its examples."""
 
     layer: int
     neuron: int
@@ -94,8 +98,7 @@ class ContentHash:
         for name in sorted(record.scalars):
             value = record.scalars[name]
             self._sha.update(struct.pack("<d", np.nan if value is None else value + 0.0))
-        for name in sorted(record.arrays):
-            self._sha.update(pack_numbers(record.arrays[name]))
+        self._sha.update(arrays_bytes(record.arrays, NEURON_ARRAYS))
         for examples in record.examples:
             self._sha.update(examples_bytes(examples))
 
@@ -198,43 +201,49 @@ def _write_layer(
     records: Iterable[NeuronRecord],
     content: ContentHash,
 ) -> None:
-    count, dead, maximum, sum_max, sum_density = 0, 0, -np.inf, 0.0, 0.0
+    dead, maxima, densities = 0, [], []
     for some in _batched(records, _ROWS):
         neuron_rows: list[Row] = []
+        array_rows: list[Row] = []
         example_rows: list[Row] = []
         for record in some:
             content.add_neuron(record)
             key = schema.neuron_key(run_id, offset + record.neuron)
             neuron_rows.append(_neuron_row(run_id, key, record))
+            array_rows.append({"neuron_id": key, "packed": pack_arrays(record.arrays)})
             example_rows += [
                 {"neuron_id": key, "kind": kind, "packed": pack_examples(examples)}
                 for kind, examples in enumerate(record.examples)
                 if len(examples)
             ]
-            count += 1
             dead += bool(record.scalars["dead"])
-            maximum = max(maximum, float(record.scalars["max"] or 0.0))
-            sum_max += float(record.scalars["max"] or 0.0)
-            sum_density += float(record.scalars["density"] or 0.0)
+            maxima.append(float(record.scalars["max"] or 0.0))
+            densities.append(float(record.scalars["density"] or 0.0))
         _insert(connection, schema.neurons, neuron_rows)
+        _insert(connection, schema.neuron_arrays, array_rows)
         _insert(connection, schema.examples, example_rows)
+    levels = np.linspace(0, 1, 21)
+    arrays = {
+        "max_quantiles": np.quantile(maxima, levels),
+        "density_quantiles": np.quantile(densities, levels),
+    }
     connection.execute(
         insert(schema.layers).values(
             run_id=run_id,
             layer=layer,
-            neurons=count,
+            neurons=len(maxima),
             dead=dead,
-            max=maximum,
-            mean_max=sum_max / count,
-            mean_density=sum_density / count,
+            max=max(maxima),
+            mean_max=sum(maxima) / len(maxima),
+            mean_density=sum(densities) / len(densities),
+            arrays=pack_arrays(arrays, LAYER_ARRAYS),
         )
     )
 
 
 def _neuron_row(run_id: int, key: int, record: NeuronRecord) -> Row:
-    packed = {name: pack_numbers(values) for name, values in record.arrays.items()}
     place = {"id": key, "run_id": run_id, "layer": record.layer, "neuron": record.neuron}
-    return place | {name: _plain(value) for name, value in record.scalars.items()} | packed
+    return place | {name: _plain(value) for name, value in record.scalars.items()}
 
 
 def _plain(value: float | int | bool | None) -> float | int | bool | None:

@@ -1,0 +1,110 @@
+"""/go: from what a reader typed to the page it names. /help: keys, colours and words in short."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from app import urls
+from app.address import FORMS, Address, parse, quoted
+from app.api import RunId
+from app.errors import Invalid, NotFound
+from app.queries import Queries
+from app.schemas import ModelPage, Schema
+from app.site import NO_STORE, Site
+
+
+class Help(Schema):
+    """The page of help, all of whose text is its template's."""
+
+
+def going_router(site: Site) -> APIRouter:
+    """The routes of the go-to box and of the help."""
+    going = APIRouter(include_in_schema=False)
+
+    @going.get("/go")
+    def go(
+        to: str = "",
+        model: str | None = None,
+        run: RunId = None,
+        view: Annotated[str | None, Query(pattern="^[a-z]{1,20}$")] = None,
+    ) -> Response:
+        """The page of what was typed; `model`, `run` and `view` are those of the page it was
+        typed on."""
+        target = place(site.queries, to, model, run, view)
+        return RedirectResponse(target, 307, headers=NO_STORE)
+
+    @going.get("/help")
+    def show(request: Request) -> Response:
+        """Keys, colours and words in short."""
+
+        def build() -> Response:
+            return site.html("help.html", Help(), canonical=urls.help_page())
+
+        return site.answer(request, None, build)
+
+    return going
+
+
+def place(
+    queries: Queries, text: str, model: str | None, run: int | None, view: str | None = None
+) -> str:
+    """The path of what `text` names, seen from a page of `model` and `run`.
+
+    A run belongs to its model: it is left behind where the text names another, and gives way to the
+    newest run at the hook point that the text names. Raises Invalid and NotFound.
+    """
+    address = parse(text)
+    if address is None:
+        raise Invalid(f"“{quoted(text)}” names no place here: write {FORMS}.")
+    name = address.model or model or _only_model(queries, text)
+    wanted = address.run or (run if name == model else None)
+    page = _model(queries, name, wanted, text)
+    if address.hook_point is not None:
+        wanted = _run_at(page, address.hook_point, wanted)
+    return _path(name, address, wanted, view)
+
+
+def _only_model(queries: Queries, text: str) -> str:
+    models = queries.models(2, None).items
+    if not models:
+        raise NotFound("There is nothing to go to yet: index a model first.")
+    if len(models) > 1:
+        raise Invalid(
+            f"“{quoted(text)}” names no model, and there is more than one here: put its name "
+            f"first, such as {models[0].model}/0/0."
+        )
+    return models[0].model
+
+
+def _model(queries: Queries, name: str, run: int | None, text: str) -> ModelPage:
+    try:
+        return queries.model(name, run)
+    except NotFound as error:
+        if run is not None and queries.versions(name):
+            raise  # the model is there, the run is not
+        raise NotFound(
+            f"“{quoted(text)}” leads nowhere, as there is no model “{quoted(name)}” here: "
+            f"write {FORMS}."
+        ) from error
+
+
+def _run_at(page: ModelPage, hook_point: str, wanted: int | None) -> int | None:
+    """The run to ask for, so that its hook point is the one named."""
+    if page.run.hook_point == hook_point:
+        return wanted
+    for other in page.other_runs:
+        if other.hook_point == hook_point:
+            return other.id
+    there = sorted({run.hook_point for run in (page.run, *page.other_runs)})
+    raise NotFound(f"{page.model} has no run at {hook_point}: there is {', '.join(there)}.")
+
+
+def _path(name: str, address: Address, run: int | None, view: str | None) -> str:
+    if address.layer is None:
+        return urls.model(name, run=run)
+    if address.neuron is None:
+        return urls.layer(name, address.layer, run=run)
+    return urls.neuron(name, address.layer, address.neuron, run=run, view=view)

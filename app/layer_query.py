@@ -1,0 +1,179 @@
+"""Reading layers: in summary, as a list of neurons in any order, and all neurons at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Row, Select, select, tuple_
+
+from app import cursors, picture
+from app.errors import Invalid, NotFound
+from app.neuron_query import finite
+from app.schemas import LayerSummary, NeuronList, NeuronRow, Order, Sort, Statistic
+from indexer.store import schema
+from indexer.store.codec import LAYER_ARRAYS, unpack_arrays
+
+MAX_INTEGER = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class PictureFacts:
+    """What the store knows for a layer's picture: fields of `LayerPicture`."""
+
+    neurons: int
+    first: int
+    values: list[float | None]
+    dead: list[bool]
+    peak_tokens: list[str]
+    n_dead: int
+    counted: int
+    lowest: float | None
+    highest: float | None
+    highest_neuron: int | None
+    cuts: list[float]
+
+
+def summaries(connection: Connection, run: Row[Any]) -> list[LayerSummary]:
+    """All layers of a run in numbers."""
+    table = schema.layers
+    wanted = select(table).where(table.c.run_id == run.id).order_by(table.c.layer)
+    return [_summary(row) for row in connection.execute(wanted)]
+
+
+def summary(connection: Connection, run: Row[Any], layer: int) -> LayerSummary:
+    """One layer of a run, which must have it, in numbers."""
+    table = schema.layers
+    wanted = select(table).where(table.c.run_id == run.id, table.c.layer == layer)
+    return _summary(connection.execute(wanted).one())
+
+
+def neurons(
+    connection: Connection,
+    run: Row[Any],
+    layer: int,
+    vocabulary: list[str],
+    sort: Sort,
+    order: Order,
+    limit: int,
+    cursor: str | None,
+) -> NeuronList:
+    """One page of a layer's neurons. Raises Invalid for a cursor of another order."""
+    rows = connection.execute(_neurons_of(run.id, layer, sort, order, limit, cursor)).all()
+    more = None
+    if len(rows) > limit:
+        last = rows[limit - 1]
+        key = [last.neuron] if sort == "neuron" else [getattr(last, sort), last.neuron]
+        more = cursors.encode(sort, order, *key)
+    return NeuronList(items=[_neuron_row(row, vocabulary) for row in rows[:limit]], next=more)
+
+
+def picture_facts(
+    connection: Connection,
+    run: Row[Any],
+    layer: int,
+    vocabulary: list[str],
+    stat: Statistic,
+    first: int,
+) -> PictureFacts:
+    """One statistic of the neurons from `first` on, `picture.AT_ONCE` at most.
+
+    What parts the colours is of the whole layer. Raises NotFound where it ends before `first`.
+    """
+    width = run.widths[layer]
+    if first >= width:
+        raise NotFound(
+            f"Layer {layer} of {run.model} has neurons 0 to {width - 1}: "
+            f"no picture begins at {first}."
+        )
+    table = schema.neurons
+    # A layer's keys follow one another: its rows are read in one sweep, without an index between.
+    begin = schema.neuron_key(run.id, sum(run.widths[:layer]))
+    wanted = (
+        select(table.c[stat], table.c.dead, table.c.peak_token_id)
+        .where(table.c.id.between(begin, begin + width - 1))
+        .order_by(table.c.id)
+    )
+    stats, dead, token_ids = zip(*connection.execute(wanted), strict=True)
+    known = np.array(stats)
+    living = np.isfinite(known) & ~np.array(dead)
+    ranked = np.sort(known[living])
+    shown = slice(first, first + picture.AT_ONCE)
+    return PictureFacts(
+        neurons=width,
+        first=first,
+        values=[finite(value) for value in stats[shown]],
+        dead=list(dead[shown]),
+        peak_tokens=[vocabulary[token_id] for token_id in token_ids[shown]],
+        n_dead=sum(dead),
+        counted=len(ranked),
+        lowest=float(ranked[0]) if len(ranked) else None,
+        highest=float(ranked[-1]) if len(ranked) else None,
+        highest_neuron=int(np.argmax(np.where(living, known, -np.inf))) if len(ranked) else None,
+        cuts=picture.cuts(ranked.tolist()),
+    )
+
+
+def _summary(row: Row[Any]) -> LayerSummary:
+    quantiles = unpack_arrays(bytes(row.arrays), LAYER_ARRAYS)
+    return LayerSummary(
+        layer=row.layer,
+        neurons=row.neurons,
+        dead=row.dead,
+        max=row.max,
+        mean_max=row.mean_max,
+        mean_density=row.mean_density,
+        max_quantiles=quantiles["max_quantiles"].tolist(),
+        density_quantiles=quantiles["density_quantiles"].tolist(),
+    )
+
+
+def _neurons_of(
+    run_id: int, layer: int, sort: Sort, order: Order, limit: int, cursor: str | None
+) -> Select[Any]:
+    """One page of a layer's neurons, sought by key: never OFFSET. One row more than `limit`."""
+    table = schema.neurons
+    wanted = select(
+        table.c.layer,
+        table.c.neuron,
+        table.c.max,
+        table.c.min,
+        table.c.mean,
+        table.c.std,
+        table.c.skewness,
+        table.c.kurtosis,
+        table.c.density,
+        table.c.effect_kurtosis,
+        table.c.dead,
+        table.c.peak_token_id,
+        table.c.promoted_token_id,
+    ).where(table.c.run_id == run_id, table.c.layer == layer)
+    keys = [table.c.neuron] if sort == "neuron" else [table.c[sort], table.c.neuron]
+    if cursor is not None:
+        kinds = [int] if sort == "neuron" else [float, int]
+        told_sort, told_order, *after = cursors.decode(cursor, str, str, *kinds)
+        if (told_sort, told_order) != (sort, order) or not 0 <= after[-1] <= MAX_INTEGER:
+            raise Invalid("The cursor belongs to another order: start again without it.")
+        mine = tuple_(*keys)
+        wanted = wanted.where(mine < tuple_(*after) if order == "desc" else mine > tuple_(*after))
+    ordered = [key.desc() if order == "desc" else key.asc() for key in keys]
+    return wanted.order_by(*ordered).limit(limit + 1)
+
+
+def _neuron_row(row: Row[Any], vocabulary: list[str]) -> NeuronRow:
+    return NeuronRow(
+        layer=row.layer,
+        neuron=row.neuron,
+        max=row.max,
+        min=row.min,
+        mean=row.mean,
+        std=row.std,
+        skewness=row.skewness,
+        kurtosis=finite(row.kurtosis),
+        density=row.density,
+        effect_kurtosis=finite(row.effect_kurtosis),
+        dead=row.dead,
+        peak_token=vocabulary[row.peak_token_id],
+        promoted_token=vocabulary[row.promoted_token_id],
+    )

@@ -1,0 +1,98 @@
+"""HTML routes of one neuron: its page, its sources' examples, its whole contexts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from app import live_view, present, urls
+from app.api import ContextId, LayerIndex, NeuronIndex, RunId
+from app.pages import USUAL_VIEW, Embed, View, carried_run, carried_view, links_of
+from app.present_examples import REACH, READINGS
+from app.site import Site
+
+
+def router(site: Site) -> APIRouter:
+    """The routes below a model's layer. Included after those of `app.pages`, whose words win."""
+    pages = APIRouter(include_in_schema=False)
+    queries = site.queries
+
+    @pages.get("/{model}/{layer}/{neuron}")
+    def neuron(
+        request: Request,
+        model: str,
+        layer: LayerIndex,
+        neuron: NeuronIndex,
+        run: RunId = None,
+        view: View = USUAL_VIEW,
+        embed: Embed = None,
+    ) -> Response:
+        """A neuron."""
+        bare = site.bare(embed)
+
+        def build() -> Response:
+            page = queries.neuron(model, layer, neuron, run, REACH[view])
+            kept, way = carried_run(site, model, run), carried_view(view)
+            contexts = urls.contexts(model, layer, neuron, run=kept, view=way)
+            others = urls.neurons(model, run=kept, view=way)
+            shown = present.neuron(page, view, contexts, others)
+            live = None
+            if site.live is not None and not bare:
+                live = live_view.box(page, site.live.tokens, kept)
+            links = links_of(urls.api_neuron, urls.neuron, run, model, layer, neuron)
+            context = _context(kept, way) | {"live": live, "reading": view, "readings": READINGS}
+            return site.html("neuron.html", page, view=shown, embed=bare, **context, **links)
+
+        return site.answer(request, model, build, bare=bare)
+
+    @pages.get("/{model}/{layer}/{neuron}/sources")
+    def sources(
+        request: Request,
+        model: str,
+        layer: LayerIndex,
+        neuron: NeuronIndex,
+        run: RunId = None,
+        view: View = USUAL_VIEW,
+    ) -> Response:
+        """A neuron's examples within each source of the corpus."""
+
+        def build() -> Response:
+            page = queries.neuron(model, layer, neuron, run, REACH[view])
+            kept, way = carried_run(site, model, run), carried_view(view)
+            contexts = urls.contexts(model, layer, neuron, run=kept, view=way)
+            shown = present.sources(page, view, contexts)
+            links = links_of(urls.api_neuron, urls.sources, run, model, layer, neuron)
+            context = _context(kept, way) | {"reading": view, "readings": READINGS}
+            return site.html("sources.html", page, view=shown, **context, **links)
+
+        return site.answer(request, model, build)
+
+    @pages.get("/{model}/{layer}/{neuron}/contexts/{context}")
+    def context(
+        request: Request,
+        model: str,
+        layer: LayerIndex,
+        neuron: NeuronIndex,
+        context: ContextId,
+        run: RunId = None,
+        view: View = USUAL_VIEW,
+    ) -> Response:
+        """A whole context that is an example of a neuron."""
+
+        def build() -> Response:
+            page = queries.context(model, layer, neuron, context, run)
+            kept, way = carried_run(site, model, run), carried_view(view)
+            place = (model, layer, neuron, context)
+            links = links_of(urls.api_context, urls.context, run, *place)
+            shown = present.context(page)
+            return site.html("context.html", page, view=shown, **_context(kept, way), **links)
+
+        return site.answer(request, model, build)
+
+    return pages
+
+
+def _context(run: int | None, view: str | None) -> dict[str, Any]:
+    """What links of a page go on naming, as templates know it."""
+    return {"run_query": run, "view_query": view}

@@ -1,0 +1,397 @@
+"""Pure: a neuron's examples → the lines, sections and whole contexts that templates show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from markupsafe import Markup
+
+from app import charts, highlight
+from app.highlight import Palette
+from app.numbers import count, exact, number, share
+from app.schemas import Band, ContextPage, Example, NeuronPage, SourceExamples
+
+Reading = Literal["peak", "window", "context"]
+"""How examples are laid out: a line aligned on the peak, the text round it, the whole context."""
+READINGS: dict[Reading, str] = {"peak": "aligned", "window": "windows", "context": "contexts"}
+"""What each is called on the page; the first is the usual one."""
+REACH: dict[Reading, int | None] = {"peak": highlight.LINE_TOKENS, "window": 32, "context": None}
+"""Positions on either side of the peak that are asked of the store; None: all it has."""
+SOURCES_IN_FULL = 4
+"""With more sources than this a neuron's page shows the first example of each."""
+
+Address = Callable[[int], str]
+"""Where a whole context is, by its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What all lines of a page have in common."""
+
+    reading: Reading
+    colours: Palette
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """An example that says the same as the one it is folded into."""
+
+    rank: int
+    value: str
+    context_id: int
+    href: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One example: aligned on its peak (or trough), or as text."""
+
+    rank: int
+    value: str
+    """The exact peak or trough."""
+    left: Markup
+    """Empty, unless aligned."""
+    right: Markup
+    """From the peak on; unless aligned, all of the text."""
+    source: str
+    factors: str
+    """Gate and linear part in short; empty where there are none."""
+    facts: str
+    context_id: int
+    href: str
+    others: list[Other]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Examples under one heading; bands and sources have more than one group a section."""
+
+    title: str | None
+    note: str
+    lines: list[Line]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """One source in the chart of sources."""
+
+    name: str
+    highest: str
+    mean: str
+    bar: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One kind of examples."""
+
+    id: str
+    title: str
+    part: str
+    """What share of the corpus it stands for."""
+    purpose: str
+    empty: str
+    groups: list[Group]
+    sources: list[SourceRow]
+    """The chart of sources, in their section."""
+    cut: bool
+    """Whether there are more examples than are given here."""
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Swatch:
+    """One step of the legend."""
+
+    css: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Legend:
+    """The page's one colour scale, from the most negative step to the most positive."""
+
+    low: str
+    high: str
+    swatches: list[Swatch]
+
+
+@dataclass(frozen=True, slots=True)
+class ContextView:
+    """All a context's page shows that is not already a field of its `ContextPage`."""
+
+    text: Markup
+    legend: Legend | None
+    facts: list[tuple[str, str]]
+
+
+def sections(page: NeuronPage, layout: Layout) -> list[Section]:
+    """All kinds of examples of a neuron, in the order they are to be read."""
+    kinds, scanned = page.examples, page.run.contexts
+    aligned = layout.reading == "peak"
+    found = [
+        _section(
+            "top",
+            "Top",
+            _part(len(kinds.top), scanned),
+            f"The highest peaks of the whole corpus{', aligned on the peak' if aligned else ''}. "
+            "They suggest what the neuron responds to and cannot confirm it: they are its "
+            "extremes, not its story.",
+            [Group(None, "", _lines(kinds.top, layout, factors=True))],
+            kinds.top,
+        ),
+        _section(
+            "bottom",
+            "Bottom",
+            _part(len(kinds.bottom), scanned),
+            f"The lowest troughs of the whole corpus{', aligned on the trough' if aligned else ''}"
+            ": what drives the neuron furthest down.",
+            [Group(None, "", _lines(kinds.bottom, layout, trough=True, factors=True))],
+            kinds.bottom,
+        ),
+        _section(
+            "random",
+            "Random",
+            _part(len(kinds.random), scanned),
+            "Contexts drawn without looking at this neuron, the same for every neuron: what it "
+            "does on ordinary text. A reading of the top examples has to fit these too.",
+            [Group(None, "", _lines(kinds.random, layout))],
+            kinds.random,
+        ),
+        _section(
+            "bands",
+            "Bands",
+            "all contexts, by where they peak",
+            "Contexts picked by where their peak falls among the neuron's peaks, not by how high "
+            "it is: what lies between the ordinary and the extreme. The cuts are the median, 90% "
+            "and 99% of the sample's first half; examples and shares are of its second half.",
+            [
+                Group(_band(band), _band_note(band), _lines(band.examples, layout))
+                for band in kinds.bands
+            ],
+            [one for band in kinds.bands for one in band.examples],
+        ),
+    ]
+    if kinds.sources:
+        found.append(by_source(page, layout, full=False))
+    return found
+
+
+def by_source(page: NeuronPage, layout: Layout, *, full: bool) -> Section:
+    """The sources of the corpus: a chart of their peaks and examples of each, or, without `full`
+    and with many sources, the first example of each."""
+    sources = page.examples.sources
+    kept = [some for some in sources if some.examples]
+    cut = not full and len(kept) > SOURCES_IN_FULL
+    groups = []
+    for some in kept:
+        shown = some.examples[:1] if cut else some.examples
+        lines = _lines(shown, layout, named=some.other)
+        groups.append(Group(source_name(some), _source_note(some), lines))
+    size = sum(len(some.examples) for some in kept)
+    return _section(
+        "sources",
+        "By source",
+        _part(size, page.run.contexts),
+        "The highest peaks within each part of the corpus. A neuron can look clean in one kind of "
+        "text and mean something else in another: a reading that holds in one source alone is not "
+        "yet a reading.",
+        groups,
+        [one for some in kept for one in some.examples],
+        sources=_source_rows(sources),
+        cut=cut,
+    )
+
+
+def whole(page: ContextPage, colours: Palette) -> ContextView:
+    """A context in full, marked at the neuron's peak (of bottom examples alone: at the trough)."""
+    example = page.example
+    trough = page.kinds == ["bottom"]
+    facts = [
+        ("peak", f"{exact(example.peak)} at position {example.peak_position}"),
+        ("trough", f"{exact(example.trough)} at position {example.trough_position}"),
+    ]
+    if example.gate is not None and example.linear is not None:
+        where = "trough" if trough else "peak"
+        facts.append((f"gate at the {where}", number(example.gate)))
+        facts.append((f"linear part at the {where}", number(example.linear)))
+    facts += [
+        ("example of kind", ", ".join(page.kinds)),
+        ("length", f"{count(page.length)} tokens"),
+        ("context", str(example.context_id)),
+        ("document", str(example.document_index)),
+    ]
+    if example.source:
+        facts.append(("source", example.source))
+    return ContextView(_text(example, colours, trough=trough), legend(page.scale), facts)
+
+
+def legend(scale: float) -> Legend | None:
+    """The steps of a colour scale with the activations each stands for; None without a scale."""
+    if scale <= 0:
+        return None
+    unit = scale / highlight.STEPS
+    swatches: list[Swatch] = []
+    for tenth in range(-highlight.STEPS, highlight.STEPS + 1):
+        css = highlight.step(tenth * unit, scale)
+        low = max(-scale, (tenth - 0.5) * unit)
+        high = min(scale, (tenth + 0.5) * unit)
+        swatches.append(Swatch(css, f"{number(low)} to {number(high)}"))
+    return Legend(number(-scale), number(scale), swatches)
+
+
+def source_name(some: SourceExamples) -> str:
+    """What a source is called on the page."""
+    return "other sources" if some.other else some.source or "without a source"
+
+
+def _section(
+    name: str,
+    title: str,
+    part: str,
+    purpose: str,
+    groups: list[Group],
+    examples: Sequence[Example],
+    *,
+    sources: list[SourceRow] | None = None,
+    cut: bool = False,
+) -> Section:
+    empty = f"No {'bands' if name == 'bands' else f'{name} examples'} were kept."
+    return Section(
+        name, title, part, purpose, empty, groups, sources or [], cut, size=len(examples)
+    )
+
+
+def _part(kept: int, scanned: int) -> str:
+    if not kept or not scanned:
+        return ""
+    return f"{count(kept)} of {count(scanned)} contexts, {share(min(1.0, kept / scanned))}"
+
+
+def _band(band: Band) -> str:
+    if band.low is None and band.high is None:
+        return "All peaks"
+    if band.low is None:
+        return f"Peak below {number(band.high)}"
+    if band.high is None:
+        return f"Peak from {number(band.low)} up"
+    return f"Peak from {number(band.low)} to {number(band.high)}"
+
+
+def _band_note(band: Band) -> str:
+    return f"{share(band.share)} of contexts (nominally {share(band.nominal_share)})"
+
+
+def _source_note(some: SourceExamples) -> str:
+    mean = "" if some.mean_peak is None else f", mean of its sample {number(some.mean_peak)}"
+    return f"highest {number(some.examples[0].peak)}{mean}"
+
+
+def _source_rows(sources: list[SourceExamples]) -> list[SourceRow]:
+    peaks = [some.examples[0].peak if some.examples else None for some in sources]
+    ends = [0.0, *(peak for peak in peaks if peak is not None)]
+    ends += [some.mean_peak for some in sources if some.mean_peak is not None]
+    low, high = min(ends), max(ends)
+    return [
+        SourceRow(
+            source_name(some),
+            number(peak),
+            number(some.mean_peak),
+            Markup() if peak is None else charts.bullet(peak, some.mean_peak, low=low, high=high),
+        )
+        for some, peak in zip(sources, peaks, strict=True)
+    ]
+
+
+def _centre(example: Example, trough: bool) -> tuple[int, float]:
+    """The index of the token an example is aligned on, and its exact activation."""
+    if trough:
+        return example.trough_position - example.start, example.trough
+    return example.peak_position - example.start, example.peak
+
+
+def _text(example: Example, colours: Palette, *, trough: bool) -> Markup:
+    at, value = _centre(example, trough)
+    return highlight.render(
+        example.tokens,
+        example.token_ids,
+        example.activations,
+        start=example.start,
+        colours=colours,
+        centre=at,
+        value=value,
+    )
+
+
+def _lines(
+    examples: Sequence[Example],
+    layout: Layout,
+    *,
+    trough: bool = False,
+    factors: bool = False,
+    named: bool = True,
+) -> list[Line]:
+    """Examples as lines; those that show the same text as one before are folded into it.
+
+    With `trough` they are aligned on that; with `factors` a line gives gate and linear part; with
+    `named` its source.
+    """
+    made: list[Line] = []
+    seen: dict[tuple[str, str], Line] = {}
+    for one in examples:
+        at, value = _centre(one, trough)
+        first, end = 0, len(one.tokens)
+        if layout.reading == "peak":
+            # A window that does not hold its own peak is shown from its start.
+            first, end = highlight.extent(one.tokens, at if 0 <= at < end else 0)
+        cut = max(first, min(at, end))
+        text = "".join(one.tokens[first:cut]), "".join(one.tokens[cut:end])
+        if text in seen:
+            href = layout.address(one.context_id)
+            seen[text].others.append(Other(one.rank, exact(value), one.context_id, href))
+            continue
+        left, right = highlight.around(
+            one.tokens[first:end],
+            one.token_ids[first:end],
+            one.activations[first:end],
+            start=one.start + first,
+            colours=layout.colours,
+            centre=at - first,
+            value=value,
+            breaks=layout.reading != "peak",
+        )
+        aligned = layout.reading == "peak"
+        seen[text] = Line(
+            rank=one.rank,
+            value=exact(value),
+            left=left if aligned else Markup(),
+            right=right if aligned else left + right,
+            source=(one.source or "") if named else "",
+            factors=_factors(one) if factors else "",
+            facts=_facts(one, trough),
+            context_id=one.context_id,
+            href=layout.address(one.context_id),
+            others=[],
+        )
+        made.append(seen[text])
+    return made
+
+
+def _factors(example: Example) -> str:
+    if example.gate is None or example.linear is None:
+        return ""
+    return f"g {number(example.gate)} · l {number(example.linear)}"
+
+
+def _facts(example: Example, trough: bool) -> str:
+    """What an opened line says of its context."""
+    facts = [f"position {example.trough_position if trough else example.peak_position}"]
+    if example.gate is not None and example.linear is not None:
+        facts.append(f"gate {number(example.gate)}, linear part {number(example.linear)}")
+    facts += [f"context {example.context_id}", f"document {example.document_index}"]
+    if example.source:
+        facts.append(example.source)
+    return " · ".join(facts)

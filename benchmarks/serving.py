@@ -1,0 +1,280 @@
+"""How fast pages are served: real servers, wrk, a browser. `benchmarks/README.md` has the figures.
+
+python -m benchmarks.serving --demo sqlite:////tmp/demo.db --large sqlite:////tmp/large.db
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import random
+import statistics
+import tempfile
+import urllib.request
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import select
+
+from app import urls
+from benchmarks import servers
+from benchmarks.load import Case, Measured, find_wrk, interleaved
+from benchmarks.paint import Painted, painted
+from indexer.errors import NeurariumError
+from indexer.store import schema
+from indexer.store.database import open_store
+
+ENCODINGS = ("zstd", "br", "gzip", "identity")
+SAMPLE = 100
+"""Pages whose sizes are looked at."""
+
+PAGE = "page"
+FILE = "page's bytes, static file"
+ROUTE = "page's bytes, trivial route"
+UNCHANGED = "page, unchanged (304)"
+JSON = "JSON"
+
+PAGE_MS, UNCHANGED_MS, PAGE_KB, LARGER, PAINT_MS = 10.0, 1.5, 40.0, 1.2, 150.0
+"""The targets: medians, and the largest ratio of a page's times on the two databases."""
+
+Place = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of a page as sent, in one encoding."""
+
+    encoding: str
+    median: int
+    largest: int
+
+
+@dataclass(frozen=True)
+class Database:
+    """What was measured on one database."""
+
+    name: str
+    neurons: int
+    speeds: list[Measured]
+    sizes: list[Sizes]
+
+    def p50(self, case: str) -> float:
+        """The median of a case, in milliseconds."""
+        return next(one.p50 for one in self.speeds if one.name == case)
+
+
+def measure(name: str, url: str, rounds: int, seconds: int, seed: int) -> Database:
+    """Serve a database and measure it. Raises NeurariumError."""
+    neurons, places = _places(url, seed)
+    pages = [urls.neuron(*place) for place in places]
+    with ExitStack() as stack:
+        here = stack.enter_context(servers.neurarium(url))
+        accepted = {"Accept-Encoding": "zstd"}
+        tag, body = _get(here + pages[0], "zstd")
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        (folder / "page.html").write_bytes(body)
+        plain = stack.enter_context(servers.plain(folder))
+        speeds = interleaved(
+            [
+                Case(PAGE, here, pages, accepted),
+                Case(FILE, plain, ["/static/page.html"], accepted),
+                Case(ROUTE, plain, ["/route/page.html"], accepted),
+                Case(UNCHANGED, here, pages[:1], accepted | {"If-None-Match": tag}),
+                Case(JSON, here, [urls.api_neuron(*place) for place in places], accepted),
+            ],
+            rounds,
+            seconds,
+        )
+        sizes = [_sizes(here, pages[:SAMPLE], encoding) for encoding in ENCODINGS]
+    return Database(name, neurons, speeds, sizes)
+
+
+def _places(url: str, seed: int) -> tuple[int, list[Place]]:
+    """How many neurons a store has, and up to 50,000 of them: each once, in random order."""
+    engine = open_store(url, create=False)
+    runs = schema.runs
+    with engine.connect() as connection:
+        rows = connection.execute(select(runs.c.model, runs.c.widths).where(runs.c.ready)).all()
+    engine.dispose()
+    if not rows:
+        raise NeurariumError(f"There is no run in {url}: index a model first.")
+    layers = [(row.model, at, width) for row in rows for at, width in enumerate(row.widths)]
+    total = sum(width for _, _, width in layers)
+    chosen = random.Random(seed).sample(range(total), min(total, 50_000))
+    places: dict[int, Place] = {}
+    wanted, first = iter(sorted(chosen)), 0
+    flat = next(wanted, None)
+    for model, layer, width in layers:
+        while flat is not None and flat < first + width:
+            places[flat] = (model, layer, flat - first)
+            flat = next(wanted, None)
+        first += width
+    return total, [places[flat] for flat in chosen]
+
+
+def _get(address: str, encoding: str) -> tuple[str, bytes]:
+    """The tag of an answer, and its body as sent."""
+    request = urllib.request.Request(address, headers={"Accept-Encoding": encoding})
+    with urllib.request.urlopen(request) as response:
+        return response.headers["ETag"], response.read()
+
+
+def _sizes(address: str, paths: Sequence[str], encoding: str) -> Sizes:
+    sizes = [len(_get(address + path, encoding)[1]) for path in paths]
+    return Sizes(encoding, int(statistics.median(sizes)), max(sizes))
+
+
+def _show(out: Console, found: Sequence[Database], paints: Sequence[Painted]) -> None:
+    for database in found:
+        table = Table(
+            "answer", title=f"{database.name}: {database.neurons:,} neurons", title_justify="left"
+        )
+        for column in ("p50 ms", "rounds' p50", "p95 ms", "bytes", "requests"):
+            table.add_column(column, justify="right")
+        for one in database.speeds:
+            table.add_row(
+                one.name + (" (repeated)" if one.repeated else ""),
+                f"{one.p50:.2f}",
+                f"{one.lowest:.2f}–{one.highest:.2f}",
+                f"{one.p95:.2f}",
+                f"{one.bytes:,}",
+                f"{one.requests:,}",
+            )
+        out.print(table)
+        sizes = Table("page's size", "median bytes", "largest")
+        for size in database.sizes:
+            sizes.add_row(size.encoding, f"{size.median:,}", f"{size.largest:,}")
+        out.print(sizes)
+    if paints:
+        table = Table("first load", "paint ms (median)", "loads' range", "layout shift", "loads")
+        for paint in paints:
+            table.add_row(
+                f"{paint.width} px",
+                f"{paint.first_contentful_paint:.0f}",
+                f"{paint.lowest:.0f}–{paint.highest:.0f}",
+                f"{paint.layout_shift:.4f}",
+                str(paint.loads),
+            )
+        out.print(table)
+    for what, value, limit, unit in targets(found, paints):
+        verdict = "[green]met[/]" if value <= limit else "[red]NOT met[/]"
+        out.print(f"{verdict}: {what} {value:.2f}{unit} (at most {limit:g}{unit})")
+
+
+def targets(
+    found: Sequence[Database], paints: Sequence[Painted]
+) -> list[tuple[str, float, float, str]]:
+    """What was measured beside what was asked for: name, value, the most it may be, unit."""
+    rows = []
+    for one in found:
+        size = next(size.median for size in one.sizes if size.encoding == "zstd")
+        rows += [
+            (f"{one.name}: {PAGE}", one.p50(PAGE), PAGE_MS, " ms"),
+            (f"{one.name}: {UNCHANGED}", one.p50(UNCHANGED), UNCHANGED_MS, " ms"),
+            (f"{one.name}: compressed (zstd)", size / 1000, PAGE_KB, " kB"),
+        ]
+    first, last = found[0], found[-1]
+    if first is not last:
+        rows += [
+            (f"{last.name} ÷ {first.name}: {case}", last.p50(case) / first.p50(case), LARGER, "")
+            for case in (PAGE, UNCHANGED, JSON)
+        ]
+    for paint in paints:
+        what = f"{paint.width} px"
+        rows += [
+            (f"{what}: first contentful paint", paint.first_contentful_paint, PAINT_MS, " ms"),
+            (f"{what}: layout shift", paint.layout_shift, 0.0, ""),
+        ]
+    return rows
+
+
+def _machine() -> dict[str, Any]:
+    """What the figures were measured with."""
+    packages = ("fastapi", "starlette", "starlette-compress", "uvicorn", "sqlalchemy", "jinja2")
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in packages},
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
+
+
+def _demo(folder: str) -> str:
+    """Index the demo into a folder; the address of its database."""
+    from app.progress import ConsoleReporter
+    from indexer.config import IndexConfig
+    from indexer.run import index
+
+    url = f"sqlite:///{folder}/demo.db"
+    with ConsoleReporter(Console(stderr=True)) as reporter:
+        index(IndexConfig(model="demo"), url, Path(folder) / "cache", reporter)
+    return url
+
+
+def main(
+    demo: Annotated[
+        str | None, typer.Option(help="A database with the demo. Default: it is indexed anew.")
+    ] = None,
+    large: Annotated[
+        str | None, typer.Option(help="One made by benchmarks.synthetic. Default: left out.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Times every case has its turn.")] = 7,
+    seconds: Annotated[int, typer.Option(min=1, help="How long a turn is.")] = 3,
+    loads: Annotated[int, typer.Option(min=0, help="Loads in Chromium; 0: none.")] = 15,
+    seed: Annotated[int, typer.Option(help="Of the choice of neurons.")] = 0,
+    save: Annotated[Path | None, typer.Option(help="Write all that was measured as JSON.")] = None,
+) -> None:
+    """Measure how fast the server answers."""
+    out = Console(highlight=False)
+    try:
+        find_wrk()
+        with ExitStack() as stack:
+            if demo is None:
+                demo = _demo(stack.enter_context(tempfile.TemporaryDirectory()))
+            databases = {"demo": demo} | ({"synthetic": large} if large else {})
+            found = [measure(name, url, rounds, seconds, seed) for name, url in databases.items()]
+            paints = _paints(demo, loads, seed) if loads else []
+    except NeurariumError as error:
+        out.print(f"[bold red]Error:[/] {error}", soft_wrap=True)
+        raise typer.Exit(2) from None
+    _show(out, found, paints)
+    if not large:
+        out.print("The synthetic database was left out: name it with --large.")
+    if save is not None:
+        everything = {
+            "machine": _machine(),
+            "databases": [asdict(one) for one in found],
+            "paints": [asdict(one) for one in paints],
+        }
+        save.write_text(json.dumps(everything, indent=2) + "\n")
+
+
+def _paints(url: str, loads: int, seed: int) -> list[Painted]:
+    """First loads of the demo's pages, in a wide window and in a narrow one."""
+    _, places = _places(url, seed)
+    paths = [urls.neuron(*place) for place in places[:loads]]
+    with servers.neurarium(url) as address:
+        return [painted(address, paths, width) for width in (1280, 390)]
+
+
+if __name__ == "__main__":
+    typer.run(main)
