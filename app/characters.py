@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
 from markupsafe import Markup, escape
 
@@ -23,7 +24,7 @@ _BYTE = r"\\x([89a-fA-F][0-9a-fA-F])"
 _BYTES_HEAD = re.compile(rf"(?:{_BYTE})+")
 _BYTES_TAIL = re.compile(rf"(?:{_BYTE})+\Z")
 _ONE_BYTE = re.compile(_BYTE)
-_SPACE = Markup("<i>␣</i>")
+_SPACE = "<i>␣</i>"
 _CONTROLS = (
     "NUL SOH STX ETX EOT ENQ ACK BEL BS TAB LF VT FF CR SO SI "
     "DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US"
@@ -90,6 +91,7 @@ def _spelled(found: re.Match[str], *, breaks: bool) -> str:
     return "".join(out)
 
 
+@lru_cache(maxsize=1 << 13)
 def chip(token: str) -> Markup:
     """A token on its own: as `visible`, with its outer spaces shown as `␣`; cut when very long."""
     if len(token) > CHIP_CHARACTERS:
@@ -99,14 +101,14 @@ def chip(token: str) -> Markup:
 
 def spaced(text: str, *, trailing: bool = True) -> Markup:
     """As `visible`, with the spaces in front (and, with `trailing`, behind) shown as `␣`."""
-    body = text.strip(" ")
-    if text and not body:
-        return _SPACE * len(text)
-    left = len(text) - len(text.lstrip(" "))
-    right = len(text) - len(text.rstrip(" "))
-    if not trailing:
-        return _SPACE * left + visible(text[left:])
-    return _SPACE * left + visible(body) + _SPACE * right
+    body = text.strip(" ") if trailing else text.lstrip(" ")
+    if not body and text:
+        return Markup(_SPACE * len(text))
+    if body is text:
+        return visible(text)
+    before = len(text) - len(text.lstrip(" "))
+    after = len(text) - before - len(body)
+    return Markup(f"{_SPACE * before}{visible(body)}{_SPACE * after}")
 
 
 def label(text: str) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from markupsafe import Markup, escape
 
@@ -54,17 +55,15 @@ def count_ticks(largest: int, most: int = 4) -> list[int]:
     return [10**power for power in range(0, powers + 1, apart)]
 
 
-def bar(value: float | None, largest: float, css: str = "") -> Markup:
+def bar(value: float | None, largest: float, css: Literal["", "pos", "neg"] = "") -> Markup:
     """A bar as long as |value| / largest of its box; for the eye only, so hidden from readers."""
     part = 0.0
     if value is not None and math.isfinite(value) and largest > 0:
         part = min(1.0, abs(value) / largest)
-    name = f"bar {css}".strip()
-    width = f"{part * 100:.1f}".removesuffix(".0")
-    # The values are our own, and there are many bars in a page: no escaping by format().
+    name = f"bar {css}" if css else "bar"
     return Markup(
-        f'<svg class="{escape(name)}" viewBox="0 0 100 6" preserveAspectRatio="none" '
-        f'aria-hidden="true"><rect width="{width}" height="6"/></svg>'
+        f'<svg class="{name}" viewBox="0 0 100 6" preserveAspectRatio="none" '
+        f'aria-hidden="true"><rect width="{part * 100:.0f}" height="6"/></svg>'
     )
 
 
@@ -208,16 +207,17 @@ def _bars(
     """All bars as one shape a sign; over each a column as high as the chart, to point at."""
     shapes: dict[str, list[str]] = {"neg": [], "pos": []}
     columns: list[str] = []
-    for low, high, n in zip(edges[:-1], edges[1:], counts, strict=True):
+    places, words = [x(edge) for edge in edges], [number(edge) for edge in edges]
+    for i, n in enumerate(counts):
         if not n:
             continue
-        x0, x1 = x(low), x(high)
+        x0, x1 = places[i], places[i + 1]
         width = max(2.0, x1 - x0 - 0.6)
-        css = "neg" if (low + high) / 2 < 0 else "pos"
+        css = "neg" if (edges[i] + edges[i + 1]) / 2 < 0 else "pos"
         shapes[css].append(f"M{x0:.1f} {floor:.1f}V{y(n):.1f}h{width:.1f}V{floor:.1f}z")
         columns.append(
             f'<rect x="{x0:.1f}" y="{TOP:.0f}" width="{width:.1f}" height="{floor - TOP:.1f}">'
-            f"<title>{number(low)} to {number(high)}: {count(n)} ({share(n / total)})</title>"
+            f"<title>{words[i]} to {words[i + 1]}: {count(n)} ({escape(share(n / total))})</title>"
             "</rect>"
         )
     drawn = [f'<path class="{css}" d="{"".join(d)}"/>' for css, d in shapes.items() if d]

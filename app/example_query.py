@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from app.schemas import Band, Example, Examples, PeakToken, SourceExamples
 from indexer.store import schema
@@ -20,6 +20,21 @@ BAND_SHARES = (0.5, 0.4, 0.09, 0.01)
 _BOTTOM = schema.KINDS.index("bottom")
 
 Array = np.ndarray[Any, Any]
+
+# Built once: SQLAlchemy takes longer to put a statement together than SQLite to answer it.
+_EXAMPLES = select(schema.examples.c.kind, schema.examples.c.packed).where(
+    schema.examples.c.neuron_id == bindparam("neuron_id")
+)
+_CONTEXTS = select(
+    schema.contexts.c.context_id,
+    schema.contexts.c.document_index,
+    schema.contexts.c.source_index,
+    schema.contexts.c.included_from,
+    schema.contexts.c.token_ids,
+).where(
+    schema.contexts.c.run_id == bindparam("run_id"),
+    schema.contexts.c.context_id.in_(bindparam("context_ids", expanding=True)),
+)
 
 
 @dataclass(frozen=True)
@@ -39,18 +54,35 @@ class Context:
         return ids
 
 
+@dataclass(frozen=True)
+class Stored:
+    """One kind of examples as Python's own numbers, which are read one by one much faster.
+
+    Example i has its activations, clipped to its exact extremes, at `offsets[i]` to
+    `offsets[i + 1]` of `values`: the context's positions from `starts[i]` on.
+    """
+
+    peaks: list[float]
+    peak_positions: list[int]
+    troughs: list[float]
+    trough_positions: list[int]
+    context_ids: list[int]
+    starts: list[int]
+    gates: list[float]
+    linears: list[float]
+    values: Array
+    offsets: list[int]
+
+
 class Kept:
     """All examples of one neuron, unpacked once and read in any part."""
 
     def __init__(
         self, connection: Connection, run: Row[Any], key: int, vocabulary: list[str]
     ) -> None:
-        table = schema.examples
-        rows = connection.execute(
-            select(table.c.kind, table.c.packed).where(table.c.neuron_id == key)
-        )
-        self._kinds = {row.kind: unpack_examples(bytes(row.packed)) for row in rows}
-        self._values = {kind: _activations(arrays) for kind, arrays in self._kinds.items()}
+        rows = connection.execute(_EXAMPLES, {"neuron_id": key}).all()
+        self._kinds = {kind: unpack_examples(bytes(packed)) for kind, packed in rows}
+        self._stored = {kind: _stored(arrays) for kind, arrays in self._kinds.items()}
         wanted = {c for some in self._kinds.values() for c in some.context_ids.tolist()}
         self.contexts = contexts_of(connection, run, wanted)
         self._vocabulary = vocabulary
@@ -72,55 +104,48 @@ class Kept:
         if arrays is None:
             return []
         places = range(len(arrays)) if of is None else of
-        return [
-            self._example(number, arrays, place, rank, reach)
-            for rank, place in enumerate(places, 1)
-        ]
+        return [self._example(number, place, rank, reach) for rank, place in enumerate(places, 1)]
 
-    def _example(
-        self, kind: int, arrays: ExampleArrays, place: int, rank: int, reach: int | None
-    ) -> Example:
-        context_id = int(arrays.context_ids[place])
+    def _example(self, kind: int, place: int, rank: int, reach: int | None) -> Example:
+        stored = self._stored[kind]
+        context_id = stored.context_ids[place]
         context = self.contexts[context_id]
-        first, end, values = self._stored(kind, arrays, place)
-        start = first
-        peak, trough = int(arrays.peak_positions[place]), int(arrays.trough_positions[place])
+        first = start = stored.starts[place]
+        begin, end = stored.offsets[place], stored.offsets[place + 1]
+        peak, trough = stored.peak_positions[place], stored.trough_positions[place]
+        end += first - begin
         if reach is not None:
             centre = trough if kind == _BOTTOM else peak
             start = max(first, centre - reach)
             end = min(end, centre + reach + 1)
-        # An unpadded Python list is what both the JSON and the page want.
-        shown: list[float | None] = values[start - first : end - first].tolist()
+        begin -= first
+        # A plain Python list is what both the JSON and the page want.
+        shown: list[float | None] = stored.values[begin + start : begin + end].tolist()
         out = max(0, min(context.included_from, end) - start)
         shown[:out] = [None] * out
         # The peak and the trough themselves are exact, not to within the rounding of the rest.
-        for position, value in ((trough, arrays.troughs[place]), (peak, arrays.peaks[place])):
-            if start <= position < end:
-                shown[position - start] = float(value)
+        if start <= trough < end:
+            shown[trough - start] = stored.troughs[place]
+        if start <= peak < end:
+            shown[peak - start] = stored.peaks[place]
         token_ids = context.token_ids[start:end].tolist()
+        vocabulary = self._vocabulary
         return Example(
             rank=rank,
-            peak=float(arrays.peaks[place]),
+            peak=stored.peaks[place],
             peak_position=peak,
-            trough=float(arrays.troughs[place]),
+            trough=stored.troughs[place],
             trough_position=trough,
             context_id=context_id,
             document_index=context.document_index,
             source=context.source,
-            gate=_known(arrays.gates[place]),
-            linear=_known(arrays.linears[place]),
+            gate=_known(stored.gates[place]),
+            linear=_known(stored.linears[place]),
             start=start,
-            tokens=[self._vocabulary[token_id] for token_id in token_ids],
+            tokens=[vocabulary[token_id] for token_id in token_ids],
             token_ids=token_ids,
             activations=shown,
         )
-
-    def _stored(self, kind: int, arrays: ExampleArrays, place: int) -> tuple[int, int, Array]:
-        """First and end position of what is stored of an example, and its activations."""
-        values, offsets = self._values[kind]
-        start = int(arrays.starts[place])
-        first, end = int(offsets[place]), int(offsets[place + 1])
-        return start, start + end - first, values[first:end]
 
     def whole(self, context_id: int) -> tuple[list[str], Example] | None:
         """A context in full: the kinds it is an example of, and the longest of what is stored.
@@ -135,7 +160,7 @@ class Kept:
         if not found:
             return None
         kind, place = max(found, key=lambda one: int(self._kinds[one[0]].lengths[one[1]]))
-        stored = self._example(kind, self._kinds[kind], place, 1, None)
+        stored = self._example(kind, place, 1, None)
         token_ids = self.contexts[context_id].token_ids.tolist()
         after = len(token_ids) - stored.start - len(stored.activations)
         activations = [*[None] * stored.start, *stored.activations, *[None] * after]
@@ -157,12 +182,9 @@ class Kept:
     def peak_tokens(self) -> list[PeakToken]:
         """The tokens the kept examples peak on, each context once; most frequent first."""
         peaks: dict[int, tuple[int, float]] = {}
-        for arrays in self._kinds.values():
+        for stored in self._stored.values():
             for context_id, position, peak in zip(
-                arrays.context_ids.tolist(),
-                arrays.peak_positions.tolist(),
-                arrays.peaks.tolist(),
-                strict=True,
+                stored.context_ids, stored.peak_positions, stored.peaks, strict=True
             ):
                 peaks[context_id] = int(self.contexts[context_id].token_ids[position]), peak
         by_token: dict[int, list[float]] = {}
@@ -197,38 +219,41 @@ def contexts_of(
     connection: Connection, run: Row[Any], context_ids: Iterable[int]
 ) -> dict[int, Context]:
     """Contexts of a run by id."""
-    table = schema.contexts
-    rows = connection.execute(
-        select(
-            table.c.context_id,
-            table.c.document_index,
-            table.c.source_index,
-            table.c.included_from,
-            table.c.token_ids,
-        ).where(table.c.run_id == run.id, table.c.context_id.in_(sorted(context_ids)))
-    )
+    wanted = {"run_id": run.id, "context_ids": sorted(context_ids)}
+    sources = run.sources
     return {
-        row.context_id: Context(
-            document_index=row.document_index,
-            source_index=row.source_index,
-            source=run.sources[row.source_index] or None,
-            included_from=row.included_from,
-            token_ids=unpack_token_ids(bytes(row.token_ids)),
+        context_id: Context(
+            document_index=document,
+            source_index=source,
+            source=sources[source] or None,
+            included_from=included_from,
+            token_ids=unpack_token_ids(bytes(token_ids)),
         )
-        for row in rows
+        for context_id, document, source, included_from, token_ids in connection.execute(
+            _CONTEXTS, wanted
+        ).all()
     }
 
 
-def _activations(arrays: ExampleArrays) -> tuple[Array, Array]:
-    """All activations of a kind, clipped to the exact extremes, and where each example begins."""
+def _stored(arrays: ExampleArrays) -> Stored:
     lengths = arrays.lengths.astype(np.int64)
     values = arrays.quantized.astype(np.float32) * np.repeat(arrays.scales, lengths)
     low, high = np.repeat(arrays.troughs, lengths), np.repeat(arrays.peaks, lengths)
-    return np.clip(values, low, high), np.concatenate([[0], np.cumsum(lengths)])
+    return Stored(
+        peaks=arrays.peaks.tolist(),
+        peak_positions=arrays.peak_positions.tolist(),
+        troughs=arrays.troughs.tolist(),
+        trough_positions=arrays.trough_positions.tolist(),
+        context_ids=arrays.context_ids.tolist(),
+        starts=arrays.starts.tolist(),
+        gates=arrays.gates.tolist(),
+        linears=arrays.linears.tolist(),
+        values=np.minimum(np.maximum(values, low), high),
+        offsets=[0, *np.cumsum(lengths).tolist()],
+    )
 
 
-def _known(value: np.float32) -> float | None:
-    number = float(value)
+def _known(number: float) -> float | None:
     return None if math.isnan(number) else number
 
 

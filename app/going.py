@@ -11,6 +11,7 @@ from app import urls
 from app.address import FORMS, Address, parse, quoted
 from app.api import RunId
 from app.errors import Invalid, NotFound
+from app.present_lines import Reading
 from app.queries import Queries
 from app.schemas import ModelPage, Schema
 from app.site import NO_STORE, Site
@@ -29,7 +30,7 @@ def going_router(site: Site) -> APIRouter:
         to: str = "",
         model: str | None = None,
         run: RunId = None,
-        view: Annotated[str | None, Query(pattern="^[a-z]{1,20}$")] = None,
+        view: Annotated[Reading | None, Query()] = None,
     ) -> Response:
         """The page of what was typed; `model`, `run` and `view` are those of the page it was
         typed on."""

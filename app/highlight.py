@@ -8,10 +8,13 @@ the pages' content policy allows no inline style.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
+from typing import cast
 
+import numpy as np
 from markupsafe import Markup
 
 from app.characters import chip, joined, label, spaced, together, visible
@@ -55,9 +58,19 @@ _OPEN_POSITIVE, _OPEN_NEGATIVE = (
     for sign in "pn"
 )
 _OF_MAX, _OF_MIN = (
-    [f"{(part + 1) // 2}% of {end}" for part in range(_FINE + 1)] for end in ("max", "min")
+    [f", {(part + 1) // 2}% of {end}" for part in range(_FINE + 1)] for end in ("max", "min")
 )
 _OPEN_ZERO, _OPEN_OUT = _opening(""), _opening(NOT_INCLUDED)
+
+# What a span's title says up to its position, in three parts, each looked up: formatting a number
+# takes longer than all else that is done to a token. Below zero comes after above zero.
+_OPENINGS = [*_OPEN_POSITIVE, *(f"{opening}−" for opening in _OPEN_NEGATIVE)]
+_SHARES = [f"{said}, position " for said in (*_OF_MAX, *_OF_MIN)]
+_LEAST, _MOST = 1e-4, 99.9
+"""Between these an activation's three digits are looked up; few are outside."""
+_DECADES = np.array([1e-3, 1e-2, 1e-1, 1.0, 10.0])
+_FACTORS = np.array([1e6, 1e5, 1e4, 1e3, 1e2, 1e1])
+_DIGITS = [f"{m / factor:#.3g}" for factor in _FACTORS.tolist() for m in range(1001)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +112,23 @@ def _cut(text: str, most: int) -> str:
 
 
 @lru_cache(maxsize=1 << 15)
-def _in_line(token: str) -> tuple[str, str, bool]:
-    """What a token is in a line: its markup, its label, whether bytes in it may need others'."""
-    body = str(visible(_cut(token, LINE_CHARACTERS)))
-    return body, label(_cut(token, TITLE_CHARACTERS)), "\\x" in token
+def _in_line(token: str, token_id: int) -> str | None:
+    """What ends a token's span in a line; None where its bytes may need others' to be a character.
+
+    Kept for the tokens met last: here is where their characters become HTML.
+    """
+    return None if "\\x" in token else _ending(token, token_id, breaks=False)
 
 
 @lru_cache(maxsize=1 << 13)
-def _in_block(token: str) -> tuple[str, str, bool]:
+def _in_block(token: str, token_id: int) -> str | None:
     """The same in running text, where a line break breaks the line."""
-    body = str(visible(_cut(token, BLOCK_CHARACTERS), breaks=True))
-    return body, label(_cut(token, TITLE_CHARACTERS)), "\\x" in token
+    return None if "\\x" in token else _ending(token, token_id, breaks=True)
+
+
+def _ending(token: str, token_id: int, *, breaks: bool) -> str:
+    body = visible(_cut(token, BLOCK_CHARACTERS if breaks else LINE_CHARACTERS), breaks=breaks)
+    return f', id {token_id}: {label(_cut(token, TITLE_CHARACTERS))}">{body}</span>'
 
 
 def extent(tokens: Sequence[str], centre: int) -> tuple[int, int]:
@@ -137,6 +156,7 @@ def around(
     centre: int | None = None,
     value: float = 0.0,
     breaks: bool = False,
+    begun: Sequence[str] | None = None,
 ) -> tuple[Markup, Markup]:
     """The tokens as spans, those before the one an example is aligned on apart from the rest.
 
@@ -144,68 +164,88 @@ def around(
     of the first. `centre` is the index of the token to align on, a `<mark>` (None, or out of
     range: none, and all is to the right); `value` its exact activation. Tokens that only together
     make up whole characters share a span. With `breaks`, lines are broken where the text does.
+    `begun` is `beginnings` of the activations, where they were made for many examples at once.
     Every span's title names activation, share of the neuron's maximum (of its minimum, below zero),
     position, id and text: in this order, what repeats along a line stands together, and a page is a
     tenth smaller. Raises ValueError if the lengths differ.
     """
-    shape = _in_block if breaks else _in_line
-    colour, of_max, of_min = colours.colour, colours.of_max, colours.of_min
-    positive, negative, max_shares, min_shares = _OPEN_POSITIVE, _OPEN_NEGATIVE, _OF_MAX, _OF_MIN
-    last = _FINE
-    out: list[str] = []
-    add = out.append
-    before = done = 0
-    marked = -1 if centre is None else centre
-    for at, (token, token_id, activation) in enumerate(
-        zip(tokens, token_ids, activations, strict=True)
-    ):
-        if at < done:
+    if not len(tokens) == len(token_ids) == len(activations):
+        raise ValueError("tokens, ids and activations differ in number")
+    ends = list(map(_in_block if breaks else _in_line, tokens, token_ids))
+    starts = list(beginnings(activations, colours) if begun is None else begun)
+    at = list(map(str, range(start, start + len(tokens))))
+    marked = -1 if centre is None or centre >= len(tokens) else centre
+    before = max(0, marked)
+    if marked >= 0:
+        starts[marked] = _mark_beginning(value, colours)
+    if None in ends:
+        row = [value if i == marked else one for i, one in enumerate(activations)]
+        first = _join(starts, at, ends, tokens, token_ids, row, start, colours, marked, breaks)
+        before = max(0, first)
+    if marked >= 0 and at[marked]:
+        ends[marked] = _mark_ending(tokens[marked], token_ids[marked], breaks)
+    spans: list[Iterable[str]] = list(zip(starts, at, cast("list[str]", ends), strict=True))
+    return (
+        Markup("".join(chain.from_iterable(spans[:before]))),
+        Markup("".join(chain.from_iterable(spans[before:]))),
+    )
+
+
+def beginnings(activations: Sequence[float | None], colours: Palette) -> list[str]:
+    """How each token's span begins, up to its position. All at once: numpy is quick with many."""
+    values = np.array(activations, np.float64)  # None becomes NaN
+    size = np.abs(values)
+    usual = (size >= _LEAST) & (size < _MOST)
+    size[~usual] = 0
+    below = values < 0
+    decade = np.searchsorted(_DECADES, size, side="right")
+    digits = (size * _FACTORS[decade] + 0.5).astype(np.intp) + 1001 * decade
+    offset = below * (_FINE + 1)
+    ends = np.where(below, colours.of_min, colours.of_max)
+    parts = np.minimum(size * colours.colour, _FINE).astype(np.intp) + offset
+    shares = np.minimum(size * ends, _FINE).astype(np.intp) + offset
+    made = [
+        _OPENINGS[part] + _DIGITS[digit] + _SHARES[share]
+        for part, digit, share in zip(parts.tolist(), digits.tolist(), shares.tolist(), strict=True)
+    ]
+    for i in np.flatnonzero(~usual).tolist():
+        value = activations[i]
+        made[i] = f"{_paint(value, colours)}{_fact(value, colours)}, position "
+    return made
+
+
+def _join(
+    starts: list[str],
+    at: list[str],
+    ends: list[str | None],
+    tokens: Sequence[str],
+    token_ids: Sequence[int],
+    values: Sequence[float | None],
+    start: int,
+    colours: Palette,
+    marked: int,
+    breaks: bool,
+) -> int:
+    """Put right the spans of tokens that hold single bytes: one for each whole character.
+
+    Returns where the span with the mark begins, which may be before the token that is marked.
+    """
+    before, done = marked, 0
+    for i, ending in enumerate(ends):
+        if ending is not None or i < done:
             continue
-        body, name, joins = shape(token)
-        if joins and (end := together(tokens, at)) > at:
-            done = end + 1
-            if at <= marked <= end:
-                before = len(out)
-            span = slice(at, done)
-            add(
-                _several(
-                    tokens[span],
-                    token_ids[span],
-                    activations[span],
-                    start + at,
-                    colours,
-                    marked - at,
-                    value,
-                    breaks,
-                )
-            )
-        elif at == marked:
-            before = len(out)
-            add(_mark(token, name, value, token_id, start + at, colours, breaks))
-        elif activation is None:
-            add(
-                f"{_OPEN_OUT}not included, position {start + at}, id {token_id}: {name}"
-                f'">{body}</span>'
-            )
-        elif 1e-4 <= activation < 99.9:
-            part, share = int(activation * colour), int(activation * of_max)
-            add(
-                f"{positive[part if part < last else last]}{activation:#.3g}, "
-                f"{max_shares[share if share < last else last]}, position {start + at}, "
-                f'id {token_id}: {name}">{body}</span>'
-            )
-        elif -99.9 < activation <= -1e-4:
-            activation = -activation
-            part, share = int(activation * colour), int(activation * of_min)
-            add(
-                f"{negative[part if part < last else last]}−{activation:#.3g}, "
-                f"{min_shares[share if share < last else last]}, position {start + at}, "
-                f'id {token_id}: {name}">{body}</span>'
-            )
-        else:  # zero, tiny, large or not a number: rare
-            opening, said = _paint(activation, colours), _fact(activation, colours)
-            add(f'{opening}{said}, position {start + at}, id {token_id}: {name}">{body}</span>')
-    return Markup("".join(out[:before])), Markup("".join(out[before:]))
+        last = together(tokens, i)
+        done = last + 1
+        ends[i] = _ending(tokens[i], token_ids[i], breaks=breaks)
+        if last > i:
+            if i <= marked <= last:
+                before = i
+            span = slice(i, done)
+            nothing = [""] * (last - i)
+            parts = (tokens[span], token_ids[span], values[span])
+            shown = _several(*parts, start + i, colours, marked - i, breaks)
+            starts[span], at[span], ends[span] = [shown, *nothing], ["", *nothing], ["", *nothing]
+    return before
 
 
 def render(
@@ -254,47 +294,41 @@ def _fact(value: float | None, colours: Palette, *, exactly: bool = False) -> st
     if value is None:
         return "not included"
     shown = f"{exact(value)} exactly" if exactly else number(value)
-    return f"{shown}, {_share(value, colours)}"
+    return f"{shown}{_share(value, colours)}"
 
 
+@lru_cache(maxsize=2 * _FINE)
 def _as_mark(opening: str) -> str:
     """A span's start as that of the mark an example is aligned on."""
     if opening == _OPEN_ZERO:
         return f'<mark class="{PEAK}" title="'
-    return opening.replace("<span", "<mark", 1).replace('" title', f' {PEAK}" title', 1)
+    return opening.replace("<span", "<mark").replace('" title', f' {PEAK}" title')
 
 
 def _marked_body(text: str, breaks: bool) -> Markup:
     """The text of a mark: here the space a token begins with is what it is told apart by."""
     if breaks and "\n" in text:
         return visible(text, breaks=True)
-    return spaced(text, trailing=False) if text.strip(" ") else spaced(text)
+    return spaced(text, trailing=False)
 
 
-def _mark(
-    token: str,
-    name: str,
-    value: float,
-    token_id: int,
-    position: int,
-    colours: Palette,
-    breaks: bool,
-) -> str:
+def _mark_beginning(value: float, colours: Palette) -> str:
+    return f"{_as_mark(_paint(value, colours))}{_fact(value, colours, exactly=True)}, position "
+
+
+@lru_cache(maxsize=1 << 12)
+def _mark_ending(token: str, token_id: int, breaks: bool) -> str:
     body = _marked_body(_cut(token, BLOCK_CHARACTERS if breaks else LINE_CHARACTERS), breaks)
-    return (
-        f"{_as_mark(_paint(value, colours))}{_fact(value, colours, exactly=True)}, "
-        f'position {position}, id {token_id}: {name}">{body}</mark>'
-    )
+    return f', id {token_id}: {label(_cut(token, TITLE_CHARACTERS))}">{body}</mark>'
 
 
 def _several(
     tokens: Sequence[str],
     token_ids: Sequence[int],
-    activations: Sequence[float | None],
+    values: Sequence[float | None],
     first: int,
     colours: Palette,
     marked: int,
-    value: float,
     breaks: bool,
 ) -> str:
     """Tokens that only together make up whole characters, as one span that names its parts.
@@ -302,9 +336,8 @@ def _several(
     Its colour is that of the mark, or else of the activation of largest magnitude.
     """
     here = range(len(tokens))
-    values = [value if i == marked else activations[i] for i in here]
     strongest = max((v for v in values if v is not None), key=abs, default=None)
-    opening = _paint(value if marked in here else strongest, colours)
+    opening = _paint(values[marked] if marked in here else strongest, colours)
     text = _cut(joined(tokens), BLOCK_CHARACTERS if breaks else LINE_CHARACTERS)
     parts = "; ".join(
         f"{_fact(values[i], colours, exactly=i == marked)}, position {first + i}, "

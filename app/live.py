@@ -213,7 +213,8 @@ def higher_than(peaks: Histogram, peak: float) -> float | None:
         return None
     *others, last = peaks.counts
     below = sum(n for end, n in zip(peaks.edges[1:], others, strict=False) if end <= peak)
-    if peak > peaks.edges[-1]:  # the last bin holds its upper edge
+    # The last bin holds its upper edge, which is given to float64's rounding only.
+    if peak > peaks.edges[-1] + 1e-9 * (peaks.edges[-1] - peaks.edges[0]):
         below += last
     return below / total
 

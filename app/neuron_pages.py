@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from app import live_view, present, urls
 from app.api import ContextId, LayerIndex, NeuronIndex, RunId
 from app.pages import USUAL_VIEW, Embed, View, carried_run, carried_view, links_of
-from app.present_examples import REACH, READINGS
+from app.present_lines import REACH, READINGS
 from app.site import Site
 
 

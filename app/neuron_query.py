@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from app.example_query import Kept, examples_of
 from app.schemas import (
@@ -31,6 +32,16 @@ from indexer.store.codec import unpack_arrays
 
 Array = np.ndarray[Any, Any]
 _LISTS = ("together", "alike", "upstream", "downstream")
+
+# Built once: SQLAlchemy takes longer to put a statement together than SQLite to answer it.
+_NEURON = (
+    select(schema.neurons, schema.neuron_arrays.c.packed)
+    .join(schema.neuron_arrays)
+    .where(schema.neurons.c.id == bindparam("key"))
+)
+_PEAK_TOKENS = select(schema.neurons.c.id, schema.neurons.c.peak_token_id).where(
+    schema.neurons.c.id.in_(bindparam("keys", expanding=True))
+)
 
 
 @dataclass(frozen=True)
@@ -57,10 +68,7 @@ def neuron_facts(
 ) -> NeuronFacts:
     """Read a neuron by its index counted over all layers; `reach` as in `Kept.shown`."""
     key = schema.neuron_key(run.id, flat)
-    neurons, packed = schema.neurons, schema.neuron_arrays
-    row = connection.execute(
-        select(neurons, packed.c.packed).join(packed).where(neurons.c.id == key)
-    ).one()
+    row = connection.execute(_NEURON, {"key": key}).one()
     facts = unpack_arrays(bytes(row.packed))
     kept = Kept(connection, run, key, vocabulary)
     links = _links(connection, run, facts, vocabulary)
@@ -104,22 +112,19 @@ def _links(
 ) -> dict[str, list[NeuronLink]]:
     """The lists of other neurons, each with the token it peaks on: one read for all of them."""
     wanted = sorted({int(flat) for name in _LISTS for flat in facts[f"{name}_neurons"]})
-    table = schema.neurons
     peak_tokens: dict[int, int] = {}
     if wanted:
         keys = [schema.neuron_key(run.id, flat) for flat in wanted]
-        rows = connection.execute(
-            select(table.c.id, table.c.peak_token_id).where(table.c.id.in_(keys))
-        )
+        rows = connection.execute(_PEAK_TOKENS, {"keys": keys}).all()
         peak_tokens = {row.id: row.peak_token_id for row in rows}
-    offsets = np.array(list(accumulate(run.widths, initial=0)))
+    offsets = list(accumulate(run.widths, initial=0))
 
     def link(flat: int, value: float, part: int | None) -> NeuronLink:
-        layer = int(np.searchsorted(offsets, flat, side="right")) - 1
+        layer = bisect_right(offsets, flat) - 1
         reading: Part | None = None if part is None else "gate" if part else "in"
         return NeuronLink(
             layer=layer,
-            neuron=flat - int(offsets[layer]),
+            neuron=flat - offsets[layer],
             value=value,
             part=reading,
             peak_token=vocabulary[peak_tokens[schema.neuron_key(run.id, flat)]],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import numpy as np
 
@@ -32,6 +33,7 @@ def number(value: float | None, digits: int = 3) -> str:
     return _sign(f"{value:,.0f}")
 
 
+@lru_cache(maxsize=1 << 12)
 def exact(value: float) -> str:
     """A float32 in the fewest digits that give the same float32 back."""
     if not math.isfinite(value):

@@ -18,7 +18,7 @@ from app.api import (
     RunId,
     default_order,
 )
-from app.present_examples import Reading
+from app.present_lines import Reading
 from app.schemas import Order, Sort, Statistic
 from app.site import NO_STORE, Site
 

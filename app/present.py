@@ -14,17 +14,15 @@ from app.charts import Cut
 from app.highlight import Palette
 from app.numbers import MISSING, compact, count, exact, number, share, when
 from app.present_examples import (
-    Address,
     ContextView,
-    Layout,
     Legend,
-    Reading,
     Section,
     by_source,
     legend,
+    of_context,
     sections,
-    whole,
 )
+from app.present_lines import Address, Layout, Reading
 from app.present_weights import NeuronAddress, WeightsView, weights
 from app.schemas import ContextPage, NeuronPage
 
@@ -107,7 +105,7 @@ def sources(page: NeuronPage, reading: Reading, context: Address) -> SourcesView
 
 def context(page: ContextPage) -> ContextView:
     """Everything a context's page needs beside `page` itself."""
-    return whole(page, highlight.palette(page.scale, low=page.min, high=page.max))
+    return of_context(page, highlight.palette(page.scale, low=page.min, high=page.max))
 
 
 def _palette(page: NeuronPage) -> Palette:

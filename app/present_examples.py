@@ -1,68 +1,20 @@
-"""Pure: a neuron's examples → the lines, sections and whole contexts that templates show."""
+"""Pure: a neuron's examples → the sections and whole contexts that templates show."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from markupsafe import Markup
 
 from app import charts, highlight
 from app.highlight import Palette
 from app.numbers import count, exact, number, share
+from app.present_lines import Layout, Line, lines, markup, whole
 from app.schemas import Band, ContextPage, Example, NeuronPage, SourceExamples
 
-Reading = Literal["peak", "window", "context"]
-"""How examples are laid out: a line aligned on the peak, the text round it, the whole context."""
-READINGS: dict[Reading, str] = {"peak": "aligned", "window": "windows", "context": "contexts"}
-"""What each is called on the page; the first is the usual one."""
-REACH: dict[Reading, int | None] = {"peak": highlight.LINE_TOKENS, "window": 32, "context": None}
-"""Positions on either side of the peak that are asked of the store; None: all it has."""
 SOURCES_IN_FULL = 4
 """With more sources than this a neuron's page shows the first example of each."""
-
-Address = Callable[[int], str]
-"""Where a whole context is, by its id."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """What all lines of a page have in common."""
-
-    reading: Reading
-    colours: Palette
-    address: Address
-
-
-@dataclass(frozen=True, slots=True)
-class Other:
-    """An example that says the same as the one it is folded into."""
-
-    rank: int
-    value: str
-    context_id: int
-    href: str
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One example: aligned on its peak (or trough), or as text."""
-
-    rank: int
-    value: str
-    """The exact peak or trough."""
-    left: Markup
-    """Empty, unless aligned."""
-    right: Markup
-    """From the peak on; unless aligned, all of the text."""
-    source: str
-    factors: str
-    """Gate and linear part in short; empty where there are none."""
-    facts: str
-    context_id: int
-    href: str
-    others: list[Other]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +24,8 @@ class Group:
     title: str | None
     note: str
     lines: list[Line]
+    shown: Markup
+    """The lines as a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +77,7 @@ class Legend:
 class ContextView:
     """All a context's page shows that is not already a field of its `ContextPage`."""
 
-    text: Markup
+    whole: Markup
     legend: Legend | None
     facts: list[tuple[str, str]]
 
@@ -140,7 +94,7 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             f"The highest peaks of the whole corpus{', aligned on the peak' if aligned else ''}. "
             "They suggest what the neuron responds to and cannot confirm it: they are its "
             "extremes, not its story.",
-            [Group(None, "", _lines(kinds.top, layout, factors=True))],
+            [_group(None, "", lines(kinds.top, layout, factors=True), layout)],
             kinds.top,
         ),
         _section(
@@ -149,7 +103,7 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             _part(len(kinds.bottom), scanned),
             f"The lowest troughs of the whole corpus{', aligned on the trough' if aligned else ''}"
             ": what drives the neuron furthest down.",
-            [Group(None, "", _lines(kinds.bottom, layout, trough=True, factors=True))],
+            [_group(None, "", lines(kinds.bottom, layout, trough=True, factors=True), layout)],
             kinds.bottom,
         ),
         _section(
@@ -158,18 +112,18 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             _part(len(kinds.random), scanned),
             "Contexts drawn without looking at this neuron, the same for every neuron: what it "
             "does on ordinary text. A reading of the top examples has to fit these too.",
-            [Group(None, "", _lines(kinds.random, layout))],
+            [_group(None, "", lines(kinds.random, layout), layout)],
             kinds.random,
         ),
         _section(
             "bands",
             "Bands",
-            "all contexts, by where they peak",
+            "all contexts, by where they peak" if kinds.bands else "",
             "Contexts picked by where their peak falls among the neuron's peaks, not by how high "
             "it is: what lies between the ordinary and the extreme. The cuts are the median, 90% "
             "and 99% of the sample's first half; examples and shares are of its second half.",
             [
-                Group(_band(band), _band_note(band), _lines(band.examples, layout))
+                _group(_band(band), _band_note(band), lines(band.examples, layout), layout)
                 for band in kinds.bands
             ],
             [one for band in kinds.bands for one in band.examples],
@@ -189,8 +143,8 @@ def by_source(page: NeuronPage, layout: Layout, *, full: bool) -> Section:
     groups = []
     for some in kept:
         shown = some.examples[:1] if cut else some.examples
-        lines = _lines(shown, layout, named=some.other)
-        groups.append(Group(source_name(some), _source_note(some), lines))
+        made = lines(shown, layout, named=some.other)
+        groups.append(_group(source_name(some), _source_note(some), made, layout))
     size = sum(len(some.examples) for some in kept)
     return _section(
         "sources",
@@ -206,7 +160,7 @@ def by_source(page: NeuronPage, layout: Layout, *, full: bool) -> Section:
     )
 
 
-def whole(page: ContextPage, colours: Palette) -> ContextView:
+def of_context(page: ContextPage, colours: Palette) -> ContextView:
     """A context in full, marked at the neuron's peak (of bottom examples alone: at the trough)."""
     example = page.example
     trough = page.kinds == ["bottom"]
@@ -226,7 +180,16 @@ def whole(page: ContextPage, colours: Palette) -> ContextView:
     ]
     if example.source:
         facts.append(("source", example.source))
-    return ContextView(_text(example, colours, trough=trough), legend(page.scale), facts)
+    text = highlight.render(
+        example.tokens,
+        example.token_ids,
+        example.activations,
+        start=example.start,
+        colours=colours,
+        centre=(example.trough_position if trough else example.peak_position) - example.start,
+        value=example.trough if trough else example.peak,
+    )
+    return ContextView(whole(example.context_id, text), legend(page.scale), facts)
 
 
 def legend(scale: float) -> Legend | None:
@@ -246,6 +209,10 @@ def legend(scale: float) -> Legend | None:
 def source_name(some: SourceExamples) -> str:
     """What a source is called on the page."""
     return "other sources" if some.other else some.source or "without a source"
+
+
+def _group(title: str | None, note: str, made: list[Line], layout: Layout) -> Group:
+    return Group(title, note, made, markup(made, layout) if made else Markup())
 
 
 def _section(
@@ -304,94 +271,3 @@ def _source_rows(sources: list[SourceExamples]) -> list[SourceRow]:
         )
         for some, peak in zip(sources, peaks, strict=True)
     ]
-
-
-def _centre(example: Example, trough: bool) -> tuple[int, float]:
-    """The index of the token an example is aligned on, and its exact activation."""
-    if trough:
-        return example.trough_position - example.start, example.trough
-    return example.peak_position - example.start, example.peak
-
-
-def _text(example: Example, colours: Palette, *, trough: bool) -> Markup:
-    at, value = _centre(example, trough)
-    return highlight.render(
-        example.tokens,
-        example.token_ids,
-        example.activations,
-        start=example.start,
-        colours=colours,
-        centre=at,
-        value=value,
-    )
-
-
-def _lines(
-    examples: Sequence[Example],
-    layout: Layout,
-    *,
-    trough: bool = False,
-    factors: bool = False,
-    named: bool = True,
-) -> list[Line]:
-    """Examples as lines; those that show the same text as one before are folded into it.
-
-    With `trough` they are aligned on that; with `factors` a line gives gate and linear part; with
-    `named` its source.
-    """
-    made: list[Line] = []
-    seen: dict[tuple[str, str], Line] = {}
-    for one in examples:
-        at, value = _centre(one, trough)
-        first, end = 0, len(one.tokens)
-        if layout.reading == "peak":
-            # A window that does not hold its own peak is shown from its start.
-            first, end = highlight.extent(one.tokens, at if 0 <= at < end else 0)
-        cut = max(first, min(at, end))
-        text = "".join(one.tokens[first:cut]), "".join(one.tokens[cut:end])
-        if text in seen:
-            href = layout.address(one.context_id)
-            seen[text].others.append(Other(one.rank, exact(value), one.context_id, href))
-            continue
-        left, right = highlight.around(
-            one.tokens[first:end],
-            one.token_ids[first:end],
-            one.activations[first:end],
-            start=one.start + first,
-            colours=layout.colours,
-            centre=at - first,
-            value=value,
-            breaks=layout.reading != "peak",
-        )
-        aligned = layout.reading == "peak"
-        seen[text] = Line(
-            rank=one.rank,
-            value=exact(value),
-            left=left if aligned else Markup(),
-            right=right if aligned else left + right,
-            source=(one.source or "") if named else "",
-            factors=_factors(one) if factors else "",
-            facts=_facts(one, trough),
-            context_id=one.context_id,
-            href=layout.address(one.context_id),
-            others=[],
-        )
-        made.append(seen[text])
-    return made
-
-
-def _factors(example: Example) -> str:
-    if example.gate is None or example.linear is None:
-        return ""
-    return f"g {number(example.gate)} · l {number(example.linear)}"
-
-
-def _facts(example: Example, trough: bool) -> str:
-    """What an opened line says of its context."""
-    facts = [f"position {example.trough_position if trough else example.peak_position}"]
-    if example.gate is not None and example.linear is not None:
-        facts.append(f"gate {number(example.gate)}, linear part {number(example.linear)}")
-    facts += [f"context {example.context_id}", f"document {example.document_index}"]
-    if example.source:
-        facts.append(example.source)
-    return " · ".join(facts)

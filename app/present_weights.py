@@ -227,13 +227,16 @@ def _direct(page: NeuronPage) -> str:
             "This is the last layer: between this neuron and the logits stands the final norm "
             "alone, so the direct reading is nearly all there is."
         )
-    stands = f"{_layers(after)} {'stands' if after == 1 else 'stand'}"
+    stands, read = ("stands", "reads") if after == 1 else ("stand", "read")
     weak = (
         "the direct reading is weak here, as most of what it does may go through them."
         if after >= page.n_layers / 2
         else "what it does through them is not in these numbers."
     )
-    return f"{stands} between this neuron and the logits and read what it writes too: {weak}"
+    return (
+        f"{_layers(after)} {stands} between this neuron and the logits and {read} what it writes "
+        f"too: {weak}"
+    )
 
 
 def _read(page: NeuronPage) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, false, func, select
+from sqlalchemy import Connection, Engine, Row, bindparam, func, select
 
 from app import cursors, layer_query
 from app.errors import NotFound
@@ -37,6 +37,13 @@ _RUN_COLUMNS = [
     *(column for column in _runs.c if column.name != "provenance"),
     schema.vocabularies.c.identity,
 ]
+# Built once: SQLAlchemy takes longer to put a statement together than SQLite to answer it.
+_RUNS_OF_MODEL = (
+    select(*_RUN_COLUMNS)
+    .join(schema.vocabularies)
+    .where(_runs.c.model == bindparam("model"), _runs.c.ready)
+    .order_by(_runs.c.id.desc())
+)
 
 
 class Queries:
@@ -272,11 +279,6 @@ def run_ref(row: Row[Any]) -> RunRef:
     )
 
 
-def _is_model(model: str) -> ColumnElement[bool]:
-    """Whether a run is of this model. PostgreSQL takes no NUL in a text, so no name has one."""
-    return false() if "\0" in model else _runs.c.model == model
-
-
 def _model_names(connection: Connection) -> list[str]:
     """All models' names. Sorted here: databases differ in how they order text."""
     return sorted(connection.scalars(select(_runs.c.model).where(_runs.c.ready).distinct()))
@@ -289,8 +291,9 @@ def _pick_run(
 
     Without `run`: the latest at the default hook point; the latest of all, if there is none.
     """
-    wanted = select(*_RUN_COLUMNS).join(schema.vocabularies).where(_is_model(model), _runs.c.ready)
-    rows = list(connection.execute(wanted.order_by(_runs.c.id.desc())).all())
+    # PostgreSQL takes no NUL in a text, so no name has one.
+    known = "\0" not in model
+    rows = list(connection.execute(_RUNS_OF_MODEL, {"model": model}).all()) if known else []
     if not rows:
         raise NotFound(f"There is no model {model!r} here.")
     if run is None:

@@ -74,11 +74,11 @@ def interleaved(cases: Sequence[Case], rounds: int, seconds: int) -> list[Measur
 
     Raises NeurariumError where an answer was not one of success.
     """
-    found: dict[str, list[Round]] = {case.name: [] for case in cases}
+    found: list[list[Round]] = [[] for _ in cases]
     for _ in range(rounds):
-        for case in cases:
-            found[case.name].append(_round(case, seconds))
-    return [_together(case, found[case.name]) for case in cases]
+        for case, some in zip(cases, found, strict=True):
+            some.append(_round(case, seconds))
+    return [_together(case, some) for case, some in zip(cases, found, strict=True)]
 
 
 def _round(case: Case, seconds: int) -> Round:

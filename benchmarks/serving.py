@@ -11,6 +11,7 @@ import platform
 import random
 import statistics
 import tempfile
+import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -72,30 +73,44 @@ class Database:
         return next(one.p50 for one in self.speeds if one.name == case)
 
 
-def measure(name: str, url: str, rounds: int, seconds: int, seed: int) -> Database:
-    """Serve a database and measure it. Raises NeurariumError."""
-    neurons, places = _places(url, seed)
-    pages = [urls.neuron(*place) for place in places]
+def measure(databases: dict[str, str], rounds: int, seconds: int, seed: int) -> list[Database]:
+    """Serve all databases (name → address) at once, and measure them in turn.
+
+    Raises NeurariumError.
+    """
+    cases: list[list[Case]] = []
+    neurons: list[int] = []
+    sizes: list[list[Sizes]] = []
     with ExitStack() as stack:
-        here = stack.enter_context(servers.neurarium(url))
-        accepted = {"Accept-Encoding": "zstd"}
-        tag, body = _get(here + pages[0], "zstd")
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        (folder / "page.html").write_bytes(body)
-        plain = stack.enter_context(servers.plain(folder))
-        speeds = interleaved(
-            [
-                Case(PAGE, here, pages, accepted),
-                Case(FILE, plain, ["/static/page.html"], accepted),
-                Case(ROUTE, plain, ["/route/page.html"], accepted),
-                Case(UNCHANGED, here, pages[:1], accepted | {"If-None-Match": tag}),
-                Case(JSON, here, [urls.api_neuron(*place) for place in places], accepted),
-            ],
-            rounds,
-            seconds,
-        )
-        sizes = [_sizes(here, pages[:SAMPLE], encoding) for encoding in ENCODINGS]
-    return Database(name, neurons, speeds, sizes)
+        for url in databases.values():
+            total, places = _places(url, seed)
+            here = stack.enter_context(servers.neurarium(url))
+            pages = [urls.neuron(*place) for place in places]
+            tag, body = _get(here + pages[0], "zstd")
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            (folder / "page.html").write_bytes(body)
+            plain = stack.enter_context(servers.plain(folder))
+            cases.append(_cases(here, plain, places, tag))
+            neurons.append(total)
+            sizes.append([_sizes(here, pages[:SAMPLE], encoding) for encoding in ENCODINGS])
+        speeds = iter(interleaved([case for some in cases for case in some], rounds, seconds))
+    return [
+        Database(name, neurons[index], [next(speeds) for _ in cases[index]], sizes[index])
+        for index, name in enumerate(databases)
+    ]
+
+
+def _cases(here: str, plain: str, places: Sequence[Place], tag: str) -> list[Case]:
+    """What is asked of one database's server, and of the one that has a page's bytes only."""
+    accepted = {"Accept-Encoding": "zstd"}
+    pages = [urls.neuron(*place) for place in places]
+    return [
+        Case(PAGE, here, pages, accepted),
+        Case(FILE, plain, ["/static/page.html"], accepted),
+        Case(ROUTE, plain, ["/route/page.html"], accepted),
+        Case(UNCHANGED, here, pages[:1], accepted | {"If-None-Match": tag}),
+        Case(JSON, here, [urls.api_neuron(*place) for place in places], accepted),
+    ]
 
 
 def _places(url: str, seed: int) -> tuple[int, list[Place]]:
@@ -122,10 +137,13 @@ def _places(url: str, seed: int) -> tuple[int, list[Place]]:
 
 
 def _get(address: str, encoding: str) -> tuple[str, bytes]:
-    """The tag of an answer, and its body as sent."""
+    """The tag of an answer, and its body as sent. Raises NeurariumError."""
     request = urllib.request.Request(address, headers={"Accept-Encoding": encoding})
-    with urllib.request.urlopen(request) as response:
-        return response.headers["ETag"], response.read()
+    try:
+        with urllib.request.urlopen(request) as response:
+            return response.headers["ETag"], response.read()
+    except urllib.error.HTTPError as error:
+        raise NeurariumError(f"{address} was answered with {error.code}.") from None
 
 
 def _sizes(address: str, paths: Sequence[str], encoding: str) -> Sizes:
@@ -251,7 +269,7 @@ def main(
             if demo is None:
                 demo = _demo(stack.enter_context(tempfile.TemporaryDirectory()))
             databases = {"demo": demo} | ({"synthetic": large} if large else {})
-            found = [measure(name, url, rounds, seconds, seed) for name, url in databases.items()]
+            found = measure(databases, rounds, seconds, seed)
             paints = _paints(demo, loads, seed) if loads else []
     except NeurariumError as error:
         out.print(f"[bold red]Error:[/] {error}", soft_wrap=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Float64
 from torch import Tensor, nn
 
 from indexer.captured import Captured
@@ -23,7 +23,7 @@ from indexer.errors import NeurariumError
 from indexer.model import LoadedModel
 from indexer.model_errors import out_of_memory
 from indexer.model_layers import HOOK_POST, Place, unwrap
-from indexer.weights import norm_gain, write_vectors
+from indexer.weights_write import norm_gain, through_final_norm, unembedding, write_vectors
 
 AS_IS, ZERO, MEAN = 0, 1, 2
 """Rows of the one forward pass in which a neuron is left alone, set to 0 and set to its mean."""
@@ -137,7 +137,7 @@ def effects(
     if model.hook_point == HOOK_POST:
         norms.inside_mlp = None  # captured after it
     writer = norms.inside_mlp or layout.output_projection(root, layer)
-    head = unembedding_module(model)
+    head = _unembedding_module(model)
     seen: dict[str, Tensor] = {}
     with (
         _ablated(model.places[layer], neuron, first, mean, tokens.shape[1]),
@@ -155,24 +155,18 @@ def effects(
                 f"There is not enough memory on {model.device} for 3 × {tokens.shape[1]} tokens "
                 f"of {model.source.label!r}: try a shorter text."
             ) from error
-    logits = getattr(out, "logits", out)[:, -1].float()
+    logits = getattr(out, "logits", out)[:, -1].double()  # small divergences need the digits
     log_p = logits.log_softmax(-1)
     as_is, zero, mean_ablated = (_predicted(log_p, row, k) for row in (AS_IS, ZERO, MEAN))
-    attribution = _attribution(model, layer, neuron, as_is.token_ids[0], norms, head, seen)
+    attribution = _attribution(model, layer, neuron, as_is.token_ids[0], norms, seen)
     return Effects(as_is, zero, mean_ablated, attribution)
 
 
-def unembedding_module(model: LoadedModel) -> nn.Module:
+def _unembedding_module(model: LoadedModel) -> nn.Module:
     """The module that turns the last residual stream into logits. Raises `NeurariumError`."""
+    unembedding(model)  # raises where there is none
     root: Any = model.root
-    head = model.layout.component(root, "unembed")
-    if head is None and hasattr(root, "get_output_embeddings"):
-        head = root.get_output_embeddings()
-    if not isinstance(head, nn.Module):
-        raise NeurariumError(
-            f"The unembedding of {model.source.label!r} ({model.architecture}) cannot be found: "
-            "what a neuron does to its predictions is unknown."
-        )
+    head: nn.Module = model.layout.component(root, "unembed") or root.get_output_embeddings()
     return head
 
 
@@ -185,7 +179,7 @@ class _Norms:
     inside_mlp: nn.Module | None
 
 
-def _predicted(log_p: Float[Tensor, "3 d_vocab"], row: int, k: int) -> Predicted:
+def _predicted(log_p: Float64[Tensor, "3 d_vocab"], row: int, k: int) -> Predicted:
     best, ids = log_p[row].topk(min(k, log_p.shape[1]))
     p = log_p[AS_IS].exp()
     # Where p is 0 nothing is added, whatever the other prediction says (0 × −inf is not a number).
@@ -204,7 +198,6 @@ def _attribution(
     neuron: int,
     token_id: int,
     norms: _Norms,
-    head: nn.Module,
     seen: dict[str, Tensor],
 ) -> Attribution:
     """Direct logit attribution at the last position, every norm's scale as it was there."""
@@ -215,16 +208,9 @@ def _attribution(
     if norms.after_mlp is not None:
         scale *= _scale(unwrap(norms.after_mlp), seen["after_mlp"])
     if norms.final is not None:
-        norm = unwrap(norms.final)
-        gain, centred = norm_gain(norm, vector.shape[0], vector.device)
-        vector = gain * (vector - vector.mean() if centred else vector)
-        scale *= _scale(norm, seen["final"])
-    project = model.layout.component(model.root, "project_out")  # OPT 350m
-    if project is not None:
-        out_of: Any = unwrap(project)
-        vector = out_of.weight.float() @ vector
-    weight: Any = unwrap(head).weight
-    effect = float(weight[token_id].float() @ vector) * model.layout.logit_scale()
+        scale *= _scale(unwrap(norms.final), seen["final"])
+    direction = through_final_norm(model, vector[None])[0]
+    effect = float(unembedding(model)[token_id].float() @ direction) * model.layout.logit_scale()
     written = float(seen["neurons"][neuron])
     return Attribution(token_id, written, effect, scale, written * effect / scale)
 

@@ -25,6 +25,7 @@ class LayerBatch:
         self.activations = captured.activations
         self.device = captured.activations.device
         self.first = _uniform_start(batch.included)
+        """The first included position, where it is the same for all and nothing is padded."""
 
     def extremes(self) -> tuple[Float32[np.ndarray, "batch n"], Float32[np.ndarray, "batch n"]]:
         """Peaks and troughs over included positions, in float32; −0 counts as 0."""
@@ -32,16 +33,20 @@ class LayerBatch:
             counted = self.activations[:, self.first :]
             peaks, troughs = counted.amax(dim=1), counted.amin(dim=1)
         else:
-            left_out = ~torch.from_numpy(self.batch.included).to(self.device)[:, :, None]
+            left_out = ~self.mask()[:, :, None]
             peaks = self.activations.masked_fill(left_out, -torch.inf).amax(dim=1)
             troughs = self.activations.masked_fill(left_out, torch.inf).amin(dim=1)
         return _numpy(peaks) + np.float32(0), _numpy(troughs) + np.float32(0)
 
-    def included(self, values: Float[Tensor, "batch pos n"]) -> Float[Tensor, "positions n"]:
-        """Activations, or parts of them, at all included positions of the batch."""
+    def included_activations(self) -> Float[Tensor, "positions n"]:
+        """Activations at all included positions of the batch."""
         if self.first is not None:
-            return values[:, self.first :].flatten(0, 1)
-        return values[torch.from_numpy(self.batch.included).to(self.device)]
+            return self.activations[:, self.first :].flatten(0, 1)
+        return self.activations[self.mask()]
+
+    def mask(self) -> Bool[Tensor, "batch pos"]:
+        """The included positions, on the activations' device."""
+        return torch.from_numpy(self.batch.included).to(self.device)
 
     def describe(
         self,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64, Int32, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64
 from torch import Tensor
 
 FINE_BINS = 256
@@ -244,16 +244,29 @@ class SignCounts:
         self.counts: Int64[np.ndarray, "neurons 4"] = np.zeros((neurons, 4), np.int64)
 
     def add(
-        self, first: int, gate: Float[Tensor, "positions n"], linear: Float[Tensor, "positions n"]
+        self,
+        first: int,
+        gate: Float[Tensor, "batch pos n"],
+        linear: Float[Tensor, "batch pos n"],
+        included: Bool[Tensor, "batch pos"] | None,
     ) -> None:
-        """Count the included positions of a batch for n neurons from `first` on."""
-        # Sums of ones are exact in float32 to 2^24 positions, and quicker than counts of booleans.
-        gates, linears = (gate > 0).float(), (linear > 0).float()
-        sums = torch.stack([(gates * linears).sum(dim=0), gates.sum(dim=0), linears.sum(dim=0)])
+        """Count a batch for n neurons from `first` on; `included` None counts all positions."""
+        batch, pos, neurons = gate.shape
+        sums = torch.zeros((3, neurons), dtype=torch.float64, device=gate.device)
+        # A few contexts at a time stay in a CPU's cache, and sums of ones are exact in float32.
+        step = max(1, (_PIECE * 2048 if gate.device.type == "cpu" else 1 << 24) // (pos * neurons))
+        for start in range(0, batch, step):
+            some = slice(start, start + step)
+            gates, linears = (gate[some] > 0).float(), (linear[some] > 0).float()
+            if included is not None:
+                gates *= included[some, :, None]
+                linears *= included[some, :, None]
+            parts = (gates * linears, gates, linears)
+            sums += torch.stack([part.sum(dim=(0, 1)) for part in parts])
         both, gated, through = sums.cpu().numpy().astype(np.int64)
-        neither = gate.shape[0] - gated - through + both
-        counted = np.stack([both, gated - both, through - both, neither], axis=1)
-        self.counts[first : first + gate.shape[1]] += counted
+        total = batch * pos if included is None else int(included.sum())
+        counted = [both, gated - both, through - both, total - gated - through + both]
+        self.counts[first : first + neurons] += np.stack(counted, axis=1)
 
 
 def _exponent_over(largest: Float64[np.ndarray, " n"], bins: int) -> Int64[np.ndarray, " n"]:

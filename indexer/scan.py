@@ -206,7 +206,7 @@ class Scan:
         batch = seen.batch
         ranks = np.array([self._rank[int(context)] for context in batch.context_ids], np.int64)
         self.sample_peaks[where, ranks] = peaks.T
-        included = seen.included(seen.activations)
+        included = seen.included_activations()
         self.moments.add(where.start, included)
         self.histogram.add(where.start, included, troughs.min(axis=0), peaks.max(axis=0))
         self._add_signs(where, seen)
@@ -221,7 +221,8 @@ class Scan:
             return
         if self.signs is None:
             self.signs = SignCounts(self.shape.neurons)
-        self.signs.add(where.start, seen.included(gate), seen.included(linear))
+        begin, mask = (seen.first, None) if seen.first is not None else (0, seen.mask())
+        self.signs.add(where.start, gate[:, begin:], linear[:, begin:], mask)
 
     def _add_random(
         self, where: slice, ranks: Int64[np.ndarray, " batch"], seen: LayerBatch

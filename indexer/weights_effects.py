@@ -63,8 +63,8 @@ def logit_effects(
     weight (1 + weight in Gemma), @ W_U, times the architecture's constant scale of logits, if any
     (Cohere, Granite). Biases and a final softcap are left out. Only ids below `vocab_size` take
     part (default: those the tokenizer knows; the rest of the unembedding is padding). Computed in
-    float32 on the model's device, at most 128 MiB of logits and what is made of them at a time;
-    `k` is cut to the vocabulary. Raises `NeurariumError` where the unembedding cannot be found.
+    float32 on the model's device, at most 64 MiB of logits at a time; `k` is cut to the vocabulary.
+    Raises `NeurariumError` where the unembedding cannot be found.
     """
     size = model.known_tokens if vocab_size is None else min(vocab_size, model.d_vocab)
     k = min(k, size)

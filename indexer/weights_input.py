@@ -17,7 +17,7 @@ from indexer.weights_rank import best, largest, unpack
 from indexer.weights_read import Reader, embedded
 
 _BLOCK = 1 << 23
-"""Inputs of neurons held at once: 32 MiB in float32, and not more of embeddings."""
+"""Inputs of neurons held at once: 32 MiB in float32; of embeddings, a quarter of it at most."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ def input_tokens(
     layer's own, applied to that embedding alone, its scale and bias included; the bias of the
     projection is left out. Attention and all earlier layers are left out too, so the later the
     layer, the less of what it reads this is. Only ids below `vocab_size` take part (default: those
-    the tokenizer knows). Computed in float32 on the model's device, at most 128 MiB at a time; `k`
-    is cut to the vocabulary. Empty where the model's embeddings cannot be had.
+    the tokenizer knows). Computed in float32 on the model's device, at most 32 MiB of inputs at
+    a time; `k` is cut to the vocabulary. Empty where the model's embeddings cannot be had.
     """
     size = model.known_tokens if vocab_size is None else min(vocab_size, model.d_vocab)
     neurons = next(iter(reader.matrices.values())).shape[1]
-    step = max(1, _BLOCK // max(neurons, model.d_model))
+    step = max(1, _BLOCK // max(neurons, 4 * model.d_model))
     ranked: dict[tuple[str, int], Int64[Tensor, "neurons k"]] = {}
     for first in range(0, size, step):
         stream = embedded(model, torch.arange(first, min(first + step, size)))

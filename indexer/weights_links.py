@@ -54,8 +54,9 @@ class Links:
         an earlier layer writes · what one of a later layer reads, per unit of activation and up to
         the scale of the later layer's norm, the strongest by magnitude with their signs; `parts`
         says what is read, 0 `in`, 1 `gate`, and a neuron may be there with both. The norm's weight
-        (and its centring) is in the product, attention and the layers between are not. Neurons
-        are flat indices over all layers; ties: the lower first, then `in` before `gate`.
+        (and its centring) is in the product; attention and the layers between (in a post-norm model
+        their norms too) are not. Neurons are flat indices over all layers; ties: the lower first,
+        then `in` before `gate`.
         """
         while self._done <= layer:
             self._compare(self._done)

@@ -26,6 +26,7 @@ async function open(details) {
     const found = await whole(link.href);
     if (found && !details.querySelector(".whole")) {
       details.querySelector(".opened").prepend(document.importNode(found, true));
+      link.textContent = "own page";
       details.dispatchEvent(new Event("whole", { bubbles: true }));
     }
   } catch {

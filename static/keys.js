@@ -29,6 +29,7 @@ let before = null;
 function goTo() {
   if (opener.checkVisibility()) {
     box.showPopover();
+    field.focus(); // at once: the event below comes only after the next key
   } else {
     before = document.activeElement;
     field.focus();

@@ -53,7 +53,6 @@ async function read() {
 function walkable(result) {
   for (const text of result.querySelectorAll(".whole .tok")) {
     text.tabIndex = 0;
-    text.setAttribute("role", "group");
     text.setAttribute("aria-label", "Your text; arrow keys read out tokens");
   }
 }

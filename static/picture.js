@@ -71,7 +71,9 @@ function show(cell) {
 addEventListener("pointerover", (event) => {
   const cell = event.target.closest(".grid a");
   if (cell) {
-    show(cell);
+    if (event.pointerType !== "touch") {
+      show(cell);
+    }
   } else if (event.target !== picture) {
     hide(); // between two cells the last one stays
   }

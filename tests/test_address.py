@@ -1,4 +1,4 @@
-"""Addresses that readers type: every way of writing a place, and nothing that leads off the site."""
+"""Addresses that readers type: each way of writing a place, and nothing that leads off the site."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_place_in_the_model_at_hand(text: str) -> None:
         ("/demo/3/45", Address("demo", 3, 45)),
         ("https://neurons.example/demo", Address("demo")),
         ("http://127.0.0.1:8000/demo/3/", Address("demo", 3)),
-        ("http://127.0.0.1:8000/demo/3/45?run=7&view=whole#top", Address("demo", 3, 45, run=7)),
+        ("http://127.0.0.1:8000/demo/3/45?run=7&view=context#top", Address("demo", 3, 45, run=7)),
         ("HTTPS://neuroscope.io/gelu-1l/0/45.html", Address("gelu-1l", 0, 45)),
         ("https://neurons.example/demo/3?run=x&sort=max", Address("demo", 3)),
     ],
@@ -122,7 +122,7 @@ def test_a_page_s_own_address_leads_back_to_it(
     for host in ("", "https://neurons.example", "http://127.0.0.1:8000"):
         assert parse(host + urls.model(name, run=run)) == Address(name, run=run)
         assert parse(host + urls.layer(name, layer, run=run)) == Address(name, layer, run=run)
-        of_neuron = parse(host + urls.neuron(name, layer, neuron, run=run, view="whole"))
+        of_neuron = parse(host + urls.neuron(name, layer, neuron, run=run, view="context"))
         assert of_neuron == Address(name, layer, neuron, run=run)
 
 

@@ -84,6 +84,7 @@ def test_a_reader_finds_the_way(
         page.goto("/")
         page.get_by_role("link", name="demo", exact=True).click()
         page.get_by_role("link", name="Layer 1", exact=True).click()
+        page.get_by_role("link", name="Neuron", exact=True).click()
         page.get_by_role("row").nth(6).get_by_role("link").click()
         assert place(page) == (1, 5)
         assert page.get_by_role("heading", level=1).is_visible()
@@ -176,7 +177,7 @@ def test_without_scripts_titles_say_the_values(browser: Any, live_server: str) -
 def test_a_layer_is_sorted_by_its_headings(browser: Any, live_server: str) -> None:
     """A click on a column's heading sorts by it, a second one the other way round."""
     with visiting(browser, live_server, viewport=WIDE, java_script_enabled=False) as page:
-        page.goto("/demo/0")
+        page.goto("/demo/0?sort=neuron")
 
         def maxima() -> list[float]:
             cells = page.locator("tbody tr td.num:nth-of-type(3)").all_inner_texts()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from app import charts
+from app.charts import Cut
 
 finite = st.floats(-1e6, 1e6, width=32)
 
@@ -24,64 +26,143 @@ def histograms(draw: st.DrawFn) -> tuple[list[float], list[int]]:
     return [low + i * width for i in range(len(counts) + 1)], counts
 
 
+def drawn(
+    edges: list[float], counts: list[int], low: float, high: float, **options: Any
+) -> ElementTree.Element:
+    """A histogram, read back as XML."""
+    names = {"name": "h", "title": "A title", "what": "positions"} | options
+    return ElementTree.fromstring(charts.histogram(edges, counts, low=low, high=high, **names))
+
+
+def tops(svg: ElementTree.Element, css: str = "pos") -> list[float]:
+    """Where the bars of one sign end above."""
+    (shape,) = svg.findall(f"path[@class='{css}']")
+    return [float(y) for y in re.findall(r"V([\d.]+)h", shape.attrib["d"])]
+
+
 @settings(deadline=None)
-@given(histograms(), finite, finite, st.lists(finite, max_size=5))
+@given(histograms(), finite, finite, st.lists(finite, max_size=5), st.booleans())
 def test_histogram_is_well_formed_and_inside_its_box(
-    made: tuple[list[float], list[int]], low: float, high: float, peaks: list[float]
+    made: tuple[list[float], list[int]], low: float, high: float, values: list[float], log: bool
 ) -> None:
     """Whatever the numbers: valid XML, nothing outside the view box, no style attribute."""
     edges, counts = made
-    quantiles = [(f"<{i}>", value) for i, value in enumerate(sorted(peaks))]
-    svg = charts.histogram(edges, counts, low=low, high=high, quantiles=quantiles, ticks=peaks)
-    root = ElementTree.fromstring(svg)
-    assert len(root.findall("rect")) == sum(count > 0 for count in counts)
-    for rect in root.findall("rect"):
+    cuts = [Cut(value, f"<{i}>", "&") for i, value in enumerate(sorted(values))]
+    svg = drawn(edges, counts, low, high, cuts=cuts, ticks=values, log=log)
+    columns = svg.findall("g/rect")
+    assert len(columns) == sum(count > 0 for count in counts)
+    for rect in svg.iter("rect"):
         box = {name: float(rect.attrib[name]) for name in ("x", "y", "width", "height")}
         assert box["x"] >= charts.LEFT
         assert box["x"] + box["width"] <= charts.WIDTH
-        assert box["y"] >= charts.TOP - 0.1
-        assert box["height"] >= 0
-    for element in root.iter():
+        assert 0 <= box["y"] <= box["y"] + box["height"] <= 130
+    for element in svg.iter():
         assert "style" not in element.attrib
-    for number in re.findall(r"[MHV]([\d.-]+)", svg):
-        assert 0 <= float(number) <= charts.WIDTH
+        for number in re.findall(r"[MHVh](-?[\d.]+)", element.attrib.get("d", "")):
+            assert 0 <= float(number) <= charts.WIDTH
 
 
 def test_histogram_says_what_it_shows() -> None:
-    """A title, a sentence, the zero line, and a title for each bar."""
-    svg = charts.histogram([-1, 0, 1, 2], [10, 80, 10], low=-1, high=4, ticks=[3.5])
-    root = ElementTree.fromstring(svg)
-    assert root.attrib["role"] == "img"
-    assert root.attrib["aria-labelledby"].split() == ["histogram-t", "histogram-d"]
-    assert root.findtext("desc") == (
+    """A title, a sentence, the zero line, and a title for each bin."""
+    svg = drawn([-1, 0, 1, 2], [10, 80, 10], -1, 4, ticks=[3.5], ticks_title="the top one")
+    assert svg.attrib["role"] == "img"
+    assert svg.attrib["aria-labelledby"].split() == ["h-t", "h-d"]
+    assert svg.findtext("title") == "A title"
+    assert svg.findtext("desc") == (
         "100 positions from −1.00 to 2.00. The fullest of 3 bins, 0 to 1.00, holds 80.0%; "
         "those at or above 0 hold 90.0%."
     )
-    assert [rect.attrib["class"] for rect in root.findall("rect")] == ["neg", "pos", "pos"]
-    assert root.findall("rect")[1].findtext("title") == "0 to 1.00: 80 (80.0%)"
-    assert len(root.findall("path[@class='zero']")) == 1
-    assert {text.text for text in root.findall("text")} >= {"0", "−1", "4", "1", "10"}
+    assert [len(tops(svg, css)) for css in ("neg", "pos")] == [1, 2]
+    assert [rect.findtext("title") for rect in svg.findall("g/rect")] == [
+        "−1.00 to 0: 10 (10.0%)", "0 to 1.00: 80 (80.0%)", "1.00 to 2.00: 10 (10.0%)",
+    ]  # fmt: skip
+    assert len(svg.findall("path[@class='zero']")) == 1
+    assert svg.findtext("path[@class='tops']/title") == "the top one"
+    assert {text.text for text in svg.findall("text")} >= {"0", "−1", "4", "1", "10"}
 
 
 def test_histogram_has_no_zero_line_where_zero_is_not() -> None:
     """All-negative neurons have an axis that ends below zero."""
-    svg = charts.histogram([-3, -2, -1], [5, 5], low=-3, high=-1)
-    assert 'class="zero"' not in svg
-    assert 'class="pos"' not in svg
+    svg = drawn([-3, -2, -1], [5, 5], -3, -1)
+    assert not svg.findall("path[@class='zero']")
+    assert not svg.findall("path[@class='pos']")
 
 
 def test_log_scale_is_logarithmic() -> None:
     """Equal ratios of counts are equal differences of height."""
-    svg = charts.histogram([0, 1, 2, 3], [10, 100, 1000], low=0, high=3)
-    tops = [float(y) for y in re.findall(r'<rect[^>]* y="([\d.]+)"', svg)]
-    assert tops[0] - tops[1] == pytest.approx(tops[1] - tops[2], abs=0.11)
+    found = tops(drawn([0, 1, 2, 3], [10, 100, 1000], 0, 3))
+    assert found[0] - found[1] == pytest.approx(found[1] - found[2], abs=0.11)
+
+
+def test_linear_scale_is_linear_but_shows_the_least() -> None:
+    """Heights go with counts; a single context is still a sliver."""
+    svg = drawn([0, 1, 2, 3], [1, 500, 1000], 0, 3, log=False)
+    floor = 130 - charts.BOTTOM
+    heights = [floor - top for top in tops(svg)]
+    assert heights[1] == pytest.approx(heights[2] / 2, abs=0.11)
+    assert heights[0] == 1.5
+
+
+def test_one_axis_for_two_charts() -> None:
+    """Charts given the same ends have the same values at the same places."""
+    one, other = drawn([0, 1, 2], [1, 1], -1, 4), drawn([3, 3.5], [1], -1, 4)
+
+    def labels(svg: ElementTree.Element) -> dict[str | None, str]:
+        texts = svg.findall("text")
+        return {text.text: text.attrib["x"] for text in texts if text.attrib["y"] == "125.0"}
+
+    assert labels(one) == labels(other)
+    assert len(labels(one)) >= 4
+
+
+def test_bands_begin_at_their_cuts() -> None:
+    """A darker ground from each cut to the next, the last to the end; labels where they fit."""
+    cuts = [Cut(1.0, "top 50%", "one"), Cut(2.0, "top 10%", "two"), Cut(2.01, "top 1%", "three")]
+    svg = drawn([0, 4], [9], 0, 4, cuts=cuts)
+    bands = svg.findall("rect")
+    assert [band.attrib["class"] for band in bands] == ["band b0", "band b1", "band b2"]
+    assert [band.findtext("title") for band in bands] == ["one", "two", "three"]
+    ends = [float(band.attrib["x"]) + float(band.attrib["width"]) for band in bands]
+    starts = [float(band.attrib["x"]) for band in bands]
+    assert ends[:2] == pytest.approx(starts[1:], abs=0.11)
+    assert ends[2] == charts.WIDTH - charts.RIGHT
+    shown = [text.text for text in svg.findall("text")]
+    assert "top 50%" in shown
+    assert "top 10%" in shown
+    assert "top 1%" not in shown, "it would be written over the one before"
 
 
 def test_labels_are_escaped() -> None:
     """A label is text, whatever is in it."""
-    svg = charts.histogram([0, 1], [1], low=0, high=1, quantiles=[("<b>", 0.5)], name='x"y')
-    assert "<b>" not in svg
+    svg = charts.histogram([0, 1], [1], low=0, high=1, cuts=[Cut(0.5, "<b>", "<i>")], name='x"y',
+                           title="<u>", what="&")  # fmt: skip
+    assert not set(re.findall(r"<(\w+)", svg)) & {"b", "i", "u"}
     assert 'id="x&#34;y-t"' in svg
+
+
+@pytest.mark.parametrize(
+    ("value", "tick", "rect", "mark"),
+    [
+        (3.0, 1.0, ("25.0", "75.0"), "M50.0"),
+        (-1.0, None, ("0.0", "25.0"), None),
+        (0.0, 3.0, ("25.0", "0.0"), "M100.0"),
+        (9.0, -9.0, ("25.0", "75.0"), "M0.0"),
+    ],
+)
+def test_bullet(value: float, tick: float | None, rect: tuple[str, str], mark: str | None) -> None:
+    """A bar from zero to the value on an axis from −1 to 3, the tick where it belongs."""
+    svg = ElementTree.fromstring(charts.bullet(value, tick, low=-1.0, high=3.0))
+    box = svg.find("rect")
+    assert box is not None
+    assert (box.attrib["x"], box.attrib["width"]) == rect
+    found = svg.find("path")
+    assert (None if found is None else found.attrib["d"].split()[0]) == mark
+    assert "neg" in svg.attrib["class"] if value < 0 else "pos" in svg.attrib["class"]
+
+
+def test_bullet_without_an_axis() -> None:
+    """Where all is zero nothing is divided by it."""
+    assert 'width="0.0"' in charts.bullet(0.0, 0.0, low=0.0, high=0.0)
 
 
 @settings(deadline=None)
@@ -115,7 +196,7 @@ def test_count_ticks(largest: int, ticks: list[int]) -> None:
 
 @pytest.mark.parametrize(
     ("value", "largest", "width"),
-    [(1, 2, "50"), (-1, 2, "50"), (3, 2, "100"), (None, 2, "0"), (1, 0, "0"), (1, 3, "33.3")],
+    [(1, 2, "50"), (-1, 2, "50"), (3, 2, "100"), (None, 2, "0"), (1, 0, "0"), (1, 3, "33")],
 )
 def test_bar(value: float | None, largest: float, width: str) -> None:
     """A share of the box, never more; nothing where there is no value or no scale."""
@@ -129,4 +210,4 @@ def test_bar(value: float | None, largest: float, width: str) -> None:
 
 def test_describe_without_positions() -> None:
     """An empty histogram says so."""
-    assert charts.describe([0.0, 1.0], [0]) == "No positions were counted."
+    assert charts.describe([0.0, 1.0], [0], "peaks") == "No peaks were counted."

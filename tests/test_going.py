@@ -53,13 +53,13 @@ def test_a_place_is_gone_to(client: TestClient, query: dict[str, str], path: str
 
 def test_the_run_and_the_view_go_along(client: TestClient) -> None:
     """What the page at hand shows of its model goes on; a run is no other model's."""
-    at_hand: dict[str, str | int] = {"model": "toy", "run": TOY_PRE, "view": "whole"}
-    assert gone(client, to="0/1", **at_hand) == f"/toy/0/1?run={TOY_PRE}&view=whole"
-    assert gone(client, to="toy/0/1", **at_hand) == f"/toy/0/1?run={TOY_PRE}&view=whole"
+    at_hand: dict[str, str | int] = {"model": "toy", "run": TOY_PRE, "view": "context"}
+    assert gone(client, to="0/1", **at_hand) == f"/toy/0/1?run={TOY_PRE}&view=context"
+    assert gone(client, to="toy/0/1", **at_hand) == f"/toy/0/1?run={TOY_PRE}&view=context"
     assert gone(client, to="L0", **at_hand) == f"/toy/0?run={TOY_PRE}"
     assert gone(client, to="toy", **at_hand) == f"/toy?run={TOY_PRE}"
-    assert gone(client, to="Zebra_2.0/0/1", **at_hand) == "/Zebra_2.0/0/1?view=whole"
-    assert gone(client, to="http://x/toy/0/1?run=1", **at_hand) == "/toy/0/1?run=1&view=whole"
+    assert gone(client, to="Zebra_2.0/0/1", **at_hand) == "/Zebra_2.0/0/1?view=context"
+    assert gone(client, to="http://x/toy/0/1?run=1", **at_hand) == "/toy/0/1?run=1&view=context"
 
 
 def test_a_hook_point_picks_its_run(client: TestClient) -> None:
@@ -147,6 +147,6 @@ def test_the_help_lists_every_key(client: TestClient) -> None:
     for kind in ("Top", "Bottom", "Random", "Bands", "By source"):
         assert kind in [term.text for term in page.all("dt")]
     written = {code.text for code in page.all("code")}
-    assert {form for form in FORMS.replace(" or ", ", ").split(", ")[:-1]} <= written
+    assert set(FORMS.replace(" or ", ", ").split(", ")[:-1]) <= written
     links = [link for link in read(client, "/").all("a") if link.attributes["href"] == "/help"]
     assert [link.text.split() for link in links] == [["?", "Help"]]

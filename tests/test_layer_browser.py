@@ -1,4 +1,4 @@
-"""A layer's picture in a real Chromium: hovered, clicked, walked over, tapped, and without scripts."""
+"""A layer's picture in a real Chromium: hovered, clicked, tapped, by keys, without scripts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from indexer.store.database import open_store
 from tests.conftest import serving_live
-from tests.fixture_neurons import SCRIPT
+from tests.fixture_neurons import DEAD, SCRIPT
 from tests.fixture_store import MODELS, TOY_NEURONS, RunOf, wide_layer, write_all
 from tests.test_browser import PHONE, SCREENSHOTS, WIDE, visiting
 
@@ -23,7 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     url = f"sqlite:///{tmp_path_factory.mktemp('picture') / 'store.db'}"
     engine = open_store(url, create=True)
     write_all(engine)
-    RunOf("usual", (wide_layer(COUNT, 5), wide_layer(COUNT, 6))).write(engine)
+    RunOf("usual", ((*wide_layer(COUNT - 3, 5), *[DEAD] * 3), wide_layer(COUNT, 6))).write(engine)
     engine.dispose()
     with serving_live(url) as address:
         yield address
@@ -189,8 +189,12 @@ def test_layers_fit_their_window(
                 assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], path
         page.screenshot(path=SCREENSHOTS / f"picture-{size['width']}-{scheme}.png")
         fills = page.evaluate(
-            """Object.fromEntries([...document.querySelectorAll('.grid a')].map((cell) => [
-            cell.getAttribute('class'), getComputedStyle(cell.firstElementChild.nextElementSibling).fill]))"""
+            """() => Object.fromEntries(
+                [...document.querySelectorAll(".grid a")].map((cell) => [
+                    cell.getAttribute("class"),
+                    getComputedStyle(cell.querySelector("path")).fill,
+                ]),
+            )"""
         )
         dead = fills.pop("d")
         assert dead == "none"

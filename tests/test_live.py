@@ -4,15 +4,11 @@ models that come and go by memory."""
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -22,49 +18,24 @@ import torch
 import transformers
 from starlette.testclient import TestClient
 
-from app import cli, live, live_view
-from app.errors import Gone, Unavailable
-from app.live import FAILED_FOR, Models, higher_than, machine_memory
+from app import cli, live
+from app.live import Models, higher_than
 from app.live_routes import MOST_BODY, MOST_BYTES
 from app.main import create_app
-from app.schemas import Histogram, NeuronPage, Run, Sample
+from app.schemas import Histogram, Run
 from app.settings import Settings
 from indexer.config import IndexConfig
 from indexer.demo import MODEL_DIR
-from indexer.model import LoadedModel, describe, load_model, resolve_model
-from indexer.reload import bos_of, bytes_of, expected_bytes, wanted
 from indexer.run import index
 from tests.conftest import Silent
-from tests.html_reader import Element, Reader
-from tests.tiny_models import save_tiny_model
-
-NEURON = "/api/v1/models/demo/layers/1/neurons/349"
-READ = f"{NEURON}/activations"
-TRY = "/demo/1/349/try"
-TEXT = "def f(x):\n    if x:\n        return 1\n    else:\n        "
-
-
-@contextmanager
-def serving_live(database_url: str, **settings: Any) -> Iterator[TestClient]:
-    """A client of a server that loads models."""
-    app = create_app(Settings(database_url=database_url, live=True, **settings))
-    with TestClient(app, raise_server_exceptions=False) as client:
-        yield client
+from tests.live_servers import NEURON, READ, TEXT, TRY, answer, live_client_of, read_page
 
 
 @pytest.fixture(scope="module")
 def live_client(demo_store: str) -> Iterator[TestClient]:
     """A live server over the indexed demo."""
-    with serving_live(demo_store) as client:
+    with live_client_of(demo_store) as client:
         yield client
-
-
-def answer(client: TestClient, text: str, path: str = READ) -> dict[str, Any]:
-    """What the API says of a text."""
-    response = client.post(path, json={"text": text})
-    assert response.status_code == 200, response.text
-    found: dict[str, Any] = response.json()
-    return found
 
 
 # --- The numbers --------------------------------------------------------------------------------
@@ -170,6 +141,7 @@ def test_effects_are_those_of_the_demo_model_hooked_by_hand(live_client: TestCli
         ([0.0, 1.0, 2.0], [3, 1], 1.0, 0.75),
         ([0.0, 1.0, 2.0], [3, 1], 1.9, 0.75),
         ([0.0, 1.0, 2.0], [3, 1], 2.0, 0.75),  # the last bin may hold a 2 itself
+        ([0.0, 1.0, 1.9999999999999998], [3, 1], 2.0, 0.75),
         ([0.0, 1.0, 2.0], [3, 1], 2.1, 1.0),
         ([0.0, 1.0, 2.0], [3, 1], -9.0, 0.0),
         ([1.5, 1.5], [4], 1.5, 0.0),
@@ -197,7 +169,7 @@ def in_bfloat16(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_run_in_bfloat16_says_how_far_it_may_be(in_bfloat16: str) -> None:
     """The model is loaded in the run's number format, and the page and the JSON say what it does
     to the numbers."""
-    with serving_live(in_bfloat16) as client:
+    with live_client_of(in_bfloat16) as client:
         found = answer(client, TEXT)
         assert found["dtype"] == "bfloat16"
         assert "may differ from the indexed ones by some percent" in found["note"]
@@ -330,7 +302,7 @@ def test_too_many_at_once_are_sent_away(demo_store: str, monkeypatch: pytest.Mon
         return get(self, run)
 
     monkeypatch.setattr(Models, "get", slowly)
-    with serving_live(demo_store, live_waiting=2) as client, ThreadPoolExecutor(2) as visitors:
+    with live_client_of(demo_store, live_waiting=2) as client, ThreadPoolExecutor(2) as visitors:
         waiting = [visitors.submit(answer, client, "a b c")]
         assert begun.wait(60)
         waiting.append(visitors.submit(answer, client, "a b c"))
@@ -356,288 +328,6 @@ def test_a_server_that_stops_takes_no_more(demo_store: str) -> None:
     response = TestClient(app, raise_server_exceptions=False).post(READ, json={"text": "a"})
     assert response.status_code == 503
     assert "being stopped" in response.json()["detail"]
-
-
-# --- Models -------------------------------------------------------------------------------------
-
-
-def run_of(folder: Path, model: LoadedModel, number: int, **changes: Any) -> Run:
-    """A run as the store would have it, as far as a model's loading looks."""
-    provenance: dict[str, Any] = {
-        "model": {
-            "asked_for": str(folder),
-            "asked_revision": None,
-            "revision": None,
-            "weights_hash": model.weights_hash,
-        },
-        "tokenizer": {"identity": model.tokenizer_identity},
-        "capture": {"hook_point": model.hook_point, "dtype": "float32", "device": "cpu"},
-        "corpus": {"contexts": 10, "contexts_with_bos": 10},
-    }
-    for path, value in changes.items():
-        part, name = path.split("__")
-        provenance[part][name] = value
-    return Run(
-        id=number,
-        model="tiny",
-        model_id="tiny",
-        revision=None,
-        hook_point=model.hook_point,
-        corpus="none",
-        dtype="float32",
-        contexts=10,
-        tokens=100,
-        ctx_len=16,
-        created_at=datetime.now(UTC),
-        content_hash="0" * 64,
-        n_layers=model.n_layers,
-        n_neurons=sum(model.widths),
-        sample=Sample(contexts=10, positions=100),
-        provenance=provenance,
-    )
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Three tiny models on disk."""
-    root = tmp_path_factory.mktemp("tiny")
-    return {name: save_tiny_model(root / name, name) for name in ("gpt2", "llama", "opt")}
-
-
-@pytest.fixture(scope="module")
-def runs(tiny: dict[str, Path]) -> dict[str, Run]:
-    """A run of each."""
-    return {
-        name: run_of(folder, load_model(resolve_model(str(folder))), number)
-        for number, (name, folder) in enumerate(tiny.items(), 1)
-    }
-
-
-def size(run: Run) -> int:
-    """The bytes of a run's model."""
-    return bytes_of(load_model(resolve_model(run.provenance["model"]["asked_for"])))
-
-
-def test_models_stay_while_there_is_room(runs: dict[str, Run]) -> None:
-    """A model is loaded once for all that comes after."""
-    models = Models(sum(map(size, runs.values())))
-    loaded = {name: models.get(run) for name, run in runs.items()}
-    assert len(models) == 3
-    assert all(models.get(run) is loaded[name] for name, run in runs.items())
-    assert models.get(runs["gpt2"].model_copy(update={"id": 99})) is loaded["gpt2"]
-    assert loaded["gpt2"].size == size(runs["gpt2"])
-    assert loaded["gpt2"].text(65 + 2 - 33) == "A"
-
-
-def test_the_model_used_longest_ago_leaves(runs: dict[str, Run]) -> None:
-    """Where the memory is for two, the third takes the place of the one least recently used."""
-    sizes = {name: size(run) for name, run in runs.items()}
-    models = Models(sum(sizes.values()) - 1)
-    first = {name: models.get(runs[name]) for name in ("gpt2", "llama")}
-    assert models.get(runs["gpt2"]) is first["gpt2"]  # now llama is the oldest
-    models.get(runs["opt"])
-    assert len(models) == 2
-    assert models.get(runs["gpt2"]) is first["gpt2"]
-    assert models.get(runs["llama"]) is not first["llama"]
-
-
-def test_a_model_that_is_too_large_is_refused_before_it_is_loaded(runs: dict[str, Run]) -> None:
-    """The configuration alone says how large it is; the others stay."""
-    models = Models(size(runs["gpt2"]))
-    models.get(runs["gpt2"])
-    bigger = max(runs.values(), key=size)
-    assert size(bigger) > size(runs["gpt2"])
-    with pytest.raises(Unavailable, match="NEURARIUM_LIVE_MEMORY"):
-        models.get(bigger)
-    assert len(models) == 1
-
-
-@pytest.mark.parametrize("name", ["gpt2", "llama", "opt"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_model_s_size_is_told_before_it_is_loaded(
-    tiny: dict[str, Path], runs: dict[str, Run], name: str, dtype: str
-) -> None:
-    """What the configuration promises is what the parameters take."""
-    provenance = runs[name].provenance
-    what = wanted(provenance | {"capture": provenance["capture"] | {"dtype": dtype}})
-    model = load_model(resolve_model(str(tiny[name])), dtype=dtype)
-    parameters = sum(p.numel() * p.element_size() for p in model.root.parameters())
-    assert expected_bytes(what, describe(what.source)) == parameters
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"model__weights_hash": "0" * 64}, "another weights hash"),
-        ({"tokenizer__identity": "X:00000000"}, "another tokenizer hash"),
-    ],
-)
-def test_other_weights_are_refused(
-    tiny: dict[str, Path], runs: dict[str, Run], change: dict[str, str], told: str
-) -> None:
-    """What is loaded must be what was indexed; the next model is loaded as ever."""
-    model = load_model(resolve_model(str(tiny["gpt2"])))
-    models = Models(None)
-    with pytest.raises(Gone, match=told):
-        models.get(run_of(tiny["gpt2"], model, 7, **change))
-    assert len(models) == 0
-    assert models.get(runs["gpt2"]).model.hook_point == "mlp.hook_post"
-
-
-def test_a_model_that_has_gone_is_told_and_may_come_back(
-    tiny: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A folder that is not there is one line; it is looked for again after a while, not at once."""
-    folder = tmp_path / "moved"
-    shutil.copytree(tiny["gpt2"], folder)
-    run = run_of(folder, load_model(resolve_model(str(folder))), 5)
-    folder.rename(tmp_path / "away")
-    clock = 1000.0
-    monkeypatch.setattr(live.time, "monotonic", lambda: clock)
-    models = Models(None)
-    with pytest.raises(
-        Unavailable, match=r"model of run 5 cannot be loaded here\. .*moved"
-    ) as told:
-        models.get(run)
-    assert told.value.headers == {"Retry-After": "30"}
-    (tmp_path / "away").rename(folder)
-    with pytest.raises(Unavailable):
-        models.get(run)
-    clock += FAILED_FOR
-    assert models.get(run).model.n_layers == 2
-
-
-def test_a_provenance_that_says_nothing_is_told() -> None:
-    """A run of which nothing is known names no model to load."""
-    with pytest.raises(Exception, match="does not say which model to load"):
-        wanted({"model": {}})
-
-
-def test_a_hub_model_is_asked_for_at_the_run_s_commit(runs: dict[str, Run]) -> None:
-    """Whatever a branch stands for by now, the run's own commit is what is loaded."""
-    provenance = json.loads(json.dumps(runs["gpt2"].provenance))
-    provenance["model"] |= {"asked_for": "owner/name", "revision": "c0ffee"}
-    assert wanted(provenance).source.commit == "c0ffee"
-
-
-@pytest.mark.parametrize(("leading", "bos"), [(10, 1), (5, 1), (4, None), (0, None)])
-def test_a_bos_is_put_in_front_as_the_corpus_had_it(
-    runs: dict[str, Run], leading: int, bos: int | None
-) -> None:
-    """A corpus that came as tokens decides by what most of its contexts begin with."""
-    provenance = runs["gpt2"].provenance | {
-        "corpus": {"contexts": 10, "contexts_with_bos": leading}
-    }
-    model = load_model(resolve_model(provenance["model"]["asked_for"]))
-    assert bos_of(model, provenance) == bos
-    assert bos_of(model, {"corpus": {"contexts": 10}}) == 1
-
-
-def test_the_memory_of_this_machine_is_known() -> None:
-    """A share of it is the default for models."""
-    assert 1 << 28 < machine_memory() < 1 << 50
-
-
-# --- The page -----------------------------------------------------------------------------------
-
-
-def read_page(html: str) -> Element:
-    """A page to look things up in."""
-    reader = Reader()
-    reader.feed(html)
-    reader.close()
-    assert reader.open == [reader.root]
-    return reader.root
-
-
-def posted(client: TestClient, text: str, path: str = TRY) -> Any:
-    """The page a plain form leads to."""
-    body = urlencode({"text": text.replace("\n", "\r\n")})
-    headers = {"Content-Type": "application/x-www-form-urlencoded"}
-    return client.post(path, content=body, headers=headers)
-
-
-def test_the_form_works_by_itself(live_client: TestClient) -> None:
-    """Without a script the form gives a page with the text coloured on the neuron's own scale."""
-    response = posted(live_client, TEXT)
-    assert response.status_code == 200
-    assert response.headers["cache-control"] == "no-store"
-    found = answer(live_client, TEXT)  # line ends came back as they were typed
-    page = read_page(response.text)
-    (mark,) = page.all("mark")
-    assert f"position {found['peak_position']}" in mark.attributes["title"]
-    scale = live_client.get(NEURON).json()["scale"]
-    tenths = int(found["peak"] / scale * 10 + 0.5)
-    assert f"p{tenths}" in mark.attributes["class"].split()
-    assert len(page.all("table", "choices")) == 3
-    assert "at least" in page.text
-    (field,) = page.all("textarea")
-    assert field.text.lstrip("\n") == TEXT
-
-
-def test_a_text_that_cannot_be_read_stays_in_the_form(live_client: TestClient) -> None:
-    """The page says what was wrong, with the status, and gives the text back."""
-    long = "the " * 300
-    response = posted(live_client, long)
-    assert response.status_code == 413
-    page = read_page(response.text)
-    (notice,) = page.all("p", "notice")
-    assert "128 are the most" in notice.text
-    (field,) = page.all("textarea")
-    assert field.text.lstrip("\n") == long
-    assert posted(live_client, "").status_code == 422
-    assert live_client.post(TRY, content=b"text=%E9").status_code == 422
-    assert live_client.post(TRY, content=b"text=\xe9").status_code == 422
-    assert live_client.post(TRY, content="&".join("abcdefghij")).status_code in (422,)
-
-
-def test_hostile_text_is_only_text(live_client: TestClient) -> None:
-    """Markup in a text is shown, wherever it is shown."""
-    hostile = "</textarea><script>alert(1)</script><b>\u202ex\0\"'>"
-    response = posted(live_client, hostile)
-    page = read_page(response.text)
-    assert "alert" not in "".join(script.text for script in page.all("script"))
-    assert not page.all("b", "x")
-    assert "<script>alert" not in response.text
-    (field,) = page.all("textarea")
-    assert "</textarea><script>alert(1)</script>" in field.text
-
-
-def test_the_box_is_on_the_neuron_s_page(live_client: TestClient) -> None:
-    """A live server's page has the box, another's has not, and their tags differ."""
-    page = read_page(live_client.get("/demo/1/349").text)
-    (form,) = [form for form in page.all("form") if form.attributes.get("data-neuron")]
-    assert form.attributes["action"] == TRY
-    assert form.attributes["data-neuron"] == NEURON
-    named = read_page(live_client.get("/demo/1/349?run=1").text)
-    assert any(form.attributes.get("action") == TRY for form in named.all("form"))
-    assert live_client.get(TRY).status_code == 200
-
-
-def test_what_is_said_of_a_peak_is_never_too_much(live_client: TestClient) -> None:
-    """A bound is rounded down, and the ends are said in words."""
-    page = NeuronPage.model_validate(live_client.get(NEURON).json())
-    peak = page.stats.max / 2
-    assert "at least 99.2%" in live_view.standing(0.99299, peak, page)
-    assert "at least 99.9%" in live_view.standing(0.99999, peak, page)
-    assert "all of the sample" in live_view.standing(1.0, peak, page)
-    assert "lowest" in live_view.standing(0.0, peak, page)
-    assert "every peak of the whole corpus" in live_view.standing(1.0, 2 * page.stats.max, page)
-
-
-@pytest.mark.parametrize("peak", [-1.0, 0.5, 2.0, 9.0])
-def test_the_chart_holds_every_peak(peak: float) -> None:
-    """Bars and mark are inside the picture, also where the peak is outside the sample's range."""
-    chart = live_view.peaks_chart(Histogram(edges=[0.0, 1.0, 2.0], counts=[5, 1]), peak)
-    svg = read_page(str(chart))
-    for bar in svg.all("rect"):
-        left = float(bar.attributes["x"])
-        assert left >= 0
-        assert left + float(bar.attributes["width"]) <= live_view.WIDTH
-    (mark,) = svg.all("path", "here")
-    assert 0 <= float(mark.attributes["d"].split()[0][1:]) <= live_view.WIDTH
-    assert not live_view.peaks_chart(Histogram(edges=[], counts=[]), peak)
-    assert "nan" not in live_view.peaks_chart(Histogram(edges=[1.0, 1.0], counts=[3]), 1.0)
 
 
 # --- The server around it -----------------------------------------------------------------------

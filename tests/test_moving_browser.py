@@ -226,9 +226,8 @@ def test_pages_look_right_on_paper(browser: Any, live_server: str, path: str) ->
         assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == (
             "rgb(255, 255, 255)"
         )
-        assert page.evaluate(
-            "getComputedStyle(document.querySelector('main')).printColorAdjust"
-        ) == ("exact")
+        kept = "getComputedStyle(document.querySelector('main')).printColorAdjust"
+        assert page.evaluate(kept) == "exact"
         assert page.evaluate("document.documentElement.scrollWidth") <= a4["width"]
         cut = page.evaluate(
             "[...document.querySelectorAll('.scroll')]"

@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from app import numbers, present, provenance, site
-from app.schemas import Examples, ModelList
+from app import layer_view, numbers, present, provenance, site, urls
+from app.present_lines import READINGS, Reading
+from app.schemas import ContextPage, LayerPage, ModelList, ModelPage, NeuronPage
+from tests import sample_neurons as neurons
 from tests import sample_pages as pages
 
 
@@ -105,65 +107,19 @@ def test_run_shows_all_of_its_provenance() -> None:
     assert ("architecture.act fn", "gelu") in tables[2].rows
 
 
-def test_one_scale_for_all_kinds() -> None:
-    """The largest magnitude of any example, of either sign, ends the legend on both sides."""
-    page = pages.neuron_page()
-    low = page.examples.bottom[0].model_copy(update={"trough": -9.25})
-    examples = page.examples.model_copy(update={"bottom": [low]})
-    page = page.model_copy(update={"examples": examples})
-    assert present.scale_of(page) == 9.25
-    legend = present.neuron(page).legend
-    assert legend is not None
-    assert (legend.low, legend.high) == ("−9.25", "9.25")
-    assert [swatch.css for swatch in legend.swatches] == [
-        *(f"n{i}" for i in range(10, 0, -1)),
-        "",
-        *(f"p{i}" for i in range(1, 11)),
-    ]
-
-
-def test_lines_are_aligned_on_peak_or_trough() -> None:
-    """The right part begins with the mark; its number is the peak's, or for bottom the trough's."""
-    page = pages.neuron_page()
-    view = present.neuron(page)
-    assert [section.id for section in view.sections] == ["top", "bottom", "random", "bands"]
-    assert [section.size for section in view.sections] == [20, 10, 15, 9]
-    for section in view.sections:
-        for group in section.groups:
-            assert all(str(line.right).startswith("<mark ") for line in group.lines)
-            assert all(str(line.context).count("<mark ") == 1 for line in group.lines)
-    assert view.sections[0].groups[0].lines[0].value == numbers.exact(page.examples.top[0].peak)
-    bottom = view.sections[1].groups[0].lines[0]
-    assert bottom.value == numbers.exact(page.examples.bottom[0].trough)
-
-
-def test_bands_go_down_from_the_highest() -> None:
-    """Each says its bounds and the share that fell in it, beside the nominal one."""
-    bands = present.neuron(pages.neuron_page()).sections[3].groups
-    assert [(band.title, band.note) for band in bands] == [
-        ("Peak from 4.84 up", "0.98% of contexts (nominally 1.0%)"),
-        ("Peak from 3.33 to 4.84", "8.4% of contexts (nominally 9.0%)"),
-        ("Peak from 1.61 to 3.33", "41.0% of contexts (nominally 40.0%)"),
-        ("Peak below 1.61", "49.6% of contexts (nominally 50.0%)"),
-    ]
-
-
-def test_a_peak_outside_the_window_leaves_a_line_without_a_mark() -> None:
-    """A stored window that does not hold the trough is still shown, from its start."""
-    page = pages.neuron_page()
-    odd = page.examples.top[0].model_copy(update={"peak_position": 4000})
-    examples = Examples(top=[odd], bottom=[], random=[], bands=[])
-    view = present.neuron(page.model_copy(update={"examples": examples}))
-    line = view.sections[0].groups[0].lines[0]
-    assert "<mark" not in line.right + line.context
-    assert line.left == ""
+def view_of(
+    page: NeuronPage, reading: Reading = "peak", run: int | None = None
+) -> present.NeuronView:
+    """What a neuron's page shows, its links as on the site."""
+    contexts = urls.contexts(page.model, page.layer, page.neuron, run=run)
+    return present.neuron(page, reading, contexts, urls.neurons(page.model, run=run))
 
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 ELEMENTS = set(
-    "a abbr b body caption code details div dl dt dd figure footer h1 h2 h3 head header html i li "
-    "link main mark meta nav ol p path pre rect script section small span summary svg table tbody "
-    "td text th thead time title tr ul desc".split()
+    "a abbr b body button caption code details div dl dt dd figcaption figure footer form g h1 h2 "
+    "h3 head header html i input kbd label li link main mark meta nav ol p path pre rect script "
+    "section small span summary svg table tbody td text th thead time title tr ul desc".split()
 )
 
 
@@ -211,11 +167,25 @@ class Outline(HTMLParser):
 def render(template: str, page: BaseModel, **context: Any) -> str:
     """A page as its route renders it."""
     shared: dict[str, Any] = {"json_url": "/api/v1/x", "canonical": "/x"}
-    if template == "neuron.html":
-        shared["view"] = present.neuron(page)  # type: ignore[arg-type]
+    shared |= {"run_query": None, "view_query": None, "embed": False, "live": None}
+    reading = context.get("reading", "peak")
+    shared |= {"reading": reading, "readings": READINGS}
+    if isinstance(page, NeuronPage):
+        shared["view"] = view_of(page, reading, context.get("run_query"))
+        if template == "sources.html":
+            shared["view"] = present.sources(page, reading, urls.contexts("demo", 1, 45))
+    if isinstance(page, ContextPage):
+        shared["view"] = present.context(page)
+    if isinstance(page, LayerPage):
+        drawn = pages.picture(pages.layer_page())
+        cells = urls.neurons_of("demo", 1, run=context.get("run_query"))
+        shared |= {"picture": drawn, "view": layer_view.layer(drawn, cells)}
+        shared |= {"sorted": {"sort": page.sort, "order": page.order}}
+    if isinstance(page, ModelPage):
+        shared["view"] = layer_view.model(page)
     if template == "run.html":
         shared["view"] = provenance.tables(page)  # type: ignore[arg-type]
-    return site.templates().get_template(template).render(page=page, **shared, **context)
+    return site.templates().get_template(template).render(page=page, **(shared | context))
 
 
 def outline(html: str) -> Outline:
@@ -235,7 +205,7 @@ PAGES: dict[str, tuple[str, BaseModel, dict[str, Any]]] = {
         {"cursor": None, "limit": None},
     ),
     "last models": ("home.html", ModelList(items=[], next=None), {"cursor": "x", "limit": None}),
-    "model": ("model.html", pages.model_page(), {"run_query": None}),
+    "model": ("model.html", pages.model_page(), {}),
     "model of a run": ("model.html", pages.model_page(30), {"run_query": 3}),
     "layer": ("layer.html", pages.layer_page(), {"run_query": None, "cursor": None, "limit": None}),
     "layer's end": (
@@ -243,11 +213,24 @@ PAGES: dict[str, tuple[str, BaseModel, dict[str, Any]]] = {
         pages.layer_page(0),
         {"run_query": 3, "cursor": "x", "limit": None},
     ),
-    "neuron": ("neuron.html", pages.neuron_page(), {"run_query": None}),
-    "smooth neuron": ("neuron.html", pages.neuron_page(pages.smooth), {"run_query": None}),
-    "negative neuron": ("neuron.html", pages.negative_page(), {"run_query": 3}),
-    "empty neuron": ("neuron.html", pages.empty_page(), {"run_query": None}),
-    "hostile neuron": ("neuron.html", pages.hostile_page(), {"run_query": None}),
+    "neuron": ("neuron.html", neurons.neuron_page(), {}),
+    "neuron's windows": ("neuron.html", neurons.neuron_page(), {"reading": "window"}),
+    "neuron's contexts": ("neuron.html", neurons.neuron_page(), {"reading": "context"}),
+    "smooth neuron": ("neuron.html", neurons.neuron_page(neurons.smooth), {}),
+    "gated neuron": ("neuron.html", neurons.gated_page(), {}),
+    "negative neuron": ("neuron.html", neurons.negative_page(), {"run_query": 3}),
+    "empty neuron": ("neuron.html", neurons.empty_page(), {}),
+    "hostile neuron": ("neuron.html", neurons.hostile_page(), {}),
+    "hostile windows": ("neuron.html", neurons.hostile_page(), {"reading": "window"}),
+    "hostile contexts": ("neuron.html", neurons.hostile_page(), {"reading": "context"}),
+    "sources": ("sources.html", neurons.gated_page(), {}),
+    "hostile sources": ("sources.html", neurons.hostile_page(), {}),
+    "context": ("context.html", neurons.context_page(), {}),
+    "hostile context": (
+        "context.html",
+        neurons.context_page(example=neurons.hostile_page().examples.top[0]),
+        {},
+    ),
     "run": ("run.html", pages.run_page(), {}),
     "error": ("error.html", pages.error_page(), {}),
 }
@@ -271,20 +254,21 @@ def test_every_page_is_sound(name: str) -> None:
     assert all(link[1:] in parsed.ids for link in parsed.links if link.startswith("#"))
 
 
-def test_hostile_tokens_stay_text() -> None:
+@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("hostile")])
+def test_hostile_tokens_stay_text(name: str) -> None:
     """They are all there to be read, and none became an element."""
-    parsed = outline(render(*PAGES["hostile neuron"][:2], run_query=None))
-    text = "".join(parsed.text)
-    assert "<script>alert(1)</script>" in text
-    assert "{{ page }}" in text
-    assert "‹U+202E›" in text
-    assert not set("\u202e\u200b\u2066\ufeff\x00") & set(text)
+    template, page, context = PAGES[name]
+    text = "".join(outline(render(template, page, **context)).text)
+    for told in ("<script>alert(1)</script>", "{{ page }}", "‹U+202E›", "‹NUL›", "‹U+D800›"):
+        assert told in text or name == "hostile sources"
+    assert not set("\u202e\u200b\u200d\u2066\ufeff\x00") & set(text)
+    assert "W" * 1001 not in text
 
 
 def test_first_and_last_neuron_have_no_dead_link() -> None:
     """No link, rather than one to nothing."""
-    first = render("neuron.html", pages.empty_page(), run_query=None)
-    last = render("neuron.html", pages.negative_page(), run_query=None)
+    first = render("neuron.html", neurons.empty_page())
+    last = render("neuron.html", neurons.negative_page())
     assert 'rel="prev"' not in first
     assert 'rel="next"' in first
     assert 'rel="next"' not in last

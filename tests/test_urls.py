@@ -26,6 +26,7 @@ def test_every_path_leads_somewhere(client: TestClient) -> None:
         urls.model("toy"),
         urls.model("Zebra_2.0", run=2),
         urls.layer("toy", 1, run=3, sort="max", order="asc"),
+        urls.layer("toy", 1, picture="density", first=2),
         urls.neuron("toy", 1, 3),
         urls.neuron_ref("toy", NeuronRef(layer=1, neuron=0), run=4),
         urls.run(1),
@@ -34,6 +35,8 @@ def test_every_path_leads_somewhere(client: TestClient) -> None:
         urls.api_models(),
         urls.api_model("toy", run=1),
         urls.api_neurons("toy", 0, sort="kurtosis", order="desc"),
+        urls.neurons_of("toy", 1, run=4)(0),
+        urls.api_picture("toy", 0, "density", run=4, first=1),
         urls.api_neuron("toy", 0, 0),
         urls.api_run(5),
     ):

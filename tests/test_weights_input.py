@@ -223,7 +223,7 @@ def test_pieces_of_the_vocabulary_give_what_all_of_it_gives(
     reader = readers(model)[0]
     assert reader is not None
     whole = input_tokens(model, reader)
-    monkeypatch.setattr(weights_input, "_BLOCK", 48 * 37)
+    monkeypatch.setattr(weights_input, "_BLOCK", 4 * 32 * 37)
     pieces = input_tokens(model, reader)
     for part, tokens in whole.items():
         assert (pieces[part].token_ids == tokens.token_ids).all()

@@ -1,0 +1,202 @@
+"""Pure: examples → lines as markup. Apart from the templates, which would take several times as
+long for the many lines of a page; from `highlight`, which knows tokens and no examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Literal, NamedTuple
+
+from markupsafe import Markup, escape
+
+from app import highlight
+from app.highlight import Palette
+from app.numbers import exact, number
+from app.schemas import Example
+
+Reading = Literal["peak", "window", "context"]
+"""How examples are laid out: a line aligned on the peak, the text round it, the whole context."""
+READINGS: dict[Reading, str] = {"peak": "aligned", "window": "windows", "context": "contexts"}
+"""What each is called on the page; the first is the usual one."""
+REACH: dict[Reading, int | None] = {"peak": highlight.LINE_TOKENS, "window": 32, "context": None}
+"""Positions on either side of the peak that are asked of the store; None: all it has."""
+
+Address = Callable[[int], str]
+"""Where a whole context is, by its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What all lines of a page have in common."""
+
+    reading: Reading
+    colours: Palette
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One example, and those folded into it since they show the same text."""
+
+    example: Example
+    value: str
+    """The exact peak or trough."""
+    left: Markup
+    """Empty, unless aligned."""
+    right: Markup
+    """From the peak on; unless aligned, all of the text."""
+    source: str
+    factors: str
+    """Gate and linear part in short; empty where there are none."""
+    facts: str
+    others: list[tuple[Example, str]]
+    """Those folded into it, with their exact peaks or troughs."""
+
+
+class _Chosen(NamedTuple):
+    """An example that gets a line: where it is aligned, and the part of it that is shown."""
+
+    example: Example
+    at: int
+    value: float
+    first: int
+    end: int
+    others: list[tuple[Example, str]]
+
+
+def lines(
+    examples: Sequence[Example],
+    layout: Layout,
+    *,
+    trough: bool = False,
+    factors: bool = False,
+    named: bool = True,
+) -> list[Line]:
+    """Examples as lines; those that show the same text as one before are folded into it.
+
+    With `trough` they are aligned on that; with `factors` a line gives gate and linear part; with
+    `named` its source.
+    """
+    chosen: dict[tuple[str, str], _Chosen] = {}
+    aligned = layout.reading == "peak"
+    for one in examples:
+        tokens, at, value = one.tokens, one.peak_position - one.start, one.peak
+        if trough:
+            at, value = one.trough_position - one.start, one.trough
+        first, end = 0, len(tokens)
+        if aligned:
+            # A window that does not hold its own peak is shown from its start.
+            first, end = highlight.extent(tokens, at if 0 <= at < end else 0)
+        cut = max(first, min(at, end))
+        text = "".join(tokens[first:cut]), "".join(tokens[cut:end])
+        if text in chosen:
+            chosen[text].others.append((one, exact(value)))
+        else:
+            chosen[text] = _Chosen(one, at, value, first, end, [])
+    spread = chain.from_iterable(
+        some.example.activations[some.first : some.end] for some in chosen.values()
+    )
+    begun = highlight.beginnings(list(spread), layout.colours)
+    made = []
+    done = 0
+    for some in chosen.values():
+        one, first, end = some.example, some.first, some.end
+        left, right = highlight.around(
+            one.tokens[first:end],
+            one.token_ids[first:end],
+            one.activations[first:end],
+            start=one.start + first,
+            colours=layout.colours,
+            centre=some.at - first,
+            value=some.value,
+            breaks=not aligned,
+            begun=begun[done : done + end - first],
+        )
+        done += end - first
+        made.append(
+            Line(
+                example=one,
+                value=exact(some.value),
+                left=left if aligned else Markup(),
+                right=right if aligned else left + right,
+                source=(one.source or "") if named else "",
+                factors=_factors(one) if factors else "",
+                facts=_facts(one, trough),
+                others=some.others,
+            )
+        )
+    return made
+
+
+def markup(some: Sequence[Line], layout: Layout) -> Markup:
+    """Lines as a list. An aligned line or a window opens; contexts.js puts its whole context there,
+    and without it there is a link. A context is in place."""
+    show = _context if layout.reading == "context" else _opening
+    items = "\n".join(show(line, layout) for line in some)
+    return Markup(f'<ol class="{layout.reading}s">\n{items}\n</ol>')
+
+
+def _factors(example: Example) -> str:
+    if example.gate is None or example.linear is None:
+        return ""
+    return f"g {number(example.gate)} · l {number(example.linear)}"
+
+
+def _facts(example: Example, trough: bool) -> str:
+    """What an opened line says of its context."""
+    facts = f"position {example.trough_position if trough else example.peak_position}"
+    if example.gate is not None and example.linear is not None:
+        facts += f" · gate {number(example.gate)}, linear part {number(example.linear)}"
+    facts += f" · context {example.context_id} · document {example.document_index}"
+    return f"{facts} · {example.source}" if example.source else facts
+
+
+def _start(line: Line) -> str:
+    times = f'<span class="times">×{len(line.others) + 1}</span>' if line.others else ""
+    return f'<span class="rank">{line.example.rank}</span><b class="value">{line.value}</b>{times}'
+
+
+def _opening(line: Line, layout: Layout) -> str:
+    factors = f'<span class="factors">{line.factors}</span>' if line.factors else ""
+    source = f'<span class="source">{escape(line.source)}</span>' if line.source else ""
+    if layout.reading == "peak":
+        text = (
+            f'<span class="line tok"><span class="left"><span>{line.left}</span></span>'
+            f'<span class="right">{line.right}</span></span>'
+        )
+    else:
+        text = f'<span class="text tok">{line.right}</span>'
+    return (
+        f'<li><details class="example"><summary>{_start(line)}{factors}{text}{source}</summary>'
+        f'<div class="opened"><p class="facts">{escape(line.facts)} · '
+        f'<a class="fetch" href="{escape(layout.address(line.example.context_id))}">whole context'
+        f"</a></p>{_others(line, layout)}</div></details></li>"
+    )
+
+
+def _context(line: Line, layout: Layout) -> str:
+    context_id = line.example.context_id
+    return (
+        f'<li><div class="head">{_start(line)} <span class="facts">{escape(line.facts)} · '
+        f'<a href="{escape(layout.address(context_id))}">own page</a></span></div>'
+        f"{whole(context_id, line.right)}{_others(line, layout)}</li>"
+    )
+
+
+def whole(context_id: int, text: Markup) -> Markup:
+    """The element that holds a whole context, wherever one is shown."""
+    return Markup(
+        f'<div class="whole" data-context="{context_id}"><p class="tok" role="group" '
+        f'aria-label="Context {context_id}">{text}</p></div>'
+    )
+
+
+def _others(line: Line, layout: Layout) -> str:
+    if not line.others:
+        return ""
+    links = ", ".join(
+        f'<a href="{escape(layout.address(other.context_id))}">{other.context_id}</a> ({value})'
+        for other, value in line.others
+    )
+    return f'<p class="facts">The same text, in contexts {links}</p>'

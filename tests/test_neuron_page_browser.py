@@ -1,0 +1,251 @@
+"""A neuron's page in a real Chromium: lines that open, views that are remembered, what is hovered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.conftest import serving_live
+from tests.test_browser import PHONE, SCREENSHOTS, WIDE, visiting
+
+NEURON = "/demo/1/10"
+TOP = "section[aria-labelledby=top]"
+
+
+@pytest.fixture(scope="module")
+def toy_server(sqlite_filled: str) -> Iterator[str]:
+    """The address of a real server over the hand-written store."""
+    with serving_live(sqlite_filled) as address:
+        yield address
+
+
+def test_a_line_opens_to_its_whole_context(browser: Any, live_server: str) -> None:
+    """It is fetched once, from its own page, shown in place, and closes again."""
+    with visiting(browser, live_server, viewport=WIDE) as page:
+        page.goto(NEURON)
+        fetched: list[str] = []
+        page.on("request", lambda request: fetched.append(urlsplit(request.url).path))
+        example = page.locator(f"{TOP} .example").first
+        assert example.locator(".whole").count() == 0
+        address = example.locator(".fetch").get_attribute("href")
+        example.locator("summary").click()
+        whole = example.locator(".whole")
+        whole.wait_for()
+        assert len(whole.locator("[title]").all()) >= 16
+        assert whole.locator("mark").get_attribute("title") == example.locator(
+            ".line mark"
+        ).get_attribute("title")
+        assert fetched == [address]
+        example.locator("summary").click()
+        assert not whole.is_visible()
+        example.locator("summary").click()
+        assert whole.is_visible()
+        assert fetched == [address], "it was there already"
+        assert example.locator(".fetch").inner_text() == "own page"
+
+
+def test_an_opened_context_is_read_by_arrow_keys(browser: Any, live_server: str) -> None:
+    """One stop for Tab; the arrow keys walk from the peak on, and leave the page where it is."""
+    with visiting(browser, live_server, viewport=WIDE) as page:
+        page.goto(NEURON)
+        example = page.locator(f"{TOP} .example").first
+        example.locator("summary").focus()
+        page.keyboard.press("Enter")
+        example.locator(".whole").wait_for()
+        page.keyboard.press("Tab")
+        page.keyboard.press("ArrowRight")
+        tip = page.locator(".tip")
+        assert "exactly" in tip.inner_text(), "it begins at the peak"
+        page.keyboard.press("ArrowRight")
+        assert "exactly" not in tip.inner_text()
+        assert re.search(r"% of m\w\w, position \d+, id \d+$", tip.inner_text())
+        page.keyboard.press("Escape")
+        assert not tip.is_visible()
+        assert urlsplit(page.url).path == NEURON
+
+
+def test_without_scripts_a_line_leads_to_its_context(browser: Any, live_server: str) -> None:
+    """The opened line has the link, and the context's page has the whole of it and a way back."""
+    with visiting(browser, live_server, java_script_enabled=False, viewport=PHONE) as page:
+        page.goto(f"{NEURON}?view=window")
+        example = page.locator(f"{TOP} .example").nth(1)
+        peak = example.locator("mark").get_attribute("title")
+        example.locator("summary").click()
+        example.get_by_role("link", name="whole context").click()
+        assert page.locator(".whole mark").get_attribute("title") == peak
+        page.get_by_role("link", name="the neuron", exact=False).first.click()
+        assert page.url.endswith(f"{NEURON}?view=window")
+
+
+def test_a_context_that_cannot_be_fetched_leaves_its_link(browser: Any, live_server: str) -> None:
+    """The line says so, and its link goes on leading there."""
+    context = browser.new_context(base_url=live_server, viewport=WIDE)
+    page = context.new_page()
+    page.goto(NEURON)
+    page.route("**/contexts/*", lambda route: route.abort())
+    example = page.locator(f"{TOP} .example").first
+    example.locator("summary").click()
+    page.get_by_text("cannot be fetched").wait_for()
+    page.unroute("**/contexts/*")
+    example.locator(".fetch").click()
+    assert page.locator(".whole mark").count() == 1
+    context.close()
+
+
+def test_the_view_is_remembered(browser: Any, live_server: str) -> None:
+    """Chosen once, it is where plain addresses lead, until another is chosen."""
+    with visiting(browser, live_server, viewport=WIDE) as page:
+        page.goto(NEURON)
+        page.get_by_role("link", name="windows", exact=True).click()
+        page.wait_for_url(f"**{NEURON}?view=window")
+        assert page.locator("a[aria-current=true]").inner_text() == "windows"
+        page.keyboard.press("ArrowRight")
+        page.wait_for_url("**/demo/1/11?view=window")
+        page.goto("/demo/0/3?run=1")
+        page.wait_for_url("**/demo/0/3?run=1&view=window")
+        page.goto("/demo/0/3?view=context")
+        assert page.url.endswith("/demo/0/3?view=context"), "what is asked for is shown"
+        page.get_by_role("link", name="aligned", exact=True).click()
+        page.wait_for_url("**/demo/0/3")
+        page.goto(NEURON)
+        page.wait_for_load_state("networkidle")
+        assert page.url.endswith(NEURON)
+
+
+def test_going_back_leaves_a_page_redirected_to(browser: Any, live_server: str) -> None:
+    """The plain address is replaced: it does not catch who goes back."""
+    with visiting(browser, live_server, viewport=WIDE) as page:
+        page.goto("/demo")
+        page.evaluate("localStorage.setItem('neurarium.view', 'window')")
+        page.goto(NEURON)
+        page.wait_for_url(f"**{NEURON}?view=window")
+        page.go_back()
+        assert page.url.endswith("/demo")
+
+
+@pytest.mark.parametrize("stored", ["", "peak", "nonsense", '"]*'])
+def test_what_is_no_view_is_not_gone_to(browser: Any, live_server: str, stored: str) -> None:
+    """Whatever storage holds, the page stays."""
+    with visiting(browser, live_server, viewport=WIDE) as page:
+        page.goto("/demo")
+        page.evaluate("(value) => localStorage.setItem('neurarium.view', value)", stored)
+        page.goto(NEURON)
+        page.wait_for_load_state("networkidle")
+        assert page.url.endswith(NEURON)
+
+
+def test_lines_are_aligned(browser: Any, live_server: str) -> None:
+    """All peaks of a list begin at the same place, at both widths."""
+    for size in (WIDE, PHONE):
+        with visiting(browser, live_server, viewport=size) as page:
+            page.goto(NEURON)
+            lefts = page.locator(f"{TOP} .line mark").evaluate_all(
+                "(all) => all.map((one) => one.getBoundingClientRect().left)"
+            )
+            assert len(lefts) >= 15
+            assert max(lefts) - min(lefts) < 1
+            assert 0 < lefts[0] < size["width"] * 0.6
+
+
+def test_the_first_screen_has_what_matters(browser: Any, live_server: str) -> None:
+    """Statistics, both histograms, logit effects and the first examples, without scrolling."""
+    with visiting(browser, live_server, viewport=WIDE) as page:
+        page.goto(NEURON)
+        places = (".stats", "svg[aria-labelledby^=by-position]", "svg[aria-labelledby^=by-context]",
+                  "svg[aria-labelledby^=effects-all]", ".effects tr:last-child", ".readings",
+                  ".legend")  # fmt: skip
+        for place in places:
+            box = page.locator(place).first.bounding_box()
+            assert box["y"] + box["height"] <= WIDE["height"], place
+        line = page.locator(f"{TOP} summary").nth(4).bounding_box()
+        assert line["y"] + line["height"] <= WIDE["height"]
+
+
+def test_bins_say_their_counts(browser: Any, live_server: str) -> None:
+    """Each bin of each chart says its range and count at once, and is as before afterwards."""
+    with visiting(browser, live_server, viewport=WIDE) as page:
+        page.goto(NEURON)
+        before = page.locator(".overview").inner_html()
+        for name in ("by-position", "by-context", "effects-all"):
+            page.locator(f"svg[aria-labelledby^={name}] .columns rect").first.hover()
+            assert re.search(r" to .*: [\d,]+ \(.*%\)", page.locator(".tip").inner_text())
+        page.mouse.move(0, 0)
+        assert page.locator(".overview").inner_html() == before
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_every_view_fits_its_window(
+    browser: Any, live_server: str, size: dict[str, int], scheme: str
+) -> None:
+    """No view scrolls sideways; a picture of each, whole, is kept."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    with visiting(browser, live_server, viewport=size, color_scheme=scheme) as page:
+        page.goto(NEURON)
+        context = page.locator(".fetch").first.get_attribute("href")
+        paths = {
+            "aligned": NEURON,
+            "windows": f"{NEURON}?view=window",
+            "contexts": f"{NEURON}?view=context",
+            "sources": f"{NEURON}/sources",
+            "context": context,
+        }
+        for name, path in paths.items():
+            page.goto(path)
+            assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], name
+            page.screenshot(
+                path=SCREENSHOTS / f"neuron-{name}-{size['width']}-{scheme}.png",
+                full_page=name != "contexts",
+            )
+
+
+def test_nothing_shifts_while_the_page_comes(browser: Any, live_server: str) -> None:
+    """No element moves after it was painted."""
+    with visiting(browser, live_server, viewport=WIDE) as page:
+        page.add_init_script(
+            "window.shift = 0; new PerformanceObserver((list) => { for (const one of"
+            " list.getEntries()) window.shift += one.value; })"
+            ".observe({ type: 'layout-shift', buffered: true })"
+        )
+        page.goto(NEURON, wait_until="networkidle")
+        assert page.evaluate("window.shift") == 0
+
+
+def test_print_shows_the_page_alone(browser: Any, live_server: str) -> None:
+    """On paper there are no controls, the bar does not stick, and the colours stay."""
+    with visiting(browser, live_server, viewport=WIDE) as page:
+        page.goto(NEURON)
+        page.emulate_media(media="print")
+        assert not page.locator(".readings").is_visible()
+        assert not page.locator(".steps").is_visible()
+        assert page.locator(".legend").is_visible()
+        style = "(one) => getComputedStyle(one)"
+        mark = page.locator(f"{TOP} mark").first
+        assert mark.evaluate(f"{style}(one)".replace("(one)(one)", "(one)") + ".backgroundColor")
+        assert page.locator(".bar-sticky").evaluate("(one) => getComputedStyle(one).position") == (
+            "static"
+        )
+
+
+@pytest.mark.parametrize("view", ["peak", "window", "context"])
+def test_hostile_tokens_change_nothing(browser: Any, toy_server: str, view: str) -> None:
+    """Opened, hovered and walked over, whatever the tokens are: no markup, no wider page."""
+    with visiting(browser, toy_server, viewport=PHONE) as page:
+        page.on("dialog", lambda dialog: pytest.fail(f"a token opened {dialog.message}"))
+        page.goto(f"/toy/1/1?view={view}")
+        heights = page.locator(".peaks .line").evaluate_all(
+            "(all) => all.map((one) => one.getBoundingClientRect().height)"
+        )
+        assert not heights or max(heights) - min(heights) < 1, "every line is as high as any other"
+        for summary in page.locator(".example summary").all():
+            summary.click()
+        page.wait_for_load_state("networkidle")
+        for token in page.locator("mark").all():
+            token.hover()
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        assert page.locator(".whole").count() >= 4
+        assert page.locator(".examples :is(script, img, b b)").count() == 0
