@@ -114,6 +114,13 @@ def index(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …")] = None,
     database: Database = None,
     seed: Annotated[int, typer.Option(help="Seed of the hash that draws the sample.")] = 0,
+    connections: Annotated[
+        bool,
+        typer.Option(
+            help="Whether to compare every neuron's weights with every other's: neurons alike, "
+            "upstream and downstream. The time goes with the square of their number."
+        ),
+    ] = True,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run code from the model's repository.")
     ] = False,
@@ -140,6 +147,7 @@ def index(
         dtype=dtype,
         device=device,
         seed=seed,
+        connections=connections,
         trust_remote_code=trust_remote_code,
     )
     settings = _settings(database)

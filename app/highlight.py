@@ -8,11 +8,10 @@ the pages' content policy allows no inline style.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
-from typing import cast
+from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -20,7 +19,7 @@ from markupsafe import Markup
 from app.characters import chip, joined, label, spaced, together, visible
 from app.numbers import exact, number
 
-__all__ = ["Palette", "around", "chip", "extent", "palette", "render", "step", "visible"]
+__all__ = ["Palette", "Row", "chip", "extent", "palette", "render", "spans", "step", "visible"]
 
 STEPS = 10
 """Steps of colour on either side of zero."""
@@ -146,53 +145,72 @@ def extent(tokens: Sequence[str], centre: int) -> tuple[int, int]:
     return first, end
 
 
-def around(
-    tokens: Sequence[str],
-    token_ids: Sequence[int],
-    activations: Sequence[float | None],
-    *,
-    start: int,
-    colours: Palette,
-    centre: int | None = None,
-    value: float = 0.0,
-    breaks: bool = False,
-    begun: Sequence[str] | None = None,
-) -> tuple[Markup, Markup]:
-    """The tokens as spans, those before the one an example is aligned on apart from the rest.
+class Row(NamedTuple):
+    """A stretch of one context; its three lists are equally long."""
 
-    `tokens`, `token_ids` and `activations` are equally long; `start` is the position in the context
-    of the first. `centre` is the index of the token to align on, a `<mark>` (None, or out of
-    range: none, and all is to the right); `value` its exact activation. Tokens that only together
-    make up whole characters share a span. With `breaks`, lines are broken where the text does.
-    `begun` is `beginnings` of the activations, where they were made for many examples at once.
-    Every span's title names activation, share of the neuron's maximum (of its minimum, below zero),
-    position, id and text: in this order, what repeats along a line stands together, and a page is a
-    tenth smaller. Raises ValueError if the lengths differ.
+    tokens: Sequence[str]
+    token_ids: Sequence[int]
+    activations: Sequence[float | None]
+    start: int
+    """The position in the context of the first token."""
+    centre: int | None = None
+    """The index of the token to align on, a `<mark>`; None, or out of range: there is none."""
+    value: float = 0.0
+    """Its exact activation."""
+
+
+def spans(
+    rows: Sequence[Row], colours: Palette, *, breaks: bool = False
+) -> list[tuple[Markup, Markup]]:
+    """Each row's tokens as spans, those before the one it is aligned on apart from the rest.
+
+    Without a token to align on all is to the right. Tokens that only together make up whole
+    characters share a span. With `breaks`, lines are broken where the text does. A span's title
+    names activation, share of the neuron's maximum (of its minimum, below zero), position, id and
+    text: in this order, what repeats along a line stands together, and a page is a tenth smaller.
+    All rows of a page are best given at once. Raises ValueError where lengths differ.
     """
-    if not len(tokens) == len(token_ids) == len(activations):
+    tokens = [token for row in rows for token in row.tokens]
+    token_ids = [token_id for row in rows for token_id in row.token_ids]
+    values = [value for row in rows for value in row.activations]
+    if any(not len(row.tokens) == len(row.token_ids) == len(row.activations) for row in rows):
         raise ValueError("tokens, ids and activations differ in number")
+    at = [i for row in rows for i in range(row.start, row.start + len(row.tokens))]
     ends = list(map(_in_block if breaks else _in_line, tokens, token_ids))
-    starts = list(beginnings(activations, colours) if begun is None else begun)
-    at = list(map(str, range(start, start + len(tokens))))
-    marked = -1 if centre is None or centre >= len(tokens) else centre
-    before = max(0, marked)
-    if marked >= 0:
-        starts[marked] = _mark_beginning(value, colours)
-    if None in ends:
-        row = [value if i == marked else one for i, one in enumerate(activations)]
-        first = _join(starts, at, ends, tokens, token_ids, row, start, colours, marked, breaks)
-        before = max(0, first)
-    if marked >= 0 and at[marked]:
-        ends[marked] = _mark_ending(tokens[marked], token_ids[marked], breaks)
-    spans: list[Iterable[str]] = list(zip(starts, at, cast("list[str]", ends), strict=True))
-    return (
-        Markup("".join(chain.from_iterable(spans[:before]))),
-        Markup("".join(chain.from_iterable(spans[before:]))),
-    )
+    openings, digits, shares, unusual = _looked_up(values, colours)
+    # The one loop over all tokens of a page.
+    made = [
+        f"{_OPENINGS[opening]}{_DIGITS[digit]}{_SHARES[share]}{position}{end}"
+        for opening, digit, share, position, end in zip(
+            openings, digits, shares, at, ends, strict=True
+        )
+    ]
+    for i in unusual:
+        made[i] = f"{_beginning(values[i], colours)}{at[i]}{ends[i]}"
+    shown = []
+    done = 0
+    for row in rows:
+        first, done = done, done + len(row.tokens)
+        mark = row.centre if row.centre is not None and 0 <= row.centre < len(row.tokens) else None
+        before = 0 if mark is None else mark
+        if mark is not None:
+            made[first + mark] = _mark(
+                row.tokens[mark], row.token_ids[mark], row.value, row.start + mark, colours, breaks
+            )
+        here = made[first:done]
+        if None in ends[first:done]:
+            before = _join(here, ends[first:done], row, mark, colours, breaks)
+        shown.append((Markup("".join(here[:before])), Markup("".join(here[before:]))))
+    return shown
 
 
-def beginnings(activations: Sequence[float | None], colours: Palette) -> list[str]:
-    """How each token's span begins, up to its position. All at once: numpy is quick with many."""
+def _looked_up(
+    activations: Sequence[float | None], colours: Palette
+) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Where in the tables each activation's opening, digits and share are, and which are not there.
+
+    All at once, as numpy is quick with many.
+    """
     values = np.array(activations, np.float64)  # None becomes NaN
     size = np.abs(values)
     usual = (size >= _LEAST) & (size < _MOST)
@@ -202,49 +220,37 @@ def beginnings(activations: Sequence[float | None], colours: Palette) -> list[st
     digits = (size * _FACTORS[decade] + 0.5).astype(np.intp) + 1001 * decade
     offset = below * (_FINE + 1)
     ends = np.where(below, colours.of_min, colours.of_max)
-    parts = np.minimum(size * colours.colour, _FINE).astype(np.intp) + offset
+    openings = np.minimum(size * colours.colour, _FINE).astype(np.intp) + offset
     shares = np.minimum(size * ends, _FINE).astype(np.intp) + offset
-    made = [
-        _OPENINGS[part] + _DIGITS[digit] + _SHARES[share]
-        for part, digit, share in zip(parts.tolist(), digits.tolist(), shares.tolist(), strict=True)
-    ]
-    for i in np.flatnonzero(~usual).tolist():
-        value = activations[i]
-        made[i] = f"{_paint(value, colours)}{_fact(value, colours)}, position "
-    return made
+    return openings.tolist(), digits.tolist(), shares.tolist(), np.flatnonzero(~usual).tolist()
 
 
 def _join(
-    starts: list[str],
-    at: list[str],
-    ends: list[str | None],
-    tokens: Sequence[str],
-    token_ids: Sequence[int],
-    values: Sequence[float | None],
-    start: int,
+    here: list[str],
+    ends: Sequence[str | None],
+    row: Row,
+    mark: int | None,
     colours: Palette,
-    marked: int,
     breaks: bool,
 ) -> int:
     """Put right the spans of tokens that hold single bytes: one for each whole character.
 
     Returns where the span with the mark begins, which may be before the token that is marked.
     """
-    before, done = marked, 0
-    for i, ending in enumerate(ends):
-        if ending is not None or i < done:
+    before, done = mark or 0, 0
+    for i, end in enumerate(ends):
+        if end is not None or i < done:
             continue
-        last = together(tokens, i)
+        last = together(row.tokens, i)
         done = last + 1
-        ends[i] = _ending(tokens[i], token_ids[i], breaks=breaks)
         if last > i:
-            if i <= marked <= last:
+            if mark is not None and i <= mark <= last:
                 before = i
-            span = slice(i, done)
-            nothing = [""] * (last - i)
-            parts = (tokens[span], token_ids[span], values[span])
-            shown = _several(*parts, start + i, colours, marked - i, breaks)
-            starts[span], at[span], ends[span] = [shown, *nothing], ["", *nothing], ["", *nothing]
+            here[i:done] = [_several(row, i, last, mark, colours, breaks), *[""] * (last - i)]
+        elif i != mark:
+            beginning = _beginning(row.activations[i], colours)
+            ending = _ending(row.tokens[i], row.token_ids[i], breaks=breaks)
+            here[i] = f"{beginning}{row.start + i}{ending}"
     return before
 
 
@@ -258,18 +264,15 @@ def render(
     centre: int | None = None,
     value: float = 0.0,
 ) -> Markup:
-    """The tokens as running text; otherwise as `around`."""
-    left, right = around(
-        tokens,
-        token_ids,
-        activations,
-        start=start,
-        colours=colours,
-        centre=centre,
-        value=value,
-        breaks=True,
-    )
+    """One row as running text; otherwise as `spans`."""
+    row = Row(tokens, token_ids, activations, start, centre, value)
+    ((left, right),) = spans([row], colours, breaks=True)
     return left + right
+
+
+def _beginning(value: float | None, colours: Palette) -> str:
+    """A span up to its position, for any activation."""
+    return f"{_paint(value, colours)}{_fact(value, colours)}, position "
 
 
 def _parts(value: float, per_unit: float) -> int:
@@ -312,8 +315,12 @@ def _marked_body(text: str, breaks: bool) -> Markup:
     return spaced(text, trailing=False)
 
 
-def _mark_beginning(value: float, colours: Palette) -> str:
-    return f"{_as_mark(_paint(value, colours))}{_fact(value, colours, exactly=True)}, position "
+def _mark(
+    token: str, token_id: int, value: float, position: int, colours: Palette, breaks: bool
+) -> str:
+    opening = _as_mark(_paint(value, colours))
+    said = _fact(value, colours, exactly=True)
+    return f"{opening}{said}, position {position}{_mark_ending(token, token_id, breaks)}"
 
 
 @lru_cache(maxsize=1 << 12)
@@ -323,28 +330,24 @@ def _mark_ending(token: str, token_id: int, breaks: bool) -> str:
 
 
 def _several(
-    tokens: Sequence[str],
-    token_ids: Sequence[int],
-    values: Sequence[float | None],
-    first: int,
-    colours: Palette,
-    marked: int,
-    breaks: bool,
+    row: Row, first: int, last: int, mark: int | None, colours: Palette, breaks: bool
 ) -> str:
     """Tokens that only together make up whole characters, as one span that names its parts.
 
     Its colour is that of the mark, or else of the activation of largest magnitude.
     """
-    here = range(len(tokens))
-    strongest = max((v for v in values if v is not None), key=abs, default=None)
-    opening = _paint(values[marked] if marked in here else strongest, colours)
-    text = _cut(joined(tokens), BLOCK_CHARACTERS if breaks else LINE_CHARACTERS)
+    here = range(first, last + 1)
+    values = {i: row.value if i == mark else row.activations[i] for i in here}
+    strongest = max((v for v in values.values() if v is not None), key=abs, default=None)
+    opening = _paint(row.value if mark in here else strongest, colours)
+    text = joined(row.tokens[first : last + 1])
+    text = _cut(text, BLOCK_CHARACTERS if breaks else LINE_CHARACTERS)
     parts = "; ".join(
-        f"{_fact(values[i], colours, exactly=i == marked)}, position {first + i}, "
-        f"id {token_ids[i]}: {label(_cut(tokens[i], TITLE_CHARACTERS))}"
+        f"{_fact(values[i], colours, exactly=i == mark)}, position {row.start + i}, "
+        f"id {row.token_ids[i]}: {label(_cut(row.tokens[i], TITLE_CHARACTERS))}"
         for i in here
     )
-    title = f"{len(tokens)} tokens together, {parts}"
-    if marked in here:
+    title = f"{len(here)} tokens together, {parts}"
+    if mark in here:
         return f'{_as_mark(opening)}{title}">{_marked_body(text, breaks)}</mark>'
     return f'{opening}{title}">{visible(text, breaks=breaks)}</span>'

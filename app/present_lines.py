@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Literal, NamedTuple
 
 from markupsafe import Markup, escape
 
 from app import highlight
-from app.highlight import Palette
+from app.highlight import Palette, Row
 from app.numbers import exact, number
 from app.schemas import Example
 
@@ -54,79 +53,76 @@ class Line:
     """Those folded into it, with their exact peaks or troughs."""
 
 
+class Kind(NamedTuple):
+    """Examples that make up one list."""
+
+    examples: Sequence[Example]
+    trough: bool = False
+    """Whether they are aligned on the trough."""
+    factors: bool = False
+    """Whether a line gives gate and linear part."""
+    named: bool = True
+    """Whether a line gives its source."""
+
+
 class _Chosen(NamedTuple):
-    """An example that gets a line: where it is aligned, and the part of it that is shown."""
+    """An example that gets a line, and those folded into it."""
 
     example: Example
-    at: int
-    value: float
-    first: int
-    end: int
+    row: Row
     others: list[tuple[Example, str]]
 
 
-def lines(
-    examples: Sequence[Example],
-    layout: Layout,
-    *,
-    trough: bool = False,
-    factors: bool = False,
-    named: bool = True,
-) -> list[Line]:
-    """Examples as lines; those that show the same text as one before are folded into it.
+def lines(kinds: Sequence[Kind], layout: Layout) -> list[list[Line]]:
+    """Each kind's examples as lines; of those in a list that show the same text one is a line."""
+    chosen = [_chosen(kind, layout) for kind in kinds]
+    rows = [some.row for found in chosen for some in found]
+    shown = iter(highlight.spans(rows, layout.colours, breaks=layout.reading != "peak"))
+    return [
+        [_line(some, *next(shown), kind, layout) for some in found]
+        for kind, found in zip(kinds, chosen, strict=True)
+    ]
 
-    With `trough` they are aligned on that; with `factors` a line gives gate and linear part; with
-    `named` its source.
-    """
-    chosen: dict[tuple[str, str], _Chosen] = {}
-    aligned = layout.reading == "peak"
-    for one in examples:
+
+def _chosen(kind: Kind, layout: Layout) -> list[_Chosen]:
+    found: dict[tuple[str, str], _Chosen] = {}
+    for one in kind.examples:
         tokens, at, value = one.tokens, one.peak_position - one.start, one.peak
-        if trough:
+        if kind.trough:
             at, value = one.trough_position - one.start, one.trough
         first, end = 0, len(tokens)
-        if aligned:
+        if layout.reading == "peak":
             # A window that does not hold its own peak is shown from its start.
             first, end = highlight.extent(tokens, at if 0 <= at < end else 0)
         cut = max(first, min(at, end))
         text = "".join(tokens[first:cut]), "".join(tokens[cut:end])
-        if text in chosen:
-            chosen[text].others.append((one, exact(value)))
-        else:
-            chosen[text] = _Chosen(one, at, value, first, end, [])
-    spread = chain.from_iterable(
-        some.example.activations[some.first : some.end] for some in chosen.values()
-    )
-    begun = highlight.beginnings(list(spread), layout.colours)
-    made = []
-    done = 0
-    for some in chosen.values():
-        one, first, end = some.example, some.first, some.end
-        left, right = highlight.around(
-            one.tokens[first:end],
+        if text in found:
+            found[text].others.append((one, exact(value)))
+            continue
+        row = Row(
+            tokens[first:end],
             one.token_ids[first:end],
             one.activations[first:end],
-            start=one.start + first,
-            colours=layout.colours,
-            centre=some.at - first,
-            value=some.value,
-            breaks=not aligned,
-            begun=begun[done : done + end - first],
+            one.start + first,
+            at - first,
+            value,
         )
-        done += end - first
-        made.append(
-            Line(
-                example=one,
-                value=exact(some.value),
-                left=left if aligned else Markup(),
-                right=right if aligned else left + right,
-                source=(one.source or "") if named else "",
-                factors=_factors(one) if factors else "",
-                facts=_facts(one, trough),
-                others=some.others,
-            )
-        )
-    return made
+        found[text] = _Chosen(one, row, [])
+    return list(found.values())
+
+
+def _line(some: _Chosen, left: Markup, right: Markup, kind: Kind, layout: Layout) -> Line:
+    one, aligned = some.example, layout.reading == "peak"
+    return Line(
+        example=one,
+        value=exact(some.row.value),
+        left=left if aligned else Markup(),
+        right=right if aligned else left + right,
+        source=(one.source or "") if kind.named else "",
+        factors=_factors(one) if kind.factors else "",
+        facts=_facts(one, kind.trough),
+        others=some.others,
+    )
 
 
 def markup(some: Sequence[Line], layout: Layout) -> Markup:
@@ -134,7 +130,10 @@ def markup(some: Sequence[Line], layout: Layout) -> Markup:
     and without it there is a link. A context is in place."""
     show = _context if layout.reading == "context" else _opening
     items = "\n".join(show(line, layout) for line in some)
-    return Markup(f'<ol class="{layout.reading}s">\n{items}\n</ol>')
+    # Which columns there are is said here: found out by :has(), it would change while a page comes.
+    columns = " gated" if any(line.factors for line in some) else ""
+    columns += " named" if any(line.source for line in some) else ""
+    return Markup(f'<ol class="{layout.reading}s{columns}">\n{items}\n</ol>')
 
 
 def _factors(example: Example) -> str:

@@ -58,6 +58,9 @@ class IndexConfig:
     """None: CUDA where there is one, else CPU."""
     seed: int = 0
     """Seed of the hash that draws the sample."""
+    connections: bool = True
+    """Whether every neuron's weights are compared with every other's: the time goes with the
+    square of their number."""
     trust_remote_code: bool = False
     """Whether code from the model's hub repository may run."""
 

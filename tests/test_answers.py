@@ -160,6 +160,9 @@ def test_the_schema_documents_every_route(client: TestClient) -> None:
         "/api/v1/models/{model}",
         "/api/v1/models/{model}/layers/{layer}/neurons",
         "/api/v1/models/{model}/layers/{layer}/neurons/{neuron}",
+        "/api/v1/models/{model}/layers/{layer}/neurons/{neuron}/activations",
+        "/api/v1/models/{model}/layers/{layer}/neurons/{neuron}/contexts/{context}",
+        "/api/v1/models/{model}/layers/{layer}/picture",
         "/api/v1/runs/{run}",
     }
     for path, methods in schema["paths"].items():

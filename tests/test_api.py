@@ -87,6 +87,7 @@ def test_an_ordinary_neuron_is_exactly_this(client: TestClient) -> None:
         "model": "toy",
         "layer": 0,
         "neuron": 0,
+        "n_layers": 2,
         "hook_point": "blocks.0.mlp.hook_post",
         "run": run,
         "sample": {"contexts": 8, "positions": 20},
@@ -371,7 +372,7 @@ def test_a_whole_context(any_client: TestClient, neuron: int, context: int) -> N
 
 def test_a_context_that_is_no_example_is_not_found(client: TestClient) -> None:
     """Neither one of another neuron nor one that is not there at all."""
-    for context in (3, 5, 10**30):
+    for context in (3, 5, 2**63 - 1):
         answer = client.get(NEURON.format(0, 0) + f"/contexts/{context}")
         assert answer.status_code == 404
         assert f"Context {context} is no example" in answer.json()["detail"]
