@@ -100,7 +100,7 @@ def neuron(
 def sources(page: NeuronPage, reading: Reading, context: Address) -> SourcesView:
     """Everything the page of sources needs beside `page` itself."""
     layout = Layout(reading, _palette(page), context)
-    return SourcesView(legend(page.scale), by_source(page, layout, full=True))
+    return SourcesView(legend(page.scale), by_source(page, layout))
 
 
 def context(page: ContextPage) -> ContextView:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from app import charts, highlight
 from app.highlight import Palette
 from app.numbers import count, exact, number, share
-from app.present_lines import Layout, Line, lines, markup, whole
+from app.present_lines import Kind, Layout, Line, lines, markup, whole
 from app.schemas import Band, ContextPage, Example, NeuronPage, SourceExamples
 
 SOURCES_IN_FULL = 4
@@ -86,6 +86,17 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
     """All kinds of examples of a neuron, in the order they are to be read."""
     kinds, scanned = page.examples, page.run.contexts
     aligned = layout.reading == "peak"
+    cut, shown = _sources_shown(kinds.sources, full=False)
+    top, bottom, random, *rest = lines(
+        [
+            Kind(kinds.top, factors=True),
+            Kind(kinds.bottom, trough=True, factors=True),
+            Kind(kinds.random),
+            *(Kind(band.examples) for band in kinds.bands),
+            *shown,
+        ],
+        layout,
+    )
     found = [
         _section(
             "top",
@@ -94,7 +105,7 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             f"The highest peaks of the whole corpus{', aligned on the peak' if aligned else ''}. "
             "They suggest what the neuron responds to and cannot confirm it: they are its "
             "extremes, not its story.",
-            [_group(None, "", lines(kinds.top, layout, factors=True), layout)],
+            [_group(None, "", top, layout)],
             kinds.top,
         ),
         _section(
@@ -103,7 +114,7 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             _part(len(kinds.bottom), scanned),
             f"The lowest troughs of the whole corpus{', aligned on the trough' if aligned else ''}"
             ": what drives the neuron furthest down.",
-            [_group(None, "", lines(kinds.bottom, layout, trough=True, factors=True), layout)],
+            [_group(None, "", bottom, layout)],
             kinds.bottom,
         ),
         _section(
@@ -112,7 +123,7 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             _part(len(kinds.random), scanned),
             "Contexts drawn without looking at this neuron, the same for every neuron: what it "
             "does on ordinary text. A reading of the top examples has to fit these too.",
-            [_group(None, "", lines(kinds.random, layout), layout)],
+            [_group(None, "", random, layout)],
             kinds.random,
         ),
         _section(
@@ -123,28 +134,41 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             "it is: what lies between the ordinary and the extreme. The cuts are the median, 90% "
             "and 99% of the sample's first half; examples and shares are of its second half.",
             [
-                _group(_band(band), _band_note(band), lines(band.examples, layout), layout)
-                for band in kinds.bands
+                _group(_band(band), _band_note(band), made, layout)
+                for band, made in zip(kinds.bands, rest, strict=False)
             ],
             [one for band in kinds.bands for one in band.examples],
         ),
     ]
     if kinds.sources:
-        found.append(by_source(page, layout, full=False))
+        found.append(_by_source(page, rest[len(kinds.bands) :], layout, cut=cut))
     return found
 
 
-def by_source(page: NeuronPage, layout: Layout, *, full: bool) -> Section:
-    """The sources of the corpus: a chart of their peaks and examples of each, or, without `full`
-    and with many sources, the first example of each."""
-    sources = page.examples.sources
+def by_source(page: NeuronPage, layout: Layout) -> Section:
+    """The sources of the corpus: a chart of their peaks and all examples of each."""
+    _, shown = _sources_shown(page.examples.sources, full=True)
+    return _by_source(page, lines(shown, layout), layout, cut=False)
+
+
+def _sources_shown(sources: list[SourceExamples], *, full: bool) -> tuple[bool, list[Kind]]:
+    """Whether there are too many sources for all their examples, and those that are shown of
+    each that has any: all, or the first."""
     kept = [some for some in sources if some.examples]
     cut = not full and len(kept) > SOURCES_IN_FULL
-    groups = []
-    for some in kept:
-        shown = some.examples[:1] if cut else some.examples
-        made = lines(shown, layout, named=some.other)
-        groups.append(_group(source_name(some), _source_note(some), made, layout))
+    most = 1 if cut else None
+    return cut, [Kind(some.examples[:most], named=some.other) for some in kept]
+
+
+def _by_source(
+    page: NeuronPage, shown: Sequence[list[Line]], layout: Layout, *, cut: bool
+) -> Section:
+    sources = page.examples.sources
+    kept = [some for some in sources if some.examples]
+    groups = [
+        _group(source_name(some), _source_note(some), made, layout)
+        for some, made in zip(kept, shown, strict=True)
+    ]
     size = sum(len(some.examples) for some in kept)
     return _section(
         "sources",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app import highlight
-from app.highlight import palette
+from app.highlight import Palette, Row, palette
 from app.numbers import number
 from tests.sample_examples import HOSTILE
 
@@ -20,6 +21,23 @@ ALLOWED = re.compile(
 tokens = st.text(st.characters(), max_size=12) | st.sampled_from(HOSTILE)
 activations = st.none() | st.floats(-10, 10, width=32)
 COLOURS = palette(10.0, low=-5.0, high=10.0)
+
+
+def around(
+    tokens: Sequence[str],
+    token_ids: Sequence[int],
+    activations: Sequence[float | None],
+    *,
+    start: int,
+    colours: Palette,
+    centre: int | None = None,
+    value: float = 0.0,
+    breaks: bool = False,
+) -> tuple[str, str]:
+    """One row: what is before its mark, and the rest."""
+    row = Row(tokens, token_ids, activations, start, centre, value)
+    ((left, right),) = highlight.spans([row], colours, breaks=breaks)
+    return left, right
 
 
 def plain(markup: str) -> str:
@@ -35,7 +53,7 @@ def spans(
     numbers = numbers or [0.0] * len(values)
     ids = list(range(100, 100 + len(values)))
     exactly = 0.0 if centre is None or not 0 <= centre < len(values) else numbers[centre]
-    left, right = highlight.around(
+    left, right = around(
         values, ids, numbers, start=0, colours=COLOURS, centre=centre, value=exactly or 0.0
     )
     return [(found[2] or "", found[3], found[4]) for found in SPAN.finditer(left + right)]
@@ -109,16 +127,16 @@ def test_rare_values(value: float | None, said: str) -> None:
 def test_a_neuron_without_a_range_has_no_shares() -> None:
     """Where all is zero, or never above it, nothing is divided by nothing."""
     flat = palette(0.0, low=0.0, high=0.0)
-    left, right = highlight.around(["a"], [1], [0.0], start=0, colours=flat)
+    left, right = around(["a"], [1], [0.0], start=0, colours=flat)
     assert left + right == '<span title="0, 0% of max, position 0, id 1: a">a</span>'
     below = palette(3.0, low=-3.0, high=-0.125)
-    _, right = highlight.around(["a"], [1], [-1.5], start=4, colours=below)
+    _, right = around(["a"], [1], [-1.5], start=4, colours=below)
     assert right == ('<span class="n5" title="−1.50, 50% of min, position 4, id 1: a">a</span>')
 
 
 def test_titles_name_value_share_position_id_and_text() -> None:
     """Three digits for a token, all of them for the peak, no number where not included."""
-    left, right = highlight.around(
+    left, right = around(
         ["<s>", " a", " b"], [0, 7, 8], [None, 0.123456, 4.9],
         start=5, colours=palette(5.0, low=-1.0, high=5.0), centre=2, value=4.8765432,
     )  # fmt: skip
@@ -135,7 +153,7 @@ def test_titles_name_value_share_position_id_and_text() -> None:
 def test_without_a_centre_all_is_to_the_right() -> None:
     """So also where it is out of range on either side."""
     for centre in (None, -1, -7, 2, 99):
-        left, right = highlight.around(
+        left, right = around(
             ["a", "b"], [1, 2], [0.0, 0.0], start=0, colours=COLOURS, centre=centre, value=3.0
         )
         assert left == ""
@@ -159,7 +177,7 @@ def test_a_split_character_is_one_span() -> None:
 def test_a_split_character_can_be_the_peak(centre: int) -> None:
     """Whichever of its tokens the peak is on, the mark begins where the character does."""
     values: list[float | None] = [0, 1, 2, 3, 0]
-    left, right = highlight.around(
+    left, right = around(
         [" a", "\\xf0\\x9f", "\\x98", "\\x80", " b"], [1, 2, 3, 4, 5], values,
         start=0, colours=COLOURS, centre=centre, value=9.5,
     )  # fmt: skip
@@ -171,7 +189,7 @@ def test_a_split_character_can_be_the_peak(centre: int) -> None:
 
 def test_a_byte_that_is_no_character_can_be_the_peak() -> None:
     """It stands for itself."""
-    left, right = highlight.around(
+    left, right = around(
         ["a", "\\xff"], [1, 2], [0.0, 5.0], start=0, colours=COLOURS, centre=1, value=5.0
     )
     assert (plain(left), plain(right)) == ("a", "\\xff")
@@ -186,7 +204,7 @@ def test_every_token_is_covered_once(
 ) -> None:
     """In order, without gaps; one mark, if it is there; and nothing else becomes markup."""
     texts = [text for text, _ in given_tokens]
-    left, right = highlight.around(
+    left, right = around(
         texts,
         list(range(len(texts))),
         [value for _, value in given_tokens],
@@ -209,23 +227,27 @@ def test_every_token_is_covered_once(
         assert not set("\u202e\u200b\u200d\u2066\ufeff\x00\n\t") & set(title)
 
 
-def test_beginnings_can_be_made_beforehand() -> None:
-    """For many examples at once, which is quicker, and gives the same."""
-    values = [0.5, None, -0.25, 3.0, 0.0]
-    texts, ids = ["a", "<s>", "c", " d", "e"], [1, 2, 3, 4, 5]
-    begun = highlight.beginnings(values, COLOURS)
-    alone = highlight.around(texts, ids, values, start=7, colours=COLOURS, centre=3, value=3.0)
-    both = highlight.around(
-        texts, ids, values, start=7, colours=COLOURS, centre=3, value=3.0, begun=begun
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.lists(st.tuples(tokens, activations), max_size=8), st.integers(-1, 9)),
+        max_size=5,
     )
-    assert both == alone
-    assert highlight.beginnings([], COLOURS) == []
+)
+def test_rows_do_not_mix(made: list[tuple[list[tuple[str, float | None]], int]]) -> None:
+    """Many rows at once are what each is alone: no character is put together across two."""
+    rows = [
+        Row([t for t, _ in row], list(range(len(row))), [v for _, v in row], 7 * i, centre, 2.5)
+        for i, (row, centre) in enumerate(made)
+    ]
+    alone = [highlight.spans([row], COLOURS)[0] for row in rows]
+    assert highlight.spans(rows, COLOURS) == alone
 
 
 def test_lengths_must_agree() -> None:
     """A row that does not fit together is an error, not half a line."""
     with pytest.raises(ValueError, match="differ in number"):
-        highlight.around(["a"], [1, 2], [0.0], start=0, colours=COLOURS)
+        around(["a"], [1, 2], [0.0], start=0, colours=COLOURS)
 
 
 def test_breaks_are_kept_in_running_text() -> None:
@@ -233,7 +255,7 @@ def test_breaks_are_kept_in_running_text() -> None:
     text = highlight.render(["a", "\n", "b"], [1, 2, 3], [0.0, 5.0, 0.0], start=0, colours=COLOURS,
                             centre=1, value=5.0)  # fmt: skip
     assert plain(text) == "a↵\nb"
-    left, right = highlight.around(["a", "\n"], [1, 2], [0.0, 0.0], start=0, colours=COLOURS)
+    left, right = around(["a", "\n"], [1, 2], [0.0, 0.0], start=0, colours=COLOURS)
     assert plain(left + right) == "a↵"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import pytest
 
@@ -10,7 +11,7 @@ from app import present, present_examples, present_lines, urls
 from app.highlight import palette
 from app.numbers import exact, share
 from app.present_examples import Section
-from app.present_lines import Layout, Line, Reading, lines
+from app.present_lines import Kind, Layout, Line, Reading
 from app.schemas import Example, Examples, NeuronPage
 from tests import sample_neurons as neurons
 from tests.sample_examples import context, example, examples, sources
@@ -22,6 +23,12 @@ COLOURS = palette(6.0, low=-3.0, high=6.0)
 def layout(reading: Reading = "peak") -> Layout:
     """A layout whose contexts are at their own ids."""
     return Layout(reading, COLOURS, str)
+
+
+def lines(some: Sequence[Example], how: Layout) -> list[Line]:
+    """Examples of one kind as lines."""
+    (made,) = present_lines.lines([Kind(some)], how)
+    return made
 
 
 def sections(page: NeuronPage, reading: Reading = "peak") -> dict[str, Section]:
@@ -167,7 +174,7 @@ def test_many_sources_are_cut(count: int, each: int, cut: bool) -> None:
     assert section.cut == cut
     assert [len(group.lines) for group in section.groups] == [each] * count
     assert len(section.sources) == count
-    full = present_examples.by_source(page, layout(), full=True)
+    full = present_examples.by_source(page, layout())
     assert not full.cut
     assert sum(len(group.lines) for group in full.groups) == full.size == 3 * count
     if count == 9:
