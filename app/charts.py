@@ -136,7 +136,8 @@ def histogram(
     scale = (right - LEFT) / (last - first)
 
     def x(value: float) -> float:
-        return min(right, max(LEFT, LEFT + (value - first) * scale))
+        at = LEFT + (value - first) * scale
+        return LEFT if at < LEFT else right if at > right else at
 
     total, largest = sum(counts), max(counts, default=0)
     y = _heights(largest, floor, log)
@@ -208,17 +209,17 @@ def _bars(
     shapes: dict[str, list[str]] = {"neg": [], "pos": []}
     columns: list[str] = []
     places, words = [x(edge) for edge in edges], [number(edge) for edge in edges]
+    foot, tall = f"{floor:.1f}", f'y="{TOP:.0f}" height="{floor - TOP:.1f}"'
     for i, n in enumerate(counts):
         if not n:
             continue
-        x0, x1 = places[i], places[i + 1]
-        width = max(2.0, x1 - x0 - 0.6)
-        css = "neg" if (edges[i] + edges[i + 1]) / 2 < 0 else "pos"
-        shapes[css].append(f"M{x0:.1f} {floor:.1f}V{y(n):.1f}h{width:.1f}V{floor:.1f}z")
+        start, wide = f"{places[i]:.1f}", f"{max(2.0, places[i + 1] - places[i] - 0.6):.1f}"
+        css = "neg" if edges[i] + edges[i + 1] < 0 else "pos"
+        shapes[css].append(f"M{start} {foot}V{y(n):.1f}h{wide}V{foot}z")
+        part = share(n / total).replace("<", "&lt;").replace(">", "&gt;")
         columns.append(
-            f'<rect x="{x0:.1f}" y="{TOP:.0f}" width="{width:.1f}" height="{floor - TOP:.1f}">'
-            f"<title>{words[i]} to {words[i + 1]}: {count(n)} ({escape(share(n / total))})</title>"
-            "</rect>"
+            f'<rect x="{start}" width="{wide}" {tall}>'
+            f"<title>{words[i]} to {words[i + 1]}: {n:,} ({part})</title></rect>"
         )
     drawn = [f'<path class="{css}" d="{"".join(d)}"/>' for css, d in shapes.items() if d]
     return [*drawn, f'<g class="columns">{"".join(columns)}</g>'] if columns else []

@@ -8,9 +8,10 @@ the pages' content policy allows no inline style.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -62,14 +63,20 @@ _OF_MAX, _OF_MIN = (
 _OPEN_ZERO, _OPEN_OUT = _opening(""), _opening(NOT_INCLUDED)
 
 # What a span's title says up to its position, in three parts, each looked up: formatting a number
-# takes longer than all else that is done to a token. Below zero comes after above zero.
-_OPENINGS = [*_OPEN_POSITIVE, *(f"{opening}−" for opening in _OPEN_NEGATIVE)]
-_SHARES = [f"{said}, position " for said in (*_OF_MAX, *_OF_MIN)]
+# takes longer than all else that is done to a token. Below zero comes after above zero, and last
+# what is not included.
+_OPENINGS = [*_OPEN_POSITIVE, *(f"{opening}−" for opening in _OPEN_NEGATIVE), _OPEN_OUT]
+_SHARES = [f"{said}, at " for said in (*_OF_MAX, *_OF_MIN, "")]
 _LEAST, _MOST = 1e-4, 99.9
 """Between these an activation's three digits are looked up; few are outside."""
 _DECADES = np.array([1e-3, 1e-2, 1e-1, 1.0, 10.0])
 _FACTORS = np.array([1e6, 1e5, 1e4, 1e3, 1e2, 1e1])
 _DIGITS = [f"{m / factor:#.3g}" for factor in _FACTORS.tolist() for m in range(1001)]
+_ZERO, _OUT = len(_DIGITS), len(_DIGITS) + 1
+_DIGITS += ["0", "not included"]
+_POSITIONS = [str(position) for position in range(2048)]
+_PARTS = 5
+"""A token's span: opening, digits, share, position, what ends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,22 +134,28 @@ def _in_block(token: str, token_id: int) -> str | None:
 
 def _ending(token: str, token_id: int, *, breaks: bool) -> str:
     body = visible(_cut(token, BLOCK_CHARACTERS if breaks else LINE_CHARACTERS), breaks=breaks)
-    return f', id {token_id}: {label(_cut(token, TITLE_CHARACTERS))}">{body}</span>'
+    return f', id {token_id}">{body}</span>'
 
 
 def extent(tokens: Sequence[str], centre: int) -> tuple[int, int]:
     """First index and end of the tokens that a line aligned on `centre` has room for."""
-    room, first = LINE_LEFT, centre
-    least = max(0, centre - LINE_TOKENS)
-    while room > 0 and first > least:
-        first -= 1
-        room -= len(tokens[first])
-    room, end = LINE_RIGHT, centre
-    most = min(len(tokens), centre + LINE_TOKENS + 1)
-    while room > 0 and end < most:
-        room -= len(tokens[end])
-        end += 1
-    return first, end
+    before = map(len, tokens[max(0, centre - LINE_TOKENS) : centre][::-1])
+    after = map(len, tokens[centre : centre + LINE_TOKENS + 1])
+    return (
+        centre - _room(LINE_LEFT, before),
+        centre + _room(LINE_RIGHT, after),
+    )
+
+
+def _room(characters: int, lengths: Iterable[int]) -> int:
+    """How many tokens of these lengths begin within so many characters."""
+    taken = 0
+    count = 0
+    for count, length in enumerate(lengths, 1):
+        taken += length
+        if taken >= characters:
+            return count
+    return count
 
 
 class Row(NamedTuple):
@@ -159,49 +172,61 @@ class Row(NamedTuple):
     """Its exact activation."""
 
 
-def spans(
-    rows: Sequence[Row], colours: Palette, *, breaks: bool = False
-) -> list[tuple[Markup, Markup]]:
+def spans(rows: Sequence[Row], colours: Palette, *, breaks: bool = False) -> list[tuple[str, str]]:
     """Each row's tokens as spans, those before the one it is aligned on apart from the rest.
 
     Without a token to align on all is to the right. Tokens that only together make up whole
     characters share a span. With `breaks`, lines are broken where the text does. A span's title
-    names activation, share of the neuron's maximum (of its minimum, below zero), position, id and
-    text: in this order, what repeats along a line stands together, and a page is a tenth smaller.
-    All rows of a page are best given at once. Raises ValueError where lengths differ.
+    names activation, share of the neuron's maximum (of its minimum, below zero), position and id:
+    in this order, what repeats along a line stands together, and a page is a tenth smaller.
+    All rows of a page are best given at once. The strings are markup. Raises ValueError where
+    lengths differ.
     """
-    tokens = [token for row in rows for token in row.tokens]
-    token_ids = [token_id for row in rows for token_id in row.token_ids]
-    values = [value for row in rows for value in row.activations]
     if any(not len(row.tokens) == len(row.token_ids) == len(row.activations) for row in rows):
         raise ValueError("tokens, ids and activations differ in number")
-    at = [i for row in rows for i in range(row.start, row.start + len(row.tokens))]
-    ends = list(map(_in_block if breaks else _in_line, tokens, token_ids))
-    openings, digits, shares, unusual = _looked_up(values, colours)
-    # The one loop over all tokens of a page.
-    made = [
-        f"{_OPENINGS[opening]}{_DIGITS[digit]}{_SHARES[share]}{position}{end}"
-        for opening, digit, share, position, end in zip(
-            openings, digits, shares, at, ends, strict=True
+    every = chain.from_iterable
+    ends = list(
+        map(
+            _in_block if breaks else _in_line,
+            every(row.tokens for row in rows),
+            every(row.token_ids for row in rows),
         )
-    ]
+    )
+    values = list(every(row.activations for row in rows))
+    openings, digits, shares, unusual = _looked_up(values, colours)
+    # All tokens of a page at once, and no step of Python for any one of them.
+    parts: list[str] = [""] * (_PARTS * len(values))
+    parts[0::_PARTS] = map(_OPENINGS.__getitem__, openings)
+    parts[1::_PARTS] = map(_DIGITS.__getitem__, digits)
+    parts[2::_PARTS] = map(_SHARES.__getitem__, shares)
+    parts[3::_PARTS] = every(_positions(row.start, len(row.tokens)) for row in rows)
+    parts[4::_PARTS] = [end or "" for end in ends]
     for i in unusual:
-        made[i] = f"{_beginning(values[i], colours)}{at[i]}{ends[i]}"
+        parts[_PARTS * i : _PARTS * i + 3] = [_beginning(values[i], colours), "", ""]
     shown = []
     done = 0
     for row in rows:
         first, done = done, done + len(row.tokens)
         mark = row.centre if row.centre is not None and 0 <= row.centre < len(row.tokens) else None
-        before = 0 if mark is None else mark
+        here = parts[_PARTS * first : _PARTS * done]
         if mark is not None:
-            made[first + mark] = _mark(
+            marked = _mark(
                 row.tokens[mark], row.token_ids[mark], row.value, row.start + mark, colours, breaks
             )
-        here = made[first:done]
+            here[_PARTS * mark : _PARTS * (mark + 1)] = [marked, "", "", "", ""]
+        before = _PARTS * (mark or 0)
         if None in ends[first:done]:
+            here = ["".join(here[i : i + _PARTS]) for i in range(0, len(here), _PARTS)]
             before = _join(here, ends[first:done], row, mark, colours, breaks)
-        shown.append((Markup("".join(here[:before])), Markup("".join(here[before:]))))
+        shown.append(("".join(here[:before]), "".join(here[before:])))
     return shown
+
+
+def _positions(start: int, count: int) -> Iterable[str]:
+    """Consecutive positions as text."""
+    if start + count <= len(_POSITIONS):
+        return _POSITIONS[start : start + count]
+    return map(str, range(start, start + count))
 
 
 def _looked_up(
@@ -213,6 +238,7 @@ def _looked_up(
     """
     values = np.array(activations, np.float64)  # None becomes NaN
     size = np.abs(values)
+    out, zero = np.isnan(values), values == 0
     usual = (size >= _LEAST) & (size < _MOST)
     size[~usual] = 0
     below = values < 0
@@ -222,7 +248,11 @@ def _looked_up(
     ends = np.where(below, colours.of_min, colours.of_max)
     openings = np.minimum(size * colours.colour, _FINE).astype(np.intp) + offset
     shares = np.minimum(size * ends, _FINE).astype(np.intp) + offset
-    return openings.tolist(), digits.tolist(), shares.tolist(), np.flatnonzero(~usual).tolist()
+    digits[zero] = _ZERO
+    digits[out], openings[out], shares[out] = _OUT, len(_OPENINGS) - 1, len(_SHARES) - 1
+    unusual = np.flatnonzero(~(usual | zero | out)).tolist()
+    unusual += [i for i in np.flatnonzero(out).tolist() if activations[i] is not None]
+    return openings.tolist(), digits.tolist(), shares.tolist(), unusual
 
 
 def _join(
@@ -267,12 +297,12 @@ def render(
     """One row as running text; otherwise as `spans`."""
     row = Row(tokens, token_ids, activations, start, centre, value)
     ((left, right),) = spans([row], colours, breaks=True)
-    return left + right
+    return Markup(left + right)
 
 
 def _beginning(value: float | None, colours: Palette) -> str:
     """A span up to its position, for any activation."""
-    return f"{_paint(value, colours)}{_fact(value, colours)}, position "
+    return f"{_paint(value, colours)}{_fact(value, colours)}, at "
 
 
 def _parts(value: float, per_unit: float) -> int:
@@ -320,13 +350,13 @@ def _mark(
 ) -> str:
     opening = _as_mark(_paint(value, colours))
     said = _fact(value, colours, exactly=True)
-    return f"{opening}{said}, position {position}{_mark_ending(token, token_id, breaks)}"
+    return f"{opening}{said}, at {position}{_mark_ending(token, token_id, breaks)}"
 
 
 @lru_cache(maxsize=1 << 12)
 def _mark_ending(token: str, token_id: int, breaks: bool) -> str:
     body = _marked_body(_cut(token, BLOCK_CHARACTERS if breaks else LINE_CHARACTERS), breaks)
-    return f', id {token_id}: {label(_cut(token, TITLE_CHARACTERS))}">{body}</mark>'
+    return f', id {token_id}">{body}</mark>'
 
 
 def _several(
@@ -343,7 +373,7 @@ def _several(
     text = joined(row.tokens[first : last + 1])
     text = _cut(text, BLOCK_CHARACTERS if breaks else LINE_CHARACTERS)
     parts = "; ".join(
-        f"{_fact(values[i], colours, exactly=i == mark)}, position {row.start + i}, "
+        f"{_fact(values[i], colours, exactly=i == mark)}, at {row.start + i}, "
         f"id {row.token_ids[i]}: {label(_cut(row.tokens[i], TITLE_CHARACTERS))}"
         for i in here
     )

@@ -24,7 +24,8 @@ def number(value: float | None, digits: int = 3) -> str:
         return "0"
     size = abs(value)
     if 1e-4 <= size < 999:  # nearly every number of a page, and there are thousands
-        return _sign(f"{value:#.{digits}g}".rstrip("."))
+        text = f"{size:#.{digits}g}".rstrip(".")
+        return text if value > 0 else MINUS + text
     if not math.isfinite(value):
         return _sign(str(value))
     if size >= 1e9 or size < 1e-4:

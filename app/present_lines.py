@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from markupsafe import Markup, escape
@@ -36,14 +37,17 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One example, and those folded into it since they show the same text."""
+    """One example, and those folded into it since they show the same text.
+
+    All strings are markup already: `markup` puts them together, and nothing else.
+    """
 
     example: Example
     value: str
     """The exact peak or trough."""
-    left: Markup
+    left: str
     """Empty, unless aligned."""
-    right: Markup
+    right: str
     """From the peak on; unless aligned, all of the text."""
     source: str
     factors: str
@@ -111,14 +115,14 @@ def _chosen(kind: Kind, layout: Layout) -> list[_Chosen]:
     return list(found.values())
 
 
-def _line(some: _Chosen, left: Markup, right: Markup, kind: Kind, layout: Layout) -> Line:
+def _line(some: _Chosen, left: str, right: str, kind: Kind, layout: Layout) -> Line:
     one, aligned = some.example, layout.reading == "peak"
     return Line(
         example=one,
         value=exact(some.row.value),
-        left=left if aligned else Markup(),
+        left=left if aligned else "",
         right=right if aligned else left + right,
-        source=(one.source or "") if kind.named else "",
+        source=_source(one) if kind.named else "",
         factors=_factors(one) if kind.factors else "",
         facts=_facts(one, kind.trough),
         others=some.others,
@@ -148,7 +152,16 @@ def _facts(example: Example, trough: bool) -> str:
     if example.gate is not None and example.linear is not None:
         facts += f" · gate {number(example.gate)}, linear part {number(example.linear)}"
     facts += f" · context {example.context_id} · document {example.document_index}"
-    return f"{facts} · {example.source}" if example.source else facts
+    return f"{facts} · {_source(example)}" if example.source else facts
+
+
+def _source(example: Example) -> str:
+    return _escaped(example.source or "")
+
+
+@lru_cache(maxsize=1 << 10)
+def _escaped(text: str) -> str:
+    return str(escape(text))
 
 
 def _start(line: Line) -> str:
@@ -158,7 +171,7 @@ def _start(line: Line) -> str:
 
 def _opening(line: Line, layout: Layout) -> str:
     factors = f'<span class="factors">{line.factors}</span>' if line.factors else ""
-    source = f'<span class="source">{escape(line.source)}</span>' if line.source else ""
+    source = f'<span class="source">{line.source}</span>' if line.source else ""
     if layout.reading == "peak":
         text = (
             f'<span class="line tok"><span class="left"><span>{line.left}</span></span>'
@@ -168,23 +181,28 @@ def _opening(line: Line, layout: Layout) -> str:
         text = f'<span class="text tok">{line.right}</span>'
     return (
         f'<li><details class="example"><summary>{_start(line)}{factors}{text}{source}</summary>'
-        f'<div class="opened"><p class="facts">{escape(line.facts)} · '
-        f'<a class="fetch" href="{escape(layout.address(line.example.context_id))}">whole context'
+        f'<div class="opened"><p class="facts">{line.facts} · '
+        f'<a class="fetch" href="{_linked(layout, line.example)}">whole context'
         f"</a></p>{_others(line, layout)}</div></details></li>"
     )
+
+
+def _linked(layout: Layout, example: Example) -> str:
+    # Addresses are quoted where they are made: all that is left to escape is between parameters.
+    return layout.address(example.context_id).replace("&", "&amp;")
 
 
 def _context(line: Line, layout: Layout) -> str:
     context_id = line.example.context_id
     return (
-        f'<li><div class="head">{_start(line)} <span class="facts">{escape(line.facts)} · '
-        f'<a href="{escape(layout.address(context_id))}">own page</a></span></div>'
+        f'<li><div class="head">{_start(line)} <span class="facts">{line.facts} · '
+        f'<a href="{_linked(layout, line.example)}">own page</a></span></div>'
         f"{whole(context_id, line.right)}{_others(line, layout)}</li>"
     )
 
 
-def whole(context_id: int, text: Markup) -> Markup:
-    """The element that holds a whole context, wherever one is shown."""
+def whole(context_id: int, text: str) -> Markup:
+    """The element that holds a whole context, wherever one is shown; `text` is markup."""
     return Markup(
         f'<div class="whole" data-context="{context_id}"><p class="tok" role="group" '
         f'aria-label="Context {context_id}">{text}</p></div>'
@@ -195,7 +213,7 @@ def _others(line: Line, layout: Layout) -> str:
     if not line.others:
         return ""
     links = ", ".join(
-        f'<a href="{escape(layout.address(other.context_id))}">{other.context_id}</a> ({value})'
+        f'<a href="{_linked(layout, other)}">{other.context_id}</a> ({value})'
         for other, value in line.others
     )
     return f'<p class="facts">The same text, in contexts {links}</p>'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
 Sort = Literal["neuron", "max", "density", "mean", "kurtosis", "effect_kurtosis"]
 Statistic = Literal["max", "density", "effect_kurtosis"]
@@ -128,11 +128,12 @@ class Example(Schema):
         description="Gated models: the linear part at the same place. Activation = act(gate) × it."
     )
     start: int = Field(description="Position in the context of the first token given here.")
-    tokens: list[str] = Field(
+    # These are made here and nowhere else, and there are thousands on a page: not looked at again.
+    tokens: SkipValidation[list[str]] = Field(
         description="Texts of the tokens; bytes that are no whole character as \\xNN."
     )
-    token_ids: list[int]
-    activations: list[float | None] = Field(
+    token_ids: SkipValidation[list[int]]
+    activations: SkipValidation[list[float | None]] = Field(
         description="One a token, to within 1/254 of the largest magnitude; null where the "
         "position is not included (BOS)."
     )

@@ -89,6 +89,7 @@ def templates() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(assets.folder("templates")),
         autoescape=True,
+        auto_reload=False,  # a server runs one version: no file is looked at a second time
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -31,15 +31,19 @@ function hide() {
   tip.hidden = true;
 }
 
-function parts(title, token) {
-  // A token's title ends with its text, which may hold anything; here the text comes first.
-  const found = token ? title.match(/^((?:(?!, id ).)*, id \d+): (.*)$/su) : null;
-  if (!found || title.includes(" tokens together, ")) {
+const LONGEST = 60;
+
+function parts(spot, title) {
+  // A bin of a chart has no text of its own, and tokens that share a span are named in its title.
+  if (spot instanceof SVGElement || title.includes(" tokens together, ")) {
     return [title];
   }
   const text = document.createElement("b");
-  text.textContent = found[2];
-  return [text, ` ${found[1]}`];
+  const characters = [...spot.textContent.replaceAll("\n", "")];
+  const shown = characters.slice(0, LONGEST).join("") + (characters.length > LONGEST ? "…" : "");
+  text.textContent = shown.replace(/^ +| +$/g, (spaces) => "␣".repeat(spaces.length));
+  // Titles are short, as a page has thousands of them; here is room for whole words.
+  return [text, ` ${title.replace(/, at (\d+), id (\d+)$/, " · position $1 · id $2")}`];
 }
 
 function show(spot) {
@@ -50,7 +54,7 @@ function show(spot) {
   const inside = spot.querySelector(":scope > title");
   said = inside ? inside.textContent : spot.title;
   shown = spot;
-  tip.replaceChildren(...parts(said, !inside));
+  tip.replaceChildren(...parts(spot, said));
   if (inside) {
     inside.textContent = "";
   } else {

@@ -161,7 +161,7 @@ def test_hovering_says_a_token_s_value(browser: Any, live_server: str) -> None:
         before = page.locator(".examples").inner_html()
         page.locator("section[aria-labelledby=top] mark").first.hover()
         tip = page.get_by_role("status")
-        assert re.search(r"exactly, \d+% of max, position \d+, id \d+", tip.inner_text())
+        assert re.search(r"exactly, \d+% of max · position \d+ · id \d+", tip.inner_text())
         page.mouse.move(0, 0)
         assert not tip.is_visible()
         assert page.locator(".examples").inner_html() == before

@@ -103,7 +103,7 @@ def test_a_title_says_value_and_share(value: float) -> None:
     percent, end = said.split("% of ")
     assert end == ("min" if value < 0 else "max")
     assert abs(int(percent) - 100 * value / (-5 if value < 0 else 10)) <= 0.51
-    assert (position, token) == ("position 0", "id 100: a")
+    assert (position, token) == ("at 0", "id 100")
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_title_says_value_and_share(value: float) -> None:
 def test_rare_values(value: float | None, said: str) -> None:
     """Zero, tiny, large and no numbers at all are said too, and stop nothing."""
     ((css, title, _),) = spans(["a"], [value])
-    assert title == f"{said}, position 0, id 100: a"
+    assert title == f"{said}, at 0, id 100"
     assert css == ("x" if value is None else "p10" if value == 123.4 else "")
 
 
@@ -128,25 +128,24 @@ def test_a_neuron_without_a_range_has_no_shares() -> None:
     """Where all is zero, or never above it, nothing is divided by nothing."""
     flat = palette(0.0, low=0.0, high=0.0)
     left, right = around(["a"], [1], [0.0], start=0, colours=flat)
-    assert left + right == '<span title="0, 0% of max, position 0, id 1: a">a</span>'
+    assert left + right == '<span title="0, 0% of max, at 0, id 1">a</span>'
     below = palette(3.0, low=-3.0, high=-0.125)
     _, right = around(["a"], [1], [-1.5], start=4, colours=below)
-    assert right == ('<span class="n5" title="−1.50, 50% of min, position 4, id 1: a">a</span>')
+    assert right == ('<span class="n5" title="−1.50, 50% of min, at 4, id 1">a</span>')
 
 
-def test_titles_name_value_share_position_id_and_text() -> None:
+def test_titles_name_value_share_position_and_id() -> None:
     """Three digits for a token, all of them for the peak, no number where not included."""
     left, right = around(
         ["<s>", " a", " b"], [0, 7, 8], [None, 0.123456, 4.9],
         start=5, colours=palette(5.0, low=-1.0, high=5.0), centre=2, value=4.8765432,
     )  # fmt: skip
     assert left == (
-        '<span class="x" title="not included, position 5, id 0: &lt;s&gt;">&lt;s&gt;</span>'
-        '<span title="0.123, 2% of max, position 6, id 7: ␣a"> a</span>'
+        '<span class="x" title="not included, at 5, id 0">&lt;s&gt;</span>'
+        '<span title="0.123, 2% of max, at 6, id 7"> a</span>'
     )
     assert right == (
-        '<mark class="p10 k" title="4.876543 exactly, 98% of max, position 7, id 8: ␣b">'
-        "<i>␣</i>b</mark>"
+        '<mark class="p10 k" title="4.876543 exactly, 98% of max, at 7, id 8"><i>␣</i>b</mark>'
     )
 
 
@@ -167,8 +166,8 @@ def test_a_split_character_is_one_span() -> None:
     assert [text for _, _, text in made] == [" a", "😀", " b"]
     assert made[1][0] == "n5"
     assert made[1][1] == (
-        "3 tokens together, 1.00, 10% of max, position 1, id 101: \\xf0\\x9f; "
-        "−5.00, 100% of min, position 2, id 102: \\x98; 2.00, 20% of max, position 3, "
+        "3 tokens together, 1.00, 10% of max, at 1, id 101: \\xf0\\x9f; "
+        "−5.00, 100% of min, at 2, id 102: \\x98; 2.00, 20% of max, at 3, "
         "id 103: \\x80"
     )
 
@@ -218,7 +217,7 @@ def test_every_token_is_covered_once(
     assert not set('<>"') & set(plain(markup))
     markup.encode()
     titles = [found[3] for found in SPAN.finditer(markup)]
-    positions = [int(at) for title in titles for at in re.findall(r", position (\d+), id ", title)]
+    positions = [int(at) for title in titles for at in re.findall(r", at (\d+), id ", title)]
     assert sorted(set(positions)) == list(range(3, 3 + len(texts)))
     assert markup.count("<mark ") == (0 <= centre < len(texts))
     if left:

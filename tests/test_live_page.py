@@ -36,7 +36,7 @@ def test_the_form_works_by_itself(live_client: TestClient) -> None:
     found = answer(live_client, TEXT)  # line ends came back as they were typed
     page = read_page(response.text)
     (mark,) = page.all("mark")
-    assert f"position {found['peak_position']}" in mark.attributes["title"]
+    assert f"at {found['peak_position']}," in mark.attributes["title"]
     scale = live_client.get(NEURON).json()["scale"]
     tenths = int(found["peak"] / scale * 10 + 0.5)
     assert f"p{tenths}" in mark.attributes["class"].split()

@@ -67,7 +67,7 @@ def test_an_opened_context_is_read_by_arrow_keys(browser: Any, live_server: str)
         assert "exactly" in tip.inner_text(), "it begins at the peak"
         page.keyboard.press("ArrowRight")
         assert "exactly" not in tip.inner_text()
-        assert re.search(r"% of m\w\w, position \d+, id \d+$", tip.inner_text())
+        assert re.search(r"% of m\w\w · position \d+ · id \d+$", tip.inner_text())
         page.keyboard.press("Escape")
         assert not tip.is_visible()
         assert urlsplit(page.url).path == NEURON

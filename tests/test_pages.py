@@ -100,7 +100,7 @@ def test_a_neuron_s_page_shows_the_examples_of_its_json(
             if some["start"] <= at < some["start"] + len(some["tokens"]):
                 marks = line.all("mark")
                 assert len(marks) == 1, "the token aligned on"
-                assert f"position {at}" in marks[0].attributes["title"]
+                assert f"at {at}," in marks[0].attributes["title"]
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_lines_are_aligned_on_peak_or_trough() -> None:
     assert all_lines(found["top"])[0].value == exact(page.examples.top[0].peak)
     bottom = all_lines(found["bottom"])[0]
     assert bottom.value == exact(page.examples.bottom[0].trough)
-    assert f"position {page.examples.bottom[0].trough_position}," in bottom.right.split(">")[0]
+    assert f"at {page.examples.bottom[0].trough_position}," in bottom.right.split(">")[0]
 
 
 @pytest.mark.parametrize("reading", ["window", "context"])
@@ -251,7 +251,7 @@ def test_a_context_s_page_says_all_of_it() -> None:
     assert view.whole.count("<mark ") == 1
     assert f'data-context="{one.context_id}"' in view.whole
     bottom = present.context(page.model_copy(update={"kinds": ["bottom"]}))
-    assert f"position {one.trough_position}," in bottom.whole.split("<mark ")[1].split(">")[0]
+    assert f"at {one.trough_position}," in bottom.whole.split("<mark ")[1].split(">")[0]
     assert "gate at the trough" in dict(bottom.facts)
 
 
