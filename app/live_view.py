@@ -130,18 +130,27 @@ def result(page: NeuronPage, answer: LiveAnswer) -> Result:
 def standing(higher_than: float | None, peak: float, page: NeuronPage) -> str:
     """Where a peak stands, never saying more than the bound does."""
     if peak > page.stats.max:
-        return f"higher than every peak of the whole corpus (the highest is {number(page.scale)})"
+        highest = number(page.stats.max)
+        return f"higher than every peak of the whole corpus (the highest is {highest})"
     if higher_than is None:
         return "the sample's peaks are not known"
     if higher_than == 1:
         return "higher than the peaks of all of the sample's contexts"
     if higher_than == 0:
-        return "among the lowest peaks of the sample's contexts"
+        return _at_the_low_end(peak, page.peak_histogram)
     # Rounded down: "at least" has to stay true.
     bound = f"{math.floor(higher_than * 1000) / 10:.1f}%"
     if higher_than < 0.001:
         bound = share(higher_than)
     return f"higher than the peaks of at least {bound} of the sample's contexts"
+
+
+def _at_the_low_end(peak: float, peaks: Histogram) -> str:
+    """Where a peak below the second bin stands: the first can hold most of the contexts."""
+    if peak < peaks.edges[0]:
+        return "lower than the peaks of all of the sample's contexts"
+    held = share(peaks.counts[0] / sum(peaks.counts))
+    return f"in the lowest bin of peaks, with {held} of the sample's contexts"
 
 
 def peaks_chart(peaks: Histogram, peak: float) -> Markup:

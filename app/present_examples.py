@@ -13,6 +13,8 @@ from app.numbers import count, exact, number, share
 from app.present_lines import Kind, Layout, Line, lines, markup, whole
 from app.schemas import Band, ContextPage, Example, NeuronPage, SourceExamples
 
+_FLOOR = 1e-4
+"""Troughs that differ by no more than this share are all at the nonlinearity's own minimum."""
 SOURCES_IN_FULL = 4
 """With more sources than this a neuron's page shows the first example of each."""
 
@@ -113,7 +115,7 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             "Bottom",
             _part(len(kinds.bottom), scanned),
             f"The lowest troughs of the whole corpus{', aligned on the trough' if aligned else ''}"
-            ": what drives the neuron furthest down.",
+            f": {_lowest(kinds.bottom)}",
             [_group(None, "", bottom, layout)],
             kinds.bottom,
         ),
@@ -233,6 +235,16 @@ def legend(scale: float) -> Legend | None:
 def source_name(some: SourceExamples) -> str:
     """What a source is called on the page."""
     return "other sources" if some.other else some.source or "without a source"
+
+
+def _lowest(bottom: Sequence[Example]) -> str:
+    troughs = [example.trough for example in bottom]
+    if len(troughs) > 1 and max(troughs) - min(troughs) <= _FLOOR * abs(min(troughs)):
+        return (
+            "all as low as the nonlinearity lets the neuron go, so these are the first contexts to "
+            "reach that floor. What inhibits it more than they do is not to be seen here."
+        )
+    return "what drives the neuron furthest down."
 
 
 def _group(title: str | None, note: str, made: list[Line], layout: Layout) -> Group:

@@ -121,7 +121,7 @@ def weights(page: NeuronPage, address: NeuronAddress) -> WeightsView:
         together=_table(
             "Fires together with",
             "Neurons of this layer whose peaks, context by context over the sample, go along with "
-            "its own.",
+            "its own; a liking for the same source is enough.",
             "correlation",
             page.together,
             address,
@@ -189,12 +189,12 @@ def _spread(effects: LogitEffects) -> str:
 
 def _tails(kurtosis: float) -> str:
     if kurtosis < 0.5:
-        return "no heavier tails than a normal distribution, so no token is singled out"
+        return "tails no heavier than a normal distribution's"
     if kurtosis < 3:
         return "tails a little heavier than a normal distribution's"
     if kurtosis < 15:
-        return "heavy tails, so some tokens are singled out"
-    return "very heavy tails, so a few tokens are singled out"
+        return "heavy tails: some tokens stand apart"
+    return "very heavy tails: a few tokens stand apart"
 
 
 def _inputs(some: InputTokens, gated: bool) -> Inputs:
@@ -211,9 +211,10 @@ def _along(some: InputTokens) -> str:
     said = f"cos({vector}, w_out) = {number(some.cosine)}"
     if abs(some.cosine) < 0.1:
         return f"{said}: what it reads and what it writes have next to nothing in common."
+    little = "in part " if abs(some.cosine) < 0.4 else ""
     if some.cosine > 0:
-        return f"{said}: it writes along what it reads, and so strengthens what is there."
-    return f"{said}: it writes against what it reads, and so takes away from what is there."
+        return f"{said}: it writes {little}along what it reads, and so adds to what is there."
+    return f"{said}: it writes {little}against what it reads, and so takes away from it."
 
 
 def _layers(number_of: int) -> str:
@@ -245,7 +246,7 @@ def _read(page: NeuronPage) -> str:
         "if nothing else stood in the residual stream."
     )
     if page.layer == 0:
-        return f"{start} In layer 0 that leaves out only what attention adds."
+        return f"{start} In layer 0 that leaves out positions and what attention adds."
     return (
         f"{start} But {_layers(page.layer)} {'has' if page.layer == 1 else 'have'} written there "
         f"before it reads{', so this is weak evidence' if page.layer > 2 else ''}."

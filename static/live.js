@@ -31,6 +31,7 @@ async function read() {
     if (result) {
       old.replaceWith(document.adoptNode(result));
       walkable(result);
+      result.scrollIntoView({ block: "nearest" }); // a long text may have pushed it out of sight
       const peak = result.querySelector("#live-peak");
       said = peak ? peak.textContent.replaceAll(/\s+/g, " ").trim() : "";
       done = true;

@@ -55,6 +55,7 @@ def test_a_bare_page_has_the_page_and_no_frame_of_ours(open_client: TestClient, 
     assert whole.all("header")
     assert not embedded.all("header")
     assert not embedded.all("form")
+    assert not embedded.all("nav", "steps")
     assert "/static/keys.js" not in open_client.get(bare(path)).text
     (base,) = embedded.all("base")
     assert base.attributes == {"target": "_blank"}

@@ -107,7 +107,7 @@ def test_an_example_is_put_into_the_box(browser: Any, server: str, reading: str)
         assert field.input_value() == told["text"]
         assert field.evaluate("e => e === document.activeElement")
         shown = page.locator("#live-result mark").get_attribute("title")
-        assert f"position {told['example']['peak_position']}" in shown
+        assert f", at {told['example']['peak_position']}, id " in shown
 
 
 def test_without_scripts_the_form_leads_to_a_page(browser: Any, server: str) -> None:

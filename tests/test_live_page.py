@@ -92,8 +92,31 @@ def test_what_is_said_of_a_peak_is_never_too_much(live_client: TestClient) -> No
     assert "at least 99.2%" in live_view.standing(0.99299, peak, page)
     assert "at least 99.9%" in live_view.standing(0.99999, peak, page)
     assert "all of the sample" in live_view.standing(1.0, peak, page)
-    assert "lowest" in live_view.standing(0.0, peak, page)
     assert "every peak of the whole corpus" in live_view.standing(1.0, 2 * page.stats.max, page)
+
+
+def test_the_lowest_bin_of_peaks_is_not_called_low(live_client: TestClient) -> None:
+    """Most contexts can share the first bin: a peak in it is said to be there, with how many."""
+    page = NeuronPage.model_validate(live_client.get(NEURON).json())
+    peaks = Histogram(edges=[0.0, 1.0, 2.0], counts=[90, 10])
+    page = page.model_copy(update={"peak_histogram": peaks})
+    assert live_view.standing(0.0, 0.9, page).startswith("in the lowest bin")
+    assert "90.0% of the sample's contexts" in live_view.standing(0.0, 0.9, page)
+    assert live_view.standing(0.0, -0.1, page).startswith("lower than the peaks of all")
+
+
+def test_the_corpus_s_highest_peak_is_the_maximum(live_client: TestClient) -> None:
+    """A neuron whose minimum is larger in magnitude has a scale that is no peak of it."""
+    page = NeuronPage.model_validate(live_client.get(NEURON).json())
+    stats = page.stats.model_copy(update={"max": 1.25, "min": -3.75})
+    page = page.model_copy(update={"stats": stats, "scale": 3.75})
+    assert "the highest is 1.25)" in live_view.standing(1.0, 2.0, page)
+
+
+def test_the_box_promises_no_more_tokens_than_the_model_takes(live_client: TestClient) -> None:
+    """The server's limit is 512 tokens, the demo's model has 128 positions: the box says both."""
+    (found,) = read_page(live_client.get(TRY).text).all("p", "hint")
+    assert "up to 512 tokens, or as many as the model takes" in " ".join(found.text.split())
 
 
 @pytest.mark.parametrize("peak", [-1.0, 0.5, 2.0, 9.0])

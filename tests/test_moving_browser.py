@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -27,6 +28,15 @@ def press(page: Any, key: str, path: str) -> None:
     page.wait_for_url(lambda url: url.endswith(path))
 
 
+def wait_until(page: Any, condition: str) -> None:
+    """Ask until it is so. Playwright's own waiting asks in the page, whose policy forbids eval from
+    the second time on."""
+    end = monotonic() + 10
+    while not page.evaluate(condition):
+        assert monotonic() < end, condition
+        page.wait_for_timeout(20)
+
+
 @SIZES
 def test_arrows_walk_over_neurons_and_layers(pages: Any) -> None:
     """← → the neuron, ↑ ↓ the layer; at the ends nothing happens, and the page scrolls again."""
@@ -35,13 +45,13 @@ def test_arrows_walk_over_neurons_and_layers(pages: Any) -> None:
     press(pages, "ArrowDown", "/demo/1/6")
     assert pages.evaluate("scrollY") == 0
     pages.keyboard.press("ArrowDown")
-    pages.wait_for_function("scrollY > 0")
+    wait_until(pages, "scrollY > 0")
     assert pages.url.endswith("/demo/1/6"), "there is no layer below"
     press(pages, "ArrowLeft", "/demo/1/5")
     press(pages, "ArrowUp", "/demo/0/5")
     pages.keyboard.press("ArrowUp")
     pages.keyboard.press("PageDown")
-    pages.wait_for_function("scrollY > 0")
+    wait_until(pages, "scrollY > 0")
     assert pages.url.endswith("/demo/0/5")
 
 
@@ -97,7 +107,7 @@ def test_the_slash_opens_the_box(pages: Any, size: dict[str, int]) -> None:
     before = pages.evaluate("document.activeElement.href")
     pages.keyboard.press("/")
     assert field.is_visible()
-    pages.wait_for_function(f"({FOCUSED}) === 'to'")
+    wait_until(pages, f"({FOCUSED}) === 'to'")
     assert field.input_value() == "", "the / itself is not typed"
     pages.screenshot(path=SCREENSHOTS / f"goto-{size['width']}.png")
     pages.keyboard.press("Escape")
@@ -105,7 +115,7 @@ def test_the_slash_opens_the_box(pages: Any, size: dict[str, int]) -> None:
     assert pages.evaluate("document.activeElement.href") == before
     press(pages, "ArrowRight", "/demo/1/11")
     pages.keyboard.press("/")
-    pages.wait_for_function(f"({FOCUSED}) === 'to'")
+    wait_until(pages, f"({FOCUSED}) === 'to'")
     bounds = box.bounding_box()
     assert bounds["x"] >= 0
     assert bounds["x"] + bounds["width"] <= size["width"]

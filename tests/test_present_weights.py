@@ -29,11 +29,11 @@ def test_logit_effects_have_one_scale_of_bars() -> None:
 @pytest.mark.parametrize(
     ("kurtosis", "words"),
     [
-        (-1.2, "so no token is singled out"),
-        (0.49, "so no token is singled out"),
+        (-1.2, "no heavier than a normal"),
+        (0.49, "no heavier than a normal"),
         (1.0, "a little heavier"),
-        (4.2, "some tokens are singled out"),
-        (200.0, "a few tokens are singled out"),
+        (4.2, "some tokens stand apart"),
+        (200.0, "a few tokens stand apart"),
         (None, "all the same"),
     ],
 )
@@ -62,7 +62,7 @@ def test_what_stands_between_is_said(layer: int, n_layers: int, words: str) -> N
 
 @pytest.mark.parametrize(
     ("layer", "words"),
-    [(0, "leaves out only what attention adds"), (1, "1 layer has written"), (9, "weak evidence")],
+    [(0, "leaves out positions and what attention adds"), (1, "1 layer has written"), (9, "weak evidence")],
 )
 def test_what_came_before_is_said(layer: int, words: str) -> None:
     """The embedding alone is less and less of what a later layer reads."""
@@ -75,11 +75,11 @@ def test_parts_are_named_where_there_are_two() -> None:
     assert [part.title for part in gated.inputs] == [
         "What the gate reads", "What the linear part reads",
     ]  # fmt: skip
-    assert gated.inputs[0].cosine.startswith("cos(w_gate, w_out) = 0.310: it writes along")
+    assert gated.inputs[0].cosine.startswith("cos(w_gate, w_out) = 0.310: it writes in part along")
     assert [row.part for row in gated.links[1].rows] == ["gate", "gate", "gate", "in", "in"]
     plain = view(neuron_page())
     assert [part.title for part in plain.inputs] == ["What it reads"]
-    assert plain.inputs[0].cosine.startswith("cos(w_in, w_out) = −0.263: it writes against")
+    assert plain.inputs[0].cosine.startswith("cos(w_in, w_out) = −0.263: it writes in part against")
     assert {row.part for table in plain.links for row in table.rows} == {""}
 
 
