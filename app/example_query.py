@@ -147,8 +147,8 @@ class Kept:
             activations=shown,
         )
 
-    def whole(self, context_id: int) -> tuple[list[str], Example] | None:
-        """A context in full: the kinds it is an example of, and the longest of what is stored.
+    def whole(self, context_id: int) -> tuple[list[str], Example, range] | None:
+        """A context in full: its kinds, the longest of what is stored of it, and where that is.
 
         Positions that are not stored have no activation. None if it is nobody's example.
         """
@@ -159,8 +159,11 @@ class Kept:
         ]
         if not found:
             return None
-        kind, place = max(found, key=lambda one: int(self._kinds[one[0]].lengths[one[1]]))
-        stored = self._example(kind, place, 1, None)
+        # Bottom examples last: gate and linear part are those at the trough there.
+        kind, place = max(
+            found, key=lambda one: (int(self._kinds[one[0]].lengths[one[1]]), one[0] != _BOTTOM)
+        )
+        stored = self._example(kind, place, place + 1, None)
         token_ids = self.contexts[context_id].token_ids.tolist()
         after = len(token_ids) - stored.start - len(stored.activations)
         activations = [*[None] * stored.start, *stored.activations, *[None] * after]
@@ -177,7 +180,9 @@ class Kept:
                 "activations": activations,
             }
         )
-        return sorted({schema.KINDS[kind] for kind, _ in found}, key=schema.KINDS.index), example
+        kinds = sorted({kind for kind, _ in found})
+        positions = range(stored.start, stored.start + len(stored.activations))
+        return [schema.KINDS[kind] for kind in kinds], example, positions
 
     def peak_tokens(self) -> list[PeakToken]:
         """The tokens the kept examples peak on, each context once; most frequent first."""

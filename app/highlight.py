@@ -326,6 +326,8 @@ def _fact(value: float | None, colours: Palette, *, exactly: bool = False) -> st
     """An activation in words, with its share."""
     if value is None:
         return "not included"
+    if value != value:
+        return "not stored"
     shown = f"{exact(value)} exactly" if exactly else number(value)
     return f"{shown}{_share(value, colours)}"
 

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from app import live_view
 from app.api import LayerIndex, NeuronIndex, RunId
-from app.errors import AppError, Invalid, NotFound, TooLarge
+from app.errors import AppError, Forbidden, Invalid, NotFound, TooLarge
 from app.live import Live
 from app.live_schemas import LiveAnswer, LiveText
 from app.pages import carried_run
@@ -26,6 +26,7 @@ MOST_BODY = 8 * MOST_BYTES
 """The largest body: JSON may spell a byte with six."""
 
 ERRORS: dict[int | str, dict[str, Any]] = {
+    403: {"model": Error, "description": "A page of another site sent the text."},
     404: {"model": Error, "description": "There is no such neuron, or the server is not live."},
     410: {"model": Error, "description": "The run's model is gone: another is in its place."},
     413: {"model": Error, "description": "The text has too many bytes or tokens."},
@@ -57,7 +58,7 @@ def live_router(site: Site) -> APIRouter:
     ) -> Response:
         """One neuron on a text of yours, where the server runs with --live: activations, and the
         next-token prediction with and without the neuron."""
-        live = _live(site)
+        live = _live(site, request)
         text = _checked(_json_text(await _body(request)))
         page, whole_run = await run_in_threadpool(_looked_up, site, model, layer, neuron, run)
         response = json_of(await live.read(whole_run, page, text))
@@ -76,7 +77,7 @@ def live_router(site: Site) -> APIRouter:
         request: Request, model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
     ) -> Response:
         """The box on a page of its own: what it shows without scripts, and what they take."""
-        live = _live(site)
+        live = _live(site, request)
         page, whole_run = await run_in_threadpool(_looked_up, site, model, layer, neuron, run)
         carried = await run_in_threadpool(carried_run, site, model, run)
         text, status, headers = "", 200, dict(NO_STORE)
@@ -96,7 +97,10 @@ def live_router(site: Site) -> APIRouter:
     return routes
 
 
-def _live(site: Site) -> Live:
+def _live(site: Site, request: Request) -> Live:
+    # Another site's page could not read the answer, but it could let this machine compute.
+    if request.headers.get("sec-fetch-site") == "cross-site":
+        raise Forbidden("Texts are taken from this site's own pages and from programs alone.")
     if site.live is None:
         raise NotFound(
             "Texts cannot be tried here: this server was started without --live, so that it loads "

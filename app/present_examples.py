@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -82,6 +83,8 @@ class ContextView:
     whole: Markup
     legend: Legend | None
     facts: list[tuple[str, str]]
+    kept: str
+    """Which of its activations there are to see."""
 
 
 def sections(page: NeuronPage, layout: Layout) -> list[Section]:
@@ -206,16 +209,29 @@ def of_context(page: ContextPage, colours: Palette) -> ContextView:
     ]
     if example.source:
         facts.append(("source", example.source))
+    # What is not stored is told from what is not included.
+    activations = [
+        math.nan if value is None and not page.stored_from <= position < page.stored_to else value
+        for position, value in enumerate(example.activations)
+    ]
     text = highlight.render(
         example.tokens,
         example.token_ids,
-        example.activations,
+        activations,
         start=example.start,
         colours=colours,
         centre=(example.trough_position if trough else example.peak_position) - example.start,
         value=example.trough if trough else example.peak,
     )
-    return ContextView(whole(example.context_id, text), legend(page.scale), facts)
+    return ContextView(whole(example.context_id, text), legend(page.scale), facts, _kept(page))
+
+
+def _kept(page: ContextPage) -> str:
+    """Which activations there are to see."""
+    if page.stored_from == 0 and page.stored_to == page.length:
+        return "Its activations on every token"
+    positions = f"{page.stored_from} to {page.stored_to - 1}"
+    return f"Its activations at positions {positions}, which are all that is kept"
 
 
 def legend(scale: float) -> Legend | None:

@@ -184,7 +184,15 @@ def _spread(effects: LogitEffects) -> str:
     start = f"All tokens: mean {signed(effects.mean)}, std {number(effects.std)}"
     if effects.kurtosis is None:
         return f"{start}. They are all the same."
-    return f"{start}, excess kurtosis {number(effects.kurtosis)}: {_tails(effects.kurtosis)}."
+    said = f"{start}, excess kurtosis {number(effects.kurtosis)}: {_tails(effects.kurtosis)}."
+    if not (effects.top and effects.bottom and effects.std > 0):
+        return said
+    above = (effects.top[0].value - effects.mean) / effects.std
+    below = (effects.mean - effects.bottom[0].value) / effects.std
+    return (
+        f"{said} The most promoted lies {number(above, 2)} standard deviations above the mean, the "
+        f"most suppressed {number(below, 2)} below."
+    )
 
 
 def _tails(kurtosis: float) -> str:
@@ -209,6 +217,8 @@ def _along(some: InputTokens) -> str:
         return ""
     vector = "w_gate" if some.part == "gate" else "w_in"
     said = f"cos({vector}, w_out) = {number(some.cosine)}"
+    if some.part == "gate":  # it decides how much is written, not with which sign
+        return said
     if abs(some.cosine) < 0.1:
         return f"{said}: what it reads and what it writes have next to nothing in common."
     little = "in part " if abs(some.cosine) < 0.4 else ""

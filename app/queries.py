@@ -202,7 +202,7 @@ class Queries:
                 f"Context {context_id} is no example of neuron {neuron} in layer {layer} of "
                 f"{model}: its page lists those that are."
             )
-        kinds, example = found
+        kinds, example, stored = found
         return ContextPage(
             model=model,
             layer=layer,
@@ -215,6 +215,8 @@ class Queries:
             kinds=kinds,
             text=text,
             length=len(example.tokens),
+            stored_from=stored.start,
+            stored_to=stored.stop,
             example=example,
         )
 

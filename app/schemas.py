@@ -296,6 +296,8 @@ class ContextPage(Schema):
     kinds: list[str] = Field(description="The kinds of example it is for this neuron.")
     text: str = Field(description="The included tokens put together.")
     length: int = Field(description="Tokens of the context, a BOS counted.")
+    stored_from: int = Field(description="The first position whose activation is stored.")
+    stored_to: int = Field(description="The position after the last.")
     example: Example = Field(
         description="All its tokens; `activations` are null outside what was stored."
     )

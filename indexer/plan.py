@@ -35,7 +35,7 @@ def make_plan(name: str, shape: ScanShape, corpus: PreparedCorpus) -> Plan:
     """What the run will need, from its sizes alone."""
     # Activations compress to about four fifths of a byte.
     examples = shape.examples * (32 + 0.8 * shape.window)
-    examples += shape.source_examples * (32 + 0.8 * shape.source_window)
+    examples += shape.source_examples * (32 + 0.8 * shape.window)
     a_neuron = 2500 + 4 * shape.top_k + examples
     return Plan(
         model=name,

@@ -34,8 +34,6 @@ from indexer.source_slots import slots_of
 RANDOM_EXAMPLES = 15
 BAND_EXAMPLES = 3
 SOURCE_EXAMPLES = 3
-SOURCE_WINDOW = 64
-"""Activations stored of an example by source, at most: there are many, shown side by side."""
 DEAD_GATED = 1e-6
 """A gated MLP's neuron is dead when no activation's magnitude is above this."""
 
@@ -54,11 +52,6 @@ class ScanShape:
     """Activations stored an example."""
     source_slots: int = 0
     """Slots of sources that have examples of their own; 0 where the corpus has one source."""
-
-    @property
-    def source_window(self) -> int:
-        """Activations stored of an example by source."""
-        return min(self.window, SOURCE_WINDOW)
 
     @property
     def source_examples(self) -> int:
@@ -87,7 +80,7 @@ class ScanShape:
         sums = 4 * 256 + 8 * 20
         return (
             Selection.bytes_for(self.neurons, self.examples, self.window)
-            + Selection.bytes_for(self.neurons, self.source_examples, self.source_window)
+            + Selection.bytes_for(self.neurons, self.source_examples, self.window)
             + self.neurons * (peaks + sums)
         )
 
@@ -131,9 +124,7 @@ class Scan:
         self.top = Selection(neurons, shape.top_k, window)
         self.bottom = Selection(neurons, shape.bottom_k, window)
         self.bands = Selection(neurons * BANDS, BAND_EXAMPLES, window)
-        self.by_source = Selection(
-            neurons * shape.source_slots, SOURCE_EXAMPLES, shape.source_window
-        )
+        self.by_source = Selection(neurons * shape.source_slots, SOURCE_EXAMPLES, shape.window)
         self.random = Payload.empty(neurons * len(shape.random_contexts), window)
         self.maximum = np.full(neurons, -np.inf, np.float32)
         self.minimum = np.full(neurons, np.inf, np.float32)

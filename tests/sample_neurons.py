@@ -360,6 +360,8 @@ def context_page(**changes: object) -> ContextPage:
         kinds=["top", "source"],
         text="".join(page.examples.top[0].tokens[1:]),
         length=len(page.examples.top[0].tokens),
+        stored_from=0,
+        stored_to=len(page.examples.top[0].tokens),
         example=page.examples.top[0],
     )
     return made.model_copy(update=changes)

@@ -370,6 +370,15 @@ def test_a_whole_context(any_client: TestClient, neuron: int, context: int) -> N
             assert value is None
 
 
+def test_a_context_of_bottom_and_other_kinds_has_the_gate_at_its_peak(
+    any_client: TestClient,
+) -> None:
+    """The factors at the trough are given only where it is a bottom example and nothing else."""
+    page = any_client.get(NEURON.format(0, 3) + "/contexts/1").json()
+    assert page["kinds"] == ["top", "bottom"]
+    assert (page["example"]["gate"], page["example"]["linear"]) == (2.0, 1.25)
+
+
 def test_a_context_that_is_no_example_is_not_found(client: TestClient) -> None:
     """Neither one of another neuron nor one that is not there at all."""
     for context in (3, 5, 2**63 - 1):

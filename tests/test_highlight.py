@@ -113,7 +113,7 @@ def test_a_title_says_value_and_share(value: float) -> None:
         (123.4, "123, 100% of max"),
         (-1e-6, f"{number(-1e-6)}, 0% of min"),
         (float("inf"), "inf, 0% of max"),
-        (float("nan"), "nan, 0% of max"),
+        (float("nan"), "not stored"),
         (None, "not included"),
     ],
 )

@@ -287,7 +287,7 @@ def test_the_documentation_names_every_answer(live_client: TestClient) -> None:
     """The schema says what to send and what may come back."""
     paths = live_client.get("/openapi.json").json()["paths"]
     operation = paths["/api/v1/models/{model}/layers/{layer}/neurons/{neuron}/activations"]["post"]
-    assert set(operation["responses"]) == {"200", "404", "410", "413", "422", "503"}
+    assert set(operation["responses"]) == {"200", "403", "404", "410", "413", "422", "503"}
     body = operation["requestBody"]["content"]["application/json"]["schema"]
     assert body["required"] == ["text"]
 
@@ -376,3 +376,12 @@ def test_the_option_and_the_setting_make_it_live(
         cli.main()
     assert ended.value.code == 0
     assert [settings.live for settings in served] == [expected]
+
+
+@pytest.mark.parametrize("path", [READ, TRY])
+def test_another_site_s_page_cannot_let_it_compute(live_client: TestClient, path: str) -> None:
+    """A text that a browser says comes from elsewhere is refused; one of our own is read."""
+    for site, status in (("cross-site", 403), ("same-origin", 200), ("none", 200)):
+        headers = {"Sec-Fetch-Site": site}
+        sent = {"json": {"text": "a b"}} if path == READ else {"data": {"text": "a b"}}
+        assert live_client.post(path, headers=headers, **sent).status_code == status

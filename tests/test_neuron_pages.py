@@ -110,9 +110,11 @@ def test_a_context_page_shows_what_its_json_says(client: TestClient) -> None:
         assert whole.attributes["data-context"] == str(example["context_id"])
         (text,) = whole.all("p", "tok")
         titles = "".join(span.attributes.get("title", "") + ";" for span in text.walk())
-        positions = [int(found) for found in re.findall(r", position (\d+), id ", titles)]
+        positions = [int(found) for found in re.findall(r", at (\d+), id ", titles)]
         assert positions == list(range(given["length"]))
-        assert [int(found) for found in re.findall(r", id (\d+): ", titles)] == example["token_ids"]
+        assert [int(found) for found in re.findall(r", id (\d+)[;:]", titles)] == example[
+            "token_ids"
+        ]
         (facts,) = shown.all("dl", "context-facts")
         names = [dt.text for dt in facts.all("dt")]
         told = dict(zip(names, [dd.text for dd in facts.all("dd")], strict=True))

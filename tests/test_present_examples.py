@@ -255,6 +255,22 @@ def test_a_context_s_page_says_all_of_it() -> None:
     assert "gate at the trough" in dict(bottom.facts)
 
 
+def test_what_is_not_stored_of_a_context_is_told_from_what_is_not_included() -> None:
+    """Where a window was kept, the rest of the context and the page say so."""
+    page = neurons.context_page()
+    whole = page.example.activations
+    assert whole[0] is None, "a BOS"
+    activations = [value if 20 <= i < 84 else None for i, value in enumerate(whole)]
+    example = page.example.model_copy(update={"activations": activations, "peak_position": 40})
+    part = page.model_copy(update={"example": example, "stored_from": 20, "stored_to": 84})
+    view = present.context(part)
+    assert view.whole.count('title="not stored, at ') == 128 - 64
+    assert "not included" not in view.whole
+    assert view.kept == "Its activations at positions 20 to 83, which are all that is kept"
+    assert present.context(page).kept == "Its activations on every token"
+    assert present.context(page).whole.count('title="not included, at 0') == 1
+
+
 def test_nothing_kept_says_so() -> None:
     """Every kind without examples has its sentence."""
     page = neurons.empty_page()

@@ -58,7 +58,7 @@ def test_each_example_says_what_its_context_does(case: Case) -> None:
                 assert examples.peak_positions[index] == row.argmax() + first
                 assert examples.trough_positions[index] == row.argmin() + first
                 start, kept = int(examples.starts[index]), int(examples.lengths[index])
-                window = case.shape.window if kind < 4 else case.shape.source_window
+                window = case.shape.window
                 assert kept == min(length, window)
                 assert 0 <= start <= length - kept
                 centre = examples.trough_positions if kind == 1 else examples.peak_positions
