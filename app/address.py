@@ -52,6 +52,16 @@ class Address:
     run: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class NeuronPlace:
+    """A neuron; without a run, of its model's default one."""
+
+    model: str
+    layer: int
+    neuron: int
+    run: int | None = None
+
+
 def parse(text: str) -> Address | None:
     """Read an address; None where it is in none of `FORMS`. Nothing is looked up.
 

@@ -6,20 +6,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 
-from app.schemas import (
-    ContextPage,
-    Error,
-    Health,
-    LayerPicture,
-    ModelList,
-    ModelPage,
-    NeuronList,
-    NeuronPage,
-    Order,
-    Run,
-    Sort,
-    Statistic,
-)
+from app.layer_schemas import LayerPicture, ModelList, ModelPage, NeuronList, Order, Sort, Statistic
+from app.schemas import ContextPage, Error, Health, NeuronPage, Run
 from app.site import NO_STORE, Site, json_of
 
 LayerIndex = Annotated[int, Path(ge=0, description="Zero-based layer.")]
@@ -39,8 +27,10 @@ Cursor = Annotated[str | None, Query(description="The `next` of the page before.
 DEFAULT_LIMIT = 100
 
 ERRORS: dict[int | str, dict[str, Any]] = {
+    304: {"description": "Nothing has changed since the ETag that came as If-None-Match."},
     404: {"model": Error, "description": "What was asked for does not exist."},
     422: {"model": Error, "description": "What was asked cannot be parsed."},
+    503: {"model": Error, "description": "The database does not answer."},
 }
 
 

@@ -6,6 +6,25 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+STYLES = (
+    "theme",
+    "style",
+    "frame",
+    "tables",
+    "colours",
+    "neuron",
+    "bar",
+    "examples",
+    "layer",
+    "numbers",
+    "live",
+    "notes",
+    "search",
+    "behaviour",
+    "compare",
+)
+"""The files of the one style sheet, in their order."""
+STYLE_SHEET = "site.css"
 _HERE = Path(__file__).parent
 
 
@@ -16,9 +35,16 @@ def folder(name: str) -> Path:
 
 
 @cache
-def version_of(path: Path) -> str:
-    """A short hash of a file's content: it changes when the file does."""
-    return hashlib.blake2b(path.read_bytes(), digest_size=6).hexdigest()
+def style_sheet() -> bytes:
+    """All styles as one: nothing is painted before the last sheet has come, so there is one."""
+    return b"\n".join((folder("static") / f"{name}.css").read_bytes() for name in STYLES)
+
+
+@cache
+def version_of(name: str) -> str:
+    """A short hash of a static file's content: it changes when the file does."""
+    content = style_sheet() if name == STYLE_SHEET else (folder("static") / name).read_bytes()
+    return hashlib.blake2b(content, digest_size=6).hexdigest()
 
 
 def site_version() -> str:

@@ -4,8 +4,10 @@ content policy; every number and word is escaped here."""
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from markupsafe import Markup, escape
@@ -34,12 +36,10 @@ def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
     """At most `most` round numbers (1, 2 or 5 times a power of ten apart) from low to high."""
     if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
         return []
-    span = high - low
-    if not math.isfinite(span) or span == 0:
+    each = (high - low) / most
+    if not math.isfinite(each) or each < sys.float_info.min:  # subnormal: no power of ten below it
         return []
-    base = 10.0 ** math.floor(math.log10(span / most))
-    if base == 0:
-        return []
+    base = 10.0 ** math.floor(math.log10(each))
     for factor in (1, 2, 5, 10, 20, 50):
         unit = base * factor
         first, last = math.ceil(low / unit - 1e-9), math.floor(high / unit + 1e-9)
@@ -60,10 +60,15 @@ def bar(value: float | None, largest: float, css: Literal["", "pos", "neg"] = ""
     part = 0.0
     if value is not None and math.isfinite(value) and largest > 0:
         part = min(1.0, abs(value) / largest)
+    return _bar(round(part * 100), css)
+
+
+@cache
+def _bar(percent: int, css: str) -> Markup:
     name = f"bar {css}" if css else "bar"
     return Markup(
         f'<svg class="{name}" viewBox="0 0 100 6" preserveAspectRatio="none" '
-        f'aria-hidden="true"><rect width="{part * 100:.0f}" height="6"/></svg>'
+        f'aria-hidden="true"><rect width="{percent}" height="6"/></svg>'
     )
 
 
@@ -119,12 +124,13 @@ def histogram(
     ticks: Sequence[float] = (),
     ticks_title: str = "",
 ) -> Markup:
-    """Counts by bin, on a logarithmic or a linear scale.
+    """Counts by bin, on a logarithmic or a linear scale. Bins are all as wide.
 
     `edges` has one more than `counts`; the axis covers both them and `low` to `high`, so that
     charts of one neuron can stand under each other. `cuts`, lowest first, part the ground into
     bands; `ticks` are single values, drawn under the axis. `name` starts the ids, unique in the
-    page; `what` was counted.
+    page; `what` was counted. What a bin holds is said by `bins` of the same name, from where
+    charts.js takes it to say it over the chart.
     """
     first, last = min([low, *edges]), max([high, *edges])
     if last <= first:  # one value only: give the axis some width round it
@@ -142,27 +148,45 @@ def histogram(
     total, largest = sum(counts), max(counts, default=0)
     y = _heights(largest, floor, log)
     safe = escape(name)
+    # Where the bins are, for who points at them: the first one's left, a width, foot and top.
+    start, end = x(edges[0]), x(edges[-1])
+    bins = f"{start:.1f} {(end - start) / len(counts):.3f} {TOP:.0f} {floor:.1f}"
     out = [
         f'<svg class="chart" viewBox="0 0 {WIDTH:.0f} {height:.0f}" role="img" '
-        f'aria-labelledby="{safe}-t {safe}-d"><title id="{safe}-t">{escape(title)}</title>'
-        f'<desc id="{safe}-d">{escape(describe(edges, counts, what))}</desc>'
+        f'aria-labelledby="{safe}-t {safe}-d" data-bins="{bins}"><title id="{safe}-t">'
+        f'{escape(title)}</title><desc id="{safe}-d">{escape(describe(edges, counts, what))}</desc>'
     ]
     out += _bands(cuts, x, right, floor)
     levels = count_ticks(largest, 3) if log else [int(n) for n in nice_ticks(0, largest, 4) if n]
     for n in levels if total else []:
         out.append(f'<path class="grid" d="M{LEFT:.0f} {y(n):.1f}H{right:.0f}"/>')
-        out.append(_text(LEFT - 5, y(n) + 3.5, "end", compact(n)))
-    out += _bars(edges, counts, total, x, y, floor)
+        out.append(axis_text(LEFT - 5, y(n) + 3.5, "end", compact(n)))
+    out += _bars(edges, counts, x, y, floor)
     out.append(f'<path class="axis" d="M{LEFT:.0f} {floor:.1f}H{right:.0f}"/>')
     if first < 0 < last:
         out.append(f'<path class="zero" d="M{x(0):.1f} {TOP:.0f}V{foot:.0f}"/>')
     if ticks:
-        d = "".join(f"M{x(value):.1f} {floor + 1:.0f}V{foot:.0f}" for value in ticks)
+        d = "".join([f"M{x(value):.1f} {floor + 1:.0f}V{foot:.0f}" for value in ticks])
         out.append(f'<path class="tops" d="{d}"><title>{escape(ticks_title)}</title></path>')
         out.append(f'<path class="axis" d="M{LEFT:.0f} {foot:.0f}H{right:.0f}"/>')
-    out += _labels(nice_ticks(first, last), x, foot)
+    out += axis_labels(nice_ticks(first, last), x, foot)
     out.append("</svg>")
     return Markup("".join(out))
+
+
+def bins(edges: Sequence[float], counts: Sequence[int], *, name: str) -> Markup:
+    """A histogram in words, an item a bin: for who cannot point at one. `name` as of the chart."""
+    total = sum(counts) or 1
+    words = [number(edge) for edge in edges]
+    items = "".join(
+        [
+            f"<li>{low} to {high}: {n:,} ({share(n / total)})</li>"
+            for low, high, n in zip(words, words[1:], counts, strict=False)
+        ]
+    )
+    # Only a share can hold a sign that HTML takes for its own.
+    items = items.replace("(<", "(&lt;").replace("(>", "(&gt;")
+    return Markup(f'<ol class="bins" id="{escape(name)}-bins">{items}</ol>')
 
 
 def _heights(largest: int, floor: float, log: bool) -> Callable[[int], float]:
@@ -192,7 +216,7 @@ def _bands(
         out.append(f'<path class="cut" d="M{at:.1f} {TOP - 10:.0f}V{floor:.1f}"/>')
         wide = 5.2 * len(cut.label) + 6
         if at >= free and at + wide <= right + 6:
-            out.append(_text(at + 3, TOP - 1, "start", cut.label))
+            out.append(axis_text(at + 3, TOP - 1, "start", cut.label))
             free = at + wide
     return out
 
@@ -200,52 +224,45 @@ def _bands(
 def _bars(
     edges: Sequence[float],
     counts: Sequence[int],
-    total: int,
     x: Callable[[float], float],
     y: Callable[[int], float],
     floor: float,
 ) -> list[str]:
-    """All bars as one shape a sign; over each a column as high as the chart, to point at."""
+    """All bars as one shape a sign."""
     shapes: dict[str, list[str]] = {"neg": [], "pos": []}
-    columns: list[str] = []
-    places, words = [x(edge) for edge in edges], [number(edge) for edge in edges]
-    foot, tall = f"{floor:.1f}", f'y="{TOP:.0f}" height="{floor - TOP:.1f}"'
+    places = [x(edge) for edge in edges]
+    foot = f"{floor:.1f}"
     for i, n in enumerate(counts):
-        if not n:
-            continue
-        start, wide = f"{places[i]:.1f}", f"{max(2.0, places[i + 1] - places[i] - 0.6):.1f}"
-        css = "neg" if edges[i] + edges[i + 1] < 0 else "pos"
-        shapes[css].append(f"M{start} {foot}V{y(n):.1f}h{wide}V{foot}z")
-        part = share(n / total).replace("<", "&lt;").replace(">", "&gt;")
-        columns.append(
-            f'<rect x="{start}" width="{wide}" {tall}>'
-            f"<title>{words[i]} to {words[i + 1]}: {n:,} ({part})</title></rect>"
-        )
-    drawn = [f'<path class="{css}" d="{"".join(d)}"/>' for css, d in shapes.items() if d]
-    return [*drawn, f'<g class="columns">{"".join(columns)}</g>'] if columns else []
+        if n:
+            wide = max(2.0, places[i + 1] - places[i] - 0.6)
+            css = "neg" if edges[i] + edges[i + 1] < 0 else "pos"
+            shapes[css].append(f"M{places[i]:.1f} {foot}V{y(n):.1f}h{wide:.1f}V{foot}z")
+    return [f'<path class="{css}" d="{"".join(d)}"/>' for css, d in shapes.items() if d]
 
 
-def _labels(values: Sequence[float], x: Callable[[float], float], foot: float) -> list[str]:
+def axis_labels(values: Sequence[float], x: Callable[[float], float], foot: float) -> list[str]:
+    """Ticks along an axis across, their labels under it where there is room."""
     out: list[str] = []
     used: list[float] = []
     for value in sorted(values, key=abs):  # zero first: it always has its label
         at = x(value)
         if all(abs(at - other) > APART for other in used):
             used.append(at)
-            words = _tick(value)
+            words = tick_label(value)
             reach = 3.2 * len(words)
             anchor = "end" if at + reach > WIDTH else "start" if at - reach < 0 else "middle"
             out.append(f'<path class="axis" d="M{at:.1f} {foot:.0f}v3"/>')
-            out.append(_text(at, foot + 13, anchor, words, "" if value else "zero-label"))
+            out.append(axis_text(at, foot + 13, anchor, words, "" if value else "zero-label"))
     return out
 
 
-def _text(x: float, y: float, anchor: str, words: str, css: str = "") -> str:
+def axis_text(x: float, y: float, anchor: str, words: str, css: str = "") -> str:
+    """Words of a chart; `anchor` as SVG's text-anchor."""
     kind = f' class="{css}"' if css else ""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{kind}>{escape(words)}</text>'
 
 
-def _tick(value: float) -> str:
+def tick_label(value: float) -> str:
     """A tick's label: no more digits than it needs."""
     if value == 0:
         return "0"

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
 from typing import Annotated, Any, NoReturn
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.cli_index import index, merge, run_index, verify
+from app.cli_notes import notes_app
+from app.console import (
+    Database,
+    Host,
+    Port,
+    address_of,
+    err,
+    escaped,
+    open_store_of,
+    out,
+    settings_of,
+)
 from app.settings import Settings
 from indexer.errors import NeurariumError
 
@@ -23,20 +35,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-_UsageError: Any = typer.BadParameter.__base__  # what every misuse of a command raises
-_UNWRAPPED = 10_000  # columns: what goes to a file or a pipe is not broken into lines
-out = Console(width=None if sys.stdout.isatty() else _UNWRAPPED)
-err = Console(stderr=True)
+GRACE = 5
+"""Seconds that Ctrl-C waits for requests that are still open."""
+_NEW_OBJECTS = 20_000
+"""After so many more objects Python looks for cycles among them; a page leaves none behind."""
 
-Database = Annotated[
-    str | None,
-    typer.Option(
-        help="sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME. "
-        "Default: $NEURARIUM_DATABASE_URL, or a file in your data folder."
-    ),
-]
-Host = Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")]
-Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port. Default: 8000.")]
+_UsageError: Any = typer.BadParameter.__base__  # what every misuse of a command raises
 
 
 def main() -> None:
@@ -58,101 +62,11 @@ def main() -> None:
 
 def _fail(message: str) -> NoReturn:
     line = " ".join(message.split())
-    err.print(f"[bold red]Error:[/] {_escaped(line)}", highlight=False, soft_wrap=True)
+    err.print(f"[bold red]Error:[/] {escaped(line)}", highlight=False, soft_wrap=True)
     sys.exit(2)
 
 
-@app.command()
-def index(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="demo, a Hugging Face id, a local folder, a .gguf file, or one of Neuroscope's "
-            "names such as gelu-1l, solu-4l-pile, gpt2-small, pythia-70m."
-        ),
-    ],
-    corpus: Annotated[
-        str | None,
-        typer.Option(
-            help="A hub data set name[:config], or a local .txt, .jsonl (also .gz, .zst), "
-            ".parquet, .csv, or a folder of such. Default: the model's own, where it has one."
-        ),
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="The model's name in URLs.")] = None,
-    revision: Annotated[
-        str | None, typer.Option(help="Branch, tag or training checkpoint of the model.")
-    ] = None,
-    hook_point: Annotated[
-        str | None,
-        typer.Option(help="mlp.hook_post, mlp.hook_pre or, for SoLU models, mlp.ln.hook_in."),
-    ] = None,
-    split: Annotated[str, typer.Option(help="Split of a hub data set.")] = "train",
-    text_column: Annotated[str | None, typer.Option(help="Column that holds the text.")] = None,
-    source_column: Annotated[
-        str | None, typer.Option(help="Column that names a document's sub-corpus.")
-    ] = None,
-    ctx_len: Annotated[int, typer.Option(help="Tokens in a context, the BOS counted.")] = 128,
-    max_tokens: Annotated[
-        int | None, typer.Option(help="Stop reading the corpus after so many tokens.")
-    ] = None,
-    top_k: Annotated[int, typer.Option(help="Top examples a neuron.")] = 20,
-    bottom_k: Annotated[int, typer.Option(help="Bottom examples a neuron.")] = 10,
-    sample: Annotated[int, typer.Option(help="Contexts in the uniform sample.")] = 1024,
-    window: Annotated[
-        int | None,
-        typer.Option(
-            help="Positions kept of an example, round its peak. Default: the whole context."
-        ),
-    ] = None,
-    batch_tokens: Annotated[int, typer.Option(help="Positions in one forward pass.")] = 4096,
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            help="float32, bfloat16 or float16. Default: float32 on CPU, else the checkpoint's."
-        ),
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …")] = None,
-    database: Database = None,
-    seed: Annotated[int, typer.Option(help="Seed of the hash that draws the sample.")] = 0,
-    connections: Annotated[
-        bool,
-        typer.Option(
-            help="Whether to compare every neuron's weights with every other's: neurons alike, "
-            "upstream and downstream. The time goes with the square of their number."
-        ),
-    ] = True,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code from the model's repository.")
-    ] = False,
-) -> None:
-    """Index a model over a corpus: one page a neuron."""
-    from indexer.config import IndexConfig
-
-    config = IndexConfig(
-        model=model,
-        corpus=corpus,
-        name=name,
-        revision=revision,
-        hook_point=hook_point,
-        split=split,
-        text_column=text_column,
-        source_column=source_column,
-        ctx_len=ctx_len,
-        max_tokens=max_tokens,
-        top_k=top_k,
-        bottom_k=bottom_k,
-        sample=sample,
-        window=window,
-        batch_tokens=batch_tokens,
-        dtype=dtype,
-        device=device,
-        seed=seed,
-        connections=connections,
-        trust_remote_code=trust_remote_code,
-    )
-    settings = _settings(database)
-    _index(config, settings)
-    out.print("Serve it with: [bold]neurarium serve[/]" + _database_option(database))
+app.command()(index)
 
 
 @app.command()
@@ -161,9 +75,9 @@ def demo(database: Database = None, host: Host = None, port: Port = None) -> Non
     from indexer.config import IndexConfig
     from indexer.store.runs import is_indexed
 
-    settings = _settings(database, host, port)
-    if not is_indexed(_open(settings, create=True), "demo"):
-        _index(IndexConfig(model="demo"), settings)
+    settings = settings_of(database, host, port)
+    if not is_indexed(open_store_of(settings, create=True), "demo"):
+        run_index(IndexConfig(model="demo"), settings)
     _serve(settings)
 
 
@@ -179,10 +93,18 @@ def serve(
             help="Let visitors try texts of their own: loads the models of the runs when asked.",
         ),
     ] = False,
+    notes: Annotated[
+        bool,
+        typer.Option(
+            "--notes",
+            help="Show notes on neurons, and keep those of whoever has $NEURARIUM_NOTES_TOKEN.",
+        ),
+    ] = False,
 ) -> None:
     """Serve the pages and the JSON API."""
-    settings = _settings(database, host, port)
-    _serve(settings.model_copy(update={"live": True}) if live else settings)
+    settings = settings_of(database, host, port)
+    asked = {"live": live, "notes": notes}
+    _serve(settings.model_copy(update={name: True for name, on in asked.items() if on}))
 
 
 @app.command()
@@ -194,13 +116,13 @@ def runs(database: Database = None) -> None:
     for column in ("run", "model", "hook point", "corpus", "dtype", "neurons", "tokens", "made"):
         right = column in ("run", "neurons", "tokens")
         table.add_column(column, justify="right" if right else "left", no_wrap=column != "corpus")
-    found = list_runs(_open(_settings(database), create=False))
+    found = list_runs(open_store_of(settings_of(database), create=False))
     for run in found:
         table.add_row(
             str(run.id),
-            _escaped(run.model),
+            escaped(run.model),
             run.hook_point,
-            _escaped(run.corpus),
+            escaped(run.corpus),
             run.dtype,
             f"{run.neurons:,}",
             f"{run.tokens:,}",
@@ -217,34 +139,14 @@ def delete(
     """Delete a run and all that belongs to it."""
     from indexer.store.runs import delete_run
 
-    if not delete_run(_open(_settings(database), create=False), run):
+    if not delete_run(open_store_of(settings_of(database), create=False), run):
         raise NeurariumError(f"There is no run {run}: `neurarium runs` lists them.")
     out.print(f"Run {run} is deleted.")
 
 
-def _index(config: Any, settings: Settings) -> None:
-    # transformers would ask a service of the hub, in a thread, to convert weights that are old.
-    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
-    from app.progress import ConsoleReporter
-    from indexer.plan import readable_bytes
-    from indexer.run import index as run_index
-
-    try:
-        with ConsoleReporter(out) as reporter:
-            outcome = run_index(config, settings.database_url, settings.cache_dir, reporter)
-    except KeyboardInterrupt:
-        err.print("Stopped: nothing was written to the database.")
-        raise typer.Exit(130) from None
-    seconds = outcome.seconds
-    rate = outcome.plan.tokens / max(seconds["scan"], 1e-9)
-    out.print(
-        f"Run {outcome.run_id}: {outcome.plan.neurons:,} neurons of {_escaped(outcome.model)} "
-        f"over {outcome.plan.tokens:,} tokens. Prepared in {seconds['prepare']:.1f} s, scanned in "
-        f"{seconds['scan']:.1f} s ({rate:,.0f} tokens/s), written in {seconds['write']:.1f} s; "
-        f"peak memory {readable_bytes(outcome.peak_memory)}.",
-        highlight=False,
-    )
-    out.print(f"First page: {_address(settings)}/{outcome.model}/0/0", highlight=False)
+app.command()(merge)
+app.command()(verify)
+app.add_typer(notes_app)
 
 
 def _serve(settings: Settings) -> None:
@@ -252,11 +154,25 @@ def _serve(settings: Settings) -> None:
 
     from app.main import create_app
 
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="warning"))
+    # Without a limit Ctrl-C waits for as long as any visitor leaves a request open.
+    config = uvicorn.Config(
+        create_app(settings), log_level="warning", timeout_graceful_shutdown=GRACE
+    )
+    server = uvicorn.Server(config)
     with _listening(settings) as listening:
         bound = settings.model_copy(update={"port": listening.getsockname()[1]})
-        out.print(f"Neurarium is at {_address(bound)} (Ctrl-C stops it)", highlight=False)
+        out.print(f"Neurarium is at {address_of(bound)} (Ctrl-C stops it)", highlight=False)
+        _collect_less()
         server.run(sockets=[listening])
+
+
+def _collect_less() -> None:
+    """Spare the pages Python's search for cycles: there are none in a page's many objects, and
+    what was loaded before the first page stays, so that to look it through is a pause for nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS)
 
 
 def _listening(settings: Settings) -> socket.socket:
@@ -274,37 +190,3 @@ def _listening(settings: Settings) -> socket.socket:
     # acknowledge its beginning.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
-
-
-def _settings(database: str | None, host: str | None = None, port: int | None = None) -> Settings:
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = f"NEURARIUM_{first['loc'][0]}".upper()
-        raise NeurariumError(f"{name} is {first['input']!r}: {first['msg']}.") from None
-    given = {"database_url": database, "host": host, "port": port}
-    return settings.model_copy(
-        update={field: value for field, value in given.items() if value is not None}
-    )
-
-
-def _open(settings: Settings, *, create: bool) -> Any:
-    from indexer.store.database import open_store
-
-    return open_store(settings.database_url, create=create)
-
-
-def _address(settings: Settings) -> str:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{settings.port}"
-
-
-def _database_option(database: str | None) -> str:
-    return f" --database {_escaped(database)}" if database else ""
-
-
-def _escaped(value: object) -> str:
-    from rich.markup import escape
-
-    return escape(str(value))

@@ -22,6 +22,7 @@ log = logging.getLogger("neurarium")
 API_PREFIX = "/api/"
 _JSON_PATHS = ("/api", "/healthz", "/openapi.json")
 _NAMES = {
+    401: "unauthorized",
     403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
@@ -52,6 +53,16 @@ class NotFound(AppError):
     """What was asked for does not exist."""
 
     status = 404
+
+
+class Unauthorized(AppError):
+    """What was asked for needs a token, and none came with it."""
+
+    status = 401
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.headers["WWW-Authenticate"] = "Bearer"
 
 
 class Forbidden(AppError):
@@ -154,6 +165,8 @@ def _rule(error: dict[str, Any]) -> str:
             return f"is too small: {limits['ge']} is the least"
         case "less_than_equal":
             return f"is too large: {limits['le']} is the most"
+        case "string_too_long":
+            return f"is too long: {limits['max_length']} characters are the most"
         case "literal_error":
             return f"is not one of {limits['expected']}"
     return f"cannot be used: {error['msg']}"

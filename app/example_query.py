@@ -6,14 +6,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import Connection, Row, bindparam, select
 
 from app.schemas import Band, Example, Examples, PeakToken, SourceExamples
 from indexer.store import schema
-from indexer.store.codec import ExampleArrays, unpack_examples, unpack_token_ids
+from indexer.store.codec import ExampleArrays, activations_of, unpack_kinds, unpack_token_ids
 
 BAND_SHARES = (0.5, 0.4, 0.09, 0.01)
 """What the bands' quantiles promise, lowest band first."""
@@ -37,8 +37,7 @@ _CONTEXTS = select(
 )
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(NamedTuple):
     """A context as the store has it."""
 
     document_index: int
@@ -78,13 +77,14 @@ class Kept:
     """All examples of one neuron, unpacked once and read in any part."""
 
     def __init__(
-        self, connection: Connection, run: Row[Any], key: int, vocabulary: list[str]
+        self,
+        kinds: dict[int, ExampleArrays],
+        contexts: dict[int, Context],
+        vocabulary: list[str],
     ) -> None:
-        rows = connection.execute(_EXAMPLES, {"neuron_id": key}).all()
-        self._kinds = {kind: unpack_examples(bytes(packed)) for kind, packed in rows}
-        self._stored = {kind: _stored(arrays) for kind, arrays in self._kinds.items()}
-        wanted = {c for some in self._kinds.values() for c in some.context_ids.tolist()}
-        self.contexts = contexts_of(connection, run, wanted)
+        self._kinds = kinds
+        self._stored = {kind: _stored(arrays) for kind, arrays in kinds.items()}
+        self.contexts = contexts
         self._vocabulary = vocabulary
 
     def arrays(self, kind: str) -> ExampleArrays | None:
@@ -129,7 +129,6 @@ class Kept:
         if start <= peak < end:
             shown[peak - start] = stored.peaks[place]
         token_ids = context.token_ids[start:end].tolist()
-        vocabulary = self._vocabulary
         return Example(
             rank=rank,
             peak=stored.peaks[place],
@@ -142,7 +141,7 @@ class Kept:
             gate=_known(stored.gates[place]),
             linear=_known(stored.linears[place]),
             start=start,
-            tokens=[vocabulary[token_id] for token_id in token_ids],
+            tokens=list(map(self._vocabulary.__getitem__, token_ids)),
             token_ids=token_ids,
             activations=shown,
         )
@@ -207,6 +206,14 @@ class Kept:
         return sorted(found, key=lambda one: (-one.count, -one.mean, one.token_id))
 
 
+def read_kept(connection: Connection, run: Row[Any], key: int, vocabulary: list[str]) -> Kept:
+    """All examples of the neuron with this key."""
+    rows = connection.execute(_EXAMPLES, {"neuron_id": key}).all()
+    kinds = unpack_kinds((row.kind, row.packed) for row in rows)
+    wanted = {c for some in kinds.values() for c in some.context_ids.tolist()}
+    return Kept(kinds, contexts_of(connection, run, wanted), vocabulary)
+
+
 def examples_of(
     kept: Kept, run: Row[Any], facts: dict[str, Array], reach: int | None = None
 ) -> Examples:
@@ -227,23 +234,26 @@ def contexts_of(
     wanted = {"run_id": run.id, "context_ids": sorted(context_ids)}
     sources = run.sources
     return {
-        context_id: Context(
-            document_index=document,
-            source_index=source,
-            source=sources[source] or None,
-            included_from=included_from,
-            token_ids=unpack_token_ids(bytes(token_ids)),
-        )
-        for context_id, document, source, included_from, token_ids in connection.execute(
-            _CONTEXTS, wanted
-        ).all()
+        context_id: context(sources, *rest)
+        for context_id, *rest in connection.execute(_CONTEXTS, wanted).all()
     }
 
 
+def context(
+    sources: list[str], document: int, source: int, included_from: int, token_ids: bytes
+) -> Context:
+    """A context from its columns; `sources` are the run's."""
+    return Context(
+        document_index=document,
+        source_index=source,
+        source=sources[source] or None,
+        included_from=included_from,
+        token_ids=unpack_token_ids(bytes(token_ids)),
+    )
+
+
 def _stored(arrays: ExampleArrays) -> Stored:
-    lengths = arrays.lengths.astype(np.int64)
-    values = arrays.quantized.astype(np.float32) * np.repeat(arrays.scales, lengths)
-    low, high = np.repeat(arrays.troughs, lengths), np.repeat(arrays.peaks, lengths)
+    values, offsets = activations_of(arrays)
     return Stored(
         peaks=arrays.peaks.tolist(),
         peak_positions=arrays.peak_positions.tolist(),
@@ -253,8 +263,8 @@ def _stored(arrays: ExampleArrays) -> Stored:
         starts=arrays.starts.tolist(),
         gates=arrays.gates.tolist(),
         linears=arrays.linears.tolist(),
-        values=np.minimum(np.maximum(values, low), high),
-        offsets=[0, *np.cumsum(lengths).tolist()],
+        values=values,
+        offsets=offsets.tolist(),
     )
 
 

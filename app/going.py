@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -11,9 +12,10 @@ from app import urls
 from app.address import FORMS, Address, parse, quoted
 from app.api import RunId
 from app.errors import Invalid, NotFound
+from app.layer_schemas import ModelPage
 from app.present_lines import Reading
 from app.queries import Queries
-from app.schemas import ModelPage, Schema
+from app.schemas import Schema
 from app.site import NO_STORE, Site
 
 
@@ -52,7 +54,12 @@ def going_router(site: Site) -> APIRouter:
 def place(
     queries: Queries, text: str, model: str | None, run: int | None, view: str | None = None
 ) -> str:
-    """The path of what `text` names, seen from a page of `model` and `run`.
+    """The path of what `text` names, seen from a page of `model` and `run`, as `found` reads it."""
+    return _path(found(queries, text, model, run), view)
+
+
+def found(queries: Queries, text: str, model: str | None, run: int | None) -> Address:
+    """What `text` names, seen from `model` and `run`: a model that is there, and its run if any.
 
     A run belongs to its model: it is left behind where the text names another, and gives way to the
     newest run at the hook point that the text names. Raises Invalid and NotFound.
@@ -65,7 +72,7 @@ def place(
     page = _model(queries, name, wanted, text)
     if address.hook_point is not None:
         wanted = _run_at(page, address.hook_point, wanted)
-    return _path(name, address, wanted, view)
+    return replace(address, model=name, run=wanted)
 
 
 def _only_model(queries: Queries, text: str) -> str:
@@ -103,9 +110,10 @@ def _run_at(page: ModelPage, hook_point: str, wanted: int | None) -> int | None:
     raise NotFound(f"{page.model} has no run at {hook_point}: there is {', '.join(there)}.")
 
 
-def _path(name: str, address: Address, run: int | None, view: str | None) -> str:
-    if address.layer is None:
-        return urls.model(name, run=run)
-    if address.neuron is None:
-        return urls.layer(name, address.layer, run=run)
-    return urls.neuron(name, address.layer, address.neuron, run=run, view=view)
+def _path(place: Address, view: str | None) -> str:
+    assert place.model is not None  # what is found has one
+    if place.layer is None:
+        return urls.model(place.model, run=place.run)
+    if place.neuron is None:
+        return urls.layer(place.model, place.layer, run=place.run)
+    return urls.neuron(place.model, place.layer, place.neuron, run=place.run, view=view)

@@ -10,12 +10,20 @@ from sqlalchemy import Connection, Row, Select, select, tuple_
 
 from app import cursors, picture
 from app.errors import Invalid, NotFound
+from app.layer_schemas import LayerSummary, NeuronList, NeuronRow, Order, Sort, Statistic
 from app.neuron_query import finite
-from app.schemas import LayerSummary, NeuronList, NeuronRow, Order, Sort, Statistic
 from indexer.store import schema
 from indexer.store.codec import LAYER_ARRAYS, unpack_arrays
 
 MAX_INTEGER = 2**31 - 1
+ROW_COLUMNS = [
+    schema.neurons.c[name]
+    for name in (
+        *("layer", "neuron", "max", "min", "mean", "std", "skewness", "kurtosis", "density"),
+        *("effect_kurtosis", "dead", "peak_token_id", "promoted_token_id"),
+    )
+]
+"""What `neuron_row` reads."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ def neurons(
         last = rows[limit - 1]
         key = [last.neuron] if sort == "neuron" else [getattr(last, sort), last.neuron]
         more = cursors.encode(sort, order, *key)
-    return NeuronList(items=[_neuron_row(row, vocabulary) for row in rows[:limit]], next=more)
+    return NeuronList(items=[neuron_row(row, vocabulary) for row in rows[:limit]], next=more)
 
 
 def picture_facts(
@@ -134,21 +142,7 @@ def _neurons_of(
 ) -> Select[Any]:
     """One page of a layer's neurons, sought by key: never OFFSET. One row more than `limit`."""
     table = schema.neurons
-    wanted = select(
-        table.c.layer,
-        table.c.neuron,
-        table.c.max,
-        table.c.min,
-        table.c.mean,
-        table.c.std,
-        table.c.skewness,
-        table.c.kurtosis,
-        table.c.density,
-        table.c.effect_kurtosis,
-        table.c.dead,
-        table.c.peak_token_id,
-        table.c.promoted_token_id,
-    ).where(table.c.run_id == run_id, table.c.layer == layer)
+    wanted = select(*ROW_COLUMNS).where(table.c.run_id == run_id, table.c.layer == layer)
     keys = [table.c.neuron] if sort == "neuron" else [table.c[sort], table.c.neuron]
     if cursor is not None:
         kinds = [int] if sort == "neuron" else [float, int]
@@ -161,7 +155,8 @@ def _neurons_of(
     return wanted.order_by(*ordered).limit(limit + 1)
 
 
-def _neuron_row(row: Row[Any], vocabulary: list[str]) -> NeuronRow:
+def neuron_row(row: Row[Any], vocabulary: list[str]) -> NeuronRow:
+    """A row of `ROW_COLUMNS` as lists show it."""
     return NeuronRow(
         layer=row.layer,
         neuron=row.neuron,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from app import picture, strips
+from app.layer_schemas import LayerPicture, LayerSummary, ModelPage, Statistic
 from app.numbers import MINUS, compact, count, number, share
-from app.schemas import LayerPicture, LayerSummary, ModelPage, Statistic
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A model in memory: what the text a visitor types does to a neuron.
+"""A model in memory: what the text a visitor types does to a neuron, or to all of them.
 
 All that touches a model happens in one thread of its own: the event loop only waits for it. Nothing
 of torch is imported before the first text comes.
@@ -12,13 +12,14 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from jaxtyping import Float32
 
 from app.errors import AppError, Gone, Invalid, TooLarge, Unavailable
 from app.live_schemas import (
@@ -48,6 +49,8 @@ _CGROUP_LIMITS = (
 )
 
 Result = TypeVar("Result")
+OnLayer = Callable[[int, Float32[np.ndarray, "pos n"]], None]
+"""Called once a layer, in order, with all its neurons' activations at the included positions."""
 
 
 class Live:
@@ -74,6 +77,14 @@ class Live:
         than the run's, Invalid or TooLarge for a text that cannot be read.
         """
         return await self._do(lambda: self._read(run, page, text))
+
+    async def read_all(
+        self, run: Run, texts: Mapping[str, str], work: Callable[[list[OpenText]], Result]
+    ) -> Result:
+        """What `work` makes of texts, in the model's thread, by the model of `run`: all its neurons
+        are there, a layer at a time. `texts`: by what an error calls them. Raises as `read` does,
+        and what `work` raises."""
+        return await self._do(lambda: self._read_all(run, texts, work))
 
     async def _do(self, work: Callable[[], Result]) -> Result:
         with self._lock:
@@ -102,6 +113,29 @@ class Live:
             return _answer(ready, run, page, text, self.tokens)
         except NeurariumError as error:
             raise Unavailable(str(error)) from error
+
+    def _read_all(
+        self, run: Run, texts: Mapping[str, str], work: Callable[[list[OpenText]], Result]
+    ) -> Result:
+        ready = self._models.get(run)
+        try:
+            return work(
+                [_opened(ready, run, text, self.tokens, name) for name, text in texts.items()]
+            )
+        except NeurariumError as error:
+            raise Unavailable(str(error)) from error
+
+
+@dataclass(frozen=True)
+class OpenText:
+    """A text of a visitor's, as a loaded model takes it in."""
+
+    tokens: list[str]
+    token_ids: list[int]
+    first: int
+    """The first included position."""
+    each_layer: Callable[[OnLayer], None]
+    """One forward pass. Raises Invalid where activations are no numbers."""
 
 
 @dataclass(frozen=True)
@@ -219,19 +253,48 @@ def higher_than(peaks: Histogram, peak: float) -> float | None:
     return below / total
 
 
-def _answer(ready: Ready, run: Run, page: NeuronPage, text: str, most: int) -> LiveAnswer:
-    from indexer.ablation import effects, read_neuron, read_text
+def _tokenised(
+    ready: Ready, run: Run, text: str, most: int, name: str = "The text"
+) -> tuple[list[int], int]:
+    """A text's token ids, and the first included position. Raises Invalid, TooLarge."""
+    from indexer.ablation import read_text
     from indexer.reload import bos_of
 
-    model = ready.model
-    bos = bos_of(model, run.provenance)
-    token_ids = read_text(model, text, bos)
+    bos = bos_of(ready.model, run.provenance)
+    token_ids = read_text(ready.model, text, bos)
     first = 0 if bos is None else 1
-    _check_length(len(token_ids), first, min(most, model.max_context or most))
-    reading = read_neuron(model, page.layer, page.neuron, token_ids)
-    values = reading.activations[first:]
+    _check_length(len(token_ids), first, min(most, ready.model.max_context or most), name)
+    return token_ids, first
+
+
+def _check_finite(values: Float32[np.ndarray, "..."], run: Run) -> None:
     if not np.isfinite(values).all():
         raise Invalid(f"In {run.dtype} this text gives activations that are no numbers.")
+
+
+def _opened(ready: Ready, run: Run, text: str, most: int, name: str) -> OpenText:
+    from indexer.ablation import read_layers
+
+    token_ids, first = _tokenised(ready, run, text, most, name)
+
+    def each_layer(on_layer: OnLayer) -> None:
+        def give(layer: int, activations: Float32[np.ndarray, "pos n"]) -> None:
+            _check_finite(activations, run)
+            on_layer(layer, activations)
+
+        read_layers(ready.model, token_ids, first, give)
+
+    return OpenText(list(map(ready.text, token_ids)), token_ids, first, each_layer)
+
+
+def _answer(ready: Ready, run: Run, page: NeuronPage, text: str, most: int) -> LiveAnswer:
+    from indexer.ablation import effects, read_neuron
+
+    model = ready.model
+    token_ids, first = _tokenised(ready, run, text, most)
+    reading = read_neuron(model, page.layer, page.neuron, token_ids)
+    values = reading.activations[first:]
+    _check_finite(values, run)
     mean = page.stats.mean
     found = effects(model, page.layer, page.neuron, token_ids, first=first, mean=mean)
     at = int(values.argmax())
@@ -251,7 +314,7 @@ def _answer(ready: Ready, run: Run, page: NeuronPage, text: str, most: int) -> L
         gate=None if reading.gate is None else float(reading.gate[first + at]),
         linear=None if reading.linear is None else float(reading.linear[first + at]),
         higher_than=higher_than(page.peak_histogram, float(values[at])),
-        note=_note(run.dtype),
+        note=note_of(run.dtype),
         effects=LiveEffects(
             mean=mean,
             as_is=_predictions(ready, found.as_is),
@@ -269,12 +332,12 @@ def _answer(ready: Ready, run: Run, page: NeuronPage, text: str, most: int) -> L
     )
 
 
-def _check_length(length: int, first: int, most: int) -> None:
+def _check_length(length: int, first: int, most: int, name: str) -> None:
     if length <= first:
-        raise Invalid("The text gives no tokens: type something.")
+        raise Invalid(f"{name} gives no tokens: type something.")
     if length > most:
         bos = ", the BOS counted" if first else ""
-        raise TooLarge(f"The text has {length:,} tokens{bos}: {most:,} are the most.")
+        raise TooLarge(f"{name} has {length:,} tokens{bos}: {most:,} are the most.")
 
 
 def _predictions(ready: Ready, predicted: Predicted) -> Predictions:
@@ -290,7 +353,8 @@ def _predictions(ready: Ready, predicted: Predicted) -> Predictions:
     )
 
 
-def _note(dtype: str) -> str | None:
+def note_of(dtype: str) -> str | None:
+    """How far values may be from the indexed ones, where they may be far."""
     if dtype == "float32":
         return None
     return (

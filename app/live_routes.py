@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
-from urllib.parse import parse_qs
 
 from fastapi import APIRouter, HTTPException, Request, Response
-from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
 
 from app import live_view
 from app.api import LayerIndex, NeuronIndex, RunId
-from app.errors import AppError, Forbidden, Invalid, NotFound, TooLarge
+from app.errors import AppError, Forbidden, NotFound
 from app.live import Live
 from app.live_schemas import LiveAnswer, LiveText
 from app.pages import carried_run
 from app.schemas import Error, NeuronPage, Run
+from app.sent import MOST_BODY, body_of, checked, form_fields, json_as
 from app.site import NO_STORE, Site, json_of
-
-MOST_BYTES = 1 << 16
-"""The longest text, in UTF-8: many times what the tokens let through, and soon tokenised."""
-MOST_BODY = 8 * MOST_BYTES
-"""The largest body: JSON may spell a byte with six."""
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     403: {"model": Error, "description": "A page of another site sent the text."},
@@ -58,8 +50,8 @@ def live_router(site: Site) -> APIRouter:
     ) -> Response:
         """One neuron on a text of yours, where the server runs with --live: activations, and the
         next-token prediction with and without the neuron."""
-        live = _live(site, request)
-        text = _checked(_json_text(await _body(request)))
+        live = live_of(site, request)
+        text = checked(json_as(LiveText, await body_of(request, MOST_BODY)).text)
         page, whole_run = await run_in_threadpool(_looked_up, site, model, layer, neuron, run)
         response = json_of(await live.read(whole_run, page, text))
         response.headers.update(NO_STORE)
@@ -77,15 +69,15 @@ def live_router(site: Site) -> APIRouter:
         request: Request, model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
     ) -> Response:
         """The box on a page of its own: what it shows without scripts, and what they take."""
-        live = _live(site, request)
+        live = live_of(site, request)
         page, whole_run = await run_in_threadpool(_looked_up, site, model, layer, neuron, run)
         carried = await run_in_threadpool(carried_run, site, model, run)
         text, status, headers = "", 200, dict(NO_STORE)
         problem, answer = None, None
         if request.method == "POST":
             try:
-                text = _form_text(await _body(request))
-                answer = await live.read(whole_run, page, _checked(text))
+                text = form_fields(await body_of(request, MOST_BODY)).get("text", "")
+                answer = await live.read(whole_run, page, checked(text))
             except AppError as error:
                 problem, status = error.detail, error.status
                 headers |= error.headers
@@ -97,14 +89,15 @@ def live_router(site: Site) -> APIRouter:
     return routes
 
 
-def _live(site: Site, request: Request) -> Live:
+def live_of(site: Site, request: Request) -> Live:
+    """What reads texts. Raises Forbidden for another site's page, NotFound where there is none."""
     # Another site's page could not read the answer, but it could let this machine compute.
     if request.headers.get("sec-fetch-site") == "cross-site":
         raise Forbidden("Texts are taken from this site's own pages and from programs alone.")
     if site.live is None:
         raise NotFound(
             "Texts cannot be tried here: this server was started without --live, so that it loads "
-            "no model."
+            "no model. The command neurarium serve --live starts one that does."
         )
     return site.live
 
@@ -114,62 +107,3 @@ def _looked_up(
 ) -> tuple[NeuronPage, Run]:
     page = site.queries.neuron(model, layer, neuron, run)
     return page, site.queries.run(page.run.id)
-
-
-async def _body(request: Request) -> bytes:
-    """What was sent. Raises TooLarge as soon as it is more than any text can be."""
-    refusal = TooLarge(f"What was sent is too long: a text has {MOST_BYTES:,} bytes at most.")
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and (len(length) > 9 or int(length) > MOST_BODY):
-        raise refusal
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MOST_BODY:
-                raise refusal
-    except ClientDisconnect:  # nobody will see this answer
-        raise Invalid("What was sent broke off.") from None
-    return bytes(body)
-
-
-def _json_text(body: bytes) -> str:
-    try:
-        written = body.decode()
-    except UnicodeDecodeError as error:
-        raise Invalid(f"The body is not UTF-8: byte {error.start} cannot be read.") from None
-    try:
-        return LiveText.model_validate(json.loads(written)).text
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        where, why = (f"{field!r} of the body" if field else "The body"), first["msg"]
-    except (ValueError, RecursionError) as error:
-        where, why = "The body", f"it is not JSON: {error}"
-    raise Invalid(f'{where} cannot be used ({why}): send JSON such as {{"text": "…"}}.')
-
-
-def _form_text(body: bytes) -> str:
-    try:
-        fields = parse_qs(
-            body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=8
-        )
-    except UnicodeDecodeError:
-        raise Invalid("The text is not UTF-8.") from None
-    except ValueError:
-        raise Invalid("The form has more fields than this one has.") from None
-    # A form sends line ends as CR LF, whatever was typed.
-    return fields.get("text", [""])[0].replace("\r\n", "\n")
-
-
-def _checked(text: str) -> str:
-    """A text that can be read. Raises Invalid and TooLarge."""
-    if not text:
-        raise Invalid("The text is empty: type something.")
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        raise Invalid("The text has half a character in it: a lone surrogate.") from None
-    if size > MOST_BYTES:
-        raise TooLarge(f"The text has {size:,} bytes: {MOST_BYTES:,} are the most.")
-    return text

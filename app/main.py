@@ -12,14 +12,19 @@ from fastapi import FastAPI, Response
 from fastapi.staticfiles import StaticFiles
 from starlette_compress import CompressMiddleware
 
-from app import api, assets, errors, neuron_pages, pages
+from app import api, assets, compare, errors, lists, neuron_pages, pages
+from app.behaviour_routes import behaviour_router
 from app.docs import docs_router
 from app.going import going_router
 from app.live import Live
 from app.live_routes import live_router
 from app.middleware import CommonHeaders
+from app.note_routes import note_api, note_pages
+from app.notes import notes_of
+from app.number_routes import number_api, number_pages
 from app.queries import Queries
 from app.schemas import Error
+from app.search_routes import search_router
 from app.settings import Settings
 from app.site import Site, templates
 from indexer.store.database import open_store
@@ -35,13 +40,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             tokens=settings.live_tokens,
             waiting=settings.live_waiting,
         )
+    notes = notes_of(settings)
     site = Site(
         queries=Queries(open_store(settings.database_url, create=True)),
         templates=templates(),
-        version=assets.site_version() + ("+live" if live else ""),
+        version=assets.site_version() + ("+live" if live else "") + ("+notes" if notes else ""),
         release=_release(),
         embed=settings.embed,
         live=live,
+        notes=notes,
     )
 
     @asynccontextmanager
@@ -49,6 +56,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         yield
         if live is not None:
             live.close()
+        if notes is not None:
+            notes.close()
         site.queries.close()
 
     app = FastAPI(
@@ -65,20 +74,35 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(CommonHeaders)
     errors.install(app, lambda request, error: _error_page(site, error))
     app.mount("/static/swagger", StaticFiles(directory=_swagger_folder()), name="swagger")
+    app.add_api_route(f"/static/{assets.STYLE_SHEET}", _style_sheet, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=assets.folder("static")), name="static")
     app.include_router(api.router(site))
+    app.include_router(number_api(site))
+    app.include_router(compare.api_router(site))
+    app.include_router(lists.api_router(site))
     app.include_router(live_router(site))
+    app.include_router(note_api(site))
+    app.include_router(behaviour_router(site))
+    app.include_router(search_router(site))
     app.include_router(api.unknown_router())
     app.include_router(api.health_router(site))
     app.include_router(docs_router(site))
     app.include_router(going_router(site))
+    app.include_router(number_pages(site))  # before a layer that would be called "neurons"
+    app.include_router(compare.router(site))
+    app.include_router(lists.router(site))
     app.include_router(pages.router(site))
     app.include_router(neuron_pages.router(site))
+    app.include_router(note_pages(site))
     return app
 
 
 def _error_page(site: Site, error: Error) -> Response:
     return site.html("error.html", error, error.status)
+
+
+def _style_sheet() -> Response:
+    return Response(assets.style_sheet(), media_type="text/css")
 
 
 def _swagger_folder() -> Path:

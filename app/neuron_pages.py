@@ -6,11 +6,15 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from app import live_view, present, urls
+from app import live_view, note_view, present, urls
 from app.api import ContextId, LayerIndex, NeuronIndex, RunId
 from app.pages import USUAL_VIEW, Embed, View, carried_run, carried_view, links_of
 from app.present_lines import REACH, READINGS
 from app.site import Site
+from indexer.store.notes import Place
+
+NOTES = 20
+"""Notes that a neuron's page shows; all are on a page of their own."""
 
 
 def router(site: Site) -> APIRouter:
@@ -30,21 +34,31 @@ def router(site: Site) -> APIRouter:
     ) -> Response:
         """A neuron."""
         bare = site.bare(embed)
+        notes = None
+        if site.notes is not None and not bare:
+            notes = site.notes.read(Place(model, layer, neuron), NOTES)
 
         def build() -> Response:
             page = queries.neuron(model, layer, neuron, run, REACH[view])
             kept, way = carried_run(site, model, run), carried_view(view)
             contexts = urls.contexts(model, layer, neuron, run=kept, view=way)
             others = urls.neurons(model, run=kept, view=way)
-            shown = present.neuron(page, view, contexts, others)
+            find = urls.tokens(model, run=kept)
+            shown = present.neuron(page, view, contexts, others, find)
             live = None
             if site.live is not None and not bare:
                 live = live_view.box(page, site.live.tokens, kept)
+            written = None
+            if notes is not None:
+                action = urls.notes(model, layer, neuron, run=kept, view=way)
+                written = note_view.box(action, notes.items, notes.count)
             links = links_of(urls.api_neuron, urls.neuron, run, model, layer, neuron)
-            context = _context(kept, way) | {"live": live, "reading": view, "readings": READINGS}
+            context = _context(kept, way) | {"live": live, "notes": written}
+            context |= {"reading": view, "readings": READINGS}
             return site.html("neuron.html", page, view=shown, embed=bare, **context, **links)
 
-        return site.answer(request, model, build, bare=bare)
+        beside = [notes.version] if notes is not None else []
+        return site.answer(request, model, build, bare=bare, beside=beside)
 
     @pages.get("/{model}/{layer}/{neuron}/sources")
     def sources(

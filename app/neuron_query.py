@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Row, bindparam, select
 
-from app.example_query import Kept, examples_of
+from app.example_query import examples_of, read_kept
 from app.schemas import (
     Examples,
     Histogram,
@@ -70,7 +70,7 @@ def neuron_facts(
     key = schema.neuron_key(run.id, flat)
     row = connection.execute(_NEURON, {"key": key}).one()
     facts = unpack_arrays(bytes(row.packed))
-    kept = Kept(connection, run, key, vocabulary)
+    kept = read_kept(connection, run, key, vocabulary)
     links = _links(connection, run, facts, vocabulary)
     return NeuronFacts(
         scale=max(abs(row.max), abs(row.min)),

@@ -24,7 +24,7 @@ def number(value: float | None, digits: int = 3) -> str:
         return "0"
     size = abs(value)
     if 1e-4 <= size < 999:  # nearly every number of a page, and there are thousands
-        text = f"{size:#.{digits}g}".rstrip(".")
+        text = (f"{size:#.3g}" if digits == 3 else f"{size:#.{digits}g}").rstrip(".")
         return text if value > 0 else MINUS + text
     if not math.isfinite(value):
         return _sign(str(value))
@@ -48,6 +48,7 @@ def exact(value: float) -> str:
     return _sign(f"{mantissa}e{int(exponent)}")
 
 
+@lru_cache(maxsize=1 << 12)
 def share(value: float) -> str:
     """A share from 0 to 1 as a percentage: `38.5%`, `0.012%`; never 0% or 100% but exactly."""
     percent = value * 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -18,8 +19,8 @@ from app.api import (
     RunId,
     default_order,
 )
+from app.layer_schemas import Order, Sort, Statistic
 from app.present_lines import Reading
-from app.schemas import Order, Sort, Statistic
 from app.site import NO_STORE, Site
 
 Embed = Annotated[Literal["1"] | None, Query()]
@@ -109,7 +110,7 @@ def router(site: Site) -> APIRouter:
             page = queries.layer(model, layer, run, by, way, limit, cursor)
             drawn = queries.picture(model, layer, page.run.id, picture, first)
             carried, unusual = carried_run(site, model, run), _unusual(limit)
-            cells = urls.neurons_of(model, layer, run=carried)
+            cells = partial(urls.neurons(model, run=carried), layer)
             asked: dict[str, Any] = {"sort": by, "order": order, "limit": unusual, "cursor": cursor}
             links: dict[str, Any] = {
                 "json_url": urls.api_neurons(model, layer, run=run, **asked),

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from app import highlight
+from app.layer_schemas import LayerPicture, Statistic
 from app.numbers import count, number, share
-from app.schemas import LayerPicture, Statistic
 
 AT_ONCE = 4096
 """Neurons of one picture at most: a wider layer is shown part by part."""

@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from app import charts, highlight
+from app.characters import visible
 from app.charts import Cut
 from app.highlight import Palette
 from app.numbers import MISSING, compact, count, exact, number, share, when
@@ -23,7 +24,7 @@ from app.present_examples import (
     sections,
 )
 from app.present_lines import Address, Layout, Reading
-from app.present_weights import NeuronAddress, WeightsView, weights
+from app.present_weights import NeuronAddress, TokenAddress, WeightsView, weights
 from app.schemas import ContextPage, NeuronPage
 
 
@@ -46,6 +47,8 @@ class NeuronView:
     quantiles: list[Stat]
     activations: Markup
     peaks: Markup
+    bins: list[tuple[str, Markup]]
+    """What the charts show, in words: each with its title."""
     legend: Legend | None
     """None where every activation is zero: there is no scale then."""
     sections: list[Section]
@@ -61,11 +64,16 @@ class SourcesView:
 
 
 def neuron(
-    page: NeuronPage, reading: Reading, context: Address, neuron_at: NeuronAddress
+    page: NeuronPage,
+    reading: Reading,
+    context: Address,
+    neuron_at: NeuronAddress,
+    find: TokenAddress,
 ) -> NeuronView:
     """Everything the neuron page needs beside `page` itself, its examples laid out as `reading`.
 
-    `context` and `neuron_at` give the addresses of whole contexts and of other neurons.
+    `context`, `neuron_at` and `find` give the addresses of whole contexts, of other neurons and of
+    what has to do with a token.
     """
     peaks = page.stats.peak_quantiles
     quantiles = [
@@ -78,8 +86,9 @@ def neuron(
         ("99%", peaks.q99),
     ]
     activations_chart, peaks_chart = _histograms(page)
+    effects = page.weights.logit_effects.histogram
     return NeuronView(
-        stats=_stats(page),
+        stats=stats(page),
         ground=(
             f"Maximum and minimum over all {count(page.run.tokens)} tokens; the rest of "
             f"{count(page.sample.positions)} positions in {count(page.sample.contexts)} "
@@ -91,9 +100,18 @@ def neuron(
         ],
         activations=activations_chart,
         peaks=peaks_chart,
+        bins=[
+            (title, charts.bins(shown.edges, shown.counts, name=name))
+            for name, title, shown in (
+                ("by-position", "Positions by activation", page.histogram),
+                ("by-context", "Contexts by peak", page.peak_histogram),
+                ("effects-all", "Tokens by logit effect", effects),
+            )
+            if sum(shown.counts)
+        ],
         legend=legend(page.scale),
         sections=sections(page, Layout(reading, _palette(page), context)),
-        weights=weights(page, neuron_at),
+        weights=weights(page, neuron_at, find),
     )
 
 
@@ -154,7 +172,8 @@ def _histograms(page: NeuronPage) -> tuple[Markup, Markup]:
     )
 
 
-def _stats(page: NeuronPage) -> list[Stat]:
+def stats(page: NeuronPage) -> list[Stat]:
+    """A neuron's numbers, in the order they are to be read."""
     s = page.stats
     return [
         Stat("max", number(s.max), "Largest activation over the whole corpus: exact."),
@@ -195,6 +214,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "count": count,
     "compact": compact,
     "chip": highlight.chip,
+    "visible": visible,
     "bar": charts.bar,
     "when": when,
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -59,8 +61,7 @@ class Section:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Swatch:
+class Swatch(NamedTuple):
     """One step of the legend."""
 
     css: str
@@ -74,6 +75,10 @@ class Legend:
     low: str
     high: str
     swatches: list[Swatch]
+    ramp: Markup
+    """The swatches beside each other."""
+    words: str
+    """What the steps stand for, for who cannot point at them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,13 +244,22 @@ def legend(scale: float) -> Legend | None:
     if scale <= 0:
         return None
     unit = scale / highlight.STEPS
-    swatches: list[Swatch] = []
-    for tenth in range(-highlight.STEPS, highlight.STEPS + 1):
-        css = highlight.step(tenth * unit, scale)
-        low = max(-scale, (tenth - 0.5) * unit)
-        high = min(scale, (tenth + 0.5) * unit)
-        swatches.append(Swatch(css, f"{number(low)} to {number(high)}"))
-    return Legend(number(-scale), number(scale), swatches)
+    tenths = range(-highlight.STEPS, highlight.STEPS + 1)
+    inner = [number((tenth + 0.5) * unit) for tenth in tenths[:-1]]
+    edges = pairwise([number(-scale), *inner, number(scale)])
+    swatches = [
+        Swatch(highlight.step(tenth * unit, scale), f"{low} to {high}")
+        for tenth, (low, high) in zip(tenths, edges, strict=True)
+    ]
+    words = (
+        f"An activation within {number(unit / 2)} of zero has no colour. From there on there are "
+        f"ten steps on either side, each {number(unit)} wide; the last ends at {number(scale)}, "
+        "half as far on."
+    )
+    ramp = "".join(
+        f'<i class="{swatch.css or "zero"}" title="{swatch.title}"></i>' for swatch in swatches
+    )
+    return Legend(number(-scale), number(scale), swatches, Markup(ramp), words)
 
 
 def source_name(some: SourceExamples) -> str:

@@ -3,8 +3,8 @@ long for the many lines of a page; from `highlight`, which knows tokens and no e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -33,10 +33,11 @@ class Layout:
     reading: Reading
     colours: Palette
     address: Address
+    also: Mapping[int, int] = field(default_factory=dict)
+    """Contexts that are top examples of the neuron beside this one, with their ranks there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One example, and those folded into it since they show the same text.
 
     All strings are markup already: `markup` puts them together, and nothing else.
@@ -49,6 +50,8 @@ class Line:
     """Empty, unless aligned."""
     right: str
     """From the peak on; unless aligned, all of the text."""
+    start: int
+    """The position in the context of the first token that is shown."""
     source: str
     factors: str
     """Gate and linear part in short; empty where there are none."""
@@ -81,7 +84,9 @@ def lines(kinds: Sequence[Kind], layout: Layout) -> list[list[Line]]:
     """Each kind's examples as lines; of those in a list that show the same text one is a line."""
     chosen = [_chosen(kind, layout) for kind in kinds]
     rows = [some.row for found in chosen for some in found]
-    shown = iter(highlight.spans(rows, layout.colours, breaks=layout.reading != "peak"))
+    # A whole context says all of each token without any script; a line is short, and leads there.
+    breaks, brief = layout.reading != "peak", layout.reading != "context"
+    shown = iter(highlight.spans(rows, layout.colours, breaks=breaks, brief=brief))
     return [
         [_line(some, *next(shown), kind, layout) for some in found]
         for kind, found in zip(kinds, chosen, strict=True)
@@ -122,6 +127,7 @@ def _line(some: _Chosen, left: str, right: str, kind: Kind, layout: Layout) -> L
         value=exact(some.row.value),
         left=left if aligned else "",
         right=right if aligned else left + right,
+        start=some.row.start,
         source=_source(one) if kind.named else "",
         factors=_factors(one) if kind.factors else "",
         facts=_facts(one, kind.trough),
@@ -173,17 +179,40 @@ def _opening(line: Line, layout: Layout) -> str:
     factors = f'<span class="factors">{line.factors}</span>' if line.factors else ""
     source = f'<span class="source">{line.source}</span>' if line.source else ""
     if layout.reading == "peak":
-        text = (
-            f'<span class="line tok"><span class="left"><span>{line.left}</span></span>'
-            f'<span class="right">{line.right}</span></span>'
-        )
+        text = aligned(line)
     else:
-        text = f'<span class="text tok">{line.right}</span>'
+        text = f'<span class="text tok" data-at="{line.start}">{line.right}</span>'
     return (
-        f'<li><details class="example"><summary>{_start(line)}{factors}{text}{source}</summary>'
+        f'<li><details class="example"><summary>{_start(line)}{_also(line, layout)}{factors}{text}'
+        f"{source}</summary>"
         f'<div class="opened"><p class="facts">{line.facts} · '
         f'<a class="fetch" href="{_linked(layout, line.example)}">whole context'
         f"</a></p>{_others(line, layout)}</div></details></li>"
+    )
+
+
+def aligned(line: Line) -> str:
+    """The tokens of a line that is aligned on its peak, as markup."""
+    return (
+        f'<span class="line tok" data-at="{line.start}">'
+        f'<span class="left"><span>{line.left}</span></span>'
+        f'<span class="right">{line.right}</span></span>'
+    )
+
+
+def _also(line: Line, layout: Layout) -> str:
+    """What a line says of the same context, or one folded into it, at the neuron beside this."""
+    if not layout.also:
+        return ""
+    examples = (line.example, *(other for other, _ in line.others))
+    ranks = sorted(layout.also[one.context_id] for one in examples if one.context_id in layout.also)
+    if not ranks:
+        return ""
+    said = ", ".join(map(str, ranks))
+    return (
+        f'<span class="also" title="top example {said} of the other neuron">'
+        f'<span aria-hidden="true">↔ </span><span class="unseen">of both, there </span>{ranks[0]}'
+        "</span>"
     )
 
 

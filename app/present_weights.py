@@ -10,22 +10,15 @@ from markupsafe import Markup
 from app import charts, highlight
 from app.numbers import MINUS, count, number, share
 from app.schemas import InputTokens, LogitEffects, NeuronLink, NeuronPage, SignCounts, TokenValue
+from app.token_tables import LinkRow, PeakRow, TokenRow, link_rows, peak_rows, tables
 
 PEAK_TOKENS = 10
 """Tokens that are listed of those a neuron peaks on."""
 
 NeuronAddress = Callable[[int, int], str]
 """Where a neuron is, by layer and index."""
-
-
-@dataclass(frozen=True, slots=True)
-class TokenRow:
-    """A token with a number, and a bar as long as the number is large."""
-
-    token: Markup
-    token_id: int
-    value: str
-    bar: Markup
+TokenAddress = Callable[[int, str | None], str]
+"""Where the neurons of a token are, by its id and by what they do to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +27,8 @@ class Effects:
 
     promoted: list[TokenRow]
     suppressed: list[TokenRow]
+    shown: Markup
+    """Both lists as tables, made here: templates take several times as long for so many rows."""
     chart: Markup
     words: str
 
@@ -46,17 +41,8 @@ class Inputs:
     cosine: str
     excites: list[TokenRow]
     inhibits: list[TokenRow]
-
-
-@dataclass(frozen=True, slots=True)
-class LinkRow:
-    """Another neuron."""
-
-    href: str
-    name: str
-    value: str
-    part: str
-    token: Markup
+    shown: Markup
+    """Both lists as tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +54,9 @@ class LinkTable:
     measure: str
     rows: list[LinkRow]
     empty: str
-
-
-@dataclass(frozen=True, slots=True)
-class PeakRow:
-    """A token that examples peak on."""
-
-    token: Markup
-    token_id: int
-    count: str
-    mean: str
-    bar: Markup
+    """What is said where there are none."""
+    shown: Markup
+    """The rows as those of a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +82,20 @@ class WeightsView:
     links: list[LinkTable]
     together: LinkTable
     peak_tokens: list[PeakRow]
+    peaks_shown: Markup
+    """The peak tokens as rows of a table."""
     peaks_of: str
     """What the peak tokens were counted over."""
     signs: Signs | None
 
 
-def weights(page: NeuronPage, address: NeuronAddress) -> WeightsView:
+def weights(page: NeuronPage, address: NeuronAddress, find: TokenAddress) -> WeightsView:
     """What the page says besides statistics and examples."""
     gated = any(some.part == "gate" for some in page.weights.inputs)
+    peak_tokens = peak_tokens_of(page, find)
     return WeightsView(
-        effects=_effects(page.weights.logit_effects),
-        inputs=[_inputs(some, gated) for some in page.weights.inputs],
+        effects=effects_of(page.weights.logit_effects, find),
+        inputs=[_inputs(some, gated, find) for some in page.weights.inputs],
         direct=_direct(page),
         reading=_read(page),
         links=_links(page, address),
@@ -127,8 +108,9 @@ def weights(page: NeuronPage, address: NeuronAddress) -> WeightsView:
             address,
             "none: its peaks do not vary, or no others' do",
         ),
-        peak_tokens=_peak_tokens(page),
-        peaks_of=_peaks_of(page),
+        peak_tokens=peak_tokens,
+        peaks_shown=peak_rows(peak_tokens),
+        peaks_of=peaks_of(page),
         signs=None if page.signs is None else _signs(page.signs),
     )
 
@@ -139,11 +121,14 @@ def signed(value: float) -> str:
     return text if text.startswith(MINUS) or text == "0" else f"+{text}"
 
 
-def _rows(some: Sequence[TokenValue], largest: float) -> list[TokenRow]:
+def _rows(
+    some: Sequence[TokenValue], largest: float, find: TokenAddress, role: str | None
+) -> list[TokenRow]:
     return [
         TokenRow(
             token=highlight.chip(one.token),
             token_id=one.token_id,
+            href=find(one.token_id, role),
             value=signed(one.value),
             bar=charts.bar(one.value, largest, "pos" if one.value > 0 else "neg"),
         )
@@ -152,15 +137,16 @@ def _rows(some: Sequence[TokenValue], largest: float) -> list[TokenRow]:
 
 
 def _both(
-    top: Sequence[TokenValue], bottom: Sequence[TokenValue]
+    some: LogitEffects | InputTokens, find: TokenAddress, roles: tuple[str, str | None]
 ) -> tuple[list[TokenRow], list[TokenRow]]:
     """Two lists of tokens with bars of one scale."""
-    largest = max((abs(one.value) for one in (*top, *bottom)), default=0.0)
-    return _rows(top, largest), _rows(bottom, largest)
+    largest = max((abs(one.value) for one in (*some.top, *some.bottom)), default=0.0)
+    return _rows(some.top, largest, find, roles[0]), _rows(some.bottom, largest, find, roles[1])
 
 
-def _effects(effects: LogitEffects) -> Effects:
-    promoted, suppressed = _both(effects.top, effects.bottom)
+def effects_of(effects: LogitEffects, find: TokenAddress) -> Effects:
+    """The tokens a neuron promotes and suppresses, and the spread of all."""
+    promoted, suppressed = _both(effects, find, ("promoted", "suppressed"))
     histogram = effects.histogram
     chart = Markup()
     if sum(histogram.counts):
@@ -174,7 +160,8 @@ def _effects(effects: LogitEffects) -> Effects:
             high=histogram.edges[-1],
             height=74,
         )
-    return Effects(promoted, suppressed, chart, _spread(effects))
+    shown = tables("Logit effect", ("Promotes", promoted), ("Suppresses", suppressed))
+    return Effects(promoted, suppressed, shown, chart, _spread(effects))
 
 
 def _spread(effects: LogitEffects) -> str:
@@ -205,10 +192,12 @@ def _tails(kurtosis: float) -> str:
     return "very heavy tails: a few tokens stand apart"
 
 
-def _inputs(some: InputTokens, gated: bool) -> Inputs:
-    excites, inhibits = _both(some.top, some.bottom)
+def _inputs(some: InputTokens, gated: bool, find: TokenAddress) -> Inputs:
+    # No list is kept of whom a token inhibits: that leads to what else the token has to do with.
+    excites, inhibits = _both(some, find, (some.part, None))
     name = {"in": "the linear part" if gated else "it", "gate": "the gate"}[some.part]
-    return Inputs(f"What {name} reads", _along(some), excites, inhibits)
+    shown = tables("Value", ("Excited by", excites), ("Inhibited by", inhibits))
+    return Inputs(f"What {name} reads", _along(some), excites, inhibits, shown)
 
 
 def _along(some: InputTokens) -> str:
@@ -315,16 +304,18 @@ def _table(
     # Where nothing is gated there is one part, which need not be named.
     if all(row.part != "gate" for row in rows):
         rows = [LinkRow(row.href, row.name, row.value, "", row.token) for row in rows]
-    return LinkTable(title, purpose, measure, rows, empty)
+    return LinkTable(title, purpose, measure, rows, empty, link_rows(rows, empty))
 
 
-def _peak_tokens(page: NeuronPage) -> list[PeakRow]:
+def peak_tokens_of(page: NeuronPage, find: TokenAddress) -> list[PeakRow]:
+    """The tokens a neuron peaks on most often."""
     some = page.peak_tokens[:PEAK_TOKENS]
     largest = max((abs(one.mean) for one in some), default=0.0)
     return [
         PeakRow(
             token=highlight.chip(one.token),
             token_id=one.token_id,
+            href=find(one.token_id, "peak"),
             count=count(one.count),
             mean=number(one.mean),
             bar=charts.bar(one.mean, largest, "pos" if one.mean > 0 else "neg"),
@@ -333,7 +324,8 @@ def _peak_tokens(page: NeuronPage) -> list[PeakRow]:
     ]
 
 
-def _peaks_of(page: NeuronPage) -> str:
+def peaks_of(page: NeuronPage) -> str:
+    """What the peak tokens were counted over."""
     total, tokens = sum(one.count for one in page.peak_tokens), len(page.peak_tokens)
     said = (
         f"Over the {count(total)} different contexts kept here as examples of any kind, so with "

@@ -3,47 +3,55 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, bindparam, func, select
+from sqlalchemy import Connection, Engine, Row, func, select
 
-from app import cursors, layer_query
+from app import compare_query, cursors, layer_query, list_query, number_query, run_query
+from app.address import NeuronPlace
+from app.compare_query import comparison
+from app.compare_schemas import Comparison, ListRow
 from app.errors import NotFound
-from app.example_query import Kept
-from app.neuron_query import neuron_facts, place
-from app.run_versions import RunVersions
-from app.schemas import (
-    ContextPage,
-    Health,
+from app.example_query import read_kept
+from app.layer_schemas import (
     LayerPage,
     LayerPicture,
     ModelList,
     ModelPage,
     ModelSummary,
-    NeuronPage,
-    NeuronRef,
     Order,
-    Run,
-    RunRef,
-    Sample,
     Sort,
     Statistic,
 )
-from app.vocabulary import Vocabularies, text_of
+from app.list_entries import Entry
+from app.neuron_query import neuron_facts, place
+from app.number_grammar import Query
+from app.number_schemas import NumberGround, NumberSearch
+from app.run_query import run_ref
+from app.run_versions import RunVersions
+from app.schemas import ContextPage, Health, NeuronPage, NeuronRef, Run, Sample
+from app.vocabulary import Vocabularies, VocabularyIndex, text_of
 from indexer.store import schema
 
 _runs = schema.runs
-_RUN_COLUMNS = [
-    *(column for column in _runs.c if column.name != "provenance"),
-    schema.vocabularies.c.identity,
-]
-# Built once: SQLAlchemy takes longer to put a statement together than SQLite to answer it.
-_RUNS_OF_MODEL = (
-    select(*_RUN_COLUMNS)
-    .join(schema.vocabularies)
-    .where(_runs.c.model == bindparam("model"), _runs.c.ready)
-    .order_by(_runs.c.id.desc())
-)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One run, as long as the store is read for one answer."""
+
+    connection: Connection
+    run: Row[Any]
+    others: list[Row[Any]]
+    """The model's other runs."""
+    vocabulary: list[str]
+    """Text of every token id."""
+    index: Callable[[], VocabularyIndex]
+    """The tokens by their text: made when first asked for."""
 
 
 class Queries:
@@ -61,6 +69,15 @@ class Queries:
         """Give the connections back."""
         self._versions.close()
         self._engine.dispose()
+
+    @contextmanager
+    def reading(self, model: str, run: int | None) -> Iterator[Reading]:
+        """A model's run, the store as it is now, and the run's tokens. Raises NotFound."""
+        with self._engine.connect() as connection:
+            shown, others = run_query.pick(connection, model, run)
+            texts = self._vocabulary(connection, shown)
+            index = partial(self._vocabularies.index, shown.identity, texts)
+            yield Reading(connection, shown, others, texts, index)
 
     def versions(self, model: str | None = None) -> list[str]:
         """What identifies the contents of a model's runs, or of all runs: for ETags."""
@@ -84,7 +101,7 @@ class Queries:
     def model(self, model: str, run: int | None) -> ModelPage:
         """A model with its layers."""
         with self._engine.connect() as connection:
-            shown, others = _pick_run(connection, model, run)
+            shown, others = run_query.pick(connection, model, run)
             layers = layer_query.summaries(connection, shown)
         return ModelPage(
             model=model,
@@ -99,7 +116,7 @@ class Queries:
     def is_default(self, model: str, run: int) -> bool:
         """Whether `run` is the one shown where none is named."""
         with self._engine.connect() as connection:
-            return bool(_pick_run(connection, model, None)[0].id == run)
+            return bool(run_query.pick(connection, model, None)[0].id == run)
 
     def layer(
         self,
@@ -113,8 +130,8 @@ class Queries:
     ) -> LayerPage:
         """A layer with one page of its neurons."""
         with self._engine.connect() as connection:
-            shown, others = _pick_run(connection, model, run)
-            _check_layer(shown, layer)
+            shown, others = run_query.pick(connection, model, run)
+            run_query.check_layer(shown, layer)
             summary = layer_query.summary(connection, shown, layer)
             vocabulary = self._vocabulary(connection, shown)
             neurons = layer_query.neurons(
@@ -138,8 +155,8 @@ class Queries:
     ) -> LayerPicture:
         """One statistic of a layer's neurons from `first` on, in their order."""
         with self._engine.connect() as connection:
-            shown, _ = _pick_run(connection, model, run)
-            _check_layer(shown, layer)
+            shown, _ = run_query.pick(connection, model, run)
+            run_query.check_layer(shown, layer)
             vocabulary = self._vocabulary(connection, shown)
             facts = layer_query.picture_facts(connection, shown, layer, vocabulary, stat, first)
         return LayerPicture(
@@ -152,16 +169,67 @@ class Queries:
             **vars(facts),
         )
 
+    def number_ground(self, model: str, run: int | None) -> NumberGround:
+        """What a search by number goes over."""
+        with self._engine.connect() as connection:
+            return _number_ground(run_query.pick(connection, model, run)[0])
+
+    def numbers(
+        self, model: str, run: int | None, query: Query, limit: int, cursor: str | None
+    ) -> NumberSearch:
+        """One page of the neurons a query asks for. Raises GrammarError too."""
+        with self._engine.connect() as connection:
+            shown, _ = run_query.pick(connection, model, run)
+            vocabulary = self._vocabulary(connection, shown)
+            facts = number_query.search(connection, shown, vocabulary, query, limit, cursor)
+        return NumberSearch(**vars(_number_ground(shown)), **vars(facts))
+
     def neuron(
         self, model: str, layer: int, neuron: int, run: int | None, reach: int | None = None
     ) -> NeuronPage:
         """A neuron's page; `reach` cuts examples to so many positions round their centre."""
         with self._engine.connect() as connection:
-            shown, others = _pick_run(connection, model, run)
-            flat = _flat(shown, layer, neuron)
-            vocabulary = self._vocabulary(connection, shown)
-            facts = neuron_facts(connection, vocabulary, shown, flat, reach)
-        return NeuronPage(
+            return self._neuron(connection, NeuronPlace(model, layer, neuron, run), reach)[0]
+
+    def compare(self, a: NeuronPlace, b: NeuronPlace, reach: int | None = None) -> Comparison:
+        """Two neurons' pages, `reach` as of one, and what they have in common."""
+        with self._engine.connect() as connection:
+            (first, run_a), (second, run_b) = (
+                self._neuron(connection, place, reach) for place in (a, b)
+            )
+            both = (run_a, first), (run_b, second)
+            shared = compare_query.shared(connection, *both)
+            correlated = compare_query.correlation(connection, *both)
+        return comparison(first, second, shared, correlated)
+
+    def rows(self, entries: list[Entry], reach: int | None = None) -> list[ListRow]:
+        """A list's neurons in few SELECTs, however many; those met before are left out."""
+        with self._engine.connect() as connection:
+            return list_query.rows(connection, self._vocabularies, entries, reach)
+
+    def check(self, place: NeuronPlace) -> None:
+        """Raises NotFound where there is no such neuron."""
+        with self._engine.connect() as connection:
+            shown, _ = run_query.pick(connection, place.model, place.run)
+        run_query.flat(shown, place.layer, place.neuron)
+
+    def check_any(self, model: str, layer: int, neuron: int) -> None:
+        """Raises NotFound where no run of a model has such a neuron."""
+        with self._engine.connect() as connection:
+            shown, others = run_query.pick(connection, model, None)
+        if not any(layer < len(run.widths) and neuron < run.widths[layer] for run in others):
+            run_query.flat(shown, layer, neuron)
+
+    def _neuron(
+        self, connection: Connection, at: NeuronPlace, reach: int | None
+    ) -> tuple[NeuronPage, Row[Any]]:
+        """A neuron's page and the run it is of."""
+        model, layer, neuron = at.model, at.layer, at.neuron
+        shown, others = run_query.pick(connection, model, at.run)
+        flat = run_query.flat(shown, layer, neuron)
+        vocabulary = self._vocabulary(connection, shown)
+        facts = neuron_facts(connection, vocabulary, shown, flat, reach)
+        page = NeuronPage(
             model=model,
             layer=layer,
             neuron=neuron,
@@ -180,6 +248,7 @@ class Queries:
                 if layer < len(other.widths) and neuron < other.widths[layer]
             ],
         )
+        return page, shown
 
     def context(
         self, model: str, layer: int, neuron: int, context_id: int, run: int | None
@@ -187,13 +256,13 @@ class Queries:
         """A whole context that is an example of a neuron."""
         neurons = schema.neurons
         with self._engine.connect() as connection:
-            shown, _ = _pick_run(connection, model, run)
-            flat = _flat(shown, layer, neuron)
+            shown, _ = run_query.pick(connection, model, run)
+            flat = run_query.flat(shown, layer, neuron)
             key = schema.neuron_key(shown.id, flat)
             range_of = select(neurons.c.max, neurons.c.min).where(neurons.c.id == key)
             row = connection.execute(range_of).one()
             vocabulary = self._vocabulary(connection, shown)
-            kept = Kept(connection, shown, key, vocabulary)
+            kept = read_kept(connection, shown, key, vocabulary)
             found = kept.whole(context_id)
             included = [] if found is None else kept.contexts[context_id].included_ids
             text = text_of(connection, shown.vocabulary_id, included)
@@ -249,82 +318,23 @@ class Queries:
                 models = _model_names(connection)
                 if not models:
                     raise NotFound("There is no neuron yet: index a model first.")
-                picked = [_pick_run(connection, name, None)[0] for name in models]
+                picked = [run_query.pick(connection, name, None)[0] for name in models]
                 sizes = [sum(row.widths) for row in picked]
                 shown = random.choices(picked, weights=sizes)[0]
             else:
-                shown, _ = _pick_run(connection, model, run)
+                shown, _ = run_query.pick(connection, model, run)
         if layer is None:
             drawn = place(shown.widths, random.randrange(sum(shown.widths)))
         else:
-            _check_layer(shown, layer)
+            run_query.check_layer(shown, layer)
             drawn = NeuronRef(layer=layer, neuron=random.randrange(shown.widths[layer]))
         assert drawn is not None  # the index was drawn from the neurons there are
         return shown.model, drawn
 
 
-def run_ref(row: Row[Any]) -> RunRef:
-    """A row of `runs` in short."""
-    return RunRef(
-        id=row.id,
-        model=row.model,
-        model_id=row.model_id,
-        revision=row.revision,
-        hook_point=row.hook_point,
-        corpus=row.corpus,
-        dtype=row.dtype,
-        contexts=row.contexts,
-        tokens=row.tokens,
-        ctx_len=row.ctx_len,
-        created_at=row.created_at,
-        content_hash=row.content_hash,
-    )
-
-
 def _model_names(connection: Connection) -> list[str]:
     """All models' names. Sorted here: databases differ in how they order text."""
     return sorted(connection.scalars(select(_runs.c.model).where(_runs.c.ready).distinct()))
-
-
-def _pick_run(
-    connection: Connection, model: str, run: int | None
-) -> tuple[Row[Any], list[Row[Any]]]:
-    """The run to show and the model's others, newest first.
-
-    Without `run`: the latest at the default hook point; the latest of all, if there is none.
-    """
-    # PostgreSQL takes no NUL in a text, so no name has one.
-    known = "\0" not in model
-    rows = list(connection.execute(_RUNS_OF_MODEL, {"model": model}).all()) if known else []
-    if not rows:
-        raise NotFound(f"There is no model {model!r} here.")
-    if run is None:
-        shown = next((row for row in rows if row.is_default_hook_point), rows[0])
-    else:
-        named = [row for row in rows if row.id == run]
-        if not named:
-            there = ", ".join(str(row.id) for row in rows)
-            raise NotFound(f"{model} has no run {run}: its runs are {there}.")
-        shown = named[0]
-    return shown, [row for row in rows if row.id != shown.id]
-
-
-def _check_layer(run: Row[Any], layer: int) -> None:
-    if layer >= len(run.widths):
-        raise NotFound(
-            f"{run.model} has layers 0 to {len(run.widths) - 1}: there is no layer {layer}."
-        )
-
-
-def _flat(run: Row[Any], layer: int, neuron: int) -> int:
-    """A neuron's index counted over all layers. Raises NotFound."""
-    _check_layer(run, layer)
-    if neuron >= run.widths[layer]:
-        raise NotFound(
-            f"Layer {layer} of {run.model} has neurons 0 to {run.widths[layer] - 1}: "
-            f"there is no neuron {neuron}."
-        )
-    return int(sum(run.widths[:layer]) + neuron)
 
 
 def _beside(widths: list[int], layer: int, neuron: int) -> NeuronRef | None:
@@ -338,8 +348,19 @@ def _sample(run: Row[Any]) -> Sample:
     return Sample(contexts=run.sample_contexts, positions=run.sample_positions)
 
 
+def _number_ground(run: Row[Any]) -> NumberGround:
+    return NumberGround(
+        model=run.model,
+        run=run_ref(run),
+        sample=_sample(run),
+        n_layers=len(run.widths),
+        n_neurons=sum(run.widths),
+        sources=run.sources,
+    )
+
+
 def _model_summary(connection: Connection, name: str) -> ModelSummary:
-    shown, others = _pick_run(connection, name, None)
+    shown, others = run_query.pick(connection, name, None)
     return ModelSummary(
         model=name,
         n_layers=len(shown.widths),

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import platformdirs
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _SOURCE = re.compile(
@@ -51,6 +51,10 @@ class Settings(BaseSettings):
     """Tokens that such a text may have, the BOS counted."""
     live_waiting: int = Field(default=8, ge=1)
     """Such texts that may be at work or waiting at a time."""
+    notes: bool = False
+    """Whether notes on neurons are shown, and kept of those who have the token."""
+    notes_token: SecretStr | None = None
+    """What lets somebody write and delete notes: 16 characters or more."""
     embed: str = ""
     """Who may show bare pages (`?embed=1`) in a frame: sources of CSP's frame-ancestors, such as
     `https://example.org`; `*` is everybody. Empty: nobody, and there are no bare pages."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 from fastapi import Request, Response
@@ -16,6 +16,7 @@ from app import assets, caching, present, urls
 from app.errors import Forbidden
 from app.live import Live
 from app.middleware import POLICY, content_policy
+from app.notes import ServedNotes
 from app.queries import Queries
 
 NO_STORE = {"Cache-Control": "no-store"}
@@ -33,6 +34,8 @@ class Site:
     """Whose frames may show a bare page: sources of CSP's frame-ancestors. Empty: nobody's."""
     live: Live | None = None
     """What reads visitors' texts; None where the server loads no models."""
+    notes: ServedNotes | None = None
+    """What people wrote on neurons; None where the server keeps no notes."""
 
     def html(self, template: str, page: BaseModel, status: int = 200, **context: Any) -> Response:
         """A page: `page` is the object it shows, the rest what its template's head names."""
@@ -58,12 +61,14 @@ class Site:
         build: Callable[[], Response],
         *,
         bare: bool = False,
+        beside: Iterable[str] = (),
     ) -> Response:
-        """What `build` makes, or 304 where the visitor has it. Tagged by the runs of `model`.
+        """What `build` makes, or 304 where the visitor has it. Tagged by the runs of `model`, and
+        by `beside`: what else identifies it.
 
         `bare`: a page for the frames of those whom the setting names; all others are for nobody's.
         """
-        response = self._tagged(request, self.queries.versions(model), build)
+        response = self._tagged(request, [*self.queries.versions(model), *beside], build)
         if bare:
             response.headers[POLICY] = content_policy(self.embed)
         return response
@@ -76,6 +81,9 @@ class Site:
         if tag in known:
             return caching.not_modified(tag)
         response = build()
+        if response.status_code >= 400:  # only an answer is kept
+            response.headers.update(NO_STORE)
+            return response
         return caching.not_modified(tag) if "*" in known else caching.tagged(response, tag)
 
 
@@ -99,7 +107,7 @@ def templates() -> Environment:
     return environment
 
 
+@cache
 def static_url(name: str) -> str:
     """The address of a static file, with its version."""
-    path: Path = assets.folder("static") / name
-    return urls.static(name, assets.version_of(path))
+    return urls.static(name, assets.version_of(name))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from urllib.parse import quote, urlencode
 
 from app.schemas import NeuronRef
 
 
+@lru_cache(maxsize=1 << 12)
 def _path(*parts: str | int) -> str:
     return "/" + "/".join(quote(str(part), safe="") for part in parts)
 
@@ -44,6 +46,18 @@ def layer(
     return _with(_path(name, layer_index), **query, limit=limit, cursor=cursor, run=run)
 
 
+def search_numbers(
+    name: str, *, q: str | None = None, cursor: str | None = None, run: int | None = None
+) -> str:
+    """The neurons of a model whose numbers are as `q` asks."""
+    return _with(_path(name, "neurons"), q=q or None, cursor=cursor, run=run)
+
+
+def behaviour(name: str, *, run: int | None = None) -> str:
+    """Where a text for all neurons is sent, and the page that shows what came of it."""
+    return _with(_path(name, "behaviour"), run=run)
+
+
 def neuron(
     name: str,
     layer_index: int,
@@ -61,10 +75,18 @@ def try_text(name: str, layer_index: int, neuron_index: int, *, run: int | None 
     return _with(_path(name, layer_index, neuron_index, "try"), run=run)
 
 
-def neurons_of(name: str, layer_index: int, *, run: int | None = None) -> Callable[[int], str]:
-    """What gives the pages of a layer's neurons by their number: for thousands at once."""
-    before, after = _path(name, layer_index) + "/", _with("", run=run)
-    return lambda neuron_index: f"{before}{neuron_index}{after}"
+def notes(
+    name: str,
+    layer_index: int,
+    neuron_index: int,
+    *,
+    run: int | None = None,
+    view: str | None = None,
+    cursor: str | None = None,
+) -> str:
+    """All notes on a neuron, and where another is sent; `run` and `view` of the page come from."""
+    path = _path(name, layer_index, neuron_index, "notes")
+    return _with(path, cursor=cursor, run=run, view=view)
 
 
 def neuron_ref(
@@ -121,6 +143,44 @@ def sources(
     return _with(_path(name, layer_index, neuron_index, "sources"), run=run, view=view)
 
 
+def search(
+    name: str,
+    *,
+    token: str | None = None,
+    token_id: int | None = None,
+    role: str | None = None,
+    text: str | None = None,
+    cursor: str | None = None,
+    run: int | None = None,
+) -> str:
+    """The search of a model: its boxes, the neurons of a token, the contexts of a text."""
+    query = {"token": token, "token_id": token_id, "as": role, "text": text}
+    return _with(_path(name, "search"), **query, cursor=cursor, run=run)
+
+
+def tokens(name: str, *, run: int | None = None) -> Callable[[int, str | None], str]:
+    """The neurons of any token of a model: what gives the address by token id, and what they do to
+    it, a `Role`."""
+    path, rest = _path(name, "search"), "" if run is None else f"&run={run}"
+
+    def address(token_id: int, role: str | None) -> str:
+        return f"{path}?token_id={token_id}{f'&as={role}' if role else ''}{rest}"
+
+    return address
+
+
+def context_neurons(
+    name: str,
+    context_id: int,
+    *,
+    at: int | None = None,
+    cursor: str | None = None,
+    run: int | None = None,
+) -> str:
+    """A context, with the neurons that peak in it, or at one position of it."""
+    return _with(_path(name, "contexts", context_id), at=at, cursor=cursor, run=run)
+
+
 def run(run_id: int) -> str:
     """A run's provenance."""
     return _path("runs", run_id)
@@ -146,6 +206,29 @@ def go() -> str:
 def help_page() -> str:
     """Keys, colours and words in short."""
     return "/help"
+
+
+def named(name: str, layer_index: int, neuron_index: int, *, run: int | None = None) -> str:
+    """A neuron as it is named in a query: `MODEL/3/45`, with its path where it has a run."""
+    if run is None:
+        return f"{name}/{layer_index}/{neuron_index}"
+    return neuron(name, layer_index, neuron_index, run=run)
+
+
+def compare(a: str | None = None, b: str | None = None) -> str:
+    """Two neurons beside each other, each as `named` has it."""
+    return _with_named("/compare", a=a, b=b)
+
+
+def neuron_list(n: str | None = None, *, title: str | None = None) -> str:
+    """A list of neurons, as `named` has them, with commas between."""
+    return _with_named("/list", n=n or None, title=title or None)
+
+
+def _with_named(path: str, **query: str | None) -> str:
+    """As `_with`; slashes and commas, which a query may hold, stay as they can be read."""
+    given = {key: value for key, value in query.items() if value is not None}
+    return f"{path}?{urlencode(given, safe='/,')}" if given else path
 
 
 def static(name: str, version: str) -> str:
@@ -201,6 +284,19 @@ def api_picture(
     return _with(path, **{"stat": stat, "from": first or None}, run=run)
 
 
+def api_search_numbers(
+    name: str,
+    *,
+    q: str | None = None,
+    limit: int | None = None,
+    cursor: str | None = None,
+    run: int | None = None,
+) -> str:
+    """JSON: the neurons of a model whose numbers are as `q` asks."""
+    path = "/api/v1" + _path("models", name, "neurons")
+    return _with(path, q=q or None, limit=limit, cursor=cursor, run=run)
+
+
 def api_neuron(name: str, layer_index: int, neuron_index: int, *, run: int | None = None) -> str:
     """JSON: a neuron."""
     return _with(
@@ -216,6 +312,61 @@ def api_context(
     return _with(f"/api/v1{place}{_path('contexts', context_id)}", run=run)
 
 
+def api_notes(name: str, layer_index: int, neuron_index: int, *, cursor: str | None = None) -> str:
+    """JSON: the notes on a neuron."""
+    place = _path("models", name, "layers", layer_index, "neurons", neuron_index, "notes")
+    return _with(f"/api/v1{place}", cursor=cursor)
+
+
+def api_compare(a: str, b: str) -> str:
+    """JSON: two neurons."""
+    return _with_named("/api/v1/compare", a=a, b=b)
+
+
+def api_list(n: str | None = None, *, title: str | None = None) -> str:
+    """JSON: a list of neurons."""
+    return _with_named("/api/v1/list", n=n or None, title=title or None)
+
+
 def api_run(run_id: int) -> str:
     """JSON: a run."""
     return "/api/v1" + _path("runs", run_id)
+
+
+def api_tokens(name: str, *, run: int | None = None) -> str:
+    """JSON: tokens that begin with `prefix`, which is left to be put there."""
+    return _with("/api/v1" + _path("models", name, "tokens"), run=run)
+
+
+def api_token_neurons(
+    name: str,
+    *,
+    token: str | None = None,
+    token_id: int | None = None,
+    role: str | None = None,
+    cursor: str | None = None,
+    run: int | None = None,
+) -> str:
+    """JSON: the neurons of a token."""
+    path = "/api/v1" + _path("models", name, "search", "token")
+    query = {"token": token, "token_id": token_id, "as": role}
+    return _with(path, **query, cursor=cursor, run=run)
+
+
+def api_text(name: str, q: str, *, cursor: str | None = None, run: int | None = None) -> str:
+    """JSON: the contexts of a text."""
+    path = "/api/v1" + _path("models", name, "search", "text")
+    return _with(path, q=q, cursor=cursor, run=run)
+
+
+def api_context_neurons(
+    name: str,
+    context_id: int,
+    *,
+    at: int | None = None,
+    cursor: str | None = None,
+    run: int | None = None,
+) -> str:
+    """JSON: a context and its neurons."""
+    path = "/api/v1" + _path("models", name, "contexts", context_id)
+    return _with(path, at=at, cursor=cursor, run=run)

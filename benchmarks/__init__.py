@@ -1,1 +1,1 @@
-"""How fast the server is, and the large database it is measured on. Not part of the package."""
+"""How fast pages are served and models indexed, and what on; not in the package."""

@@ -10,20 +10,26 @@ from typing import Any
 
 import numpy as np
 
+from indexer.sample import KEPT_PEAKS
 from indexer.store import schema
-from indexer.store.codec import ExampleArrays, pack_arrays, pack_examples, quantize
+from indexer.store.codec import ExampleArrays, pack_arrays, pack_lists, quantize
 
 CTX_LEN = 128
 SOURCES = ("web", "books", "code", "encyclopaedia")
 EXAMPLES = {"top": 20, "bottom": 10, "random": 15, "band": 12, "source": 3 * len(SOURCES)}
 """Examples a neuron by kind: as many as the indexer keeps by default."""
-LOGIT_EFFECTS = 10
+LOGIT_EFFECTS = 15
+INPUT_TOKENS = 10
 """Tokens each way in a list of tokens."""
 NEIGHBOURS = 5
 """Neurons in a list of neurons."""
 SAMPLE_CONTEXTS = 1024
 SAMPLE_POSITIONS = SAMPLE_CONTEXTS * (CTX_LEN - 1)
 BAND_CUTS = (3.0, 4.0, 5.0)
+SHARED_BANDS = 9
+"""Of the examples of bands, how many are random ones as well (measured: 9.5)."""
+SHARED_SOURCES = 2
+"""Of the three examples of a source, how many are top ones as well."""
 
 Array = np.ndarray[Any, Any]
 
@@ -41,7 +47,7 @@ class Contexts:
 class PackedExamples:
     """The examples of one neuron, ready to be written, and what its scalars have to agree with."""
 
-    rows: tuple[tuple[int, bytes], ...]  # kind, packed
+    packed: bytes
     peak: float
     trough: float
     peak_token_id: int
@@ -89,29 +95,54 @@ def contexts(rng: np.random.Generator, count: int, corpus: int, vocabulary_size:
 
 def examples(rng: np.random.Generator, some: Contexts, window: int | None) -> PackedExamples:
     """All examples of one neuron, each over a window of so many positions round its peak."""
-    kinds = {
-        kind: _examples(rng, kind, number, some, window) for number, kind in enumerate(schema.KINDS)
-    }
-    top, place = kinds["top"], int(kinds["top"].peak_positions[0])
+    kinds = lists(rng, some, window)
+    top, place = kinds[0], int(kinds[0].peak_positions[0])
     row = int(np.searchsorted(some.ids, top.context_ids[0]))
     return PackedExamples(
-        rows=tuple((number, pack_examples(kinds[kind])) for number, kind in enumerate(kinds)),
+        packed=pack_lists(kinds),
         peak=float(top.peaks[0]),
-        trough=float(min(arrays.troughs.min() for arrays in kinds.values())),
+        trough=float(min(arrays.troughs.min() for arrays in kinds)),
         peak_token_id=int(some.token_ids[row, place]),
     )
 
 
+def lists(rng: np.random.Generator, some: Contexts, window: int | None) -> list[ExampleArrays]:
+    """The examples of one neuron in the order of `schema.KINDS`; kinds share as many as real
+    ones do."""
+    drawn = {kind: _rows(rng, kind, count, some) for kind, count in EXAMPLES.items()}
+    aims = {kind: _aims(rng, kind, count) for kind, count in EXAMPLES.items()}
+    aims["random"][:SHARED_BANDS] = aims["band"][:SHARED_BANDS]
+    of_sources = drawn["source"].reshape(len(SOURCES), 3)[:, :SHARED_SOURCES].reshape(-1)
+    others = rng.permutation(np.setdiff1d(drawn["top"], of_sources))
+    drawn["top"] = np.concatenate([of_sources, others])[: EXAMPLES["top"]]
+    kinds = {
+        kind: _examples(rng, kind, drawn[kind], aims[kind], some, window) for kind in schema.KINDS
+    }
+    shared = np.arange(SHARED_BANDS)
+    kinds["band"] = _replaced(kinds["band"], shared, kinds["random"], shared)
+    _, in_top, in_sources = np.intersect1d(
+        kinds["top"].context_ids, kinds["source"].context_ids, return_indices=True
+    )
+    # The best of each source first: those of the top list, then its own.
+    sources = _replaced(kinds["source"], in_sources, kinds["top"], in_top)
+    order = np.lexsort((-sources.peaks, np.repeat(np.arange(len(SOURCES)), 3)))
+    kinds["source"] = _replaced(sources, np.arange(len(order)), sources, order)
+    return list(kinds.values())
+
+
 def _examples(
-    rng: np.random.Generator, kind: str, number: int, some: Contexts, window: int | None
+    rng: np.random.Generator,
+    kind: str,
+    rows: Array,
+    aims: Array,
+    some: Contexts,
+    window: int | None,
 ) -> ExampleArrays:
-    count = EXAMPLES[kind]
-    rows = _rows(rng, kind, count, some)
+    count = len(rows)
     # What real neurons do: small values everywhere, few large ones, some of those in runs.
     values = rng.standard_normal((count, CTX_LEN)) * rng.gamma(0.6, 1.0, (count, CTX_LEN))
     values = np.where(values < 0, values * 0.3, values)
     values[:, 0] = 0  # the BOS: not included
-    aims = _aims(rng, kind, count)
     index = np.arange(count)
     if kind == "bottom":
         values[index, 1 + rng.integers(0, CTX_LEN - 1, count)] = aims
@@ -128,7 +159,6 @@ def _examples(
     rows, values = rows[order], values[order]
     peak_positions, trough_positions = peak_positions[order], trough_positions[order]
     length = min(CTX_LEN, window or CTX_LEN)
-    length = min(length, 64) if kind == "source" else length
     centres = trough_positions if kind == "bottom" else peak_positions
     starts = np.clip(centres - length // 2, 0, CTX_LEN - length)
     windows = np.take_along_axis(values, starts[:, None] + np.arange(length), axis=1)
@@ -147,6 +177,18 @@ def _examples(
         linears=unknown,
         quantized=quantized.reshape(-1),
     )
+
+
+def _replaced(
+    examples: ExampleArrays, places: Array, others: ExampleArrays, of: Array
+) -> ExampleArrays:
+    """Other examples, with windows as long, in the place of some."""
+    fields = {}
+    for name, values in vars(examples).items():
+        rows = values.copy().reshape(len(examples), -1)
+        rows[places] = getattr(others, name).reshape(len(others), -1)[of]
+        fields[name] = rows.reshape(-1)
+    return ExampleArrays(**fields)
 
 
 def _rows(rng: np.random.Generator, kind: str, count: int, some: Contexts) -> Array:
@@ -172,8 +214,7 @@ def _aims(rng: np.random.Generator, kind: str, count: int) -> Array:
         lowest = BAND_CUTS[0] - 1
         return np.repeat(lowest + np.arange(4), 3) + rng.uniform(0.1, 0.9, count)
     if kind == "source":
-        by_slot = -np.sort(-rng.uniform(4.5, 6.0, (len(SOURCES), 3)), axis=1)
-        return by_slot.reshape(-1)
+        return rng.uniform(4.5, 6.0, count)
     return rng.uniform(1.0, 4.5, count)
 
 
@@ -191,9 +232,9 @@ def arrays(
     def falling(count: int, high: float) -> Array:
         return -np.sort(-rng.uniform(0.1, high, count))
 
-    def tokens(name: str, high: float) -> dict[str, Array]:
-        ids = rng.choice(vocabulary_size, 2 * LOGIT_EFFECTS, replace=False)
-        ways = [falling(LOGIT_EFFECTS, high), -falling(LOGIT_EFFECTS, high)]
+    def tokens(name: str, count: int, high: float) -> dict[str, Array]:
+        ids = rng.choice(vocabulary_size, 2 * count, replace=False)
+        ways = [falling(count, high), -falling(count, high)]
         return {f"{name}_values": np.concatenate(ways), f"{name}_token_ids": ids}
 
     def histogram(name: str, low: float, high: float, bins: int, total: int) -> dict[str, Array]:
@@ -213,10 +254,10 @@ def arrays(
         "source_mean_peaks": rng.uniform(0.5, 3.5, len(SOURCES)),
         "together_neurons": together,
         "together_values": falling(len(together), 0.9),
-        **tokens("logit", 1.5),
+        **tokens("logit", LOGIT_EFFECTS, 1.5),
         **histogram("effect_histogram", -1.5, 1.5, 41, vocabulary_size),
         "effect_moments": np.array([rng.normal(0.0, 0.01), rng.uniform(0.1, 0.4)]),
-        **tokens("in", 4.0),
+        **tokens("in", INPUT_TOKENS, 4.0),
         "alike_neurons": alike,
         "alike_values": falling(len(alike), 0.7),
         "upstream_neurons": upstream,
@@ -225,5 +266,6 @@ def arrays(
         "downstream_neurons": downstream,
         "downstream_values": falling(len(downstream), 1.0),
         "downstream_parts": np.zeros(len(downstream)),
+        "sample_peaks": rng.uniform(0.1, 1.0, KEPT_PEAKS),
     }
     return PackedArrays(pack_arrays(some), int(some["logit_token_ids"][0]))

@@ -39,6 +39,8 @@ _OBSERVE = """
 class Painted:
     """Loads of a page in one width of window, each in a browser context with nothing cached."""
 
+    name: str
+    """What was loaded."""
     width: int
     loads: int
     first_contentful_paint: float
@@ -49,8 +51,8 @@ class Painted:
     """The largest sum over a load: 0 is none."""
 
 
-def painted(address: str, paths: Sequence[str], width: int) -> Painted:
-    """Load every path once. Raises NeurariumError where there is no browser."""
+def painted(name: str, address: str, paths: Sequence[str], width: int) -> Painted:
+    """Load every path once; `name` says what they are. Raises NeurariumError without a browser."""
     from playwright.sync_api import Error, sync_playwright
 
     names = ("chromium", "chromium-browser", "google-chrome")
@@ -73,6 +75,7 @@ def painted(address: str, paths: Sequence[str], width: int) -> Painted:
                 shifts.append(found["shift"])
         browser.close()
     return Painted(
+        name=name,
         width=width,
         loads=len(paths),
         first_contentful_paint=statistics.median(paints),

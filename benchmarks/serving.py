@@ -27,7 +27,7 @@ from rich.table import Table
 from sqlalchemy import select
 
 from app import urls
-from benchmarks import servers
+from benchmarks import searches, servers
 from benchmarks.load import Case, Measured, find_wrk, interleaved
 from benchmarks.paint import Painted, painted
 from indexer.errors import NeurariumError
@@ -38,6 +38,8 @@ ENCODINGS = ("zstd", "br", "gzip", "identity")
 SAMPLE = 100
 """Pages whose sizes are looked at."""
 
+LINE = "one line of text"
+"""A page with nothing to lay out: the least that a first paint takes here."""
 PAGE = "page"
 FILE = "page's bytes, static file"
 ROUTE = "page's bytes, trivial route"
@@ -70,7 +72,14 @@ class Database:
 
     def p50(self, case: str) -> float:
         """The median of a case, in milliseconds."""
-        return next(one.p50 for one in self.speeds if one.name == case)
+        return self._of(case).p50
+
+    def p95(self, case: str) -> float:
+        """What 95% of a case's answers come within, in milliseconds."""
+        return self._of(case).p95
+
+    def _of(self, case: str) -> Measured:
+        return next(one for one in self.speeds if one.name == case)
 
 
 def measure(databases: dict[str, str], rounds: int, seconds: int, seed: int) -> list[Database]:
@@ -90,7 +99,8 @@ def measure(databases: dict[str, str], rounds: int, seconds: int, seed: int) -> 
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             (folder / "page.html").write_bytes(body)
             plain = stack.enter_context(servers.plain(folder))
-            cases.append(_cases(here, plain, places, tag))
+            searched = searches.cases(here, url, seed)
+            cases.append(_cases(here, plain, places, tag) + searched)
             neurons.append(total)
             sizes.append([_sizes(here, pages[:SAMPLE], encoding) for encoding in ENCODINGS])
         speeds = iter(interleaved([case for some in cases for case in some], rounds, seconds))
@@ -176,7 +186,7 @@ def _show(out: Console, found: Sequence[Database], paints: Sequence[Painted]) ->
         table = Table("first load", "paint ms (median)", "loads' range", "layout shift", "loads")
         for paint in paints:
             table.add_row(
-                f"{paint.width} px",
+                f"{paint.name}, {paint.width} px",
                 f"{paint.first_contentful_paint:.0f}",
                 f"{paint.lowest:.0f}–{paint.highest:.0f}",
                 f"{paint.layout_shift:.4f}",
@@ -200,13 +210,21 @@ def targets(
             (f"{one.name}: {UNCHANGED}", one.p50(UNCHANGED), UNCHANGED_MS, " ms"),
             (f"{one.name}: compressed (zstd)", size / 1000, PAGE_KB, " kB"),
         ]
+        rows += [
+            (f"{one.name}: {case}, p95", one.p95(case), limit, " ms")
+            for limit, some in (
+                (searches.SEARCH_MS, searches.SEARCHES),
+                (searches.LISTING_MS, (searches.LISTING,)),
+            )
+            for case in some
+        ]
     first, last = found[0], found[-1]
     if first is not last:
         rows += [
             (f"{last.name} ÷ {first.name}: {case}", last.p50(case) / first.p50(case), LARGER, "")
             for case in (PAGE, UNCHANGED, JSON)
         ]
-    for paint in paints:
+    for paint in (paint for paint in paints if paint.name == PAGE):
         what = f"{paint.width} px"
         rows += [
             (f"{what}: first contentful paint", paint.first_contentful_paint, PAINT_MS, " ms"),
@@ -287,11 +305,23 @@ def main(
 
 
 def _paints(url: str, loads: int, seed: int) -> list[Painted]:
-    """First loads of the demo's pages, in a wide window and in a narrow one."""
+    """First loads of the demo's pages, in a wide window and in a narrow one, each beside those of
+    a page that holds one line of text."""
     _, places = _places(url, seed)
     paths = [urls.neuron(*place) for place in places[:loads]]
-    with servers.neurarium(url) as address:
-        return [painted(address, paths, width) for width in (1280, 390)]
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        (folder / "line.html").write_text("<!doctype html><title>One</title><p>A line of text.")
+        plain = stack.enter_context(servers.plain(folder))
+        address = stack.enter_context(servers.neurarium(url))
+        return [
+            one
+            for width in (1280, 390)
+            for one in (
+                painted(LINE, plain, ["/route/line.html"] * len(paths), width),
+                painted(PAGE, address, paths, width),
+            )
+        ]
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python -m benchmarks.synthetic --database sqlite:////tmp/large.db
 
 What is real: the tables, their indexes and the packed formats (those of `indexer.store`); the
-models' names, layers and widths; one row a neuron in `neurons` and in `neuron_arrays` and one a
-kind in `examples`, each under its own key; the number of examples of each kind; contexts and the
+models' names, layers and widths; one row a neuron in `neurons`, `neuron_arrays` and `examples`,
+each under its own key; the number of examples of each kind; contexts and the
 vocabulary, shared as real runs share them; every number that a page follows: a list of neurons or
 contexts names only such as there are, a neuron's maximum is its best example's (to within 0.1%).
 
@@ -20,6 +20,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
@@ -30,25 +31,20 @@ import numpy as np
 import typer
 from rich.console import Console
 from sqlalchemy import (
-    BigInteger,
-    Boolean,
     Connection,
     Engine,
-    Float,
-    Integer,
-    LargeBinary,
-    Table,
     update,
 )
-from sqlalchemy.types import TypeEngine
 
 from benchmarks import invented
 from benchmarks.invented import Contexts, PackedArrays, PackedExamples
 from indexer.errors import NeurariumError
-from indexer.store import schema
-from indexer.store.codec import LAYER_ARRAYS, pack_arrays, pack_numbers, pack_token_ids
+from indexer.store import schema, text_index
+from indexer.store.bulk import insert_rows
+from indexer.store.codec import LAYER_ARRAYS, pack_arrays, pack_token_ids
 from indexer.store.database import changing, open_store
-from indexer.store.writer import RunRecord, write_run
+from indexer.store.postings import Postings
+from indexer.store.writer import RunRecord, text_of, write_columns, write_run, write_tokens
 
 POOL = 512
 LAYER_POOL = 64
@@ -57,6 +53,12 @@ CONTEXTS = 20_000
 CORPUS = 1_000_000
 """Contexts the invented scan has gone over; `CONTEXTS` of them are somebody's example."""
 
+_TOKENS = {
+    "promoted": invented.LOGIT_EFFECTS,
+    "suppressed": invented.LOGIT_EFFECTS,
+    "in": invented.INPUT_TOKENS,
+}
+"""Tokens that a neuron has to do with, by role."""
 _ROWS = 2_000  # neurons at a time
 _MADE = datetime(2026, 1, 1, tzinfo=UTC)
 _OVERHEAD = 1.3  # of the bytes packed: scalars, keys and indexes; measured
@@ -102,6 +104,7 @@ class Shared:
 
     vocabulary: list[bytes]
     contexts: Contexts
+    texts: list[tuple[int, str]]
     pool: list[PackedExamples]
 
 
@@ -132,9 +135,15 @@ def make(
     """
     rng = np.random.default_rng(seed)
     some = invented.contexts(rng, contexts, max(CORPUS, contexts), vocabulary)
+    spelled = invented.vocabulary(rng, vocabulary)
+    texts = [
+        (context_id, text_of(spelled, tokens[1:]))
+        for context_id, tokens in zip(some.ids.tolist(), some.token_ids, strict=True)
+    ]
     shared = Shared(
-        vocabulary=invented.vocabulary(rng, vocabulary),
+        vocabulary=spelled,
         contexts=some,
+        texts=texts,
         pool=[invented.examples(rng, some, window) for _ in range(pool)],
     )
     sizes = scaled(neurons)
@@ -163,8 +172,8 @@ def _check_room(engine: Engine, neurons: int, shared: Shared) -> None:
     """Refuse to fill the disk. Where PostgreSQL keeps its files is not known here."""
     if engine.dialect.name != "sqlite" or not engine.url.database:
         return
-    packed = np.mean([sum(len(data) for _, data in one.rows) for one in shared.pool])
-    arrays = 1_500  # the packed arrays of one neuron
+    packed = np.mean([len(one.packed) for one in shared.pool])
+    arrays = 1_000  # the packed arrays of one neuron
     needed = neurons * (packed + arrays) * _OVERHEAD
     free = shutil.disk_usage(Path(engine.url.database).resolve().parent).free
     if needed > free:
@@ -196,8 +205,15 @@ def _write_run(
         with changing(engine) as connection:
             _write_layer(connection, rng, run_id, layer, offsets[layer], width, shared.pool, arrays)
     digest = hashlib.sha256(f"{name} {widths} {len(shared.contexts.ids)}".encode()).hexdigest()
-    with changing(engine) as connection:
-        _insert(connection, schema.contexts, _context_rows(rng, run_id, sum(widths), shared))
+    postings = _postings(rng, sum(widths), shared)
+    with closing(postings), changing(engine) as connection:
+        rows = list(_context_rows(run_id, shared, postings))
+        insert_rows(connection, schema.contexts, rows)
+        text_index.drop(connection, run_id)  # that of no contexts, which came with the run
+        text_index.create(connection, run_id)
+        text_index.add(connection, run_id, shared.texts)
+        text_index.finish(connection, run_id)
+        write_tokens(connection, run_id, postings)
         ready = update(runs).where(runs.c.id == run_id).values(content_hash=digest, ready=True)
         connection.execute(ready)
 
@@ -216,6 +232,7 @@ def _record(number: int, name: str, widths: tuple[int, ...], shared: Shared) -> 
         tokens=CORPUS * (invented.CTX_LEN - 1),
         sample_contexts=invented.SAMPLE_CONTEXTS,
         sample_positions=invented.SAMPLE_POSITIONS,
+        sample_identity="invented",
         widths=widths,
         sources=invented.SOURCES,
         vocabulary=shared.vocabulary,
@@ -234,6 +251,7 @@ def _write_layer(
     pool: Sequence[PackedExamples],
     arrays: Sequence[PackedArrays],
 ) -> None:
+    parts: dict[str, list[Array]] = {name: [] for name in schema.SEARCHABLE}
     maxima, densities = [], []
     for first in range(0, width, _ROWS):
         count = min(_ROWS, width - first)
@@ -248,15 +266,19 @@ def _write_layer(
             range(first, first + count),
             strict=True,
         )
-        columns = zip(*(scalars[column.name] for column in _scalar_columns()), strict=True)
-        rows = [(*place, *values) for place, values in zip(places, columns, strict=True)]
-        _insert(connection, schema.neurons, rows)
+        values = zip(*(scalars[column.name] for column in _scalar_columns()), strict=True)
+        rows = [(*place, *mine_of) for place, mine_of in zip(places, values, strict=True)]
+        insert_rows(connection, schema.neurons, rows)
         packed = [(key + index, one.packed) for index, one in enumerate(facts)]
-        _insert(connection, schema.neuron_arrays, packed)
-        kept = [(key + index, *row) for index, one in enumerate(mine) for row in one.rows]
-        _insert(connection, schema.examples, kept)
+        insert_rows(connection, schema.neuron_arrays, packed)
+        kept = [(key + index, 0, one.packed) for index, one in enumerate(mine)]
+        insert_rows(connection, schema.examples, kept)
+        for name, some in parts.items():
+            some.append(np.array(scalars[name], np.float64))
         maxima += scalars["max"]
         densities += scalars["density"]
+    columns = {name: np.concatenate(some) for name, some in parts.items()}
+    write_columns(connection, run_id, layer, columns)
     levels = np.linspace(0, 1, 21)
     quantiles = {
         "max_quantiles": np.quantile(maxima, levels),
@@ -272,7 +294,7 @@ def _write_layer(
         "mean_density": float(np.mean(densities)),
         "arrays": pack_arrays(quantiles, LAYER_ARRAYS),
     }
-    _insert(connection, schema.layers, [tuple(row[column.name] for column in schema.layers.c)])
+    insert_rows(connection, schema.layers, [tuple(row[column.name] for column in schema.layers.c)])
 
 
 def _scalar_columns() -> list[Any]:
@@ -307,52 +329,43 @@ def _scalars(
         "peak_token_id": [one.peak_token_id for one in mine],
         "promoted_token_id": [one.promoted_token_id for one in facts],
         "gate_out_cosine": [None] * count,
+        "top_source": rng.integers(-1, len(invented.SOURCES), count).tolist(),
     }
 
 
-def _context_rows(
-    rng: np.random.Generator, run_id: int, neurons: int, shared: Shared
-) -> Iterator[tuple[Any, ...]]:
-    """A run's contexts: as many neurons each as it has top examples to share out."""
+def _postings(rng: np.random.Generator, neurons: int, shared: Shared) -> Postings:
+    """As many examples and tokens as neurons have, shared out among contexts and tokens."""
+    postings = Postings(CORPUS, len(shared.vocabulary))
+    for first in range(0, neurons, 1 << 14):
+        some = np.arange(first, min(neurons, first + (1 << 14)))
+        for kind, name in enumerate(("top", "bottom")):
+            owner = np.repeat(some, invented.EXAMPLES[name])
+            postings.add_places(
+                rng.choice(shared.contexts.ids, len(owner)),
+                neuron=owner,
+                kind=np.full(len(owner), kind),
+                position=rng.integers(1, invented.CTX_LEN, len(owner)),
+                value=(1 - 2 * kind) * rng.gamma(4.0, 0.5, len(owner)),
+            )
+        for role, count in _TOKENS.items():
+            owner = np.repeat(some, count)
+            values = (-1 if role == "suppressed" else 1) * rng.gamma(4.0, 0.1, len(owner))
+            tokens = rng.integers(0, len(shared.vocabulary), len(owner))
+            postings.add_tokens(role, tokens, owner, values)
+    return postings
+
+
+def _context_rows(run_id: int, shared: Shared, postings: Postings) -> Iterator[tuple[Any, ...]]:
+    """A run's contexts, with the neurons whose examples they are."""
     some = shared.contexts
-    each = invented.EXAMPLES["top"] * neurons / len(some.ids)
-    for context_id, source, tokens, count in zip(
-        some.ids.tolist(),
-        some.source_index.tolist(),
-        some.token_ids,
-        rng.poisson(each, len(some.ids)),
-        strict=True,
-    ):
-        top = np.unique(rng.integers(0, neurons, count)).astype(np.int32)
-        document = context_id // 4
-        packed = pack_token_ids(tokens), pack_numbers(top)
-        yield (run_id, context_id, document, source, 1, *packed)
-
-
-def _insert(connection: Connection, table: Table, rows: Any) -> None:
-    """Rows as tuples in the order of the table's columns: straight to the driver, for speed."""
-    names = ", ".join(f'"{column.name}"' for column in table.c)
-    cursor = connection.connection.cursor()
-    if connection.dialect.name == "sqlite":
-        marks = ", ".join("?" * len(table.c))
-        cursor.executemany(f"INSERT INTO {table.name} ({names}) VALUES ({marks})", rows)
-    else:
-        with cursor.copy(f"COPY {table.name} ({names}) FROM STDIN (FORMAT BINARY)") as copy:
-            copy.set_types([_postgres_type(column.type) for column in table.c])
-            for row in rows:
-                copy.write_row(row)
-    cursor.close()
-
-
-def _postgres_type(kind: TypeEngine[Any]) -> str:
-    names: tuple[tuple[type[TypeEngine[Any]], str], ...] = (
-        (BigInteger, "int8"),
-        (Integer, "int4"),
-        (Float, "float8"),
-        (Boolean, "bool"),
-        (LargeBinary, "bytea"),
-    )
-    return next(name for one, name in names if isinstance(kind, one))
+    for first in range(0, len(some.ids), _ROWS):
+        mine = slice(first, first + _ROWS)
+        ids, token_ids = some.ids[mine].tolist(), some.token_ids[mine]
+        named = postings.contexts(ids, list(token_ids))
+        rows = zip(ids, some.source_index[mine].tolist(), token_ids, named, strict=True)
+        for context_id, source, tokens, neurons in rows:
+            document = context_id // 4
+            yield (run_id, context_id, document, source, 1, pack_token_ids(tokens), neurons)
 
 
 def main(

@@ -1,4 +1,4 @@
-"""One text through a model in memory: a neuron's activations, and what it does to the prediction.
+"""One text through a model in memory: activations, and what a neuron does to the prediction.
 
 Apart from the scan, which reads a corpus: what is here reads what somebody has just typed, and
 needs the whole model with its unembedding. Nothing here may be called by several threads at once.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +105,26 @@ def read_neuron(model: LoadedModel, layer: int, neuron: int, token_ids: list[int
 
     model.capture(tokens, torch.ones_like(tokens), keep)
     return kept[0]
+
+
+def read_layers(
+    model: LoadedModel,
+    token_ids: list[int],
+    first: int,
+    on_layer: Callable[[int, Float32[np.ndarray, "pos n"]], None],
+) -> None:
+    """All neurons' activations from position `first` on, by one forward pass and the capture the
+    scan uses. `on_layer(layer, activations)` is called once a layer, in order: what it does not
+    keep is gone before the next layer is there.
+
+    Raises `NeurariumError` when memory runs out.
+    """
+    tokens = torch.tensor([token_ids])
+
+    def give(layer: int, seen: Captured) -> None:
+        on_layer(layer, seen.activations[0, first:].float().cpu().numpy())
+
+    model.capture(tokens, torch.ones_like(tokens), give)
 
 
 @torch.inference_mode()

@@ -23,5 +23,5 @@ class Captured:
 
 
 OnLayer = Callable[[int, Captured], None]
-"""Called once a layer, in order, with the layer's index. Reduce or copy what is given: it lives
-until the layer is over."""
+"""Called once a layer, in order, with the layer's index. What is given is the model's own: read it
+until the pass is over, and change nothing in it."""

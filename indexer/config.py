@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from indexer.errors import NeurariumError
 
@@ -91,6 +92,25 @@ class IndexConfig:
     def as_dict(self) -> dict[str, str | int | bool | None]:
         """The settings as plain values, for the run's provenance."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a run is carried out. Nothing here changes a number."""
+
+    restart: bool = False
+    """Whether an unfinished run is forgotten and begun anew."""
+    state: Path | None = None
+    """Folder of the run's checkpoints. None: one in the cache."""
+    memory: int | None = None
+    """Bytes the scan may hold beside the model. None: most of what is free."""
+    workers: int | None = None
+    """Processes that scan, each with a model of its own. None: this one alone or, on a cluster, one
+    a GPU, and one a machine where there is none."""
+    ray_address: str | None = None
+    """The Ray cluster whose workers scan. None: this machine's own."""
+    checkpoint_seconds: float = 300.0
+    """Between two checkpoints."""
 
 
 def check_name(name: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from indexer.selection import Payload
-from indexer.store.codec import quantize
+from indexer.store.codec import quantize_in_place
 
 Centre = Literal["peak", "trough"]
 
@@ -34,26 +34,29 @@ def describe(
     Ties of a peak or a trough go to the earliest position.
     """
     rows = np.arange(len(activations))
-    highs = np.where(included, activations, np.float32(-np.inf))
-    peak_positions = highs.argmax(axis=1)
-    lows = np.where(included, activations, np.float32(np.inf))
-    trough_positions = lows.argmin(axis=1)
+    values, left_out = activations.copy(), ~included
+    values[left_out] = -np.inf
+    peak_positions = values.argmax(axis=1)
+    peaks = values[rows, peak_positions]
+    values[left_out] = np.inf
+    trough_positions = values.argmin(axis=1)
+    troughs = values[rows, trough_positions]
     middle = peak_positions if centre == "peak" else trough_positions
     kept = np.minimum(lengths, window)
     starts = np.clip(middle - window // 2, 0, lengths - kept)
-    if (starts > 0).any() or window < activations.shape[1]:
-        positions = starts[:, None] + np.arange(min(window, activations.shape[1]))
-        inside = np.minimum(positions, activations.shape[1] - 1)
-        activations = np.take_along_axis(activations, inside, axis=1)
-        included = np.take_along_axis(included, inside, axis=1) & (positions < lengths[:, None])
-    integers, scales = quantize(activations, included)
+    values[left_out] = 0
+    if (starts > 0).any() or window < values.shape[1]:
+        positions = starts[:, None] + np.arange(min(window, values.shape[1]))
+        values = np.take_along_axis(values, np.minimum(positions, values.shape[1] - 1), axis=1)
+        values[positions >= lengths[:, None]] = 0
+    integers, scales = quantize_in_place(values)
     quantized = np.zeros((len(rows), window), np.int8)
     quantized[:, : integers.shape[1]] = integers
     return Payload(
         context_ids=context_ids.astype(np.int64),
-        peaks=highs[rows, peak_positions],
+        peaks=peaks,
         peak_positions=peak_positions.astype(np.uint16),
-        troughs=lows[rows, trough_positions],
+        troughs=troughs,
         trough_positions=trough_positions.astype(np.uint16),
         starts=starts.astype(np.uint16),
         lengths=kept.astype(np.uint16),

@@ -141,15 +141,19 @@ class LoadedModel:
         tokens: Int[Tensor, "batch pos"],
         attention_mask: Bool[Tensor, "batch pos"] | Int[Tensor, "batch pos"],
         on_layer: OnLayer,
+        layers: range | None = None,
     ) -> None:
         """Run one forward pass and hand each layer's activations to `on_layer` as they happen.
+
+        Of `layers` alone, if they are given: nothing after the last of them is computed.
 
         `tokens` are right-padded; `attention_mask` is 0 on padding, where the activations mean
         nothing. `on_layer(layer, captured)` is called once a layer, in order, with activations of
         shape [batch, pos, neurons] in the model's dtype, on its device, in inference mode, and for
         a gated model captured at `mlp.hook_post` the gate and the linear part, alike, where
-        `knows_parts`: reduce or copy, do not keep. Nothing here waits for the device. Calls from
-        several threads take turns. Raises `NeurariumError` when memory runs out.
+        `knows_parts`: reduce or copy, do not keep longer than the pass. Nothing here waits for
+        the device. Calls from several threads take turns. Raises `NeurariumError` when memory runs
+        out.
         """
         batch, pos = tokens.shape
 
@@ -159,8 +163,10 @@ class LoadedModel:
         def hand_over(layer: int, seen: Captured) -> None:
             acts = seen.activations.reshape(batch, pos, seen.activations.shape[-1])
             on_layer(layer, Captured(acts, shaped(seen.gate), shaped(seen.linear)))
+            if layers is not None and layer == layers[-1]:
+                raise _Enough
 
-        with self._lock, torch.inference_mode(), hooked(self.places, hand_over):
+        with self._lock, torch.inference_mode(), hooked(self.places, hand_over, layers):
             try:
                 self.trunk(
                     tokens.to(self.device, torch.long),

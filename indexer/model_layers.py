@@ -241,8 +241,12 @@ def layout_of_adapter(
 
 
 @contextlib.contextmanager
-def hooked(places: tuple[Place, ...], hand_over: Callable[[int, Captured], None]) -> Iterator[None]:
-    """Call `hand_over(layer, captured)` whenever a layer's place is reached.
+def hooked(
+    places: tuple[Place, ...],
+    hand_over: Callable[[int, Captured], None],
+    layers: range | None = None,
+) -> Iterator[None]:
+    """Call `hand_over(layer, captured)` whenever a layer's place is reached, of `layers` alone.
 
     A layer's parts come before its activations; they are held until then and no longer.
     """
@@ -272,7 +276,8 @@ def hooked(places: tuple[Place, ...], hand_over: Callable[[int, Captured], None]
         return hook
 
     try:
-        for layer, place in enumerate(places):
+        for layer in layers if layers is not None else range(len(places)):
+            place = places[layer]
             for name, part in zip(("gate", "linear"), place.parts or (), strict=False):
                 handles.append(part.module.register_forward_hook(hold(layer, name, part)))
             if place.side == "input":

@@ -13,7 +13,7 @@ from indexer.corpus import PreparedCorpus
 from indexer.errors import NeurariumError
 from indexer.model import LoadedModel
 from indexer.model_layers import HOOK_POST
-from indexer.scan import ScanShape
+from indexer.scan_shape import ScanShape
 
 
 @dataclass(frozen=True)
@@ -78,15 +78,22 @@ def readable_bytes(count: int) -> str:
     return f"{size:.1f} TB"
 
 
-def check_disk(plan: Plan, engine: Engine) -> None:
-    """Refuse a run that a full SQLite disk would stop at its very end."""
+def check_disk(plan: Plan, engine: Engine, checkpoints: Path) -> None:
+    """Refuse a run that a full disk would stop: at a checkpoint, or for SQLite at its very end."""
+    _check_room(checkpoints, 2 * plan.scan_bytes, "for its checkpoints", "--state")
     if engine.dialect.name != "sqlite" or engine.url.database is None:
         return
     folder = Path(engine.url.database).absolute().parent
+    # The journal holds it all once more until the end.
+    _check_room(folder, 2 * plan.store_bytes, "while it writes", "--database")
+
+
+def _check_room(folder: Path, needed: int, why: str, option: str) -> None:
+    while not folder.exists():
+        folder = folder.parent
     free = shutil.disk_usage(folder).free
-    if free < 2 * plan.store_bytes:  # the journal holds it all once more until the end
+    if free < needed:
         raise NeurariumError(
             f"The disk of {folder} has {readable_bytes(free)} free and this run needs about "
-            f"{readable_bytes(2 * plan.store_bytes)} while it writes: make "
-            "room, or name another place with --database."
+            f"{readable_bytes(needed)} {why}: make room, or name another place with {option}."
         )

@@ -7,28 +7,25 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from indexer.config import IndexConfig
 from indexer.corpus import PreparedCorpus
 from indexer.corpus_rows import printable
+from indexer.job import Job
 from indexer.model import LoadedModel
+from indexer.sample import KEPT_PEAKS, sample_identity
 from indexer.scan import Scan
 from indexer.store.writer import RunRecord
 
 VERSIONED = ("neurarium", "torch", "transformers", "transformer-lens", "numpy", "tokenizers")
 
 
-def run_record(
-    config: IndexConfig,
-    name: str,
-    model: LoadedModel,
-    corpus: PreparedCorpus,
-    scan: Scan,
-    seconds: dict[str, float],
-) -> RunRecord:
-    """The run's facts and its provenance."""
-    sample_positions = int(scan.moments.count[0])
+def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) -> RunRecord:
+    """The run's facts and its provenance, from its scan or the first of them."""
+    config, model, corpus = job.config, job.model, job.corpus
+    assert scan.sample is not None  # a whole scan has measured it
+    sample_positions = int(scan.sample.moments.count[0])
     dtype = str(model.dtype).removeprefix("torch.")
     provenance: dict[str, Any] = {
+        "scan": scan_id,
         "model": {
             "id": model.model_id,
             "asked_for": printable(model.source.label),
@@ -81,7 +78,7 @@ def run_record(
         "seconds": {stage: round(taken, 2) for stage, taken in seconds.items()},
     }
     return RunRecord(
-        model=name,
+        model=job.name,
         model_id=model.model_id,
         revision=model.revision,
         hook_point=model.hook_point,
@@ -93,6 +90,9 @@ def run_record(
         tokens=corpus.included_tokens,
         sample_contexts=len(scan.shape.sample),
         sample_positions=sample_positions,
+        sample_identity=sample_identity(
+            corpus.context(context_id) for context_id in scan.shape.sample[:KEPT_PEAKS].tolist()
+        ),
         widths=model.widths,
         sources=corpus.sources,
         vocabulary=model.vocabulary(),

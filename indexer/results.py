@@ -1,4 +1,8 @@
-"""A finished scan → the records of the store: where arrays over all neurons become rows."""
+"""A finished scan → the records of the store: where arrays over all neurons become blocks of rows.
+
+Everything is done for a block of neurons at once, and a block is small: beside the scan, which is
+nearly all the memory there is, nothing as large as a part of it is made.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +13,27 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from indexer.sample import BANDS, PEAK_QUANTILES, means_by_slot, peak_histogram, quantiles
+from indexer.sample import (
+    BANDS,
+    PEAK_QUANTILES,
+    kept_peaks,
+    means_by_slot,
+    peak_histograms,
+    sorted_quantiles,
+)
+from indexer.sample_scan import SampleScan
 from indexer.scan import Scan
+from indexer.scan_shape import ScanShape
 from indexer.selection import NO_ID, Payload, Selection
 from indexer.source_slots import slots_of
-from indexer.store.codec import ExampleArrays
-from indexer.store.writer import ContextRecord, NeuronRecord
-from indexer.together import together
+from indexer.store.layout import Columns, Windows
+from indexer.store.records import ContextRecord, NeuronBlock, NeuronRecord, records_of
+from indexer.together import Together, together
 
 Array = np.ndarray[Any, Any]
-Scalar = float | int | bool | None
+
+_BLOCK_BYTES = 1 << 22
+"""Examples in a block, about: some tens of such blocks are in memory while a run is written."""
 
 
 class Corpus(Protocol):
@@ -54,6 +69,136 @@ class LayerFacts(Protocol):
 WEIGHT_SCALARS = ("effect_kurtosis", "in_out_cosine", "gate_out_cosine")
 
 
+class Results:
+    """What scans have found, as the store takes it: neurons first, scan by scan, then contexts."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        gated: bool,
+        facts_of: Callable[[int], LayerFacts],
+        device: torch.device | None = None,
+    ) -> None:
+        """`facts_of` tells what a layer's weights say, asked when it is the layer's turn.
+        Correlations are computed on `device` (default: the CPU)."""
+        self._corpus = corpus
+        self._gated = gated
+        self._facts_of = facts_of
+        self._device = device
+        self._used = np.zeros(len(corpus.source_index), np.bool_)
+        """Which contexts are an example of some neuron."""
+
+    def neurons(self, scan: Scan) -> Iterator[NeuronBlock]:
+        """All neurons of a scan in order. Scans come in the order of their layers.
+
+        Raises ValueError where the scan has no sample.
+        """
+        sample = _sample(scan)
+        shape = scan.shape
+        self.note(scan)
+        measured = _Measured(scan, sample, self._gated)
+        step = max(1, _BLOCK_BYTES // _example_bytes(shape))
+        for index, width in enumerate(shape.widths):
+            layer, first = shape.first_layer + index, int(scan.offsets[index])
+            weights = self._facts_of(layer)
+            near = together(sample.peaks[first : first + width], device=self._device)
+            for begin in range(0, width, step):
+                mine = slice(begin, min(begin + step, width))
+                yield self._block(scan, measured, layer, mine, weights, near)
+
+    def contexts(self) -> Iterator[ContextRecord]:
+        """All contexts that are an example of some neuron of the scans so far, by id."""
+        corpus = self._corpus
+        every = np.flatnonzero(self._used)
+        places = [
+            values[every].tolist()
+            for values in (corpus.document_index, corpus.source_index, corpus.included_from)
+        ]
+        for context, document, source, first in zip(every.tolist(), *places, strict=True):
+            yield ContextRecord(
+                context_id=context,
+                document_index=document,
+                source_index=source,
+                included_from=first,
+                token_ids=corpus.context(context),
+            )
+
+    def note(self, scan: Scan) -> None:
+        """Remember the contexts of a scan's examples, for `contexts`; `neurons` does so itself."""
+        self._used[scan.shape.random_contexts] = True
+        for some in (scan.top, scan.bottom, _sample(scan).bands, scan.by_source):
+            for first in range(0, some.rows, 1 << 16):
+                slots = _slots(some, first, first + (1 << 16))
+                self._used[some.payload.context_ids[slots]] = True
+
+    def _block(
+        self,
+        scan: Scan,
+        measured: _Measured,
+        layer: int,
+        mine: slice,
+        weights: LayerFacts,
+        near: Together,
+    ) -> NeuronBlock:
+        """Some neurons of a layer."""
+        shape, sample = scan.shape, _sample(scan)
+        first = int(scan.offsets[layer - shape.first_layer])
+        where = slice(first + mine.start, first + mine.stop)
+        counts, examples = _examples(scan, sample, where)
+        best = np.cumsum(counts.sum(axis=1)) - counts.sum(axis=1)
+        peak_token_ids = [
+            self._corpus.context(context_id)[position]
+            for context_id, position in zip(
+                examples.context_ids[best].tolist(),
+                examples.peak_positions[best].tolist(),
+                strict=True,
+            )
+        ]
+        scalars, arrays = measured.facts(where)
+        promoted = weights.arrays["logit_token_ids"][mine, 0]
+        slots = slots_of(self._corpus.source_index[shape.sample])
+        means = means_by_slot(sample.peaks[where], slots, shape.source_slots)
+        flat = shape.first_neuron + first
+        return NeuronBlock(
+            layer=layer,
+            first=mine.start,
+            scalars={
+                **scalars,
+                **_weight_scalars(weights, mine),
+                "peak_token_id": np.array(peak_token_ids, np.int64),
+                "promoted_token_id": np.asarray(promoted, np.int64),
+                "top_source": self._top_source(counts, examples),
+            },
+            arrays={
+                **arrays,
+                "source_mean_peaks": Columns(means),
+                "sample_peaks": Columns(
+                    kept_peaks(sample.peaks[where], scalars["min"], scalars["max"])
+                ),
+                "together_neurons": Columns(flat + near.neurons[mine], near.counts[mine]),
+                "together_values": Columns(near.values[mine], near.counts[mine]),
+                **{name: Columns(values[mine]) for name, values in weights.arrays.items()},
+            },
+            counts=counts,
+            examples=examples,
+        )
+
+    def _top_source(
+        self, counts: Int64[np.ndarray, "neurons kinds"], examples: Windows
+    ) -> Int64[np.ndarray, " neurons"]:
+        """The source that more than half of each neuron's top examples are from; −1: none is."""
+        each = counts[:, 0]
+        begins = np.cumsum(counts.sum(axis=1)) - counts.sum(axis=1)
+        sources = self._corpus.source_index[examples.context_ids[_places(begins, each)]]
+        owner = np.repeat(np.arange(len(each)), each)
+        kinds, votes = np.unique(owner * len(self._corpus.sources) + sources, return_counts=True)
+        owners, source = np.divmod(kinds, len(self._corpus.sources))
+        won = 2 * votes > each[owners]  # at most once for a neuron
+        found = np.full(len(each), -1)
+        found[owners[won]] = source[won]
+        return found
+
+
 def neuron_records(
     scan: Scan,
     corpus: Corpus,
@@ -61,76 +206,28 @@ def neuron_records(
     facts_of: Callable[[int], LayerFacts],
     device: torch.device | None = None,
 ) -> Iterator[NeuronRecord]:
-    """All neurons in order, what a layer's weights say computed when it is their turn.
-
-    Correlations are computed on `device` (default: the CPU).
-    """
-    facts = _Facts(scan, gated)
-    slots = slots_of(corpus.source_index[scan.shape.sample])
-    for layer, width in enumerate(scan.shape.widths):
-        weights = facts_of(layer)
-        first = int(scan.offsets[layer])
-        peaks = scan.sample_peaks[first : first + width]
-        near = together(peaks, device=device)
-        means = means_by_slot(peaks, slots, scan.shape.source_slots)
-        for neuron in range(width):
-            row = first + neuron
-            examples = _examples(scan, row)
-            best = examples[0]
-            token_ids = corpus.context(int(best.context_ids[0]))
-            found = int(near.counts[neuron])
-            yield NeuronRecord(
-                layer=layer,
-                neuron=neuron,
-                scalars={
-                    **facts.scalars(row),
-                    **_weight_scalars(weights, neuron),
-                    "peak_token_id": int(token_ids[int(best.peak_positions[0])]),
-                    "promoted_token_id": int(weights.arrays["logit_token_ids"][neuron, 0]),
-                },
-                arrays={
-                    **facts.arrays(scan, row),
-                    "source_mean_peaks": means[neuron],
-                    "together_neurons": first + near.neurons[neuron, :found],
-                    "together_values": near.values[neuron, :found],
-                    **{name: values[neuron] for name, values in weights.arrays.items()},
-                },
-                examples=examples,
-            )
+    """All neurons of one scan, one by one: slow, to look at."""
+    for block in Results(corpus, gated, facts_of, device).neurons(scan):
+        yield from records_of(block)
 
 
 def context_records(scan: Scan, corpus: Corpus) -> Iterator[ContextRecord]:
-    """All contexts that are an example of some neuron, by id."""
-    top_ids = scan.top.ids.ravel()
-    rows = np.repeat(np.arange(scan.top.rows), scan.top.k)
-    real = top_ids != NO_ID
-    order = np.lexsort((rows[real], top_ids[real]))
-    top_ids, rows = top_ids[real][order], rows[real][order]
-    others = [
-        some.payload.context_ids[_slots(some, 0, some.rows)]
-        for some in (scan.bottom, scan.bands, scan.by_source)
-    ]
-    every = np.unique(np.concatenate([top_ids, scan.shape.random_contexts, *others]))
-    begins = np.searchsorted(top_ids, every, side="left")
-    ends = np.searchsorted(top_ids, every, side="right")
-    for context, begin, end in zip(every.tolist(), begins, ends, strict=True):
-        yield ContextRecord(
-            context_id=context,
-            document_index=int(corpus.document_index[context]),
-            source_index=int(corpus.source_index[context]),
-            included_from=int(corpus.included_from[context]),
-            token_ids=corpus.context(context),
-            top_neurons=rows[begin:end].astype(np.int32),
-        )
+    """All contexts that are an example of some neuron of one scan, by id."""
+
+    def no_facts(layer: int) -> LayerFacts:
+        raise ValueError(f"of contexts nothing is to be asked of layer {layer}")
+
+    results = Results(corpus, False, no_facts)
+    results.note(scan)
+    return results.contexts()
 
 
-class _Facts:
-    """Statistics of all neurons at once, read row by row."""
+class _Measured:
+    """What a scan measured: of all neurons what is one number each, the rest of some when asked."""
 
-    def __init__(self, scan: Scan, gated: bool) -> None:
-        moments = scan.moments
-        count = np.maximum(moments.count, 1)
-        tenth, above = scan.histogram.tenth_of(scan.maximum.astype(np.float64))
+    def __init__(self, scan: Scan, sample: SampleScan, gated: bool) -> None:
+        self._sample = sample
+        moments = sample.moments
         self._columns: dict[str, Array] = {
             "max": scan.maximum.astype(np.float64),
             "min": scan.minimum.astype(np.float64),
@@ -138,59 +235,96 @@ class _Facts:
             "std": moments.std(),
             "skewness": moments.skewness(),
             "kurtosis": np.nan_to_num(moments.kurtosis(), nan=-np.inf, neginf=-np.inf),
-            "density": moments.positive / count,
-            "density_over_tenth": above / count,
-            "tenth": tenth,
+            "density": moments.positive / np.maximum(moments.count, 1),
             "dead": scan.dead(gated),
         }
-        self.peak_quantiles = quantiles(scan.sample_peaks, PEAK_QUANTILES)
-        no_cuts = np.full((scan.shape.neurons, BANDS - 1), np.nan)
-        self.band_cuts = no_cuts if scan.cuts is None else scan.cuts.cuts
+        self._cuts = np.full((scan.shape.neurons, BANDS - 1), np.nan)
+        if sample.cuts is not None:
+            self._cuts = sample.cuts.cuts
 
-    def scalars(self, row: int) -> dict[str, Scalar]:
-        """One neuron's numbers as plain Python values; NaN becomes None."""
-        return {name: _plain(column[row]) for name, column in self._columns.items()}
-
-    def arrays(self, scan: Scan, row: int) -> dict[str, Array]:
-        """One neuron's arrays that need no other neuron."""
-        edges, counts = scan.histogram.shown(row)
-        peak_range, peak_counts = peak_histogram(scan.sample_peaks[row])
-        arrays: dict[str, Array] = {
-            "peak_quantiles": self.peak_quantiles[row],
-            "histogram_range": edges[[0, 1]] - [0, edges[0]],
-            "histogram_counts": counts.astype(np.int32),
-            "peak_histogram_range": peak_range,
-            "peak_histogram_counts": peak_counts,
-            "band_cuts": self.band_cuts[row],
-            "band_counts": scan.band_counts[row],
+    def facts(self, where: slice) -> tuple[dict[str, Array], dict[str, Columns]]:
+        """Scalars by column, small arrays by name, where no other neuron has a part in them."""
+        sample = self._sample
+        scalars = {name: column[where] for name, column in self._columns.items()}
+        tenth, above = sample.histogram.tenth_of(where, scalars["max"])
+        scalars["density_over_tenth"] = above / np.maximum(sample.moments.count[where], 1)
+        scalars["tenth"] = tenth
+        ordered = np.sort(sample.peaks[where], axis=1)
+        ranges, bins, lengths = sample.histogram.shown(where)
+        peak_ranges, peak_bins, peak_lengths = peak_histograms(ordered)
+        arrays = {
+            "peak_quantiles": Columns(sorted_quantiles(ordered, PEAK_QUANTILES)),
+            "histogram_range": Columns(ranges),
+            "histogram_counts": Columns(bins, lengths),
+            "peak_histogram_range": Columns(peak_ranges),
+            "peak_histogram_counts": Columns(peak_bins, peak_lengths),
+            "band_cuts": Columns(self._cuts[where]),
+            "band_counts": Columns(sample.band_counts[where]),
         }
-        return arrays if scan.signs is None else arrays | {"sign_counts": scan.signs.counts[row]}
+        if sample.signs is not None:
+            arrays["sign_counts"] = Columns(sample.signs.counts[where])
+        return scalars, arrays
 
 
-def _weight_scalars(weights: LayerFacts, neuron: int) -> dict[str, Scalar]:
-    """A neuron's numbers from the weights; effects that never vary have a kurtosis of −inf."""
-    values = {name: weights.scalars.get(name) for name in WEIGHT_SCALARS}
-    plain = {name: None if v is None else _plain(v[neuron]) for name, v in values.items()}
-    kurtosis = plain["effect_kurtosis"]
-    return plain | {"effect_kurtosis": -np.inf if kurtosis is None else kurtosis}
+def _weight_scalars(weights: LayerFacts, mine: slice) -> dict[str, Array]:
+    """Numbers from the weights; effects that never vary have a kurtosis of −inf."""
+    unknown = np.full(mine.stop - mine.start, np.nan)
+    scalars = {
+        name: weights.scalars[name][mine] if name in weights.scalars else unknown
+        for name in WEIGHT_SCALARS
+    }
+    kurtosis = scalars["effect_kurtosis"]
+    return scalars | {"effect_kurtosis": np.where(np.isnan(kurtosis), -np.inf, kurtosis)}
 
 
-def _plain(value: Any) -> Scalar:
-    plain: float | int | bool = value.item()
-    return None if plain != plain else plain
+def _sample(scan: Scan) -> SampleScan:
+    if scan.sample is None:
+        raise ValueError("a scan without the sample has no results of its own: merge it first")
+    return scan.sample
 
 
-def _examples(scan: Scan, row: int) -> tuple[ExampleArrays, ...]:
-    """One neuron's examples in the order of `schema.KINDS`."""
-    count, slots = len(scan.shape.random_contexts), scan.shape.source_slots
-    chosen = np.arange(row * count, (row + 1) * count)
-    return (
-        _arrays(scan.top.payload, _slots(scan.top, row, row + 1)),
-        _arrays(scan.bottom.payload, _slots(scan.bottom, row, row + 1)),
-        _arrays(scan.random, chosen),
-        _arrays(scan.bands.payload, _slots(scan.bands, row * BANDS, (row + 1) * BANDS)),
-        _arrays(scan.by_source.payload, _slots(scan.by_source, row * slots, (row + 1) * slots)),
-    )
+def _example_bytes(shape: ScanShape) -> int:
+    """What the examples of one neuron take in a block, about."""
+    return (shape.examples + shape.source_examples) * (shape.window + 40)
+
+
+def _examples(
+    scan: Scan, sample: SampleScan, where: slice
+) -> tuple[Int64[np.ndarray, "neurons kinds"], Windows]:
+    """Examples of some neurons, and how many there are of each kind, as `NeuronBlock` has them."""
+    neurons = where.stop - where.start
+    each = len(scan.shape.random_contexts)
+    random = np.arange(where.start * each, where.stop * each)
+    parts = [
+        _chosen(scan.top, where, 1),
+        _chosen(scan.bottom, where, 1),
+        (sample.random, random, np.full(neurons, each)),
+        _chosen(sample.bands, where, BANDS),
+        _chosen(scan.by_source, where, scan.shape.source_slots),
+    ]
+    counts = np.stack([count for _, _, count in parts], axis=1).astype(np.int64)
+    ends = np.cumsum(counts).reshape(counts.shape)
+    places = [
+        _places(ends[:, kind] - counts[:, kind], counts[:, kind]) for kind in range(len(parts))
+    ]
+    total = int(counts.sum())
+    gathered: dict[str, Array] = {}
+    for name, values in parts[0][0].named().items():
+        gathered[name] = np.empty((total, *values.shape[1:]), values.dtype)
+        for (payload, slots, _), at in zip(parts, places, strict=True):
+            gathered[name][at] = payload.named()[name][slots]
+    return counts, Windows(**gathered)
+
+
+def _chosen(
+    selection: Selection, where: slice, each: int
+) -> tuple[Payload, Int64[np.ndarray, " m"], Int64[np.ndarray, " neurons"]]:
+    """Where the entries of some neurons lie in the payload, and how many each neuron has, of a
+    selection with `each` rows a neuron."""
+    first, end = where.start * each, where.stop * each
+    real = selection.ids[first:end] != NO_ID
+    counts = real.reshape(where.stop - where.start, -1).sum(axis=1)
+    return selection.payload, _slots(selection, first, end), counts
 
 
 def _slots(selection: Selection, first: int, end: int) -> Int64[np.ndarray, " m"]:
@@ -200,19 +334,10 @@ def _slots(selection: Selection, first: int, end: int) -> Int64[np.ndarray, " m"
     return slots
 
 
-def _arrays(payload: Payload, places: Int64[np.ndarray, " m"]) -> ExampleArrays:
-    lengths = payload.lengths[places]
-    window = np.arange(payload.quantized.shape[1])
-    return ExampleArrays(
-        peaks=payload.peaks[places],
-        peak_positions=payload.peak_positions[places],
-        troughs=payload.troughs[places],
-        trough_positions=payload.trough_positions[places],
-        context_ids=payload.context_ids[places],
-        starts=payload.starts[places],
-        lengths=lengths,
-        scales=payload.scales[places],
-        gates=payload.gates[places],
-        linears=payload.linears[places],
-        quantized=payload.quantized[places][window < lengths[:, None]],
-    )
+def _places(
+    begins: Int64[np.ndarray, " n"], counts: Int64[np.ndarray, " n"]
+) -> Int64[np.ndarray, " m"]:
+    """`counts[n]` numbers from `begins[n]` on, for each n, one after the other."""
+    before = np.cumsum(counts) - counts
+    places: Int64[np.ndarray, " m"] = np.repeat(begins - before, counts) + np.arange(counts.sum())
+    return places

@@ -1,36 +1,34 @@
-"""One indexing run from top to bottom: corpus → contexts → batches → model → scan → store."""
+"""One indexing run from top to bottom: corpus → contexts → batches → model → scan → store.
+
+Killed or stopped at any moment, the same command carries on from its last checkpoint.
+"""
 
 from __future__ import annotations
 
-import sys
+import hashlib
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from indexer.config import IndexConfig, check_name
-from indexer.corpus import PreparedCorpus, TokenizerInfo, open_corpus, prepare_corpus
+from indexer import memory
+from indexer.checkpoint import RunFolder
+from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
-from indexer.model import check_ctx_len, describe, load_model, pin_revision
-from indexer.model_source import (
-    ModelSource,
-    choose_device,
-    choose_dtype,
-    load_tokenizer,
-    resolve_model,
-)
+from indexer.job import Job, Question, ask, load, prepare
+from indexer.passes import scan_slices
 from indexer.plan import Plan, check_disk, describe_plan, make_plan
 from indexer.provenance import run_record
 from indexer.reporter import Reporter
-from indexer.results import context_records, neuron_records
-from indexer.scan import ScanShape, scan_corpus
-from indexer.source_slots import count_slots
-from indexer.store.database import check_writable, open_store, shown, unusable, writing
-from indexer.store.writer import write_run
+from indexer.results import Results
+from indexer.scan import Scan
+from indexer.store.database import check_writable, identity, open_store, shown, unusable, writing
+from indexer.store.runs import find_scan
+from indexer.store.writer import NeuronBlock, write_run
 from indexer.weights import weight_facts
 
 
@@ -45,125 +43,104 @@ class Outcome:
     """Wall time of each stage."""
     peak_memory: int
     """The process's largest resident size so far, in bytes."""
+    carried_on: bool = False
+    """Whether some of it was scanned before, by another process."""
 
 
-def index(config: IndexConfig, database_url: str, cache_dir: Path, reporter: Reporter) -> Outcome:
+def index(
+    config: IndexConfig,
+    database_url: str,
+    cache_dir: Path,
+    reporter: Reporter,
+    execution: Execution | None = None,
+) -> Outcome:
     """Index a model: everything from its name to rows in the store.
 
-    Raises NeurariumError for whatever the user can do something about; nothing is written then.
+    Raises `Stopped` where the user ended it: a checkpoint is kept; NeurariumError for whatever the
+    user can do something about. Nothing is written to the store then.
     """
-    source = resolve_model(config.model, config.revision)
-    name = config.name or source.url_name
-    check_name(name)
+    question = ask(config)
+    execution = execution or Execution()
     engine = open_store(database_url, create=True)
     try:
         check_writable(engine)
-        with writing(engine, f"{name} {config.as_dict()}", cache_dir / "locks"):
-            return _index(config, source, name, engine, cache_dir, reporter)
+        folder = RunFolder(execution.state or _folder(cache_dir, engine, question.name))
+        with writing(engine, f"run in {folder.path.resolve()}", cache_dir / "locks"):
+            return _index(question, execution, folder, engine, cache_dir, reporter)
     except SQLAlchemyError as error:
         raise NeurariumError(unusable(error, shown(engine.url))) from error
     finally:
         engine.dispose()
 
 
+def _folder(cache_dir: Path, engine: Engine, name: str) -> Path:
+    """Where runs of one model name into one database are kept until they are written."""
+    digest = hashlib.blake2b(f"{identity(engine.url)}\n{name}".encode(), digest_size=6)
+    return cache_dir / "runs" / f"{name}-{digest.hexdigest()}"
+
+
 def _index(
-    config: IndexConfig,
-    source: ModelSource,
-    name: str,
+    question: Question,
+    execution: Execution,
+    folder: RunFolder,
     engine: Engine,
     cache_dir: Path,
     reporter: Reporter,
 ) -> Outcome:
-    clock = _Clock()
-    source = pin_revision(source)
-    description = describe(source, trust_remote_code=config.trust_remote_code)
-    # All that can be refused without weights or text is refused first.
-    check_ctx_len(description, config.ctx_len)
-    description.layout.choose_hook_point(config.hook_point)
-    choose_dtype(config.dtype, choose_device(config.device))
-    tokens = load_tokenizer(source, trust_remote_code=config.trust_remote_code)
-    info = TokenizerInfo(
-        tokenizer=tokens.tokenizer,
-        bos_token_id=tokens.bos_token_id,
-        pad_token_id=tokens.pad_token_id,
-        identity=tokens.identity,
-        vocab_size=description.vocab_size,
-    )
-    corpus = _prepare(config, source, info, cache_dir, reporter)
+    clock = Clock()
+    if execution.restart:
+        folder.remove()
+    folder.check_settings(question.config.as_dict())
+    carried_on = folder.exists
+    text = prepare(question, cache_dir, reporter)
     clock.lap("prepare")
-    reporter.say(f"Loading {source.label}")
-    model = load_model(
-        source,
-        hook_point=config.hook_point,
-        dtype=config.dtype,
-        device=config.device,
-        trust_remote_code=config.trust_remote_code,
-        tokens=tokens,
-        description=description,
-    )
+    job = load(question, text, reporter)
     clock.lap("load")
-    sample = corpus.sample(config.sample, config.seed)
-    shape = ScanShape(
-        widths=model.widths,
-        sample=sample,
-        top_k=min(config.top_k, corpus.contexts),
-        bottom_k=min(config.bottom_k, corpus.contexts),
-        window=min(config.window or config.ctx_len, config.ctx_len),
-        source_slots=count_slots(len(corpus.sources)),
-    )
-    plan = make_plan(name, shape, corpus)
-    check_disk(plan, engine)
-    reporter.say(describe_plan(plan, config, model, corpus, shown(engine.url)))
-    scan = scan_corpus(model, corpus, shape, config.batch_tokens, reporter)
-    clock.lap("scan")
-    record = run_record(config, name, model, corpus, scan, clock.seconds)
-    progress = reporter.stage("Writing", plan.neurons, "neurons")
-    facts_of = weight_facts(model, connections=config.connections)
-    neurons = neuron_records(scan, corpus, model.gated, facts_of, model.device)
-    run_id = write_run(engine, record, _counted(neurons, progress), context_records(scan, corpus))
-    clock.lap("write")
-    return Outcome(run_id, name, plan, clock.seconds, peak_memory())
+    plan = make_plan(job.name, job.shape, job.corpus)
+    check_disk(plan, engine, folder.path)
+    reporter.say(describe_plan(plan, job.config, job.model, job.corpus, shown(engine.url)))
+    folder.check_found(job.facts())
+    # Killed when all was written: there is nothing left to scan.
+    run_id = find_scan(engine, folder.facts.id) if folder.exists else None
+    if run_id is None:
+        scans = scan_slices(job, folder, execution, reporter)
+        clock.lap("scan")
+        run_id = write(engine, job, folder.facts.id, scans, clock, reporter)
+    folder.remove()
+    return Outcome(run_id, job.name, plan, clock.seconds, memory.peak(), carried_on)
 
 
-def _prepare(
-    config: IndexConfig,
-    source: ModelSource,
-    tokenizer: TokenizerInfo,
-    cache_dir: Path,
+def write(
+    engine: Engine,
+    job: Job,
+    scan_id: str,
+    scans: Iterator[Scan],
+    clock: Clock,
     reporter: Reporter,
-) -> PreparedCorpus:
-    spec = config.corpus or source.default_corpus
-    if spec is None:
-        raise NeurariumError(
-            f"{source.label} has no default corpus: name one with --corpus (a hub data set, or "
-            "a file or folder of text)."
-        )
-    corpus = open_corpus(
-        spec,
-        split=config.split,
-        text_column=config.text_column,
-        source_column=config.source_column,
-    )
-    progress = reporter.stage("Preparing", config.max_tokens, "tokens")
-    return prepare_corpus(
-        corpus,
-        tokenizer,
-        ctx_len=config.ctx_len,
-        max_tokens=config.max_tokens,
-        cache_dir=cache_dir / "corpora",
-        on_progress=progress,
-    )
+) -> int:
+    """Write a finished scan, and return the run's id."""
+    held = [next(scans)]
+    record = run_record(job, scan_id, held[0], clock.seconds)
+    progress = reporter.stage("Writing", job.shape.neurons, "neurons")
+    facts_of = weight_facts(job.model, connections=job.config.connections)
+    results = Results(job.corpus, job.model.gated, facts_of, job.model.device)
+
+    def neurons() -> Iterator[NeuronBlock]:
+        done = 0
+        while held:
+            for block in results.neurons(held[0]):
+                yield block
+                done += len(block)
+                progress(done)
+            held.clear()  # before the next is loaded: the memory may hold one only
+            held.extend(itertools.islice(scans, 1))
+
+    run_id = write_run(engine, record, neurons(), results.contexts())
+    clock.lap("write")
+    return run_id
 
 
-def _counted(records: Any, progress: Callable[[int], None]) -> Any:
-    for count, record in enumerate(records, 1):
-        yield record
-        if count % 256 == 0:
-            progress(count)
-    progress(count)
-
-
-class _Clock:
+class Clock:
     """Seconds of each stage, wall time."""
 
     def __init__(self) -> None:
@@ -175,13 +152,3 @@ class _Clock:
         now = time.monotonic()
         self.seconds[stage] = now - self._last
         self._last = now
-
-
-def peak_memory() -> int:
-    """The largest resident size this process has had, in bytes (0 where the system can't tell)."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return largest if sys.platform == "darwin" else largest * 1024

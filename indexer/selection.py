@@ -15,6 +15,12 @@ from jaxtyping import Bool, Float32, Int8, Int64, UInt16
 
 NO_ID = np.iinfo(np.int64).max
 """The id of an empty place: it loses against every entry, even at value −inf."""
+_NOTHING = np.iinfo(np.int64).max
+"""A key that comes after those of all pairs."""
+_LOW = 0xFFFFFFFF
+"""An id's bits in a key; all of them set is `NO_ID`, so that ids are below that."""
+
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -62,21 +68,42 @@ class Payload:
             quantized=np.zeros((count, window), np.int8),
         )
 
-    def arrays(self) -> tuple[np.ndarray[Any, Any], ...]:
+    def named(self) -> dict[str, Array]:
+        """All arrays by name."""
+        return dict(vars(self))
+
+    def arrays(self) -> tuple[Array, ...]:
         """All arrays, in a fixed order."""
-        return (
-            self.context_ids,
-            self.peaks,
-            self.peak_positions,
-            self.troughs,
-            self.trough_positions,
-            self.starts,
-            self.lengths,
-            self.scales,
-            self.gates,
-            self.linears,
-            self.quantized,
-        )
+        return tuple(vars(self).values())
+
+    def at(self, places: slice | Int64[np.ndarray, " m"]) -> Payload:
+        """The examples at some places."""
+        return Payload(*(values[places] for values in self.arrays()))
+
+    def put(
+        self, slots: Int64[np.ndarray, " m"], other: Payload, places: Int64[np.ndarray, " m"]
+    ) -> None:
+        """Put another's examples, those at `places`, into these slots."""
+        for mine, theirs in zip(self.arrays(), other.arrays(), strict=True):
+            mine[slots] = theirs[places]
+
+
+def _keys(values: Float32[Array, " *m"], ids: Int64[Array, " *m"]) -> Int64[Array, " *m"]:
+    """Integers in the order of the pairs: best first. The upper half is the value's bits, as an
+    integer that falls as the value rises; the lower half the id."""
+    bits = (values + np.float32(0)).view(np.int32)  # −0 is 0
+    rising = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return (~rising).astype(np.int64) << 32 | np.minimum(ids, _LOW)
+
+
+def _values(keys: Int64[Array, " *m"]) -> Float32[Array, " *m"]:
+    rising = ~(keys >> 32).astype(np.int32)
+    return (rising ^ ((rising >> 31) & 0x7FFFFFFF)).view(np.float32)
+
+
+def _ids(keys: Int64[Array, " *m"]) -> Int64[Array, " *m"]:
+    ids = keys & _LOW
+    return np.where(ids == _LOW, NO_ID, ids)
 
 
 class Selection:
@@ -119,32 +146,56 @@ class Selection:
             entering |= tied & (ids[:, None] < self.ids[rows, -1])
         return entering
 
+    def admit(
+        self,
+        rows: Int64[np.ndarray, " m"],
+        values: Float32[np.ndarray, " m"],
+        ids: Int64[np.ndarray, " m"],
+    ) -> tuple[Int64[np.ndarray, " a"], Int64[np.ndarray, " a"]]:
+        """Let candidates in that are among their row's k best, of any rows, in any order.
+
+        Returns which candidates they are and the slots that are theirs now: what belongs to them
+        is put into `payload` there, before anything is read.
+        """
+        if len(rows) == 0 or self.k == 0:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        order = np.argsort(rows, kind="stable")
+        rows = rows[order]
+        begins = np.flatnonzero(np.concatenate([[True], rows[1:] != rows[:-1]]))
+        counts = np.diff(np.append(begins, len(rows)))
+        touched = rows[begins]
+        lines = np.repeat(np.arange(len(touched)), counts)
+        columns = self.k + np.arange(len(rows)) - np.repeat(begins, counts)
+        # Side by side in each line: the k entries that are there, then the candidates.
+        keys = np.full((len(touched), self.k + int(counts.max())), _NOTHING)
+        keys[:, : self.k] = _keys(self.values[touched], self.ids[touched])
+        keys[lines, columns] = _keys(values[order], ids[order])
+        best = np.argsort(keys, axis=1)[:, : self.k]
+        entered = best >= self.k
+        stays = np.zeros(keys.shape, np.bool_)
+        np.put_along_axis(stays, best, True, axis=1)
+        slots = self.slots[touched]
+        # A row drives out as many entries as it lets in, and both come in the order of rows.
+        free = slots[~stays[:, : self.k]]
+        slots = np.take_along_axis(slots, np.where(entered, 0, best), axis=1)
+        slots[entered] = free
+        kept = np.take_along_axis(keys, best, axis=1)
+        self.values[touched], self.ids[touched] = _values(kept), _ids(kept)
+        self.slots[touched] = slots
+        return order[(begins[:, None] + best - self.k)[entered]], free
+
     def add(self, new: Entries) -> None:
         """Merge entries in. They may belong to any rows, several to one, in any order."""
-        if len(new.rows) == 0 or self.k == 0:
-            return
-        touched, local = np.unique(new.rows, return_inverse=True)
-        rows = np.concatenate([np.repeat(np.arange(len(touched)), self.k), local])
-        values = np.concatenate([self.values[touched].ravel(), new.values])
-        ids = np.concatenate([self.ids[touched].ravel(), new.ids])
-        slots = np.concatenate([self.slots[touched].ravel(), np.full(len(new.rows), -1)])
-        order = np.lexsort((ids, -values, rows))
-        # Sorted by row now: the first k of each touched row stay.
-        begins = np.searchsorted(rows[order], np.arange(len(touched)))
-        best = order[(begins[:, None] + np.arange(self.k)).ravel()]
-        # A row drives out as many entries as it lets in, and both come in the order of rows.
-        old = len(touched) * self.k
-        entering = best[best >= old]
-        stays = np.zeros(old, np.bool_)
-        stays[best[best < old]] = True
-        slots[entering] = slots[:old][~stays]
-        self.values[touched] = values[best].reshape(-1, self.k)
-        self.ids[touched] = ids[best].reshape(-1, self.k)
-        self.slots[touched] = slots[best].reshape(-1, self.k)
-        for mine, theirs in zip(self.payload.arrays(), new.payload.arrays(), strict=True):
-            mine[slots[entering]] = theirs[entering - old]
+        places, slots = self.admit(new.rows, new.values, new.ids)
+        self.payload.put(slots, new.payload, places)
 
-    def counts(self) -> Int64[np.ndarray, " rows"]:
-        """Entries each row really has."""
-        counted: Int64[np.ndarray, " rows"] = (self.ids != NO_ID).sum(axis=1, dtype=np.int64)
-        return counted
+    def named(self) -> dict[str, Array]:
+        """All arrays by name."""
+        order: dict[str, Array] = {"values": self.values, "ids": self.ids, "slots": self.slots}
+        return order | self.payload.named()
+
+    def entries(self) -> Entries:
+        """All that is kept, row by row, best first."""
+        rows, places = np.nonzero(self.ids != NO_ID)
+        payload = self.payload.at(self.slots[rows, places])
+        return Entries(rows, self.values[rows, places], self.ids[rows, places], payload)

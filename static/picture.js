@@ -1,6 +1,8 @@
 // A layer's picture: what a cell's title says, at once, under the pointer or where the arrow keys are.
 // The titles are the source, so that nothing is lost without this script.
 
+import { say, silence } from "./tip.js";
+
 const grid = document.querySelector(".picture .grid");
 const picture = grid.querySelector("svg");
 const cells = [...picture.querySelectorAll("a")];
@@ -9,12 +11,6 @@ const rows = new Map();
 for (const link of document.querySelectorAll(".neurons .name")) {
   rows.set(link.textContent, link.closest("tr"));
 }
-
-const tip = document.createElement("div");
-tip.className = "tip";
-tip.setAttribute("role", "status");
-tip.hidden = true;
-document.body.append(tip);
 
 let shown = null;
 let cursor = 0;
@@ -40,7 +36,7 @@ function hide() {
     shown.classList.remove("at");
   }
   shown = null;
-  tip.hidden = true;
+  silence();
 }
 
 function show(cell) {
@@ -59,13 +55,8 @@ function show(cell) {
   const [number, token, value] = parts(cell.dataset.said);
   const text = document.createElement("b");
   text.textContent = token;
-  tip.replaceChildren(`neuron ${number} `, text, ` ${picture.dataset.stat} ${value}`);
-  tip.hidden = false;
   const box = cell.getBoundingClientRect();
-  const room = document.documentElement.clientWidth - tip.offsetWidth - 8;
-  const above = box.top - tip.offsetHeight - 6;
-  tip.style.left = `${Math.max(8, Math.min(box.left, room))}px`;
-  tip.style.top = `${above > 4 ? above : box.bottom + 6}px`;
+  say(box, `neuron ${number} `, text, ` ${picture.dataset.stat} ${value}`);
 }
 
 addEventListener("pointerover", (event) => {

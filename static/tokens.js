@@ -1,14 +1,10 @@
 // What a token's title says, at once: under the pointer, and with the arrow keys in a whole context.
-// So also for the bins of charts. The titles are the source: nothing is lost without this script.
+// So also for the steps of the colour scale. Whole contexts say all of it without this script.
 
-const SPOT = ".tok [title], .tok .at, .chart :is(.columns rect, .band, .tops)";
+import { say, silence } from "./tip.js";
+
+const SPOT = ":is(.tok, .ramp) :is([title], .at)";
 const CONTEXT = ".whole .tok";
-
-const tip = document.createElement("div");
-tip.className = "tip";
-tip.setAttribute("role", "status");
-tip.hidden = true;
-document.body.append(tip);
 
 let shown = null;
 let said = "";
@@ -16,26 +12,21 @@ let said = "";
 function hide() {
   if (shown) {
     // Taken off while it is shown, or the browser would show it a second time.
-    const inside = shown.querySelector(":scope > title");
-    if (inside) {
-      inside.textContent = said;
-    } else {
-      shown.title = said;
-    }
+    shown.title = said;
     shown.classList.remove("at");
     if (!shown.classList.length) {
       shown.removeAttribute("class");
     }
   }
   shown = null;
-  tip.hidden = true;
+  silence();
 }
 
 const LONGEST = 60;
 
 function parts(spot, title) {
-  // A bin of a chart has no text of its own, and tokens that share a span are named in its title.
-  if (spot instanceof SVGElement || title.includes(" tokens together, ")) {
+  // A step of the scale has no text of its own; tokens that share a span are named in its title.
+  if (!spot.textContent || title.includes(" tokens together, ")) {
     return [title];
   }
   const text = document.createElement("b");
@@ -51,33 +42,83 @@ function show(spot) {
     return;
   }
   hide();
-  const inside = spot.querySelector(":scope > title");
-  said = inside ? inside.textContent : spot.title;
+  said = spot.title;
   shown = spot;
-  tip.replaceChildren(...parts(spot, said));
-  if (inside) {
-    inside.textContent = "";
-  } else {
-    spot.removeAttribute("title");
-  }
+  spot.removeAttribute("title");
   spot.classList.add("at");
-  tip.hidden = false;
-  const box = spot.getClientRects()[0] ?? spot.getBoundingClientRect();
-  const room = document.documentElement.clientWidth - tip.offsetWidth - 8;
-  const above = box.top - tip.offsetHeight - 6;
-  tip.style.left = `${Math.max(8, Math.min(box.left, room))}px`;
-  tip.style.top = `${above > 4 ? above : box.bottom + 6}px`;
+  say(spot.getClientRects()[0] ?? spot.getBoundingClientRect(), ...parts(spot, said));
+}
+
+// The tokens of a line are brief, so that a page comes quickly. A title says value and id; a token
+// without colour has no element, but a comment in front of it that says the same. Here they become
+// what they are in a whole context: position and share of the neuron's maximum are added.
+const BRIEF = /^(.*), id (\d+)$/;
+const SEVERAL = /^(\d+) tokens together, /;
+const FULL = /, at \d+, id \d+$/;
+
+function share(value, { max, min }) {
+  const number = Number(value.replaceAll("−", "-").replaceAll(",", ""));
+  if (Number.isNaN(number)) {
+    return ""; // not included, not stored
+  }
+  const end = number < 0 ? -min : Number(max);
+  const percent = end > 0 ? Math.min(100, Math.round((100 * Math.abs(number)) / end)) : 0;
+  return `, ${percent}% of ${number < 0 ? "min" : "max"}`;
+}
+
+function expand(line) {
+  const ends = line.closest("[data-max]").dataset;
+  let at = Number(line.dataset.at);
+  delete line.dataset.at;
+
+  function full(brief) {
+    const [, value, id] = BRIEF.exec(brief);
+    return `${value}${share(value, ends)}, at ${at++}, id ${id}`;
+  }
+
+  function walk(parent) {
+    let open = null;
+    for (const node of [...parent.childNodes]) {
+      if (node instanceof Comment) {
+        open = document.createElement("span");
+        open.title = full(node.data);
+        node.replaceWith(open);
+      } else if (node instanceof Element && node.title) {
+        open = null;
+        const several = SEVERAL.exec(node.title);
+        if (several) {
+          at += Number(several[1]);
+        } else if (FULL.test(node.title)) {
+          at += 1;
+        } else {
+          node.title = full(node.title);
+        }
+      } else if (open) {
+        open.append(node);
+      } else {
+        walk(node);
+      }
+    }
+  }
+
+  walk(line);
 }
 
 addEventListener("pointerover", (event) => {
-  const spot = event.target.closest(SPOT);
+  let target = event.target;
+  const line = target.closest(".tok[data-at]");
+  if (line) {
+    expand(line);
+    target = document.elementFromPoint(event.clientX, event.clientY) ?? target;
+  }
+  const spot = target.closest(SPOT);
   if (spot) {
     show(spot);
-  } else {
+  } else if (shown) {
     hide();
   }
 });
-addEventListener("scroll", hide, { capture: true, passive: true });
+addEventListener("scroll", () => shown && hide(), { capture: true, passive: true });
 
 // A whole context is one stop for the Tab key; inside it the arrow keys walk from token to token.
 function walkable(root) {

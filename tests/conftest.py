@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+
+# Files of tests run side by side, each on its share of the cores: before torch is imported, and for
+# the programs that tests begin.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    _cores = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores)))
+
 import shutil
 import socket
 import tempfile
@@ -15,7 +23,7 @@ from typing import Any, NoReturn
 
 import pytest
 import uvicorn
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import URL, make_url
 from starlette.testclient import TestClient
 
@@ -131,6 +139,15 @@ def postgres_filled(new_postgres: NewDatabase) -> Iterator[str]:
 # --- Clients ------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def any_filled(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """The hand-written runs in a store of each kind."""
+    name = "sqlite_filled" if request.param == "sqlite" else "postgres_filled"
+    engine = open_store(request.getfixturevalue(name), create=False)
+    yield engine
+    engine.dispose()
+
+
 @pytest.fixture(scope="session")
 def sqlite_client(sqlite_filled: str) -> Iterator[TestClient]:
     """A client over the hand-written store in SQLite."""
@@ -189,14 +206,18 @@ def serving_live(database_url: str, **options: Any) -> Iterator[str]:
     # Listening before the server runs: who comes early waits in line.
     with socket.create_server(("127.0.0.1", 0)) as listening:
         app = create_app(Settings(database_url=database_url, **options))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        # A browser may leave a request open that nobody ends: it is not waited for without end.
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         try:
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:
             server.should_exit = True
-            thread.join()
+            thread.join(30)
+            if thread.is_alive():  # said, not waited for: how a server ends has a test of its own
+                faulthandler.dump_traceback()
 
 
 @pytest.fixture(scope="session")

@@ -142,6 +142,12 @@ class Neuron:
     facts: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """More small arrays, by the names of codec.NEURON_ARRAYS."""
 
+    def top_source(self) -> int:
+        """The source of more than half of the top examples, else −1."""
+        sources = [CONTEXTS[example.context].source for example in self.top]
+        best = max(set(sources), key=sources.count)
+        return best if 2 * sources.count(best) > len(sources) else -1
+
     def record(self, layer: int, neuron: int) -> NeuronRecord:
         """The record the store's writer takes."""
         best = self.top[0]
@@ -166,6 +172,7 @@ class Neuron:
                 "gate_out_cosine": self.gate_out_cosine,
                 "peak_token_id": CONTEXTS[best.context].token_ids[place],
                 "promoted_token_id": effects[0][0][0],
+                "top_source": self.top_source(),
             },
             arrays={
                 "peak_quantiles": np.array(self.peak_quantiles, np.float64),
@@ -237,6 +244,7 @@ ORDINARY = Neuron(
         "downstream_neurons": (4, 5),
         "downstream_values": (-2.0, 1.5),
         "downstream_parts": (0, 0),
+        "sample_peaks": (0.25, 0.625, -0.125, 0.5, 0.0, 0.0625, 0.375, 0.125),  # × 4
     },
 )
 """Everything is known of it."""

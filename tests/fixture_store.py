@@ -100,6 +100,7 @@ class RunOf:
             tokens=1234,
             sample_contexts=8,
             sample_positions=20,
+            sample_identity=f"{self.vocabulary} {sorted(self.contexts)}"[:64],
             widths=tuple(len(layer) for layer in self.layers),
             sources=self.sources,
             vocabulary=VOCABULARY,
@@ -115,16 +116,13 @@ class RunOf:
 
     def context_records(self) -> Iterator[ContextRecord]:
         """All contexts in order."""
-        flat = [neuron for neurons in self.layers for neuron in neurons]
         for context_id, text in sorted(self.contexts.items()):
-            top = [i for i, n in enumerate(flat) if any(e.context == context_id for e in n.top)]
             yield ContextRecord(
                 context_id=context_id,
                 document_index=text.document,
                 source_index=text.source,
                 included_from=text.bos,
                 token_ids=np.array(text.token_ids, np.uint32),
-                top_neurons=np.array(top, np.int64),
             )
 
     def write(self, engine: Engine) -> int:

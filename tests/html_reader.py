@@ -82,8 +82,13 @@ def read(client: TestClient, path: str, status: int = 200) -> Element:
     response = client.get(path)
     assert response.status_code == status, path
     assert response.headers["content-type"] == "text/html; charset=utf-8"
+    return elements(response.text)
+
+
+def elements(html: str) -> Element:
+    """A page's text, as elements."""
     reader = Reader()
-    reader.feed(response.text)
+    reader.feed(html)
     reader.close()
     assert reader.open == [reader.root], "every element is closed"
     return reader.root

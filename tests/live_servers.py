@@ -10,7 +10,6 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from tests.html_reader import Element, Reader
 
 NEURON = "/api/v1/models/demo/layers/1/neurons/349"
 READ = f"{NEURON}/activations"
@@ -32,12 +31,3 @@ def answer(client: TestClient, text: str, path: str = READ) -> dict[str, Any]:
     assert response.status_code == 200, response.text
     found: dict[str, Any] = response.json()
     return found
-
-
-def read_page(html: str) -> Element:
-    """A page to look things up in."""
-    reader = Reader()
-    reader.feed(html)
-    reader.close()
-    assert reader.open == [reader.root]
-    return reader.root

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 
-from app.schemas import (
-    Error,
+from app.layer_schemas import (
     LayerPage,
     LayerPicture,
     LayerSummary,
@@ -14,8 +13,8 @@ from app.schemas import (
     ModelSummary,
     NeuronList,
     NeuronRow,
-    Run,
 )
+from app.schemas import Error, Run
 from tests.sample_examples import HOSTILE
 from tests.sample_neurons import SAMPLE, run_ref
 

@@ -11,14 +11,16 @@ import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from indexer.batches import BatchPlan, plan_batches
 from indexer.captured import Captured, OnLayer
 from indexer.results import neuron_records
-from indexer.scan import Scan, ScanShape, scan_corpus
+from indexer.scan import Scan
+from indexer.scan_loop import scan_batches
+from indexer.scan_shape import ScanShape
 from indexer.source_slots import count_slots
 from indexer.store.writer import NeuronRecord
-from tests.conftest import Silent
 
-relaxed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @dataclass
@@ -61,7 +63,13 @@ class FakeModel:
     linears: list[torch.Tensor] | None = None
     device = torch.device("cpu")
 
-    def capture(self, tokens: torch.Tensor, attention: torch.Tensor, on_layer: OnLayer) -> None:
+    def capture(
+        self,
+        tokens: torch.Tensor,
+        attention: torch.Tensor,
+        on_layer: OnLayer,
+        layers: range | None = None,
+    ) -> None:
         contexts = tokens[:, 0] // 1000
 
         def seen(values: torch.Tensor) -> torch.Tensor:
@@ -69,7 +77,8 @@ class FakeModel:
             given[~attention] = 1e9  # padding must never count
             return given
 
-        for layer, values in enumerate(self.table):
+        for layer in layers if layers is not None else range(len(self.table)):
+            values = self.table[layer]
             gate = seen(self.gates[layer]) if self.gates else None
             linear = seen(self.linears[layer]) if self.linears else None
             on_layer(layer, Captured(seen(values), gate, linear))
@@ -84,14 +93,16 @@ class Case:
     block_contexts: int
 
     def scan(self) -> Scan:
-        return scan_corpus(
-            self.model,
-            self.corpus,
-            self.shape,
-            self.batch_tokens,
-            Silent(),
-            self.block_contexts,
-        )
+        scan = Scan(self.shape, self.corpus.source_index)
+        plans = self.plans()
+        scan_batches(self.model, self.corpus, scan, plans, range(len(plans)), lambda _: None)
+        return scan
+
+    def plans(self) -> list[BatchPlan]:
+        """All batches, in order."""
+        lengths = self.corpus.lengths
+        sample = self.shape.sample
+        return list(plan_batches(lengths, sample, self.batch_tokens, self.block_contexts))
 
     def included(
         self, layer: int, context: int, neuron: int, of: list[torch.Tensor] | None = None

@@ -14,6 +14,7 @@ from tests.conftest import serving
 from tests.fixture_store import RUNS
 
 APP_PAGES = ["/", "/toy", "/toy/0", "/toy/0/0", "/toy/0/0/contexts/2", "/runs/3"]
+APP_PAGES += ["/compare", "/compare?a=toy/0/0&b=1/1", "/list", "/list?n=toy/0/0,1/1"]
 API_PAGES = [
     "/api/v1/models",
     "/api/v1/models/toy",
@@ -21,6 +22,8 @@ API_PAGES = [
     "/api/v1/models/toy/layers/0/neurons/0",
     "/api/v1/models/toy/layers/0/neurons/0/contexts/2",
     "/api/v1/runs/3",
+    "/api/v1/compare?a=toy/0/0&b=1/1",
+    "/api/v1/list?n=toy/0/0,1/1",
 ]
 
 
@@ -156,21 +159,36 @@ def test_the_schema_documents_every_route(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     assert set(schema["paths"]) == {
         "/healthz",
+        "/api/v1/compare",
+        "/api/v1/list",
+        "/api/v1/notes",
         "/api/v1/models",
         "/api/v1/models/{model}",
+        "/api/v1/models/{model}/behaviour",
         "/api/v1/models/{model}/layers/{layer}/neurons",
         "/api/v1/models/{model}/layers/{layer}/neurons/{neuron}",
         "/api/v1/models/{model}/layers/{layer}/neurons/{neuron}/activations",
         "/api/v1/models/{model}/layers/{layer}/neurons/{neuron}/contexts/{context}",
+        "/api/v1/models/{model}/layers/{layer}/neurons/{neuron}/notes",
+        "/api/v1/models/{model}/layers/{layer}/neurons/{neuron}/notes/{note}",
         "/api/v1/models/{model}/layers/{layer}/picture",
+        "/api/v1/models/{model}/neurons",
+        "/api/v1/models/{model}/contexts/{context}",
+        "/api/v1/models/{model}/search/text",
+        "/api/v1/models/{model}/search/token",
+        "/api/v1/models/{model}/tokens",
         "/api/v1/runs/{run}",
     }
     for path, methods in schema["paths"].items():
-        for operation in methods.values():
+        for method, operation in methods.items():
             assert operation.get("description"), path
-            for status, answer in operation["responses"].items():
+            answers = operation["responses"]
+            assert "503" in answers, "the database may not answer"
+            assert ("304" in answers) == (method == "get" and path != "/healthz")
+            answers.pop("304", None)
+            for status, answer in answers.items():
                 shape = answer["content"]["application/json"]["schema"]["$ref"]
-                if status != "200":
+                if int(status) >= 400:
                     assert shape == "#/components/schemas/Error"
     assert "HTTPValidationError" not in schema["components"]["schemas"]
 

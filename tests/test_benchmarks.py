@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmarks import load, serving
+from benchmarks import load, searches, serving
 from benchmarks.load import Case, Round
 from tests.fixture_store import RUNS
 
@@ -54,6 +54,7 @@ def test_rounds_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def database(name: str, page: float, unchanged: float, size: int) -> serving.Database:
     cases = {serving.PAGE: page, serving.UNCHANGED: unchanged, serving.JSON: 4.0}
+    cases |= dict.fromkeys((*searches.SEARCHES, searches.LISTING), 11.0)
     speeds = [
         load._together(Case(case, "", ["/"], {}), [round_of(p50)]) for case, p50 in cases.items()
     ]
@@ -68,6 +69,8 @@ def test_targets_are_compared_with_what_was_measured() -> None:
     assert rows["synthetic: page, unchanged (304)"] == (1.1, 1.5)
     assert rows["synthetic: compressed (zstd)"] == (41.0, 40.0)
     assert rows["synthetic ÷ demo: page"] == (1.25, 1.2)
+    assert rows["demo: words, p95"] == (22.0, 50.0)
+    assert rows["synthetic: layer's page, p95"] == (22.0, 20.0)
     assert not any("÷" in what for what, *_ in serving.targets(found[:1], []))
 
 

@@ -200,7 +200,7 @@ def test_demo_serves_and_indexes_only_once(shell: Shell, monkeypatch: pytest.Mon
         run.write(engine)
         engine.dispose()
 
-    monkeypatch.setattr(cli, "_index", index)
+    monkeypatch.setattr(cli, "run_index", index)
     for _ in range(2):
         code, out, _ = shell.run("demo", "--port", "0")
         assert code == 0

@@ -231,7 +231,8 @@ def test_nothing_a_visitor_can_type_breaks_the_server(
     for query_part in {"", sent}:
         response = any_client.get(f"http://testserver{path}?{query_part}")
         assert response.status_code in (200, 307, 308, 404, 422), path
-        if response.status_code in (404, 422) and path.startswith("/api/"):
+        asked = response.request.url.path  # the client takes `..` away, as browsers do
+        if response.status_code in (404, 422) and asked.startswith("/api/"):
             assert_error(response, response.status_code)
         if "location" in response.headers:
             assert re.match(r"(http://testserver)?/(?![/\\])", response.headers["location"])

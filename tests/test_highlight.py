@@ -243,6 +243,66 @@ def test_rows_do_not_mix(made: list[tuple[list[tuple[str, float | None]], int]])
     assert highlight.spans(rows, COLOURS) == alone
 
 
+def expanded(markup: str) -> list[tuple[str, str, str]]:
+    """(class, what is said, text) of each token of brief markup, as tokens.js reads it."""
+    found = re.findall(
+        r'<(?:span|mark)(?: class="([a-z0-9 ]+)")? title="([^"]*)">(.*?)</(?:span|mark)>'
+        r"|<!--(.*?)-->(<span>.*?</span>|(?:[^<]|</?i>)*)",
+        markup,
+        re.DOTALL,
+    )
+    return [
+        (css, said or brief, text or re.sub("</?span>", "", plainly))
+        for css, said, text, brief, plainly in found
+    ]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.text(st.characters(), max_size=12).filter(lambda text: "\\x" not in text)
+            | st.sampled_from(["א", "ب ", "<b>", "-->", "<!--", "\n", ""]),
+            st.none() | st.floats(-5, 10, width=32) | st.just(float("nan")),
+        ),
+        max_size=20,
+    ),
+    st.integers(-1, 20),
+    st.booleans(),
+)
+def test_in_brief_the_same_is_said(
+    given_tokens: list[tuple[str, float | None]], centre: int, breaks: bool
+) -> None:
+    """Every token once with its colour, text, value and id; only the mark says more."""
+    row = Row(
+        [text for text, _ in given_tokens], list(range(len(given_tokens))),
+        [value for _, value in given_tokens], 3, centre, 2.5,
+    )  # fmt: skip
+    ((left, right),) = highlight.spans([row], COLOURS, breaks=breaks, brief=True)
+    ((full_left, full_right),) = highlight.spans([row], COLOURS, breaks=breaks)
+    for brief, full, marked in ((left, full_left, False), (right, full_right, True)):
+        shown, whole = expanded(brief), [*SPAN.finditer(full)]
+        assert len(shown) == len(whole)
+        for i, ((css, said, text), one) in enumerate(zip(shown, whole, strict=True)):
+            assert (css, text) == (one[2] or "", one[4])
+            if marked and i == 0 and "k" in css.split():
+                assert said == one[3]
+            else:
+                value, token = said.split(", ")
+                assert (value, token) == (one[3].split(", ")[0], one[3].split(", ")[-1])
+
+
+def test_in_brief_a_token_without_colour_is_no_element() -> None:
+    """A comment says its value and id; text that runs to the left is kept from its neighbours."""
+    row = Row([" a", "א", "b", "c"], [7, 8, 9, 10], [0.01, -0.02, 5.0, None], 0)
+    ((_, shown),) = highlight.spans([row], COLOURS, brief=True)
+    assert shown == (
+        "<!--0.0100, id 7--> a<!--−0.0200, id 8--><span>א</span>"
+        '<span class="p5" title="5.00, id 9">b</span>'
+        '<span class="x" title="not included, id 10">c</span>'
+    )
+
+
 def test_lengths_must_agree() -> None:
     """A row that does not fit together is an error, not half a line."""
     with pytest.raises(ValueError, match="differ in number"):

@@ -11,9 +11,9 @@ from sqlalchemy import create_engine, event
 from starlette.testclient import TestClient
 
 from app.errors import NotFound
+from app.layer_schemas import Statistic
 from app.picture import AT_ONCE, LEVELS
 from app.queries import Queries
-from app.schemas import Statistic
 from indexer.store.database import open_store
 from tests import fixture_store
 from tests.conftest import serving

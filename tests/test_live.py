@@ -21,15 +21,16 @@ from starlette.testclient import TestClient
 
 from app import cli, live
 from app.live import Live, Models, higher_than
-from app.live_routes import MOST_BODY, MOST_BYTES
 from app.main import create_app
 from app.schemas import Histogram, Run
+from app.sent import MOST_BODY, MOST_BYTES
 from app.settings import Settings
 from indexer.config import IndexConfig
 from indexer.demo import MODEL_DIR
 from indexer.run import index
 from tests.conftest import Silent
-from tests.live_servers import NEURON, READ, TEXT, TRY, answer, live_client_of, read_page
+from tests.html_reader import elements
+from tests.live_servers import NEURON, READ, TEXT, TRY, answer, live_client_of
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +178,7 @@ def test_a_run_in_bfloat16_says_how_far_it_may_be(in_bfloat16: str) -> None:
         values = torch.tensor(found["activations"][1:])
         assert torch.equal(values, values.to(torch.bfloat16).float())
         page = client.post(TRY, content=urlencode({"text": TEXT}))
-        assert found["note"] in " ".join(read_page(page.text).text.split())
+        assert found["note"] in " ".join(elements(page.text).text.split())
 
 
 # --- Mistakes -----------------------------------------------------------------------------------

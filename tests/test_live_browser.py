@@ -185,3 +185,83 @@ def test_the_box_fits_its_window(
         assert page.evaluate(width) <= size["width"]
         kind = "wide" if size is WIDE else "phone"
         page.locator("#live").screenshot(path=SCREENSHOTS / f"live-{kind}-{scheme}.png")
+
+
+# --- All neurons on a text ----------------------------------------------------------------------
+
+BEHAVIOUR = "/demo/behaviour"
+HOSTILE = f"x = '</td><script>1</script>'\n\t🙂 {'y' * 40}\u202e"
+
+
+def found(page: Any, text: str, against: str = "") -> Any:
+    """The result of texts that were typed and sent by the keyboard."""
+    page.goto(BEHAVIOUR)
+    page.get_by_label("Against").fill(against)
+    field = page.get_by_label("Text", exact=True)
+    field.fill(text)
+    field.press("Control+Enter")
+    result = page.locator("#result")
+    result.wait_for()
+    return result
+
+
+def test_neurons_are_found_by_a_text(browser: Any, server: str) -> None:
+    """From the search to the picture: a cell says what it is under the pointer and by the keyboard,
+    and leads to its neuron."""
+    with visiting(browser, server, viewport=WIDE) as page:
+        page.goto("/demo/search")
+        form = page.get_by_role("form", name="By behaviour")
+        form.get_by_role("textbox").fill(TEXT)
+        form.get_by_role("button").click()
+        result = page.locator("#result")
+        result.wait_for()
+        assert page.get_by_label("Text", exact=True).input_value() == TEXT
+        cells = result.locator(".heat tbody a")
+        tip = page.locator(".tip")
+        cells.nth(3).hover()
+        assert tip.inner_text().startswith("layer 0, ")
+        page.mouse.move(0, 0)
+        assert not tip.is_visible()
+        cells.first.focus()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowRight")
+        assert tip.inner_text().startswith("layer 1, ")
+        assert tip.inner_text().endswith("% of its maximum")
+        href = page.evaluate("document.activeElement.getAttribute('href')")
+        stops = result.locator(".heat tbody a[tabindex='0']")
+        assert [stops.count(), stops.get_attribute("href")] == [1, href]
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"**{href}")
+
+
+def test_two_texts_are_told_apart_without_scripts(browser: Any, server: str) -> None:
+    """The form is a form: what it leads to has both tables, and every cell a title."""
+    options = {"viewport": PHONE, "java_script_enabled": False}
+    with visiting(browser, server, **options) as page:
+        page.goto(BEHAVIOUR)
+        page.get_by_label("Text", exact=True).fill(TEXT)
+        page.get_by_label("Against").fill("And the king said")
+        page.get_by_label("percentile").check()
+        page.get_by_role("button", name="Find").click()
+        assert page.locator("table.apart").count() == 2
+        assert page.get_by_label("percentile").is_checked()
+        cells = page.locator(".heat tbody a")
+        assert cells.count() == page.locator(".heat tbody a[title*='positions lower']").count() > 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_the_picture_and_the_tables_scroll_inside(
+    browser: Any, server: str, size: dict[str, int], scheme: str
+) -> None:
+    """Nothing is wider than the window, whatever the text; the first column stays."""
+    with visiting(browser, server, viewport=size, color_scheme=scheme) as page:
+        result = found(page, HOSTILE, "And the king said")
+        width = "document.documentElement.scrollWidth"
+        assert page.evaluate(width) <= size["width"]
+        head = result.locator(".firing tbody th").first
+        before = head.bounding_box()
+        result.locator(".scroll:has(.firing)").evaluate("e => e.scrollLeft = 200")
+        assert head.bounding_box()["x"] == before["x"]
+        kind = "wide" if size is WIDE else "phone"
+        page.screenshot(path=SCREENSHOTS / f"behaviour-{kind}-{scheme}.png")

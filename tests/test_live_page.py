@@ -11,7 +11,8 @@ from starlette.testclient import TestClient
 
 from app import live_view
 from app.schemas import Histogram, NeuronPage
-from tests.live_servers import NEURON, TEXT, TRY, answer, live_client_of, read_page
+from tests.html_reader import elements
+from tests.live_servers import NEURON, TEXT, TRY, answer, live_client_of
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def test_the_form_works_by_itself(live_client: TestClient) -> None:
     assert response.status_code == 200
     assert response.headers["cache-control"] == "no-store"
     found = answer(live_client, TEXT)  # line ends came back as they were typed
-    page = read_page(response.text)
+    page = elements(response.text)
     (mark,) = page.all("mark")
     assert f"at {found['peak_position']}," in mark.attributes["title"]
     scale = live_client.get(NEURON).json()["scale"]
@@ -51,7 +52,7 @@ def test_a_text_that_cannot_be_read_stays_in_the_form(live_client: TestClient) -
     long = "the " * 300
     response = posted(live_client, long)
     assert response.status_code == 413
-    page = read_page(response.text)
+    page = elements(response.text)
     (notice,) = page.all("p", "notice")
     assert "128 are the most" in notice.text
     (field,) = page.all("textarea")
@@ -66,7 +67,7 @@ def test_hostile_text_is_only_text(live_client: TestClient) -> None:
     """Markup in a text is shown, wherever it is shown."""
     hostile = "</textarea><script>alert(1)</script><b>\u202ex\0\"'>"
     response = posted(live_client, hostile)
-    page = read_page(response.text)
+    page = elements(response.text)
     assert "alert" not in "".join(script.text for script in page.all("script"))
     assert not page.all("b", "x")
     assert "<script>alert" not in response.text
@@ -76,11 +77,11 @@ def test_hostile_text_is_only_text(live_client: TestClient) -> None:
 
 def test_the_box_is_on_the_neuron_s_page(live_client: TestClient) -> None:
     """A live server's page has the box, another's has not, and their tags differ."""
-    page = read_page(live_client.get("/demo/1/349").text)
+    page = elements(live_client.get("/demo/1/349").text)
     (form,) = [form for form in page.all("form") if form.attributes.get("data-neuron")]
     assert form.attributes["action"] == TRY
     assert form.attributes["data-neuron"] == NEURON
-    named = read_page(live_client.get("/demo/1/349?run=1").text)
+    named = elements(live_client.get("/demo/1/349?run=1").text)
     assert any(form.attributes.get("action") == TRY for form in named.all("form"))
     assert live_client.get(TRY).status_code == 200
 
@@ -115,7 +116,7 @@ def test_the_corpus_s_highest_peak_is_the_maximum(live_client: TestClient) -> No
 
 def test_the_box_promises_no_more_tokens_than_the_model_takes(live_client: TestClient) -> None:
     """The server's limit is 512 tokens, the demo's model has 128 positions: the box says both."""
-    (found,) = read_page(live_client.get(TRY).text).all("p", "hint")
+    (found,) = elements(live_client.get(TRY).text).all("p", "hint")
     assert "up to 512 tokens, or as many as the model takes" in " ".join(found.text.split())
 
 
@@ -123,7 +124,7 @@ def test_the_box_promises_no_more_tokens_than_the_model_takes(live_client: TestC
 def test_the_chart_holds_every_peak(peak: float) -> None:
     """Bars and mark are inside the picture, also where the peak is outside the sample's range."""
     chart = live_view.peaks_chart(Histogram(edges=[0.0, 1.0, 2.0], counts=[5, 1]), peak)
-    svg = read_page(str(chart))
+    svg = elements(str(chart))
     for bar in svg.all("rect"):
         left = float(bar.attributes["x"])
         assert left >= 0

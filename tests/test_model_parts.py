@@ -17,7 +17,7 @@ from indexer.config import IndexConfig
 from indexer.model import LoadedModel, load_model, resolve_model
 from indexer.model_layers import hooked
 from indexer.plan import describe_plan, make_plan
-from indexer.scan import ScanShape
+from indexer.scan_shape import ScanShape
 from tests.test_model_native import native_model
 from tests.tiny_models import LAYERS, save_tiny_model, some_tokens
 

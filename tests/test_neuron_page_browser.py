@@ -115,7 +115,7 @@ def test_the_view_is_remembered(browser: Any, live_server: str) -> None:
         page.goto("/demo/0/3?view=context")
         assert page.url.endswith("/demo/0/3?view=context"), "what is asked for is shown"
         page.get_by_role("link", name="aligned", exact=True).click()
-        page.wait_for_url("**/demo/0/3")
+        page.wait_for_url("**/demo/0/3?view=peak")
         page.goto(NEURON)
         page.wait_for_load_state("networkidle")
         assert page.url.endswith(NEURON)
@@ -176,10 +176,111 @@ def test_bins_say_their_counts(browser: Any, live_server: str) -> None:
         page.goto(NEURON)
         before = page.locator(".overview").inner_html()
         for name in ("by-position", "by-context", "effects-all"):
-            page.locator(f"svg[aria-labelledby^={name}] .columns rect").first.hover()
-            assert re.search(r" to .*: [\d,]+ \(.*%\)", page.locator(".tip").inner_text())
+            chart = page.locator(f"svg[aria-labelledby^={name}]")
+            box = chart.bounding_box()
+            left, wide, _, foot = map(float, chart.get_attribute("data-bins").split())
+            unit = box["width"] / 440
+            words = page.locator(f"#{name}-bins li").all_text_contents()
+            for i in (0, len(words) - 1):
+                page.mouse.move(
+                    box["x"] + (left + (i + 0.5) * wide) * unit, box["y"] + (foot - 1) * unit
+                )
+                assert re.fullmatch(r".+ to .+: [\d,]+ \(.+%\)", words[i])
+                assert page.locator(".tip").inner_text() == words[i]
         page.mouse.move(0, 0)
+        assert not page.locator(".tip").is_visible()
         assert page.locator(".overview").inner_html() == before
+
+
+def test_a_band_says_its_share(browser: Any, live_server: str) -> None:
+    """Over the bins, where nothing else is said."""
+    with visiting(browser, live_server, viewport=WIDE) as page:
+        page.goto(NEURON)
+        box = page.locator("svg[aria-labelledby^=by-context] .band").last.bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 2)
+        assert re.fullmatch(r"Peak from .* up: .*% of contexts", page.locator(".tip").inner_text())
+
+
+def test_charts_are_there_in_words(browser: Any, live_server: str) -> None:
+    """By keyboard and without scripts: the bins of all three, and what the colours stand for."""
+    with visiting(browser, live_server, java_script_enabled=False, viewport=PHONE) as page:
+        page.goto(NEURON)
+        assert not page.locator(".bins").first.is_visible()
+        page.locator(".defs summary").focus()
+        page.keyboard.press("Enter")
+        for bins in page.locator(".bins").all():
+            assert bins.is_visible()
+            assert bins.locator("li").count() >= 10
+        assert page.locator(".bins").count() == 3
+        assert "ten steps on either side" in page.locator(".defs").inner_text()
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+TITLES = (
+    "(line) => [...line.querySelectorAll('[title]')].map((one) => [one.title, one.textContent])"
+)
+
+
+def said(title: str) -> tuple[str, str, str]:
+    """What is in front of a title's share, the share (rounded from three digits in a line), and
+    what is behind it."""
+    found = re.fullmatch(r"(.*?)(?:, (\d+)%)?((?: of m|, at).*)", title)
+    assert found is not None, title
+    return found[1], found[2] or "0", found[3]
+
+
+@pytest.mark.parametrize("view", ["peak", "window"])
+@pytest.mark.parametrize("neuron", ["/demo/1/10", "/toy/1/1", "/toy/0/0"])
+def test_a_line_that_is_pointed_at_says_all_of_each_token(
+    browser: Any, live_server: str, toy_server: str, neuron: str, view: str
+) -> None:
+    """Its tokens come to say what they do in their whole context, none moves, and one is said."""
+    server = live_server if neuron.startswith("/demo") else toy_server
+    with visiting(browser, server, viewport=WIDE) as page:
+        page.goto(f"{neuron}?view={view}")
+        for example in page.locator(".example").all()[:12]:
+            line = example.locator("summary .tok")
+            line.scroll_into_view_if_needed()
+            box, text = line.bounding_box(), line.text_content()
+            mark = line.locator("mark")
+            where = mark.bounding_box()
+            mark.hover()
+            told = page.locator(".tip").inner_text()
+            assert "exactly" in told
+            page.mouse.move(0, 0)
+            assert line.get_attribute("data-at") is None
+            assert (line.bounding_box(), line.text_content()) == (box, text)
+            assert mark.bounding_box() == where
+            shown = line.evaluate(TITLES)
+            context = page.context.request.get(example.locator(".fetch").evaluate("(a) => a.href"))
+            whole = page.evaluate(
+                "(html) => [...new DOMParser().parseFromString(html, 'text/html')"
+                ".querySelectorAll('.whole [title]')].map((one) => [one.title, one.textContent])",
+                context.text(),
+            )
+            # Where a line is aligned on its trough, its context is marked elsewhere.
+            titles = {title.split(", at ")[-1]: title for title, _ in whole}
+            assert len(shown) > 1 or len(whole) == 1
+            for title, _ in shown:
+                same = titles[title.split(", at ")[-1]]
+                if "exactly" not in title + same:
+                    assert said(title)[0::2] == said(same)[0::2]
+                    assert abs(int(said(title)[1]) - int(said(same)[1])) <= 1
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_tokens_without_colour_say_what_they_are(
+    browser: Any, live_server: str, size: dict[str, int]
+) -> None:
+    """At the first touch of the pointer, although they have no element of their own yet."""
+    with visiting(browser, live_server, viewport=size) as page:
+        page.goto(NEURON)
+        line = page.locator("section[aria-labelledby=random] .line").nth(2)
+        line.scroll_into_view_if_needed()
+        box = line.bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2 + 60, box["y"] + box["height"] / 2)
+        tip = page.locator(".tip")
+        assert re.search(r"% of m\w\w · position \d+ · id \d+$", tip.inner_text())
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -202,10 +303,12 @@ def test_every_view_fits_its_window(
         for name, path in paths.items():
             page.goto(path)
             assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], name
-            page.screenshot(
-                path=SCREENSHOTS / f"neuron-{name}-{size['width']}-{scheme}.png",
-                full_page=name != "contexts",
-            )
+            if name != "contexts":  # what is out of sight is not laid out, nor in a picture
+                for _ in range(2):
+                    height = page.evaluate("document.documentElement.scrollHeight")
+                    page.set_viewport_size(size | {"height": height})
+            page.screenshot(path=SCREENSHOTS / f"neuron-{name}-{size['width']}-{scheme}.png")
+            page.set_viewport_size(size)
 
 
 def test_nothing_shifts_while_the_page_comes(browser: Any, live_server: str) -> None:
@@ -219,6 +322,23 @@ def test_nothing_shifts_while_the_page_comes(browser: Any, live_server: str) -> 
         )
         page.goto(NEURON, wait_until="networkidle")
         assert page.evaluate("window.shifts") == []
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_parts_out_of_sight_are_come_to(
+    browser: Any, live_server: str, size: dict[str, int]
+) -> None:
+    """The bar's links lead to their headings, although nothing above them was laid out before."""
+    with visiting(browser, live_server, viewport=size) as page:
+        page.goto(NEURON)
+        for name in ("data", "bands", "weights", "top"):
+            page.locator(f".bar-sticky nav a[href='#{name}']").click()
+            page.wait_for_function(
+                "(name) => { const box = document.getElementById(name).getBoundingClientRect();"
+                " return box.top >= 0 && (box.top < 200 || scrollY + innerHeight >="
+                " document.documentElement.scrollHeight - 1) && box.bottom <= innerHeight; }",
+                arg=name,
+            )
 
 
 def test_print_shows_the_page_alone(browser: Any, live_server: str) -> None:

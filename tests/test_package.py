@@ -21,6 +21,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from app import assets
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 BACKEND = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
@@ -210,11 +212,12 @@ def test_installed_server_serves_a_page_with_its_style(address: str) -> None:
     page = httpx.get(f"{address}/")
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     linked = Linked(page.text)
-    assert linked.styles
-    for path in linked.styles:
-        style = httpx.get(urljoin(address, path))
-        assert (style.status_code, style.headers["content-type"].split(";")[0]) == (200, "text/css")
-        assert style.text == (ROOT / path.split("?")[0].lstrip("/")).read_text()
+    (path,) = linked.styles
+    style = httpx.get(urljoin(address, path))
+    assert (style.status_code, style.headers["content-type"].split(";")[0]) == (200, "text/css")
+    parts = [(ROOT / "static" / f"{name}.css").read_text() for name in assets.STYLES]
+    assert style.text == "\n".join(parts)
+    assert set(assets.STYLES) == {path.stem for path in (ROOT / "static").glob("*.css")}
     for path in linked.scripts:
         script = httpx.get(urljoin(address, path))
         assert script.status_code == 200

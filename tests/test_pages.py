@@ -1,4 +1,4 @@
-"""The pages: they show what their JSON says, and nothing in the store becomes markup."""
+"""The pages: they show what their JSON says, and their links lead somewhere."""
 
 from __future__ import annotations
 
@@ -12,18 +12,10 @@ from starlette.testclient import TestClient
 from indexer.config import RESERVED_NAMES, check_name
 from indexer.errors import NeurariumError
 from indexer.store.database import open_store
-from tests import fixture_neurons, fixture_store
 from tests.conftest import serving
-from tests.fixture_store import MARKUP_SOURCE, RunOf, wide_layer
-from tests.html_reader import Element, read
+from tests.fixture_store import RunOf, wide_layer
+from tests.html_reader import Element, elements, read
 
-SVG = {"svg", "rect", "path", "line", "text", "title", "desc", "g", "circle", "polyline", "tspan"}
-IN_EXAMPLES = set(
-    "div nav ul li a span figure i section h2 h3 p ol details summary b mark code".split()
-)
-ON_EXAMPLES = set(
-    "class title id href role tabindex open data-key data-reading data-context scope".split()
-)
 PLACES = [(layer, neuron) for layer in range(2) for neuron in range(4)]
 
 
@@ -239,7 +231,7 @@ def test_no_link_is_dead(client: TestClient) -> None:
         assert response.status_code < 400, path
         if not response.headers.get("content-type", "").startswith("text/html"):
             continue
-        page = read(client, path)
+        page = elements(response.text)
         ids = [one.attributes["id"] for one in page.walk() if "id" in one.attributes]
         assert len(ids) == len(set(ids)), f"{path} uses an id twice"
         for element in page.walk():
@@ -296,74 +288,6 @@ def test_lists_are_paged_by_links(store_url: str) -> None:
 
 
 # --- Nothing becomes markup ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("path", ["/", "/toy", "/toy/1", "/toy/1/1", "/toy/0/0", "/runs/3"])
-def test_nothing_in_the_store_becomes_markup(client: TestClient, path: str) -> None:
-    """Scripts are our own files; no element has a style or a handler; none is unexpected."""
-    page = read(client, path)
-    for script in page.all("script"):
-        assert script.attributes["src"].startswith("/static/")
-        assert not script.text.strip()
-    for element in page.walk():
-        assert element.tag not in {"img", "iframe", "object", "embed", "style", "base"}
-        assert element.tag != "form" or element.attributes["action"] == "/go"
-        for name in element.attributes:
-            assert not name.startswith("on")
-            assert name != "style"
-    assert "alert(1)" not in "".join(
-        value for one in page.walk() for name, value in one.attributes.items() if name != "title"
-    )
-
-
-def test_tokens_stay_text_inside_examples(client: TestClient) -> None:
-    """Inside the examples there are only the template's elements and attributes."""
-    page = read(client, "/toy/1/1")
-    (examples,) = page.all("div", "examples")
-    for element in examples.walk():
-        assert element.tag in IN_EXAMPLES
-        for name in element.attributes:
-            assert name in ON_EXAMPLES or name.startswith("aria-"), f"{name} on <{element.tag}>"
-    for context in examples.all("p", "tok"):
-        assert {element.tag for element in context.walk()} <= {"p", "span", "mark", "i"}
-    text = examples.text
-    for token in ("<script>alert(1)</script>", "{{ page }}", "&amp;</span></p></details>", "é"):
-        assert token in text
-    assert fixture_store.ATTRIBUTE in text
-
-
-def test_an_emoji_split_over_tokens_is_shown_whole(client: TestClient) -> None:
-    """The pieces of a character stand together as the character."""
-    examples = section(read(client, "/toy/1/1"), "top")
-    assert fixture_neurons.EMOJI in examples.text
-    assert "\\xff" in examples.text, "a byte that is part of none stays a byte"
-
-
-def test_characters_that_cannot_be_seen_are_spelled_out(client: TestClient) -> None:
-    """Control, bidirectional and zero-width characters never reach the page themselves."""
-    for path in ("/toy/1/1", "/toy/1", "/toy/0"):
-        body = client.get(path).text
-        assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u200b\u200d\ufeff\u202e\u2066]", body)
-    text = read(client, "/toy/1/1").text
-    for spelled in ("‹U+202E›", "‹U+200B›", "‹NUL›", "‹ESC›", "‹DEL›"):
-        assert spelled in text
-
-
-def test_a_very_long_token_does_not_fill_the_page(client: TestClient) -> None:
-    """A token of ten thousand characters is cut everywhere it is shown."""
-    for path in ("/toy/1/1", "/toy/1"):
-        assert "W" * 1001 not in client.get(path).text
-    assert len(client.get("/toy/1/1").content) < 60_000
-
-
-def test_a_source_s_markup_is_text(client: TestClient) -> None:
-    """A source's name is shown character by character."""
-    page = read(client, "/toy/0/0")
-    assert MARKUP_SOURCE in [source.text for source in page.all("span", "source")]
-    assert not page.all("em")
-
-
-# --- What is not there --------------------------------------------------------------------------
 
 
 def test_kinds_without_examples_say_so(client: TestClient) -> None:

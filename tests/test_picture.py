@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import picture
-from app.schemas import LayerPicture, RunRef, Sample, Statistic
+from app.layer_schemas import LayerPicture, Statistic
+from app.schemas import RunRef, Sample
 from tests.fixture_neurons import ATTRIBUTE, BIDI, CONTROLS, LONG, SCRIPT, ZERO_WIDTH
 
 RUN = RunRef(

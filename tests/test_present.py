@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from html.parser import HTMLParser
 from typing import Any
 
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from app import layer_view, numbers, present, provenance, site, urls
+from app.layer_schemas import LayerPage, ModelList, ModelPage
 from app.present_lines import READINGS, Reading
-from app.schemas import ContextPage, LayerPage, ModelList, ModelPage, NeuronPage
+from app.schemas import ContextPage, NeuronPage
 from tests import sample_neurons as neurons
 from tests import sample_pages as pages
 
@@ -112,7 +114,9 @@ def view_of(
 ) -> present.NeuronView:
     """What a neuron's page shows, its links as on the site."""
     contexts = urls.contexts(page.model, page.layer, page.neuron, run=run)
-    return present.neuron(page, reading, contexts, urls.neurons(page.model, run=run))
+    return present.neuron(
+        page, reading, contexts, urls.neurons(page.model, run=run), urls.tokens(page.model, run=run)
+    )
 
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -178,7 +182,7 @@ def render(template: str, page: BaseModel, **context: Any) -> str:
         shared["view"] = present.context(page)
     if isinstance(page, LayerPage):
         drawn = pages.picture(pages.layer_page())
-        cells = urls.neurons_of("demo", 1, run=context.get("run_query"))
+        cells = partial(urls.neurons("demo", run=context.get("run_query")), 1)
         shared |= {"picture": drawn, "view": layer_view.layer(drawn, cells)}
         shared |= {"sorted": {"sort": page.sort, "order": page.order}}
     if isinstance(page, ModelPage):

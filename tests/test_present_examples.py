@@ -34,7 +34,7 @@ def lines(some: Sequence[Example], how: Layout) -> list[Line]:
 def sections(page: NeuronPage, reading: Reading = "peak") -> dict[str, Section]:
     """A page's sections by their ids."""
     contexts = urls.contexts("demo", 1, 45, run=3)
-    view = present.neuron(page, reading, contexts, urls.neurons("demo"))
+    view = present.neuron(page, reading, contexts, urls.neurons("demo"), urls.tokens("demo"))
     return {section.id: section for section in view.sections}
 
 

@@ -13,7 +13,7 @@ from tests.sample_neurons import EFFECTS, gated_page, neuron_page, weights
 
 def view(page: NeuronPage) -> WeightsView:
     """What the page shows of weights and data."""
-    return present_weights.weights(page, urls.neurons("demo", run=3))
+    return present_weights.weights(page, urls.neurons("demo", run=3), urls.tokens("demo", run=3))
 
 
 def test_logit_effects_have_one_scale_of_bars() -> None:
@@ -24,6 +24,22 @@ def test_logit_effects_have_one_scale_of_bars() -> None:
     assert 'width="100"' in effects.promoted[0].bar
     assert 'width="67"' in effects.suppressed[0].bar
     assert "<svg" in effects.chart
+
+
+def test_tokens_lead_to_their_neurons() -> None:
+    """Each list to those that do the same to the token, in the run that is shown."""
+    shown = view(gated_page())
+    token_id = shown.effects.promoted[0].token_id
+    href = f"/demo/search?token_id={token_id}&as=promoted&run=3"
+    assert shown.effects.promoted[0].href == href
+    assert f'<a class="chip" href="{href.replace("&", "&amp;")}"' in shown.effects.shown
+    assert "&as=suppressed&" in shown.effects.suppressed[0].href
+    assert {some.excites[0].href.split("as=")[1] for some in shown.inputs} == {
+        "in&run=3",
+        "gate&run=3",
+    }
+    assert all("as=" not in row.href for some in shown.inputs for row in some.inhibits)
+    assert "&as=peak&" in shown.peak_tokens[0].href
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ import pytest
 from sqlalchemy import create_engine
 
 from app.errors import Invalid, NotFound
+from app.layer_schemas import LayerPage, Order, Sort
 from app.queries import Queries
-from app.schemas import LayerPage, NeuronPage, NeuronRef, Order, Sort
+from app.schemas import NeuronPage, NeuronRef
 from tests import fixture_store
 from tests.fixture_store import MODELS, RUNS, TOY_NEURONS, WIDE, Neuron
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -29,7 +30,26 @@ COMMANDS = {
     if re.match(r"(\$ |\S*/)?neurarium ", line.strip())
 }
 """Every line of them that calls the command."""
-PROGRAM = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+
+
+def program(group: Any, before: str = "") -> dict[str, Any]:
+    """Every command, those of groups by two words."""
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        inner = getattr(command, "commands", None)
+        found |= program(command, f"{name} ") if inner else {before + name: command}
+    return found
+
+
+PROGRAM = program(typer.main.get_command(cli.app))
+
+
+def words_of(line: str) -> tuple[str, list[str]]:
+    """The command that a line calls, and what follows."""
+    first, *rest = line.split("neurarium ", 1)[1].split()
+    if rest and f"{first} {rest[0]}" in PROGRAM:
+        return f"{first} {rest[0]}", rest[1:]
+    return first, rest
 
 
 def check_none(found: Iterable[str], what: str) -> None:
@@ -56,10 +76,11 @@ def settings() -> set[str]:
 
 @pytest.fixture(scope="module")
 def routes(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The path of every route that leads to something, but the folders of static files."""
+    """The path of every route that leads to something, but static files."""
     database = tmp_path_factory.mktemp("readme") / "empty.db"
     app = create_app(Settings(database_url=f"sqlite:///{database}"))
-    return paths(app.routes) - paths(api.unknown_router().routes)
+    found = paths(app.routes) - paths(api.unknown_router().routes)
+    return {path for path in found if not path.startswith("/static/")}
 
 
 def paths(routes: Sequence[BaseRoute]) -> set[str]:
@@ -80,9 +101,7 @@ def paths_in_code() -> set[str]:
 
 def test_every_command_is_named() -> None:
     """Each command of the program is called once in the README."""
-    missing = {f"neurarium {name}" for name in PROGRAM} - {
-        " ".join(["neurarium", line.split("neurarium ", 1)[1].split()[0]]) for line in COMMANDS
-    }
+    missing = set(PROGRAM) - {words_of(line)[0] for line in COMMANDS}
     check_none(missing, "commands the README does not name")
 
 
@@ -108,7 +127,7 @@ def test_every_command_named_exists() -> None:
     """A line that calls the program calls a command it has, with options that command has."""
     wrong = []
     for line in COMMANDS:
-        name, *words = line.split("neurarium ", 1)[1].split()
+        name, words = words_of(line)
         known = {option for p in getattr(PROGRAM.get(name), "params", []) for option in p.opts}
         given = {word.split("=")[0] for word in words if word.startswith("-")}
         if not name.startswith("-") and (name not in PROGRAM or not given <= known | {"--help"}):

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import strategies as st
 
-from indexer import source_slots
-from indexer.results import neuron_records
-from indexer.scan import Scan, ScanShape
+from indexer import results, source_slots
+from indexer.results import Results, neuron_records
+from indexer.scan import Scan
+from indexer.scan_shape import ScanShape
 from indexer.selection import Payload, Selection
 from indexer.store import codec, schema
+from indexer.store.records import block_of, records_of
+from indexer.store.writer import ContentHash, NeuronBlock, RunRecord, pack
+from tests import fixture_store
 from tests.scan_cases import Case, FakeCorpus, FakeModel, cases, fake_facts, relaxed
 
 
@@ -60,6 +66,53 @@ def test_records_are_what_the_store_takes(case: Case) -> None:
         unpacked = codec.unpack_arrays(codec.pack_arrays(record.arrays))
         for name, values in record.arrays.items():
             np.testing.assert_array_equal(unpacked[name], values, err_msg=name)
+
+
+def written(blocks: list[NeuronBlock], found: Results) -> tuple[list[bytes], ...]:
+    """All that is stored and hashed of some scans' results, neuron by neuron."""
+    packed = [pack(block) for block in blocks]
+    contexts = ContentHash(RUN)
+    for record in found.contexts():
+        contexts.add_context(record)
+    return (
+        [row for one in packed for row in one.hashed],
+        [row for one in packed for row in one.arrays],
+        [row for one in packed for row in one.lists],
+        [contexts.hexdigest().encode()],
+    )
+
+
+RUN: RunRecord = fixture_store.RUNS[0].record()
+
+
+@relaxed
+@given(cases(), st.integers(1, 3), st.data())
+def test_blocks_and_slices_change_nothing(case: Case, size: int, data: st.DataObject) -> None:
+    """Neurons one a block or in larger ones, of one scan or of two: the same rows are written."""
+    whole = Results(case.corpus, False, fake_facts)
+    one_by_one = [
+        block_of([record]) for block in whole.neurons(case.scan()) for record in records_of(block)
+    ]
+    layers = len(case.shape.widths)
+    cut = data.draw(st.integers(0, layers))
+    sliced = Results(case.corpus, False, fake_facts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "_BLOCK_BYTES", size * results._example_bytes(case.shape))
+        blocks: list[NeuronBlock] = []
+        for first, end in ((0, cut), (cut, layers)):
+            if first < end:
+                part = replace(case, shape=case.shape.slice(first, end))
+                blocks += sliced.neurons(part.scan())
+    assert max(map(len, blocks)) <= size
+    assert written(blocks, sliced) == written(one_by_one, whole)
+
+
+def test_a_scan_without_the_sample_has_no_results() -> None:
+    """Another process has measured it: the two are to be merged first."""
+    case = two_layers()
+    scan = Scan(case.shape, case.corpus.source_index, with_sample=False)
+    with pytest.raises(ValueError, match="merge it first"):
+        next(Results(case.corpus, False, fake_facts).neurons(scan))
 
 
 def test_a_slot_means_the_same_here_and_in_the_store() -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from indexer.errors import NeurariumError
 from indexer.results import context_records, neuron_records
 from indexer.sample import PEAK_QUANTILES
-from indexer.scan import RANDOM_EXAMPLES, ScanShape
-from indexer.store.codec import activations_of
+from indexer.scan_shape import RANDOM_EXAMPLES, ScanShape
+from indexer.store.codec import activations_of, peak_unit
 from indexer.store.writer import ContextRecord
 from tests.scan_cases import (
     Case,
@@ -66,7 +66,8 @@ def test_each_example_says_what_its_context_does(case: Case) -> None:
                 positions = np.arange(start, start + kept)
                 counted = positions >= first
                 truth = row[positions[counted] - first]
-                stored = activations_of(examples, index)[counted]
+                values, places = activations_of(examples)
+                stored = values[places[index] : places[index + 1]][counted]
                 bound = np.abs(truth).max(initial=0) / 254 * 1.001 + 1e-37
                 assert np.abs(stored - truth).max(initial=0) <= bound
 
@@ -85,16 +86,19 @@ def test_sample_statistics_are_those_of_the_sample(case: Case) -> None:
         assert scalars["min"] == min(row.min() for row in everything)
         assert scalars["dead"] == (scalars["max"] <= 0)
         values = np.concatenate([everything[c] for c in sample]).astype(np.float64)
-        close = {"rel": 1e-9, "abs": 1e-12 * np.abs(values).max(initial=0)}
+        # Powers are taken in float32, of what is left when about the mean is taken off.
+        spread = np.ptp(values)
+        close = {"rel": 1e-9, "abs": 5e-7 * spread}
         assert scalars["mean"] == pytest.approx(values.mean(), **close)
         assert scalars["std"] == pytest.approx(values.std(), **close)
-        if values.std() > 1e-6 * np.abs(values).max():
+        if values.std() > 0.05 * spread:
             standard = (values - values.mean()) / values.std()
-            assert scalars["skewness"] == pytest.approx((standard**3).mean(), rel=1e-6, abs=1e-6)
+            assert scalars["skewness"] == pytest.approx((standard**3).mean(), rel=1e-5, abs=1e-5)
             assert scalars["kurtosis"] == pytest.approx(
-                (standard**4).mean() - 3, rel=1e-6, abs=1e-6
+                (standard**4).mean() - 3, rel=1e-5, abs=1e-5
             )
-        elif values.std() == 0:
+        elif spread == 0:
+            assert scalars["std"] == 0
             assert scalars["skewness"] is None
             assert scalars["kurtosis"] == -np.inf
         assert scalars["density"] == (values > 0).mean()
@@ -148,20 +152,14 @@ def test_random_and_bands_come_from_the_second_half(case: Case) -> None:
 
 @relaxed
 @given(cases())
-def test_contexts_name_the_neurons_they_are_top_examples_of(case: Case) -> None:
-    """Every context an example names is there, once, in order, with its top neurons."""
+def test_every_context_that_an_example_names_is_there(case: Case) -> None:
+    """Once, in order, and no other."""
     scan = case.scan()
     neurons = list(neuron_records(scan, case.corpus, False, fake_facts))
     contexts: list[ContextRecord] = list(context_records(scan, case.corpus))
     used = {int(c) for record in neurons for some in record.examples for c in some.context_ids}
     assert [record.context_id for record in contexts] == sorted(used)
     for context in contexts:
-        expected = [
-            int(scan.offsets[record.layer]) + record.neuron
-            for record in neurons
-            if context.context_id in record.examples[0].context_ids
-        ]
-        assert context.top_neurons.tolist() == expected
         assert context.source_index == case.corpus.source_index[context.context_id]
 
 
@@ -224,6 +222,26 @@ def test_sources_have_their_own_best(case: Case) -> None:
 
 @relaxed
 @given(cases())
+def test_peaks_of_the_first_contexts_are_kept(case: Case) -> None:
+    """In the sample's order, as float16 of a power of two that none exceeds."""
+    for record in records_of(case):
+        peaks = np.array(case.peaks(record.layer, record.neuron, np.max), np.float64)
+        low, high = (np.array([float(record.scalars[name] or 0)]) for name in ("min", "max"))
+        (unit,) = peak_unit(low, high)
+        kept = record.arrays["sample_peaks"]
+        assert kept.dtype == np.float16
+        assert np.abs(kept).max() <= 1
+        largest = max(abs(low[0]), abs(high[0]))
+        assert unit == 1 if largest == 0 else unit / 2 <= largest < unit
+        expected = peaks[case.shape.sample][:256]
+        assert len(kept) == len(expected)
+        error = np.abs(kept.astype(np.float64) * unit - expected)
+        # Half a last place of float16's 11 bits; below 2^-14 of the unit the places stay.
+        assert (error <= np.maximum(np.abs(expected), unit * 2.0**-14) * 2.0**-11).all()
+
+
+@relaxed
+@given(cases())
 def test_gates_and_linear_parts_are_those_at_the_centre(case: Case) -> None:
     """Each example has the parts at its peak, bottom ones at their trough; else NaN."""
     first = int(case.corpus.bos)
@@ -279,4 +297,5 @@ def test_peaks_are_counted_in_forty_bins(case: Case) -> None:
         else:
             expected, edges = np.histogram(sample, bins=40)
             assert counts.tolist() == expected.tolist()
-            assert start + 40 * width == pytest.approx(edges[-1], rel=1e-12)
+            far = max(abs(edges[0]), abs(edges[-1]))  # the end may be a sum that all but cancels
+            assert start + 40 * width == pytest.approx(edges[-1], rel=1e-12, abs=1e-12 * far)

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, func, insert, select, update
+from sqlalchemy import Engine, event, func, insert, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from indexer.errors import NeurariumError
 from indexer.store import schema
+from indexer.store.bulk import insert_rows
 from indexer.store.database import check_writable, open_store, unusable, writing
 from indexer.store.runs import delete_run, is_indexed, list_runs
 from indexer.store.writer import ContextRecord, NeuronRecord, write_run
@@ -62,7 +63,7 @@ def test_a_run_is_written_whole(engine: Engine) -> None:
     assert counts["contexts"] == len(contexts)
     assert counts["vocabulary"] == len(run.vocabulary)
     assert counts["layers"] == len(run.widths)
-    assert counts["examples"] == sum(bool(len(e)) for n in neurons for e in n.examples)
+    assert counts["examples"] == counts["neuron_arrays"] == len(neurons)
     (stored,) = list_runs(engine)
     assert (stored.id, stored.model, stored.neurons) == (number, run.model, len(neurons))
     assert is_indexed(engine, run.model)
@@ -312,6 +313,25 @@ def test_a_run_that_is_not_ready_is_not_listed(engine: Engine) -> None:
         )
     assert list_runs(engine) == []
     assert not is_indexed(engine, RUN.record().model)
+
+
+def test_what_the_driver_refuses_is_the_stores_error(engine: Engine) -> None:
+    """Rows that go straight to the driver fail as all others do, and leave nothing."""
+    with pytest.raises(SQLAlchemyError), engine.begin() as connection:
+        insert_rows(connection, schema.neuron_arrays, [(7, b"x"), (8, b"y"), (7, b"z")])
+    assert _counts(engine) == EMPTY
+
+
+def test_postgresql_keeps_packed_lists_as_they_are(new_postgres: Any) -> None:
+    """They are compressed already: it is told not to try."""
+    engine = open_store(new_postgres(), create=True)
+    question = (
+        "SELECT attstorage FROM pg_attribute "
+        "WHERE attrelid = 'examples'::regclass AND attname = 'packed'"
+    )
+    with engine.connect() as connection:
+        assert connection.scalar(text(question)) in ("e", b"e")
+    engine.dispose()
 
 
 def test_rows_cannot_outlive_their_run(engine: Engine) -> None:

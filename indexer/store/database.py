@@ -31,9 +31,10 @@ _WRITES = "neurarium_writes"
 _CHANGING = 7_310_588_202_411_233  # any number of our own, for PostgreSQL's advisory lock
 
 
-def open_store(url: str, *, create: bool) -> Engine:
+def open_store(url: str, *, create: bool, patience: int = _BUSY_SECONDS) -> Engine:
     """Connect to a store, and make its tables where there are none and `create` says so.
 
+    `patience`: seconds that a writer waits for another one to end, on SQLite.
     Raises NeurariumError where the address is wrong, the database is out of reach, it was made by
     a newer version, or there is nothing in it and `create` is False.
     """
@@ -42,7 +43,7 @@ def open_store(url: str, *, create: bool) -> Engine:
         _check_file(parsed, create)
     where = shown(parsed)
     try:
-        engine = create_engine(parsed, **_options(parsed))
+        engine = create_engine(parsed, **_options(parsed, patience))
     except ModuleNotFoundError as error:
         raise NeurariumError(
             f"The database {where} needs the package {error.name}: install neurarium[postgres]."
@@ -84,10 +85,17 @@ def unusable(error: SQLAlchemyError, where: str) -> str:
 def changing(engine: Engine, *, alone: bool = False) -> Iterator[Connection]:
     """A transaction that writes. SQLite lets in one at a time; on PostgreSQL runs may be written
     side by side, but what is done `alone` waits for the others and they for it."""
-    with engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+    with changing_apart(engine) as connection:
         if engine.dialect.name == "postgresql":
             lock = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"
             connection.execute(text(f"SELECT {lock}(:number)"), {"number": _CHANGING})
+        yield connection
+
+
+@contextmanager
+def changing_apart(engine: Engine) -> Iterator[Connection]:
+    """As `changing`, of what has nothing to do with runs: on PostgreSQL it waits for nobody."""
+    with engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
         yield connection
 
 
@@ -107,9 +115,10 @@ def writing(engine: Engine, key: str, lock_folder: Path) -> Iterator[None]:
 
     Raises NeurariumError where another indexer holds it.
     """
-    digest = hashlib.blake2b(f"{_identity(engine.url)}\n{key}".encode(), digest_size=8)
+    digest = hashlib.blake2b(f"{identity(engine.url)}\n{key}".encode(), digest_size=8)
     taken = NeurariumError(
-        "Another indexer is making this very run: wait for it to end, or stop it."
+        "Another indexer is making a run of this model in this database: wait for it to end, or "
+        "give this run another --name."
     )
     if engine.dialect.name == "postgresql":
         number = int.from_bytes(digest.digest(), "little", signed=True)
@@ -138,7 +147,7 @@ def writing(engine: Engine, key: str, lock_folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _identity(url: URL) -> str:
+def identity(url: URL) -> str:
     """One name for one database, however its file's path is written."""
     if url.get_backend_name() == "sqlite" and url.database:
         return str(Path(url.database).resolve())
@@ -162,9 +171,9 @@ def _parse(url: str) -> URL:
     return parsed
 
 
-def _options(url: URL) -> dict[str, Any]:
+def _options(url: URL, patience: int) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
-        return {"connect_args": {"timeout": _BUSY_SECONDS}}
+        return {"connect_args": {"timeout": patience}}
     return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
 
 
@@ -193,7 +202,7 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
     # Python's driver would begin no transaction for SELECT and CREATE; `_begin` does.
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute("PRAGMA page_size=16384")  # for a new file: examples leave less of a page empty
+    cursor.execute("PRAGMA page_size=4096")  # for a new file: larger pages leave more of them empty
     cursor.execute("PRAGMA journal_mode=WAL")  # pages are served while a run is written
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute("PRAGMA foreign_keys=ON")

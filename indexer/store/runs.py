@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine, delete, func, select
 
-from indexer.store import schema
+from indexer.store import schema, text_index
 from indexer.store.database import changing
 
 
@@ -54,7 +54,10 @@ def is_indexed(engine: Engine, model: str) -> bool:
 
 
 def delete_run(engine: Engine, run_id: int) -> bool:
-    """Remove a run and all its rows. False where there is no such run."""
+    """Remove a run and all its rows. False where there is no such run.
+
+    Notes stay: they are of a model's neurons, not of a run (see `notes.py`).
+    """
     first, last = schema.key_range(run_id)
     with changing(engine, alone=True) as connection:
         row = connection.execute(
@@ -66,11 +69,21 @@ def delete_run(engine: Engine, run_id: int) -> bool:
         for table in (schema.examples, schema.neuron_arrays):
             connection.execute(delete(table).where(table.c.neuron_id.between(first, last)))
         connection.execute(delete(neurons).where(neurons.c.id.between(first, last)))
-        for table in (schema.contexts, schema.layers):
+        text_index.drop(connection, run_id)
+        for table in (schema.contexts, schema.layers, schema.neuron_columns, schema.token_neurons):
             connection.execute(delete(table).where(table.c.run_id == run_id))
         connection.execute(delete(schema.runs).where(schema.runs.c.id == run_id))
         _drop_unused_vocabulary(connection, row.vocabulary_id)
     return True
+
+
+def find_scan(engine: Engine, scan_id: str) -> int | None:
+    """The run that was written from a scan, if it was."""
+    runs = schema.runs
+    with engine.connect() as connection:
+        found = connection.execute(select(runs.c.id, runs.c.provenance).where(runs.c.ready))
+        written = [row.id for row in found if row.provenance.get("scan") == scan_id]
+    return int(written[0]) if written else None
 
 
 def _drop_unused_vocabulary(connection: Connection, vocabulary_id: int) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     DateTime,
     Dialect,
     Float,
@@ -25,16 +26,27 @@ from sqlalchemy import (
     String,
     Table,
     TypeDecorator,
+    event,
 )
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 KINDS = ("top", "bottom", "random", "band", "source")
 """Why an example was chosen; `examples.kind` is the index in this tuple."""
 
+ROLES = ("peak", "promoted", "suppressed", "in", "gate")
+"""What a token can be to a neuron; `token_neurons.role` is the index in this tuple. `in` and
+`gate`: its embedding excites this part of the neuron."""
+
 SOURCE_SLOTS = 8
 """Sources that have examples of their own; all later ones share one more slot, "other"."""
+
+SEARCHABLE = (
+    *("max", "min", "mean", "std", "skewness", "kurtosis", "density", "density_over_tenth"),
+    *("effect_kurtosis", "in_out_cosine", "gate_out_cosine", "dead", "top_source"),
+)
+"""Columns of `neurons` that a search over a whole run asks about: `neuron_columns` has them."""
 
 SORTABLE = ("max", "density", "mean", "kurtosis", "effect_kurtosis")
 """Columns of `neurons` that a layer is sorted by, each with an index."""
@@ -111,6 +123,7 @@ runs = Table(
     Column("tokens", BigInteger, nullable=False),
     Column("sample_contexts", BigInteger, nullable=False),
     Column("sample_positions", BigInteger, nullable=False),
+    Column("sample_identity", String(64), nullable=False),  # of the contexts of `sample_peaks`
     Column("widths", JSON, nullable=False),  # neurons a layer
     Column("sources", JSON, nullable=False),  # names, in corpus order
     Column("vocabulary_id", ForeignKey("vocabularies.id"), nullable=False),
@@ -144,7 +157,7 @@ contexts = Table(
     Column("source_index", Integer, nullable=False),  # in runs.sources; "" is none
     Column("included_from", Integer, nullable=False),  # 1 where a BOS leads, else 0
     Column("token_ids", LargeBinary, nullable=False),
-    Column("top_neurons", LargeBinary, nullable=False),  # flat indices it is a top example of
+    Column("neurons", LargeBinary, nullable=False),  # posting_codec.PLACE: whose example it is
 )
 
 neurons = Table(
@@ -169,6 +182,7 @@ neurons = Table(
     Column("effect_kurtosis", _Double, nullable=False),  # of its logit effects; −inf as above
     Column("in_out_cosine", _Double),
     Column("gate_out_cosine", _Double),
+    Column("top_source", Integer, nullable=False),  # of most of its top examples; −1: of none
     Index("ix_neurons_place", "run_id", "layer", "neuron", unique=True),
     *(Index(f"ix_neurons_{name}", "run_id", "layer", name, "neuron") for name in SORTABLE),
 )
@@ -180,13 +194,46 @@ neuron_arrays = Table(
     Column("packed", LargeBinary, nullable=False),  # codec.NEURON_ARRAYS
 )
 
+neuron_columns = Table(
+    "neuron_columns",  # a column of `neurons` as one array: a search reads those it asks about
+    metadata,
+    Column("run_id", ForeignKey("runs.id"), primary_key=True, autoincrement=False),
+    Column("name", String(32), primary_key=True),
+    Column("layer", Integer, primary_key=True, autoincrement=False),
+    Column("packed", LargeBinary, nullable=False),  # float64, little-endian; NaN: not known
+)
+
+token_neurons = Table(
+    "token_neurons",
+    metadata,
+    Column("run_id", ForeignKey("runs.id"), primary_key=True, autoincrement=False),
+    Column("token_id", Integer, primary_key=True, autoincrement=False),
+    Column("role", Integer, primary_key=True, autoincrement=False),  # in ROLES
+    Column("neurons", Integer, nullable=False),  # how many
+    Column("packed", LargeBinary, nullable=False),  # posting_codec.pack_token
+    sqlite_with_rowid=False,
+)
+
 examples = Table(
     "examples",
     metadata,
     Column("neuron_id", ForeignKey("neurons.id"), primary_key=True, autoincrement=False),
+    # A row has the lists of this kind and of those after it: all of a neuron's in one, as a rule.
     Column("kind", Integer, primary_key=True, autoincrement=False),
     Column("packed", LargeBinary, nullable=False),
 )
+
+
+def _leave_as_it_is(table: Table, connection: Connection, **_: object) -> None:
+    """PostgreSQL would try to compress once more what is compressed: most of a row's cost."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(
+            f"ALTER TABLE {table.name} ALTER COLUMN packed SET STORAGE EXTERNAL"
+        )
+
+
+for _packed in (examples, neuron_columns, token_neurons):
+    event.listen(_packed, "after_create", _leave_as_it_is)
 
 ALL_TABLES: tuple[Table, ...] = (
     store,
@@ -197,6 +244,8 @@ ALL_TABLES: tuple[Table, ...] = (
     contexts,
     neurons,
     neuron_arrays,
+    neuron_columns,
+    token_neurons,
     examples,
 )
 

@@ -1,85 +1,67 @@
-"""Records → rows: a run is written in one transaction, so it is there whole or not at all."""
+"""Records → rows: a run is written in one transaction, so it is there whole or not at all.
+
+Neurons come and are laid out in blocks; while one is inserted, others are compressed and hashed on
+threads of their own, which numpy, zstd, SHA-256 and the databases' drivers all allow.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import json
+import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, TypeVar
 
 import numpy as np
-from sqlalchemy import Connection, Engine, Table, insert, select, update
+from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from indexer.store import schema
+from indexer.store import layout, schema, text_index
+from indexer.store.bulk import insert_rows
 from indexer.store.codec import (
     LAYER_ARRAYS,
     NEURON_ARRAYS,
-    ExampleArrays,
-    arrays_bytes,
-    examples_bytes,
+    Packer,
     pack_arrays,
-    pack_examples,
-    pack_numbers,
     pack_token_ids,
 )
 from indexer.store.database import changing
-from indexer.store.schema import Row
+from indexer.store.postings import Postings
+from indexer.store.records import (
+    ContextRecord,
+    NeuronBlock,
+    NeuronRecord,
+    RunRecord,
+    block_of,
+    plain,
+)
 
-_ROWS = 500  # rows an executemany: the memory of one call, not its speed, is what matters
+__all__ = ["ContentHash", "ContextRecord", "NeuronBlock", "NeuronRecord", "RunRecord", "write_run"]
+
+_ROWS = 500  # single records a block, contexts an executemany: the memory of one call decides
+_PACKERS = max(1, min(4, (os.cpu_count() or 1) - 1))  # one core is kept busy with inserting
+_SCALARS = [c.name for c in schema.neurons.c if c.name not in ("id", "run_id", "layer", "neuron")]
 
 Array = np.ndarray[Any, Any]
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class RunRecord:
-    """What is known of a run when its scan has ended."""
+class Packed:
+    """A block, ready to be written: of each neuron what is hashed, and what is stored."""
 
-    model: str
-    model_id: str
-    revision: str | None
-    hook_point: str
-    is_default_hook_point: bool
-    corpus: str
-    dtype: str
-    ctx_len: int
-    contexts: int
-    tokens: int
-    sample_contexts: int
-    sample_positions: int
-    widths: tuple[int, ...]
-    sources: tuple[str, ...]
-    vocabulary: list[bytes]
-    provenance: dict[str, Any]
-    created_at: datetime
-
-
-@dataclass(frozen=True)
-class NeuronRecord:
-    """One neuron: its scalars by column, its small arrays by codec.NEURON_ARRAYS, its examples."""
-
-    layer: int
-    neuron: int
-    scalars: dict[str, float | int | bool | None]
-    arrays: dict[str, Array]
-    examples: tuple[ExampleArrays, ...]  # in the order of schema.KINDS
-
-
-@dataclass(frozen=True)
-class ContextRecord:
-    """One context that is an example of some neuron."""
-
-    context_id: int
-    document_index: int
-    source_index: int
-    included_from: int
-    token_ids: Array
-    top_neurons: Array  # flat indices, ascending
+    block: NeuronBlock
+    hashed: list[bytes]
+    arrays: list[bytes]
+    """Rows of `neuron_arrays`."""
+    lists: list[bytes]
+    """Rows of `examples`."""
 
 
 class ContentHash:
@@ -92,22 +74,16 @@ class ContentHash:
         self._sha.update(json.dumps(facts).encode())
         self._sha.update(_vocabulary_identity(run.vocabulary).encode())
 
-    def add_neuron(self, record: NeuronRecord) -> None:
-        """Neurons come in order of (layer, neuron), before all contexts."""
-        self._sha.update(struct.pack("<2q", record.layer, record.neuron))
-        for name in sorted(record.scalars):
-            value = record.scalars[name]
-            self._sha.update(struct.pack("<d", np.nan if value is None else value + 0.0))
-        self._sha.update(arrays_bytes(record.arrays, NEURON_ARRAYS))
-        for examples in record.examples:
-            self._sha.update(examples_bytes(examples))
+    def add_neurons(self, rows: Iterable[bytes]) -> None:
+        """Neurons as canonical bytes, in order of (layer, neuron), before all contexts."""
+        for row in rows:
+            self._sha.update(row)
 
     def add_context(self, record: ContextRecord) -> None:
         """Contexts come in order of their id."""
         place = (record.context_id, record.document_index, record.source_index)
         self._sha.update(struct.pack("<4q", *place, record.included_from))
         self._sha.update(pack_token_ids(record.token_ids))
-        self._sha.update(pack_numbers(record.top_neurons))
 
     def hexdigest(self) -> str:
         """The hash so far."""
@@ -117,7 +93,7 @@ class ContentHash:
 def write_run(
     engine: Engine,
     run: RunRecord,
-    neurons: Iterable[NeuronRecord],
+    neurons: Iterable[NeuronBlock | NeuronRecord],
     contexts: Iterable[ContextRecord],
 ) -> int:
     """Write a run and return its id.
@@ -125,18 +101,21 @@ def write_run(
     Args:
         engine: an open store.
         run: the run's facts.
-        neurons: all its neurons, by (layer, neuron).
-        contexts: all contexts its examples name, by id.
+        neurons: all its neurons, by (layer, neuron), in blocks or one by one.
+        contexts: all contexts its examples name, by id; asked for when all neurons are written.
 
     Raises what the database raises; nothing is written then.
     """
     content = ContentHash(run)
-    with changing(engine) as connection:
+    postings = Postings(run.contexts, len(run.vocabulary))
+    with closing(postings), changing(engine) as connection:
         run_id = _insert_run(connection, run)
         offsets = list(itertools.accumulate(run.widths, initial=0))
-        for layer, group in itertools.groupby(neurons, key=lambda record: record.layer):
-            _write_layer(connection, run_id, layer, offsets[layer], group, content)
-        _write_contexts(connection, run_id, contexts, content)
+        blocks = _hashed(content, _packed_ahead(_blocks(neurons)))
+        for layer, group in itertools.groupby(blocks, key=lambda packed: packed.block.layer):
+            _write_layer(connection, run_id, layer, offsets[layer], group, postings)
+        _write_contexts(connection, run_id, run.vocabulary, contexts, content, postings)
+        write_tokens(connection, run_id, postings)
         ready = {"content_hash": content.hexdigest(), "ready": True}
         connection.execute(update(schema.runs).where(schema.runs.c.id == run_id).values(**ready))
     return run_id
@@ -172,11 +151,9 @@ def _vocabulary_id(connection: Connection, run: RunRecord) -> int:
     if brought is None:
         known = select(table.c.id).where(table.c.identity == identity)
         return int(connection.execute(known).scalar_one())
-    rows: Iterator[Row] = (
-        {"vocabulary_id": brought, "token_id": token_id, "bytes": value}
-        for token_id, value in enumerate(run.vocabulary)
-    )
-    _insert_many(connection, schema.vocabulary, rows)
+    tokens = ((brought, token_id, value) for token_id, value in enumerate(run.vocabulary))
+    for some in _batched(tokens, _ROWS):
+        insert_rows(connection, schema.vocabulary, some)
     return int(brought)
 
 
@@ -193,35 +170,101 @@ def _vocabulary_identity(vocabulary: list[bytes]) -> str:
     return content.hexdigest()
 
 
+def _blocks(neurons: Iterable[NeuronBlock | NeuronRecord]) -> Iterator[NeuronBlock]:
+    """All in blocks: single records of a layer are put together."""
+
+    def kind(one: NeuronBlock | NeuronRecord) -> tuple[bool, int]:
+        return isinstance(one, NeuronBlock), one.layer
+
+    for (ready, _), group in itertools.groupby(neurons, key=kind):
+        if ready:
+            yield from (one for one in group if isinstance(one, NeuronBlock))
+        else:
+            records = (one for one in group if isinstance(one, NeuronRecord))
+            yield from map(block_of, _batched(records, _ROWS))
+
+
+def pack(block: NeuronBlock) -> Packed:
+    """Lay out and compress a block: all that can be done before its turn comes."""
+    heads, activations = layout.lists_bytes(block.counts, block.examples)
+    arrays = layout.arrays_bytes(len(block), block.arrays, NEURON_ARRAYS)
+    packer = Packer()
+    return Packed(
+        block=block,
+        hashed=list(map(b"".join, zip(_facts(block), arrays, heads, activations, strict=True))),
+        arrays=list(map(packer.arrays, arrays)),
+        lists=list(map(packer.lists, heads, activations)),
+    )
+
+
+def _facts(block: NeuronBlock) -> list[bytes]:
+    """Place and scalars of each neuron as bytes, for the hash."""
+    rows = np.empty((len(block), 2 + len(block.scalars)), "<f8")
+    place = rows.view("<i8")
+    place[:, 0] = block.layer
+    place[:, 1] = block.first + np.arange(len(block))
+    for index, name in enumerate(sorted(block.scalars), 2):
+        values = block.scalars[name].astype(np.float64) + 0.0
+        rows[:, index] = np.where(np.isnan(values), np.nan, values)  # one NaN of the many
+    return [row.tobytes() for row in rows]
+
+
+def _packed_ahead(blocks: Iterable[NeuronBlock]) -> Iterator[Packed]:
+    """Blocks packed in their order on other threads, a few ahead of the one asked for."""
+    with ThreadPoolExecutor(_PACKERS) as threads:
+        coming: deque[Future[Packed]] = deque()
+        for block in blocks:
+            coming.append(threads.submit(pack, block))
+            if len(coming) > _PACKERS:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+
+
+def _hashed(content: ContentHash, blocks: Iterable[Packed]) -> Iterator[Packed]:
+    """Hashes what goes by on a thread of its own; all of it is hashed when the last has gone."""
+    with ThreadPoolExecutor(1) as thread:
+        last: Future[None] | None = None
+        for packed in blocks:
+            if last is not None:
+                last.result()  # no more than one waits: their bytes are in memory
+            last = thread.submit(content.add_neurons, packed.hashed)
+            yield packed
+        if last is not None:
+            last.result()
+
+
 def _write_layer(
     connection: Connection,
     run_id: int,
     layer: int,
     offset: int,
-    records: Iterable[NeuronRecord],
-    content: ContentHash,
+    blocks: Iterable[Packed],
+    postings: Postings,
 ) -> None:
-    dead, maxima, densities = 0, [], []
-    for some in _batched(records, _ROWS):
-        neuron_rows: list[Row] = []
-        array_rows: list[Row] = []
-        example_rows: list[Row] = []
-        for record in some:
-            content.add_neuron(record)
-            key = schema.neuron_key(run_id, offset + record.neuron)
-            neuron_rows.append(_neuron_row(run_id, key, record))
-            array_rows.append({"neuron_id": key, "packed": pack_arrays(record.arrays)})
-            example_rows += [
-                {"neuron_id": key, "kind": kind, "packed": pack_examples(examples)}
-                for kind, examples in enumerate(record.examples)
-                if len(examples)
-            ]
-            dead += bool(record.scalars["dead"])
-            maxima.append(float(record.scalars["max"] or 0.0))
-            densities.append(float(record.scalars["density"] or 0.0))
-        _insert(connection, schema.neurons, neuron_rows)
-        _insert(connection, schema.neuron_arrays, array_rows)
-        _insert(connection, schema.examples, example_rows)
+    maxima: list[float] = []
+    densities: list[float] = []
+    searchable: dict[str, list[Array]] = {name: [] for name in schema.SEARCHABLE}
+    dead = 0
+    for packed in blocks:
+        block = packed.block
+        postings.add_neurons(block, offset + block.first)
+        for name, parts in searchable.items():
+            parts.append(block.scalars[name])
+        count, key = len(block), schema.neuron_key(run_id, offset + block.first)
+        keys = range(key, key + count)
+        scalars = {name: plain(block.scalars[name]) for name in _SCALARS}
+        place = ([run_id] * count, [layer] * count, range(block.first, block.first + count))
+        rows = list(zip(keys, *place, *scalars.values(), strict=True))
+        insert_rows(connection, schema.neurons, rows)
+        insert_rows(connection, schema.neuron_arrays, list(zip(keys, packed.arrays, strict=True)))
+        lists = list(zip(keys, itertools.repeat(0), packed.lists, strict=False))
+        insert_rows(connection, schema.examples, lists)
+        dead += sum(scalars["dead"])
+        maxima += [value or 0.0 for value in scalars["max"]]
+        densities += [value or 0.0 for value in scalars["density"]]
+    columns = {name: np.concatenate(parts) for name, parts in searchable.items()}
+    write_columns(connection, run_id, layer, columns)
     levels = np.linspace(0, 1, 21)
     arrays = {
         "max_quantiles": np.quantile(maxima, levels),
@@ -241,57 +284,60 @@ def _write_layer(
     )
 
 
-def _neuron_row(run_id: int, key: int, record: NeuronRecord) -> Row:
-    place = {"id": key, "run_id": run_id, "layer": record.layer, "neuron": record.neuron}
-    return place | {name: _plain(value) for name, value in record.scalars.items()}
-
-
-def _plain(value: float | int | bool | None) -> float | int | bool | None:
-    """−0 as 0: SQLite keeps no sign of it, PostgreSQL does."""
-    return value + 0.0 if isinstance(value, float) else value
+def write_columns(
+    connection: Connection, run_id: int, layer: int, columns: Mapping[str, Array]
+) -> None:
+    """Columns of `neurons` of one layer, as a search reads them: [neurons] each."""
+    rows = [
+        (run_id, name, layer, (columns[name].astype("<f8") + 0.0).tobytes())
+        for name in schema.SEARCHABLE
+    ]
+    insert_rows(connection, schema.neuron_columns, rows)
 
 
 def _write_contexts(
     connection: Connection,
     run_id: int,
+    vocabulary: list[bytes],
     records: Iterable[ContextRecord],
     content: ContentHash,
+    postings: Postings,
 ) -> None:
-    def rows() -> Iterator[Row]:
-        for record in records:
-            content.add_context(record)
-            yield {
-                "run_id": run_id,
-                "context_id": record.context_id,
-                "document_index": record.document_index,
-                "source_index": record.source_index,
-                "included_from": record.included_from,
-                "token_ids": pack_token_ids(record.token_ids),
-                "top_neurons": pack_numbers(record.top_neurons),
-            }
+    def row(record: ContextRecord, neurons: bytes) -> tuple[Any, ...]:
+        content.add_context(record)
+        return (
+            run_id,
+            record.context_id,
+            record.document_index,
+            record.source_index,
+            record.included_from,
+            pack_token_ids(record.token_ids),
+            neurons,
+        )
 
-    _insert_many(connection, schema.contexts, rows())
+    def text(record: ContextRecord) -> tuple[int, str]:
+        included = record.token_ids[record.included_from :]
+        return record.context_id, text_of(vocabulary, included)
+
+    text_index.create(connection, run_id)
+    for some in _batched(records, _ROWS):
+        ids = [record.context_id for record in some]
+        neurons = postings.contexts(ids, [record.token_ids for record in some])
+        insert_rows(connection, schema.contexts, list(map(row, some, neurons)))
+        text_index.add(connection, run_id, list(map(text, some)))
+    text_index.finish(connection, run_id)
 
 
-def _insert_many(connection: Connection, table: Table, rows: Iterator[Row]) -> None:
-    for some in _batched(rows, _ROWS):
-        _insert(connection, table, some)
+def write_tokens(connection: Connection, run_id: int, postings: Postings) -> None:
+    """What each token is to which neurons; all contexts have been written."""
+    for some in _batched(postings.tokens(), _ROWS):
+        insert_rows(connection, schema.token_neurons, [(run_id, *row) for row in some])
 
 
-def _insert(connection: Connection, table: Table, rows: list[Row]) -> None:
-    """Rows of one table, all with the same columns: COPY on PostgreSQL, executemany elsewhere."""
-    if not rows:
-        return
-    if connection.dialect.name != "postgresql":
-        connection.execute(insert(table), rows)
-        return
-    columns = list(rows[0])
-    names = ", ".join(f'"{name}"' for name in columns)
-    cursor = connection.connection.cursor()
-    with cursor.copy(f'COPY "{table.name}" ({names}) FROM STDIN') as copy:
-        for row in rows:
-            copy.write_row([row[name] for name in columns])
-    cursor.close()
+def text_of(vocabulary: list[bytes], token_ids: Array) -> str:
+    """The text that tokens stand for; bytes that are no whole character become U+FFFD."""
+    spelled = b"".join(vocabulary[token_id] for token_id in token_ids.tolist())
+    return spelled.decode("utf-8", "replace")
 
 
 def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

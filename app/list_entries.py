@@ -1,0 +1,105 @@
+"""A list of neurons as its address has it, `demo/1/10,1/11,0/3`, read and written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app import address
+from app.address import NeuronPlace
+from app.errors import Invalid
+
+LIMIT = 150
+"""Neurons of one list."""
+LONGEST_TITLE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One neuron of a list, as far as its text alone says which."""
+
+    text: str
+    """With its model, so that it can stand anywhere in a list."""
+    place: NeuronPlace | None
+    hook_point: str | None
+    """Named in place of a run: without its block."""
+    wrong: str
+    """Why there is no place; else empty."""
+
+
+def entries(n: str) -> list[Entry]:
+    """The neurons of a list, each once, in its order. Raises Invalid where there are too many.
+
+    What names no model is of that of the neuron before, and of its run.
+    """
+    found: dict[object, Entry] = {}
+    model, run = None, None
+    for text in filter(None, (part.strip() for part in n.split(","))):
+        entry = _entry(text, model, run)
+        if entry.place is not None:
+            model, run = entry.place.model, entry.place.run
+        found.setdefault((entry.place, entry.hook_point) if entry.place else text, entry)
+    if len(found) > LIMIT:
+        raise Invalid(
+            f"A list holds {LIMIT} neurons at most, and this one has {len(found)}: make two of it."
+        )
+    return list(found.values())
+
+
+def _entry(text: str, model: str | None, run: int | None) -> Entry:
+    said = address.parse(text)
+    if said is None or said.layer is None or said.neuron is None:
+        why = (
+            f"“{address.quoted(text)}” names no neuron: write MODEL/3/45, or an address of a page."
+        )
+        return Entry(text, None, None, why)
+    if said.model is not None:
+        model, run = said.model, said.run
+    if model is None:
+        why = (
+            f"“{address.quoted(text)}” names no model, nor does any before it: put its name first."
+        )
+        return Entry(text, None, None, why)
+    if said.hook_point is not None:
+        full = f"{model} blocks.{said.layer}.{said.hook_point} {said.neuron}"
+        return Entry(full, NeuronPlace(model, said.layer, said.neuron), said.hook_point, "")
+    place = NeuronPlace(model, said.layer, said.neuron, run)
+    return Entry(full_text(place), place, None, "")
+
+
+def full_text(place: NeuronPlace) -> str:
+    """A neuron as it can stand anywhere in a list."""
+    at = f"{place.model}/{place.layer}/{place.neuron}"
+    return at if place.run is None else f"/{at}?run={place.run}"
+
+
+def spelled(texts: Sequence[str]) -> str:
+    """Entries' texts as one, in short: a model is named where another one was before."""
+    return _joined([_piece(text) for text in texts])
+
+
+def without_each(texts: Sequence[str]) -> list[str]:
+    """The list in short without its first entry, without its second, and so on."""
+    pieces = [_piece(text) for text in texts]
+    return [_joined([*pieces[:i], *pieces[i + 1 :]]) for i in range(len(pieces))]
+
+
+_Piece = tuple[str, tuple[str | None, int | None] | None, str]
+"""An entry's text, the model and run it leaves to what follows, and its text where it has them."""
+
+
+def _piece(text: str) -> _Piece:
+    said = address.parse(text)
+    if said is None or said.model is None or said.layer is None or said.neuron is None:
+        return text, None, text
+    short = text if said.hook_point else f"{said.layer}/{said.neuron}"
+    return text, (said.model, said.run), short
+
+
+def _joined(pieces: Sequence[_Piece]) -> str:
+    before = None
+    shown = []
+    for text, home, short in pieces:
+        shown.append(short if home is not None and home == before else text)
+        before = home or before
+    return ",".join(shown)

@@ -1,0 +1,88 @@
+"""/list: neurons that an address alone puts together, as a page and as JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from app import list_view, urls
+from app.api import ERRORS
+from app.compare_schemas import ListPage
+from app.errors import Invalid
+from app.list_entries import LIMIT, LONGEST_TITLE, entries, spelled
+from app.present_lines import REACH
+from app.queries import Queries
+from app.site import NO_STORE, Site, json_of
+
+Neurons = Annotated[
+    str,
+    Query(
+        description="Neurons with commas between, at most 150: `MODEL/3/45,3/46`. What names no "
+        "model is of that before it."
+    ),
+]
+Title = Annotated[str, Query(max_length=LONGEST_TITLE, description="What the list is called.")]
+
+
+def api_router(site: Site) -> APIRouter:
+    """The JSON of a list."""
+    api = APIRouter(prefix="/api/v1", tags=["api"], responses=ERRORS)
+
+    @api.get("/list", response_model=ListPage)
+    def neurons(request: Request, n: Neurons = "", title: Title = "") -> Response:
+        """Neurons of any models, in the order given; what is not there says why."""
+        return site.answer(request, None, lambda: json_of(read(site.queries, n, title)))
+
+    return api
+
+
+def router(site: Site) -> APIRouter:
+    """The page of a list, and what adds to it."""
+    pages = APIRouter(include_in_schema=False)
+
+    @pages.get("/list")
+    def neurons(request: Request, n: Neurons = "", title: Title = "", add: str = "") -> Response:
+        """A list of neurons; with `add`, on to the list that has this one too."""
+        if not add.strip():
+            return site.answer(request, None, lambda: _answer(site, n, title))
+        try:
+            target = urls.neuron_list(_added(n, add), title=title)
+        except Invalid as error:
+            return _answer(site, n, title, add, error)
+        return RedirectResponse(target, 307, headers=NO_STORE)
+
+    return pages
+
+
+def read(queries: Queries, n: str, title: str, reach: int | None = None) -> ListPage:
+    """A list by its address. Raises Invalid where it is too long."""
+    items = queries.rows(entries(n), reach)
+    short = spelled([row.address for row in items])
+    return ListPage(title=title.strip() or None, n=short, items=items)
+
+
+def _added(n: str, add: str) -> str:
+    """A list with more in it. Raises Invalid for what names no neuron."""
+    before = {entry.text for entry in entries(n)}
+    all_of_them = entries(f"{n},{add}")
+    for entry in all_of_them:
+        if entry.wrong and entry.text not in before:
+            raise Invalid(entry.wrong)
+    return spelled([entry.text for entry in all_of_them])
+
+
+def _answer(
+    site: Site, n: str, title: str, add: str = "", error: Invalid | None = None
+) -> Response:
+    page = read(site.queries, n, title, REACH["peak"])
+    context: dict[str, Any] = {
+        "rows": list_view.rows(page),
+        "limit": LIMIT,
+        "add": add,
+        "wrong": error.detail if error else None,
+        "json_url": urls.api_list(page.n, title=page.title),
+        "canonical": urls.neuron_list(page.n, title=page.title),
+    }
+    return site.html("list.html", page, error.status if error else 200, **context)

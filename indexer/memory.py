@@ -1,0 +1,65 @@
+"""How much memory there is, and how much this process has used."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+_CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+    ),
+)
+
+
+def available() -> int | None:
+    """Bytes that may still be taken without pushing others out: of the machine, and of the
+    container this process is in. None where that cannot be told."""
+    found = [_of_machine(), *(_of_container(*files) for files in _CGROUPS)]
+    known = [value for value in found if value is not None]
+    return max(0, min(known)) if known else None
+
+
+def begin_peak() -> None:
+    """Let `peak` be counted from now on, where the system can do that (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak() -> int:
+    """The largest resident size this process has had, in bytes, since `begin_peak` where that can
+    be done; 0 where it cannot be told."""
+    with suppress(OSError, KeyError, ValueError):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        fields = dict(line.split(":", 1) for line in lines)
+        return int(fields["VmHWM"].split()[0]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024
+
+
+def _of_machine() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        fields = dict(line.split(":", 1) for line in lines)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        pass
+    try:  # not Linux: what is free is not told, so half of what there is
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _of_container(limit: str, used: str) -> int | None:
+    try:
+        return int(Path(limit).read_text()) - int(Path(used).read_text())
+    except (OSError, ValueError):  # no such limit, or "max"
+        return None

@@ -1,0 +1,116 @@
+"""Which contexts have which words: a table a run, in the full-text form that each database has.
+
+SQLite keeps an FTS5 index without its texts, PostgreSQL a tsvector a context with a GIN index. Both
+are given the words of `words`, so that they find the same. A run's table goes when the run goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from indexer.store.words import MOST, Phrase, plain_words
+
+_LAST_POSITION = 16383
+"""PostgreSQL's: the words after it stand at it, so they are found, but in no phrase."""
+
+
+def create(connection: Connection, run_id: int) -> None:
+    """Make the table of a run's texts."""
+    if _postgres(connection):
+        columns = "context_id bigint PRIMARY KEY, words tsvector NOT NULL"
+        connection.exec_driver_sql(f"CREATE TABLE {_name(run_id)} ({columns})")
+        return
+    # `ascii` parts words at what is neither letter nor digit and below 128: at our spaces alone.
+    options = "words, content='', columnsize=0, tokenize='ascii', prefix='2 3'"
+    connection.exec_driver_sql(f"CREATE VIRTUAL TABLE {_name(run_id)} USING fts5({options})")
+
+
+def add(connection: Connection, run_id: int, texts: Sequence[tuple[int, str]]) -> None:
+    """Put texts in, each with its context's id. Raises SQLAlchemy's DBAPIError."""
+    rows = [(context_id, plain_words(text)) for context_id, text in texts]
+    if not rows:
+        return
+    if not _postgres(connection):
+        statement = f"INSERT INTO {_name(run_id)} (rowid, words) VALUES (?, ?)"
+        joined = [(context_id, " ".join(words)) for context_id, words in rows]
+        connection.exec_driver_sql(statement, joined)
+        return
+    statement = f"COPY {_name(run_id)} (context_id, words) FROM STDIN"
+    driver: Any = connection.dialect.dbapi
+    cursor = connection.connection.cursor()
+    try:
+        with cursor.copy(statement) as copy:
+            for context_id, words in rows:
+                copy.write_row((context_id, _vector(words)))
+    except driver.Error as error:
+        raise DBAPIError(statement, None, error) from error
+    finally:
+        cursor.close()
+
+
+def finish(connection: Connection, run_id: int) -> None:
+    """All texts are in: make them quick to search."""
+    name = _name(run_id)
+    if _postgres(connection):
+        connection.exec_driver_sql(f"CREATE INDEX ix_{name} ON {name} USING gin (words)")
+        # Rare words are found by this index, frequent ones soonest by going over contexts in order:
+        # it has to know which are which.
+        connection.exec_driver_sql(f"ANALYZE {name}")
+    else:
+        connection.exec_driver_sql(f"INSERT INTO {name} ({name}) VALUES ('optimize')")
+
+
+def drop(connection: Connection, run_id: int) -> None:
+    """Remove the table of a run's texts."""
+    connection.exec_driver_sql(f"DROP TABLE {_name(run_id)}")
+
+
+def search(
+    connection: Connection, run_id: int, phrases: Sequence[Phrase], after: int, limit: int
+) -> list[int]:
+    """Ids of contexts that have all of these, from the one behind `after` on, in their order."""
+    name = _name(run_id)
+    if _postgres(connection):
+        wanted = " & ".join(f"({_tsquery(phrase)})" for phrase in phrases)
+        rows = connection.exec_driver_sql(
+            f"SELECT context_id FROM {name} WHERE words @@ %(wanted)s::tsquery "
+            "AND context_id > %(after)s ORDER BY context_id LIMIT %(limit)s",
+            {"wanted": wanted, "after": after, "limit": limit},
+        )
+    else:
+        wanted = " AND ".join(_match(phrase) for phrase in phrases)
+        rows = connection.exec_driver_sql(
+            f"SELECT rowid FROM {name} WHERE {name} MATCH ? AND rowid > ? ORDER BY rowid LIMIT ?",
+            (wanted, after, limit),
+        )
+    return [int(row[0]) for row in rows]
+
+
+def _name(run_id: int) -> str:
+    return f"context_words_{int(run_id)}"
+
+
+def _postgres(connection: Connection) -> bool:
+    return connection.dialect.name == "postgresql"
+
+
+def _vector(words: Sequence[str]) -> str:
+    """Words with their places, as PostgreSQL reads a tsvector: they have nothing to be escaped."""
+    places: dict[str, list[int]] = {}
+    for place, word in enumerate(words, 1):
+        places.setdefault(word, []).append(min(place, _LAST_POSITION))
+    return " ".join(f"'{word}':{','.join(map(str, at))}" for word, at in places.items())
+
+
+def _tsquery(phrase: Phrase) -> str:
+    *before, last = [f"'{word[:MOST]}'" for word in phrase.words]
+    return " <-> ".join([*before, last + (":*" if phrase.prefix else "")])
+
+
+def _match(phrase: Phrase) -> str:
+    words = " ".join(word[:MOST] for word in phrase.words)
+    return f'"{words}"' + (" *" if phrase.prefix else "")

@@ -1,0 +1,71 @@
+"""The words of a text, as both databases keep them and as a search asks for them. Pure.
+
+Databases differ in what a word is to them; so it is decided here, and they are given the words.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+MOST = 64
+"""Characters of a word that count: more of them would not tell two words apart."""
+
+_UNSPACED = (
+    "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003ffff\u0e00-\u0eff\u1780-\u17ff\u1000-\u109f"
+)
+"""Scripts that put no space between words: each of their characters is a word of its own."""
+_MARKS = (
+    "\u0300-\u036f\u0483-\u0487\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0900-\u0963\u0966-\u0dff"
+)
+"""Accents and vowel signs that stand after their letter, and the letters among them."""
+_WORD = re.compile(
+    rf"[{_UNSPACED}]|(?![{_UNSPACED}])[^\W_](?:(?![{_UNSPACED}])(?:[^\W_]|[{_MARKS}]))*"
+)
+
+
+class Word(NamedTuple):
+    """A word and where it stands in its text."""
+
+    word: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """Words that follow one another; of the last one only the beginning, where `prefix` says so."""
+
+    words: tuple[str, ...]
+    prefix: bool = False
+
+
+def words_of(text: str) -> Iterator[Word]:
+    """The words of a text in order: runs of letters and digits, in lower case.
+
+    `foo_bar.baz` is three words, and so are three Chinese characters; accents are kept, but however
+    they are spelled (NFKC).
+    """
+    for match in _WORD.finditer(text):
+        folded = match.group().lower()
+        if not folded.isascii():
+            folded = unicodedata.normalize("NFKC", match.group()).lower()
+            # What folding made of it may have characters that are in no word.
+            folded = "".join(filter(_counts, folded))
+        if folded:
+            yield Word(folded[:MOST], match.start(), match.end())
+
+
+def plain_words(text: str) -> list[str]:
+    """The same words without their places: of a run's many texts, most are ASCII."""
+    if text.isascii():
+        return [word[:MOST] for word in _WORD.findall(text.lower())]
+    return [found.word for found in words_of(text)]
+
+
+def _counts(character: str) -> bool:
+    return character.isalnum() or unicodedata.category(character).startswith("M")
