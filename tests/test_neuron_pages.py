@@ -175,7 +175,7 @@ def test_a_page_leaves_no_cycles_behind(sqlite_filled: str) -> None:
         )
         return template.render(
             page=page, view=view, embed=False, json_url="/", canonical="/", reading="peak",
-            readings=NAMED, run_query=None, view_query=None, live=None,
+            readings=NAMED, run_query=None, view_query=None, live=None, notes=None,
         )  # fmt: skip
 
     show(0)  # the first fills caches

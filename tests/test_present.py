@@ -171,7 +171,7 @@ class Outline(HTMLParser):
 def render(template: str, page: BaseModel, **context: Any) -> str:
     """A page as its route renders it."""
     shared: dict[str, Any] = {"json_url": "/api/v1/x", "canonical": "/x"}
-    shared |= {"run_query": None, "view_query": None, "embed": False, "live": None}
+    shared |= {"run_query": None, "view_query": None, "embed": False, "live": None, "notes": None}
     reading = context.get("reading", "peak")
     shared |= {"reading": reading, "readings": READINGS}
     if isinstance(page, NeuronPage):
