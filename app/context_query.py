@@ -16,6 +16,7 @@ from app.run_query import run_ref
 from app.search_schemas import (
     ContextNeuron,
     ContextNeurons,
+    ExampleKind,
     FoundContext,
     NeuronPeak,
     Snippet,
@@ -25,7 +26,7 @@ from app.text_grammar import TextError, found_in, parse
 from app.token_query import Places, neurons_of
 from app.vocabulary import spellings
 from indexer.store import schema, text_index
-from indexer.store.codec import unpack_token_ids
+from indexer.store.codec import unpack_kinds, unpack_token_ids
 from indexer.store.posting_codec import unpack_places
 from indexer.store.words import Phrase
 
@@ -33,13 +34,19 @@ NAMED = 6
 """Neurons named beside each context that is found."""
 _AROUND = 90
 """Characters shown before the first find, and twice as many after it."""
-_BOTTOM = schema.KINDS.index("bottom")
+_TOP, _BOTTOM, _RANDOM, _BAND, _SOURCE = range(len(schema.KINDS))
+_ORDER = np.argsort([_TOP, _BOTTOM, _SOURCE, _BAND, _RANDOM])
+"""Of each kind: its turn in a list."""
+_NAMES: dict[int, ExampleKind] = {_TOP: "top", _BOTTOM: "bottom", _SOURCE: "source", _BAND: "band"}
 
 Array = np.ndarray[Any, Any]
 
 _CONTEXTS = select(schema.contexts).where(
     schema.contexts.c.run_id == bindparam("run_id"),
     schema.contexts.c.context_id.in_(bindparam("context_ids", expanding=True)),
+)
+_LISTS = select(schema.examples.c.kind, schema.examples.c.packed).where(
+    schema.examples.c.neuron_id == bindparam("key")
 )
 
 
@@ -87,7 +94,7 @@ def _found(
     text = b"".join(pieces).decode("utf-8", "replace")
     spans = found_in(text, phrases)
     examples = unpack_places(bytes(row.neurons))
-    bottom = examples["kind"] == _BOTTOM
+    kinds = examples["kind"]
     # Where each token begins in the text: exact where its bytes are whole characters.
     starts = list(accumulate((len(one.decode("utf-8", "replace")) for one in pieces), initial=0))
     hit = np.zeros(len(token_ids), np.bool_)
@@ -95,14 +102,16 @@ def _found(
         first = bisect_right(starts, start) - 1
         last = bisect_right(starts, end - 1) - 1
         hit[row.included_from + first : row.included_from + last + 1] = True
-    order = np.lexsort((examples["neuron"], ~hit[examples["position"]], bottom))
+    order = np.lexsort((examples["neuron"], ~hit[examples["position"]], _ORDER[kinds]))
+    top, bottom = int((kinds == _TOP).sum()), int((kinds == _BOTTOM).sum())
     return FoundContext(
         context_id=row.context_id,
         document_index=row.document_index,
         source=reading.run.sources[row.source_index] or None,
         text=_snippet(text, spans),
-        top=int((~bottom).sum()),
-        bottom=int(bottom.sum()),
+        top=top,
+        bottom=bottom,
+        others=len(kinds) - top - bottom,
         neurons=_peaks(reading, examples, order[:NAMED], token_ids),
     )
 
@@ -137,7 +146,7 @@ def _peaks(reading: Reading, examples: Array, which: Array, token_ids: Array) ->
             NeuronPeak(
                 layer=layer,
                 neuron=neuron,
-                kind="bottom" if kind == _BOTTOM else "top",
+                kind=_NAMES[kind],
                 position=position,
                 token=reading.vocabulary[int(token_ids[position])],
                 value=value,
@@ -165,12 +174,13 @@ def context(
             f"{position}."
         )
     examples = unpack_places(bytes(row.neurons))
-    bottom = examples["kind"] == _BOTTOM
+    examples = examples[np.lexsort((examples["neuron"], _ORDER[examples["kind"]]))]
+    top, bottom = (examples["kind"] == kind for kind in (_TOP, _BOTTOM))
     counts = [
         np.bincount(examples["position"][some], minlength=len(token_ids)).tolist()
-        for some in (~bottom, bottom)
+        for some in (top, bottom, ~(top | bottom))
     ]
-    mine = np.arange(len(bottom))
+    mine = np.arange(len(examples))
     if position is not None:
         mine = np.flatnonzero(examples["position"] == position)
     begin = 0
@@ -200,6 +210,8 @@ def context(
         included_from=row.included_from,
         top=counts[0],
         bottom=counts[1],
+        others=counts[2],
+        random=context_id in _random(reading),
         position=position,
         items=[
             ContextNeuron(
@@ -212,3 +224,11 @@ def context(
         ],
         next=more,
     )
+
+
+def _random(reading: Reading) -> list[int]:
+    """The contexts that are a random example of every neuron: the first neuron's are."""
+    key = schema.neuron_key(reading.run.id, 0)
+    rows = reading.connection.execute(_LISTS, {"key": key})
+    examples = unpack_kinds((row.kind, row.packed) for row in rows).get(_RANDOM)
+    return [] if examples is None else examples.context_ids.tolist()

@@ -135,7 +135,7 @@ def _add_api(routes: APIRouter, site: Site) -> None:
         limit: Limit = NEURONS,
         cursor: Cursor = None,
     ) -> Response:
-        """One context and every neuron of whose top or bottom examples it is one."""
+        """One context and every neuron of whose examples it is one, the random ones apart."""
 
         def build() -> Response:
             with site.queries.reading(model, run) as reading:
@@ -167,6 +167,7 @@ def _add_pages(routes: APIRouter, site: Site) -> None:
                 "run_query": carried,
                 "cursor": cursor,
                 "view": search_view.search(page.tokens),
+                "examples": search_view.examples,
                 "live": site.live is not None,
             }
             return site.html("search.html", page, status, **context, **links)

@@ -9,6 +9,7 @@ from pydantic import Field
 from app.schemas import RunRef, Schema
 
 Role = Literal["peak", "promoted", "suppressed", "in", "gate"]
+ExampleKind = Literal["top", "bottom", "source", "band"]
 """What a token is to a neuron."""
 
 
@@ -72,7 +73,9 @@ class NeuronPeak(Schema):
 
     layer: int
     neuron: int
-    kind: Literal["top", "bottom"]
+    kind: ExampleKind = Field(
+        description="Of the kinds that have a context for its peak the first of: top, source, band."
+    )
     position: int = Field(description="Of the peak; of the trough, for a bottom example.")
     token: str
     value: float = Field(description="The activation there.")
@@ -94,8 +97,11 @@ class FoundContext(Schema):
     text: list[Snippet] = Field(description="Round the first find; the pieces follow one another.")
     top: int = Field(description="Neurons of which it is a top example.")
     bottom: int
+    others: int = Field(
+        description="Neurons of which it is an example by source or of a band, and no top example."
+    )
     neurons: list[NeuronPeak] = Field(
-        description="Some of them: those that peak on what was found first, then by layer."
+        description="Some of them: by kind, of each those that peak on what was found first."
     )
 
 
@@ -118,7 +124,7 @@ class ContextNeuron(NeuronPeak):
 
 
 class ContextNeurons(Schema):
-    """A context, and the neurons of whose top and bottom examples it is one."""
+    """A context, and the neurons of whose examples it is one."""
 
     model: str
     run: RunRef
@@ -131,6 +137,16 @@ class ContextNeurons(Schema):
     included_from: int = Field(description="The first position that is included: after a BOS, 1.")
     top: list[int] = Field(description="Of each position: neurons whose peak is on it.")
     bottom: list[int] = Field(description="Of each position: neurons whose trough is on it.")
+    others: list[int] = Field(
+        description="Of each position: neurons whose peak is on it, that have the context as an "
+        "example by source or of a band, and not as a top example."
+    )
+    random: bool = Field(
+        description="Whether it is one of the random examples, which are the same for every "
+        "neuron: `items` leaves those out."
+    )
     position: int | None = Field(description="The position whose neurons are listed; null: all.")
-    items: list[ContextNeuron] = Field(description="By layer and neuron.")
+    items: list[ContextNeuron] = Field(
+        description="By kind (top, bottom, source, band), layer and neuron."
+    )
     next: str | None

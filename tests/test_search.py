@@ -178,27 +178,46 @@ def test_a_text_finds_the_contexts_that_have_it(
 def test_a_context_names_every_neuron_of_whose_examples_it_is_one(
     any_client: TestClient, any_filled: Engine, model: str
 ) -> None:
-    """Top and bottom, with the place; of one position those alone."""
+    """By kind, each peak once, with the place; of one position those alone."""
     expected: dict[int, list[tuple[Any, ...]]] = defaultdict(list)
+    random: set[int] = set()
     for page in neuron_pages(any_client, model):
-        for kind, at, value in (
-            ("top", "peak_position", "peak"),
-            ("bottom", "trough_position", "trough"),
+        peaks: set[int] = set()
+        for kind, examples in (
+            ("top", page["examples"]["top"]),
+            ("source", [one for some in page["examples"]["sources"] for one in some["examples"]]),
+            ("band", [one for some in page["examples"]["bands"] for one in some["examples"]]),
+            ("bottom", page["examples"]["bottom"]),
         ):
-            for one in page["examples"][kind]:
+            at, value = "peak_position", "peak"
+            if kind == "bottom":
+                at, value, peaks = "trough_position", "trough", set()
+            for one in examples:
                 place = page["layer"], page["neuron"], kind, one[at], one[value]
-                expected[one["context_id"]].append(place)
+                if one["context_id"] not in peaks:
+                    expected[one["context_id"]].append(place)
+                peaks.add(one["context_id"])
+        if (page["layer"], page["neuron"]) == (0, 0):  # an indexed run has the same for all
+            random = {one["context_id"] for one in page["examples"]["random"]}
+    seen: set[str] = set()
     for context_id in context_texts(any_client, any_filled, model):
         path = f"{API}/{model}/contexts/{context_id}"
         items, page = all_of(any_client, path, limit=2)
         found = [(i["layer"], i["neuron"], i["kind"], i["position"], i["value"]) for i in items]
-        wanted = sorted(expected[context_id], key=lambda row: (*row[:2], row[2] == "bottom"))
+        turn = ("top", "bottom", "source", "band").index
+        wanted = sorted(expected[context_id], key=lambda row: (turn(row[2]), row[:2]))
         assert found == wanted
-        for kind in ("top", "bottom"):
+        assert page["random"] == (context_id in random)
+        for name, kinds in (
+            ("top", {"top"}),
+            ("bottom", {"bottom"}),
+            ("others", {"source", "band"}),
+        ):
             counted = [0] * len(page["tokens"])
             for row in wanted:
-                counted[row[3]] += row[2] == kind
-            assert page[kind] == counted
+                counted[row[3]] += row[2] in kinds
+            assert page[name] == counted
+        seen |= {row[2] for row in wanted}
         for position in {row[3] for row in wanted}:
             mine, _ = all_of(any_client, path, at=position, limit=3)
             assert [(i["layer"], i["neuron"], i["kind"]) for i in mine] == [
@@ -206,6 +225,12 @@ def test_a_context_names_every_neuron_of_whose_examples_it_is_one(
             ]
         for item in items:
             assert item["token"] == page["tokens"][item["position"]]
+    # All kinds there are in the store are met in one model or another.
+    assert seen == {
+        "toy": {"top", "bottom", "source"},
+        "Zebra_2.0": {"top", "bottom", "band"},
+        "pre-only": {"top"},
+    }[model]
 
 
 @pytest.mark.parametrize(

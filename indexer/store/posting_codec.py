@@ -12,13 +12,13 @@ from indexer.store.codec import Packer, decompressed
 Array = np.ndarray[Any, Any]
 
 PLACE = np.dtype([("neuron", "<i4"), ("kind", "u1"), ("position", "<u2"), ("value", "<f4")])
-"""A top or bottom example, as its context has it: the neuron's flat index, the kind in
-`schema.KINDS`, the position of the peak (bottom: of the trough), the activation there."""
+"""An example as its context has it: the neuron's flat index, the kind in `schema.KINDS`, the
+position of the peak (bottom: of the trough), the activation there."""
 _FORMAT = 1
 
 
 def pack_places(places: Array, packer: Packer) -> bytes:
-    """Bytes for `contexts.neurons`. `places`: [n] of `PLACE`, by neuron, then kind.
+    """Bytes for `contexts.neurons`. `places`: [n] of `PLACE`, by neuron, its bottom example last.
 
     After a format byte: all first bytes, all second bytes, and so on, of n rows whose neuron is
     the step from the one before; there may be more of them than a neuron's array can have.

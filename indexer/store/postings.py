@@ -1,7 +1,7 @@
 """From contexts and tokens to neurons: the store's rows turned round while they are written.
 
-A context names the neurons it is a top or bottom example of, and where they peak; a token those
-that peak on it, promote or suppress it, or are excited by it. What is between lies in a `Spool`.
+A context names the neurons it is an example of, and where they peak; a token those that peak on
+it, promote or suppress it, or are excited by it. What is between lies in a `Spool`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ Array = np.ndarray[Any, Any]
 _EXAMPLE = np.dtype([("context", "<i8"), ("place", PLACE)])
 _ENTRY = np.dtype([("token", "<i4"), ("role", "u1"), ("neuron", "<i4"), ("value", "<f4")])
 
-_TOP, _BOTTOM = schema.KINDS.index("top"), schema.KINDS.index("bottom")
+_TOP, _BOTTOM, _RANDOM, _BAND, _SOURCE = range(len(schema.KINDS))
+_ORDER = np.argsort([_TOP, _SOURCE, _BAND, _BOTTOM, _RANDOM]).astype(np.uint8)
+"""Of each kind: its turn. Of several that have a context for its peak, the first names it."""
 _PEAK = schema.ROLES.index("peak")
 _LISTS = {
     "promoted": ("logit", 0),
@@ -67,14 +69,14 @@ class Postings:
         kinds = block.counts.shape[1]
         owner = np.repeat(np.repeat(flat, kinds), block.counts.ravel())
         kind = np.repeat(np.tile(np.arange(kinds), len(block)), block.counts.ravel())
-        mine = np.flatnonzero((kind == _TOP) | (kind == _BOTTOM))
-        owner, kind, examples, top = owner[mine], kind[mine], block.examples, kind[mine] == _TOP
+        mine = np.flatnonzero(kind != _RANDOM)  # the same contexts for all: they would name all
+        owner, kind, examples, low = owner[mine], kind[mine], block.examples, kind[mine] == _BOTTOM
         self.add_places(
             examples.context_ids[mine],
             neuron=owner,
             kind=kind,
-            position=np.where(top, examples.peak_positions[mine], examples.trough_positions[mine]),
-            value=np.where(top, examples.peaks[mine], examples.troughs[mine]),
+            position=np.where(low, examples.trough_positions[mine], examples.peak_positions[mine]),
+            value=np.where(low, examples.troughs[mine], examples.peaks[mine]),
         )
         for role, (name, half) in _LISTS.items():
             if f"{name}_token_ids" not in block.arrays:
@@ -116,7 +118,11 @@ class Postings:
         if at != self._range:
             some = self._places.take(at)
             places = some["place"]
-            some = some[np.lexsort((places["kind"], places["neuron"], some["context"]))]
+            order = np.lexsort((_ORDER[places["kind"]], places["neuron"], some["context"]))
+            some = some[order]
+            again = np.diff(some["context"], prepend=-1) == 0
+            again &= np.diff(some["place"]["neuron"], prepend=-1) == 0
+            some = some[~again | (some["place"]["kind"] == _BOTTOM)]
             self._range, self._open = at, some
             self._ids = np.ascontiguousarray(some["context"])
         begin, end = np.searchsorted(self._ids, [context_id, context_id + 1])
