@@ -226,11 +226,14 @@ def test_a_context_names_every_neuron_of_whose_examples_it_is_one(
         for item in items:
             assert item["token"] == page["tokens"][item["position"]]
     # All kinds there are in the store are met in one model or another.
-    assert seen == {
-        "toy": {"top", "bottom", "source"},
-        "Zebra_2.0": {"top", "bottom", "band"},
-        "pre-only": {"top"},
-    }[model]
+    assert (
+        seen
+        == {
+            "toy": {"top", "bottom", "source"},
+            "Zebra_2.0": {"top", "bottom", "band"},
+            "pre-only": {"top"},
+        }[model]
+    )
 
 
 @pytest.mark.parametrize(
