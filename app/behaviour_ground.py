@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, bindparam, select
 
 from app.behaviour import Ground, Histograms
 from app.behaviour_schemas import By
+from app.column_query import columns
 from app.errors import Gone
 from indexer.store import schema
 from indexer.store.gather import gather
@@ -30,19 +31,13 @@ _PEAK_TOKENS = select(schema.neurons.c.id, schema.neurons.c.peak_token_id).where
 
 def ground(connection: Connection, run: Row[Any], layer: int, by: By) -> Ground:
     """What the store knows of a layer. Raises Gone where the run has been deleted meanwhile."""
-    table = schema.neuron_columns
-    wanted = select(table.c.name, table.c.packed).where(
-        table.c.run_id == run.id, table.c.layer == layer, table.c.name.in_(("max", "dead"))
-    )
-    columns = {row.name: np.frombuffer(row.packed, "<f8") for row in connection.execute(wanted)}
-    if len(columns) < 2:
-        raise _deleted(run)
-    compared = (columns["max"] > 0) & (columns["dead"] == 0)
+    known = columns(connection, run, ("max", "dead"), [layer])
+    compared = (known["max"] > 0) & (known["dead"] == 0)
     if by == "maximum":
-        return Ground(columns["max"], compared, None)
+        return Ground(known["max"], compared, None)
     histograms = _histograms(connection, run, layer)
-    known = histograms.below[np.arange(len(compared)), histograms.bins] > 0
-    return Ground(columns["max"], compared & known & (histograms.width > 0), histograms)
+    counted = histograms.below[np.arange(len(compared)), histograms.bins] > 0
+    return Ground(known["max"], compared & counted & (histograms.width > 0), histograms)
 
 
 def peak_tokens(

@@ -9,6 +9,7 @@ import numpy as np
 from sqlalchemy import Connection, Row, Select, select, tuple_
 
 from app import cursors, picture
+from app.column_query import columns
 from app.errors import Invalid, NotFound
 from app.layer_schemas import LayerSummary, NeuronList, NeuronRow, Order, Sort, Statistic
 from app.neuron_query import finite
@@ -95,30 +96,22 @@ def picture_facts(
             f"Layer {layer} of {run.model} has neurons 0 to {width - 1}: "
             f"no picture begins at {first}."
         )
-    table = schema.neurons
-    # A layer's keys follow one another: its rows are read in one sweep, without an index between.
-    begin = schema.neuron_key(run.id, sum(run.widths[:layer]))
-    wanted = (
-        select(table.c[stat], table.c.dead, table.c.peak_token_id)
-        .where(table.c.id.between(begin, begin + width - 1))
-        .order_by(table.c.id)
-    )
-    stats, dead, token_ids = zip(*connection.execute(wanted), strict=True)
-    known = np.array(stats)
-    living = np.isfinite(known) & ~np.array(dead)
-    ranked = np.sort(known[living])
+    known = columns(connection, run, (stat, "dead", "peak_token_id"), [layer])
+    values, dead = known[stat], known["dead"] != 0
+    living = np.isfinite(values) & ~dead  # −inf stands for "it never varied"
+    ranked = np.sort(values[living])
     shown = slice(first, first + picture.AT_ONCE)
     return PictureFacts(
         neurons=width,
         first=first,
-        values=[finite(value) for value in stats[shown]],
-        dead=list(dead[shown]),
-        peak_tokens=[vocabulary[token_id] for token_id in token_ids[shown]],
-        n_dead=sum(dead),
+        values=list(map(finite, values[shown].tolist())),
+        dead=dead[shown].tolist(),
+        peak_tokens=[vocabulary[int(token_id)] for token_id in known["peak_token_id"][shown]],
+        n_dead=int(dead.sum()),
         counted=len(ranked),
         lowest=float(ranked[0]) if len(ranked) else None,
         highest=float(ranked[-1]) if len(ranked) else None,
-        highest_neuron=int(np.argmax(np.where(living, known, -np.inf))) if len(ranked) else None,
+        highest_neuron=int(np.argmax(np.where(living, values, -np.inf))) if len(ranked) else None,
         cuts=picture.cuts(ranked.tolist()),
     )
 

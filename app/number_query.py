@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, select
 
 from app import cursors
+from app.column_query import Column, columns
 from app.errors import Invalid
 from app.layer_query import neuron_row
 from app.layer_schemas import Order
@@ -20,7 +21,6 @@ from app.number_grammar import GrammarError, Query, source_word, visible
 from app.number_schemas import NumberRow
 from indexer.store import schema
 
-Column = NDArray[np.float64]
 Places = NDArray[np.int64]
 
 _SIGNS = {
@@ -61,18 +61,18 @@ def search(
     GrammarError for a layer or source that the run has not, Invalid for a cursor of another order.
     """
     source = _source(run, query)
-    flats, columns = _columns(connection, run, query)
+    flats, known = _columns(connection, run, query)
     found = np.ones(len(flats), bool)
     for name in query.asked:
-        found &= np.isfinite(columns[name])  # −inf stands for "it never varied"
+        found &= np.isfinite(known[name])  # −inf stands for "it never varied"
     for one in query.comparisons:
-        found &= _SIGNS[one.sign](columns[one.name], one.value)
+        found &= _SIGNS[one.sign](known[one.name], one.value)
     if query.dead is not None:
-        found &= (columns["dead"] != 0) == query.dead
+        found &= (known["dead"] != 0) == query.dead
     if source is not None:
-        found &= columns["top_source"] == source
+        found &= known["top_source"] == source
     order = query.order
-    values = flats.astype(np.float64) if order.name == "neuron" else columns[order.name]
+    values = flats.astype(np.float64) if order.name == "neuron" else known[order.name]
     flats, values = flats[found], values[found]
     # Sorted upwards by value or by its negative: either way the earlier of equals comes first.
     sign = -1.0 if order.descending else 1.0
@@ -134,18 +134,7 @@ def _columns(
     names = list(query.asked)
     names += ["dead"] if query.dead is not None else []
     names += ["top_source"] if query.source is not None else []
-    if not names:
-        return flats, {}
-    table = schema.neuron_columns
-    wanted = (
-        select(table.c.name, table.c.packed)
-        .where(table.c.run_id == run.id, table.c.name.in_(names), table.c.layer.in_(layers))
-        .order_by(table.c.layer)
-    )
-    parts: dict[str, list[Column]] = {name: [] for name in names}
-    for name, packed in connection.execute(wanted):
-        parts[name].append(np.frombuffer(packed, "<f8"))
-    return flats, {name: np.concatenate(some) for name, some in parts.items()}
+    return flats, columns(connection, run, names, layers)
 
 
 def _page(flats: Places, keys: Column, count: int, after: tuple[float, int] | None) -> Places:

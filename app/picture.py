@@ -78,29 +78,25 @@ def draw(picture: LayerPicture, href: Callable[[int], str]) -> Markup:
     `number · token · value`: scripts read it so.
     """
     words = _words(picture.stat)
-    wide = columns(picture.neurons)
-    cells: list[str] = []
+    wide, cuts = columns(picture.neurons), picture.cuts
     tokens = {token: _plain(token) for token in set(picture.peak_tokens)}
-    for index, (value, dead, token, address) in enumerate(
-        zip(
-            picture.values,
-            picture.dead,
-            picture.peak_tokens,
-            _addresses(picture, href),
-            strict=True,
+    faces = [f'p{index}" tabindex="-1"><title>' for index in range(len(LEVELS) + 2)]
+    cells = [
+        f'<a href="{address}" class="{faces[step(value, cuts)]}{index} · {tokens[token]} · '
+        f'{words(value)}</title><path d="{_CELL}"/></a>'
+        if value is not None and not dead
+        else _without_colour(address, index, tokens[token], words(value), dead)
+        for index, (value, dead, token, address) in enumerate(
+            zip(
+                picture.values,
+                picture.dead,
+                picture.peak_tokens,
+                _addresses(picture, href),
+                strict=True,
+            ),
+            picture.first,
         )
-    ):
-        if dead:
-            css, path = DEAD, _HOLLOW
-        elif value is None:
-            css, path = VALUELESS, _CELL
-        else:
-            css, path = f"p{step(value, picture.cuts)}", _CELL
-        said = f"{picture.first + index} · {tokens[token]} · {words(value)}"
-        cells.append(
-            f'<a href="{address}" class="{css}" tabindex="-1">'
-            f'<title>{said}{", dead" if dead else ""}</title><path d="{path}"/></a>'
-        )
+    ]
     rows = math.ceil(len(cells) / wide)
     out = [
         f'<svg class="cells" viewBox="{PITCH} 0 {wide * PITCH - 1} {rows * PITCH - 1}" '
@@ -116,6 +112,15 @@ def draw(picture: LayerPicture, href: Callable[[int], str]) -> Markup:
         out.append("</g>" * (len(some) + 1))
     out.append("</svg>")
     return Markup("".join(out))
+
+
+def _without_colour(address: str, index: int, token: str, value: str, dead: bool) -> str:
+    """The cell of a neuron that is dead, or of which the statistic is not known."""
+    css, path, more = (DEAD, _HOLLOW, ", dead") if dead else (VALUELESS, _CELL, "")
+    return (
+        f'<a href="{address}" class="{css}" tabindex="-1"><title>{index} · {token} · {value}{more}'
+        f'</title><path d="{path}"/></a>'
+    )
 
 
 def legend(picture: LayerPicture) -> list[Step]:

@@ -251,7 +251,7 @@ def _write_layer(
     pool: Sequence[PackedExamples],
     arrays: Sequence[PackedArrays],
 ) -> None:
-    parts: dict[str, list[Array]] = {name: [] for name in schema.SEARCHABLE}
+    parts: dict[str, list[Array]] = {name: [] for name in schema.COLUMNS}
     maxima, densities = [], []
     for first in range(0, width, _ROWS):
         count = min(_ROWS, width - first)

@@ -52,7 +52,7 @@ def _rows(connection: Connection, run: StoredRun, flats: list[int]) -> dict[int,
 def _columns(connection: Connection, run: StoredRun, layer: int) -> dict[str, bytes]:
     table = schema.neuron_columns
     query = select(table.c.name, table.c.packed)
-    query = query.where(table.c.run_id == run.id, table.c.name.in_(schema.SEARCHABLE))
+    query = query.where(table.c.run_id == run.id, table.c.name.in_(schema.COLUMNS))
     rows = connection.execute(query.where(table.c.layer == layer))
     return {row.name: bytes(row.packed) for row in rows}
 
@@ -67,14 +67,14 @@ def _compare_columns(
     wrong = []
     for flat, row in rows.items():
         at = 8 * (flat - int(run.offsets[layer]))
-        for name in schema.SEARCHABLE:
+        for name in schema.COLUMNS:
             own = getattr(row, name)
             own = math.nan if own is None else float(own)
             kept = columns.get(name, b"")[at : at + 8]
             found = struct.unpack("<d", kept)[0] if len(kept) == 8 else None
             if found is None or not (found == own or (math.isnan(found) and math.isnan(own))):
                 wrong.append((flat, f"searches have its {name} as {found}, its row as {own}"))
-    findings.equal(_COLUMNS, len(rows) * len(schema.SEARCHABLE), len(wrong))
+    findings.equal(_COLUMNS, len(rows) * len(schema.COLUMNS), len(wrong))
     for flat, what in wrong:
         findings.tell(run.finding(flat, what))
 

@@ -81,8 +81,8 @@ def test_colours_are_of_the_living_neurons(queries: Queries, stat: Statistic) ->
                 assert sum(value < cut for value in ranked) * 100 < level * len(ranked)
 
 
-def test_a_picture_is_one_read_of_neurons(sqlite_filled: str) -> None:
-    """One SELECT of the layer's rows, by the table's own key."""
+def test_a_picture_is_one_read(sqlite_filled: str) -> None:
+    """One SELECT of the layer's columns, by their key, and none of its neurons one by one."""
     engine = create_engine(sqlite_filled)
     asked: list[tuple[str, tuple[object, ...]]] = []
     event.listen(
@@ -91,12 +91,13 @@ def test_a_picture_is_one_read_of_neurons(sqlite_filled: str) -> None:
         lambda c, cursor, statement, values, *_: asked.append((statement, values)),
     )
     Queries(engine).picture("wide", 1, None, "density", 0)
-    ((statement, values),) = [one for one in asked if "FROM neurons" in one[0]]
+    ((statement, values),) = [one for one in asked if "FROM neuron" in one[0]]
     with engine.connect() as connection:
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
     engine.dispose()
+    assert "FROM neuron_columns" in statement
     assert len(plan) == 1, plan
-    assert "USING INTEGER PRIMARY KEY" in plan[0][3]
+    assert "(run_id=? AND name=? AND layer=?)" in plan[0][3]
 
 
 @pytest.fixture(scope="module")

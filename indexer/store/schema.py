@@ -42,11 +42,13 @@ ROLES = ("peak", "promoted", "suppressed", "in", "gate")
 SOURCE_SLOTS = 8
 """Sources that have examples of their own; all later ones share one more slot, "other"."""
 
-SEARCHABLE = (
+COLUMNS = (
     *("max", "min", "mean", "std", "skewness", "kurtosis", "density", "density_over_tenth"),
     *("effect_kurtosis", "in_out_cosine", "gate_out_cosine", "dead", "top_source"),
+    "peak_token_id",
 )
-"""Columns of `neurons` that a search over a whole run asks about: `neuron_columns` has them."""
+"""Columns of `neurons` that are read of a whole layer, by searches and for its picture:
+`neuron_columns` has them."""
 
 SORTABLE = ("max", "density", "mean", "kurtosis", "effect_kurtosis")
 """Columns of `neurons` that a layer is sorted by, each with an index."""
@@ -195,7 +197,7 @@ neuron_arrays = Table(
 )
 
 neuron_columns = Table(
-    "neuron_columns",  # a column of `neurons` as one array: a search reads those it asks about
+    "neuron_columns",  # one of COLUMNS, of all of a layer's neurons, as one array
     metadata,
     Column("run_id", ForeignKey("runs.id"), primary_key=True, autoincrement=False),
     Column("name", String(32), primary_key=True),

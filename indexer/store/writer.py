@@ -244,7 +244,7 @@ def _write_layer(
 ) -> None:
     maxima: list[float] = []
     densities: list[float] = []
-    searchable: dict[str, list[Array]] = {name: [] for name in schema.SEARCHABLE}
+    searchable: dict[str, list[Array]] = {name: [] for name in schema.COLUMNS}
     dead = 0
     for packed in blocks:
         block = packed.block
@@ -287,10 +287,10 @@ def _write_layer(
 def write_columns(
     connection: Connection, run_id: int, layer: int, columns: Mapping[str, Array]
 ) -> None:
-    """Columns of `neurons` of one layer, as a search reads them: [neurons] each."""
+    """The `schema.COLUMNS` of one layer: [neurons] each."""
     rows = [
         (run_id, name, layer, (columns[name].astype("<f8") + 0.0).tobytes())
-        for name in schema.SEARCHABLE
+        for name in schema.COLUMNS
     ]
     insert_rows(connection, schema.neuron_columns, rows)
 
