@@ -214,7 +214,7 @@ def targets(
             (f"{one.name}: {case}, p95", one.p95(case), limit, " ms")
             for limit, some in (
                 (searches.SEARCH_MS, searches.SEARCHES),
-                (searches.LISTING_MS, (searches.LISTING,)),
+                (searches.LISTING_MS, searches.LISTINGS),
             )
             for case in some
         ]

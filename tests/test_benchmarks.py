@@ -54,7 +54,7 @@ def test_rounds_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def database(name: str, page: float, unchanged: float, size: int) -> serving.Database:
     cases = {serving.PAGE: page, serving.UNCHANGED: unchanged, serving.JSON: 4.0}
-    cases |= dict.fromkeys((*searches.SEARCHES, searches.LISTING), 11.0)
+    cases |= dict.fromkeys((*searches.SEARCHES, *searches.LISTINGS), 11.0)
     speeds = [
         load._together(Case(case, "", ["/"], {}), [round_of(p50)]) for case, p50 in cases.items()
     ]
