@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import re
+from collections.abc import MutableMapping
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from starlette.testclient import TestClient
 
 from app import present, site, urls
+from app.main import create_app
 from app.numbers import exact
 from app.present_lines import REACH
 from app.present_lines import READINGS as NAMED
 from app.queries import Queries
+from app.settings import Settings
 from indexer.store.database import open_store
 from tests.html_reader import Element, read
 
@@ -188,3 +193,48 @@ def test_a_page_leaves_no_cycles_behind(sqlite_filled: str) -> None:
         gc.enable()
         queries.close()
     assert all("</html>" in text for text in shown)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/toy", "/toy/0", "/toy/neurons?q=max%3E0", "/toy/search?token_id=1", "/toy/contexts/7"],
+)
+def test_other_pages_leave_no_page_behind(sqlite_filled: str, path: str) -> None:
+    """Nothing of ours waits for the search for cycles: a macro in a template kept whole pages."""
+    app = create_app(Settings(database_url=sqlite_filled))
+    address, _, query = path.partition("?")
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "GET", "scheme": "http",
+        "path": address, "raw_path": address.encode(), "query_string": query.encode(),
+        "root_path": "", "headers": [(b"host", b"127.0.0.1")], "server": ("127.0.0.1", 80),
+        "asgi": {"version": "3.0"}, "client": ("127.0.0.1", 1),
+    }
+
+    async def get() -> list[int]:
+        statuses: list[int] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            statuses.extend([message["status"]] if "status" in message else [])
+
+        await app(dict(scope), receive, send)
+        return statuses
+
+    async def twice() -> list[object]:
+        assert await get() == [200]  # the first fills caches
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            assert await get() == [200]
+            gc.collect()
+            return list(gc.garbage)
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+
+    kinds = {type(one).__module__.split(".")[0] for one in asyncio.run(twice())}
+    assert not kinds & {"app", "indexer", "jinja2", "markupsafe", "numpy"}
