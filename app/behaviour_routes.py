@@ -130,8 +130,9 @@ def _asked(typed: Typed) -> BehaviourText:
     """What a form asks for. Raises Invalid for what its choices do not have."""
     if typed.by not in ("maximum", "percentile"):
         raise Invalid("Neurons are compared by maximum or by percentile: choose one of them.")
-    if not (typed.k.isdecimal() and int(typed.k[:9]) in behaviour_view.CHOICES):
-        few = ", ".join(map(str, behaviour_view.CHOICES))
+    choices = list(map(str, behaviour_view.CHOICES))
+    if typed.k not in choices:
+        few = ", ".join(choices)
         raise Invalid(f"So many neurons a token cannot be shown: choose one of {few}.")
     return BehaviourText(
         text=typed.text, against=typed.against or None, by=typed.by, k=int(typed.k)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from codecs import getincrementaldecoder
 from itertools import accumulate
 from typing import Any
 
@@ -95,11 +96,12 @@ def _found(
     spans = found_in(text, phrases)
     examples = unpack_places(bytes(row.neurons))
     kinds = examples["kind"]
-    # Where each token begins in the text: exact where its bytes are whole characters.
-    starts = list(accumulate((len(one.decode("utf-8", "replace")) for one in pieces), initial=0))
+    # Where each token begins in the text: a character split over tokens begins with the first.
+    decoder = getincrementaldecoder("utf-8")("replace")
+    starts = list(accumulate((len(decoder.decode(one)) for one in pieces), initial=0))
     hit = np.zeros(len(token_ids), np.bool_)
     for start, end in spans:
-        first = bisect_right(starts, start) - 1
+        first = bisect_left(starts, starts[bisect_right(starts, start) - 1])
         last = bisect_right(starts, end - 1) - 1
         hit[row.included_from + first : row.included_from + last + 1] = True
     order = np.lexsort((examples["neuron"], ~hit[examples["position"]], _ORDER[kinds]))
@@ -193,8 +195,8 @@ def context(
     if begin + limit < len(mine):
         more = cursors.encode(context_id, -1 if position is None else position, begin + limit)
     shown = mine[begin : begin + limit]
-    facts = neurons_of(reading, examples["neuron"][shown].tolist())
     flats = examples["neuron"][shown].tolist()
+    facts = neurons_of(reading, flats)
     peaks = _peaks(reading, examples, shown, token_ids)
     included = token_ids[row.included_from :].tolist()
     spelled = spellings(connection, run.vocabulary_id, set(included))

@@ -24,8 +24,13 @@ def decode(cursor: str, *kinds: type) -> list[Any]:
         parts = None
     fits = isinstance(parts, list) and len(parts) == len(kinds)
     if not fits or not all(
-        isinstance(part, kind) and not isinstance(part, bool)
+        isinstance(part, kind) and not isinstance(part, bool) and _fits(part)
         for part, kind in zip(parts, kinds, strict=True)
     ):
         raise Invalid("The cursor is not one this server gave: start again without it.")
     return list(parts)
+
+
+def _fits(part: object) -> bool:
+    """Whether a database can be asked about it: none has greater integers."""
+    return not isinstance(part, int) or -(2**63) <= part < 2**63

@@ -43,6 +43,7 @@ Text = Annotated[
     str,
     Query(max_length=2_000, description='Words, "a phrase", the beginning of a word*.'),
 ]
+ContextsAtOnce = Annotated[int, Query(ge=1, le=100, description="Items at most.")]
 ContextId = Annotated[int, Path(ge=0, le=2**63 - 1, description="In corpus order.")]
 At = Annotated[int | None, Query(ge=0, le=2**31 - 1, description="A position: its neurons alone.")]
 
@@ -114,7 +115,7 @@ def _add_api(routes: APIRouter, site: Site) -> None:
         model: str,
         q: Text,
         run: RunId = None,
-        limit: Limit = CONTEXTS,
+        limit: ContextsAtOnce = CONTEXTS,
         cursor: Cursor = None,
     ) -> Response:
         """The contexts kept of a model that have some words, each with neurons that peak in it."""

@@ -48,15 +48,24 @@ def parse(text: str) -> list[Phrase]:
 def found_in(text: str, phrases: list[Phrase]) -> list[tuple[int, int]]:
     """Where a text has them: (start, end) of each find, none inside another, in order."""
     words = list(words_of(text))
+    places: dict[str, list[int]] = {}
+    for at, word in enumerate(words):
+        places.setdefault(word.word, []).append(at)
     spans = []
     for phrase in phrases:
-        length = len(phrase.words)
-        for first in range(len(words) - length + 1):
-            mine = words[first : first + length]
-            *before, last = (word.word for word in mine)
-            *wanted, end = phrase.words
-            fits = last.startswith(end) if phrase.prefix else last == end
-            if fits and before == wanted:
+        *before, last = phrase.words
+        if before:
+            firsts = places.get(before[0], [])
+        elif phrase.prefix:
+            firsts = [at for word, some in places.items() if word.startswith(last) for at in some]
+        else:
+            firsts = places.get(last, [])
+        for first in firsts:
+            mine = words[first : first + len(phrase.words)]
+            if len(mine) < len(phrase.words) or [word.word for word in mine[:-1]] != before:
+                continue
+            end = mine[-1].word
+            if end.startswith(last) if phrase.prefix else end == last:
                 spans.append((mine[0].start, mine[-1].end))
     joined: list[tuple[int, int]] = []
     for start, stop in sorted(spans):

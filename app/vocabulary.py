@@ -12,6 +12,8 @@ from sqlalchemy import Connection, select
 
 from indexer.store import schema
 
+_AT_ONCE = 5_000
+"""Tokens that one statement names: databases have a limit to that."""
 _CACHED = 8
 
 
@@ -79,12 +81,16 @@ def spellings(
 ) -> dict[int, bytes]:
     """The bytes of tokens, by id."""
     table = schema.vocabulary
-    rows = connection.execute(
-        select(table.c.token_id, table.c.bytes).where(
-            table.c.vocabulary_id == vocabulary_id, table.c.token_id.in_(set(token_ids))
+    wanted = sorted(set(token_ids))
+    found: dict[int, bytes] = {}
+    for some in (wanted[at : at + _AT_ONCE] for at in range(0, len(wanted), _AT_ONCE)):
+        rows = connection.execute(
+            select(table.c.token_id, table.c.bytes).where(
+                table.c.vocabulary_id == vocabulary_id, table.c.token_id.in_(some)
+            )
         )
-    )
-    return {row.token_id: bytes(row.bytes) for row in rows}
+        found |= {row.token_id: bytes(row.bytes) for row in rows}
+    return found
 
 
 def text_of(connection: Connection, vocabulary_id: int, token_ids: Sequence[int]) -> str:

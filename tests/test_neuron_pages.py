@@ -204,10 +204,18 @@ def test_other_pages_leave_no_page_behind(sqlite_filled: str, path: str) -> None
     app = create_app(Settings(database_url=sqlite_filled))
     address, _, query = path.partition("?")
     scope = {
-        "type": "http", "http_version": "1.1", "method": "GET", "scheme": "http",
-        "path": address, "raw_path": address.encode(), "query_string": query.encode(),
-        "root_path": "", "headers": [(b"host", b"127.0.0.1")], "server": ("127.0.0.1", 80),
-        "asgi": {"version": "3.0"}, "client": ("127.0.0.1", 1),
+        "type": "http",
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": address,
+        "raw_path": address.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [(b"host", b"127.0.0.1")],
+        "server": ("127.0.0.1", 80),
+        "asgi": {"version": "3.0"},
+        "client": ("127.0.0.1", 1),
     }
 
     async def get() -> list[int]:

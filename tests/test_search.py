@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
+from app import cursors
 from app.text_grammar import MOST_WORDS, TextError, found_in, parse
 from indexer.store import text_index
 from indexer.store.words import MOST, Phrase, plain_words, words_of
@@ -129,6 +130,12 @@ def test_completion_is_every_token_that_begins_so(
 
 
 CONTEXT_WORDS = ["a", "b", "the", "script"]
+
+
+def context_texts_of(client: TestClient, model: str) -> dict[int, str]:
+    """The text of every context of a small model that is kept."""
+    answers = {one: client.get(f"{API}/{model}/contexts/{one}") for one in range(20)}
+    return {one: page.json()["text"] for one, page in answers.items() if page.status_code == 200}
 
 
 def context_texts(client: TestClient, engine: Engine, model: str) -> dict[int, str]:
@@ -272,17 +279,45 @@ def test_cursors_of_other_searches_are_refused(client: TestClient) -> None:
         answer = client.get(path, params=other | {"cursor": page["next"]})
         assert answer.status_code == 422, other
     texts = f"{API}/toy/search/text"
-    first = client.get(texts, params={"q": "a* OR b*", "limit": 1})
-    assert first.status_code == 200
+    word = next(iter(words_of(next(iter(context_texts_of(client, "toy").values()))))).word
+    begin = f"{word[:1]}*"
+    first = client.get(texts, params={"q": begin, "limit": 1}).json()
+    assert first["next"]
+    assert client.get(texts, params={"q": begin, "cursor": first["next"]}).status_code == 200
+    assert client.get(texts, params={"q": word, "cursor": first["next"]}).status_code == 422
+    page = client.get(f"{API}/toy/contexts/7", params={"limit": 1}).json()
+    assert page["next"]
+    at = page["items"][0]["position"]
+    for path, more in (("6", {}), ("7", {"at": at})):
+        answer = client.get(f"{API}/toy/contexts/{path}", params=more | {"cursor": page["next"]})
+        assert answer.status_code in (404, 422), path
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize("after", [2**63, 10**40, -1])
+def test_a_forged_cursor_is_refused(any_client: TestClient, after: int) -> None:
+    """Also one that no database could be asked about."""
+    for path, parts in (("search/text", ("the", after)), ("contexts/7", (7, -1, after))):
+        query = {"q": "the", "cursor": cursors.encode(*parts)}
+        assert any_client.get(f"{API}/toy/{path}", params=query).status_code == 422
 
 
 @pytest.mark.parametrize(
-    "q", ["' OR 1=1", "a' & 'b", 'x"y"z', "NEAR(a b)", "words:a", "a:*", "-a", "^a", "\\", "\0a"]
+    "q", ["' OR 1=1", "a' & 'b", "NEAR(a b)", "words:a", "a:*", "-a", "^a", "\\", "a | !b", "a%"]
 )
-def test_no_query_is_a_command(any_client: TestClient, q: str) -> None:
+def test_no_query_is_a_command(any_client: TestClient, any_filled: Engine, q: str) -> None:
     """What the databases' own grammars would read as operators are words, or nothing."""
     answer = any_client.get(f"{API}/toy/search/text", params={"q": q})
-    assert answer.status_code in (200, 422)
+    words = re.findall(r"\w+", q)
+    if not words:
+        assert answer.status_code == 422
+        return
+    plain = any_client.get(f"{API}/toy/search/text", params={"q": " ".join(words)}).json()
+    if q == "a:*":  # a star after a word is ours
+        plain = any_client.get(f"{API}/toy/search/text", params={"q": "a*"}).json()
+    assert [one["context_id"] for one in answer.json()["items"]] == [
+        one["context_id"] for one in plain["items"]
+    ]
 
 
 def test_the_pages_show_what_the_json_says(client: TestClient) -> None:
@@ -295,6 +330,15 @@ def test_the_pages_show_what_the_json_says(client: TestClient) -> None:
     nobody = client.get("/wide/search", params={"token_id": 15})
     assert nobody.status_code == 200
     assert "No neuron has this token" in nobody.text
+    token = client.get(f"{API}/wide/search/token", params={"token_id": 1}).json()
+    missing_role = next(
+        role
+        for role in ("peak", "promoted", "gate")
+        if role not in {r["role"] for r in token["roles"]}
+    )
+    other = client.get("/wide/search", params={"token_id": 1, "as": missing_role})
+    assert "No neurons in this way" in other.text
+    assert "No neuron has this token" not in other.text
     context = client.get("/toy/contexts/7")
     assert context.status_code == 200
     for item in client.get(f"{API}/toy/contexts/7").json()["items"]:

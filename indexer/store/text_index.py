@@ -14,14 +14,19 @@ from sqlalchemy.exc import DBAPIError
 
 from indexer.store.words import MOST, Phrase, plain_words
 
-_LAST_POSITION = 16383
-"""PostgreSQL's: the words after it stand at it, so they are found, but in no phrase."""
+_LAST_POSITION, _MOST_PLACES = 16383, 255
+"""PostgreSQL's: of a text, and of each word in it. A text that has more keeps its words as a text
+beside them, in which phrases are looked for."""
+_LONG = "!"
+"""Stands among the words of such texts: no word is spelled so."""
+_PROBED = 1000
+"""Contexts that are gone over in order before the index of words is asked."""
 
 
 def create(connection: Connection, run_id: int) -> None:
     """Make the table of a run's texts."""
     if _postgres(connection):
-        columns = "context_id bigint PRIMARY KEY, words tsvector NOT NULL"
+        columns = "context_id bigint PRIMARY KEY, words tsvector NOT NULL, spelled text"
         connection.exec_driver_sql(f"CREATE TABLE {_name(run_id)} ({columns})")
         return
     # `ascii` parts words at what is neither letter nor digit and below 128: at our spaces alone.
@@ -39,13 +44,13 @@ def add(connection: Connection, run_id: int, texts: Sequence[tuple[int, str]]) -
         joined = [(context_id, " ".join(words)) for context_id, words in rows]
         connection.exec_driver_sql(statement, joined)
         return
-    statement = f"COPY {_name(run_id)} (context_id, words) FROM STDIN"
+    statement = f"COPY {_name(run_id)} (context_id, words, spelled) FROM STDIN"
     driver: Any = connection.dialect.dbapi
     cursor = connection.connection.cursor()
     try:
         with cursor.copy(statement) as copy:
             for context_id, words in rows:
-                copy.write_row((context_id, _vector(words)))
+                copy.write_row((context_id, *_vector(words)))
     except driver.Error as error:
         raise DBAPIError(statement, None, error) from error
     finally:
@@ -57,8 +62,6 @@ def finish(connection: Connection, run_id: int) -> None:
     name = _name(run_id)
     if _postgres(connection):
         connection.exec_driver_sql(f"CREATE INDEX ix_{name} ON {name} USING gin (words)")
-        # Rare words are found by this index, frequent ones soonest by going over contexts in order:
-        # it has to know which are which.
         connection.exec_driver_sql(f"ANALYZE {name}")
     else:
         connection.exec_driver_sql(f"INSERT INTO {name} ({name}) VALUES ('optimize')")
@@ -75,18 +78,34 @@ def search(
     """Ids of contexts that have all of these, from the one behind `after` on, in their order."""
     name = _name(run_id)
     if _postgres(connection):
-        wanted = " & ".join(f"({_tsquery(phrase)})" for phrase in phrases)
-        rows = connection.exec_driver_sql(
-            f"SELECT context_id FROM {name} WHERE words @@ %(wanted)s::tsquery "
-            "AND context_id > %(after)s ORDER BY context_id LIMIT %(limit)s",
-            {"wanted": wanted, "after": after, "limit": limit},
-        )
-    else:
-        wanted = " AND ".join(_match(phrase) for phrase in phrases)
-        rows = connection.exec_driver_sql(
-            f"SELECT rowid FROM {name} WHERE {name} MATCH ? AND rowid > ? ORDER BY rowid LIMIT ?",
-            (wanted, after, limit),
-        )
+        # What is frequent is found soonest by going over contexts in order, what is rare by the
+        # index; the planner's guess which it is would be wrong for most phrases.
+        first = f"SELECT * FROM {name} WHERE context_id > %(after)s ORDER BY context_id"
+        ids = _find(connection, f"{first} LIMIT {_PROBED}", phrases, after, limit)
+        if len(ids) == limit:
+            return ids
+        return _find(connection, f"SELECT * FROM {name}", phrases, after, limit)
+    wanted = " AND ".join(_match(phrase) for phrase in phrases)
+    rows = connection.exec_driver_sql(
+        f"SELECT rowid FROM {name} WHERE {name} MATCH ? AND rowid > ? ORDER BY rowid LIMIT ?",
+        (wanted, after, limit),
+    )
+    return [int(row[0]) for row in rows]
+
+
+def _find(
+    connection: Connection, source: str, phrases: Sequence[Phrase], after: int, limit: int
+) -> list[int]:
+    """Of PostgreSQL's rows of `source`, those that have all of these: a page of their ids."""
+    many = [phrase for phrase in phrases if len(phrase.words) > 1]
+    long = "".join(f" AND (spelled IS NULL OR spelled LIKE %(p{n})s)" for n in range(len(many)))
+    rows = connection.exec_driver_sql(
+        f"WITH found AS MATERIALIZED (SELECT context_id FROM ({source}) AS those "
+        f"WHERE words @@ %(wanted)s::tsquery AND context_id > %(after)s{long}) "
+        "SELECT context_id FROM found ORDER BY context_id LIMIT %(limit)s",
+        {"wanted": " & ".join(map(_tsquery, phrases)), "after": after, "limit": limit}
+        | {f"p{n}": _like(phrase) for n, phrase in enumerate(many)},
+    )
     return [int(row[0]) for row in rows]
 
 
@@ -98,17 +117,30 @@ def _postgres(connection: Connection) -> bool:
     return connection.dialect.name == "postgresql"
 
 
-def _vector(words: Sequence[str]) -> str:
-    """Words with their places, as PostgreSQL reads a tsvector: they have nothing to be escaped."""
+def _vector(words: Sequence[str]) -> tuple[str, str | None]:
+    """Words with their places, as PostgreSQL reads a tsvector: they have nothing to be escaped;
+    and the words themselves where it cannot keep all places."""
     places: dict[str, list[int]] = {}
     for place, word in enumerate(words, 1):
         places.setdefault(word, []).append(min(place, _LAST_POSITION))
-    return " ".join(f"'{word}':{','.join(map(str, at))}" for word, at in places.items())
+    spelled = None
+    if len(words) > _LAST_POSITION or any(len(at) > _MOST_PLACES for at in places.values()):
+        places[_LONG] = [1]
+        spelled = f" {' '.join(words)} "
+    return " ".join(f"'{word}':{','.join(map(str, at))}" for word, at in places.items()), spelled
 
 
 def _tsquery(phrase: Phrase) -> str:
     *before, last = [f"'{word[:MOST]}'" for word in phrase.words]
-    return " <-> ".join([*before, last + (":*" if phrase.prefix else "")])
+    words = [*before, last + (":*" if phrase.prefix else "")]
+    if len(words) == 1:
+        return words[0]
+    return f"({' <-> '.join(words)} | '{_LONG}' & {' & '.join(words)})"
+
+
+def _like(phrase: Phrase) -> str:
+    """Words have no character that means anything to LIKE."""
+    return f"% {' '.join(word[:MOST] for word in phrase.words)}{'' if phrase.prefix else ' '}%"
 
 
 def _match(phrase: Phrase) -> str:
