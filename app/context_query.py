@@ -96,14 +96,9 @@ def _found(
     spans = found_in(text, phrases)
     examples = unpack_places(bytes(row.neurons))
     kinds = examples["kind"]
-    # Where each token begins in the text: a character split over tokens begins with the first.
-    decoder = getincrementaldecoder("utf-8")("replace")
-    starts = list(accumulate((len(decoder.decode(one)) for one in pieces), initial=0))
     hit = np.zeros(len(token_ids), np.bool_)
-    for start, end in spans:
-        first = bisect_left(starts, starts[bisect_right(starts, start) - 1])
-        last = bisect_right(starts, end - 1) - 1
-        hit[row.included_from + first : row.included_from + last + 1] = True
+    for found in tokens_at(pieces, spans):
+        hit[row.included_from + found.start : row.included_from + found.stop] = True
     order = np.lexsort((examples["neuron"], ~hit[examples["position"]], _ORDER[kinds]))
     top, bottom = int((kinds == _TOP).sum()), int((kinds == _BOTTOM).sum())
     return FoundContext(
@@ -116,6 +111,23 @@ def _found(
         others=len(kinds) - top - bottom,
         neurons=_peaks(reading, examples, order[:NAMED], token_ids),
     )
+
+
+def tokens_at(pieces: list[bytes], spans: list[tuple[int, int]]) -> list[range]:
+    """Of spans of a text, in characters: the tokens that have them, given the bytes of all.
+
+    A character that is split over tokens is in each of them.
+    """
+    decoder = getincrementaldecoder("utf-8")("replace")
+    starts = list(accumulate((len(decoder.decode(one)) for one in pieces), initial=0))
+    found = []
+    for start, end in spans:
+        first = bisect_left(starts, starts[bisect_right(starts, start) - 1])
+        last = bisect_right(starts, end - 1)
+        while first < last and not pieces[first]:  # a token that spells nothing
+            first += 1
+        found.append(range(first, last))
+    return found
 
 
 def _snippet(text: str, spans: list[tuple[int, int]]) -> list[Snippet]:

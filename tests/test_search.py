@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
 from app import cursors
+from app.context_query import tokens_at
 from app.text_grammar import MOST_WORDS, TextError, found_in, parse
 from indexer.store import text_index
 from indexer.store.words import MOST, Phrase, plain_words, words_of
@@ -292,6 +293,15 @@ def test_cursors_of_other_searches_are_refused(client: TestClient) -> None:
         answer = client.get(f"{API}/toy/contexts/{path}", params=more | {"cursor": page["next"]})
         assert answer.status_code in (404, 422), path
     assert answer.status_code == 422
+
+
+def test_a_find_is_in_the_tokens_that_spell_it() -> None:
+    """Counted in characters, whatever was split over tokens before it, or is no character."""
+    owl = "🦉".encode()
+    pieces = [owl[:1], owl[1:3], owl[3:], b" the", b"\xff", b" c", b"at", b"", b" sat", owl[:2]]
+    text = b"".join(pieces).decode("utf-8", "replace")
+    found = [(m.start(), m.end()) for m in re.finditer("the|cat|sat|🦉", text)]
+    assert tokens_at(pieces, found) == [range(3), range(3, 4), range(5, 7), range(8, 9)]
 
 
 @pytest.mark.parametrize("after", [2**63, 10**40, -1])
