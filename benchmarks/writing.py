@@ -71,6 +71,8 @@ class Measured:
     taken: list[Taken] = field(default_factory=list)
     bytes: dict[str, dict[str, float]] = field(default_factory=dict)
     """Bytes a neuron in the database by table, by database."""
+    inside: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Of these bytes, those that searches need in tables that are not theirs alone."""
 
 
 class _Clock:
@@ -158,6 +160,7 @@ def measure(
             clock.taken.append(of_it)
             found.growth[name] = max(found.growth.get(name, 0), growth())
             found.bytes[name] = bytes_by_table(engine, shape.neurons)
+            found.inside[name] = searchable.bytes_inside(engine, shape.neurons)
             _insert_again(engine, run_id, again, record, name, clock)
             for one in {engine, again}:
                 one.dispose()
@@ -360,8 +363,10 @@ def _tell(found: Measured) -> None:
     for name, sizes in found.bytes.items():
         told = ", ".join(f"{table} {size:,.0f}" for table, size in sizes.items() if size >= 1)
         show(f"{name}, bytes a neuron: {told}")
-        searched = sum(size for table, size in sizes.items() if table.startswith(searchable.TABLES))
-        show(f"{name}, of them in tables for searches: {searched:,.0f}")
+        own = {table: size for table, size in sizes.items() if table.startswith(searchable.TABLES)}
+        need = own | found.inside[name]
+        parts = ", ".join(f"{what} {size:,.0f}" for what, size in need.items())
+        show(f"{name}, of them for searches: {sum(need.values()):,.0f} ({parts})")
 
 
 def main(

@@ -121,5 +121,8 @@ def test_rows_are_written_and_written_again(small: None, tmp_path: Path) -> None
         size = Path(engine.url.database or "").stat().st_size
         by_table = writing.bytes_by_table(engine, found.neurons)
         assert by_table["all"] * found.neurons == pytest.approx(size)
+        inside = found.inside["SQLite"]
+        assert 0 < inside["contexts.neurons"] < by_table["contexts"]
+        assert 0 < inside["neurons, indexes"] < by_table["neurons"]
         engine.dispose()
         again.dispose()
