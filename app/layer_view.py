@@ -53,10 +53,10 @@ class ModelView:
     density: Distribution
 
 
-def layer(drawn: LayerPicture, href: Callable[[int], str]) -> LayerView:
-    """What the layer's page needs beside its table; `href` gives a neuron's address."""
+def layer(drawn: LayerPicture, address: tuple[str, str]) -> LayerView:
+    """What the layer's page needs beside its table; `address` is as in `picture.draw`."""
     return LayerView(
-        cells=picture.draw(drawn, href),
+        cells=picture.draw(drawn, address),
         sentence=picture.describe(drawn),
         legend=picture.legend(drawn),
         statistics=[(stat, said, stat == drawn.stat) for stat, said in picture.NAMES.items()],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -110,7 +109,7 @@ def router(site: Site) -> APIRouter:
             page = queries.layer(model, layer, run, by, way, limit, cursor)
             drawn = queries.picture(model, layer, page.run.id, picture, first)
             carried, unusual = carried_run(site, model, run), _unusual(limit)
-            cells = partial(urls.neurons(model, run=carried), layer)
+            cells = urls.neurons_of_layer(model, layer, run=carried)
             asked: dict[str, Any] = {"sort": by, "order": order, "limit": unusual, "cursor": cursor}
             links: dict[str, Any] = {
                 "json_url": urls.api_neurons(model, layer, run=run, **asked),

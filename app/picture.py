@@ -71,30 +71,24 @@ def columns(neurons: int) -> int:
     return 32 if neurons <= 1024 else 64
 
 
-def draw(picture: LayerPicture, href: Callable[[int], str]) -> Markup:
+def draw(picture: LayerPicture, address: tuple[str, str]) -> Markup:
     """The picture: row by row in neuron order, each cell a link with a title.
 
-    `href` gives the address of a neuron of the layer. What a cell's title says is
-    `number · token · value`: scripts read it so.
+    `address`: of a neuron of the layer, what stands before and behind its index. What a cell's
+    title says is `number · token · value`: scripts read it so.
     """
     words = _words(picture.stat)
     wide, cuts = columns(picture.neurons), picture.cuts
     tokens = {token: _plain(token) for token in set(picture.peak_tokens)}
     faces = [f'p{index}" tabindex="-1"><title>' for index in range(len(LEVELS) + 2)]
+    before, behind = map(escape, address)
     cells = [
-        f'<a href="{address}" class="{faces[step(value, cuts)]}{index} · {tokens[token]} · '
-        f'{words(value)}</title><path d="{_CELL}"/></a>'
+        f'<a href="{before}{index}{behind}" class="{faces[step(value, cuts)]}{index} · '
+        f'{tokens[token]} · {words(value)}</title><path d="{_CELL}"/></a>'
         if value is not None and not dead
-        else _without_colour(address, index, tokens[token], words(value), dead)
-        for index, (value, dead, token, address) in enumerate(
-            zip(
-                picture.values,
-                picture.dead,
-                picture.peak_tokens,
-                _addresses(picture, href),
-                strict=True,
-            ),
-            picture.first,
+        else _without_colour(f"{before}{index}{behind}", index, tokens[token], words(value), dead)
+        for index, (value, dead, token) in enumerate(
+            zip(picture.values, picture.dead, picture.peak_tokens, strict=True), picture.first
         )
     ]
     rows = math.ceil(len(cells) / wide)
@@ -170,12 +164,6 @@ def _words(stat: Statistic) -> Callable[[float | None], str]:
         return number(None) if value is None else share(value)
 
     return shares if stat == "density" else number
-
-
-def _addresses(picture: LayerPicture, href: Callable[[int], str]) -> list[str]:
-    """The cells' addresses, escaped all at once: no address has a line break."""
-    last = picture.first + len(picture.values)
-    return str(escape("\n".join(map(href, range(picture.first, last))))).split("\n")
 
 
 def _plain(token: str) -> str:

@@ -131,6 +131,13 @@ def neurons(
     return lambda layer_index, neuron_index: f"{path}/{layer_index}/{neuron_index}{query}"
 
 
+def neurons_of_layer(
+    name: str, layer_index: int, *, run: int | None = None, view: str | None = None
+) -> tuple[str, str]:
+    """What stands before and behind a neuron's index in its address: of a whole layer at once."""
+    return f"{_path(name)}/{layer_index}/", _with("", run=run, view=view)
+
+
 def sources(
     name: str,
     layer_index: int,

@@ -65,9 +65,13 @@ def drawing(
     )
 
 
+ADDRESS = ("/toy/2/", "?run=1&x")
+"""Of a neuron, round its index: with a character that must be escaped."""
+
+
 def href(neuron: int) -> str:
-    """A neuron's address, with a character that must be escaped."""
-    return f"/toy/2/{neuron}?run=1&x"
+    """A neuron's address."""
+    return str(neuron).join(ADDRESS)
 
 
 def cells(drawn: LayerPicture) -> list[tuple[str, str, str, tuple[int, int]]]:
@@ -84,7 +88,7 @@ def cells(drawn: LayerPicture) -> list[tuple[str, str, str, tuple[int, int]]]:
         for child in element:
             walk(child, x, y)
 
-    walk(ElementTree.fromstring(picture.draw(drawn, href)), 0, 0)
+    walk(ElementTree.fromstring(picture.draw(drawn, ADDRESS)), 0, 0)
     return found
 
 
@@ -133,7 +137,7 @@ def test_cells_come_in_neuron_order_row_by_row(neurons: int, wide: int) -> None:
     found = cells(drawn)
     assert [place for *_, place in found] == [divmod(index, wide) for index in range(neurons)]
     assert [address for address, *_ in found] == [href(index) for index in range(neurons)]
-    root = ElementTree.fromstring(picture.draw(drawn, href))
+    root = ElementTree.fromstring(picture.draw(drawn, ADDRESS))
     rows = -(-neurons // wide)
     assert root.attrib["viewBox"] == f"10 0 {wide * 10 - 1} {rows * 10 - 1}"
     assert all(link.attrib["tabindex"] == "-1" for link in root.iter("a"))
@@ -164,7 +168,8 @@ def test_dead_neurons_differ_in_shape_too() -> None:
     drawn = drawing([1.0, 0.0, None, 2.0], dead={1})
     assert [css for _, css, *_ in cells(drawn)] == ["p1", "d", "v", "p4"]
     paths = [
-        path.attrib["d"] for path in ElementTree.fromstring(picture.draw(drawn, href)).iter("path")
+        path.attrib["d"]
+        for path in ElementTree.fromstring(picture.draw(drawn, ADDRESS)).iter("path")
     ]
     assert paths[1] not in (paths[0], paths[3])
     assert paths[0] == paths[3]
@@ -174,7 +179,7 @@ def test_dead_neurons_differ_in_shape_too() -> None:
 def test_a_hostile_token_stays_text(token: str) -> None:
     """Well-formed whatever the token; of characters that act none is left, and it is not long."""
     drawn = drawing([1.0, 2.0], tokens=[token, "b"])
-    svg = str(picture.draw(drawn, href))
+    svg = str(picture.draw(drawn, ADDRESS))
     root = ElementTree.fromstring(svg)
     assert {element.tag for element in root.iter()} == {"svg", "g", "a", "path", "title"}
     assert not set(svg) & set("\u202e\u2066\u200b\u200d\ufeff\x00\x1b\x07\x7f")

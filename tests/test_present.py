@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
-from functools import partial
 from html.parser import HTMLParser
 from typing import Any
 
@@ -182,7 +181,7 @@ def render(template: str, page: BaseModel, **context: Any) -> str:
         shared["view"] = present.context(page)
     if isinstance(page, LayerPage):
         drawn = pages.picture(pages.layer_page())
-        cells = partial(urls.neurons("demo", run=context.get("run_query")), 1)
+        cells = urls.neurons_of_layer("demo", 1, run=context.get("run_query"))
         shared |= {"picture": drawn, "view": layer_view.layer(drawn, cells)}
         shared |= {"sorted": {"sort": page.sort, "order": page.order}}
     if isinstance(page, ModelPage):

@@ -31,6 +31,7 @@ def test_every_path_leads_somewhere(client: TestClient) -> None:
         urls.neuron("toy", 1, 3),
         urls.neuron_ref("toy", NeuronRef(layer=1, neuron=0), run=4),
         urls.neurons("toy", run=4)(1, 0),
+        "3".join(urls.neurons_of_layer("toy", 1, run=3)),
         urls.run(1),
         urls.docs(),
         urls.static("theme.css", "1"),
