@@ -163,7 +163,7 @@ def _add_pages(routes: APIRouter, site: Site) -> None:
             carried = carried_run(site, model, run)
             with site.queries.reading(model, run) as reading:
                 page, status = _searched(reading, token, token_id, role, text, cursor)
-            links = _links(page, run)
+            links = _links(page, run, cursor)
             context: dict[str, Any] = {
                 "run_query": carried,
                 "cursor": cursor,
@@ -191,7 +191,7 @@ def _add_pages(routes: APIRouter, site: Site) -> None:
             with site.queries.reading(model, run) as reading:
                 page = context_query.context(reading, context, at, NEURONS, cursor)
             links: dict[str, Any] = {
-                "json_url": urls.api_context_neurons(model, context, at=at, run=run),
+                "json_url": urls.api_context_neurons(model, context, at=at, cursor=cursor, run=run),
                 "canonical": urls.context_neurons(model, context, run=run),
             }
             view = search_view.context(page, carried)
@@ -234,7 +234,7 @@ def _searched(
     return page, status
 
 
-def _links(page: SearchPage, run: int | None) -> dict[str, Any]:
+def _links(page: SearchPage, run: int | None, cursor: str | None) -> dict[str, Any]:
     """Where the same is as JSON, and the page's own address."""
     if page.tokens:
         one: dict[str, Any] = {
@@ -243,12 +243,12 @@ def _links(page: SearchPage, run: int | None) -> dict[str, Any]:
             "run": run,
         }
         return {
-            "json_url": urls.api_token_neurons(page.model, **one),
+            "json_url": urls.api_token_neurons(page.model, cursor=cursor, **one),
             "canonical": urls.search(page.model, **one),
         }
     if page.contexts:
         return {
-            "json_url": urls.api_text(page.model, page.text, run=run),
+            "json_url": urls.api_text(page.model, page.text, cursor=cursor, run=run),
             "canonical": urls.search(page.model, text=page.text, run=run),
         }
     return {"json_url": None, "canonical": urls.search(page.model, run=run)}

@@ -11,7 +11,7 @@ from indexer.store import schema
 from indexer.store.database import open_store
 from tests import fixture_store
 from tests.conftest import NewDatabase, serving
-from tests.fixture_store import RUNS
+from tests.fixture_store import RUNS, TOY_PRE
 
 
 def addresses() -> list[str]:
@@ -31,6 +31,39 @@ def addresses() -> list[str]:
                     f"{base}/layers/{layer}/neurons/{neuron}?{query}"
                     for neuron in range(len(neurons) + 1)
                 ]
+        found += searches(base, query)
+    return [
+        *found,
+        "/api/v1/compare?a=toy/0/0&b=1/1",
+        "/api/v1/compare?a=toy/0/0&b=Zebra_2.0/0/1",
+        f"/api/v1/compare?a=toy/1/1&b=%2Ftoy%2F0%2F1%3Frun%3D{fixture_store.FIRST_TOY}",
+        "/api/v1/compare?a=nobody/0/0&b=0/0",
+        f"/api/v1/list?n=toy/0/0,1/1,0/99,Zebra_2.0/0/1,%2Ftoy%2F0%2F1%3Frun%3D{TOY_PRE}",
+        "/api/v1/list?n=nobody/0/0,what",
+    ]
+
+
+def searches(base: str, query: str) -> list[str]:
+    """Searches of a run, of every kind; some of them find nothing."""
+    found = [f"{base}/tokens?{query}&prefix={prefix}" for prefix in ("a", "%20", "%3C", "no+such")]
+    found += [
+        f"{base}/search/token?{query}&token_id={token_id}&limit=3{role}"
+        for token_id in (0, 1, 2, 3, 5, 15, 999_999)
+        for role in ("", *(f"&as={role}" for role in schema.ROLES))
+    ]
+    found += [
+        f"{base}/search/text?{query}&limit=2&q={q}"
+        for q in ("a", "a*", "%22a+b%22", "the+a", "script", "no+such", "%22")
+    ]
+    found += [
+        f"{base}/contexts/{context}?{query}&limit=3{at}"
+        for context in (0, 1, 3, 7, 999)
+        for at in ("", "&at=1", "&at=2", "&at=999")
+    ]
+    found += [
+        f"{base}/neurons?{query}&limit=4&q={q}"
+        for q in ("", "max%3E0.5", "layer:0+sort:mean", "dead:yes", "source:plain", "what")
+    ]
     return found
 
 
