@@ -242,7 +242,7 @@ def test_texts_are_found_by_what_is_in_them(store: Store, contexts: dict[int, An
     assert len(asked) > 50
     for q, needed in asked.items():
         wanted = [one for one in lines if all(some in lines[one] for some in needed)]
-        items = store.both.all(f"{API}/search/text", q=q, limit=150)
+        items = store.both.all(f"{API}/search/text", q=q, limit=100)
         assert [one["context_id"] for one in items] == wanted, q
 
 
