@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 import pytest
 from starlette.testclient import TestClient
 
@@ -36,3 +38,52 @@ def test_every_page_links_to_its_own_json(client: TestClient, page: str, json: s
             for item in items
         ]
         assert [link.text for link in html.all("a", "name")] == names
+
+
+SEEN = "\N{REPLACEMENT CHARACTER}"
+HIDDEN = "a\u202eb\u2066c\x1b"
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "status", "box"),
+    [
+        ("/toy/search", {"text": HIDDEN}, 200, "text"),
+        ("/toy/search", {"text": f'"{HIDDEN}'}, 422, "text"),
+        ("/toy/search", {"token": HIDDEN}, 404, "token"),
+        ("/list", {"n": "toy/0/0", "title": HIDDEN}, 200, "title"),
+        ("/list", {"n": f"toy/0/0,x{HIDDEN}", "add": HIDDEN}, 422, "add"),
+        ("/compare", {"a": HIDDEN, "b": "toy/0/0"}, 422, "a"),
+    ],
+)
+def test_nothing_typed_acts_on_the_page(
+    client: TestClient, path: str, query: dict[str, str], status: int, box: str
+) -> None:
+    """Control and bidirectional characters are seen in titles and boxes, and turn no text round."""
+    address = f"{path}?{urlencode(query)}"
+    html = read(client, address, status)
+    assert not set("\u202e\u2066\x1b") & set(html.text)
+    value = html.by_id(box).attributes["value"]
+    wanted = "".join(one if one.isprintable() else SEEN for one in query[box])
+    assert value == ("" if box == "token" else wanted)
+    if box == "title":
+        assert html.all("title")[0].text == f"{wanted} · Neurarium"
+        assert html.all("h1")[0].text == "a‹U+202E›b‹U+2066›c‹ESC›"
+
+
+@pytest.mark.parametrize(
+    ("token_id", "value", "placeholder"),
+    [
+        (2, " cat", None),
+        (4, "", "↵"),
+        (9, "", "‹U+202E›evil‹U+2066›"),
+        (16, "", "→"),
+        (17, "é", None),
+    ],
+)
+def test_a_box_holds_a_token_or_shows_it(
+    client: TestClient, token_id: int, value: str, placeholder: str | None
+) -> None:
+    """What a box cannot hold, such as a line break, stands in it as its name alone."""
+    box = read(client, f"/toy/search?token_id={token_id}").by_id("token")
+    assert box.attributes["value"] == value
+    assert box.attributes.get("placeholder") == placeholder
