@@ -87,3 +87,27 @@ def test_a_box_holds_a_token_or_shows_it(
     box = read(client, f"/toy/search?token_id={token_id}").by_id("token")
     assert box.attributes["value"] == value
     assert box.attributes.get("placeholder") == placeholder
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ({"token": "the", "text": "cat"}, "A token and a text are two searches"),
+        ({"token_id": "1", "text": "cat"}, "A token and a text are two searches"),
+        ({"token": "the", "token_id": "2"}, "both name a token"),
+    ],
+)
+def test_two_questions_at_once_are_refused(
+    client: TestClient, query: dict[str, str], says: str
+) -> None:
+    """None is left out in silence; boxes that were left empty ask for nothing."""
+    html = read(client, f"/toy/search?{urlencode(query)}", 422)
+    assert says in html.by_id("problem").text
+    assert html.by_id("token").attributes["value"] == query.get("token", "")
+    assert html.by_id("text").attributes["value"] == query.get("text", "")
+    if "text" not in query:
+        answer = client.get(f"{API}/toy/search/token", params=query)
+        assert answer.status_code == 422
+        assert says in answer.json()["detail"]
+    assert client.get("/toy/search?token=&text=cat").status_code == 200
+    assert client.get("/toy/search?token=the&text=").status_code == 200
