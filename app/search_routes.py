@@ -230,7 +230,7 @@ def _searched(
     except AppError as error:
         found["problem"], status = error.detail, error.status
         if token and status == 404:
-            found["suggestions"] = token_query.tokens_like(reading, token.strip(), COMPLETIONS)
+            found["suggestions"] = _suggested(reading, token)
     page = SearchPage(
         model=reading.run.model,
         run=run_ref(reading.run),
@@ -240,6 +240,15 @@ def _searched(
         **found,
     )
     return page, status
+
+
+def _suggested(reading: Reading, token: str) -> list[Token]:
+    """Tokens that begin as what was typed; with `\\n` for a line break, which no box holds, too."""
+    broken = token.replace("\\n", "\n").replace("\\t", "\t").replace("\\r", "\r")
+    found = token_query.tokens_like(reading, token.strip(), COMPLETIONS)
+    if broken != token:
+        found += token_query.tokens_like(reading, broken, COMPLETIONS)
+    return found[:COMPLETIONS]
 
 
 def _links(page: SearchPage, run: int | None, cursor: str | None) -> dict[str, Any]:

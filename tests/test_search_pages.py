@@ -111,3 +111,11 @@ def test_two_questions_at_once_are_refused(
         assert says in answer.json()["detail"]
     assert client.get("/toy/search?token=&text=cat").status_code == 200
     assert client.get("/toy/search?token=the&text=").status_code == 200
+
+
+def test_a_line_break_can_be_written(client: TestClient) -> None:
+    """As in programs: where no token is spelled so, those with the line break are offered."""
+    html = read(client, "/toy/search?token=%5Cn", 404)
+    links = [link.attributes["href"] for link in html.by_id("main").all("a")]
+    assert "/toy/search?token_id=4" in links
+    assert "is exactly “\\n”" in html.by_id("problem").text
