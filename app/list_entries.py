@@ -110,7 +110,9 @@ def _piece(text: str) -> _Piece:
     said = address.parse(text)
     if said is None or said.model is None or said.layer is None or said.neuron is None:
         return text, None, text
-    return text, (said.model, said.run, said.hook_point), f"{said.layer}/{said.neuron}"
+    # What names a hook point is one that was not found: it stands as it is.
+    short = text if said.hook_point else f"{said.layer}/{said.neuron}"
+    return text, (said.model, said.run, said.hook_point), short
 
 
 def _joined(pieces: Sequence[_Piece]) -> str:

@@ -34,6 +34,7 @@ def listed(client: TestClient, n: str, **query: str) -> Any:
         ("/demo/1/10?run=3,0/3,demo/1/10,0/3", "/demo/1/10?run=3,0/3,demo/1/10,0/3"),
         ("demo/1/10,what?,1/11", "demo/1/10,what?,1/11"),
         ("http://x.example/demo/1/10?run=3&view=context", "/demo/1/10?run=3"),
+        ("m blocks.0.no.hook 1,0/2,m/0/2", "m blocks.0.no.hook 1,m blocks.0.no.hook 2,m/0/2"),
         ("1/2", "1/2"),
         ("", ""),
     ],
