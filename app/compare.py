@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from app import compare_view, urls
-from app.address import FORMS, NeuronPlace, quoted
+from app.address import FORMS, NeuronPlace, parse, quoted
 from app.api import ERRORS
 from app.compare_schemas import CompareForm, Comparison
 from app.compare_view import Links
@@ -71,14 +71,17 @@ def router(site: Site) -> APIRouter:
 
 
 def read(queries: Queries, a: str, b: str) -> Asked:
-    """The neurons that two texts name. What names no model is of the other's, and of its run."""
+    """The neurons that two texts name, read as a list's are: the second is of the first's model and
+    run where it names no model, and then not judged where the first cannot be found."""
     asked = Asked({"a": a.strip(), "b": b.strip()})
-    for letter, other in (("a", None), ("b", "a")):
+    for letter, other in (("a", "b"), ("b", "a")):
         text = asked.texts[letter]
-        if not text:
+        said = parse(text)
+        alone = said is None or said.model is not None
+        if not text or (other in asked.errors and not alone):
             continue
         try:
-            asked.places[letter] = _place(queries, text, asked.places.get(other or ""))
+            asked.places[letter] = _place(queries, text, None if alone else asked.places.get(other))
         except AppError as error:
             asked.errors[letter] = error
     return asked

@@ -67,15 +67,17 @@ def found(queries: Queries, text: str, model: str | None, run: int | None) -> Ad
     address = parse(text)
     if address is None:
         raise Invalid(f"“{quoted(text)}” names no place here: write {FORMS}.")
-    name = address.model or model or _only_model(queries, text)
+    name = address.model or model or only_model(queries, text)
     wanted = address.run or (run if name == model else None)
     page = _model(queries, name, wanted, text)
     if address.hook_point is not None:
-        wanted = _run_at(page, address.hook_point, wanted)
+        at = queries.run_seen(name, wanted, [address.hook_point])
+        wanted = wanted if at == page.run.id else at
     return replace(address, model=name, run=wanted)
 
 
-def _only_model(queries: Queries, text: str) -> str:
+def only_model(queries: Queries, text: str) -> str:
+    """The model of a text that names none. Raises Invalid, NotFound: there has to be just one."""
     models = queries.models(2, None).items
     if not models:
         raise NotFound("There is nothing to go to yet: index a model first.")
@@ -97,17 +99,6 @@ def _model(queries: Queries, name: str, run: int | None, text: str) -> ModelPage
             f"“{quoted(text)}” leads nowhere, as there is no model “{quoted(name)}” here: "
             f"write {FORMS}."
         ) from error
-
-
-def _run_at(page: ModelPage, hook_point: str, wanted: int | None) -> int | None:
-    """The run to ask for, so that its hook point is the one named."""
-    if page.run.hook_point == hook_point:
-        return wanted
-    for other in page.other_runs:
-        if other.hook_point == hook_point:
-            return other.id
-    there = sorted({run.hook_point for run in (page.run, *page.other_runs)})
-    raise NotFound(f"{page.model} has no run at {hook_point}: there is {', '.join(there)}.")
 
 
 def _path(place: Address, view: str | None) -> str:

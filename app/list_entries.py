@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app import address
 from app.address import NeuronPlace
-from app.errors import Invalid
+from app.errors import AppError, Invalid
 
 LIMIT = 150
 """Neurons of one list."""
@@ -21,24 +21,27 @@ class Entry:
     text: str
     """With its model, so that it can stand anywhere in a list."""
     place: NeuronPlace | None
-    hook_point: str | None
-    """Named in place of a run: without its block."""
+    hook_points: tuple[str, ...]
+    """Named in place of a run since a model was, without their blocks: read one after the other,
+    each leaves the run as it is or goes on to the newest there, as `run_query.seen` has it."""
     wrong: str
     """Why there is no place; else empty."""
 
 
-def entries(n: str) -> list[Entry]:
+def entries(n: str, only_model: Callable[[str], str] | None = None) -> list[Entry]:
     """The neurons of a list, each once, in its order. Raises Invalid where there are too many.
 
-    What names no model is of that of the neuron before, and of its run.
+    What names no model is of that of the neuron before, and of its run; where there is none before,
+    of what `only_model` says of its text: the one model there is, or raises an AppError.
     """
     found: dict[object, Entry] = {}
-    model, run = None, None
+    before: NeuronPlace | None = None
+    hook_points: tuple[str, ...] = ()
     for text in filter(None, (part.strip() for part in n.split(","))):
-        entry = _entry(text, model, run)
+        entry = _entry(text, before, hook_points, only_model)
         if entry.place is not None:
-            model, run = entry.place.model, entry.place.run
-        found.setdefault((entry.place, entry.hook_point) if entry.place else text, entry)
+            before, hook_points = entry.place, entry.hook_points
+        found.setdefault((entry.place, entry.hook_points) if entry.place else text, entry)
     if len(found) > LIMIT:
         raise Invalid(
             f"A list holds {LIMIT} neurons at most, and this one has {len(found)}: make two of it."
@@ -46,25 +49,39 @@ def entries(n: str) -> list[Entry]:
     return list(found.values())
 
 
-def _entry(text: str, model: str | None, run: int | None) -> Entry:
+def _entry(
+    text: str,
+    before: NeuronPlace | None,
+    hook_points: tuple[str, ...],
+    only_model: Callable[[str], str] | None,
+) -> Entry:
     said = address.parse(text)
     if said is None or said.layer is None or said.neuron is None:
         why = (
             f"“{address.quoted(text)}” names no neuron: write MODEL/3/45, or an address of a page."
         )
-        return Entry(text, None, None, why)
+        return Entry(text, None, (), why)
     if said.model is not None:
-        model, run = said.model, said.run
-    if model is None:
+        model, run, hook_points = said.model, said.run, ()
+    elif before is not None:
+        model, run = before.model, before.run
+    elif only_model is not None:
+        try:
+            model, run = only_model(text), None
+        except AppError as error:
+            return Entry(text, None, (), error.detail)
+    else:
         why = (
             f"“{address.quoted(text)}” names no model, nor does any before it: put its name first."
         )
-        return Entry(text, None, None, why)
-    if said.hook_point is not None:
-        full = f"{model} blocks.{said.layer}.{said.hook_point} {said.neuron}"
-        return Entry(full, NeuronPlace(model, said.layer, said.neuron), said.hook_point, "")
+        return Entry(text, None, (), why)
     place = NeuronPlace(model, said.layer, said.neuron, run)
-    return Entry(full_text(place), place, None, "")
+    if said.hook_point is not None:
+        hook_points = *hook_points, said.hook_point
+    if hook_points:
+        full = f"{model} blocks.{said.layer}.{hook_points[-1]} {said.neuron}"
+        return Entry(full, place, hook_points, "")
+    return Entry(full_text(place), place, (), "")
 
 
 def full_text(place: NeuronPlace) -> str:
@@ -84,16 +101,18 @@ def without_each(texts: Sequence[str]) -> list[str]:
     return [_joined([*pieces[:i], *pieces[i + 1 :]]) for i in range(len(pieces))]
 
 
-_Piece = tuple[str, tuple[str | None, int | None] | None, str]
-"""An entry's text, the model and run it leaves to what follows, and its text where it has them."""
+_Piece = tuple[str, tuple[str | None, int | None, str | None] | None, str]
+"""An entry's text; the model, run and hook point it leaves to what follows; and its text where it
+has them."""
 
 
 def _piece(text: str) -> _Piece:
     said = address.parse(text)
     if said is None or said.model is None or said.layer is None or said.neuron is None:
         return text, None, text
+    # What names a hook point is one that was not found: it stands as it is.
     short = text if said.hook_point else f"{said.layer}/{said.neuron}"
-    return text, (said.model, said.run), short
+    return text, (said.model, said.run, said.hook_point), short
 
 
 def _joined(pieces: Sequence[_Piece]) -> str:

@@ -77,13 +77,7 @@ def _chosen(entry: Entry, runs: dict[str, list[Row[Any]]]) -> _Chosen:
         raise NotFound(entry.wrong)
     of_model = runs.get(place.model, [])
     default = run_query.picked(place.model, of_model, None)
-    run = run_query.picked(place.model, of_model, place.run)
-    if entry.hook_point is not None and run.hook_point != entry.hook_point:
-        at = [row for row in of_model if row.hook_point == entry.hook_point]
-        if not at:
-            there = ", ".join(sorted({row.hook_point for row in of_model}))
-            raise NotFound(f"{place.model} has no run at {entry.hook_point}: there is {there}.")
-        run = at[0]
+    run = run_query.seen(place.model, of_model, place.run, entry.hook_points)
     flat = run_query.flat(run, place.layer, place.neuron)
     named = None if run.id == default.id else run.id
     text = full_text(NeuronPlace(place.model, place.layer, place.neuron, named))

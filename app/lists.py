@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -11,7 +12,8 @@ from app import list_view, urls
 from app.api import ERRORS
 from app.compare_schemas import ListPage
 from app.errors import Invalid
-from app.list_entries import LIMIT, LONGEST_TITLE, entries, spelled
+from app.going import only_model
+from app.list_entries import LIMIT, LONGEST_TITLE, Entry, entries, spelled
 from app.present_lines import REACH
 from app.queries import Queries
 from app.site import NO_STORE, Site, json_of
@@ -48,7 +50,7 @@ def router(site: Site) -> APIRouter:
         if not add.strip():
             return site.answer(request, None, lambda: _answer(site, n, title))
         try:
-            target = urls.neuron_list(_added(n, add), title=title)
+            target = urls.neuron_list(_added(site.queries, n, add), title=title)
         except Invalid as error:
             return _answer(site, n, title, add, error)
         return RedirectResponse(target, 307, headers=NO_STORE)
@@ -58,19 +60,23 @@ def router(site: Site) -> APIRouter:
 
 def read(queries: Queries, n: str, title: str, reach: int | None = None) -> ListPage:
     """A list by its address. Raises Invalid where it is too long."""
-    items = queries.rows(entries(n), reach)
+    items = queries.rows(_entries(queries, n), reach)
     short = spelled([row.address for row in items])
     return ListPage(title=title.strip() or None, n=short, items=items)
 
 
-def _added(n: str, add: str) -> str:
+def _entries(queries: Queries, n: str) -> list[Entry]:
+    return entries(n, partial(only_model, queries))
+
+
+def _added(queries: Queries, n: str, add: str) -> str:
     """A list with more in it. Raises Invalid for what names no neuron."""
-    before = {entry.text for entry in entries(n)}
-    all_of_them = entries(f"{n},{add}")
+    before = {entry.text for entry in _entries(queries, n)}
+    all_of_them = _entries(queries, f"{n},{add}")
     for entry in all_of_them:
         if entry.wrong and entry.text not in before:
             raise Invalid(entry.wrong)
-    return spelled([entry.text for entry in all_of_them])
+    return spelled([row.address for row in queries.rows(all_of_them)])
 
 
 def _answer(

@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from app import charts, highlight
+from app import charts, highlight, number_grammar
 from app.characters import visible
 from app.charts import Cut
 from app.highlight import Palette
@@ -215,6 +215,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "compact": compact,
     "chip": highlight.chip,
     "visible": visible,
+    "plain": number_grammar.visible,
     "bar": charts.bar,
     "when": when,
 }

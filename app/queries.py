@@ -118,6 +118,12 @@ class Queries:
         with self._engine.connect() as connection:
             return bool(run_query.pick(connection, model, None)[0].id == run)
 
+    def run_seen(self, model: str, run: int | None, hook_points: list[str]) -> int:
+        """The run that is meant by a hook point, seen from another run. Raises NotFound."""
+        with self._engine.connect() as connection:
+            rows = run_query.runs_of(connection, [model]).get(model, [])
+        return int(run_query.seen(model, rows, run, hook_points).id)
+
     def layer(
         self,
         model: str,

@@ -76,6 +76,22 @@ def picked(model: str, rows: Sequence[Row[Any]], run: int | None) -> Row[Any]:
     return named[0]
 
 
+def seen(
+    model: str, rows: Sequence[Row[Any]], run: int | None, hook_points: Iterable[str]
+) -> Row[Any]:
+    """The run that is meant, seen from one, by hook points that are named one after the other: it
+    stays where it is at each, and else goes on to the newest there. Raises NotFound."""
+    found = picked(model, rows, run)
+    for hook_point in hook_points:
+        if found.hook_point != hook_point:
+            at = [row for row in rows if row.hook_point == hook_point]
+            if not at:
+                there = ", ".join(sorted({row.hook_point for row in rows}))
+                raise NotFound(f"{model} has no run at {hook_point}: there is {there}.")
+            found = at[0]
+    return found
+
+
 def check_layer(run: Row[Any], layer: int) -> None:
     """Raises NotFound where a run has no such layer."""
     if layer >= len(run.widths):

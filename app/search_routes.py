@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from app import context_query, search_view, token_query, urls
 from app.api import ERRORS, Cursor, Limit, RunId
-from app.errors import AppError
+from app.errors import AppError, Invalid
 from app.pages import carried_run
 from app.queries import Reading
 from app.run_query import run_ref
@@ -104,7 +104,7 @@ def _add_api(routes: APIRouter, site: Site) -> None:
 
         def build() -> Response:
             with site.queries.reading(model, run) as reading:
-                found = token_query.token_of(reading, token, token_id)
+                found = _token(reading, token, token_id)
                 return json_of(token_query.search(reading, found, role, limit, cursor))
 
         return site.answer(request, model, build)
@@ -201,6 +201,13 @@ def _add_pages(routes: APIRouter, site: Site) -> None:
         return site.answer(request, model, build)
 
 
+def _token(reading: Reading, token: str | None, token_id: int | None) -> int:
+    """The token asked for, by its text or its id. Raises NotFound, Invalid."""
+    if token and token_id is not None:
+        raise Invalid("`token` and `token_id` both name a token: give one of them.")
+    return token_query.token_of(reading, token, token_id)
+
+
 def _searched(
     reading: Reading,
     token: str | None,
@@ -213,16 +220,18 @@ def _searched(
     found: dict[str, Any] = {"tokens": None, "contexts": None, "problem": None, "suggestions": []}
     status = 200
     try:
+        if text and (token or token_id is not None):
+            raise Invalid("A token and a text are two searches: leave one of them out.")
         if token or token_id is not None:
-            which = token_query.token_of(reading, token, token_id)
+            which = _token(reading, token, token_id)
             found["tokens"] = token_query.search(reading, which, role, TOKENS, cursor)
             token = reading.vocabulary[which]
         elif text:
             found["contexts"] = context_query.search(reading, text, CONTEXTS, cursor)
     except AppError as error:
         found["problem"], status = error.detail, error.status
-        if token:
-            found["suggestions"] = token_query.tokens_like(reading, token.strip(), COMPLETIONS)
+        if token and status == 404:
+            found["suggestions"] = _suggested(reading, token)
     page = SearchPage(
         model=reading.run.model,
         run=run_ref(reading.run),
@@ -232,6 +241,15 @@ def _searched(
         **found,
     )
     return page, status
+
+
+def _suggested(reading: Reading, token: str) -> list[Token]:
+    """Tokens that begin as what was typed; with `\\n` for a line break, which no box holds, too."""
+    broken = token.replace("\\n", "\n").replace("\\t", "\t").replace("\\r", "\r")
+    found = token_query.tokens_like(reading, token.strip(), COMPLETIONS)
+    if broken != token:
+        found += token_query.tokens_like(reading, broken, COMPLETIONS)
+    return found[:COMPLETIONS]
 
 
 def _links(page: SearchPage, run: int | None, cursor: str | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -213,6 +214,29 @@ def test_what_is_wrong_stands_beside_its_box(
         assert html.by_id(box).attributes["value"] == text
     answer = any_client.get("/api/v1/compare", params={"a": "toy/0/0", "b": "toy/0/0"} | query)
     assert (answer.status_code, told in answer.json()["detail"]) == (status, True)
+
+
+def test_the_second_is_not_blamed_for_the_first(any_client: TestClient) -> None:
+    """What would be of the first's model is not judged where that is not found; all else is."""
+    for a, b, wrong in (
+        ("nobody/0/0", "0/0", "a"),
+        ("toy/0/99", "0/1", "a"),
+        ("nobody/0/0", "what is", "ab"),
+        ("nobody/0/0", "none/0/0", "ab"),
+        ("toy/0/0", "0/99", "b"),
+    ):
+        html = read(any_client, f"/compare?{urlencode({'a': a, 'b': b})}", 404)
+        told = [one.attributes["id"] for one in html.all("span", "wrong")]
+        assert told == [f"{letter}-wrong" for letter in wrong], (a, b)
+        assert html.by_id("b").attributes["value"] == b
+
+
+def test_what_names_its_model_is_of_the_default_run(any_client: TestClient) -> None:
+    """Beside another run too: so the link that changes sides leads to the same two."""
+    first, other = "toy/1/1", f"/toy/1/1?run={FIRST_TOY}"
+    page, turned = compared(any_client, first, other), compared(any_client, other, first)
+    assert (turned["a"], turned["b"]) == (page["b"], page["a"])
+    assert turned["a"]["run"]["id"] != turned["b"]["run"]["id"]
 
 
 def test_with_one_neuron_the_other_is_asked_for(any_client: TestClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from sqlalchemy import Engine, event
@@ -11,7 +12,9 @@ from starlette.testclient import TestClient
 from app.errors import Invalid
 from app.list_entries import LIMIT, entries, spelled, without_each
 from app.queries import Queries
-from tests.fixture_store import SCRIPT, TOY_PRE
+from indexer.store.database import open_store
+from tests.conftest import serving
+from tests.fixture_store import FIRST_TOY, SCRIPT, TOY, TOY_PRE, ZEBRA, RunOf, wide_layer
 from tests.html_reader import read
 
 
@@ -31,6 +34,7 @@ def listed(client: TestClient, n: str, **query: str) -> Any:
         ("/demo/1/10?run=3,0/3,demo/1/10,0/3", "/demo/1/10?run=3,0/3,demo/1/10,0/3"),
         ("demo/1/10,what?,1/11", "demo/1/10,what?,1/11"),
         ("http://x.example/demo/1/10?run=3&view=context", "/demo/1/10?run=3"),
+        ("m blocks.0.no.hook 1,0/2,m/0/2", "m blocks.0.no.hook 1,m blocks.0.no.hook 2,m/0/2"),
         ("1/2", "1/2"),
         ("", ""),
     ],
@@ -194,3 +198,55 @@ def test_an_empty_list_says_how_to_begin(any_client: TestClient) -> None:
     assert not html.all("table")
     assert "Nothing is in it yet" in html.text
     assert listed(any_client, "") == {"title": None, "n": "", "items": []}
+
+
+@pytest.mark.parametrize(
+    ("before", "then", "run"),
+    [
+        ("toy/0/0", "0/1", TOY),
+        ("toy blocks.0.mlp.hook_pre 1", "0/0", TOY_PRE),
+        ("toy blocks.0.mlp.hook_pre 1", "toy/0/0", TOY),
+        (f"/toy/0/0?run={FIRST_TOY}", "0/1", FIRST_TOY),
+        (f"/toy/0/0?run={FIRST_TOY}", "toy/0/1", TOY),
+        (f"/toy/0/0?run={FIRST_TOY}", "blocks.0.mlp.hook_post 1", FIRST_TOY),
+        (f"/toy/0/0?run={FIRST_TOY}", "blocks.0.mlp.hook_pre 1", TOY_PRE),
+        (f"/toy/0/0?run={TOY_PRE}", "blocks.0.mlp.hook_post 1", TOY),
+    ],
+)
+def test_lists_and_comparisons_read_alike(
+    any_client: TestClient, before: str, then: str, run: int
+) -> None:
+    """What follows a neuron is of its model, run and hook point, until another is named."""
+    row = listed(any_client, f"{before},{then}")["items"][-1]
+    beside = any_client.get("/api/v1/compare", params={"a": before, "b": then}).json()["b"]
+    assert row["run"]["id"] == beside["run"]["id"] == run
+    place = row["neuron"]["layer"], row["neuron"]["neuron"]
+    assert place == (beside["layer"], beside["neuron"])
+
+
+def test_a_long_way_is_read_step_by_step(any_client: TestClient) -> None:
+    """Through a hook point and back, to the newest run there; what is written says the same."""
+    steps = (f"/toy/0/0?run={FIRST_TOY}", "blocks.0.mlp.hook_pre 1", "0/0")
+    n = ",".join([*steps, "blocks.0.mlp.hook_post 1", "0/0", "Zebra_2.0/0/0", "0/1"])
+    page = listed(any_client, n)
+    runs = [row["run"]["id"] for row in page["items"]]
+    assert runs == [FIRST_TOY, TOY_PRE, TOY_PRE, TOY, TOY, ZEBRA, ZEBRA]
+    assert listed(any_client, page["n"]) == page
+    added = any_client.get("/list", params={"n": ",".join(steps[:2]), "add": "0/0"})
+    (written,) = parse_qs(urlsplit(added.headers["location"]).query)["n"]
+    assert written == f"/toy/0/0?run={FIRST_TOY},/toy/0/1?run={TOY_PRE},0/0"
+
+
+def test_the_only_model_need_not_be_named(store_url: str) -> None:
+    """Where there is one, lists take a place alone, as comparisons and the go-to box do."""
+    with serving(store_url) as empty:
+        assert "index a model first" in listed(empty, "0/1")["items"][0]["missing"]
+    engine = open_store(store_url, create=True)
+    RunOf("only", (wide_layer(3),)).write(engine)
+    engine.dispose()
+    with serving(store_url) as alone:
+        assert listed(alone, "0/1,0/2")["n"] == "only/0/1,0/2"
+        added = alone.get("/list", params={"add": "L0N1"})
+        assert added.headers["location"] == "/list?n=only/0/1"
+        beside = alone.get("/api/v1/compare", params={"a": "0/1", "b": "0/2"}).json()
+        assert beside["b"]["model"] == "only"
