@@ -395,9 +395,13 @@ def test_what_searches_read_is_another(small: Small) -> None:
 
 
 def test_a_wrong_token_of_a_neuron(small: Small) -> None:
-    """The token a neuron is listed with."""
+    """The token a neuron is listed with; the picture of its layer has another then."""
     set_neuron(small, NEURON, peak_token_id=319)
-    check(small, f"{HERE}: its token is 319, the one at its highest peak ")
+    check(
+        small,
+        f"{HERE}: its token is 319, the one at its highest peak ",
+        f"{HERE}: searches have its peak_token_id as ",
+    )
 
 
 def test_a_neuron_that_is_gone(small: Small) -> None:
