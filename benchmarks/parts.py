@@ -47,7 +47,7 @@ def main(
 
     def render(both: tuple[NeuronPage, Any]) -> bytes:
         page, shown = both
-        names: dict[str, Any] = dict.fromkeys(("run_query", "view_query", "live"))
+        names: dict[str, Any] = dict.fromkeys(("run_query", "view_query", "live", "notes"))
         return template.render(
             page=page, view=shown, embed=False, json_url="/", canonical="/",
             reading="peak", readings=READINGS, **names,

@@ -174,7 +174,20 @@ def _parse(url: str) -> URL:
 def _options(url: URL, patience: int) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": patience}}
-    return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
+    connect = {"connect_timeout": 10, "cursor_factory": _binary_cursor()}
+    return {"pool_pre_ping": True, "connect_args": connect}
+
+
+def _binary_cursor() -> Any:
+    """What asks PostgreSQL for bytes: as text, a packed column comes as twice as many digits."""
+    from psycopg import Cursor, pq
+
+    class BinaryCursor(Cursor[Any]):
+        def __init__(self, *args: Any, **named: Any) -> None:
+            super().__init__(*args, **named)
+            self.format = pq.Format.BINARY
+
+    return BinaryCursor
 
 
 def _check_file(url: URL, create: bool) -> None:
