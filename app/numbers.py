@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -32,6 +33,19 @@ def number(value: float | None, digits: int = 3) -> str:
         mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
         return _sign(f"{mantissa}e{int(exponent)}")
     return _sign(f"{value:,.0f}")
+
+
+def numbers(values: Sequence[float | None]) -> list[str]:
+    """`number` of each, several times as fast where there are thousands."""
+    known = np.array([math.nan if value is None else value for value in values], np.float64)
+    size = np.abs(known)
+    usual = (size >= 1e-4) & (size < 999)
+    shown = np.where(usual, known, 1.0).tolist()
+    text = ("%#.3g " * len(shown)) % tuple(shown)
+    found = text.replace(". ", " ").replace("-", MINUS).split(" ")[:-1]
+    for at in np.flatnonzero(~usual).tolist():
+        found[at] = number(values[at])
+    return found
 
 
 @lru_cache(maxsize=1 << 12)

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from app import highlight
 from app.layer_schemas import LayerPicture, Statistic
-from app.numbers import count, number, share
+from app.numbers import count, number, numbers, share
 
 AT_ONCE = 4096
 """Neurons of one picture at most: a wider layer is shown part by part."""
@@ -77,18 +77,22 @@ def draw(picture: LayerPicture, address: tuple[str, str]) -> Markup:
     `address`: of a neuron of the layer, what stands before and behind its index. What a cell's
     title says is `number · token · value`: scripts read it so.
     """
-    words = _words(picture.stat)
+    if picture.stat == "density":
+        said = list(map(_words(picture.stat), picture.values))
+    else:
+        said = numbers(picture.values)
     wide, cuts = columns(picture.neurons), picture.cuts
     tokens = {token: _plain(token) for token in set(picture.peak_tokens)}
     faces = [f'p{index}" tabindex="-1"><title>' for index in range(len(LEVELS) + 2)]
     before, behind = map(escape, address)
     cells = [
         f'<a href="{before}{index}{behind}" class="{faces[step(value, cuts)]}{index} · '
-        f'{tokens[token]} · {words(value)}</title><path d="{_CELL}"/></a>'
+        f'{tokens[token]} · {shown}</title><path d="{_CELL}"/></a>'
         if value is not None and not dead
-        else _without_colour(f"{before}{index}{behind}", index, tokens[token], words(value), dead)
-        for index, (value, dead, token) in enumerate(
-            zip(picture.values, picture.dead, picture.peak_tokens, strict=True), picture.first
+        else _without_colour(f"{before}{index}{behind}", index, tokens[token], shown, dead)
+        for index, (value, shown, dead, token) in enumerate(
+            zip(picture.values, said, picture.dead, picture.peak_tokens, strict=True),
+            picture.first,
         )
     ]
     rows = math.ceil(len(cells) / wide)
