@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -20,7 +21,10 @@ from app.behaviour_view import said
 from app.errors import Gone
 from app.live import Models
 from app.sent import MOST_BODY, MOST_BYTES
+from indexer.config import IndexConfig
 from indexer.demo import MODEL_DIR
+from indexer.run import index
+from tests.conftest import NewDatabase, Silent
 from tests.html_reader import Element, elements
 from tests.live_servers import TEXT, live_client_of
 
@@ -82,6 +86,23 @@ def maxima(live_client: TestClient) -> list[Array]:
         np.array([np.nan if one["dead"] or one["max"] <= 0 else one["max"] for one in items])
         for items in layers
     ]
+
+
+def test_both_databases_give_the_same(
+    live_client: TestClient, new_postgres: NewDatabase, tmp_path: Path
+) -> None:
+    """The same run in PostgreSQL: all neurons of every token, in one order, with equal numbers."""
+    url = new_postgres()
+    config = IndexConfig(model="demo", max_tokens=40_000, sample=128)
+    index(config, url, tmp_path / "cache", Silent())
+    with live_client_of(url) as other:
+        runs = [one.get("/api/v1/models/demo").json()["run"] for one in (live_client, other)]
+        assert runs[0]["content_hash"] == runs[1]["content_hash"]
+        for by in ("maximum", "percentile"):
+            for body in ({"k": 5}, {"k": 20, "against": OTHER}):
+                told, also = (found(client, TEXT, by=by, **body) for client in (live_client, other))
+                assert len(told["tokens"]) > 10
+                assert told == also
 
 
 def test_neurons_are_those_of_a_plain_forward_pass(
