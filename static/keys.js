@@ -30,6 +30,7 @@ function goTo() {
   if (opener.checkVisibility()) {
     box.showPopover();
     field.focus(); // at once: the event below comes only after the next key
+    field.select();
   } else {
     before = document.activeElement;
     field.focus();
@@ -38,7 +39,8 @@ function goTo() {
 }
 
 box.addEventListener("toggle", (event) => {
-  if (event.newState === "open") {
+  // Who is in it already may have typed by now: selected, that would be written over.
+  if (event.newState === "open" && document.activeElement !== field) {
     field.focus();
     field.select();
   }

@@ -97,6 +97,20 @@ def test_keys_do_nothing_where_they_mean_something_else(pages: Any) -> None:
     assert pages.url == here
 
 
+def test_what_is_typed_after_the_slash_at_once_stays(browser: Any, live_server: str) -> None:
+    """Also where the browser says only later that the box is open."""
+    with visiting(browser, live_server, viewport=PHONE) as page:
+        page.goto("/demo/1/10")
+        page.keyboard.press("/")
+        page.keyboard.type("1")
+        page.evaluate(
+            "document.getElementById('goto').dispatchEvent("
+            "new ToggleEvent('toggle', { oldState: 'closed', newState: 'open' }))"
+        )
+        page.keyboard.type("/7")
+        assert page.locator("#to").input_value() == "1/7"
+
+
 @SIZES
 def test_the_slash_opens_the_box(pages: Any, size: dict[str, int]) -> None:
     """/ leads to the field, Enter to the neuron; Escape closes and gives the focus back."""
