@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from indexer.errors import NeurariumError
+from benchmarks.browser import Browser, Tab
 
-_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 _OBSERVE = """
 () => new Promise((resolve) => {
   const found = { paint: null, shift: 0 };
@@ -37,10 +28,10 @@ _OBSERVE = """
 
 @dataclass(frozen=True)
 class Painted:
-    """Loads of a page in one width of window, each in a browser context with nothing cached."""
+    """Loads of a page in one width of window."""
 
     name: str
-    """What was loaded."""
+    """What was loaded, and into what."""
     width: int
     loads: int
     first_contentful_paint: float
@@ -51,35 +42,34 @@ class Painted:
     """The largest sum over a load: 0 is none."""
 
 
-def painted(name: str, address: str, paths: Sequence[str], width: int) -> Painted:
-    """Load every path once; `name` says what they are. Raises NeurariumError without a browser."""
-    from playwright.sync_api import Error, sync_playwright
+def painted(
+    browser: Browser, address: str, paths: Sequence[str], width: int, names: tuple[str, str]
+) -> tuple[Painted, Painted]:
+    """Load every path in a tab of its own, and then the one before it in the same tab.
 
-    names = ("chromium", "chromium-browser", "google-chrome")
-    system = next((path for name in names if (path := shutil.which(name))), None)
-    paints: list[float] = []
-    shifts: list[float] = []
-    with sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=system, args=_ARGUMENTS)
-        except Error as error:
-            raise NeurariumError(f"Chromium cannot be started: {error.message}") from None
-        for number, path in enumerate([paths[0], *paths]):
-            context = browser.new_context(viewport={"width": width, "height": 900})
-            page = context.new_page()
-            page.goto(address + path, wait_until="load")
-            found: dict[str, Any] = page.evaluate(_OBSERVE)
-            context.close()
-            if number:  # the first load is the browser's own warming up
-                paints.append(found["paint"])
-                shifts.append(found["shift"])
-        browser.close()
+    `names` say what each of the two is. The first tab is not counted: it is the browser's own
+    warming up.
+    """
+    first: list[dict[str, Any]] = []
+    second: list[dict[str, Any]] = []
+    every = [paths[0], *paths]
+    for number, path in enumerate(every):
+        tab = Tab(browser, width)
+        for into, one in ((first, path), (second, every[number - 1])):
+            tab.open(address + one)
+            into.append(tab.ask(_OBSERVE))
+        tab.close()
+    return _painted(names[0], width, first[1:]), _painted(names[1], width, second[1:])
+
+
+def _painted(name: str, width: int, loads: Sequence[dict[str, Any]]) -> Painted:
+    paints = [load["paint"] for load in loads]
     return Painted(
         name=name,
         width=width,
-        loads=len(paths),
+        loads=len(loads),
         first_contentful_paint=statistics.median(paints),
         lowest=min(paints),
         highest=max(paints),
-        layout_shift=max(shifts),
+        layout_shift=max(load["shift"] for load in loads),
     )

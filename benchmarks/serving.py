@@ -28,6 +28,7 @@ from sqlalchemy import select
 
 from app import urls
 from benchmarks import searches, servers
+from benchmarks.browser import chromium
 from benchmarks.load import Case, Measured, find_wrk, interleaved
 from benchmarks.paint import Painted, painted
 from indexer.errors import NeurariumError
@@ -41,6 +42,7 @@ SAMPLE = 100
 LINE = "one line of text"
 """A page with nothing to lay out: the least that a first paint takes here."""
 PAGE = "page"
+AGAIN = "next in the same tab"
 FILE = "page's bytes, static file"
 ROUTE = "page's bytes, trivial route"
 UNCHANGED = "page, unchanged (304)"
@@ -183,7 +185,7 @@ def _show(out: Console, found: Sequence[Database], paints: Sequence[Painted]) ->
             sizes.add_row(size.encoding, f"{size.median:,}", f"{size.largest:,}")
         out.print(sizes)
     if paints:
-        table = Table("first load", "paint ms (median)", "loads' range", "layout shift", "loads")
+        table = Table("load", "paint ms (median)", "loads' range", "layout shift", "loads")
         for paint in paints:
             table.add_row(
                 f"{paint.name}, {paint.width} px",
@@ -224,8 +226,8 @@ def targets(
             (f"{last.name} ÷ {first.name}: {case}", last.p50(case) / first.p50(case), LARGER, "")
             for case in (PAGE, UNCHANGED, JSON)
         ]
-    for paint in (paint for paint in paints if paint.name == PAGE):
-        what = f"{paint.width} px"
+    for paint in (paint for paint in paints if paint.name.startswith(PAGE)):
+        what = f"{paint.name}, {paint.width} px"
         rows += [
             (f"{what}: first contentful paint", paint.first_contentful_paint, PAINT_MS, " ms"),
             (f"{what}: layout shift", paint.layout_shift, 0.0, ""),
@@ -305,8 +307,8 @@ def main(
 
 
 def _paints(url: str, loads: int, seed: int) -> list[Painted]:
-    """First loads of the demo's pages, in a wide window and in a narrow one, each beside those of
-    a page that holds one line of text."""
+    """Loads of the demo's pages in new tabs and in used ones, in a wide window and in a narrow one,
+    each beside those of a page that holds one line of text."""
     _, places = _places(url, seed)
     paths = [urls.neuron(*place) for place in places[:loads]]
     with ExitStack() as stack:
@@ -314,12 +316,14 @@ def _paints(url: str, loads: int, seed: int) -> list[Painted]:
         (folder / "line.html").write_text("<!doctype html><title>One</title><p>A line of text.")
         plain = stack.enter_context(servers.plain(folder))
         address = stack.enter_context(servers.neurarium(url))
+        browser = stack.enter_context(chromium())
+        lines = ["/route/line.html"] * len(paths)
         return [
             one
             for width in (1280, 390)
             for one in (
-                painted(LINE, plain, ["/route/line.html"] * len(paths), width),
-                painted(PAGE, address, paths, width),
+                *painted(browser, plain, lines, width, (LINE, f"{LINE}, {AGAIN}")),
+                *painted(browser, address, paths, width, (PAGE, f"{PAGE}, {AGAIN}")),
             )
         ]
 

@@ -14,9 +14,11 @@ from app.highlight import Palette, Row, palette
 from app.numbers import number
 from tests.sample_examples import HOSTILE
 
-SPAN = re.compile(r'<(span|mark)(?: class="([a-z0-9 ]+)")? title="([^"<>]*)">(.*?)</\1>', re.DOTALL)
+SPAN = re.compile(
+    r'<(span|mark)(?: class="([a-z0-9 ]+)")? title="([^"<>]*)"(?: dir="ltr")?>(.*?)</\1>', re.DOTALL
+)
 ALLOWED = re.compile(
-    r'</?i>|</(?:span|mark)>|<(?:span|mark)(?: class="[a-z0-9 ]+")? title="[^"<>]*">'
+    r'</?i>|</(?:span|mark)>|<(?:span|mark)(?: class="[a-z0-9 ]+")? title="[^"<>]*"(?: dir="ltr")?>'
 )
 tokens = st.text(st.characters(), max_size=12) | st.sampled_from(HOSTILE)
 activations = st.none() | st.floats(-10, 10, width=32)
@@ -246,13 +248,14 @@ def test_rows_do_not_mix(made: list[tuple[list[tuple[str, float | None]], int]])
 def expanded(markup: str) -> list[tuple[str, str, str]]:
     """(class, what is said, text) of each token of brief markup, as tokens.js reads it."""
     found = re.findall(
-        r'<(?:span|mark)(?: class="([a-z0-9 ]+)")? title="([^"]*)">(.*?)</(?:span|mark)>'
-        r"|<!--(.*?)-->(<span>.*?</span>|(?:[^<]|</?i>)*)",
+        r'<(?:span|mark)(?: class="([a-z0-9 ]+)")? title="([^"]*)"(?: dir="ltr")?>(.*?)'
+        r"</(?:span|mark)>"
+        r'|<!--(.*?)-->(<span dir="ltr">.*?</span>|(?:[^<]|</?i>)*)',
         markup,
         re.DOTALL,
     )
     return [
-        (css, said or brief, text or re.sub("</?span>", "", plainly))
+        (css, said or brief, text or re.sub('<span dir="ltr">|</span>', "", plainly))
         for css, said, text, brief, plainly in found
     ]
 
@@ -297,7 +300,7 @@ def test_in_brief_a_token_without_colour_is_no_element() -> None:
     row = Row([" a", "א", "b", "c"], [7, 8, 9, 10], [0.01, -0.02, 5.0, None], 0)
     ((_, shown),) = highlight.spans([row], COLOURS, brief=True)
     assert shown == (
-        "<!--0.0100, id 7--> a<!--−0.0200, id 8--><span>א</span>"
+        '<!--0.0100, id 7--> a<!--−0.0200, id 8--><span dir="ltr">א</span>'
         '<span class="p5" title="5.00, id 9">b</span>'
         '<span class="x" title="not included, id 10">c</span>'
     )
@@ -343,3 +346,13 @@ def test_very_long_tokens_are_cut() -> None:
     assert len(title) < 120
     block = highlight.render(["W" * 10_000], [1], [0.0], start=0, colours=COLOURS)
     assert plain(block).count("W") == highlight.BLOCK_CHARACTERS
+
+
+def test_what_runs_to_the_left_is_kept_from_its_neighbours_in_every_form() -> None:
+    """With a colour, as the mark, put together from bytes; what runs to the right needs none."""
+    hebrew, parts = "שלום", ["\\xd7", "\\x90"]
+    row = Row([" a", hebrew, *parts, hebrew, "b", *parts], list(range(8)), [3.0] * 8, 0, 4, 9.0)
+    ((left, right),) = highlight.spans([row], COLOURS, brief=True)
+    apart = re.findall(r'<(span|mark) [^>]*dir="ltr">([^<]*)<', left + right)
+    assert apart == [("span", hebrew), ("span", "א"), ("mark", hebrew), ("span", "א")]
+    assert (left + right).count("dir=") == 4
