@@ -14,7 +14,7 @@ import typer
 from rich import print as show
 from sqlalchemy import Connection, select
 
-from benchmarks.writing import bytes_by_table
+from benchmarks.table_bytes import bytes_by_table
 from indexer.store import layout, schema
 from indexer.store.codec import (
     ExampleArrays,

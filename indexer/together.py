@@ -12,8 +12,10 @@ from torch import Tensor
 
 TOGETHER = 5
 """Neurons named for each neuron, at most."""
-_BLOCK = 1 << 23
-"""Correlations held at once: 64 MiB in float64, and as much again while they are ranked."""
+_BLOCK = 1 << 24
+"""Correlations held at once: 64 MiB in float32, and as much again while they are ranked."""
+_ROWS = 256
+"""Neurons whose correlations are in float64 at once."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def together(
 ) -> Together:
     """The k highest Pearson correlations of each neuron's peaks with another's.
 
-    Computed in float64 on `device` (default: the CPU), in blocks of at most `block` correlations,
+    Computed in float64 on `device` (default: the CPU), at most about `block` correlations at once,
     and ranked as float32: neurons that are equal then tie, whatever the rounding.
     """
     varying = np.flatnonzero(peaks.max(axis=1) != peaks.min(axis=1))
@@ -51,7 +53,8 @@ def together(
         standard = _standardised(peaks[varying], device or torch.device("cpu"))
         step = max(1, block // len(varying))
         for start in range(0, len(varying), step):
-            best, others = _highest(standard, start, min(start + step, len(varying)), k)
+            found = _correlations(standard, start, min(start + step, len(varying)))
+            best, others = _highest(found, start, k)
             rows = varying[start : start + step]
             neurons[rows], values[rows] = varying[others], best
     return Together(counts, neurons, values)
@@ -69,13 +72,28 @@ def _standardised(
     return rows
 
 
+def _correlations(
+    standard: Float[Tensor, "neurons contexts"], start: int, end: int
+) -> Float[Tensor, "rows neurons"]:
+    """Correlations of rows start…end with all, as float32. Where that is all with all, each pair
+    is computed once."""
+    whole = end - start == len(standard)
+    found = torch.empty((end - start, len(standard)), device=standard.device)
+    for first in range(start, end, _ROWS):
+        last, left = min(first + _ROWS, end), first if whole else 0
+        some = (standard[first:last] @ standard[left:].T).clamp_(-1, 1).float()
+        found[first - start : last - start, left:] = some
+        if whole:
+            found[last:, first:last] = some[:, last - first :].T
+    return found
+
+
 def _highest(
-    standard: Float[Tensor, "neurons contexts"], start: int, end: int, k: int
+    found: Float[Tensor, "rows neurons"], start: int, k: int
 ) -> tuple[Float32[np.ndarray, "rows k"], Int64[np.ndarray, "rows k"]]:
-    """The k highest correlations of rows start…end, and with which rows."""
-    found = (standard[start:end] @ standard.T).clamp_(-1, 1).float()
-    own = torch.arange(start, end, device=found.device)
-    found[own - start, own] = -torch.inf
+    """The k highest correlations of rows start… with others, and with which. Spoils `found`."""
+    own = torch.arange(len(found), device=found.device)
+    found[own, start + own] = -torch.inf
     best, others = found.topk(k + 1, dim=1)
     # A tie at the last place is settled by the index, which topk does not look at.
     tied = (best[:, k - 1] == best[:, k]).nonzero()[:, 0]

@@ -21,7 +21,7 @@ from indexer.store.database import open_store
 from indexer.store.posting_codec import (
     PLACE,
     pack_places,
-    pack_token,
+    pack_tokens,
     unpack_places,
     unpack_token,
 )
@@ -213,7 +213,8 @@ def _name_neuron(small: Small, context_id: int, named: bool) -> None:
     if named:
         mine = np.array([(flat_of(NEURON), 0, 0, 0.0)], PLACE)
         changed = np.sort(np.append(changed, mine), order=["neuron", "kind"])
-    set_context(small, context_id, neurons=pack_places(changed, Packer()))
+    (neurons,) = pack_places(changed, [len(changed)], Packer())
+    set_context(small, context_id, neurons=neurons)
 
 
 @pytest.mark.parametrize(("kind", "most"), [("top", 5), ("bottom", 3), ("source", 9)])
@@ -384,7 +385,9 @@ def test_what_searches_read_is_another(small: Small) -> None:
 
     row = next(row for row in rows if flat_of(NEURON) in unpack_token(row.packed, row.neurons)[0])
     neurons, effects, _ = unpack_token(row.packed, row.neurons)
-    changed = pack_token(neurons, np.where(neurons == flat_of(NEURON), 9, effects), None)
+    nine = np.where(neurons == flat_of(NEURON), np.float32(9), effects)
+    one, none = np.array([len(neurons)]), np.array([False])
+    (changed,) = pack_tokens(neurons, nine, np.zeros_like(neurons), one, none)
     there = (tokens.c.token_id == row.token_id) & (tokens.c.role == role)
     change(small, lambda c: c.execute(update(tokens).where(there).values(packed=changed)))
     check(small, f"{HERE}: searches have token {row.token_id} as promoted by 9.0, its own list by ")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Connection, Float, Integer, LargeBinary, String, Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
+
+_MOST_ROWS, _MOST_VALUES = 500, 32_766
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -20,7 +23,11 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, 
     if not rows:
         return
     if connection.dialect.name != "postgresql":
-        connection.exec_driver_sql(_insert(table), list(rows))
+        most = min(_MOST_ROWS, _MOST_VALUES // len(table.c))
+        for first in range(0, len(rows), most):
+            some = rows[first : first + most]
+            values = tuple(chain.from_iterable(some))
+            connection.exec_driver_sql(_insert(table, len(some)), values)
         return
     statement, types = _copy(table)
     driver: Any = connection.dialect.dbapi
@@ -37,9 +44,10 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, 
 
 
 @cache
-def _insert(table: Table) -> str:
+def _insert(table: Table, rows: int) -> str:
     marks = ", ".join("?" * len(table.c))
-    return f'INSERT INTO "{table.name}" ({_names(table)}) VALUES ({marks})'
+    values = ", ".join([f"({marks})"] * rows)
+    return f'INSERT INTO "{table.name}" ({_names(table)}) VALUES {values}'
 
 
 @cache

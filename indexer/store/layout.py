@@ -194,6 +194,15 @@ def first_alike(owner: Int64[np.ndarray, " m"], examples: Windows) -> Int64[np.n
     return same_as
 
 
+def ranges(
+    begins: Int64[np.ndarray, " n"], counts: Int64[np.ndarray, " n"]
+) -> Int64[np.ndarray, " m"]:
+    """`counts[n]` numbers from `begins[n]` on, for each n, one after the other."""
+    before = np.cumsum(counts) - counts
+    places: Int64[np.ndarray, " m"] = np.repeat(begins - before, counts) + np.arange(counts.sum())
+    return places
+
+
 @dataclass(frozen=True)
 class _Part:
     """Numbers of all neurons, `counts[n]` of neuron n, one neuron after the other."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Bool, Float32, Int32, Int64
 
 from indexer.store.codec import Packer, decompressed
 
@@ -17,20 +19,27 @@ position of the peak (bottom: of the trough), the activation there."""
 _FORMAT = 1
 
 
-def pack_places(places: Array, packer: Packer) -> bytes:
-    """Bytes for `contexts.neurons`. `places`: [n] of `PLACE`, by neuron, its bottom example last.
+def pack_places(places: Array, sizes: Sequence[int], packer: Packer) -> list[bytes]:
+    """Bytes for `contexts.neurons` of contexts that have `sizes` places each, one context after
+    the other. `places`: `PLACE`, in each context by neuron, its bottom example last.
 
     After a format byte: all first bytes, all second bytes, and so on, of n rows whose neuron is
     the step from the one before; there may be more of them than a neuron's array can have.
     """
+    ends = np.cumsum([0, *sizes])
     steps = places.copy()
     steps["neuron"][1:] -= places["neuron"][:-1]
-    planes = steps.view(np.uint8).reshape(-1, PLACE.itemsize).T
-    return bytes([_FORMAT]) + packer.fast(planes.tobytes())
+    first = ends[:-1][np.diff(ends) > 0]
+    steps["neuron"][first] = places["neuron"][first]
+    rows = steps.view(np.uint8).reshape(-1, PLACE.itemsize)
+    return [
+        bytes([_FORMAT]) + packer.fast(rows[begin:end].T.tobytes())
+        for begin, end in pairwise(ends.tolist())
+    ]
 
 
 def unpack_places(packed: bytes) -> Array:
-    """The inverse of `pack_places`. Raises ValueError."""
+    """What `pack_places` made of one context. Raises ValueError."""
     if packed[:1] != bytes([_FORMAT]):
         raise ValueError("A context's neurons have an unknown format.")
     planes = np.frombuffer(decompressed(packed[1:]), np.uint8)
@@ -42,21 +51,38 @@ def unpack_places(packed: bytes) -> Array:
     return places
 
 
-def pack_token(
+def pack_tokens(
     neurons: Int32[np.ndarray, " n"],
     values: Float32[np.ndarray, " n"],
-    counts: Int32[np.ndarray, " n"] | None,
-) -> bytes:
-    """The neurons of a token, best first, as they are: there are many tokens, most with few
-    neurons, whose numbers have nothing to be made smaller by."""
-    parts = [neurons.tobytes(), values.tobytes()]
-    return b"".join(parts if counts is None else [*parts, counts.tobytes()])
+    counts: Int32[np.ndarray, " n"],
+    sizes: Int64[np.ndarray, " tokens"],
+    counted: Bool[np.ndarray, " tokens"],
+) -> list[bytes]:
+    """Bytes for `token_neurons.packed` of tokens that have `sizes` neurons each, best first, one
+    token after the other: neurons, values and, where a token is `counted`, counts.
+
+    As they are: there are many tokens, most with few neurons, whose numbers have nothing to be made
+    smaller by.
+    """
+    ends = np.cumsum(np.where(counted, 3, 2) * sizes)
+    begins = ends - np.where(counted, 3, 2) * sizes
+    out = np.empty(int(ends[-1]) if len(ends) else 0, "<i4")
+    at = np.repeat(begins - (np.cumsum(sizes) - sizes), sizes) + np.arange(len(neurons))
+    step, mine = np.repeat(sizes, sizes), np.repeat(counted, sizes)
+    out[at] = neurons
+    out[at + step] = values.astype("<f4", copy=False).view("<i4")
+    out[(at + 2 * step)[mine]] = counts[mine]
+    spelled = out.tobytes()
+    return [
+        spelled[begin:end]
+        for begin, end in zip((4 * begins).tolist(), (4 * ends).tolist(), strict=True)
+    ]
 
 
 def unpack_token(
     packed: bytes, neurons: int
 ) -> tuple[Int32[np.ndarray, " n"], Float32[np.ndarray, " n"], Int32[np.ndarray, " n"] | None]:
-    """The inverse of `pack_token`. Raises ValueError where it is not of so many neurons."""
+    """What `pack_tokens` made of one token. Raises ValueError where it has not so many neurons."""
     numbers = np.frombuffer(packed, "<i4")
     if not neurons or len(numbers) not in (2 * neurons, 3 * neurons):
         raise ValueError("A packed token has another number of neurons than it says.")

@@ -7,14 +7,16 @@ it, promote or suppress it, or are excited by it. What is between lies in a `Spo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from indexer.store import schema
+from indexer.store.ahead import mapped_ahead
 from indexer.store.codec import Packer
-from indexer.store.posting_codec import PLACE, pack_places, pack_token
+from indexer.store.layout import ranges
+from indexer.store.posting_codec import PLACE, pack_places, pack_tokens
 from indexer.store.records import NeuronBlock
 from indexer.store.spool import Spool
 
@@ -54,7 +56,7 @@ class Postings:
         self._places = Spool(_EXAMPLE, contexts)
         self._entries = Spool(_ENTRY, tokens)
         self._range = -1
-        self._open = np.empty(0, _EXAMPLE)
+        self._open = np.empty(0, PLACE)
         self._ids = np.empty(0, np.int64)
         self._packer = Packer()
 
@@ -101,33 +103,35 @@ class Postings:
 
     def contexts(self, ids: Sequence[int], token_ids: Sequence[Array]) -> list[bytes]:
         """What contexts name, packed, given their tokens; they come by id, after all neurons."""
-        mine = [self._of(context_id) for context_id in ids]
-        places = np.concatenate([np.empty(0, PLACE), *mine])
-        tokens = np.concatenate(
-            [
-                np.empty(0, np.uint32),
-                *(some[at["position"]] for some, at in zip(token_ids, mine, strict=True)),
-            ]
-        )
+        found, sizes = [np.empty(0, PLACE)], []
+        for _, some in groupby(ids, self._places.range_of):
+            wanted = np.fromiter(some, np.int64)
+            own, keys = self._of(self._places.range_of(int(wanted[0])))
+            begins, ends = np.searchsorted(keys, wanted), np.searchsorted(keys, wanted + 1)
+            sizes += (ends - begins).tolist()
+            found.append(own[ranges(begins, ends - begins)])
+        places = np.concatenate(found)
+        ends = np.cumsum([0, *(len(some) for some in token_ids)])
+        flat = np.concatenate([np.empty(0, np.uint32), *token_ids])
         top = places["kind"] == _TOP
-        self.add_tokens("peak", tokens[top], places["neuron"][top], places["value"][top])
-        return [pack_places(some, self._packer) for some in mine]
+        tokens = flat[(np.repeat(ends[:-1], sizes) + places["position"])[top]]
+        self.add_tokens("peak", tokens, places["neuron"][top], places["value"][top])
+        return pack_places(places, sizes, self._packer)
 
-    def _of(self, context_id: int) -> Array:
-        at = self._places.range_of(context_id)
-        if at != self._range:
-            some = self._places.take(at)
+    def _of(self, index: int) -> tuple[Array, Array]:
+        """The places of a range of contexts, by context, and each one's context."""
+        if index != self._range:
+            some = self._places.take(index)
             places = some["place"]
             order = np.lexsort((_ORDER[places["kind"]], places["neuron"], some["context"]))
             some = some[order]
             again = np.diff(some["context"], prepend=-1) == 0
             again &= np.diff(some["place"]["neuron"], prepend=-1) == 0
             some = some[~again | (some["place"]["kind"] == _BOTTOM)]
-            self._range, self._open = at, some
+            self._range = index
+            self._open = np.ascontiguousarray(some["place"])
             self._ids = np.ascontiguousarray(some["context"])
-        begin, end = np.searchsorted(self._ids, [context_id, context_id + 1])
-        found: Array = self._open["place"][begin:end]
-        return found
+        return self._open, self._ids
 
     def tokens(self) -> Iterator[TokenRow]:
         """All tokens that any neuron has to do with, by id and role; when all contexts are in.
@@ -135,8 +139,10 @@ class Postings:
         A peak's neurons: by how many of their top examples peak on the token, then by the mean of
         those peaks. The others': by the size of their values. Ties: in the order of neurons.
         """
-        for index in range(len(self._entries)):
-            yield from _token_rows(self._entries.take(index))
+        for rows in mapped_ahead(
+            _token_rows, map(self._entries.take, range(len(self._entries))), 2
+        ):
+            yield from rows
 
 
 def listed_tokens(arrays: Mapping[str, Array]) -> dict[str, tuple[Array, Array]]:
@@ -157,29 +163,46 @@ def _rows(dtype: np.dtype[Any], **columns: Array) -> Array:
     return rows
 
 
-def _token_rows(rows: Array) -> Iterator[TokenRow]:
+def _token_rows(rows: Array) -> list[TokenRow]:
     """The rows of some tokens: all arrays at once, since most tokens have few neurons."""
-    by = (rows["neuron"], rows["role"], rows["token"])
-    rows = rows[np.lexsort((-rows["value"], *by))]
     key = rows["token"].astype(np.int64) * len(schema.ROLES) + rows["role"]
+    neurons, values = rows["neuron"].astype(np.int64), rows["value"].copy()
+    counts = np.ones(len(rows), np.int64)
     # Of a peak's entries those of one neuron become one; others have one a neuron as they are.
-    new = np.diff(key, prepend=-1) != 0
-    new |= np.diff(rows["neuron"], prepend=-1) != 0
-    new |= rows["role"] != _PEAK
-    starts = np.flatnonzero(new)
-    if not len(starts):
-        return
-    counts = np.diff(starts, append=len(rows))
-    sums = np.add.reduceat(rows["value"].astype(np.float64), starts)
-    key, neurons, values = key[starts], rows["neuron"][starts], (sums / counts).astype("<f4")
-    peak = rows["role"][starts] == _PEAK
-    size = np.where(peak, values, np.abs(values))
-    order = np.lexsort((neurons, -size, np.where(peak, -counts, 0), key))
-    key, neurons, values = key[order], neurons[order].astype("<i4"), values[order]
-    peak, counts = peak[order], counts[order].astype("<i4")
+    peak = rows["role"] == _PEAK
+    peaks, rest = _means(key[peak], neurons[peak], values[peak]), ~peak
+    key, neurons, values, counts = (
+        np.concatenate([some, column[rest]])
+        for some, column in zip(peaks, (key, neurons, values, counts), strict=True)
+    )
+    peak = np.arange(len(key)) < len(peaks[0])
+    # Four things to sort by as two numbers: a sort by each costs as much as any.
+    first = (key << 32) - np.where(peak, counts, 0)
+    second = (_falling(np.where(peak, values, np.abs(values))) << 32) | neurons
+    order = np.lexsort((second, first))
+    key, values = key[order], values[order]
     ends = np.flatnonzero(np.diff(key, append=-1)) + 1
-    for begin, end in pairwise([0, *ends.tolist()]):
-        token_id, role = divmod(int(key[begin]), len(schema.ROLES))
-        mine = slice(begin, end)
-        packed = pack_token(neurons[mine], values[mine], counts[mine] if peak[begin] else None)
-        yield TokenRow(token_id, role, end - begin, packed)
+    sizes = np.diff(ends, prepend=0)
+    token_ids, roles = np.divmod(key[ends - 1], len(schema.ROLES))
+    numbers = (neurons[order].astype("<i4"), values, counts[order].astype("<i4"))
+    packed = pack_tokens(*numbers, sizes, roles == _PEAK)
+    columns = (token_ids.tolist(), roles.tolist(), sizes.tolist(), packed)
+    return list(map(TokenRow._make, zip(*columns, strict=True)))
+
+
+def _means(key: Array, neurons: Array, values: Array) -> tuple[Array, Array, Array, Array]:
+    """By key and neuron: the mean of the values, and how many they are."""
+    order = np.lexsort((-values, (key << 32) | neurons))
+    key, neurons, values = key[order], neurons[order], values[order]
+    new = (np.diff(key, prepend=-1) != 0) | (np.diff(neurons, prepend=-1) != 0)
+    starts = np.flatnonzero(new)
+    counts = np.diff(starts, append=len(key))
+    sums = np.add.reduceat(values, starts, dtype=np.float64) if len(starts) else np.empty(0)
+    return key[starts], neurons[starts], (sums / counts).astype("<f4"), counts
+
+
+def _falling(values: Array) -> Array:
+    """float32 → int64 that rises as the values fall, and fits into 32 bits with its sign."""
+    bits = (values + np.float32(0)).view(np.int32)  # −0 is 0
+    falling: Array = ~(bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)
+    return falling

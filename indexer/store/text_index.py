@@ -6,7 +6,7 @@ are given the words of `words`, so that they find the same. A run's table goes w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -19,6 +19,8 @@ _LAST_POSITION, _MOST_PLACES = 16383, 255
 beside them, in which phrases are looked for."""
 _LONG = "!"
 """Stands among the words of such texts: no word is spelled so."""
+_SORTED = 1 << 24
+"""Bytes of SQLite's index that are sorted in memory."""
 _PROBED = 1000
 """Contexts that are gone over in order before the index of words is asked."""
 
@@ -31,26 +33,43 @@ def create(connection: Connection, run_id: int) -> None:
         return
     # `ascii` parts words at what is neither letter nor digit and below 128: at our spaces alone.
     options = "words, content='', columnsize=0, tokenize='ascii', prefix='2 3'"
-    connection.exec_driver_sql(f"CREATE VIRTUAL TABLE {_name(run_id)} USING fts5({options})")
+    name = _name(run_id)
+    connection.exec_driver_sql(f"CREATE VIRTUAL TABLE {name} USING fts5({options})")
+    # Sorted in memory in large parts which are merged once, at the end: half the time.
+    for setting, value in (("automerge", 0), ("hashsize", _SORTED)):
+        connection.exec_driver_sql(
+            f"INSERT INTO {name} ({name}, rank) VALUES ('{setting}', {value})"
+        )
 
 
-def add(connection: Connection, run_id: int, texts: Sequence[tuple[int, str]]) -> None:
+def add(connection: Connection, run_id: int, texts: Iterable[tuple[int, str]]) -> None:
     """Put texts in, each with its context's id. Raises SQLAlchemy's DBAPIError."""
-    rows = [(context_id, plain_words(text)) for context_id, text in texts]
+    put(connection, run_id, rows_of(connection, texts))
+
+
+def rows_of(connection: Connection, texts: Iterable[tuple[int, str]]) -> list[tuple[Any, ...]]:
+    """What `put` puts in for texts; the connection is asked nothing but which database it is."""
+    words = ((context_id, plain_words(text)) for context_id, text in texts)
+    if _postgres(connection):
+        return [(context_id, *_vector(some)) for context_id, some in words]
+    return [(context_id, " ".join(some)) for context_id, some in words]
+
+
+def put(connection: Connection, run_id: int, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Put in what `rows_of` made. Raises SQLAlchemy's DBAPIError."""
     if not rows:
         return
     if not _postgres(connection):
         statement = f"INSERT INTO {_name(run_id)} (rowid, words) VALUES (?, ?)"
-        joined = [(context_id, " ".join(words)) for context_id, words in rows]
-        connection.exec_driver_sql(statement, joined)
+        connection.exec_driver_sql(statement, list(rows))
         return
     statement = f"COPY {_name(run_id)} (context_id, words, spelled) FROM STDIN"
     driver: Any = connection.dialect.dbapi
     cursor = connection.connection.cursor()
     try:
         with cursor.copy(statement) as copy:
-            for context_id, words in rows:
-                copy.write_row((context_id, *_vector(words)))
+            for row in rows:
+                copy.write_row(row)
     except driver.Error as error:
         raise DBAPIError(statement, None, error) from error
     finally:

@@ -27,6 +27,11 @@ _WORD = re.compile(
     rf"[{_UNSPACED}]|(?![{_UNSPACED}])[^\W_](?:(?![{_UNSPACED}])(?:[^\W_]|[{_MARKS}]))*"
 )
 
+_PLAIN = (
+    "".join(chr(n).lower() if chr(n).isalnum() else " " for n in range(128)).encode().ljust(256)
+)
+"""What becomes of each byte of an ASCII text."""
+
 
 class Word(NamedTuple):
     """A word and where it stands in its text."""
@@ -51,20 +56,27 @@ def words_of(text: str) -> Iterator[Word]:
     they are spelled (NFKC).
     """
     for match in _WORD.finditer(text):
-        folded = match.group().lower()
-        if not folded.isascii():
-            folded = unicodedata.normalize("NFKC", match.group()).lower()
-            # What folding made of it may have characters that are in no word.
-            folded = "".join(filter(_counts, folded))
-        if folded:
-            yield Word(folded[:MOST], match.start(), match.end())
+        if folded := _folded(match.group()):
+            yield Word(folded, match.start(), match.end())
 
 
 def plain_words(text: str) -> list[str]:
     """The same words without their places: of a run's many texts, most are ASCII."""
-    if text.isascii():
-        return [word[:MOST] for word in _WORD.findall(text.lower())]
-    return [found.word for found in words_of(text)]
+    if not text.isascii():
+        return [folded for word in _WORD.findall(text) if (folded := _folded(word))]
+    words = text.encode().translate(_PLAIN).decode().split()
+    if max(map(len, words), default=0) > MOST:
+        return [word[:MOST] for word in words]
+    return words
+
+
+def _folded(word: str) -> str:
+    """One spelling for all a word has; empty where nothing is left that counts."""
+    folded = word.lower()
+    if not folded.isascii():
+        # What folding makes of it may have characters that are in no word.
+        folded = "".join(filter(_counts, unicodedata.normalize("NFKC", word).lower()))
+    return folded[:MOST]
 
 
 def _counts(character: str) -> bool:

@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import struct
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -23,6 +22,7 @@ from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from indexer.store import layout, schema, text_index
+from indexer.store.ahead import ahead, mapped_ahead
 from indexer.store.bulk import insert_rows
 from indexer.store.codec import (
     LAYER_ARRAYS,
@@ -111,7 +111,7 @@ def write_run(
     with closing(postings), changing(engine) as connection:
         run_id = _insert_run(connection, run)
         offsets = list(itertools.accumulate(run.widths, initial=0))
-        blocks = _hashed(content, _packed_ahead(_blocks(neurons)))
+        blocks = _hashed(content, mapped_ahead(pack, ahead(_blocks(neurons)), _PACKERS))
         for layer, group in itertools.groupby(blocks, key=lambda packed: packed.block.layer):
             _write_layer(connection, run_id, layer, offsets[layer], group, postings)
         _write_contexts(connection, run_id, run.vocabulary, contexts, content, postings)
@@ -207,18 +207,6 @@ def _facts(block: NeuronBlock) -> list[bytes]:
         values = block.scalars[name].astype(np.float64) + 0.0
         rows[:, index] = np.where(np.isnan(values), np.nan, values)  # one NaN of the many
     return [row.tobytes() for row in rows]
-
-
-def _packed_ahead(blocks: Iterable[NeuronBlock]) -> Iterator[Packed]:
-    """Blocks packed in their order on other threads, a few ahead of the one asked for."""
-    with ThreadPoolExecutor(_PACKERS) as threads:
-        coming: deque[Future[Packed]] = deque()
-        for block in blocks:
-            coming.append(threads.submit(pack, block))
-            if len(coming) > _PACKERS:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
 
 
 def _hashed(content: ContentHash, blocks: Iterable[Packed]) -> Iterator[Packed]:
@@ -319,24 +307,29 @@ def _write_contexts(
         included = record.token_ids[record.included_from :]
         return record.context_id, text_of(vocabulary, included)
 
+    def made() -> Iterator[tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]]:
+        for some in _batched(records, _ROWS):
+            ids = [record.context_id for record in some]
+            neurons = postings.contexts(ids, [record.token_ids for record in some])
+            rows = list(map(row, some, neurons))
+            yield rows, text_index.rows_of(connection, map(text, some))
+
     text_index.create(connection, run_id)
-    for some in _batched(records, _ROWS):
-        ids = [record.context_id for record in some]
-        neurons = postings.contexts(ids, [record.token_ids for record in some])
-        insert_rows(connection, schema.contexts, list(map(row, some, neurons)))
-        text_index.add(connection, run_id, list(map(text, some)))
+    for rows, words in ahead(made()):
+        insert_rows(connection, schema.contexts, rows)
+        text_index.put(connection, run_id, words)
     text_index.finish(connection, run_id)
 
 
 def write_tokens(connection: Connection, run_id: int, postings: Postings) -> None:
     """What each token is to which neurons; all contexts have been written."""
-    for some in _batched(postings.tokens(), _ROWS):
+    for some in ahead(_batched(postings.tokens(), _ROWS)):
         insert_rows(connection, schema.token_neurons, [(run_id, *row) for row in some])
 
 
 def text_of(vocabulary: list[bytes], token_ids: Array) -> str:
     """The text that tokens stand for; bytes that are no whole character become U+FFFD."""
-    spelled = b"".join(vocabulary[token_id] for token_id in token_ids.tolist())
+    spelled = b"".join(map(vocabulary.__getitem__, token_ids.tolist()))
     return spelled.decode("utf-8", "replace")
 
 
