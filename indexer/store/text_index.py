@@ -6,7 +6,10 @@ are given the words of `words`, so that they find the same. A run's table goes w
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection
@@ -139,14 +142,17 @@ def _postgres(connection: Connection) -> bool:
 def _vector(words: Sequence[str]) -> tuple[str, str | None]:
     """Words with their places, as PostgreSQL reads a tsvector: they have nothing to be escaped;
     and the words themselves where it cannot keep all places."""
-    places: dict[str, list[int]] = {}
-    for place, word in enumerate(words, 1):
-        places.setdefault(word, []).append(min(place, _LAST_POSITION))
-    spelled = None
-    if len(words) > _LAST_POSITION or any(len(at) > _MOST_PLACES for at in places.values()):
-        places[_LONG] = [1]
-        spelled = f" {' '.join(words)} "
-    return " ".join(f"'{word}':{','.join(map(str, at))}" for word, at in places.items()), spelled
+    vector = "".join(chain.from_iterable(zip(words, _places(len(words)), strict=True)))
+    most = len(words) if len(words) <= _MOST_PLACES else max(Counter(words).values())
+    if len(words) <= _LAST_POSITION and most <= _MOST_PLACES:
+        return vector, None
+    return f"{vector}'{_LONG}':1", f" {' '.join(words)} "
+
+
+@lru_cache(256)
+def _places(count: int) -> list[str]:
+    """What follows each of so many words."""
+    return [f":{place} " for place in range(1, count + 1)]
 
 
 def _tsquery(phrase: Phrase) -> str:
