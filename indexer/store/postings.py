@@ -18,7 +18,7 @@ from indexer.store.codec import Packer
 from indexer.store.layout import ranges
 from indexer.store.posting_codec import PLACE, pack_places, pack_tokens
 from indexer.store.records import NeuronBlock
-from indexer.store.spool import Spool
+from indexer.store.spool import Spool, rows_at
 
 Array = np.ndarray[Any, Any]
 
@@ -109,7 +109,7 @@ class Postings:
             own, keys = self._of(self._places.range_of(int(wanted[0])))
             begins, ends = np.searchsorted(keys, wanted), np.searchsorted(keys, wanted + 1)
             sizes += (ends - begins).tolist()
-            found.append(own[ranges(begins, ends - begins)])
+            found.append(rows_at(own, ranges(begins, ends - begins)))
         places = np.concatenate(found)
         ends = np.cumsum([0, *(len(some) for some in token_ids)])
         flat = np.concatenate([np.empty(0, np.uint32), *token_ids])
@@ -124,10 +124,10 @@ class Postings:
             some = self._places.take(index)
             places = some["place"]
             order = np.lexsort((_ORDER[places["kind"]], places["neuron"], some["context"]))
-            some = some[order]
+            some = rows_at(some, order)
             again = np.diff(some["context"], prepend=-1) == 0
             again &= np.diff(some["place"]["neuron"], prepend=-1) == 0
-            some = some[~again | (some["place"]["kind"] == _BOTTOM)]
+            some = rows_at(some, ~again | (some["place"]["kind"] == _BOTTOM))
             self._range = index
             self._open = np.ascontiguousarray(some["place"])
             self._ids = np.ascontiguousarray(some["context"])
