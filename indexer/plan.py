@@ -14,6 +14,7 @@ from indexer.errors import NeurariumError
 from indexer.model import LoadedModel
 from indexer.model_layers import HOOK_POST
 from indexer.scan_shape import ScanShape
+from indexer.store.database import file_of
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,10 @@ def readable_bytes(count: int) -> str:
 def check_disk(plan: Plan, engine: Engine, checkpoints: Path) -> None:
     """Refuse a run that a full disk would stop: at a checkpoint, or for SQLite at its very end."""
     _check_room(checkpoints, 2 * plan.scan_bytes, "for its checkpoints", "--state")
-    if engine.dialect.name != "sqlite" or engine.url.database is None:
+    database = file_of(engine.url)
+    if database is None:
         return
-    folder = Path(engine.url.database).absolute().parent
+    folder = database.absolute().parent
     # The journal holds it all once more until the end.
     _check_room(folder, 2 * plan.store_bytes, "while it writes", "--database")
 

@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, func, insert, select, text, update
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from indexer.errors import NeurariumError
 from indexer.store import schema
 from indexer.store.bulk import insert_rows
-from indexer.store.database import check_writable, open_store, unusable, writing
+from indexer.store.database import check_writable, identity, open_store, unusable, writing
 from indexer.store.runs import delete_run, is_indexed, list_runs
 from indexer.store.writer import ContextRecord, NeuronRecord, write_run
 from tests import fixture_store
@@ -286,6 +287,22 @@ def test_a_bad_address_is_one_clear_line(url: str, words: str) -> None:
         open_store(url, create=False)
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_an_address_with_options_names_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's URIs: nothing is made beside the file they name, and it is one with its path."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "a store" / "some.db"
+    address = f"sqlite:///file:{path}?mode=rwc&uri=true"
+    with pytest.raises(NeurariumError, match=f"There is no database at {path}"):
+        open_store(address, create=False)
+    assert list(tmp_path.iterdir()) == []
+    open_store(address, create=True).dispose()
+    assert list(tmp_path.iterdir()) == [path.parent]
+    open_store(f"sqlite:///{path}", create=False).dispose()
+    assert identity(make_url(address)) == identity(make_url(f"sqlite:///{path}")) == str(path)
 
 
 def test_files_that_are_no_store_are_refused(tmp_path: Path) -> None:

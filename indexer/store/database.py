@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock, Timeout
 from sqlalchemy import (
@@ -149,9 +150,17 @@ def writing(engine: Engine, key: str, lock_folder: Path) -> Iterator[None]:
 
 def identity(url: URL) -> str:
     """One name for one database, however its file's path is written."""
-    if url.get_backend_name() == "sqlite" and url.database:
-        return str(Path(url.database).resolve())
-    return str(url)
+    path = file_of(url)
+    return str(url if path is None else path.resolve())
+
+
+def file_of(url: URL) -> Path | None:
+    """The file that an SQLite database is in, also where it is given as a URI with options."""
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return None
+    if url.database.startswith("file:"):
+        return Path(unquote(urlsplit(url.database).path))
+    return Path(url.database)
 
 
 def _parse(url: str) -> URL:
@@ -191,9 +200,9 @@ def _binary_cursor() -> Any:
 
 
 def _check_file(url: URL, create: bool) -> None:
-    if not url.database or url.database == ":memory:":
+    path = file_of(url)
+    if path is None or not path.name or path.name == ":memory:":
         raise NeurariumError("The store must be a file: write sqlite:///FILE.")
-    path = Path(url.database)
     if path.is_dir():
         raise NeurariumError(f"{path} is a folder: name a file in it for the database.")
     if path.exists():
