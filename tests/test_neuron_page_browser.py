@@ -373,3 +373,47 @@ def test_hostile_tokens_change_nothing(browser: Any, toy_server: str, view: str)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         assert page.locator(".whole").count() >= 4
         assert page.locator(".examples :is(script, img, b b)").count() == 0
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_a_long_number_is_not_covered_by_its_line(
+    browser: Any, live_server: str, size: dict[str, int]
+) -> None:
+    """A peak is printed exactly: one with more digits than there is room for stands over the
+    beginning of the text."""
+    with visiting(browser, live_server, viewport=size) as page:
+        page.goto(NEURON)
+        value = page.locator(f"{TOP} .value").first
+        value.scroll_into_view_if_needed()
+        shown = value.evaluate(
+            """value => {
+              value.textContent = "−0.000123456789";
+              const box = value.getBoundingClientRect();
+              const ends = [box.left + 2, box.right - 2];
+              const there = ends.map(x => document.elementFromPoint(x, (box.top + box.bottom) / 2));
+              const solid = getComputedStyle(value).backgroundColor;
+              return there.every(one => one === value) && !/transparent|, 0\\)$/.test(solid);
+            }"""
+        )
+        assert shown
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_nothing_passes_over_the_bar(browser: Any, live_server: str, size: dict[str, int]) -> None:
+    """Examples scroll away beneath the bar that stays in view."""
+    with visiting(browser, live_server, viewport=size) as page:
+        page.goto(NEURON)
+        page.locator("#bottom").evaluate("heading => heading.scrollIntoView()")
+        over = page.locator(".bar-sticky").evaluate(
+            """bar => {
+              const box = bar.getBoundingClientRect();
+              const found = [];
+              for (let y = box.top + 1; y < box.bottom; y += 4)
+                for (let x = box.left + 1; x < box.right; x += 8) {
+                  const there = document.elementFromPoint(x, y);
+                  if (there && !bar.contains(there)) found.push(there.className);
+                }
+              return found;
+            }"""
+        )
+        assert over == []
