@@ -21,9 +21,11 @@ from app.console import (
     address_of,
     err,
     escaped,
+    missing_file,
     open_store_of,
     out,
     settings_of,
+    shown_of,
 )
 from app.settings import Settings
 from indexer.errors import NeurariumError
@@ -46,9 +48,11 @@ _UsageError: Any = typer.BadParameter.__base__  # what every misuse of a command
 def main() -> None:
     """The command's entry point."""
     try:
-        code = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
+        code = app(args=sys.argv[1:] or ["--help"], prog_name="neurarium", standalone_mode=False)
     except _UsageError as error:
-        _fail(f"{error.format_message().rstrip('.')}. See `neurarium --help`.")
+        said = error.format_message().rstrip(".")
+        command = getattr(error.ctx, "command_path", "neurarium")
+        _fail(f"{said}{'' if said.endswith('?') else '.'} See `{command} --help`.")
     except NeurariumError as error:
         _fail(str(error))
     except SQLAlchemyError as error:
@@ -56,7 +60,8 @@ def main() -> None:
 
         _fail(unusable(error, "named"))
     except OSError as error:  # a folder that may not be written, a disk that is full, …
-        _fail(f"{error.strerror or error}: {error.filename or 'the system'} refused.")
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}.")
     sys.exit(code or 0)
 
 
@@ -73,10 +78,11 @@ app.command()(index)
 def demo(database: Database = None, host: Host = None, port: Port = None) -> None:
     """Index the bundled model over the bundled corpus, unless that is done, and serve it."""
     from indexer.config import IndexConfig
-    from indexer.store.runs import is_indexed
+    from indexer.store.runs import list_runs
 
     settings = settings_of(database, host, port)
-    if not is_indexed(open_store_of(settings, create=True), "demo"):
+    runs = list_runs(open_store_of(settings, create=True))
+    if not any((run.model, run.model_id, run.corpus) == ("demo",) * 3 for run in runs):
         run_index(IndexConfig(model="demo"), settings)
     _serve(settings)
 
@@ -113,14 +119,17 @@ def runs(database: Database = None) -> None:
     from indexer.store.runs import list_runs
 
     table = Table(box=None, pad_edge=False)
-    for column in ("run", "model", "hook point", "corpus", "dtype", "neurons", "tokens", "made"):
-        right = column in ("run", "neurons", "tokens")
-        table.add_column(column, justify="right" if right else "left", no_wrap=column != "corpus")
-    found = list_runs(open_store_of(settings_of(database), create=False))
+    columns = ("run", "name", "model", "hook point", "corpus", "dtype", "neurons", "tokens", "made")
+    for column in columns:
+        right, long = column in ("run", "neurons", "tokens"), column in ("model", "corpus")
+        table.add_column(column, justify="right" if right else "left", no_wrap=not long)
+    settings = settings_of(database)
+    found = list_runs(open_store_of(settings, create=False))
     for run in found:
         table.add_row(
             str(run.id),
             escaped(run.model),
+            escaped(run.model_id),
             run.hook_point,
             escaped(run.corpus),
             run.dtype,
@@ -128,7 +137,11 @@ def runs(database: Database = None) -> None:
             f"{run.tokens:,}",
             f"{run.created_at:%Y-%m-%d}",
         )
-    out.print(table if found else "No runs yet: make one with `neurarium index demo`.")
+    if found:
+        out.print(table)
+    else:
+        none = f"No runs yet in {shown_of(settings)}: make one with `neurarium index`."
+        out.print(escaped(none), highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -137,11 +150,14 @@ def delete(
     database: Database = None,
 ) -> None:
     """Delete a run and all that belongs to it."""
-    from indexer.store.runs import delete_run
+    from indexer.store.runs import delete_run, list_runs
 
-    if not delete_run(open_store_of(settings_of(database), create=False), run):
+    store = open_store_of(settings_of(database), create=False)
+    found = next((one for one in list_runs(store) if one.id == run), None)
+    if not delete_run(store, run):
         raise NeurariumError(f"There is no run {run}: `neurarium runs` lists them.")
-    out.print(f"Run {run} is deleted.")
+    what = f", {escaped(found.model)} over {escaped(found.corpus)}," if found else ""
+    out.print(f"Run {run}{what} is deleted.", highlight=False, soft_wrap=True)
 
 
 app.command()(merge)
@@ -154,6 +170,7 @@ def _serve(settings: Settings) -> None:
 
     from app.main import create_app
 
+    missing = missing_file(settings)
     # Without a limit Ctrl-C waits for as long as any visitor leaves a request open.
     config = uvicorn.Config(
         create_app(settings), log_level="warning", timeout_graceful_shutdown=GRACE
@@ -161,6 +178,9 @@ def _serve(settings: Settings) -> None:
     server = uvicorn.Server(config)
     with _listening(settings) as listening:
         bound = settings.model_copy(update={"port": listening.getsockname()[1]})
+        if missing:
+            none = f"There was no database at {missing}: an empty one has been made."
+            err.print(escaped(none), highlight=False, soft_wrap=True)
         out.print(f"Neurarium is at {address_of(bound)} (Ctrl-C stops it)", highlight=False)
         _collect_less()
         server.run(sockets=[listening])
@@ -181,10 +201,11 @@ def _listening(settings: Settings) -> socket.socket:
         listening = socket.create_server((settings.host, settings.port), family=family)
     except OSError as error:  # a name that leads nowhere has a number of its own, below 0
         number = error.errno or 0
-        reason = os.strerror(number) if number > 0 else error.strerror
+        reason = os.strerror(number) if number > 0 else str(error.strerror).partition(" (")[0]
         raise NeurariumError(
             f"{settings.host}:{settings.port} cannot be listened on ({reason}): choose another "
-            "with --port or --host (NEURARIUM_PORT, NEURARIUM_HOST)."
+            "with --port or --host (NEURARIUM_PORT, NEURARIUM_HOST), or see whether a Neurarium is "
+            "there already."
         ) from None
     # Inherited by every connection: else the end of an answer may wait 40 ms for the visitor to
     # acknowledge its beginning.

@@ -152,7 +152,8 @@ def index(
         _scan_shard(config, shard, settings, execution)
         return
     run_index(config, settings, execution)
-    out.print("Serve it with: [bold]neurarium serve[/]" + _database_option(database))
+    command = "Serve it with: [bold]neurarium serve[/]" + _database_option(database)
+    out.print(command, highlight=False, soft_wrap=True)
 
 
 def merge(
@@ -170,7 +171,7 @@ def merge(
             state, settings.database_url, settings.cache_dir, reporter, _execution(memory=memory)
         )
     _tell(outcome, settings)
-    out.print(f"{escaped(state)} is not needed any more.", highlight=False)
+    out.print(f"{escaped(state)} is not needed any more.", highlight=False, soft_wrap=True)
 
 
 def verify(
@@ -278,8 +279,10 @@ def _tell(outcome: Any, settings: Settings) -> None:
         f"{seconds['scan']:.1f} s{speed}, written in {seconds['write']:.1f} s; "
         f"peak memory {readable_bytes(outcome.peak_memory)}.",
         highlight=False,
+        soft_wrap=True,
     )
-    out.print(f"First page: {address_of(settings)}/{outcome.model}/0/0", highlight=False)
+    first = f"First page: {address_of(settings)}/{outcome.model}/0/0"
+    out.print(first, highlight=False, soft_wrap=True)
 
 
 def _database_option(database: str | None) -> str:

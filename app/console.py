@@ -35,7 +35,10 @@ def settings_of(database: str | None, host: str | None = None, port: int | None 
     except ValidationError as error:
         first = error.errors()[0]
         name = f"NEURARIUM_{first['loc'][0]}".upper()
-        raise NeurariumError(f"{name} is {first['input']!r}: {first['msg']}.") from None
+        said = first["msg"].partition(",")[0]  # what follows is about parsers
+        raise NeurariumError(
+            f"{name} is {first['input']!r}: {said[:1].lower()}{said[1:]}."
+        ) from None
     given = {"database_url": database, "host": host, "port": port}
     return settings.model_copy(
         update={field: value for field, value in given.items() if value is not None}
@@ -47,6 +50,29 @@ def open_store_of(settings: Settings, *, create: bool) -> Any:
     from indexer.store.database import open_store
 
     return open_store(settings.database_url, create=create)
+
+
+def missing_file(settings: Settings) -> str | None:
+    """The file that the settings name, where there is none."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    from indexer.store.database import file_of
+
+    try:
+        path = file_of(make_url(settings.database_url))
+    except ArgumentError:  # said where it is opened
+        return None
+    return None if path is None or path.exists() else str(path)
+
+
+def shown_of(settings: Settings) -> str:
+    """The database's address without its password."""
+    from sqlalchemy.engine import make_url
+
+    from indexer.store.database import shown
+
+    return shown(make_url(settings.database_url))
 
 
 def address_of(settings: Settings) -> str:

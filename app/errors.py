@@ -133,6 +133,8 @@ def install(app: FastAPI, render: Render) -> None:
     def _validation(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = first["loc"][-1] if first["loc"] else "request"
+        if first["type"] == "missing":
+            return answer(request, 422, f"{where} is missing: it has to be given.")
         given = _cut(repr(first.get("input")))
         return answer(request, 422, f"{where} {given} {_rule(first)}.")
 

@@ -19,9 +19,9 @@ _USUAL = ("max", "density", "mean", "kurtosis", "effect_kurtosis")
 """Columns beside those asked about, as far as there is room."""
 _SHARES = ("density", "density_over_tenth")
 _EXAMPLES = (
-    "max>5 density<1%",
-    "effect_kurtosis>20 dead:no",
-    "kurtosis>100 layer:0",
+    "max>5 density<10%",
+    "effect_kurtosis>3 dead:no",
+    "kurtosis>20 layer:0",
     "in_out_cosine<-0.5",
     "density>50% sort:-mean",
     "dead:yes sort:neuron",

@@ -13,6 +13,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -47,8 +48,12 @@ class ConsoleReporter:
             console=console,
         )
 
+        self._endless: TaskID | None = None
+        """The stage of which no total was known: it is over when the next begins."""
+
     def __enter__(self) -> ConsoleReporter:
-        self._progress.start()
+        if self._console.is_terminal:
+            self._progress.start()
         return self
 
     def __exit__(
@@ -57,7 +62,10 @@ class ConsoleReporter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        if self._console.is_terminal:
+            if kind is None:
+                self._end()
+            self._progress.stop()
 
     def say(self, line: str) -> None:
         """A line above the bars."""
@@ -67,12 +75,20 @@ class ConsoleReporter:
         """Begin a stage's bar."""
         if not self._console.is_terminal:
             return self._plain_stage(name, total, unit)
+        self._end()
         task = self._progress.add_task(name, total=total, unit=unit)
+        self._endless = task if total is None else None
 
         def update(done: int) -> None:
             self._progress.update(task, completed=done)
 
         return update
+
+    def _end(self) -> None:
+        """What was done of a stage without a total was all of it."""
+        for task in self._progress.tasks:
+            if task.id == self._endless:
+                self._progress.update(task.id, total=task.completed)
 
     def _plain_stage(self, name: str, total: int | None, unit: str) -> Callable[[int], None]:
         """A line a minute, for logs."""

@@ -80,6 +80,8 @@ def _plain(value: Any) -> str:
         return MISSING
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, int):
+        return count(value)
     if isinstance(value, datetime):
         return when(value)
     return str(value)

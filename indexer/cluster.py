@@ -253,7 +253,8 @@ def connected(execution: Execution, needed: int) -> Iterator[Any]:
         import ray
     except ImportError:
         raise NeurariumError(
-            "Several workers need Ray: pip install 'neurarium[ray]', or leave --workers out."
+            "Several workers need Ray: pip install 'neurarium[ray]' ('.[ray]' in a copy of its "
+            "source), or leave --workers out."
         ) from None
     if execution.ray_address is None and ray.is_initialized():
         yield ray

@@ -79,7 +79,10 @@ class IndexConfig:
             raise NeurariumError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}.")
         _at_least("ctx_len", self.ctx_len, 2)
         if self.ctx_len > MAX_CTX_LEN:
-            raise NeurariumError(f"ctx_len is {self.ctx_len}: it can be {MAX_CTX_LEN} at most.")
+            raise NeurariumError(
+                f"ctx_len is {self.ctx_len}: it can be {MAX_CTX_LEN:,} at most, and no more than "
+                "the model has positions (--ctx-len)."
+            )
         _at_least("top_k", self.top_k, 1)
         _at_least("bottom_k", self.bottom_k, 0)
         _at_least("sample", self.sample, 2)

@@ -220,9 +220,10 @@ class _Preparation:
 
     def _facts(self, writer: ContextWriter) -> PreparedFacts:
         if not writer.contexts:
+            found = "1 document" if self.documents == 1 else f"{self.documents:,} documents"
             raise NeurariumError(
-                f"The corpus {self.corpus.label} is empty: it has {self.documents} documents, and "
-                "none gives a context of 2 tokens. Choose another, or another --text-column."
+                f"The corpus {self.corpus.label} is empty: of {found} none gives a context of 2 "
+                "tokens. Choose another or, where it has columns, another --text-column."
             )
         sources = tuple(self.sources)[: writer.sources]  # not those only read ahead
         return PreparedFacts(

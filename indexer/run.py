@@ -27,7 +27,7 @@ from indexer.reporter import Reporter
 from indexer.results import Results
 from indexer.scan import Scan
 from indexer.store.database import check_writable, identity, open_store, shown, unusable, writing
-from indexer.store.runs import find_scan
+from indexer.store.runs import find_scan, list_runs
 from indexer.store.writer import NeuronBlock, write_run
 from indexer.weights import weight_facts
 
@@ -99,6 +99,8 @@ def _index(
     plan = make_plan(job.name, job.shape, job.corpus)
     check_disk(plan, engine, folder.path)
     reporter.say(describe_plan(plan, job.config, job.model, job.corpus, shown(engine.url)))
+    for line in namesakes(engine, job.name, job.model.model_id):
+        reporter.say(line)
     folder.check_found(job.facts())
     # Killed when all was written: there is nothing left to scan.
     run_id = find_scan(engine, folder.facts.id) if folder.exists else None
@@ -108,6 +110,21 @@ def _index(
         run_id = write(engine, job, folder.facts.id, scans, clock, reporter)
     folder.remove()
     return Outcome(run_id, job.name, plan, clock.seconds, memory.peak(), carried_on)
+
+
+def namesakes(engine: Engine, name: str, model_id: str) -> list[str]:
+    """What is to be said of the runs whose pages a new run of this name will take over."""
+    runs = [run for run in list_runs(engine) if run.model == name]
+    if not runs:
+        return []
+    numbers = ", ".join(str(run.id) for run in runs)
+    earlier = f"run {numbers} stays" if len(runs) == 1 else f"runs {numbers} stay"
+    if others := sorted({run.model_id for run in runs} - {model_id}):
+        return [
+            f"Note: {name} is also the name of another model here ({', '.join(others)}). Its pages "
+            f"will show this one, and {earlier} at ?run=; --name gives this one another."
+        ]
+    return [f"{name} is indexed once more: {earlier} at ?run=, and may be deleted."]
 
 
 def write(

@@ -71,8 +71,21 @@ def test_index_tells_what_it_does_and_where_to_look(shell: Shell) -> None:
     assert code == 0
     assert "demo" in out
     assert "1,280" in out
-    assert shell.run("delete", "1")[1] == "Run 1 is deleted.\n"
-    assert shell.stored() == 0
+    again = ("index", "demo", "--max-tokens", "2000", "--sample", "16")
+    assert "demo is indexed once more: run 1 stays at ?run=, and may be" in shell.run(*again)[1]
+    other = save_tiny_model(shell.folder / "llama", "llama")
+    words = ("index", str(other), "--corpus", "demo", "--ctx-len", "16", "--max-tokens", "500")
+    told = shell.run(*words, "--sample", "8", "--name", "demo")[1]
+    assert "demo is also the name of another model here (demo). Its pages will show this" in told
+    assert "runs 1, 2 stay at ?run=" in told
+    lines = shell.run("runs")[1].splitlines()
+    assert [line.split()[:3] for line in lines[-3:]] == [
+        ["1", "demo", "demo"],
+        ["2", "demo", "demo"],
+        ["3", "demo", "llama"],
+    ]
+    assert shell.run("delete", "1")[1] == "Run 1, demo over demo, is deleted.\n"
+    assert shell.stored() == 2
 
 
 def test_runs_of_an_empty_store_say_what_to_do(shell: Shell) -> None:
@@ -83,7 +96,7 @@ def test_runs_of_an_empty_store_say_what_to_do(shell: Shell) -> None:
     open_store(shell.url, create=True).dispose()
     code, out, _ = shell.run("runs")
     assert code == 0
-    assert "neurarium index demo" in out
+    assert f"No runs yet in {shell.url}: make one with `neurarium index`" in out
 
 
 LINES = [json.dumps({"text": "the light was good and the day was long " * 9, "x": 1})] * 3
@@ -98,17 +111,18 @@ LINES = [json.dumps({"text": "the light was good and the day was long " * 9, "x"
         (["demo", "--name", "a/b"], "cannot stand in a URL"),
         (["demo", "--ctx-len", "1"], "ctx_len is 1: it must be 2 or more"),
         (["demo", "--ctx-len", "4096"], "has 128 positions"),
+        (["demo", "--ctx-len", "99999"], "no more than the model has positions (--ctx-len)"),
         (["demo", "--hook-point", "mlp.hook_nothing"], "There is no hook point"),
         (["demo", "--hook-point", "mlp.ln.hook_in"], "mlp.hook_post"),
         (["demo", "--dtype", "int7"], "dtype 'int7' is not one of"),
         (["demo", "--device", "cuda:77"], "cuda:77"),
         (["demo", "--revision", "main"], "revision"),
-        (["demo", "--topk", "3"], "--topk"),
+        (["demo", "--topk", "3"], "See `neurarium index --help`."),
         (["demo", "--ctx-len", "abc"], "--ctx-len"),
         ([], "model"),
         (["demo", "--top-k", "0"], "top_k is 0"),
         (["demo", "--corpus", "missing.txt"], "There is no file or folder 'missing.txt'"),
-        (["demo", "--corpus", "{folder}/empty.txt"], "empty.txt"),
+        (["demo", "--corpus", "{folder}/empty.txt"], "of 1 document none gives a context of"),
         (["demo", "--corpus", "{folder}/good.jsonl", "--text-column", "words"], "words"),
         (["demo", "--corpus", "{folder}/broken.jsonl"], "line"),
         (["demo", "--corpus", "{folder}/fake.parquet"], "fake.parquet"),
@@ -167,8 +181,7 @@ def test_a_setting_that_cannot_be_is_one_line(
     monkeypatch.setenv("NEURARIUM_PORT", "abc")
     code, _, err = shell.run("runs")
     assert code == 2
-    assert err.startswith("Error: NEURARIUM_PORT is 'abc'")
-    assert err.count("\n") == 1
+    assert err == "Error: NEURARIUM_PORT is 'abc': input should be a valid integer.\n"
 
 
 def test_deleting_what_is_not_there_is_an_error(shell: Shell) -> None:
@@ -183,7 +196,10 @@ def test_deleting_what_is_not_there_is_an_error(shell: Shell) -> None:
 
 
 def test_demo_serves_and_indexes_only_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`demo` indexes where nothing is, and the second time goes straight to serving."""
+    """`demo` indexes where its own run is not, and the second time goes straight to serving."""
+    engine = open_store(shell.url, create=True)
+    fixture_store.RunOf("demo", fixture_store.TOY_NEURONS).write(engine)  # over other texts
+    engine.dispose()
     served: list[str] = []
     indexed: list[str] = []
 
@@ -196,8 +212,11 @@ def test_demo_serves_and_indexes_only_once(shell: Shell, monkeypatch: pytest.Mon
     def index(config: object, settings: object) -> None:
         indexed.append(str(config))
         engine = open_store(shell.url, create=True)
-        run = fixture_store.RunOf("demo", fixture_store.TOY_NEURONS)
-        run.write(engine)
+        fixture_store.RunOf("demo", fixture_store.TOY_NEURONS).write(engine)
+        with engine.begin() as connection:
+            latest = schema.runs.c.id == 2
+            bundled = update(schema.runs).where(latest).values(model_id="demo", corpus="demo")
+            connection.execute(bundled)
         engine.dispose()
 
     monkeypatch.setattr(cli, "run_index", index)
@@ -216,3 +235,29 @@ def test_a_port_that_is_taken_is_one_line(shell: Shell) -> None:
         code, out, err = shell.run("serve", "--port", str(port))
     assert (code, out) == (2, "")
     assert f"127.0.0.1:{port} cannot be listened on" in err
+
+
+def test_serving_from_a_new_file_says_so(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistyped address is noticed; once it is there, no more is said."""
+    monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)
+    code, out, err = shell.run("serve", "--port", "0")
+    assert (code, out.count("\n")) == (0, 1)
+    assert (
+        err
+        == f"There was no database at {shell.folder / 'store.db'}: an empty one has been made.\n"
+    )
+    assert shell.run("serve", "--port", "0")[2] == ""
+
+
+def test_a_wrong_command_is_told_with_its_help(shell: Shell) -> None:
+    """What it may have been meant to be, or what it lacks, and where its own help is."""
+    assert shell.run("servee")[2].endswith("Did you mean 'serve'? See `neurarium --help`.\n")
+    assert shell.run("delete")[2].endswith("'run'. See `neurarium delete --help`.\n")
+
+
+def test_a_file_that_is_not_there_is_named(shell: Shell) -> None:
+    """And what the system said of it."""
+    missing = shell.folder / "none.jsonl"
+    open_store(shell.url, create=True).dispose()
+    code, _, err = shell.run("notes", "import", str(missing))
+    assert (code, err) == (2, f"Error: {missing}: No such file or directory.\n")

@@ -47,7 +47,8 @@ def open_store(url: str, *, create: bool, patience: int = _BUSY_SECONDS) -> Engi
         engine = create_engine(parsed, **_options(parsed, patience))
     except ModuleNotFoundError as error:
         raise NeurariumError(
-            f"The database {where} needs the package {error.name}: install neurarium[postgres]."
+            f"The database {where} needs the package {error.name}: pip install "
+            "'neurarium[postgres]', or '.[postgres]' in a copy of its source."
         ) from None
     try:
         if engine.dialect.name == "sqlite":

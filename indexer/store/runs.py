@@ -17,6 +17,7 @@ class StoredRun:
 
     id: int
     model: str
+    model_id: str
     hook_point: str
     corpus: str
     dtype: str
@@ -34,6 +35,7 @@ def list_runs(engine: Engine) -> list[StoredRun]:
         StoredRun(
             id=row.id,
             model=row.model,
+            model_id=row.model_id,
             hook_point=row.hook_point,
             corpus=row.corpus,
             dtype=row.dtype,
@@ -43,14 +45,6 @@ def list_runs(engine: Engine) -> list[StoredRun]:
         )
         for row in rows
     ]
-
-
-def is_indexed(engine: Engine, model: str) -> bool:
-    """Whether there is a run of a model of this name."""
-    table = schema.runs
-    wanted = select(func.count()).where(table.c.model == model, table.c.ready)
-    with engine.connect() as connection:
-        return bool(connection.scalar(wanted))
 
 
 def delete_run(engine: Engine, run_id: int) -> bool:
