@@ -12,10 +12,12 @@ from torch import Tensor
 
 TOGETHER = 5
 """Neurons named for each neuron, at most."""
-_BLOCK = 1 << 24
-"""Correlations held at once: 64 MiB in float32, and as much again while they are ranked."""
+_SPARE = 3
+"""Neurons beside those named whose correlations are computed exactly."""
+_BLOCK = 1 << 26
+"""Correlations held at once: 256 MiB, for layers so wide that their state takes as much."""
 _ROWS = 256
-"""Neurons whose correlations are in float64 at once."""
+"""Neurons of which anything is in float64 at once, beside their peaks."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,9 @@ def together(
 ) -> Together:
     """The k highest Pearson correlations of each neuron's peaks with another's.
 
-    Computed in float64 on `device` (default: the CPU), at most about `block` correlations at once,
-    and ranked as float32: neurons that are equal then tie, whatever the rounding.
+    On `device` (default: the CPU), at most about `block` correlations at once. All are computed in
+    float32, which tells which may be among the highest; these in float64, and they are ranked as
+    float32: neurons that are equal then tie, whatever the rounding.
     """
     varying = np.flatnonzero(peaks.max(axis=1) != peaks.min(axis=1))
     k = min(k, max(len(varying) - 1, 0))
@@ -51,10 +54,11 @@ def together(
     if k:
         counts[varying] = k
         standard = _standardised(peaks[varying], device or torch.device("cpu"))
+        single = standard.float()
         step = max(1, block // len(varying))
         for start in range(0, len(varying), step):
-            found = _correlations(standard, start, min(start + step, len(varying)))
-            best, others = _highest(found, start, k)
+            found = _correlations(single, start, min(start + step, len(varying)))
+            best, others = _highest(found, standard, start, k)
             rows = varying[start : start + step]
             neurons[rows], values[rows] = varying[others], best
     return Together(counts, neurons, values)
@@ -73,34 +77,55 @@ def _standardised(
 
 
 def _correlations(
-    standard: Float[Tensor, "neurons contexts"], start: int, end: int
+    single: Float[Tensor, "neurons contexts"], start: int, end: int
 ) -> Float[Tensor, "rows neurons"]:
-    """Correlations of rows start…end with all, as float32. Where that is all with all, each pair
-    is computed once."""
-    whole = end - start == len(standard)
-    found = torch.empty((end - start, len(standard)), device=standard.device)
+    """Correlations of rows start…end with all, in float32; with itself −inf. Where that is all
+    with all, each pair is computed once."""
+    whole = end - start == len(single)
+    found = torch.empty((end - start, len(single)), device=single.device)
     for first in range(start, end, _ROWS):
         last, left = min(first + _ROWS, end), first if whole else 0
-        some = (standard[first:last] @ standard[left:].T).clamp_(-1, 1).float()
-        found[first - start : last - start, left:] = some
+        some = found[first - start : last - start, left:]
+        torch.matmul(single[first:last], single[left:].T, out=some)
         if whole:
             found[last:, first:last] = some[:, last - first :].T
+    own = torch.arange(end - start, device=found.device)
+    found[own, start + own] = -torch.inf
     return found
 
 
 def _highest(
-    found: Float[Tensor, "rows neurons"], start: int, k: int
+    found: Float[Tensor, "rows neurons"],
+    standard: Float[Tensor, "neurons contexts"],
+    start: int,
+    k: int,
 ) -> tuple[Float32[np.ndarray, "rows k"], Int64[np.ndarray, "rows k"]]:
-    """The k highest correlations of rows start… with others, and with which. Spoils `found`."""
-    own = torch.arange(len(found), device=found.device)
-    found[own, start + own] = -torch.inf
-    best, others = found.topk(k + 1, dim=1)
-    # A tie at the last place is settled by the index, which topk does not look at.
-    tied = (best[:, k - 1] == best[:, k]).nonzero()[:, 0]
-    best, others = best[:, :k].clone(), others[:, :k].clone()
-    if len(tied):
-        order = found[tied].sort(dim=1, descending=True, stable=True)
-        best[tied], others[tied] = order.values[:, :k], order.indices[:, :k]
+    """The k highest correlations of rows start… with others, and with which."""
+    neurons, contexts = standard.shape
+    near, others = found.topk(min(k + _SPARE, neurons - 1), dim=1)
+    best = torch.empty_like(near)
+    for first in range(0, len(found), _ROWS):
+        mine = slice(first, first + _ROWS)
+        rows = standard[start + first : start + min(first + _ROWS, len(found))]
+        best[mine] = _rounded(torch.bmm(standard[others[mine]], rows[:, :, None])[:, :, 0])
+    if others.shape[1] < neurons - 1:
+        # A dot product of unit vectors in float32 is off by at most a rounding a term, whatever
+        # their order, and one for each factor (Higham, Accuracy and Stability, 3.1). Where the
+        # last of those near is not further than that below the k-th, all are computed.
+        off = 2 * (contexts + 4) * 2.0**-24 + 2.0**-22
+        unsure = (near[:, -1] >= near[:, k - 1] - off).nonzero()[:, 0]
+        for some in torch.split(unsure, _ROWS):
+            all_of_them = _rounded(standard[start + some] @ standard.T)
+            all_of_them[torch.arange(len(some), device=some.device), start + some] = -torch.inf
+            order = all_of_them.sort(dim=1, descending=True, stable=True)
+            best[some] = order.values[:, : best.shape[1]]
+            others[some] = order.indices[:, : best.shape[1]]
     others, by_index = others.sort(dim=1)
     best, by_value = best.gather(1, by_index).sort(dim=1, descending=True, stable=True)
-    return best.cpu().numpy(), others.gather(1, by_value).cpu().numpy()
+    others = others.gather(1, by_value)
+    return best[:, :k].cpu().numpy(), others[:, :k].cpu().numpy()
+
+
+def _rounded(products: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
+    """Correlations as they are ranked and kept."""
+    return products.clamp_(-1, 1).float()
