@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from contextlib import suppress
 from pathlib import Path
 
+_C_LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
 _CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     (
@@ -22,6 +24,13 @@ def available() -> int | None:
     found = [_of_machine(), *(_of_container(*files) for files in _CGROUPS)]
     known = [value for value in found if value is not None]
     return max(0, min(known)) if known else None
+
+
+def give_back() -> None:
+    """Give freed memory back to the system, where the C library keeps it for itself (glibc)."""
+    trim = getattr(_C_LIBRARY, "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def begin_peak() -> None:

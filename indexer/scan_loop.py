@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -9,12 +10,15 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from indexer import memory
 from indexer.batches import Batch, BatchPlan, Contexts, fill_batch
 from indexer.captured import Captured, OnLayer
 from indexer.scan import Scan
 
 GROUP_BYTES = 2**31
 """Captured activations that wait on a device before it is waited for."""
+_GIVE_BACK_SECONDS = 1.0
+"""Between two times that freed memory is given back to the system."""
 
 
 class Model(Protocol):
@@ -49,8 +53,14 @@ def scan_batches(
     `after` is told each batch once it is measured, whole; what it raises ends the loop between two
     batches.
     """
+    given_back = time.monotonic()
     for number in todo:
         scan_batch(model, fill_batch(plans[number], corpus, padding_id=0), scan)
+        if time.monotonic() - given_back > _GIVE_BACK_SECONDS:
+            # What a batch needs for a moment is of another size each time, and the holes it leaves
+            # add up: a fifth of the state and more. To close them takes some milliseconds.
+            memory.give_back()
+            given_back = time.monotonic()
         after(number)
 
 

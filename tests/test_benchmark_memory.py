@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 from benchmarks import memory, shapes
+from indexer import memory as scan_memory
 from indexer import passes
 
 
@@ -24,3 +26,23 @@ def test_a_thin_model_is_scanned_whole(tmp_path: Path) -> None:
     assert 0 < few.expected <= more.expected  # a sample that is all of few contexts
     assert more.used >= 0
     assert list(tmp_path.glob("tmp*")) == []
+
+
+def test_freed_memory_is_given_back() -> None:
+    """What is freed in the middle of the heap is not the process's any more (glibc; elsewhere the
+    call does nothing)."""
+    held = [bytes(10_000) for _ in range(20_000)]  # too small to be given back one by one
+    last = held[-1]
+    before = _resident()
+    del held
+    kept = before - _resident()
+    scan_memory.give_back()
+    freed = before - _resident()
+    assert len(last) == 10_000
+    if platform.libc_ver()[0] == "glibc":
+        assert freed > 150e6
+        assert freed >= kept
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
