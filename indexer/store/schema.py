@@ -213,7 +213,6 @@ token_neurons = Table(
     Column("role", Integer, primary_key=True, autoincrement=False),  # in ROLES
     Column("neurons", Integer, nullable=False),  # how many
     Column("packed", LargeBinary, nullable=False),  # posting_codec.pack_token
-    sqlite_with_rowid=False,
 )
 
 examples = Table(
