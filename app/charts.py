@@ -205,7 +205,7 @@ def _bands(
     """The ground from each cut on, a shade darker each time, with a line and a label."""
     out: list[str] = []
     ends = [*(x(cut.value) for cut in cuts[1:]), right] if cuts else []
-    free = LEFT
+    labels = _labels(cuts, x, right)
     for i, (cut, end) in enumerate(zip(cuts, ends, strict=True)):
         at = x(cut.value)
         said = f"<title>{escape(cut.title)}</title>"
@@ -214,11 +214,23 @@ def _bands(
             f'width="{max(0.0, end - at):.1f}" height="{floor - TOP + 10:.1f}">{said}</rect>'
         )
         out.append(f'<path class="cut" d="M{at:.1f} {TOP - 10:.0f}V{floor:.1f}"/>')
-        wide = 5.2 * len(cut.label) + 6
-        if at >= free and at + wide <= right + 6:
+    return out + labels
+
+
+def _labels(cuts: Sequence[Cut], x: Callable[[float], float], right: float) -> list[str]:
+    """What stands at the lines, none over another: the highest always, the others as far as there
+    is room."""
+    out: list[str] = []
+    free = right + 6
+    for cut in reversed(cuts):
+        at, wide = x(cut.value), 5.2 * len(cut.label) + 6
+        if at + wide <= free:
             out.append(axis_text(at + 3, TOP - 1, "start", cut.label))
-            free = at + wide
-    return out
+            free = at
+        elif not out:
+            out.append(axis_text(right, TOP - 1, "end", cut.label))
+            free = min(at, right - wide)
+    return out[::-1]
 
 
 def _bars(

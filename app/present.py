@@ -201,8 +201,8 @@ def stats(page: NeuronPage) -> list[Stat]:
             f"density ≥ {number(s.tenth)}" if s.max > 0 else "density ≥ 10% of max",
             share(s.density_over_tenth) if s.max > 0 else MISSING,
             "Share of the sample's positions at or above 10% of the maximum (rounded up to an edge "
-            "of the fine histogram). GELU is rarely exactly zero, so this says more than the share "
-            "above zero. Not given where the maximum is not above zero.",
+            "of the fine histogram): how often it fires by more than a little. Not given where the "
+            "maximum is not above zero.",
         ),
     ]
 

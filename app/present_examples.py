@@ -114,7 +114,8 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             _part(len(kinds.top), scanned),
             f"The highest peaks of the whole corpus{', aligned on the peak' if aligned else ''}. "
             "They suggest what the neuron responds to and cannot confirm it: they are its "
-            "extremes, not its story.",
+            "extremes, not its story. Peaks are exact; the activations round them, shown when a "
+            "token is pointed at, are within 1/254 of the largest in their window.",
             [_group(None, "", top, layout)],
             kinds.top,
         ),
@@ -253,8 +254,8 @@ def legend(scale: float) -> Legend | None:
     ]
     words = (
         f"An activation within {number(unit / 2)} of zero has no colour. From there on there are "
-        f"ten steps on either side, each {number(unit)} wide; the last ends at {number(scale)}, "
-        "half as far on."
+        f"ten steps on either side, each {number(unit)} wide but the last, half as wide, which "
+        f"ends at {number(scale)}."
     )
     ramp = "".join(
         f'<i class="{swatch.css or "zero"}" title="{swatch.title}"></i>' for swatch in swatches

@@ -184,7 +184,8 @@ def _spread(effects: LogitEffects) -> str:
 
 def _tails(kurtosis: float) -> str:
     if kurtosis < 0.5:
-        return "tails no heavier than a normal distribution's"
+        said = "no" if kurtosis <= 0 else "hardly"
+        return f"tails {said} heavier than a normal distribution's"
     if kurtosis < 3:
         return "tails a little heavier than a normal distribution's"
     if kurtosis < 15:
@@ -265,7 +266,7 @@ def _links(page: NeuronPage, address: NeuronAddress) -> list[LinkTable]:
         ),
         _table(
             "Upstream",
-            "Neurons of earlier layers that write most strongly, for good or ill, to what it "
+            "Neurons of earlier layers that write most strongly, in either direction, to what it "
             "reads.",
             "w_out · w_in",
             found.upstream,
@@ -274,7 +275,7 @@ def _links(page: NeuronPage, address: NeuronAddress) -> list[LinkTable]:
         ),
         _table(
             "Downstream",
-            "Neurons of later layers that read most strongly, for good or ill, what it writes.",
+            "Neurons of later layers that read most strongly, in either direction, what it writes.",
             "w_out · w_in",
             found.downstream,
             address,

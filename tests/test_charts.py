@@ -153,8 +153,19 @@ def test_bands_begin_at_their_cuts() -> None:
     assert ends[2] == charts.WIDTH - charts.RIGHT
     shown = [text.text for text in svg.findall("text")]
     assert "top 50%" in shown
-    assert "top 10%" in shown
-    assert "top 1%" not in shown, "it would be written over the one before"
+    assert "top 1%" in shown
+    assert "top 10%" not in shown, "it would be written over the next"
+
+
+def test_the_highest_band_is_always_named() -> None:
+    """Where there is no room behind its line it stands before it, flush with the end."""
+    cuts = [Cut(1.0, "top 50%", ""), Cut(2.5, "top 10%", ""), Cut(3.95, "top 1%", "")]
+    labels = {
+        text.text: text.attrib for text in drawn([0, 4], [9], 0, 4, cuts=cuts).findall("text")
+    }
+    assert labels["top 1%"]["text-anchor"] == "end"
+    assert float(labels["top 1%"]["x"]) == charts.WIDTH - charts.RIGHT
+    assert {"top 50%", "top 10%"} <= labels.keys()
 
 
 def test_labels_are_escaped() -> None:

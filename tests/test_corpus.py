@@ -320,7 +320,8 @@ def test_progress_is_told(tmp_path: Path) -> None:
 
 def test_an_empty_corpus(tmp_path: Path) -> None:
     """Documents without a context of 2 tokens are one clear error, and leave nothing behind."""
-    with pytest.raises(NeurariumError, match="The corpus a list is empty: it has 2 documents"):
+    empty = "The corpus a list is empty: of 2 documents none gives a context of 2 tokens"
+    with pytest.raises(NeurariumError, match=empty):
         prepare([Document("", None, None), Document("w1", None, None)], tmp_path)
     assert [path.suffix for path in tmp_path.iterdir()] in ([], [".lock"])
 

@@ -244,9 +244,11 @@ def test_pages_look_right_on_paper(browser: Any, live_server: str, path: str) ->
         page.emulate_media(media="print")
         name = path.strip("/").replace("/", "-")
         page.screenshot(path=SCREENSHOTS / f"print-{name}.png", full_page=True)
-        for tools in (".tools", ".goto", ".steps", ".pager", ".cite"):
+        for tools in (".tools", ".goto", ".steps", ".pager", ".choice", ".cite summary"):
             assert page.locator(f"{tools}:visible").count() == 0, tools
         assert page.locator("h1").is_visible()
+        for line in page.locator(".cite code").all():
+            assert line.is_visible(), "what is printed says where it is from"
         assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == (
             "rgb(255, 255, 255)"
         )

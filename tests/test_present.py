@@ -104,7 +104,7 @@ def test_run_shows_all_of_its_provenance() -> None:
         "What was indexed", "How", "Model", "Corpus", "Versions", "Times",
     ]  # fmt: skip
     values = {value for table in tables for _, value in table.rows}
-    assert {"0", "cpu", "4a" * 32, "gelu", "1070", "2.13.0", "84.2"} <= values
+    assert {"0", "cpu", "4a" * 32, "gelu", "1,070", "2.13.0", "84.2"} <= values
     assert ("architecture.act fn", "gelu") in tables[2].rows
 
 

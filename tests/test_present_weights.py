@@ -46,7 +46,9 @@ def test_tokens_lead_to_their_neurons() -> None:
     ("kurtosis", "words"),
     [
         (-1.2, "no heavier than a normal"),
-        (0.49, "no heavier than a normal"),
+        (0.0, "no heavier than a normal"),
+        (0.01, "hardly heavier than a normal"),
+        (0.49, "hardly heavier than a normal"),
         (1.0, "a little heavier"),
         (4.2, "some tokens stand apart"),
         (200.0, "a few tokens stand apart"),
