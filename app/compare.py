@@ -17,6 +17,7 @@ from app.going import found
 from app.present_lines import REACH
 from app.queries import Queries
 from app.site import Site, json_of
+from app.titles import Titles, all_titles
 
 Named = Annotated[
     str, Query(description="`MODEL/LAYER/NEURON`, another form of address, or a page's address.")
@@ -59,13 +60,13 @@ def router(site: Site) -> APIRouter:
     pages = APIRouter(include_in_schema=False)
 
     @pages.get("/compare")
-    def compare(request: Request, a: str = "", b: str = "") -> Response:
+    def compare(request: Request, a: str = "", b: str = "", titles: Titles = None) -> Response:
         """Two neurons beside each other; with fewer than two, the form that asks for them."""
         asked = read(site.queries, a, b)
         if asked.errors:  # has no tag: what does not exist may come to be
             status = min(error.status for error in asked.errors.values())
             return _form(site, asked, status)
-        return site.answer(request, None, lambda: _answer(site, asked))
+        return site.answer(request, None, lambda: _answer(site, asked, request))
 
     return pages
 
@@ -106,14 +107,16 @@ def named(place: NeuronPlace) -> str:
     return urls.named(place.model, place.layer, place.neuron, run=place.run)
 
 
-def _answer(site: Site, asked: Asked) -> Response:
+def _answer(site: Site, asked: Asked, request: Request) -> Response:
     if len(asked.places) < 2:
         return _form(site, asked)
     a, b = asked.places["a"], asked.places["b"]
     page = site.queries.compare(a, b, REACH["peak"])
     texts = {letter: named(place) for letter, place in asked.places.items()}
+    more = all_titles(request)
     context: dict[str, Any] = {
-        "view": compare_view.view(page, _links(a), _links(b)),
+        "view": compare_view.view(page, _links(a), _links(b), titled=more is None),
+        "all_titles": more,
         "json_url": urls.api_compare(texts["a"], texts["b"]),
         "canonical": urls.compare(texts["a"], texts["b"]),
         "turned": urls.compare(texts["b"], texts["a"]),

@@ -80,13 +80,13 @@ class CompareView:
     """Their peaks, context by context; None where no sample is of both."""
 
 
-def view(page: Comparison, a: Links, b: Links) -> CompareView:
+def view(page: Comparison, a: Links, b: Links, *, titled: bool = False) -> CompareView:
     """The two beside each other."""
     shared = page.shared or []
     return CompareView(
         sides=[
-            _side("a", page.a, page, a, {one.context_id_a: one.rank_b for one in shared}),
-            _side("b", page.b, page, b, {one.context_id_b: one.rank_a for one in shared}),
+            _side("a", page.a, page, a, {one.context_id_a: one.rank_b for one in shared}, titled),
+            _side("b", page.b, page, b, {one.context_id_b: one.rank_a for one in shared}, titled),
         ],
         facts=_facts(page.a, page.b),
         grounds=_grounds(page.a, page.b),
@@ -104,10 +104,15 @@ def name(page: NeuronPage) -> str:
 
 
 def _side(
-    letter: str, page: NeuronPage, both: Comparison, links: Links, also: dict[int, int]
+    letter: str,
+    page: NeuronPage,
+    both: Comparison,
+    links: Links,
+    also: dict[int, int],
+    titled: bool,
 ) -> Side:
     colours = highlight.palette(both.scale, low=page.stats.min, high=page.stats.max)
-    layout = Layout("peak", colours, links.context, also)
+    layout = Layout("peak", colours, links.context, also, titled)
     (made,) = lines([Kind(page.examples.top, named=False)], layout)
     first, rest = made[:AT_FIRST], made[AT_FIRST:]
     shown = (

@@ -26,11 +26,11 @@ class RowView:
     """The list without it."""
 
 
-def rows(page: ListPage) -> list[RowView]:
-    """The list's rows, in its order."""
+def rows(page: ListPage, *, titled: bool = False) -> list[RowView]:
+    """The list's rows, in its order; `titled`: as `Layout` has it."""
     rest = without_each([row.address for row in page.items])
     return [
-        RowView(row, _href(row), *_line(row), urls.neuron_list(n, title=page.title))
+        RowView(row, _href(row), *_line(row, titled), urls.neuron_list(n, title=page.title))
         for row, n in zip(page.items, rest, strict=True)
     ]
 
@@ -42,9 +42,10 @@ def _href(row: ListRow) -> str | None:
     return urls.neuron(row.model, row.neuron.layer, row.neuron.neuron, run=run)
 
 
-def _line(row: ListRow) -> tuple[Markup | None, str]:
+def _line(row: ListRow, titled: bool) -> tuple[Markup | None, str]:
     if row.example is None or row.neuron is None or row.scale is None:
         return None, ""
     colours = highlight.palette(row.scale, low=row.neuron.min, high=row.neuron.max)
-    ((line,),) = lines([Kind([row.example], named=False)], Layout("peak", colours, str))
+    layout = Layout("peak", colours, str, titled=titled)
+    ((line,),) = lines([Kind([row.example], named=False)], layout)
     return Markup(aligned(line)), exact(row.example.peak)

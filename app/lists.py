@@ -17,6 +17,7 @@ from app.list_entries import LIMIT, LONGEST_TITLE, Entry, entries, spelled
 from app.present_lines import REACH
 from app.queries import Queries
 from app.site import NO_STORE, Site, json_of
+from app.titles import Titles, all_titles
 
 Neurons = Annotated[
     str,
@@ -45,14 +46,20 @@ def router(site: Site) -> APIRouter:
     pages = APIRouter(include_in_schema=False)
 
     @pages.get("/list")
-    def neurons(request: Request, n: Neurons = "", title: Title = "", add: str = "") -> Response:
+    def neurons(
+        request: Request,
+        n: Neurons = "",
+        title: Title = "",
+        add: str = "",
+        titles: Titles = None,
+    ) -> Response:
         """A list of neurons; with `add`, on to the list that has this one too."""
         if not add.strip():
-            return site.answer(request, None, lambda: _answer(site, n, title))
+            return site.answer(request, None, lambda: _answer(site, request, n, title))
         try:
             target = urls.neuron_list(_added(site.queries, n, add), title=title)
         except Invalid as error:
-            return _answer(site, n, title, add, error)
+            return _answer(site, request, n, title, add, error)
         return RedirectResponse(target, 307, headers=NO_STORE)
 
     return pages
@@ -80,11 +87,13 @@ def _added(queries: Queries, n: str, add: str) -> str:
 
 
 def _answer(
-    site: Site, n: str, title: str, add: str = "", error: Invalid | None = None
+    site: Site, request: Request, n: str, title: str, add: str = "", error: Invalid | None = None
 ) -> Response:
     page = read(site.queries, n, title, REACH["peak"])
+    more = all_titles(request)
     context: dict[str, Any] = {
-        "rows": list_view.rows(page),
+        "rows": list_view.rows(page, titled=more is None),
+        "all_titles": more,
         "limit": LIMIT,
         "add": add,
         "wrong": error.detail if error else None,

@@ -202,10 +202,10 @@ def _predictions(effects: LiveEffects) -> list[Choices]:
     zero, mean = (number(found.divergence) for found in lists[1:])
     return [
         _choices("As it is", "unchanged", effects.as_is, largest, changed=False),
-        _choices("Set to 0", f"{zero} nats away", effects.zero_ablated, largest, changed=True),
+        _choices("Set to 0", f"{zero} nats", effects.zero_ablated, largest, changed=True),
         _choices(
-            f"Set to {number(effects.mean)}",
-            f"its mean · {mean} nats",
+            "Set to its mean",
+            f"{number(effects.mean)} · {mean} nats",
             effects.mean_ablated,
             largest,
             changed=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -11,8 +12,10 @@ from app.api import ContextId, LayerIndex, NeuronIndex, RunId
 from app.pages import USUAL_VIEW, Embed, View, carried_run, carried_view, links_of
 from app.present_lines import REACH, READINGS
 from app.site import Site
+from app.titles import Titles, all_titles
 from indexer.store.notes import Place
 
+_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?")
 NOTES = 20
 """Notes that a neuron's page shows; all are on a page of their own."""
 
@@ -31,6 +34,7 @@ def router(site: Site) -> APIRouter:
         run: RunId = None,
         view: View = USUAL_VIEW,
         embed: Embed = None,
+        titles: Titles = None,
     ) -> Response:
         """A neuron."""
         bare = site.bare(embed)
@@ -44,7 +48,7 @@ def router(site: Site) -> APIRouter:
             contexts = urls.contexts(model, layer, neuron, run=kept, view=way)
             others = urls.neurons(model, run=kept, view=way)
             find = urls.tokens(model, run=kept)
-            shown = present.neuron(page, view, contexts, others, find)
+            shown = present.neuron(page, view, contexts, others, find, titled=titles is not None)
             live = None
             if site.live is not None and not bare:
                 live = live_view.box(page, site.live.tokens, kept)
@@ -54,7 +58,7 @@ def router(site: Site) -> APIRouter:
                 written = note_view.box(action, notes.items, notes.count)
             links = links_of(urls.api_neuron, urls.neuron, run, model, layer, neuron)
             context = _context(kept, way) | {"live": live, "notes": written}
-            context |= {"reading": view, "readings": READINGS}
+            context |= _laid_out(request, view) | {"origin": _origin(request)}
             return site.html("neuron.html", page, view=shown, embed=bare, **context, **links)
 
         beside = [notes.version] if notes is not None else []
@@ -68,6 +72,7 @@ def router(site: Site) -> APIRouter:
         neuron: NeuronIndex,
         run: RunId = None,
         view: View = USUAL_VIEW,
+        titles: Titles = None,
     ) -> Response:
         """A neuron's examples within each source of the corpus."""
 
@@ -75,9 +80,9 @@ def router(site: Site) -> APIRouter:
             page = queries.neuron(model, layer, neuron, run, REACH[view])
             kept, way = carried_run(site, model, run), carried_view(view)
             contexts = urls.contexts(model, layer, neuron, run=kept, view=way)
-            shown = present.sources(page, view, contexts)
+            shown = present.sources(page, view, contexts, titled=titles is not None)
             links = links_of(urls.api_neuron, urls.sources, run, model, layer, neuron)
-            context = _context(kept, way) | {"reading": view, "readings": READINGS}
+            context = _context(kept, way) | _laid_out(request, view)
             return site.html("sources.html", page, view=shown, **context, **links)
 
         return site.answer(request, model, build)
@@ -110,3 +115,18 @@ def router(site: Site) -> APIRouter:
 def _context(run: int | None, view: str | None) -> dict[str, Any]:
     """What links of a page go on naming, as templates know it."""
     return {"run_query": run, "view_query": view}
+
+
+def _laid_out(request: Request, view: View) -> dict[str, Any]:
+    """How a page's examples are laid out; a whole context brings its titles."""
+    return {
+        "reading": view,
+        "readings": READINGS,
+        "all_titles": None if view == "context" else all_titles(request),
+    }
+
+
+def _origin(request: Request) -> str:
+    """Scheme and host that this page was asked for at; empty where the visitor's are none."""
+    host = request.headers.get("host", "")
+    return f"{request.url.scheme}://{host}" if _HOST.fullmatch(host) else ""

@@ -69,6 +69,8 @@ def neuron(
     context: Address,
     neuron_at: NeuronAddress,
     find: TokenAddress,
+    *,
+    titled: bool = False,
 ) -> NeuronView:
     """Everything the neuron page needs beside `page` itself, its examples laid out as `reading`.
 
@@ -110,14 +112,16 @@ def neuron(
             if sum(shown.counts)
         ],
         legend=legend(page.scale),
-        sections=sections(page, Layout(reading, _palette(page), context)),
+        sections=sections(page, Layout(reading, _palette(page), context, titled=titled)),
         weights=weights(page, neuron_at, find),
     )
 
 
-def sources(page: NeuronPage, reading: Reading, context: Address) -> SourcesView:
+def sources(
+    page: NeuronPage, reading: Reading, context: Address, *, titled: bool = False
+) -> SourcesView:
     """Everything the page of sources needs beside `page` itself."""
-    layout = Layout(reading, _palette(page), context)
+    layout = Layout(reading, _palette(page), context, titled=titled)
     return SourcesView(legend(page.scale), by_source(page, layout))
 
 

@@ -35,6 +35,8 @@ class Layout:
     address: Address
     also: Mapping[int, int] = field(default_factory=dict)
     """Contexts that are top examples of the neuron beside this one, with their ranks there."""
+    titled: bool = False
+    """Whether each token of a line brings its whole title, for whom no script adds it."""
 
 
 class Line(NamedTuple):
@@ -85,7 +87,7 @@ def lines(kinds: Sequence[Kind], layout: Layout) -> list[list[Line]]:
     chosen = [_chosen(kind, layout) for kind in kinds]
     rows = [some.row for found in chosen for some in found]
     # A whole context says all of each token without any script; a line is short, and leads there.
-    breaks, brief = layout.reading != "peak", layout.reading != "context"
+    breaks, brief = layout.reading != "peak", layout.reading != "context" and not layout.titled
     shown = iter(highlight.spans(rows, layout.colours, breaks=breaks, brief=brief))
     return [
         [_line(some, *next(shown), kind, layout) for some in found]

@@ -3,8 +3,10 @@
 for (const details of document.querySelectorAll(".cite")) {
   const line = details.querySelector("code");
   const status = details.querySelector("[role=status]");
-  for (const path of line.querySelectorAll("[data-path]")) {
-    path.textContent = new URL(path.textContent, location.origin).href;
+  // The server goes by what it was asked as, which a server in front of it may have changed.
+  for (const address of line.querySelectorAll("[data-address]")) {
+    const { pathname, search } = new URL(address.textContent, location.origin);
+    address.textContent = location.origin + pathname + search;
   }
 
   const copy = async () => {

@@ -189,6 +189,45 @@ def test_without_scripts_titles_say_the_values(browser: Any, live_server: str) -
             assert re.fullmatch(r"−?[\d.]+, id \d+", coloured.get_attribute("title"))
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/demo/1/10",
+        "/demo/1/10?view=window",
+        "/demo/1/10/sources",
+        "/compare?a=demo/1/10&b=1/11",
+        "/list?n=demo/1/10",
+    ],
+)
+def test_without_scripts_a_link_gives_every_token_its_title(
+    browser: Any, live_server: str, path: str
+) -> None:
+    """What the script adds: the same text, and of each token value, share, position and id."""
+    every = """found => {
+      const bare = [];
+      const walker = document.createTreeWalker(found, NodeFilter.SHOW_TEXT);
+      while (walker.nextNode()) {
+        const said = walker.currentNode.parentElement.closest("[title]");
+        if (!said || !found.contains(said)) bare.push(walker.currentNode.data);
+      }
+      return bare.join("").trim();
+    }"""
+    with visiting(browser, live_server, java_script_enabled=False) as page:
+        page.goto(path)
+        text = page.locator(".line, .text").all_inner_texts()
+        assert page.locator(".line, .text").first.evaluate(every)
+        page.get_by_role("link", name="this page with whole titles").first.click()
+        assert page.locator(".line, .text").all_inner_texts() == text
+        for line in page.locator(".line, .text").all():
+            assert line.evaluate(every) == ""
+        said = page.locator(":is(.line, .text) :is(span.p1, span.z)[title]").first
+        assert re.search(r", at \d+, id \d+$", said.get_attribute("title"))
+        assert page.get_by_role("link", name="this page with whole titles").count() == 0
+    with visiting(browser, live_server) as page:
+        page.goto(path)
+        assert page.get_by_role("link", name="this page with whole titles").count() == 0
+
+
 def test_a_layer_is_sorted_by_its_headings(browser: Any, live_server: str) -> None:
     """A click on a column's heading sorts by it, a second one the other way round."""
     with visiting(browser, live_server, viewport=WIDE, java_script_enabled=False) as page:

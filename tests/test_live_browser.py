@@ -48,7 +48,9 @@ def test_a_text_is_read_without_leaving_the_page(browser: Any, server: str) -> N
         assert "underline" in mark.evaluate("e => getComputedStyle(e).textDecorationLine")
         peak = result.locator("#live-peak .value").inner_text()
         assert f"{peak} exactly" in mark.get_attribute("title")
-        assert "of the sample's contexts" in result.locator(".found").inner_text()
+        assert "of the sample's contexts" in result.locator(".place").inner_text()
+        heads = [result.locator(f"#live-{part}").bounding_box()["y"] for part in ("peak", "mind")]
+        assert heads[0] == pytest.approx(heads[1], abs=1), "both parts begin on one line"
         assert result.get_by_role("img").count() == 1
         assert result.get_by_role("table").count() == 3
         assert [
@@ -183,6 +185,8 @@ def test_the_box_fits_its_window(
         assert page.evaluate(width) <= size["width"]
         typed(page, TEXT)
         assert page.evaluate(width) <= size["width"]
+        for note in page.locator(".choices caption .quiet").all():
+            assert note.evaluate("e => e.scrollWidth <= e.clientWidth"), note.inner_text()
         kind = "wide" if size is WIDE else "phone"
         page.locator("#live").screenshot(path=SCREENSHOTS / f"live-{kind}-{scheme}.png")
 
@@ -215,6 +219,7 @@ def test_neurons_are_found_by_a_text(browser: Any, server: str) -> None:
         form.get_by_role("button").click()
         result = page.locator("#result")
         result.wait_for()
+        page.wait_for_load_state()  # with its scripts
         assert page.get_by_label("Text", exact=True).input_value() == TEXT
         cells = result.locator(".heat tbody a")
         tip = page.locator(".tip")

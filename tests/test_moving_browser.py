@@ -223,7 +223,8 @@ def test_a_citation_stands_there_without_scripts(browser: Any, live_server: str)
     with visiting(browser, live_server, java_script_enabled=False) as page:
         page.goto("/demo/1/10")
         page.locator(".cite summary").click()
-        assert page.locator(".cite code").inner_text().endswith(", /demo/1/10?run=1")
+        line = page.locator(".cite code").inner_text()
+        assert line.endswith(f", {live_server}/demo/1/10?run=1")
     with visiting(browser, live_server, viewport=WIDE) as page:
         page.add_init_script(
             "Object.defineProperty(navigator, 'clipboard', {value: undefined});"
