@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.contestants import OTHERS, SCAN, TRUNK
-from benchmarks.rounds import Speed, Turn, faster, of_trunk_at
+from benchmarks.rounds import Speed, Turn, faster, of_trunk_at, of_trunk_whole
 from benchmarks.shapes import DEMO
 
 OF_TRUNK = {"float32": 0.95, "bfloat16": 0.90}
@@ -15,7 +15,7 @@ FASTER = 1.2
 LEAST_TOKENS = 200_000
 """They are meant for runs at least so long: the first batches are full of winners."""
 LONG_RUN = 10_000_000
-"""Tokens of the run for which a ratio is computed from those of the sample and of the rest."""
+"""Tokens of the run for which a ratio is computed from those of the sample and of the end."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Measured:
         """A way's speed by the trunk's: the median of the batches of the sample or of the rest; of
         the whole run both, each for its tokens."""
         if part == "whole" and self.speed(way, dtype, "sample") and self.speed(way, dtype, "rest"):
-            return of_trunk_at(self.speeds, way, TRUNK, dtype, self.tokens)
+            return of_trunk_whole(self.speeds, way, TRUNK, dtype, self.tokens)
         speed = self.speed(way, dtype, part)
         if speed is None or speed.of_trunk_by_batch is None:
             return None

@@ -57,6 +57,7 @@ def _speeds(one: Measured, dtype: str) -> Table:
         "by batch (quartiles)",
         "÷ trunk: sample",
         "rest",
+        "late",
         "whole",
         "rest, by batch (quartiles)",
         f"at {LONG_RUN / 1e6:.0f}M",

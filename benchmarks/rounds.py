@@ -15,8 +15,10 @@ import torch
 
 from indexer.batches import Batch
 
-Part = Literal["sample", "rest", "whole"]
-PARTS: tuple[Part, ...] = ("sample", "rest", "whole")
+Part = Literal["sample", "rest", "late", "whole"]
+PARTS: tuple[Part, ...] = ("sample", "rest", "late", "whole")
+"""Late is the rest's last quarter: fewer and fewer contexts still enter a list, so a long run is
+like it, or faster."""
 
 
 @dataclass(frozen=True)
@@ -128,11 +130,15 @@ def _wait(device: torch.device) -> None:
 def speeds(turns: Sequence[Turn], trunk: str) -> list[Speed]:
     """Every contestant's speed over each part that has batches, beside the trunk's of its dtype."""
     limits = {(turn.dtype, turn.batch): turn for turn in turns if turn.way == trunk}
+    rest = sorted({turn.batch for turn in turns if turn.part == "rest"})
+    late = set(rest[-(len(rest) // 4) :]) if len(rest) >= 4 else set()
     found: list[Speed] = []
     for key in dict.fromkeys((turn.dtype, turn.way) for turn in turns):
         own = [turn for turn in turns if (turn.dtype, turn.way) == key]
         for part in PARTS:
             some = [turn for turn in own if part in (turn.part, "whole")]
+            if part == "late":
+                some = [turn for turn in own if turn.batch in late]
             if some:
                 beside = [limits.get((turn.dtype, turn.batch)) for turn in some]
                 found.append(_speed(part, some, [limit for limit in beside if limit is not None]))
@@ -191,12 +197,28 @@ def of_trunk_at(
     found: Sequence[Speed], way: str, trunk: str, dtype: str, tokens: int
 ) -> float | None:
     """What `way` would reach of the trunk's speed in a run of so many tokens: the medians of its
-    sample's batches and of the rest's, each for its tokens. None where either was not measured on
-    every batch."""
+    sample's batches and of the rest's late ones (all, where there are fewer than four), each for
+    its tokens. None where either was not measured on every batch."""
     by_part = {(one.way, one.part): one for one in found if one.dtype == dtype}
+    after: Part = "late" if (trunk, "late") in by_part else "rest"
+    return _together(by_part, way, trunk, after, tokens)
+
+
+def of_trunk_whole(
+    found: Sequence[Speed], way: str, trunk: str, dtype: str, tokens: int
+) -> float | None:
+    """What `way` reached of the trunk's speed in this run of so many tokens: as `of_trunk_at`, with
+    all of the rest."""
+    by_part = {(one.way, one.part): one for one in found if one.dtype == dtype}
+    return _together(by_part, way, trunk, "rest", tokens)
+
+
+def _together(
+    by_part: dict[tuple[str, Part], Speed], way: str, trunk: str, after: Part, tokens: int
+) -> float | None:
     try:
-        sample, rest = by_part[way, "sample"], by_part[way, "rest"]
-        limits = by_part[trunk, "sample"], by_part[trunk, "rest"]
+        sample, rest = by_part[way, "sample"], by_part[way, after]
+        limits = by_part[trunk, "sample"], by_part[trunk, after]
     except KeyError:
         return None
     if (sample.batches, rest.batches) != (limits[0].batches, limits[1].batches):

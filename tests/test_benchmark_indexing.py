@@ -195,6 +195,22 @@ def test_a_long_run_has_one_sample() -> None:
     assert rounds.of_trunk_at(found, SCAN, TRUNK, "bfloat16", 1100) is None
 
 
+def test_a_long_run_is_like_the_end_of_this_one() -> None:
+    """Of the rest's last quarter: most contexts of the first batches enter a list."""
+    seconds = [3.0, 2.5, 2.0, 2.0, 1.5, 1.5, 1.25, 1.0]
+    turns = [turn(TRUNK, 0, 1.0, part="sample"), turn(SCAN, 0, 2.0, part="sample")]
+    for batch, wall in enumerate(seconds, 1):
+        turns += [turn(TRUNK, batch, 1.0), turn(SCAN, batch, wall)]
+    found = rounds.speeds(turns, TRUNK)
+    late = next(one for one in found if (one.way, one.part) == (SCAN, "late"))
+    assert (late.batches, late.of_trunk) == (2, pytest.approx(2 / 2.25))
+    at = functools.partial(rounds.of_trunk_at, found, SCAN, TRUNK, "float32")
+    assert at(tokens=1100) == pytest.approx(1100 / (100 / 0.5 + 1000 / 0.9))
+    whole = rounds.of_trunk_whole(found, SCAN, TRUNK, "float32", 900)
+    middle = (1 / 2 + 1 / 1.5) / 2  # the median of the rest's eight ratios
+    assert whole == pytest.approx(900 / (100 / 0.5 + 800 / middle))
+
+
 def measured(shape: str, turns: list[Turn]) -> Measured:
     return Measured(
         shape=shape, ctx_len=128, layers=2, neurons=8, parameters=9, attention="sdpa",
