@@ -107,6 +107,8 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
         ],
         layout,
     )
+    gated = any(one.gate is not None for one in kinds.top)
+    letters = " g: the gate at the peak; l: the linear part." if gated else ""
     found = [
         _section(
             "top",
@@ -115,7 +117,7 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             f"The highest peaks of the whole corpus{', aligned on the peak' if aligned else ''}. "
             "They suggest what the neuron responds to and cannot confirm it: they are its "
             "extremes, not its story. Peaks are exact; the activations round them, shown when a "
-            "token is pointed at, are within 1/254 of the largest in their window.",
+            f"token is pointed at, are within 1/254 of the largest in their window.{letters}",
             [_group(None, "", top, layout)],
             kinds.top,
         ),

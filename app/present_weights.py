@@ -207,11 +207,14 @@ def _along(some: InputTokens) -> str:
         return ""
     vector = "w_gate" if some.part == "gate" else "w_in"
     said = f"cos({vector}, w_out) = {number(some.cosine)}"
+    little = "in part " if abs(some.cosine) < 0.4 else ""
     if some.part == "gate":  # it decides how much is written, not with which sign
-        return said
+        if abs(some.cosine) < 0.1:
+            return f"{said}: what opens it and what it writes have next to nothing in common."
+        way = "along" if some.cosine > 0 else "against"
+        return f"{said}: what opens it points {little}{way} what it writes."
     if abs(some.cosine) < 0.1:
         return f"{said}: what it reads and what it writes have next to nothing in common."
-    little = "in part " if abs(some.cosine) < 0.4 else ""
     if some.cosine > 0:
         return f"{said}: it writes {little}along what it reads, and so adds to what is there."
     return f"{said}: it writes {little}against what it reads, and so takes away from it."

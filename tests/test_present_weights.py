@@ -97,7 +97,9 @@ def test_parts_are_named_where_there_are_two() -> None:
     assert [part.title for part in gated.inputs] == [
         "What the gate reads", "What the linear part reads",
     ]  # fmt: skip
-    assert gated.inputs[0].cosine == "cos(w_gate, w_out) = 0.310"
+    assert gated.inputs[0].cosine == (
+        "cos(w_gate, w_out) = 0.310: what opens it points in part along what it writes."
+    )
     assert [row.part for row in gated.links[1].rows] == ["gate", "gate", "gate", "in", "in"]
     plain = view(neuron_page())
     assert [part.title for part in plain.inputs] == ["What it reads"]
