@@ -13,7 +13,7 @@ from tests.html_reader import read
 from tests.test_pages import section
 
 IN_EXAMPLES = set(
-    "div nav ul li a span figure i section h2 h3 p ol details summary b mark code".split()
+    "div nav ul li a span figure i section h2 h3 p ol details summary b mark code noscript".split()
 )
 ON_EXAMPLES = set(
     "class title id href role tabindex open data-at data-context data-key data-max data-min "
