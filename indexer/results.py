@@ -26,6 +26,7 @@ from indexer.scan import Scan
 from indexer.scan_shape import ScanShape
 from indexer.selection import NO_ID, Payload, Selection
 from indexer.source_slots import slots_of
+from indexer.store.ahead import ahead
 from indexer.store.layout import Columns, Windows, ranges
 from indexer.store.records import ContextRecord, NeuronBlock, NeuronRecord, records_of
 from indexer.together import Together, together
@@ -98,13 +99,19 @@ class Results:
         self.note(scan)
         measured = _Measured(scan, sample, self._gated)
         step = max(1, _BLOCK_BYTES // _example_bytes(shape))
-        for index, width in enumerate(shape.widths):
-            layer, first = shape.first_layer + index, int(scan.offsets[index])
-            weights = self._facts_of(layer)
-            near = together(sample.peaks[first : first + width], device=self._device)
+        # A layer's correlations take as long as some tens of its blocks: those wait for none.
+        layers = ahead(self._layers(scan, sample), 1)
+        for width, (layer, weights, near) in zip(shape.widths, layers, strict=True):
             for begin in range(0, width, step):
                 mine = slice(begin, min(begin + step, width))
                 yield self._block(scan, measured, layer, mine, weights, near)
+
+    def _layers(self, scan: Scan, sample: SampleScan) -> Iterator[tuple[int, LayerFacts, Together]]:
+        """What is known of each layer as a whole."""
+        for index, width in enumerate(scan.shape.widths):
+            layer, first = scan.shape.first_layer + index, int(scan.offsets[index])
+            near = together(sample.peaks[first : first + width], device=self._device)
+            yield layer, self._facts_of(layer), near
 
     def contexts(self) -> Iterator[ContextRecord]:
         """All contexts that are an example of some neuron of the scans so far, by id."""
