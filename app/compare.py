@@ -17,7 +17,7 @@ from app.going import found
 from app.present_lines import REACH
 from app.queries import Queries
 from app.site import Site, json_of
-from app.titles import Titles, all_titles
+from app.titles import ALL, Titles
 
 Named = Annotated[
     str, Query(description="`MODEL/LAYER/NEURON`, another form of address, or a page's address.")
@@ -66,7 +66,7 @@ def router(site: Site) -> APIRouter:
         if asked.errors:  # has no tag: what does not exist may come to be
             status = min(error.status for error in asked.errors.values())
             return _form(site, asked, status)
-        return site.answer(request, None, lambda: _answer(site, asked, request))
+        return site.answer(request, None, lambda: _answer(site, asked, titled=titles is not None))
 
     return pages
 
@@ -107,16 +107,15 @@ def named(place: NeuronPlace) -> str:
     return urls.named(place.model, place.layer, place.neuron, run=place.run)
 
 
-def _answer(site: Site, asked: Asked, request: Request) -> Response:
+def _answer(site: Site, asked: Asked, titled: bool) -> Response:
     if len(asked.places) < 2:
         return _form(site, asked)
     a, b = asked.places["a"], asked.places["b"]
     page = site.queries.compare(a, b, REACH["peak"])
     texts = {letter: named(place) for letter, place in asked.places.items()}
-    more = all_titles(request)
     context: dict[str, Any] = {
-        "view": compare_view.view(page, _links(a), _links(b), titled=more is None),
-        "all_titles": more,
+        "view": compare_view.view(page, _links(a), _links(b), titled=titled),
+        "all_titles": None if titled else urls.compare(texts["a"], texts["b"], titles=ALL),
         "json_url": urls.api_compare(texts["a"], texts["b"]),
         "canonical": urls.compare(texts["a"], texts["b"]),
         "turned": urls.compare(texts["b"], texts["a"]),

@@ -17,7 +17,7 @@ from app.list_entries import LIMIT, LONGEST_TITLE, Entry, entries, spelled
 from app.present_lines import REACH
 from app.queries import Queries
 from app.site import NO_STORE, Site, json_of
-from app.titles import Titles, all_titles
+from app.titles import ALL, Titles
 
 Neurons = Annotated[
     str,
@@ -54,12 +54,13 @@ def router(site: Site) -> APIRouter:
         titles: Titles = None,
     ) -> Response:
         """A list of neurons; with `add`, on to the list that has this one too."""
+        titled = titles is not None
         if not add.strip():
-            return site.answer(request, None, lambda: _answer(site, request, n, title))
+            return site.answer(request, None, lambda: _answer(site, n, title, titled))
         try:
             target = urls.neuron_list(_added(site.queries, n, add), title=title)
         except Invalid as error:
-            return _answer(site, request, n, title, add, error)
+            return _answer(site, n, title, titled, add, error)
         return RedirectResponse(target, 307, headers=NO_STORE)
 
     return pages
@@ -87,13 +88,13 @@ def _added(queries: Queries, n: str, add: str) -> str:
 
 
 def _answer(
-    site: Site, request: Request, n: str, title: str, add: str = "", error: Invalid | None = None
+    site: Site, n: str, title: str, titled: bool, add: str = "", error: Invalid | None = None
 ) -> Response:
     page = read(site.queries, n, title, REACH["peak"])
-    more = all_titles(request)
+    whole = urls.neuron_list(page.n, title=page.title, titles=ALL)
     context: dict[str, Any] = {
-        "rows": list_view.rows(page, titled=more is None),
-        "all_titles": more,
+        "rows": list_view.rows(page, titled=titled),
+        "all_titles": None if titled else whole,
         "limit": LIMIT,
         "add": add,
         "wrong": error.detail if error else None,

@@ -12,7 +12,7 @@ from app.api import ContextId, LayerIndex, NeuronIndex, RunId
 from app.pages import USUAL_VIEW, Embed, View, carried_run, carried_view, links_of
 from app.present_lines import REACH, READINGS
 from app.site import Site
-from app.titles import Titles, all_titles
+from app.titles import ALL, Titles
 from indexer.store.notes import Place
 
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?")
@@ -58,7 +58,9 @@ def router(site: Site) -> APIRouter:
                 written = note_view.box(action, notes.items, notes.count)
             links = links_of(urls.api_neuron, urls.neuron, run, model, layer, neuron)
             context = _context(kept, way) | {"live": live, "notes": written}
-            context |= _laid_out(request, view) | {"origin": _origin(request)}
+            place = (model, layer, neuron)
+            titled = None if titles else urls.neuron(*place, run=kept, view=way, titles=ALL)
+            context |= _laid_out(view, titled) | {"origin": _origin(request)}
             return site.html("neuron.html", page, view=shown, embed=bare, **context, **links)
 
         beside = [notes.version] if notes is not None else []
@@ -82,7 +84,9 @@ def router(site: Site) -> APIRouter:
             contexts = urls.contexts(model, layer, neuron, run=kept, view=way)
             shown = present.sources(page, view, contexts, titled=titles is not None)
             links = links_of(urls.api_neuron, urls.sources, run, model, layer, neuron)
-            context = _context(kept, way) | _laid_out(request, view)
+            place = (model, layer, neuron)
+            titled = None if titles else urls.sources(*place, run=kept, view=way, titles=ALL)
+            context = _context(kept, way) | _laid_out(view, titled)
             return site.html("sources.html", page, view=shown, **context, **links)
 
         return site.answer(request, model, build)
@@ -117,12 +121,13 @@ def _context(run: int | None, view: str | None) -> dict[str, Any]:
     return {"run_query": run, "view_query": view}
 
 
-def _laid_out(request: Request, view: View) -> dict[str, Any]:
-    """How a page's examples are laid out; a whole context brings its titles."""
+def _laid_out(view: View, titled: str | None) -> dict[str, Any]:
+    """How a page's examples are laid out, and where they have whole titles, as a whole context's
+    tokens have anyway."""
     return {
         "reading": view,
         "readings": READINGS,
-        "all_titles": None if view == "context" else all_titles(request),
+        "all_titles": None if view == "context" else titled,
     }
 
 

@@ -65,9 +65,10 @@ def neuron(
     *,
     run: int | None = None,
     view: str | None = None,
+    titles: str | None = None,
 ) -> str:
-    """A neuron's page; `view` is how its examples are laid out."""
-    return _with(_path(name, layer_index, neuron_index), run=run, view=view)
+    """A neuron's page; `view` is how its examples are laid out, `titles` as in `app.titles`."""
+    return _with(_path(name, layer_index, neuron_index), run=run, view=view, titles=titles)
 
 
 def try_text(name: str, layer_index: int, neuron_index: int, *, run: int | None = None) -> str:
@@ -145,9 +146,11 @@ def sources(
     *,
     run: int | None = None,
     view: str | None = None,
+    titles: str | None = None,
 ) -> str:
     """The examples of a neuron within each source of the corpus."""
-    return _with(_path(name, layer_index, neuron_index, "sources"), run=run, view=view)
+    path = _path(name, layer_index, neuron_index, "sources")
+    return _with(path, run=run, view=view, titles=titles)
 
 
 def search(
@@ -222,14 +225,16 @@ def named(name: str, layer_index: int, neuron_index: int, *, run: int | None = N
     return neuron(name, layer_index, neuron_index, run=run)
 
 
-def compare(a: str | None = None, b: str | None = None) -> str:
+def compare(a: str | None = None, b: str | None = None, *, titles: str | None = None) -> str:
     """Two neurons beside each other, each as `named` has it."""
-    return _with_named("/compare", a=a, b=b)
+    return _with_named("/compare", a=a, b=b, titles=titles)
 
 
-def neuron_list(n: str | None = None, *, title: str | None = None) -> str:
+def neuron_list(
+    n: str | None = None, *, title: str | None = None, titles: str | None = None
+) -> str:
     """A list of neurons, as `named` has them, with commas between."""
-    return _with_named("/list", n=n or None, title=title or None)
+    return _with_named("/list", n=n or None, title=title or None, titles=titles)
 
 
 def _with_named(path: str, **query: str | None) -> str:
