@@ -144,5 +144,7 @@ def means_by_slot(
     for slot in range(count):
         members = np.flatnonzero(slots == slot)
         if len(members):
-            means[:, slot] = peaks[:, members].mean(axis=1, dtype=np.float64)
+            # Row by row in memory: in another layout numpy adds, and rounds, in another order.
+            some = np.ascontiguousarray(peaks[:, members], dtype=np.float64)
+            means[:, slot] = some.mean(axis=1)
     return means

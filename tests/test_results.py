@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from indexer import results, source_slots
 from indexer.results import Results, neuron_records
+from indexer.sample import means_by_slot
 from indexer.scan import Scan
 from indexer.scan_shape import ScanShape
 from indexer.selection import Payload, Selection
@@ -105,6 +106,18 @@ def test_blocks_and_slices_change_nothing(case: Case, size: int, data: st.DataOb
                 blocks += sliced.neurons(part.scan())
     assert max(map(len, blocks)) <= size
     assert written(blocks, sliced) == written(one_by_one, whole)
+
+
+@pytest.mark.parametrize("contexts", [3, 11, 500])
+def test_a_mean_peak_does_not_depend_on_the_neurons_beside_it(contexts: int) -> None:
+    """Rounded the same in one block or another: added up in one order."""
+    rng = np.random.default_rng(contexts)
+    peaks = (rng.normal(size=(40, contexts)) * 10.0 ** rng.integers(-9, 9, contexts)).astype("f4")
+    slots = rng.integers(0, 2, contexts)
+    whole = means_by_slot(peaks, slots, 2)
+    for size in (1, 2, 7):
+        parts = [means_by_slot(peaks[at : at + size], slots, 2) for at in range(0, 40, size)]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
 def test_a_scan_without_the_sample_has_no_results() -> None:
