@@ -234,7 +234,11 @@ def _stoppable() -> Iterator[None]:
         err.print(escaped(stopped), highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
     except KeyboardInterrupt:
-        err.print("Stopped: the database is as it was, and the last checkpoint is kept.")
+        err.print(
+            "Stopped: the database is as it was. The same command carries on from the last "
+            "checkpoint, or begins where there is none yet.",
+            soft_wrap=True,
+        )
         raise typer.Exit(130) from None
 
 

@@ -162,7 +162,12 @@ def _shards(folder: Path) -> list[RunFolder]:
     """All shards of a run, in order; none may be missing."""
     found = {path.name: path for path in folder.glob("shard-*-of-*") if path.is_dir()}
     counts = {name.rpartition("-")[2] for name in found}
-    if len(counts) != 1 or not (total := counts.pop()).isdigit():
+    if len(counts) > 1:
+        raise NeurariumError(
+            f"{folder} holds shards of several runs, of {' and of '.join(sorted(counts))} each: "
+            "take away those that do not belong."
+        )
+    if not counts or not (total := counts.pop()).isdigit():
         raise NeurariumError(
             f"{folder} holds no shards of one run: index them with --shard and --state {folder}."
         )

@@ -276,7 +276,7 @@ def test_shards_that_do_not_fit_are_refused(
     with pytest.raises(NeurariumError, match="shard-2-of-2, and --seed was 0 and is 1"):
         merge(state, place.url, place.cache, Silent(), Execution())
     (state / "shard-1-of-3").mkdir()
-    with pytest.raises(NeurariumError, match="no shards of one run"):
+    with pytest.raises(NeurariumError, match="shards of several runs, of 2 and of 3 each"):
         merge(state, place.url, place.cache, Silent(), Execution())
     with pytest.raises(NeurariumError, match="no shards of one run"):
         merge(tmp_path / "nothing", place.url, place.cache, Silent(), Execution())

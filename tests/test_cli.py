@@ -261,3 +261,21 @@ def test_a_file_that_is_not_there_is_named(shell: Shell) -> None:
     open_store(shell.url, create=True).dispose()
     code, _, err = shell.run("notes", "import", str(missing))
     assert (code, err) == (2, f"Error: {missing}: No such file or directory.\n")
+
+
+def test_an_interrupt_before_the_scan_says_how_to_go_on(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the corpus is prepared there need not be a checkpoint yet."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    words = ("index", "demo", "--max-tokens", "2000", "--sample", "16")
+    with monkeypatch.context() as patch:
+        patch.setattr("indexer.run.prepare", interrupted)
+        code, _, err = shell.run(*words)
+    assert (code, shell.stored()) == (130, 0)
+    assert err.startswith("Stopped: the database is as it was. The same command carries on")
+    assert err.count("\n") == 1
+    assert shell.run(*words)[0] == 0
