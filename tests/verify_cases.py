@@ -15,8 +15,9 @@ from sqlalchemy import Connection, delete, insert, select, update
 from indexer.config import IndexConfig
 from indexer.run import index
 from indexer.store import schema
-from indexer.store.codec import ExampleArrays, pack_examples, unpack_kinds
+from indexer.store.codec import ExampleArrays, Packer, pack_examples, unpack_kinds
 from indexer.store.database import open_store
+from indexer.store.posting_codec import PLACE, pack_places, unpack_places
 from indexer.verify import verify
 from indexer.verify_report import Findings, report_lines
 from tests.conftest import Silent
@@ -100,6 +101,15 @@ def told(findings: Findings) -> list[str]:
     return lines[len(findings.tallies) + 3 :]
 
 
+def check(small: Small, *expected: str) -> None:
+    """All findings together begin as expected, in this order, and there are no others."""
+    lines = told(verified(small))
+    assert len(lines) == len(expected), lines
+    for line, wanted in zip(lines, expected, strict=True):
+        assert line.startswith(wanted), line
+        assert line.endswith("  LINK") == line.startswith("layer ")
+
+
 def change(small: Small, work: Callable[[Connection], Any]) -> None:
     """Do something to the store."""
     engine = open_store(small.url, create=False)
@@ -161,6 +171,23 @@ def set_context(small: Small, context_id: int, **columns: Any) -> None:
     table = schema.contexts
     here = (table.c.run_id == 1) & (table.c.context_id == context_id)
     change(small, lambda c: c.execute(update(table).where(here).values(**columns)))
+
+
+def name_neuron(small: Small, neuron: tuple[int, int], context_id: int, *, named: bool) -> None:
+    """Let a context say, or not, that a neuron has it as a top example."""
+    table = schema.contexts
+    engine = open_store(small.url, create=False)
+    with engine.connect() as connection:
+        here = (table.c.run_id == 1) & (table.c.context_id == context_id)
+        packed = connection.execute(select(table.c.neurons).where(here)).scalar_one()
+    engine.dispose()
+    places = unpack_places(packed)
+    changed = places[(places["neuron"] != flat_of(neuron)) | (places["kind"] != 0)]
+    if named:
+        mine = np.array([(flat_of(neuron), 0, 0, 0.0)], PLACE)
+        changed = np.sort(np.append(changed, mine), order=["neuron", "kind"])
+    (neurons,) = pack_places(changed, [len(changed)], Packer())
+    set_context(small, context_id, neurons=neurons)
 
 
 def with_value(examples: ExampleArrays, field: str, index: int, value: Any) -> ExampleArrays:
