@@ -72,6 +72,8 @@ def flatten(value: Any, path: str = "") -> list[tuple[str, str]]:
                 for row in flatten(item, f"{path}.{i}" if path else str(i))
             ]
         return [(path, ", ".join(_plain(item) for item in value) or MISSING)]
+    if path.rpartition(".")[2] == "seed":  # a name for a draw, to be typed again: not a quantity
+        return [(path, str(value))]
     return [(path, _plain(value))]
 
 

@@ -97,6 +97,14 @@ def test_flatten() -> None:
     ]
 
 
+def test_seed_is_shown_as_it_is_typed() -> None:
+    """Digits of a seed are not set apart: it goes into a command line again."""
+    assert provenance.flatten({"seed": 12345, "size": 12345}, "sample") == [
+        ("sample.seed", "12345"),
+        ("sample.size", "12,345"),
+    ]
+
+
 def test_run_shows_all_of_its_provenance() -> None:
     """Every leaf of the provenance stands in some table."""
     tables = provenance.tables(pages.run_page())
