@@ -38,7 +38,7 @@ def test_no_more_is_made_than_is_wanted_soon() -> None:
     for number in range(10):
         assert next(some) == number
         assert len(begun) <= number + 3
-    some.close()  # type: ignore[attr-defined]
+    some.close()
     assert len(begun) <= 13
 
 

@@ -123,6 +123,12 @@ def test_sources_that_cannot_be_set(value: str) -> None:
         Settings(embed=value)
 
 
+class AnotherSite(ThreadingHTTPServer):
+    """A server of one page."""
+
+    page = b""
+
+
 class Pages(BaseHTTPRequestHandler):
     """Another site: whatever is asked for, it answers with its server's `page`."""
 
@@ -131,16 +137,17 @@ class Pages(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
         self.end_headers()
-        self.wfile.write(self.server.page)  # type: ignore[attr-defined]
+        assert isinstance(self.server, AnotherSite)
+        self.wfile.write(self.server.page)
 
     def log_message(self, format: str, *args: object) -> None:
         """BaseHTTPRequestHandler's hook: say nothing."""
 
 
 @contextmanager
-def another_site() -> Iterator[ThreadingHTTPServer]:
+def another_site() -> Iterator[AnotherSite]:
     """A server of another origin on this machine, whose `page` is to be set."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Pages) as site:
+    with AnotherSite(("127.0.0.1", 0), Pages) as site:
         thread = threading.Thread(target=site.serve_forever)
         thread.start()
         try:
@@ -156,7 +163,7 @@ def test_a_bare_page_in_another_site_s_frame(browser: Any, demo_store: str) -> N
     with another_site() as site:
         origin = f"http://127.0.0.1:{site.server_address[1]}"
         with serving_live(demo_store, embed=origin) as server:
-            site.page = "".join(  # type: ignore[attr-defined]
+            site.page = "".join(
                 f'<iframe name="{name}" width="700" height="500" src="{server}/demo/1/10{query}">'
                 "</iframe>"
                 for name, query in (("bare", "?embed=1"), ("whole", ""))

@@ -80,15 +80,14 @@ def test_a_token_finds_what_the_pages_say(any_client: TestClient, model: str) ->
             items, page = all_of(any_client, path, **query)
             assert page["role"] == role
             assert count == len(items)
-            wanted = expected[token_id, role]
+            wanted = list(expected[token_id, role])
             if role == "peak":
-                key = lambda row: (-row[3], -row[2], row[:2])  # noqa: E731
+                wanted.sort(key=lambda row: (-row[3], -row[2], row[:2]))
                 found = [(i["layer"], i["neuron"], i["value"], i["count"]) for i in items]
             else:
-                key = lambda row: (-abs(row[2]), row[:2])  # noqa: E731
+                wanted.sort(key=lambda row: (-abs(row[2]), row[:2]))
                 found = [(i["layer"], i["neuron"], i["value"]) for i in items]
                 assert all(item["count"] is None for item in items)
-            wanted = sorted(wanted, key=key)
             assert [row[:2] for row in found] == [row[:2] for row in wanted]
             assert [row[2:] for row in found] == [
                 pytest.approx(row[2:], rel=1e-6) for row in wanted

@@ -4,7 +4,7 @@ databases' drivers do lets other threads run meanwhile."""
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -12,22 +12,26 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-def ahead(items: Iterable[Item], most: int = 2) -> Iterator[Item]:
+class _End:
+    """What follows the last item."""
+
+
+def ahead(items: Iterable[Item], most: int = 2) -> Generator[Item, None, None]:
     """The same items, made on a thread of their own, `most` of them before they are asked for.
 
     What making one raises comes where it is asked for. Who stops asking waits for those begun.
     """
-    end = object()
+    end = _End()
     source = iter(items)
     with ThreadPoolExecutor(1) as thread:
 
-        def begin() -> Future[Item | object]:
+        def begin() -> Future[Item | _End]:
             return thread.submit(next, source, end)
 
         coming = deque(begin() for _ in range(most))
-        while (item := coming.popleft().result()) is not end:
+        while not isinstance(item := coming.popleft().result(), _End):
             coming.append(begin())
-            yield item  # type: ignore[misc]
+            yield item
 
 
 def mapped_ahead(
