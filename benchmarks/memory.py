@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
+from unittest.mock import patch
 
 import torch
 import transformers
@@ -92,8 +93,8 @@ def measure(model: Path, corpus: Path, tokens: int, threads: int | None = None) 
     def note(used: int, shape: ScanShape, _reporter: object) -> None:
         found.append((used, shape.bytes_held()))
 
-    passes._check_memory = note  # type: ignore[assignment]  # what it is told is what is wanted
-    with tempfile.TemporaryDirectory(dir=corpus.parent) as folder:
+    told = patch.object(passes, "_check_memory", note)  # what it is told is what is wanted
+    with told, tempfile.TemporaryDirectory(dir=corpus.parent) as folder:
         question = ask(IndexConfig(model=str(model), corpus=str(corpus), max_tokens=tokens))
         job = load(question, prepare(question, Path(folder), _Silent()), _Silent())
         began = time.perf_counter()
