@@ -6,9 +6,17 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 
-from app.layer_schemas import LayerPicture, ModelList, ModelPage, NeuronList, Order, Sort, Statistic
+from app.models.schemas import (
+    LayerPicture,
+    ModelList,
+    ModelPage,
+    NeuronList,
+    Order,
+    Sort,
+    Statistic,
+)
 from app.schemas import ContextPage, Error, Health, NeuronPage, Run
-from app.site import NO_STORE, Site, json_of
+from app.web.site import NO_STORE, Site, json_of
 
 LayerIndex = Annotated[int, Path(ge=0, description="Zero-based layer.")]
 NeuronIndex = Annotated[int, Path(ge=0, description="Zero-based neuron in its layer.")]

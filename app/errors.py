@@ -14,8 +14,8 @@ from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from app.middleware import SECURITY_HEADERS
 from app.schemas import Error
+from app.web.middleware import SECURITY_HEADERS
 
 log = logging.getLogger("neurarium")
 

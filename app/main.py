@@ -12,21 +12,26 @@ from fastapi import FastAPI, Response
 from fastapi.staticfiles import StaticFiles
 from starlette_compress import CompressMiddleware
 
-from app import api, assets, compare, errors, lists, neuron_pages, pages
-from app.behaviour_routes import behaviour_router
-from app.docs import docs_router
-from app.going import going_router
-from app.live import Live
-from app.live_routes import live_router
-from app.middleware import CommonHeaders
-from app.note_routes import note_api, note_pages
-from app.notes import notes_of
-from app.number_routes import number_api, number_pages
-from app.queries import Queries
+from app import api, errors
+from app.compare import routes as compare
+from app.lists import routes as lists
+from app.live.behaviour.routes import behaviour_router
+from app.live.engine import Live
+from app.live.neuron.routes import live_router
+from app.models import routes as pages
+from app.navigation.routes import going_router
+from app.neurons import routes as neuron_pages
+from app.notes.routes import note_api, note_pages
+from app.notes.service import notes_of
+from app.reading.store import Queries
 from app.schemas import Error
-from app.search_routes import search_router
+from app.search.numbers.routes import number_api, number_pages
+from app.search.routes import search_router
 from app.settings import Settings
-from app.site import Site, templates
+from app.web import assets
+from app.web.docs import docs_router
+from app.web.middleware import CommonHeaders
+from app.web.site import Site, templates
 from indexer.store.database import open_store
 
 

@@ -30,7 +30,7 @@ from starlette.testclient import TestClient
 from app.main import create_app
 from app.settings import Settings
 from indexer.store.database import open_store
-from tests import fixture_store
+from tests.helpers import fixture_store
 
 NewDatabase = Callable[[], str]
 
@@ -192,7 +192,7 @@ class Silent:
 def demo_store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The bundled model really indexed over a part of the bundled corpus, in SQLite."""
     from indexer.config import IndexConfig
-    from indexer.run import index
+    from indexer.run.index import index
 
     folder = tmp_path_factory.mktemp("demo")
     url = f"sqlite:///{folder / 'demo.db'}"

@@ -7,8 +7,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine, delete, func, select
 
-from indexer.store import schema, text_index
+from indexer.store import schema
 from indexer.store.database import changing
+from indexer.store.text import index as text_index
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,76 @@
+"""`neurarium notes`: notes as JSON lines, out of a store and into one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.console import Database, escaped, open_store_of, out, settings_of
+from app.notes.text import line_of, note_of
+from indexer.errors import NeurariumError
+from indexer.store.notes import Note
+
+notes_app = typer.Typer(name="notes", help="Notes on neurons as JSON lines, one note a line.")
+
+
+@notes_app.command("export")
+def export_notes(
+    file: Annotated[
+        Path | None, typer.Argument(help="Where to write. Default: standard output.")
+    ] = None,
+    database: Database = None,
+) -> None:
+    """Write all notes, oldest first."""
+    from indexer.store import notes
+
+    engine = open_store_of(settings_of(database), create=False)
+    lines = (f"{line_of(note)}\n".encode() for note in notes.walk(engine))
+    try:
+        if file is None:
+            sys.stdout.buffer.writelines(lines)
+            sys.stdout.buffer.flush()
+        else:
+            with file.open("wb") as written:
+                count = sum(1 for line in lines if written.write(line))
+            out.print(f"{_notes(count)} written to {escaped(file)}.", soft_wrap=True)
+    finally:
+        engine.dispose()
+
+
+@notes_app.command("import")
+def import_notes(
+    file: Annotated[Path, typer.Argument(help="What `neurarium notes export` wrote.")],
+    database: Database = None,
+) -> None:
+    """Add the notes of a file: all of them, but for those that are there, or none."""
+    from indexer.store import notes
+
+    engine = open_store_of(settings_of(database), create=False)
+    try:
+        notes.prepare(engine)
+        with file.open("rb") as lines:
+            added, there = notes.merge(engine, _read(file, lines))
+    finally:
+        engine.dispose()
+    skipped = f", {there:,} skipped that were there already" if there else ""
+    out.print(f"{_notes(added)} added{skipped}.")
+
+
+def _read(file: Path, lines: Iterable[bytes]) -> Iterator[Note]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            yield note_of(line)
+        except ValueError as error:
+            raise NeurariumError(
+                f"Line {number:,} of {file} cannot be read: {error} Nothing was added."
+            ) from None
+
+
+def _notes(count: int) -> str:
+    return f"{count:,} {'note' if count == 1 else 'notes'}"

@@ -1,0 +1,70 @@
+"""What the page of two neurons and the page of a list of neurons say, and their JSON."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from app.models.schemas import NeuronRow
+from app.schemas import Example, NeuronPage, RunRef, Schema
+
+
+class SharedContext(Schema):
+    """A context that is a top example of two neurons."""
+
+    rank_a: int = Field(description="From 1, among the top examples of `a`.")
+    rank_b: int
+    context_id_a: int = Field(description="The context in the run of `a`.")
+    context_id_b: int
+
+
+class Correlation(Schema):
+    """How two neurons' peaks go together over contexts that both were measured on."""
+
+    contexts: int = Field(description="The first contexts of the sample: so many.")
+    value: float | None = Field(
+        description="Pearson's correlation of their peaks, kept as float16; null where either "
+        "never varies."
+    )
+    a: list[float] = Field(description="Peaks of `a` in those contexts, to float16's precision.")
+    b: list[float] = Field(description="Peaks of `b` in the same contexts.")
+
+
+class Comparison(Schema):
+    """Two neurons, and what it takes to show them on one scale."""
+
+    a: NeuronPage
+    b: NeuronPage
+    scale: float = Field(description="The larger of the two neurons' scales.")
+    low: float = Field(description="Where an axis begins that holds both neurons' histograms.")
+    high: float = Field(description="Where it ends.")
+    shared: list[SharedContext] | None = Field(
+        description="Contexts of the same tokens that are top examples of both, by their rank in "
+        "`a`; null where corpus or tokenizer differ, so that there are none to be the same."
+    )
+    correlation: Correlation | None = Field(
+        description="Of their peaks; null where the two runs have no sample in common."
+    )
+
+
+class CompareForm(Schema):
+    """The page that asks for two neurons."""
+
+
+class ListRow(Schema):
+    """One neuron of a list, or why it is not to be had."""
+
+    address: str = Field(description="As it is to be written: `MODEL/LAYER/NEURON`, or a path.")
+    missing: str | None = Field(description="Why nothing is known of it; null: all is.")
+    model: str | None
+    run: RunRef | None
+    scale: float | None = Field(description="Its largest |activation| in the whole run.")
+    neuron: NeuronRow | None
+    example: Example | None = Field(description="Its first top example; null: it has none.")
+
+
+class ListPage(Schema):
+    """A list of neurons that its address alone makes."""
+
+    title: str | None
+    n: str = Field(description="The list in short: give it as `n` for the same once more.")
+    items: list[ListRow]

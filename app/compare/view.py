@@ -1,0 +1,278 @@
+"""Pure: two neurons → what the page beside each other shows, all of it on one scale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from app.compare.schemas import Comparison
+from app.drawing import charts
+from app.drawing import tokens as highlight
+from app.drawing.numbers import count, number, share
+from app.drawing.scatter import scatter
+from app.drawing.tables import peak_rows
+from app.examples.lines import Address, Kind, Layout, lines, markup
+from app.neurons import view as present
+from app.neurons.sections import Legend, legend
+from app.neurons.view import Stat
+from app.neurons.weights import TokenAddress, effects_of, peak_tokens_of, peaks_of
+from app.schemas import Histogram, NeuronPage
+
+AT_FIRST = 10
+"""Top examples that are shown before a reader asks for the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Where one of the two neurons is, its whole contexts, and its model's neurons of a token."""
+
+    page: str
+    context: Address
+    find: TokenAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two."""
+
+    letter: str
+    page: NeuronPage
+    href: str
+    name: str
+    first: Markup
+    """Its first top examples as a list."""
+    rest: Markup
+    n_rest: int
+    activations: Markup
+    peaks: Markup
+    bins: list[tuple[str, Markup]]
+    effects: Markup
+    peak_tokens: Markup
+    peaks_of: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One row of the table of both."""
+
+    label: str
+    definition: str
+    a: str
+    b: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompareView:
+    """All the page shows that is not a field of its `Comparison`."""
+
+    sides: list[Side]
+    facts: list[Fact]
+    grounds: list[Fact]
+    """What either was counted over."""
+    legend: Legend | None
+    scale: str
+    """Whose scale it is, in words."""
+    shared: str
+    """What is said of contexts that are examples of both."""
+    together: str
+    """What is said of how their peaks go together."""
+    scatter: Markup | None
+    """Their peaks, context by context; None where no sample is of both."""
+
+
+def view(page: Comparison, a: Links, b: Links, *, titled: bool = False) -> CompareView:
+    """The two beside each other."""
+    shared = page.shared or []
+    return CompareView(
+        sides=[
+            _side("a", page.a, page, a, {one.context_id_a: one.rank_b for one in shared}, titled),
+            _side("b", page.b, page, b, {one.context_id_b: one.rank_a for one in shared}, titled),
+        ],
+        facts=_facts(page.a, page.b),
+        grounds=_grounds(page.a, page.b),
+        legend=legend(page.scale),
+        scale=_scale(page),
+        shared=_shared(page),
+        together=_together(page),
+        scatter=_scatter(page),
+    )
+
+
+def name(page: NeuronPage) -> str:
+    """A neuron in short."""
+    return f"{page.model} {page.layer}/{page.neuron}"
+
+
+def _side(
+    letter: str,
+    page: NeuronPage,
+    both: Comparison,
+    links: Links,
+    also: dict[int, int],
+    titled: bool,
+) -> Side:
+    colours = highlight.palette(both.scale, low=page.stats.min, high=page.stats.max)
+    layout = Layout("peak", colours, links.context, also, titled)
+    (made,) = lines([Kind(page.examples.top, named=False)], layout)
+    first, rest = made[:AT_FIRST], made[AT_FIRST:]
+    shown = (
+        ("by-position", "Activations by position", "positions", page.histogram, True),
+        ("by-context", "Peaks by context", "contexts", page.peak_histogram, False),
+    )
+    drawn = [
+        _chart(f"{letter}-{kind}", title, what, histogram, both, log=log)
+        for kind, title, what, histogram, log in shown
+    ]
+    return Side(
+        letter=letter,
+        page=page,
+        href=links.page,
+        name=name(page),
+        first=markup(first, layout) if first else Markup(),
+        rest=markup(rest, layout) if rest else Markup(),
+        n_rest=len(rest),
+        activations=drawn[0],
+        peaks=drawn[1],
+        bins=[
+            (
+                f"{title}: {name(page)}",
+                charts.bins(histogram.edges, histogram.counts, name=f"{letter}-{kind}"),
+            )
+            for kind, title, _, histogram, _ in shown
+            if sum(histogram.counts)
+        ],
+        effects=effects_of(page.weights.logit_effects, links.find).shown,
+        peak_tokens=peak_rows(peak_tokens_of(page, links.find)),
+        peaks_of=peaks_of(page),
+    )
+
+
+def _chart(
+    chart: str, title: str, what: str, histogram: Histogram, both: Comparison, *, log: bool
+) -> Markup:
+    return charts.histogram(
+        histogram.edges,
+        histogram.counts,
+        name=chart,
+        title=f"{title}{', counts on a log scale' if log else ''}",
+        what=what,
+        low=both.low,
+        high=both.high,
+        height=120,
+        log=log,
+    )
+
+
+def _facts(a: NeuronPage, b: NeuronPage) -> list[Fact]:
+    found = [
+        _stat(one, other, a, b)
+        for one, other in zip(present.stats(a), present.stats(b), strict=True)
+    ]
+    below = "of the sample's contexts peak at or below this."
+    shown: list[tuple[str, str, Callable[[NeuronPage], str]]] = [
+        ("median peak", f"50% {below}", lambda page: number(page.stats.peak_quantiles.q50)),
+        ("90% of peaks", f"90% {below}", lambda page: number(page.stats.peak_quantiles.q90)),
+        ("99% of peaks", f"99% {below}", lambda page: number(page.stats.peak_quantiles.q99)),
+        (
+            "std of logit effects",
+            "Standard deviation, over the vocabulary, of what one unit of activation adds.",
+            lambda page: number(page.weights.logit_effects.std),
+        ),
+        (
+            "kurtosis of logit effects",
+            "Excess kurtosis over the vocabulary: large where few tokens are singled out.",
+            lambda page: number(page.weights.logit_effects.kurtosis),
+        ),
+        (
+            "dead",
+            "A neuron is dead if its maximum is not above zero in the whole run (for gated MLPs: "
+            "if its largest magnitude is at most 1e−6).",
+            lambda page: "yes" if page.stats.dead else "no",
+        ),
+    ]
+    return found + [Fact(label, told, said(a), said(b)) for label, told, said in shown]
+
+
+def _stat(one: Stat, other: Stat, a: NeuronPage, b: NeuronPage) -> Fact:
+    if not one.label.startswith("density ≥"):
+        return Fact(one.label, one.definition, one.value, other.value)
+    # Its label names the neuron's own threshold.
+    first, second = (
+        f"{stat.value} (≥ {number(page.stats.tenth)})" if page.stats.max > 0 else stat.value
+        for stat, page in ((one, a), (other, b))
+    )
+    return Fact("density ≥ 10% of max", one.definition, first, second)
+
+
+def _grounds(a: NeuronPage, b: NeuronPage) -> list[Fact]:
+    shown: list[tuple[str, Callable[[NeuronPage], str]]] = [
+        ("model", lambda page: page.run.model_id),
+        ("revision", lambda page: (page.run.revision or "newest")[:40]),
+        ("hook point", lambda page: page.hook_point),
+        ("corpus", lambda page: page.run.corpus),
+        ("tokens", lambda page: count(page.run.tokens)),
+        ("sample", _sample),
+        ("dtype", lambda page: page.run.dtype),
+    ]
+    return [Fact(label, "", said(a), said(b)) for label, said in shown]
+
+
+def _sample(page: NeuronPage) -> str:
+    positions, contexts = count(page.sample.positions), count(page.sample.contexts)
+    return f"{positions} positions in {contexts} contexts"
+
+
+def _scale(page: Comparison) -> str:
+    if page.scale <= 0:
+        return "Neither is ever anything but zero: there is no colour scale."
+    if page.a.scale == page.b.scale:
+        whose = "which is where both neurons' own scales end"
+    else:
+        larger, smaller = sorted((page.a, page.b), key=lambda one: -one.scale)
+        whose = (
+            f"which is where that of {name(larger)} ends; {name(smaller)} goes to "
+            f"{number(smaller.scale)}, {share(smaller.scale / larger.scale)} of it"
+        )
+    return (
+        f"One colour scale and one axis for both: the scale ends at {number(page.scale)}, {whose}."
+    )
+
+
+def _together(page: Comparison) -> str:
+    found = page.correlation
+    if found is None:
+        return "The two were not measured on one sample: their peaks have no correlation."
+    contexts = f"the first {count(found.contexts)} contexts of the sample"
+    if found.value is None:
+        return f"One of them peaks at the same value in {contexts}: there is no correlation."
+    return f"Over {contexts} their peaks correlate at {found.value:+.2f}.".replace("-", "−")
+
+
+def _scatter(page: Comparison) -> Markup | None:
+    found = page.correlation
+    if found is None:
+        return None
+    return scatter(
+        found.a,
+        found.b,
+        title=f"Peaks of {name(page.a)} and {name(page.b)} in the same contexts",
+        said=_together(page),
+        names=(name(page.a), name(page.b)),
+    )
+
+
+def _shared(page: Comparison) -> str:
+    if page.shared is None:
+        return (
+            "The two were read over different corpora or by different tokenizers: no context of "
+            "one is a context of the other."
+        )
+    if not page.shared:
+        return "No context is a top example of both."
+    many = len(page.shared) > 1
+    return (
+        f"{count(len(page.shared))} {'contexts are' if many else 'context is'} among the top "
+        "examples of both: marked ↔, with the rank on the other side."
+    )

@@ -1,0 +1,284 @@
+"""Pure: numbers → inline SVG. Colours are classes, so that charts follow the theme and the page's
+content policy; every number and word is escaped here."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from markupsafe import Markup, escape
+
+from app.drawing.numbers import compact, count, number, share
+
+WIDTH = 440.0
+LEFT, RIGHT, TOP, BOTTOM = 34.0, 8.0, 12.0, 18.0
+"""A histogram's width and the margins inside it, in user units."""
+APART = 34.0
+"""Labels on an axis are at least so far from each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A value that parts a distribution."""
+
+    value: float
+    label: str
+    """In a few characters; shown where there is room."""
+    title: str
+    """What is said of the part from here up to the next cut."""
+
+
+def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """At most `most` round numbers (1, 2 or 5 times a power of ten apart) from low to high."""
+    if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
+        return []
+    each = (high - low) / most
+    if not math.isfinite(each) or each < sys.float_info.min:  # subnormal: no power of ten below it
+        return []
+    base = 10.0 ** math.floor(math.log10(each))
+    for factor in (1, 2, 5, 10, 20, 50):
+        unit = base * factor
+        first, last = math.ceil(low / unit - 1e-9), math.floor(high / unit + 1e-9)
+        if last - first < most:
+            return [i * unit for i in range(first, last + 1)]
+    return []
+
+
+def count_ticks(largest: int, most: int = 4) -> list[int]:
+    """At most `most` powers of ten from 1 to the largest count, evenly apart."""
+    powers = len(str(max(1, largest))) - 1
+    apart = powers // most + 1
+    return [10**power for power in range(0, powers + 1, apart)]
+
+
+def bar(value: float | None, largest: float, css: Literal["", "pos", "neg"] = "") -> Markup:
+    """A bar as long as |value| / largest of its box; for the eye only, so hidden from readers."""
+    part = 0.0
+    if value is not None and math.isfinite(value) and largest > 0:
+        part = min(1.0, abs(value) / largest)
+    return _bar(round(part * 100), css)
+
+
+@cache
+def _bar(percent: int, css: str) -> Markup:
+    name = f"bar {css}" if css else "bar"
+    return Markup(
+        f'<svg class="{name}" viewBox="0 0 100 6" preserveAspectRatio="none" '
+        f'aria-hidden="true"><rect width="{percent}" height="6"/></svg>'
+    )
+
+
+def bullet(value: float, tick: float | None, *, low: float, high: float) -> Markup:
+    """A bar from zero to `value` with a tick, on an axis from `low` to `high` that holds zero.
+
+    For the eye only, as `bar`: what it shows has to stand beside it in numbers.
+    """
+    width = high - low if high > low else 1.0
+
+    def x(at: float) -> float:
+        return min(100.0, max(0.0, (at - low) / width * 100))
+
+    zero, end = x(0.0), x(value)
+    css = "neg" if value < 0 else "pos"
+    mark = "" if tick is None else f'<path d="M{x(tick):.1f} 0V10"/>'
+    return Markup(
+        f'<svg class="bullet {css}" viewBox="0 0 100 10" preserveAspectRatio="none" '
+        f'aria-hidden="true"><rect x="{min(zero, end):.1f}" y="2" '
+        f'width="{abs(end - zero):.1f}" height="6"/>{mark}</svg>'
+    )
+
+
+def describe(edges: Sequence[float], counts: Sequence[int], what: str) -> str:
+    """The histogram in one sentence: how many, from where to where, and where most of them are.
+
+    `what` is what was counted, in the plural.
+    """
+    total = sum(counts)
+    if not total:
+        return f"No {what} were counted."
+    most = max(range(len(counts)), key=lambda i: counts[i])
+    above = sum(n for low, n in zip(edges, counts, strict=False) if low >= 0)
+    return (
+        f"{count(total)} {what} from {number(edges[0])} to {number(edges[-1])}. "
+        f"The fullest of {len(counts)} bins, {number(edges[most])} to {number(edges[most + 1])}, "
+        f"holds {share(counts[most] / total)}; those at or above 0 hold {share(above / total)}."
+    )
+
+
+def histogram(
+    edges: Sequence[float],
+    counts: Sequence[int],
+    *,
+    name: str,
+    title: str,
+    what: str,
+    low: float,
+    high: float,
+    height: float = 130.0,
+    log: bool = True,
+    cuts: Sequence[Cut] = (),
+    ticks: Sequence[float] = (),
+    ticks_title: str = "",
+) -> Markup:
+    """Counts by bin, on a logarithmic or a linear scale. Bins are all as wide.
+
+    `edges` has one more than `counts`; the axis covers both them and `low` to `high`, so that
+    charts of one neuron can stand under each other. `cuts`, lowest first, part the ground into
+    bands; `ticks` are single values, drawn under the axis. `name` starts the ids, unique in the
+    page; `what` was counted. What a bin holds is said by `bins` of the same name, from where
+    charts.js takes it to say it over the chart.
+    """
+    first, last = min([low, *edges]), max([high, *edges])
+    if last <= first:  # one value only: give the axis some width round it
+        pad = abs(first) * 0.5 or 1.0
+        first, last = first - pad, last + pad
+    right = WIDTH - RIGHT
+    foot = height - BOTTOM
+    floor = foot - (9.0 if ticks else 0.0)
+    scale = (right - LEFT) / (last - first)
+
+    def x(value: float) -> float:
+        at = LEFT + (value - first) * scale
+        return LEFT if at < LEFT else right if at > right else at
+
+    total, largest = sum(counts), max(counts, default=0)
+    y = _heights(largest, floor, log)
+    safe = escape(name)
+    # Where the bins are, for who points at them: the first one's left, a width, foot and top.
+    start, end = x(edges[0]), x(edges[-1])
+    bins = f"{start:.1f} {(end - start) / len(counts):.3f} {TOP:.0f} {floor:.1f}"
+    out = [
+        f'<svg class="chart" viewBox="0 0 {WIDTH:.0f} {height:.0f}" role="img" '
+        f'aria-labelledby="{safe}-t {safe}-d" data-bins="{bins}"><title id="{safe}-t">'
+        f'{escape(title)}</title><desc id="{safe}-d">{escape(describe(edges, counts, what))}</desc>'
+    ]
+    out += _bands(cuts, x, right, floor)
+    levels = count_ticks(largest, 3) if log else [int(n) for n in nice_ticks(0, largest, 4) if n]
+    for n in levels if total else []:
+        out.append(f'<path class="grid" d="M{LEFT:.0f} {y(n):.1f}H{right:.0f}"/>')
+        out.append(axis_text(LEFT - 5, y(n) + 3.5, "end", compact(n)))
+    out += _bars(edges, counts, x, y, floor)
+    out.append(f'<path class="axis" d="M{LEFT:.0f} {floor:.1f}H{right:.0f}"/>')
+    if first < 0 < last:
+        out.append(f'<path class="zero" d="M{x(0):.1f} {TOP:.0f}V{foot:.0f}"/>')
+    if ticks:
+        d = "".join([f"M{x(value):.1f} {floor + 1:.0f}V{foot:.0f}" for value in ticks])
+        out.append(f'<path class="tops" d="{d}"><title>{escape(ticks_title)}</title></path>')
+        out.append(f'<path class="axis" d="M{LEFT:.0f} {foot:.0f}H{right:.0f}"/>')
+    out += axis_labels(nice_ticks(first, last), x, foot)
+    out.append("</svg>")
+    return Markup("".join(out))
+
+
+def bins(edges: Sequence[float], counts: Sequence[int], *, name: str) -> Markup:
+    """A histogram in words, an item a bin: for who cannot point at one. `name` as of the chart."""
+    total = sum(counts) or 1
+    words = [number(edge) for edge in edges]
+    items = "".join(
+        [
+            f"<li>{low} to {high}: {n:,} ({share(n / total)})</li>"
+            for low, high, n in zip(words, words[1:], counts, strict=False)
+        ]
+    )
+    # Only a share can hold a sign that HTML takes for its own.
+    items = items.replace("(<", "(&lt;").replace("(>", "(&gt;")
+    return Markup(f'<ol class="bins" id="{escape(name)}-bins">{items}</ol>')
+
+
+def _heights(largest: int, floor: float, log: bool) -> Callable[[int], float]:
+    """Where the top of a bar is. A single one is a sliver, never nothing."""
+    room = floor - TOP
+    if log:
+        top = math.log10(largest) if largest > 1 else 1.0
+        # The scale starts half a decade below 1.
+        return lambda n: floor - (math.log10(n) + 0.3) / (top + 0.3) * room if n else floor
+    return lambda n: floor - max(1.5, n / max(1, largest) * room) if n else floor
+
+
+def _bands(
+    cuts: Sequence[Cut], x: Callable[[float], float], right: float, floor: float
+) -> list[str]:
+    """The ground from each cut on, a shade darker each time, with a line and a label."""
+    out: list[str] = []
+    ends = [*(x(cut.value) for cut in cuts[1:]), right] if cuts else []
+    labels = _labels(cuts, x, right)
+    for i, (cut, end) in enumerate(zip(cuts, ends, strict=True)):
+        at = x(cut.value)
+        said = f"<title>{escape(cut.title)}</title>"
+        out.append(
+            f'<rect class="band b{min(i, 2)}" x="{at:.1f}" y="{TOP - 10:.0f}" '
+            f'width="{max(0.0, end - at):.1f}" height="{floor - TOP + 10:.1f}">{said}</rect>'
+        )
+        out.append(f'<path class="cut" d="M{at:.1f} {TOP - 10:.0f}V{floor:.1f}"/>')
+    return out + labels
+
+
+def _labels(cuts: Sequence[Cut], x: Callable[[float], float], right: float) -> list[str]:
+    """What stands at the lines, none over another: the highest always, the others as far as there
+    is room."""
+    out: list[str] = []
+    free = right + 6
+    for cut in reversed(cuts):
+        at, wide = x(cut.value), 5.2 * len(cut.label) + 6
+        if at + wide <= free:
+            out.append(axis_text(at + 3, TOP - 1, "start", cut.label))
+            free = at
+        elif not out:
+            out.append(axis_text(right, TOP - 1, "end", cut.label))
+            free = min(at, right - wide)
+    return out[::-1]
+
+
+def _bars(
+    edges: Sequence[float],
+    counts: Sequence[int],
+    x: Callable[[float], float],
+    y: Callable[[int], float],
+    floor: float,
+) -> list[str]:
+    """All bars as one shape a sign."""
+    shapes: dict[str, list[str]] = {"neg": [], "pos": []}
+    places = [x(edge) for edge in edges]
+    foot = f"{floor:.1f}"
+    for i, n in enumerate(counts):
+        if n:
+            wide = max(2.0, places[i + 1] - places[i] - 0.6)
+            css = "neg" if edges[i] + edges[i + 1] < 0 else "pos"
+            shapes[css].append(f"M{places[i]:.1f} {foot}V{y(n):.1f}h{wide:.1f}V{foot}z")
+    return [f'<path class="{css}" d="{"".join(d)}"/>' for css, d in shapes.items() if d]
+
+
+def axis_labels(values: Sequence[float], x: Callable[[float], float], foot: float) -> list[str]:
+    """Ticks along an axis across, their labels under it where there is room."""
+    out: list[str] = []
+    used: list[float] = []
+    for value in sorted(values, key=abs):  # zero first: it always has its label
+        at = x(value)
+        if all(abs(at - other) > APART for other in used):
+            used.append(at)
+            words = tick_label(value)
+            reach = 3.2 * len(words)
+            anchor = "end" if at + reach > WIDTH else "start" if at - reach < 0 else "middle"
+            out.append(f'<path class="axis" d="M{at:.1f} {foot:.0f}v3"/>')
+            out.append(axis_text(at, foot + 13, anchor, words, "" if value else "zero-label"))
+    return out
+
+
+def axis_text(x: float, y: float, anchor: str, words: str, css: str = "") -> str:
+    """Words of a chart; `anchor` as SVG's text-anchor."""
+    kind = f' class="{css}"' if css else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{kind}>{escape(words)}</text>'
+
+
+def tick_label(value: float) -> str:
+    """A tick's label: no more digits than it needs."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 10_000:
+        return compact(value)
+    text = number(value)
+    return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text

@@ -1,0 +1,54 @@
+"""Pure: two neurons' peaks in the same contexts → a picture of dots, as inline SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from markupsafe import Markup, escape
+
+from app.drawing.charts import axis_labels, axis_text, nice_ticks, tick_label
+
+WIDTH, HEIGHT = 440.0, 280.0
+LEFT, RIGHT, TOP, BOTTOM = 44.0, 10.0, 16.0, 34.0
+
+
+def scatter(
+    across: Sequence[float], up: Sequence[float], *, title: str, said: str, names: tuple[str, str]
+) -> Markup:
+    """A dot for each pair of `across` and `up`, each on an axis of its own; `names` are the axes'.
+
+    `said` is what the picture shows, in words, for who cannot see it.
+    """
+    right, foot = WIDTH - RIGHT, HEIGHT - BOTTOM
+    x_low, x_high = _range(across)
+    y_low, y_high = _range(up)
+
+    def x(value: float) -> float:
+        return LEFT + (value - x_low) / (x_high - x_low) * (right - LEFT)
+
+    def y(value: float) -> float:
+        return foot - (value - y_low) / (y_high - y_low) * (foot - TOP)
+
+    out = [
+        f'<svg class="chart scatter" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" '
+        'aria-labelledby="scatter-t scatter-d"><title id="scatter-t">'
+        f'{escape(title)}</title><desc id="scatter-d">{escape(said)}</desc>'
+    ]
+    for value in nice_ticks(y_low, y_high, 5):
+        out.append(f'<path class="grid" d="M{LEFT:.0f} {y(value):.1f}H{right:.0f}"/>')
+        out.append(axis_text(LEFT - 5, y(value) + 3.5, "end", tick_label(value)))
+    out.append(f'<path class="axis" d="M{LEFT:.0f} {foot:.0f}H{right:.0f}"/>')
+    out += axis_labels(nice_ticks(x_low, x_high), x, foot)
+    dots = "".join(f"M{x(a):.1f} {y(b):.1f}h0" for a, b in zip(across, up, strict=True))
+    out.append(f'<path class="dots" d="{dots}"/>')
+    out.append(axis_text(right, HEIGHT - 4, "end", f"peak of {names[0]} →"))
+    out.append(axis_text(4, 10, "start", f"↑ peak of {names[1]}"))
+    out.append("</svg>")
+    return Markup("".join(out))
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    """From the lowest to the highest with a little room; one value only has some round it."""
+    low, high = min(values), max(values)
+    pad = (high - low) * 0.03 or abs(low) * 0.5 or 1.0
+    return low - pad, high + pad

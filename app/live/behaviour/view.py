@@ -1,0 +1,314 @@
+"""Pure: what a model's neurons do on a visitor's text → what `behaviour.html` shows of it."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from app.drawing.characters import chip, label
+from app.drawing.numbers import compact, count, number
+from app.live.behaviour.schemas import USUAL, BehaviourAnswer, By, ContrastedNeuron, TextPeak
+from app.web import urls
+
+CHOICES = (5, 10, 20, 50)
+"""How many neurons a token the form lets choose."""
+CUTS = (0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999)
+"""The percentiles at which a colour begins: each is about half as frequent as the one before."""
+_LONGEST = 40
+"""Characters of a token that a title says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """What stands in the form."""
+
+    text: str = ""
+    against: str = ""
+    by: str = "maximum"
+    k: str = str(USUAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One colour of the legend."""
+
+    css: str
+    title: str
+    mark: str | None
+    """What is written under it, where something is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A neuron on one of two texts."""
+
+    share: Markup
+    token: Markup
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A neuron that one of two texts excites more."""
+
+    name: str
+    href: str
+    difference: str
+    text: Side
+    against: Side
+    peak_token: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One direction of a contrast."""
+
+    name: str
+    title: str
+    none: str
+    """Said where there is no such neuron."""
+    rows: list[Difference]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Texts that were read."""
+
+    summary: str
+    measure: str
+    """What the numbers are."""
+    left_out: str
+    """Which neurons are not among them; empty: all are."""
+    cells: Markup
+    """The picture: a table's head and body."""
+    narrow: bool
+    """Whether its cells hold two digits at most, as a rule."""
+    legend: list[Step]
+    ranks: range
+    rows: Markup
+    """A row a token."""
+    ways: list[Way]
+    note: str | None
+
+
+def result(answer: BehaviourAnswer, run: int | None) -> Result:
+    """What the page shows of one answer; `run`: the run that links must name, if any."""
+    href = urls.neurons(answer.model, run=run)
+    first, n_layers = answer.included_from, len(answer.shares)
+    tokens = len(answer.tokens) - first
+    most = max(map(len, answer.neurons), default=0)
+    return Result(
+        summary=f"{_many(tokens, 'token')}, {_many(n_layers, 'layer')}, "
+        f"{count(answer.compared)} neurons",
+        measure=_measure(answer),
+        left_out=_left_out(answer),
+        cells=_cells(answer, href),
+        narrow=answer.by == "maximum",
+        legend=legend(answer.by),
+        ranks=range(1, max(most, 1) + 1),
+        rows=_rows(answer, href, max(most, 1)),
+        ways=_ways(answer, href),
+        note=answer.note,
+    )
+
+
+def step(share: float, by: By) -> int:
+    """The colour of a share, 0 to 10: by maximum its tenths, rounded; by percentile by `CUTS`."""
+    if by == "percentile":
+        return bisect_right(CUTS, share)
+    return max(0, min(10, int(share * 10 + 0.5)))
+
+
+def said(share: float, by: By) -> str:
+    """A share as a percentage; a percentile is rounded down, so that "at least" stays true."""
+    percent = share * 100
+    if by == "maximum":
+        return f"{percent:.1f}%" if percent < 99.95 else f"{_large(percent)}%"
+    if share >= 1:
+        return "100%"
+    digits = 1 if percent < 99 else 2 if percent < 99.99 else 3
+    return f"{_floored(percent, digits)}%"
+
+
+def brief(share: float, by: By) -> str:
+    """The same in the few characters of a cell."""
+    percent = share * 100
+    if by == "maximum":
+        return _large(percent)
+    if share >= 1:
+        return "100"
+    return _floored(percent, 0 if percent < 90 else 1 if percent < 99 else 2)
+
+
+def legend(by: By) -> list[Step]:
+    """The ten colours, the palest first."""
+    if by == "maximum":
+        marks = {1: "10%", 5: "50%", 10: "100%"}
+        return [
+            Step(f"p{n}", f"about {10 * n}% of its maximum{' or more' * (n == 10)}", marks.get(n))
+            for n in range(1, 11)
+        ]
+    words = [f"{100 * cut:g}%" for cut in CUTS]
+    marked = {0: words[0], 3: words[3], 6: words[6], 9: words[9]}
+    return [
+        Step(f"p{n + 1}", f"at least {word} of positions are lower", marked.get(n))
+        for n, word in enumerate(words)
+    ]
+
+
+def _large(percent: float) -> str:
+    """A whole percentage; a neuron that was silent on the corpus can have any."""
+    if percent < 1000:
+        return f"{percent:.0f}"
+    return compact(percent) if percent < 1e9 else number(percent)
+
+
+def _floored(percent: float, digits: int) -> str:
+    # What was divided and multiplied may be just under what it stands for.
+    scale = 10**digits
+    return f"{math.floor(percent * scale + 1e-7) / scale:.{digits}f}"
+
+
+def _many(n: int, thing: str) -> str:
+    return f"{count(n)} {thing}{'s' * (n != 1)}"
+
+
+def _measure(answer: BehaviourAnswer) -> str:
+    if answer.by == "maximum":
+        return (
+            "Activations as shares of each neuron’s own maximum over the corpus; above 100% where "
+            "the text excites it more than all of that."
+        )
+    return (
+        f"Percentiles: at least this share of the sample’s {count(answer.sample.positions)} "
+        "positions have a lower activation of the neuron, counted in whole bins of its histogram."
+    )
+
+
+def _left_out(answer: BehaviourAnswer) -> str:
+    missing = answer.n_neurons - answer.compared
+    if not missing:
+        return ""
+    are, have = ("is", "has") if missing == 1 else ("are", "have")
+    unknown = " or no histogram" if answer.by == "percentile" else ""
+    return (
+        f"{_many(missing, 'neuron')} {are} left out, which {are} dead or {have} no maximum above "
+        f"0{unknown}."
+    )
+
+
+def _words(share: float, by: By) -> str:
+    if by == "maximum":
+        return f"{said(share, by)} of its maximum"
+    return f"at least {said(share, by)} of positions lower"
+
+
+def _short(token: str) -> str:
+    return label(token if len(token) <= _LONGEST else f"{token[:_LONGEST]}…")
+
+
+def _cells(answer: BehaviourAnswer, href: Callable[[int, int], str]) -> Markup:
+    """The picture, layers × tokens: each cell a number, a colour and a link to the neuron whose
+    number that is."""
+    first, by = answer.included_from, answer.by
+    heads = [
+        f'<th scope="col"><a href="#t{at}" title="position {at}">'
+        f"<span>{chip(token)}</span></a></th>"
+        for at, token in enumerate(answer.tokens[first:], first)
+    ]
+    # A table's title says a token escaped already.
+    names = [f"{_short(token)} at {at}" for at, token in enumerate(answer.tokens)]
+    out = [f"<thead><tr><td>layer</td>{''.join(heads)}</tr></thead><tbody>"]
+    for layer, (shares, strongest) in enumerate(zip(answer.shares, answer.strongest, strict=True)):
+        out.append(f'<tr><th scope="row">{layer}</th>')
+        for at in range(first, len(answer.tokens)):
+            share, neuron = shares[at], strongest[at]
+            if share is None or neuron is None:
+                out.append(f'<td title="layer {layer}, {names[at]}: no neuron fires">·</td>')
+                continue
+            css = f' class="p{step(share, by)}"' if step(share, by) else ""
+            out.append(
+                f'<td{css}><a href="{escape(href(layer, neuron))}" title="layer {layer}, '
+                f'{names[at]}: neuron {neuron}, {_words(share, by)}">{brief(share, by)}</a></td>'
+            )
+        out.append("</tr>")
+    out.append("</tbody>")
+    return Markup("".join(out))
+
+
+def _rows(answer: BehaviourAnswer, href: Callable[[int, int], str], columns: int) -> Markup:
+    """A row a token: the neurons that fire most for it, the highest first."""
+    by, out = answer.by, []
+    for at in range(answer.included_from, len(answer.tokens)):
+        found = answer.neurons[at]
+        out.append(
+            f'<tr id="t{at}"><th scope="row"><span class="at">{at}</span> '
+            f'<span class="chip">{chip(answer.tokens[at])}</span></th>'
+        )
+        for one in found:
+            out.append(
+                '<td><span class="over">'
+                f'<a class="name" href="{escape(href(one.layer, one.neuron))}">'
+                f"{one.layer}/{one.neuron}</a> {_pill(one.share, by)}</span>"
+                f'<span class="under"><span class="chip">{chip(one.peak_token)}</span> '
+                f'<span class="quiet">{number(one.activation)}</span></span></td>'
+            )
+        if len(found) < columns:
+            none = "no neuron fires" if not found else ""
+            out.append(f'<td class="quiet" colspan="{columns - len(found)}">{none}</td>')
+        out.append("</tr>")
+    return Markup("".join(out))
+
+
+def _pill(share: float, by: By) -> Markup:
+    """A share on its colour."""
+    css = f"pill p{step(share, by)}" if step(share, by) else "pill"
+    return Markup(f'<span class="{css}">{said(share, by)}</span>')
+
+
+def _ways(answer: BehaviourAnswer, href: Callable[[int, int], str]) -> list[Way]:
+    found = answer.contrast
+    if found is None:
+        return []
+    tokens = (answer.tokens, found.tokens)
+
+    def rows(some: list[ContrastedNeuron]) -> list[Difference]:
+        return [_difference(one, tokens, answer.by, href) for one in some]
+
+    none = "No neuron is higher on the {}."
+    return [
+        Way("more", "First, not second", none.format("first"), rows(found.more)),
+        Way("less", "Second, not first", none.format("second"), rows(found.less)),
+    ]
+
+
+def _difference(
+    one: ContrastedNeuron,
+    tokens: tuple[list[str], list[str]],
+    by: By,
+    href: Callable[[int, int], str],
+) -> Difference:
+    text, against = (
+        _side(peak, some, by) for peak, some in zip((one.text, one.against), tokens, strict=True)
+    )
+    return Difference(
+        name=f"{one.layer}/{one.neuron}",
+        href=href(one.layer, one.neuron),
+        difference=said(one.difference, by),
+        text=text,
+        against=against,
+        peak_token=chip(one.peak_token),
+    )
+
+
+def _side(peak: TextPeak, tokens: list[str], by: By) -> Side:
+    share = _pill(peak.share, by) if peak.share > 0 else Markup('<span class="pill">0%</span>')
+    return Side(
+        share=share,
+        token=chip(tokens[peak.position]),
+        title=f"{number(peak.activation)} at position {peak.position}",
+    )

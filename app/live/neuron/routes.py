@@ -1,0 +1,109 @@
+"""The routes that put a visitor's text through a model: JSON, and a page that works as a form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from app.api import LayerIndex, NeuronIndex, RunId
+from app.errors import AppError, Forbidden, NotFound
+from app.live.engine import Live
+from app.live.neuron import view as live_view
+from app.live.neuron.schemas import LiveAnswer, LiveText
+from app.models.routes import carried_run
+from app.schemas import Error, NeuronPage, Run
+from app.web.forms import MOST_BODY, body_of, checked, form_fields, json_as
+from app.web.site import NO_STORE, Site, json_of
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    403: {"model": Error, "description": "A page of another site sent the text."},
+    404: {"model": Error, "description": "There is no such neuron, or the server is not live."},
+    410: {"model": Error, "description": "The run's model is gone: another is in its place."},
+    413: {"model": Error, "description": "The text has too many bytes or tokens."},
+    422: {"model": Error, "description": "The text is empty, not UTF-8, or cannot be read."},
+    503: {
+        "model": Error,
+        "description": "Too many texts are waiting (see Retry-After), or the run's model cannot be "
+        "loaded here.",
+    },
+}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": LiveText.model_json_schema()}},
+    }
+}
+
+
+def live_router(site: Site) -> APIRouter:
+    """The routes of the live box. They are there also where the server is not live, and say so."""
+    routes = APIRouter()
+    api_path = "/api/v1/models/{model}/layers/{layer}/neurons/{neuron}/activations"
+
+    @routes.post(
+        api_path, response_model=LiveAnswer, responses=ERRORS, openapi_extra=_BODY, tags=["api"]
+    )
+    async def activations(
+        request: Request, model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
+    ) -> Response:
+        """One neuron on a text of yours, where the server runs with --live: activations, and the
+        next-token prediction with and without the neuron."""
+        live = live_of(site, request)
+        text = checked(json_as(LiveText, await body_of(request, MOST_BODY)).text)
+        page, whole_run = await run_in_threadpool(_looked_up, site, model, layer, neuron, run)
+        response = json_of(await live.read(whole_run, page, text))
+        response.headers.update(NO_STORE)
+        return response
+
+    @routes.get(api_path, include_in_schema=False)
+    def only_post() -> Response:
+        """A text has to be sent."""
+        raise HTTPException(405, headers={"Allow": "POST"})
+
+    @routes.api_route(
+        "/{model}/{layer}/{neuron}/try", methods=["GET", "POST"], include_in_schema=False
+    )
+    async def try_text(
+        request: Request, model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
+    ) -> Response:
+        """The box on a page of its own: what it shows without scripts, and what they take."""
+        live = live_of(site, request)
+        page, whole_run = await run_in_threadpool(_looked_up, site, model, layer, neuron, run)
+        carried = await run_in_threadpool(carried_run, site, model, run)
+        text, status, headers = "", 200, dict(NO_STORE)
+        problem, answer = None, None
+        if request.method == "POST":
+            try:
+                text = form_fields(await body_of(request, MOST_BODY)).get("text", "")
+                answer = await live.read(whole_run, page, checked(text))
+            except AppError as error:
+                problem, status = error.detail, error.status
+                headers |= error.headers
+        box = live_view.box(page, live.tokens, carried, text=text, problem=problem, answer=answer)
+        response = site.html("live/try.html", page, status, live=box, run_query=carried)
+        response.headers.update(headers)
+        return response
+
+    return routes
+
+
+def live_of(site: Site, request: Request) -> Live:
+    """What reads texts. Raises Forbidden for another site's page, NotFound where there is none."""
+    # Another site's page could not read the answer, but it could let this machine compute.
+    if request.headers.get("sec-fetch-site") == "cross-site":
+        raise Forbidden("Texts are taken from this site's own pages and from programs alone.")
+    if site.live is None:
+        raise NotFound(
+            "Texts cannot be tried here: this server was started without --live, so that it loads "
+            "no model. The command neurarium serve --live starts one that does."
+        )
+    return site.live
+
+
+def _looked_up(
+    site: Site, model: str, layer: int, neuron: int, run: int | None
+) -> tuple[NeuronPage, Run]:
+    page = site.queries.neuron(model, layer, neuron, run)
+    return page, site.queries.run(page.run.id)

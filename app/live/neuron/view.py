@@ -1,0 +1,258 @@
+"""Pure: what a model said of a visitor's text → what `live.html` shows of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from app.drawing import charts
+from app.drawing import tokens as highlight
+from app.drawing.numbers import MINUS, count, exact, number, share
+from app.live.neuron.schemas import DirectAttribution, LiveAnswer, LiveEffects, Predictions
+from app.schemas import Histogram, NeuronPage
+from app.web import urls
+
+WIDTH, TOP, FLOOR, HEIGHT = 440.0, 12.0, 40.0, 54.0
+"""The chart of peaks: its view box, and where its bars end, in user units."""
+_LETTER = 5.4
+"""About how wide a letter of its labels is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One token the model may go on with."""
+
+    token: Markup
+    token_id: int
+    probability: str
+    change: str
+    """In percentage points, against the neuron left alone; empty where there is none to be seen."""
+    bar: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """One of the three predictions."""
+
+    title: str
+    note: str
+    """How far it is from the prediction with the neuron as it is."""
+    changed: bool
+    """Whether this is one with the neuron changed."""
+    rows: list[Choice]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A text that was read."""
+
+    text: Markup
+    """Coloured on the page's scale."""
+    peak: str
+    """Exact."""
+    token: Markup
+    position: int
+    standing: str
+    """How the peak stands among the sample's, in words."""
+    chart: Markup
+    """The same as a picture; empty where the store has no histogram of peaks."""
+    parts: str
+    """Gate and linear part at the peak; empty where the neuron has none."""
+    note: str | None
+    predictions: list[Choices]
+    attribution: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """The box that a text is typed into, and what came of it: `live` in `live.html`."""
+
+    action: str
+    """Where it is sent."""
+    neuron: str
+    """The neuron's JSON, below which its contexts are."""
+    most: str
+    """Tokens that a text may have."""
+    text: str = ""
+    problem: str | None = None
+    """Why the text was not read."""
+    result: Result | None = None
+
+
+def box(
+    page: NeuronPage,
+    most: int,
+    run: int | None,
+    *,
+    text: str = "",
+    problem: str | None = None,
+    answer: LiveAnswer | None = None,
+) -> Box:
+    """The box on the page of a neuron. `most`: tokens that a text may have; `run`: the run that
+    links must name, if any; `text`: what was typed, `problem` or `answer` what came of it."""
+    place = (page.model, page.layer, page.neuron)
+    return Box(
+        action=urls.try_text(*place, run=run),
+        neuron=urls.api_neuron(*place, run=run),
+        most=count(most),
+        text=text,
+        problem=problem,
+        result=None if answer is None else result(page, answer),
+    )
+
+
+def result(page: NeuronPage, answer: LiveAnswer) -> Result:
+    """What the page of a neuron shows of one answer."""
+    text = highlight.render(
+        answer.tokens,
+        answer.token_ids,
+        answer.activations,
+        start=0,
+        colours=highlight.palette(page.scale, low=page.stats.min, high=page.stats.max),
+        centre=answer.peak_position,
+        value=answer.peak,
+    )
+    gated = answer.gate is not None and answer.linear is not None
+    return Result(
+        text=text,
+        peak=exact(answer.peak),
+        token=highlight.chip(answer.tokens[answer.peak_position]),
+        position=answer.peak_position,
+        standing=standing(answer.higher_than, answer.peak, page),
+        chart=peaks_chart(page.peak_histogram, answer.peak),
+        parts=f"gate {number(answer.gate)}, linear part {number(answer.linear)}" if gated else "",
+        note=answer.note,
+        predictions=_predictions(answer.effects),
+        attribution=_attribution(answer.effects.attribution),
+    )
+
+
+def standing(higher_than: float | None, peak: float, page: NeuronPage) -> str:
+    """Where a peak stands, never saying more than the bound does."""
+    if peak > page.stats.max:
+        highest = number(page.stats.max)
+        return f"higher than every peak of the whole corpus (the highest is {highest})"
+    if higher_than is None:
+        return "the sample's peaks are not known"
+    if higher_than == 1:
+        return "higher than the peaks of all of the sample's contexts"
+    if higher_than == 0:
+        return _at_the_low_end(peak, page.peak_histogram)
+    # Rounded down: "at least" has to stay true.
+    bound = f"{math.floor(higher_than * 1000) / 10:.1f}%"
+    if higher_than < 0.001:
+        bound = share(higher_than)
+    return f"higher than the peaks of at least {bound} of the sample's contexts"
+
+
+def _at_the_low_end(peak: float, peaks: Histogram) -> str:
+    """Where a peak below the second bin stands: the first can hold most of the contexts."""
+    if peak < peaks.edges[0]:
+        return "lower than the peaks of all of the sample's contexts"
+    held = share(peaks.counts[0] / sum(peaks.counts))
+    return f"in the lowest bin of peaks, with {held} of the sample's contexts"
+
+
+def peaks_chart(peaks: Histogram, peak: float) -> Markup:
+    """The sample's peaks by context as small bars (log counts), and a line where `peak` is."""
+    if not peaks.counts:
+        return Markup("")
+    first, last = min(peak, peaks.edges[0]), max(peak, peaks.edges[-1])
+    if last <= first:  # one value only: give the axis some width round it
+        pad = abs(first) * 0.5 or 1.0
+        first, last = first - pad, last + pad
+    scale = (WIDTH - 2) / (last - first)
+    most = math.log1p(max(peaks.counts))
+
+    def x(value: float) -> float:
+        return 1 + (value - first) * scale
+
+    bars = []
+    for low, high, n in zip(peaks.edges[:-1], peaks.edges[1:], peaks.counts, strict=True):
+        if n:
+            tall = math.log1p(n) / most * (FLOOR - TOP)
+            bars.append(
+                f'<rect x="{x(low):.1f}" y="{FLOOR - tall:.1f}" '
+                f'width="{max(2.0, x(high) - x(low) - 0.8):.1f}" height="{tall:.1f}"/>'
+            )
+    at, here = x(peak), number(peak)
+    ends = [(peaks.edges[0], "start"), (peaks.edges[-1], "end")]
+    labels = [
+        f'<text x="{x(value):.1f}" y="{HEIGHT - 3:.0f}" text-anchor="{anchor}">'
+        f"{escape(number(value))}</text>"
+        for value, anchor in ends
+    ]
+    reach = _LETTER * len(here) / 2
+    anchor = "start" if at < reach else "end" if at > WIDTH - reach else "middle"
+    return Markup(
+        f'<svg class="standing" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" '
+        f"aria-label=\"Peaks of the sample's contexts, from {escape(number(peaks.edges[0]))} to "
+        f"{escape(number(peaks.edges[-1]))}, and this text's peak, {escape(here)}\">"
+        f"{''.join(bars)}"
+        f'<path class="axis" d="M0 {FLOOR:.0f}H{WIDTH:.0f}"/>{"".join(labels)}'
+        f'<path class="here" d="M{at:.1f} {TOP:.0f}V{FLOOR + 3:.0f}"/>'
+        f'<text class="here" x="{at:.1f}" y="{TOP - 3:.0f}" text-anchor="{anchor}">'
+        f"{escape(here)}</text></svg>"
+    )
+
+
+def _predictions(effects: LiveEffects) -> list[Choices]:
+    lists = (effects.as_is, effects.zero_ablated, effects.mean_ablated)
+    largest = max(choice.probability for found in lists for choice in found.tokens)
+    zero, mean = (number(found.divergence) for found in lists[1:])
+    return [
+        _choices("As it is", "unchanged", effects.as_is, largest, changed=False),
+        _choices("Set to 0", f"{zero} nats", effects.zero_ablated, largest, changed=True),
+        _choices(
+            "Set to its mean",
+            f"{number(effects.mean)} · {mean} nats",
+            effects.mean_ablated,
+            largest,
+            changed=True,
+        ),
+    ]
+
+
+def _choices(
+    title: str, note: str, predictions: Predictions, largest: float, *, changed: bool
+) -> Choices:
+    return Choices(
+        title,
+        note,
+        changed,
+        [
+            Choice(
+                token=highlight.chip(choice.token),
+                token_id=choice.token_id,
+                probability=share(choice.probability),
+                change=_points(choice.probability - choice.as_is) if changed else "",
+                bar=charts.bar(choice.probability, largest),
+            )
+            for choice in predictions.tokens
+        ],
+    )
+
+
+def _points(change: float) -> str:
+    """A change of a probability in percentage points, to a hundredth; empty if it is less."""
+    points = f"{abs(change) * 100:.2f}"
+    return "" if float(points) == 0 else f"{'+' if change > 0 else MINUS}{points}"
+
+
+def _attribution(found: DirectAttribution) -> Markup:
+    """The direct logit attribution in one sentence."""
+    value = number(found.value)
+    signed = value if found.value <= 0 else f"+{value}"
+    return Markup(
+        'The neuron itself adds <b>{}</b> to the logit of <span class="chip">{}</span>, the '
+        "likeliest next token: its activation at the last token, {}, × its logit effect on that "
+        "token, {}, ÷ the norms’ scale there, {}."
+    ).format(
+        signed,
+        highlight.chip(found.token),
+        number(found.activation),
+        number(found.logit_effect),
+        number(found.scale),
+    )

@@ -1,0 +1,343 @@
+"""Pure: a neuron's examples → the sections and whole contexts that templates show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from app.drawing import charts
+from app.drawing import tokens as highlight
+from app.drawing.numbers import count, exact, number, share
+from app.drawing.tokens import Palette
+from app.examples.lines import Kind, Layout, Line, lines, markup, whole
+from app.schemas import Band, ContextPage, Example, NeuronPage, SourceExamples
+
+_FLOOR = 1e-4
+"""Troughs that differ by no more than this share are all at the nonlinearity's own minimum."""
+SOURCES_IN_FULL = 4
+"""With more sources than this a neuron's page shows the first example of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Examples under one heading; bands and sources have more than one group a section."""
+
+    title: str | None
+    note: str
+    lines: list[Line]
+    shown: Markup
+    """The lines as a list."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """One source in the chart of sources."""
+
+    name: str
+    highest: str
+    mean: str
+    bar: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One kind of examples."""
+
+    id: str
+    title: str
+    part: str
+    """What share of the corpus it stands for."""
+    purpose: str
+    empty: str
+    groups: list[Group]
+    sources: list[SourceRow]
+    """The chart of sources, in their section."""
+    cut: bool
+    """Whether there are more examples than are given here."""
+    size: int
+
+
+class Swatch(NamedTuple):
+    """One step of the legend."""
+
+    css: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Legend:
+    """The page's one colour scale, from the most negative step to the most positive."""
+
+    low: str
+    high: str
+    swatches: list[Swatch]
+    ramp: Markup
+    """The swatches beside each other."""
+    words: str
+    """What the steps stand for, for who cannot point at them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContextView:
+    """All a context's page shows that is not already a field of its `ContextPage`."""
+
+    whole: Markup
+    legend: Legend | None
+    facts: list[tuple[str, str]]
+    kept: str
+    """Which of its activations there are to see."""
+
+
+def sections(page: NeuronPage, layout: Layout) -> list[Section]:
+    """All kinds of examples of a neuron, in the order they are to be read."""
+    kinds, scanned = page.examples, page.run.contexts
+    aligned = layout.reading == "peak"
+    cut, shown = _sources_shown(kinds.sources, full=False)
+    top, bottom, random, *rest = lines(
+        [
+            Kind(kinds.top, factors=True),
+            Kind(kinds.bottom, trough=True, factors=True),
+            Kind(kinds.random),
+            *(Kind(band.examples) for band in kinds.bands),
+            *shown,
+        ],
+        layout,
+    )
+    gated = any(one.gate is not None for one in kinds.top)
+    letters = " g: the gate at the peak; l: the linear part." if gated else ""
+    found = [
+        _section(
+            "top",
+            "Top",
+            _part(len(kinds.top), scanned),
+            f"The highest peaks of the whole corpus{', aligned on the peak' if aligned else ''}. "
+            "They suggest what the neuron responds to and cannot confirm it: they are its "
+            "extremes, not its story. Peaks are exact; the activations round them, shown when a "
+            f"token is pointed at, are within 1/254 of the largest in their window.{letters}",
+            [_group(None, "", top, layout)],
+            kinds.top,
+        ),
+        _section(
+            "bottom",
+            "Bottom",
+            _part(len(kinds.bottom), scanned),
+            f"The lowest troughs of the whole corpus{', aligned on the trough' if aligned else ''}"
+            f": {_lowest(kinds.bottom)}",
+            [_group(None, "", bottom, layout)],
+            kinds.bottom,
+        ),
+        _section(
+            "random",
+            "Random",
+            _part(len(kinds.random), scanned),
+            "Contexts drawn without looking at this neuron, the same for every neuron: what it "
+            "does on ordinary text. A reading of the top examples has to fit these too.",
+            [_group(None, "", random, layout)],
+            kinds.random,
+        ),
+        _section(
+            "bands",
+            "Bands",
+            "all contexts, by where they peak" if kinds.bands else "",
+            "Contexts picked by where their peak falls among the neuron's peaks, not by how high "
+            "it is: what lies between the ordinary and the extreme. The cuts are the median, 90% "
+            "and 99% of the sample's first half; examples and shares are of its second half.",
+            [
+                _group(_band(band), _band_note(band), made, layout)
+                for band, made in zip(kinds.bands, rest, strict=False)
+            ],
+            [one for band in kinds.bands for one in band.examples],
+        ),
+    ]
+    if kinds.sources:
+        found.append(_by_source(page, rest[len(kinds.bands) :], layout, cut=cut))
+    return found
+
+
+def by_source(page: NeuronPage, layout: Layout) -> Section:
+    """The sources of the corpus: a chart of their peaks and all examples of each."""
+    _, shown = _sources_shown(page.examples.sources, full=True)
+    return _by_source(page, lines(shown, layout), layout, cut=False)
+
+
+def _sources_shown(sources: list[SourceExamples], *, full: bool) -> tuple[bool, list[Kind]]:
+    """Whether there are too many sources for all their examples, and those that are shown of
+    each that has any: all, or the first."""
+    kept = [some for some in sources if some.examples]
+    cut = not full and len(kept) > SOURCES_IN_FULL
+    most = 1 if cut else None
+    return cut, [Kind(some.examples[:most], named=some.other) for some in kept]
+
+
+def _by_source(
+    page: NeuronPage, shown: Sequence[list[Line]], layout: Layout, *, cut: bool
+) -> Section:
+    sources = page.examples.sources
+    kept = [some for some in sources if some.examples]
+    groups = [
+        _group(source_name(some), _source_note(some), made, layout)
+        for some, made in zip(kept, shown, strict=True)
+    ]
+    size = sum(len(some.examples) for some in kept)
+    return _section(
+        "sources",
+        "By source",
+        _part(size, page.run.contexts),
+        "The highest peaks within each part of the corpus. A neuron can look clean in one kind of "
+        "text and mean something else in another: a reading that holds in one source alone is not "
+        "yet a reading.",
+        groups,
+        [one for some in kept for one in some.examples],
+        sources=_source_rows(sources),
+        cut=cut,
+    )
+
+
+def of_context(page: ContextPage, colours: Palette) -> ContextView:
+    """A context in full, marked at the neuron's peak (of bottom examples alone: at the trough)."""
+    example = page.example
+    trough = page.kinds == ["bottom"]
+    facts = [
+        ("peak", f"{exact(example.peak)} at position {example.peak_position}"),
+        ("trough", f"{exact(example.trough)} at position {example.trough_position}"),
+    ]
+    if example.gate is not None and example.linear is not None:
+        where = "trough" if trough else "peak"
+        facts.append((f"gate at the {where}", number(example.gate)))
+        facts.append((f"linear part at the {where}", number(example.linear)))
+    facts += [
+        ("example of kind", ", ".join(page.kinds)),
+        ("length", f"{count(page.length)} tokens"),
+        ("context", str(example.context_id)),
+        ("document", str(example.document_index)),
+    ]
+    if example.source:
+        facts.append(("source", example.source))
+    # What is not stored is told from what is not included.
+    activations = [
+        math.nan if value is None and not page.stored_from <= position < page.stored_to else value
+        for position, value in enumerate(example.activations)
+    ]
+    text = highlight.render(
+        example.tokens,
+        example.token_ids,
+        activations,
+        start=example.start,
+        colours=colours,
+        centre=(example.trough_position if trough else example.peak_position) - example.start,
+        value=example.trough if trough else example.peak,
+    )
+    return ContextView(whole(example.context_id, text), legend(page.scale), facts, _kept(page))
+
+
+def _kept(page: ContextPage) -> str:
+    """Which activations there are to see."""
+    if page.stored_from == 0 and page.stored_to == page.length:
+        return "Its activations on every token"
+    positions = f"{page.stored_from} to {page.stored_to - 1}"
+    return f"Its activations at positions {positions}, which are all that is kept"
+
+
+def legend(scale: float) -> Legend | None:
+    """The steps of a colour scale with the activations each stands for; None without a scale."""
+    if scale <= 0:
+        return None
+    unit = scale / highlight.STEPS
+    tenths = range(-highlight.STEPS, highlight.STEPS + 1)
+    inner = [number((tenth + 0.5) * unit) for tenth in tenths[:-1]]
+    edges = pairwise([number(-scale), *inner, number(scale)])
+    swatches = [
+        Swatch(highlight.step(tenth * unit, scale), f"{low} to {high}")
+        for tenth, (low, high) in zip(tenths, edges, strict=True)
+    ]
+    words = (
+        f"An activation within {number(unit / 2)} of zero has no colour. From there on there are "
+        f"ten steps on either side, each {number(unit)} wide but the last, half as wide, which "
+        f"ends at {number(scale)}."
+    )
+    ramp = "".join(
+        f'<i class="{swatch.css or "zero"}" title="{swatch.title}"></i>' for swatch in swatches
+    )
+    return Legend(number(-scale), number(scale), swatches, Markup(ramp), words)
+
+
+def source_name(some: SourceExamples) -> str:
+    """What a source is called on the page."""
+    return "other sources" if some.other else some.source or "without a source"
+
+
+def _lowest(bottom: Sequence[Example]) -> str:
+    troughs = [example.trough for example in bottom]
+    if len(troughs) > 1 and max(troughs) - min(troughs) <= _FLOOR * abs(min(troughs)):
+        return (
+            "all as low as the nonlinearity lets the neuron go, so these are the first contexts to "
+            "reach that floor. What inhibits it more than they do is not to be seen here."
+        )
+    return "what drives the neuron furthest down."
+
+
+def _group(title: str | None, note: str, made: list[Line], layout: Layout) -> Group:
+    return Group(title, note, made, markup(made, layout) if made else Markup())
+
+
+def _section(
+    name: str,
+    title: str,
+    part: str,
+    purpose: str,
+    groups: list[Group],
+    examples: Sequence[Example],
+    *,
+    sources: list[SourceRow] | None = None,
+    cut: bool = False,
+) -> Section:
+    empty = f"No {'bands' if name == 'bands' else f'{name} examples'} were kept."
+    return Section(
+        name, title, part, purpose, empty, groups, sources or [], cut, size=len(examples)
+    )
+
+
+def _part(kept: int, scanned: int) -> str:
+    if not kept or not scanned:
+        return ""
+    return f"{count(kept)} of {count(scanned)} contexts, {share(min(1.0, kept / scanned))}"
+
+
+def _band(band: Band) -> str:
+    if band.low is None and band.high is None:
+        return "All peaks"
+    if band.low is None:
+        return f"Peak below {number(band.high)}"
+    if band.high is None:
+        return f"Peak from {number(band.low)} up"
+    return f"Peak from {number(band.low)} to {number(band.high)}"
+
+
+def _band_note(band: Band) -> str:
+    return f"{share(band.share)} of contexts (nominally {share(band.nominal_share)})"
+
+
+def _source_note(some: SourceExamples) -> str:
+    mean = "" if some.mean_peak is None else f", mean of its sample {number(some.mean_peak)}"
+    return f"highest {number(some.examples[0].peak)}{mean}"
+
+
+def _source_rows(sources: list[SourceExamples]) -> list[SourceRow]:
+    peaks = [some.examples[0].peak if some.examples else None for some in sources]
+    ends = [0.0, *(peak for peak in peaks if peak is not None)]
+    ends += [some.mean_peak for some in sources if some.mean_peak is not None]
+    low, high = min(ends), max(ends)
+    return [
+        SourceRow(
+            source_name(some),
+            number(peak),
+            number(some.mean_peak),
+            Markup() if peak is None else charts.bullet(peak, some.mean_peak, low=low, high=high),
+        )
+        for some, peak in zip(sources, peaks, strict=True)
+    ]

@@ -1,0 +1,228 @@
+"""Pure: schema objects → what the templates show. Apart so that templates hold no arithmetic and
+the JSON of a page holds no wording. Examples and weights have modules of their own beside this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from app.drawing import charts
+from app.drawing import tokens as highlight
+from app.drawing.characters import visible
+from app.drawing.charts import Cut
+from app.drawing.numbers import MISSING, compact, count, exact, number, share, when
+from app.drawing.tokens import Palette
+from app.examples.lines import Address, Layout, Reading
+from app.neurons.sections import (
+    ContextView,
+    Legend,
+    Section,
+    by_source,
+    legend,
+    of_context,
+    sections,
+)
+from app.neurons.weights import NeuronAddress, TokenAddress, WeightsView, weights
+from app.schemas import ContextPage, NeuronPage
+from app.search.numbers import grammar as number_grammar
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """One number of the statistics strip."""
+
+    label: str
+    value: str
+    definition: str
+
+
+@dataclass(frozen=True, slots=True)
+class NeuronView:
+    """All a neuron page shows that is not already a field of its `NeuronPage`."""
+
+    stats: list[Stat]
+    ground: str
+    """What the numbers were counted over, in one sentence."""
+    quantiles: list[Stat]
+    activations: Markup
+    peaks: Markup
+    bins: list[tuple[str, Markup]]
+    """What the charts show, in words: each with its title."""
+    legend: Legend | None
+    """None where every activation is zero: there is no scale then."""
+    sections: list[Section]
+    weights: WeightsView
+
+
+@dataclass(frozen=True, slots=True)
+class SourcesView:
+    """The page of all sources' examples."""
+
+    legend: Legend | None
+    section: Section
+
+
+def neuron(
+    page: NeuronPage,
+    reading: Reading,
+    context: Address,
+    neuron_at: NeuronAddress,
+    find: TokenAddress,
+    *,
+    titled: bool = False,
+) -> NeuronView:
+    """Everything the neuron page needs beside `page` itself, its examples laid out as `reading`.
+
+    `context`, `neuron_at` and `find` give the addresses of whole contexts, of other neurons and of
+    what has to do with a token.
+    """
+    peaks = page.stats.peak_quantiles
+    quantiles = [
+        ("1%", peaks.q01),
+        ("10%", peaks.q10),
+        ("25%", peaks.q25),
+        ("median", peaks.q50),
+        ("75%", peaks.q75),
+        ("90%", peaks.q90),
+        ("99%", peaks.q99),
+    ]
+    activations_chart, peaks_chart = _histograms(page)
+    effects = page.weights.logit_effects.histogram
+    return NeuronView(
+        stats=stats(page),
+        ground=(
+            f"Maximum and minimum over all {count(page.run.tokens)} tokens; the rest of "
+            f"{count(page.sample.positions)} positions in {count(page.sample.contexts)} "
+            "sampled contexts."
+        ),
+        quantiles=[
+            Stat(label, number(value), f"{label} of the sample's contexts peak at or below this.")
+            for label, value in quantiles
+        ],
+        activations=activations_chart,
+        peaks=peaks_chart,
+        bins=[
+            (title, charts.bins(shown.edges, shown.counts, name=name))
+            for name, title, shown in (
+                ("by-position", "Positions by activation", page.histogram),
+                ("by-context", "Contexts by peak", page.peak_histogram),
+                ("effects-all", "Tokens by logit effect", effects),
+            )
+            if sum(shown.counts)
+        ],
+        legend=legend(page.scale),
+        sections=sections(page, Layout(reading, _palette(page), context, titled=titled)),
+        weights=weights(page, neuron_at, find),
+    )
+
+
+def sources(
+    page: NeuronPage, reading: Reading, context: Address, *, titled: bool = False
+) -> SourcesView:
+    """Everything the page of sources needs beside `page` itself."""
+    layout = Layout(reading, _palette(page), context, titled=titled)
+    return SourcesView(legend(page.scale), by_source(page, layout))
+
+
+def context(page: ContextPage) -> ContextView:
+    """Everything a context's page needs beside `page` itself."""
+    return of_context(page, highlight.palette(page.scale, low=page.min, high=page.max))
+
+
+def _palette(page: NeuronPage) -> Palette:
+    return highlight.palette(page.scale, low=page.stats.min, high=page.stats.max)
+
+
+def _histograms(page: NeuronPage) -> tuple[Markup, Markup]:
+    """Activations by position and peaks by context, on one axis: they stand under each other."""
+    stats, by_position, by_context = page.stats, page.histogram, page.peak_histogram
+    low = min(stats.min, by_position.edges[0], by_context.edges[0])
+    high = max(stats.max, by_position.edges[-1], by_context.edges[-1])
+    top = page.examples.top
+    cuts: list[Cut] = []
+    above = 0.0
+    for band in page.examples.bands:  # from the highest down
+        above += band.nominal_share
+        if band.low is not None:
+            upper = f" to {number(band.high)}" if band.high is not None else " up"
+            said = f"Peak from {number(band.low)}{upper}: {share(band.share)} of contexts"
+            cuts.append(Cut(band.low, f"top {above:.0%}", said))
+    return (
+        charts.histogram(
+            by_position.edges,
+            by_position.counts,
+            name="by-position",
+            title="Activations by position, counts on a log scale",
+            what="positions",
+            low=low,
+            high=high,
+            height=138,
+        ),
+        charts.histogram(
+            by_context.edges,
+            by_context.counts,
+            name="by-context",
+            title="Peaks by context",
+            what="contexts",
+            low=low,
+            high=high,
+            height=138,
+            log=False,
+            cuts=cuts[::-1],
+            ticks=[example.peak for example in top],
+            ticks_title=f"The {count(len(top))} top examples, of all contexts",
+        ),
+    )
+
+
+def stats(page: NeuronPage) -> list[Stat]:
+    """A neuron's numbers, in the order they are to be read."""
+    s = page.stats
+    return [
+        Stat("max", number(s.max), "Largest activation over the whole corpus: exact."),
+        Stat("min", number(s.min), "Smallest activation over the whole corpus: exact."),
+        Stat("mean", number(s.mean), "Mean activation over the sample's positions."),
+        Stat("std", number(s.std), "Standard deviation over the sample's positions."),
+        Stat(
+            "skewness",
+            number(s.skewness),
+            "Third standardised moment: 0 for a symmetric distribution, positive where the long "
+            "tail is above the mean.",
+        ),
+        Stat(
+            "kurtosis",
+            number(s.kurtosis),
+            "Excess kurtosis: 0 for a normal distribution; large where few positions hold most of "
+            "the variance.",
+        ),
+        Stat(
+            "density > 0",
+            share(s.density),
+            "Share of the sample's positions where the activation is above zero.",
+        ),
+        Stat(
+            f"density ≥ {number(s.tenth)}" if s.max > 0 else "density ≥ 10% of max",
+            share(s.density_over_tenth) if s.max > 0 else MISSING,
+            "Share of the sample's positions at or above 10% of the maximum (rounded up to an edge "
+            "of the fine histogram): how often it fires by more than a little. Not given where the "
+            "maximum is not above zero.",
+        ),
+    ]
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "number": number,
+    "exact": exact,
+    "share": share,
+    "count": count,
+    "compact": compact,
+    "chip": highlight.chip,
+    "visible": visible,
+    "plain": number_grammar.visible,
+    "bar": charts.bar,
+    "when": when,
+}
+"""What the templates call as filters: `environment.filters.update(present.FILTERS)`."""

@@ -1,0 +1,158 @@
+"""The notes of a server that was started with --notes: who may write, and what is there.
+
+It writes to the store by a connection of its own, which only such a server opens: all others read.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+
+from app.errors import Forbidden, Invalid, NotFound, Unavailable
+from app.notes.schemas import NewNote, Note
+from app.notes.text import author_line, moment, note_text
+from app.reading import cursors
+from app.settings import Settings
+from indexer.errors import NeurariumError
+from indexer.store import notes as store
+from indexer.store.database import open_store
+from indexer.store.notes import Place
+
+LEAST_TOKEN = 16
+RETRY = 5
+"""Seconds after which a visitor may come again where another was writing."""
+_MAX_ID = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Some notes, newest first."""
+
+    items: list[Note]
+    next: str | None
+    """The cursor of the next page."""
+    count: int
+    """Of all, not of these alone."""
+    version: str
+    """Changes whenever a note comes or goes: for ETags."""
+
+
+class ServedNotes:
+    """The notes of one store. Safe to share between threads."""
+
+    def __init__(self, engine: Engine, token: str) -> None:
+        self._engine = engine
+        self._token = token.encode()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+    def check(self, token: str) -> None:
+        """Raises Forbidden for any other token than the server's."""
+        if not secrets.compare_digest(token.encode("utf-8", "surrogatepass"), self._token):
+            raise Forbidden(
+                "This is not the server's token for notes: ask whoever runs it. Nothing was "
+                "changed."
+            )
+
+    def read(self, place: Place | None, limit: int, cursor: str | None = None) -> Found:
+        """The newest notes of a neuron, or of all. Raises Invalid for a cursor of another kind."""
+        before = None if cursor is None else _before(cursor)
+        found = store.read(self._engine, place, limit + 1, before)
+        items = [Note.model_validate(dict(row._mapping)) for row in found.rows[:limit]]
+        more = len(found.rows) > limit
+        return Found(
+            items=items,
+            next=cursors.encode(items[-1].time.isoformat(), items[-1].id) if more else None,
+            count=found.count,
+            version=f"notes {found.count} {found.highest}",
+        )
+
+    def add(self, place: Place, sent: NewNote) -> Note:
+        """Keep a note on a neuron that is there. Raises Invalid, Unavailable."""
+        try:
+            author, text = author_line(sent.author), note_text(sent.text)
+        except ValueError as error:
+            raise Invalid(str(error)) from None
+        note = store.Note(
+            model=place.model,
+            layer=place.layer,
+            neuron=place.neuron,
+            time=datetime.now(UTC),
+            author=author,
+            text=text,
+        )
+        with _waiting():
+            number = store.add(self._engine, note)
+        return Note.model_validate({"id": number, **asdict(note)})
+
+    def remove(self, place: Place, number: int) -> Note:
+        """Delete a note of a neuron; what it was. Raises NotFound, Unavailable."""
+        with _waiting():
+            row = store.remove(self._engine, place, number)
+        if row is None:
+            raise NotFound(
+                f"Neuron {place.neuron} in layer {place.layer} of {place.model} has no note "
+                f"{number}."
+            )
+        return Note.model_validate(dict(row._mapping))
+
+
+def notes_of(settings: Settings) -> ServedNotes | None:
+    """What the settings say of notes; None where the server has none. Raises NeurariumError."""
+    if not settings.notes:
+        return None
+    token = settings.notes_token.get_secret_value() if settings.notes_token else ""
+    if not token:
+        raise NeurariumError(
+            "Notes need a token, which whoever writes one has to know: set NEURARIUM_NOTES_TOKEN "
+            f"to {LEAST_TOKEN} characters or more."
+        )
+    if len(token) < LEAST_TOKEN:
+        raise NeurariumError(
+            f"NEURARIUM_NOTES_TOKEN has {len(token)} characters: {LEAST_TOKEN} are the least."
+        )
+    if not all("!" <= character <= "~" for character in token):
+        raise NeurariumError(
+            "NEURARIUM_NOTES_TOKEN cannot be sent in a header: use ASCII's letters, digits and "
+            "signs, no blanks."
+        )
+    engine = open_store(settings.database_url, create=True, patience=store.PATIENCE)
+    try:
+        store.prepare(engine)
+    except NeurariumError:
+        engine.dispose()
+        raise
+    return ServedNotes(engine, token)
+
+
+def _before(cursor: str) -> tuple[datetime, int]:
+    time, number = cursors.decode(cursor, str, int)
+    try:
+        if 0 <= number <= _MAX_ID:
+            return moment(time), number
+    except ValueError:
+        pass
+    raise Invalid("The cursor is not one this server gave: start again without it.")
+
+
+@contextmanager
+def _waiting() -> Iterator[None]:
+    """Where somebody else writes for longer than a visitor waits, Unavailable says so."""
+    try:
+        yield
+    except OperationalError as error:
+        if "lock" not in str(error.orig).lower():
+            raise
+        raise Unavailable(
+            "The store is being written by somebody else, such as an indexer: nothing was changed. "
+            "Try again in a moment.",
+            retry_after=RETRY,
+        ) from None

@@ -1,0 +1,93 @@
+"""Pure: a run → the tables of its page, the provenance flattened to names and values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from app.drawing.numbers import MISSING, count, when
+from app.schemas import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """A titled table of a run's provenance."""
+
+    title: str
+    rows: list[tuple[str, str]]
+
+
+def tables(page: Run) -> list[Facts]:
+    """A run's provenance as tables: what it is, then each part of `provenance`, flattened."""
+    first = Facts(
+        "What was indexed",
+        [
+            ("model", f"{page.model_id}" + (f" @ {page.revision}" if page.revision else "")),
+            ("name", page.model),
+            ("layers", count(page.n_layers)),
+            ("neurons", count(page.n_neurons)),
+            ("hook point", page.hook_point),
+            ("corpus", page.corpus),
+            ("contexts", count(page.contexts)),
+            ("tokens", count(page.tokens)),
+            ("context length", f"{count(page.ctx_len)} tokens, the BOS counted"),
+            (
+                "sample",
+                f"{count(page.sample.contexts)} contexts, {count(page.sample.positions)} positions",
+            ),
+            ("dtype", page.dtype),
+            ("indexed", when(page.created_at)),
+            ("content hash", page.content_hash),
+        ],
+    )
+    loose = Facts("How", [])
+    parts: list[Facts] = []
+    for key, value in page.provenance.items():
+        rows = flatten(value)
+        if len(rows) == 1 and not rows[0][0]:
+            loose.rows.append((_words(key), rows[0][1]))
+        else:
+            parts.append(
+                Facts(_words(key).capitalize(), [(_words(path), text) for path, text in rows])
+            )
+    return [facts for facts in (first, loose, *parts) if facts.rows]
+
+
+def flatten(value: Any, path: str = "") -> list[tuple[str, str]]:
+    """A nested value as (dotted path, text); a list of plain values stays on one line."""
+    if isinstance(value, Mapping):
+        rows = [
+            row
+            for key, item in value.items()
+            for row in flatten(item, f"{path}.{key}" if path else str(key))
+        ]
+        return rows or [(path, MISSING)]
+    if isinstance(value, list | tuple):
+        if any(isinstance(item, Mapping | list | tuple) for item in value):
+            return [
+                row
+                for i, item in enumerate(value, 1)
+                for row in flatten(item, f"{path}.{i}" if path else str(i))
+            ]
+        return [(path, ", ".join(_plain(item) for item in value) or MISSING)]
+    if path.rpartition(".")[2] == "seed":  # a name for a draw, to be typed again: not a quantity
+        return [(path, str(value))]
+    return [(path, _plain(value))]
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return count(value)
+    if isinstance(value, datetime):
+        return when(value)
+    return str(value)
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")

@@ -1,0 +1,65 @@
+"""Where templates and static files are, in a checkout as in a wheel, and what version they are."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+import indexer.store
+
+STYLES = (
+    "base/theme",
+    "base/style",
+    "base/frame",
+    "base/tables",
+    "base/colours",
+    "neurons/neuron",
+    "neurons/bar",
+    "examples/examples",
+    "models/layer",
+    "search/numbers",
+    "live/live",
+    "notes/notes",
+    "search/search",
+    "live/behaviour",
+    "compare/compare",
+)
+"""The files of the one style sheet, in their order."""
+STYLE_SHEET = "site.css"
+_APP = Path(__file__).parent.parent
+_STORE = Path(indexer.store.__file__).parent
+
+
+def folder(name: str) -> Path:
+    """The folder `templates` or `static`: inside the installed package, or beside it."""
+    inside = _APP / name
+    return inside if inside.is_dir() else _APP.parent / name
+
+
+@cache
+def style_sheet() -> bytes:
+    """All styles as one: nothing is painted before the last sheet has come, so there is one."""
+    return b"\n".join((folder("static") / f"{name}.css").read_bytes() for name in STYLES)
+
+
+@cache
+def version_of(name: str) -> str:
+    """A short hash of a static file's content: it changes when the file does."""
+    content = style_sheet() if name == STYLE_SHEET else (folder("static") / name).read_bytes()
+    return hashlib.blake2b(content, digest_size=6).hexdigest()
+
+
+def site_version() -> str:
+    """One hash over everything that shapes a page besides its data: the code that reads the store
+    and renders it, templates, static files. It is part of every ETag."""
+    content = hashlib.blake2b(digest_size=8)
+    for root, pattern in (
+        (_APP, "**/*.py"),
+        (_STORE, "**/*.py"),
+        (folder("templates"), "**/*"),
+        (folder("static"), "**/*"),
+    ):
+        for path in sorted(path for path in root.glob(pattern) if path.is_file()):
+            content.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return content.hexdigest()

@@ -1,0 +1,350 @@
+"""Reads documents from local files: text, JSON lines, CSV, Parquet, or a folder of these. Nothing
+is held but the line or row group being read."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zstandard
+
+from indexer.corpus.rows import (
+    BrokenRow,
+    Columns,
+    Document,
+    ReadReport,
+    WantedColumns,
+    choose_columns,
+    kinds_of_row,
+    kinds_of_schema,
+    printable,
+    table_documents,
+)
+from indexer.errors import NeurariumError
+
+ENDINGS = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".csv")
+"""The kinds of file there is a reader for."""
+KINDS = ", ".join(ENDINGS)
+
+_MAGIC = {
+    b"\x1f\x8b": ("gzip", ".gz"),
+    b"\x28\xb5\x2f\xfd": ("zstandard", ".zst"),
+    b"PAR1": ("Parquet", ".parquet"),
+}
+_CHUNK_BYTES = 1 << 20
+_ROWS_BYTES = 8 << 20
+"""Parquet rows are taken in batches of about this size."""
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class FilesCorpus:
+    """One local file, or the usable files below a folder in the order of their names."""
+
+    label: str
+    root: Path
+    files: tuple[Path, ...]
+    wanted: WantedColumns = field(default_factory=WantedColumns)
+    report: ReadReport = field(default_factory=ReadReport, compare=False)
+
+    @property
+    def revision(self) -> None:
+        """Files have no commit; their content is told apart by `identity`."""
+        return None
+
+    @cached_property
+    def identity(self) -> str:
+        """Changes when a file is added, removed, renamed or written to."""
+        parts: list[object] = [str(self.root), self.wanted.text, self.wanted.source]
+        for path in self.files:
+            with _system_errors(path):
+                stat = path.stat()
+            parts.append([_relative(path, self.root), stat.st_size, stat.st_mtime_ns])
+        return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
+
+    def documents(self) -> Iterator[Document]:
+        """All documents, file by file. Raises `NeurariumError` for what cannot be read."""
+        self.report.reset()
+        for path in self.files:
+            with _system_errors(path):
+                yield from self._file_documents(path)
+        self.report.check()
+
+    def _file_documents(self, path: Path) -> Iterator[Document]:
+        ending = _ending(path)
+        check_magic(path, ending)
+        source = _stem(path)  # of documents for which no column names one
+        if ending == ".txt":
+            yield Document(_whole_text(path), None, source)
+        elif ending == ".csv":
+            yield from _csv_documents(path, self.wanted, self.report, source)
+        elif ending == ".parquet":
+            yield from _parquet_documents(path, self.wanted, source)
+        else:
+            yield from _json_documents(path, self.wanted, self.report, source)
+
+
+def open_files(path: Path, wanted: WantedColumns, label: str | None = None) -> FilesCorpus:
+    """The corpus of an existing file or folder. Raises `NeurariumError` if nothing is usable."""
+    root = path.resolve()
+    if root.is_dir():
+        files = _usable_files(root)
+        if not files:
+            raise NeurariumError(
+                f"The folder {path} holds no file to read: a corpus is made of {KINDS}."
+            )
+        counted = "1 file" if len(files) == 1 else f"{len(files)} files"
+        return FilesCorpus(label or f"{printable(root.name)}/ ({counted})", root, files, wanted)
+    if not _ending(root):
+        raise NeurariumError(f"There is no reader for {path}: a corpus is made of {KINDS}.")
+    return FilesCorpus(label or printable(root.name), root, (root,), wanted)
+
+
+def _usable_files(root: Path) -> tuple[Path, ...]:
+    """The files below a folder that there is a reader for; none hidden."""
+    seen: list[Path] = []
+    for folder, subfolders, names in os.walk(root, onerror=_cannot_list):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        seen += [Path(folder, name) for name in names if not name.startswith(".")]
+    return tuple(sorted((p for p in seen if _ending(p)), key=lambda p: _relative(p, root)))
+
+
+def _cannot_list(error: OSError) -> None:
+    raise NeurariumError(f"The folder {error.filename} cannot be read: {error.strerror}.")
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path != root else path.name
+
+
+def _ending(path: Path) -> str:
+    name = path.name.lower()
+    return next((ending for ending in ENDINGS if name.endswith(ending)), "")
+
+
+def _stem(path: Path) -> str:
+    """The file's name without its ending; bytes of it that are no text as �."""
+    return printable(path.name[: -len(_ending(path))] or path.name)
+
+
+@contextmanager
+def _system_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NeurariumError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def check_magic(path: Path, ending: str) -> None:
+    """Refuse a file whose first bytes are of another kind than its name says."""
+    with path.open("rb") as file:
+        start = file.read(8)
+    found = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
+    expected = next((kind for kind in _MAGIC.values() if ending.endswith(kind[1])), None)
+    if found == expected or (expected is None and start.isascii() and start.decode().isprintable()):
+        return  # a CSV header may begin with PAR1 too
+    if not start:
+        raise NeurariumError(f"{path} is empty: a {ending} file of documents is needed.")
+    if expected is None and found is not None:
+        raise NeurariumError(
+            f"{path} is a {found[0]} file, not what its name says: let its name end in {found[1]}."
+        )
+    if expected is not None:
+        raise NeurariumError(
+            f"{path} is not a {expected[0]} file, though its name says so: rename or replace it."
+        )
+
+
+def _whole_text(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        return data.removeprefix(_BOM).decode()
+    except UnicodeDecodeError as error:
+        offset = error.start + len(_BOM) * data.startswith(_BOM)
+        raise _not_utf8(path, offset) from None
+
+
+def _not_utf8(path: Path, offset: int) -> NeurariumError:
+    return NeurariumError(
+        f"{path} is not UTF-8 text (byte {offset}): convert it to UTF-8, or remove it."
+    )
+
+
+# --- JSON lines ---
+
+
+def _json_documents(
+    path: Path, wanted: WantedColumns, report: ReadReport, source: str | None
+) -> Iterator[Document]:
+    columns: Columns | None = None
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        report.lines_read += 1
+        try:
+            row = _json_object(line)
+            columns = columns or choose_columns(row, kinds_of_row(row), wanted, str(path))
+            document = columns.document(row, source)
+        except BrokenRow as error:
+            report.broken(f"{path}, line {number}", str(error))
+        else:
+            yield document
+
+
+def _json_object(line: bytes) -> dict[str, object]:
+    try:
+        row = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        raise BrokenRow(f"not UTF-8 (byte {error.start} of the line)") from None
+    except (ValueError, RecursionError) as error:
+        raise BrokenRow(f"not JSON ({error})") from None
+    if not isinstance(row, dict):
+        raise BrokenRow("not a JSON object")
+    return row
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file, unpacked, without a byte order mark."""
+    openers: dict[str, Callable[[Path], Iterator[bytes]]] = {
+        ".jsonl.gz": _gzip_lines,
+        ".jsonl.zst": _zstandard_lines,
+    }
+    lines = openers.get(_ending(path), _plain_lines)(path)
+    for first in lines:
+        yield first.removeprefix(_BOM)
+        break
+    yield from lines
+
+
+def _plain_lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from file
+
+
+def _gzip_lines(path: Path) -> Iterator[bytes]:
+    try:
+        with gzip.open(path) as file:
+            yield from file
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise _damaged(path, error) from None
+
+
+def _zstandard_lines(path: Path) -> Iterator[bytes]:
+    kept = b""
+    with path.open("rb") as file:
+        try:
+            for chunk in _zstandard_chunks(file):
+                *lines, kept = (kept + chunk).split(b"\n")
+                yield from lines
+        except (EOFError, zstandard.ZstdError) as error:
+            raise _damaged(path, error) from None
+    if kept:
+        yield kept
+
+
+def _zstandard_chunks(file: BinaryIO) -> Iterator[bytes]:
+    """Unpacked pieces of all frames. The library itself takes a cut-off frame for the end."""
+    frame = None
+    while data := file.read(_CHUNK_BYTES):
+        while data:
+            frame = frame or zstandard.ZstdDecompressor().decompressobj()
+            yield frame.decompress(data)
+            data = frame.unused_data if frame.eof else b""
+            frame = None if frame.eof else frame
+    if frame is not None:
+        raise EOFError("it ends too early")
+
+
+def _damaged(path: Path, error: Exception) -> NeurariumError:
+    return NeurariumError(f"{path} is damaged ({error}): unpack it to see, or fetch it again.")
+
+
+# --- CSV ---
+
+
+def _csv_documents(
+    path: Path, wanted: WantedColumns, report: ReadReport, source: str | None
+) -> Iterator[Document]:
+    csv.field_size_limit(2**31 - 1)  # a document may be longer than the default, 131,072
+    reader = csv.reader(_decoded_lines(path))
+    try:
+        header = next(reader, None)
+        if not header:
+            raise NeurariumError(f"{path} has no header row: name its columns in the first line.")
+        columns: Columns | None = None
+        for fields in reader:
+            if not fields:
+                continue
+            report.lines_read += 1
+            if len(fields) != len(header):
+                problem = f"{len(fields)} fields, the header has {len(header)}"
+                report.broken(f"{path}, line {reader.line_num}", problem)
+                continue
+            row = dict(zip(header, fields, strict=True))
+            columns = columns or choose_columns(row, kinds_of_row(row), wanted, str(path))
+            yield columns.document(row, source)
+    except csv.Error as error:
+        raise NeurariumError(
+            f"{path} is not a CSV file (line {reader.line_num}: {error}): repair or rename it."
+        ) from None
+
+
+def _decoded_lines(path: Path) -> Iterator[str]:
+    offset = 0
+    with path.open("rb") as file:
+        for line in file:
+            start = len(_BOM) if offset == 0 and line.startswith(_BOM) else 0
+            try:
+                yield line[start:].decode()
+            except UnicodeDecodeError as error:
+                raise _not_utf8(path, offset + start + error.start) from None
+            offset += len(line)
+
+
+# --- Parquet ---
+
+
+def _parquet_documents(path: Path, wanted: WantedColumns, source: str | None) -> Iterator[Document]:
+    try:
+        with pq.ParquetFile(path) as file:
+            yield from _parquet_rows(file, path, wanted, source)
+    except pa.ArrowException as error:
+        raise NeurariumError(
+            f"{path} is not a whole Parquet file ({_first_line(error)}): fetch or make it again."
+        ) from None
+
+
+def _parquet_rows(
+    file: pq.ParquetFile, path: Path, wanted: WantedColumns, source: str | None
+) -> Iterator[Document]:
+    kinds = kinds_of_schema(file.schema_arrow)
+    first = next(file.iter_batches(batch_size=1), None)
+    first_row = (
+        first.to_pylist()[0] if first is not None and first.num_rows else dict.fromkeys(kinds)
+    )
+    columns = choose_columns(first_row, kinds, wanted, str(path))
+    names = list(dict.fromkeys([columns.content, *columns.source[:1]]))
+    for batch in file.iter_batches(batch_size=_batch_rows(file), columns=names):
+        yield from table_documents(pa.Table.from_batches([batch]), columns, str(path), source)
+
+
+def _batch_rows(file: pq.ParquetFile) -> int:
+    metadata = file.metadata
+    size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    return int(max(1, min(8192, metadata.num_rows * _ROWS_BYTES // max(size, 1))))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,150 @@
+"""What is made of the sample's peaks, and counts of signs. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float16, Float32, Float64, Int32, Int64
+
+from indexer.store.packing.codec import peak_unit
+
+Array = np.ndarray[Any, Any]
+
+PEAK_BINS = 40
+"""Bins of the histogram of peaks, unless all peaks are one value."""
+PEAK_QUANTILES = (0.01, 0.10, 0.25, 0.50, 0.75, 0.90, 0.99)
+BAND_QUANTILES = (0.5, 0.9, 0.99)
+"""Where the bands of peaks are cut."""
+BANDS = len(BAND_QUANTILES) + 1
+KEPT_PEAKS = 256
+"""Of the sample's first contexts each neuron's peak is kept, for comparing two neurons."""
+
+
+class SignCounts:
+    """How often each gated neuron's gate and linear part have each pair of signs.
+
+    `counts[n]` is how many positions had (gate, linear): (> 0, > 0), (> 0, ≤ 0), (≤ 0, > 0),
+    (≤ 0, ≤ 0).
+    """
+
+    def __init__(self, neurons: int) -> None:
+        self.counts: Int64[np.ndarray, "neurons 4"] = np.zeros((neurons, 4), np.int64)
+
+    def add(self, where: slice, positions: int, sums: Float64[np.ndarray, "3 n"]) -> None:
+        """Add a batch: in how many of `positions` both were above 0, the gate, the linear part."""
+        both, gated, through = sums.astype(np.int64)
+        counted = [both, gated - both, through - both, positions - gated - through + both]
+        self.counts[where] += np.stack(counted, axis=1)
+
+
+@dataclass(frozen=True)
+class BandCuts:
+    """Where each neuron's peaks are cut into bands: quantiles over the sample's first half."""
+
+    cuts: Float64[np.ndarray, "neurons 3"]
+
+    def band_of(
+        self, where: slice, peaks: Float32[np.ndarray, "batch n"]
+    ) -> Int64[np.ndarray, "batch n"]:
+        """The band (0 is the lowest) of each peak: a cut belongs to the band above it."""
+        cuts = self.cuts[where]
+        above = peaks[:, :, None].astype(np.float64) >= cuts
+        band: Int64[np.ndarray, "batch n"] = above.sum(axis=2, dtype=np.int64)
+        return band
+
+
+def quantiles(
+    peaks: Float32[np.ndarray, "neurons contexts"], levels: tuple[float, ...]
+) -> Float64[np.ndarray, "neurons levels"]:
+    """Quantiles of each row, interpolated linearly (Hyndman and Fan's type 7), in float64."""
+    out = np.empty((len(peaks), len(levels)))
+    for start in range(0, len(peaks), 512):  # sorted copies of a piece at a time
+        piece = np.sort(peaks[start : start + 512], axis=1)
+        out[start : start + 512] = sorted_quantiles(piece, levels)
+    return out
+
+
+def sorted_quantiles(
+    ordered: Float32[np.ndarray, "neurons contexts"], levels: tuple[float, ...]
+) -> Float64[np.ndarray, "neurons levels"]:
+    """The same of rows that are sorted."""
+    place = (ordered.shape[1] - 1) * np.array(levels)
+    below = np.floor(place).astype(np.int64)
+    part = place - below
+    low = ordered[:, below].astype(np.float64)
+    high = ordered[:, np.ceil(place).astype(np.int64)].astype(np.float64)
+    # From the nearer of the two, so that a part of 1 would be exactly the higher one.
+    step = high - low
+    found: Float64[np.ndarray, "neurons levels"]
+    found = np.where(part < 0.5, low + step * part, high - step * (1 - part))
+    return found
+
+
+def peak_histograms(
+    ordered: Float32[np.ndarray, "neurons contexts"],
+) -> tuple[
+    Float64[np.ndarray, "neurons 2"],
+    Int32[np.ndarray, "neurons bins"],
+    Int64[np.ndarray, " neurons"],
+]:
+    """Each neuron's peaks, sorted, in equal bins from the lowest to the highest.
+
+    The first edge and the width, the counts, and how many bins there are. Each bin has its lower
+    edge, the last both; where all peaks are one value there is one bin, of width 0.
+    """
+    low, high = ordered[:, 0].astype(np.float64), ordered[:, -1].astype(np.float64)
+    ranges = np.stack([low, (high - low) / PEAK_BINS], axis=1)
+    counts = np.zeros((len(ordered), PEAK_BINS), np.int32)
+    counts[:, 0] = ordered.shape[1]
+    varying = np.flatnonzero(low != high)
+    edges = np.linspace(low[varying], high[varying], PEAK_BINS + 1, axis=1)
+    below = np.full((len(varying), PEAK_BINS + 1), ordered.shape[1])
+    below[:, 0] = 0
+    for at, row, inner in zip(below, varying.tolist(), edges[:, 1:-1], strict=True):
+        at[1:-1] = ordered[row].searchsorted(inner)
+    counts[varying] = below[:, 1:] - below[:, :-1]
+    return ranges, counts, np.where(low == high, 1, PEAK_BINS)
+
+
+def kept_peaks(
+    peaks: Float32[np.ndarray, "neurons contexts"],
+    low: Float64[np.ndarray, " neurons"],
+    high: Float64[np.ndarray, " neurons"],
+) -> Float16[np.ndarray, "neurons kept"]:
+    """Peaks of the sample's first contexts as float16, in units of `peak_unit`: at most 1 in size.
+
+    `low` and `high` are each neuron's minimum and maximum in the whole run.
+    """
+    some = peaks[:, :KEPT_PEAKS].astype(np.float64)
+    kept: Float16[np.ndarray, "neurons kept"]
+    kept = (some / peak_unit(low, high)[:, None]).astype("<f2")
+    return kept
+
+
+def sample_identity(contexts: Iterable[Array]) -> str:
+    """blake2b of the tokens of the sample's first contexts: runs of equal identity have peaks that
+    can be put beside each other. `contexts`: their token ids, in the order of the sample."""
+    hashed = hashlib.blake2b(digest_size=32)
+    for token_ids in contexts:
+        hashed.update(len(token_ids).to_bytes(8, "little") + token_ids.astype("<u4").tobytes())
+    return hashed.hexdigest()
+
+
+def means_by_slot(
+    peaks: Float32[np.ndarray, "neurons contexts"],
+    slots: Int64[np.ndarray, " contexts"],
+    count: int,
+) -> Float64[np.ndarray, "neurons slots"]:
+    """Mean peak over the contexts of each of `count` slots; NaN where a slot has no context."""
+    means = np.full((len(peaks), count), np.nan)
+    for slot in range(count):
+        members = np.flatnonzero(slots == slot)
+        if len(members):
+            # Row by row in memory: in another layout numpy adds, and rounds, in another order.
+            some = np.ascontiguousarray(peaks[:, members], dtype=np.float64)
+            means[:, slot] = some.mean(axis=1)
+    return means

@@ -1,0 +1,194 @@
+"""Every way a model's load can fail, told in one line; and the libraries' own chatter kept off the
+terminal. Apart because it knows the exceptions of three libraries, and nothing else should.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import json
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import huggingface_hub
+import torch
+import transformers
+from huggingface_hub import errors as hub_errors
+from transformers import modeling_gguf_pytorch_utils
+
+from indexer.errors import NeurariumError
+
+if TYPE_CHECKING:
+    from indexer.models.pretrained import ModelSource
+
+_HTTP_CLIENTS = frozenset({"httpx", "httpx2", "requests", "urllib3", "aiohttp"})
+"""Packages whose exceptions mean that a request failed: named, not imported, because which of them
+the hub's library uses depends on its version."""
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries' notices and bars off the terminal; errors are still raised."""
+    logging = transformers.utils.logging
+    hub_logging = huggingface_hub.logging
+    verbosity, hub_verbosity = logging.get_verbosity(), hub_logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.set_verbosity_error()
+        hub_logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        bar = modeling_gguf_pytorch_utils.tqdm  # the one bar that asks nobody
+        modeling_gguf_pytorch_utils.tqdm = functools.partial(bar, disable=True)
+        try:
+            yield
+        finally:
+            modeling_gguf_pytorch_utils.tqdm = bar
+            logging.set_verbosity(verbosity)
+            hub_logging.set_verbosity(hub_verbosity)
+            if bars:
+                logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def told_in_one_line(source: ModelSource, what: str = "model") -> Iterator[None]:
+    """Turn whatever a load raises for a reason the user can act on into a `NeurariumError`.
+
+    What is not recognised passes unchanged: a mistake of ours must not look like one of theirs.
+    """
+    try:
+        yield
+    except NeurariumError:
+        raise
+    except Exception as error:
+        message = _explain(error, source, what)
+        if message is None:
+            raise
+        raise NeurariumError(message) from error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory, the machine's or the GPU's, ran out."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    said = str(error)
+    return isinstance(error, RuntimeError) and (
+        "allocate memory" in said or "not enough mem" in said
+    )
+
+
+def hub_is_down(error: BaseException) -> bool:
+    """Whether an exception says that the hub gave no answer: no network, too slow, or broken."""
+    chain = list(_causes(error))
+    answers = [link for link in chain if isinstance(link, hub_errors.HfHubHTTPError)]
+    if answers:
+        return all(getattr(link.response, "status_code", 0) >= 500 for link in answers)
+    return _failed_request(chain) is not None
+
+
+def tokenizer_is_missing(source: ModelSource) -> str:
+    """The line for a model without a tokenizer."""
+    return (
+        f"The model {source.label!r} comes without a tokenizer that transformers can read: save "
+        "one beside its weights (tokenizer.json)."
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _failed_request(chain: list[BaseException]) -> BaseException | None:
+    """The exception, the first cause preferred, that says that no answer came, or None."""
+
+    def failed(link: BaseException) -> bool:
+        return isinstance(link, (ConnectionError, TimeoutError)) or any(
+            parent.__module__.partition(".")[0] in _HTTP_CLIENTS
+            or parent.__name__ == "XetDownloadError"
+            for parent in type(link).__mro__
+        )
+
+    return next((link for link in reversed(chain) if failed(link)), None)
+
+
+def _explain(error: Exception, source: ModelSource, what: str) -> str | None:
+    """One line for the user, or None where the cause is not known to be theirs."""
+    label, where = source.label, f" at revision {source.revision!r}" if source.revision else ""
+    chain = list(_causes(error))
+    said = " ".join(str(link) for link in chain)
+
+    def raised(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(link, kinds) for link in chain)
+
+    if any(out_of_memory(link) for link in chain):
+        return (
+            f"There is not enough memory for the model {label!r}: try --dtype bfloat16, or a "
+            "smaller model."
+        )
+    if raised(hub_errors.GatedRepoError):
+        return (
+            f"The model {label!r} is gated: accept its terms on huggingface.co/{source.location}, "
+            "then log in with `hf auth login` (or set HF_TOKEN)."
+        )
+    if raised(hub_errors.RevisionNotFoundError):
+        return f"The model {label!r} has no revision {source.revision!r}: check --revision."
+    if raised(hub_errors.RepositoryNotFoundError):
+        return (
+            f"There is no model {label!r} on the Hugging Face hub, or it is private: check the "
+            "name, or log in with `hf auth login`."
+        )
+    if raised(hub_errors.HFValidationError):
+        return f"{label!r} is not a Hugging Face id (owner/name), a folder or a .gguf file."
+    if raised(hub_errors.HfHubHTTPError):
+        return f"The Hugging Face hub refused {label!r}{where}: {_first_line(chain[-1])}"
+    failed = _failed_request(chain)
+    if failed is not None or raised(hub_errors.LocalEntryNotFoundError):
+        why = f" ({type(failed).__name__}: {_first_line(failed)})" if failed is not None else ""
+        if source.kind == "legacy":
+            return (
+                f"The Hugging Face hub cannot be reached{why}, and {label!r}, a model in "
+                "TransformerLens's old format, is asked for there at every load: check the network "
+                "and try again."
+            )
+        return (
+            f"The Hugging Face hub cannot be reached{why} and {label!r}{where} is not wholly in "
+            "the local cache: check the network and try again, or name a folder or a .gguf file."
+        )
+    if "trust_remote_code" in said:
+        return (
+            f"The model {label!r} needs code from its own repository: read it, then allow it with "
+            "--trust-remote-code."
+        )
+    if source.kind == "gguf" and isinstance(error, (ValueError, IndexError, OSError, KeyError)):
+        return f"The GGUF file {label!r} cannot be read: {_first_line(error)}"
+    if source.kind == "legacy" and isinstance(error, (FileNotFoundError, ValueError, KeyError)):
+        return f"The model {label!r}{where} cannot be loaded: {_first_line(error)}"
+    if what == "tokenizer":
+        if isinstance(
+            error, (OSError, ValueError, KeyError, TypeError, ImportError, NotImplementedError)
+        ):
+            return tokenizer_is_missing(source) + f" ({_first_line(error)})"
+        return None
+    if isinstance(
+        error, (ImportError, OSError, ValueError, KeyError, NotImplementedError)
+    ) or raised(json.JSONDecodeError):
+        return f"The model {label!r}{where} cannot be loaded: {_first_line(error)}"
+    if type(error).__name__ == "SafetensorError":
+        return f"The weights of {label!r} are broken or incomplete: {_first_line(error)}"
+    if isinstance(error, RuntimeError) and "mismatch" in said:
+        return f"The weights of {label!r} do not fit its config.json: {_first_line(error)}"
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    line = lines[0] if lines else type(error).__name__
+    return line if len(line) <= 300 else line[:297] + "…"

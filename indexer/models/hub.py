@@ -1,0 +1,73 @@
+"""Which commit of a hub repository a branch or tag stands for, and which of its files are in the
+local cache. Apart because it alone knows that cache: a revision is resolved once, before anything
+is read, so that a branch that moves meanwhile cannot mix two states of a model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import uuid
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub import constants
+from huggingface_hub.file_download import repo_folder_name
+
+from indexer.models.failures import hub_is_down
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_PATIENCE = 30.0
+"""Seconds to wait for the hub's answer; its library would wait for ever."""
+
+
+def commit_of(repository: str, revision: str | None) -> str | None:
+    """The commit that a branch, tag or commit stands for now; `revision` None is the main branch.
+
+    The hub is asked once. Where it does not answer, it is the commit the local cache last knew. The
+    answer is kept in the cache for that, since what is fetched by its commit leaves no such note.
+    None if the hub answers without a commit. Raises what huggingface_hub raises.
+    """
+    if revision is not None and _COMMIT.fullmatch(revision):
+        return revision
+    try:
+        info = huggingface_hub.HfApi().model_info(repository, revision=revision, timeout=_PATIENCE)
+    except Exception as error:
+        known = cached_commit(repository, revision)
+        if known is None or not hub_is_down(error):
+            raise
+        return known
+    commit: str | None = info.sha
+    if commit is not None and commit != cached_commit(repository, revision):
+        with contextlib.suppress(OSError):  # a cache that cannot be written is no failure
+            _keep(_note(repository, revision), commit)
+    return commit
+
+
+def cached_commit(repository: str, revision: str | None) -> str | None:
+    """The commit a branch or tag stood for when the local cache last heard of it, or None."""
+    try:
+        commit = _note(repository, revision).read_text().strip()
+    except OSError:
+        return None
+    return commit if _COMMIT.fullmatch(commit) else None
+
+
+def cached_path(repository: str, commit: str | None, name: str) -> Path | None:
+    """Where the local cache has one file of a repository at a commit, or None. No network is used,
+    and no other file need be there."""
+    path = huggingface_hub.try_to_load_from_cache(repository, name, revision=commit)
+    return Path(path) if isinstance(path, str) else None
+
+
+def _note(repository: str, revision: str | None) -> Path:
+    home = repo_folder_name(repo_id=repository, repo_type="model")
+    return Path(constants.HF_HUB_CACHE, home, "refs", revision or constants.DEFAULT_REVISION)
+
+
+def _keep(note: Path, commit: str) -> None:
+    note.parent.mkdir(parents=True, exist_ok=True)
+    whole = note.with_name(f"{note.name}.{uuid.uuid4().hex[:8]}.tmp")
+    whole.write_text(commit)
+    os.replace(whole, note)  # a reader never sees half of it

@@ -1,0 +1,357 @@
+"""Where a model's neurons are: what TransformerLens knows about an architecture, asked before any
+weight is loaded, and the modules of the plain model it names.
+
+With `load` this is the only importer of transformer_lens. It stands apart from it because
+every refusal of a kind of model is decided here, from the configuration alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
+from transformer_lens.model_bridge.generalized_components.gated_mlp import GatedMLPBridge
+from transformer_lens.model_bridge.generalized_components.joint_gate_up_mlp import (
+    JointGateUpMLPBridge,
+)
+from transformer_lens.model_bridge.generalized_components.moe import MoEBridge
+from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_config_from_hf
+from transformer_lens.model_bridge.sources._hf_format import determine_architecture_from_hf_config
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from indexer.captured import Captured
+from indexer.errors import NeurariumError
+
+HOOK_PRE, HOOK_POST, HOOK_BEFORE_LN = "mlp.hook_pre", "mlp.hook_post", "mlp.ln.hook_in"
+
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+_CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
+_ACTIVATION = (
+    "hidden_activation",
+    "hidden_act",
+    "activation_function",
+    "afn",
+    "activation",
+    "activation_type",
+    "activation_fn_name",
+)
+_MLP_NORMS = ("post_feedforward_layernorm", "post_mlp_layernorm", "post_feedforward_norm")
+
+
+@dataclass(frozen=True)
+class Place:
+    """One module at which activations of a layer are captured."""
+
+    module: nn.Module
+    side: str
+    """`input` or `output` of the module."""
+    half: int | None = None
+    """Which half of the last axis the neurons are, 0 or 1 (a fused gate and up projection)."""
+    parts: tuple[Place, Place] | None = None
+    """Where a gated neuron's gate and linear part are, if its activation is their product."""
+
+    def own(self, values: Tensor) -> Tensor:
+        """This place's part of what its module takes or gives."""
+        return values if self.half is None else values.chunk(2, dim=-1)[self.half]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is known about a model before its weights are there."""
+
+    label: str
+    architecture: str
+    n_layers: int
+    max_context: int | None
+    """Positions the model has, or None where nothing limits them."""
+    activation_function: str
+    gated: bool
+    hook_points: tuple[str, ...]
+    """The hook points this model has."""
+    default_hook_point: str
+    adapter: Any
+    """TransformerLens's map from its names to the model's modules."""
+
+    def choose_hook_point(self, hook_point: str | None) -> str:
+        """The asked-for hook point, or the default. Raises `NeurariumError` if it isn't there."""
+        chosen = hook_point or self.default_hook_point
+        if chosen not in self.hook_points:
+            raise NeurariumError(
+                f"{self.label!r} has no hook point {chosen!r}: it has "
+                f"{', '.join(self.hook_points)} (--hook-point)."
+            )
+        return chosen
+
+    def places(self, root: nn.Module, hook_point: str) -> tuple[Place, ...]:
+        """The place of `hook_point` in every layer of `root`. Raises `NeurariumError`."""
+        return tuple(self._place(root, layer, hook_point) for layer in range(self.n_layers))
+
+    def component(self, root: nn.Module, path: str) -> nn.Module | None:
+        """The module TransformerLens calls `path`, such as `blocks.3.mlp.out`, or None."""
+        try:
+            module = self.adapter.get_component(root, path)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            return None
+        return module if isinstance(module, nn.Module) else None
+
+    def output_projection(self, root: nn.Module, layer: int) -> nn.Module:
+        """The linear module that writes a layer's neurons to the residual stream."""
+        module = self.component(root, f"blocks.{layer}.mlp.out")
+        if module is None:
+            raise NeurariumError(
+                f"Layer {layer} of {self.label!r} ({self.architecture}) has no MLP: only models "
+                "with a dense MLP in every layer can be indexed."
+            )
+        return module
+
+    def input_projection(self, root: nn.Module, layer: int, name: str) -> Place | None:
+        """Where a layer's neurons come out of the matrix they read with, `in` or `gate`, fused with
+        the other or not; None where that is not known."""
+        component = _mlp(self.adapter)
+        if isinstance(component, JointGateUpMLPBridge):
+            mlp = self.component(root, f"blocks.{layer}.mlp")
+            module = getattr(unwrap(mlp), component.fused_attr, None) if mlp else None
+            half = 0 if name == "gate" else 1
+        else:
+            module, half = self.component(root, f"blocks.{layer}.mlp.{name}"), None
+        return Place(module, "output", half) if isinstance(module, nn.Module) else None
+
+    def mlp_norm(self, root: nn.Module, layer: int) -> nn.Module | None:
+        """The norm between an MLP's output and the residual stream (Gemma 2 and 3, OLMo 2, …)."""
+        norm = self.component(root, f"blocks.{layer}.ln2_post")
+        if norm is not None:
+            return norm
+        block = self.component(root, f"blocks.{layer}")
+        found = (getattr(unwrap(block), name, None) for name in _MLP_NORMS) if block else ()
+        return next((norm for norm in found if isinstance(norm, nn.Module)), None)
+
+    def final_norm(self, root: nn.Module) -> nn.Module | None:
+        """The norm before the unembedding. In a post-norm model (OPT 350m, GPT-1) the last layer's
+        closing norm takes its part."""
+        if "ln_final" in self.adapter.get_component_mapping():
+            return self.component(root, "ln_final")
+        return self.component(root, f"blocks.{self.n_layers - 1}.ln2")
+
+    def logit_scale(self) -> float:
+        """What multiplies the unembedded logits (Cohere, Granite); a softcap's slope at 0 is 1."""
+        small = torch.full((1,), 1e-6, dtype=torch.float64)
+        return float(self.adapter.apply_output_logits_transform(small) / small)
+
+    def _place(self, root: nn.Module, layer: int, hook_point: str) -> Place:
+        out = self.output_projection(root, layer)
+        if hook_point == HOOK_POST:
+            return Place(out, "input", parts=self._parts(root, layer))
+        if hook_point == HOOK_BEFORE_LN:
+            module = self.component(root, f"blocks.{layer}.mlp.ln")
+            place = Place(module, "input") if module is not None else None
+        else:
+            place = self.input_projection(root, layer, "gate" if self.gated else "in")
+        if place is None:
+            raise NeurariumError(
+                f"{hook_point!r} cannot be found in layer {layer} of {self.label!r} "
+                f"({self.architecture}): choose {HOOK_POST} (--hook-point)."
+            )
+        return place
+
+    def _parts(self, root: nn.Module, layer: int) -> tuple[Place, Place] | None:
+        """Where a gated layer's gate and linear part come out of their projections."""
+        if not self.gated:
+            return None
+        gate, linear = (self.input_projection(root, layer, name) for name in ("gate", "in"))
+        return None if gate is None or linear is None else (gate, linear)
+
+
+def layout_of_config(config: Any, label: str) -> Layout:
+    """What TransformerLens knows about the architecture of a transformers configuration.
+
+    Raises `NeurariumError`, naming what the model is, for all but decoder-only text models with
+    dense MLPs, and for architectures TransformerLens does not know.
+    """
+    config = copy.copy(config)
+    kind = str(config.model_type)
+    named = (config.architectures or [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind, kind)])[0]
+    config.architectures = [named]  # a GGUF file's configuration names none
+    _refuse_kind(config, named, label)
+    try:
+        architecture = determine_architecture_from_hf_config(config)
+        adapter = ArchitectureAdapterFactory.select_architecture_adapter(
+            build_bridge_config_from_hf(config, architecture, label, torch.float32)
+        )
+    except (ValueError, ImportError, AttributeError, NotImplementedError) as error:
+        raise NeurariumError(
+            f"The architecture of {label!r}, {named}, is not one that TransformerLens's "
+            "TransformerBridge can take: choose a model of a known architecture, such as GPT-2, "
+            "GPT-NeoX, Llama, Qwen, Gemma or OLMo."
+        ) from error
+    return layout_of_adapter(
+        adapter,
+        label,
+        max_context=_max_context(config),
+        activation_function=_activation_function(config),
+    )
+
+
+def layout_of_adapter(
+    adapter: Any, label: str, *, max_context: int | None, activation_function: str
+) -> Layout:
+    """The layout an architecture adapter describes. Raises `NeurariumError` as above."""
+    cfg = adapter.cfg
+    component = _mlp(adapter)
+    architecture = str(cfg.architecture)
+    if component is None or getattr(cfg, "attn_only", False):
+        what = "attention-only" if getattr(cfg, "attn_only", False) else "not a transformer"
+        raise NeurariumError(
+            f"{label!r} ({architecture}) has no MLP neurons, it is {what} or has no MLP of its own "
+            "in each layer: choose a model with dense MLPs."
+        )
+    if isinstance(component, MoEBridge):
+        raise _mixture_of_experts(label, architecture)
+    if "out" not in component.submodules:
+        raise NeurariumError(
+            f"TransformerLens does not say where the MLPs of {label!r} ({architecture}) write: "
+            "this architecture cannot be indexed yet."
+        )
+    if not getattr(adapter, "supports_causal_loss", True):
+        raise _not_causal(label, architecture, "not an autoregressive model")
+    gated = isinstance(component, GatedMLPBridge)
+    joint = isinstance(component, JointGateUpMLPBridge)
+    has_pre = joint or ("gate" if gated else "in") in component.submodules
+    has_ln = "ln" in component.submodules
+    return Layout(
+        label=label,
+        architecture=architecture,
+        n_layers=int(cfg.n_layers),
+        max_context=max_context,
+        activation_function=activation_function,
+        gated=gated,
+        hook_points=(
+            *((HOOK_PRE,) if has_pre else ()),
+            *((HOOK_BEFORE_LN,) if has_ln else ()),
+            HOOK_POST,
+        ),
+        default_hook_point=HOOK_BEFORE_LN if has_ln else HOOK_POST,
+        adapter=adapter,
+    )
+
+
+@contextlib.contextmanager
+def hooked(
+    places: tuple[Place, ...],
+    hand_over: Callable[[int, Captured], None],
+    layers: range | None = None,
+) -> Iterator[None]:
+    """Call `hand_over(layer, captured)` whenever a layer's place is reached, of `layers` alone.
+
+    A layer's parts come before its activations; they are held until then and no longer.
+    """
+    handles = []
+    held: dict[tuple[int, str], Tensor] = {}
+
+    def give(layer: int, values: Tensor) -> None:
+        gate, linear = (held.pop((layer, name), None) for name in ("gate", "linear"))
+        hand_over(layer, Captured(places[layer].own(values), gate, linear))
+
+    def before(layer: int) -> Any:
+        def hook(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            give(layer, args[0] if args else next(iter(kwargs.values())))
+
+        return hook
+
+    def after(layer: int) -> Any:
+        def hook(_module: Any, _args: Any, output: Tensor) -> None:
+            give(layer, output)
+
+        return hook
+
+    def hold(layer: int, name: str, part: Place) -> Any:
+        def hook(_module: Any, _args: Any, output: Tensor) -> None:
+            held[layer, name] = part.own(output)
+
+        return hook
+
+    try:
+        for layer in layers if layers is not None else range(len(places)):
+            place = places[layer]
+            for name, part in zip(("gate", "linear"), place.parts or (), strict=False):
+                handles.append(part.module.register_forward_hook(hold(layer, name, part)))
+            if place.side == "input":
+                handle = place.module.register_forward_pre_hook(before(layer), with_kwargs=True)
+            else:
+                handle = place.module.register_forward_hook(after(layer))
+            handles.append(handle)
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """The model's own module inside TransformerLens's wrappers, if it has any."""
+    while isinstance(inner := getattr(module, "original_component", None), nn.Module):
+        module = inner
+    return module
+
+
+def _mlp(adapter: Any) -> Any:
+    """The bridge component of the MLPs, or None."""
+    blocks = adapter.get_component_mapping().get("blocks")
+    return None if blocks is None else blocks.submodules.get("mlp")
+
+
+def _refuse_kind(config: Any, named: str, label: str) -> None:
+    """Refuse, by name, the kinds of model that a configuration alone gives away."""
+    if getattr(config, "is_encoder_decoder", False):
+        raise _not_causal(label, named, "an encoder–decoder model")
+    if named.endswith(("ForMaskedLM", "ForPreTraining", "ForTokenClassification")) or str(
+        config.model_type
+    ) in ("bert", "roberta", "distilbert", "albert", "electra", "modernbert", "xlm-roberta"):
+        raise _not_causal(label, named, "an encoder")
+    if any(
+        getattr(config, part, None) is not None
+        for part in ("vision_config", "audio_config", "image_size", "num_mel_bins")
+    ):
+        raise _not_causal(label, named, "a multimodal model")
+    text = config.get_text_config()
+    for name in _EXPERTS:
+        try:
+            experts = getattr(text, name, None)
+        except Exception:  # transformers 5.15+ refuses to read a setting that differs by layer
+            experts = None
+        if isinstance(experts, int) and experts > 1:
+            raise _mixture_of_experts(label, f"{named}, {name} {experts}")
+
+
+def _mixture_of_experts(label: str, named: str) -> NeurariumError:
+    return NeurariumError(
+        f"{label!r} is a mixture-of-experts model ({named}): its neurons do not all see every "
+        "token. Choose a model with dense MLPs."
+    )
+
+
+def _not_causal(label: str, named: str, what: str) -> NeurariumError:
+    return NeurariumError(
+        f"{label!r} is {what} ({named}): choose a decoder-only text model with dense MLPs."
+    )
+
+
+def _activation_function(config: Any) -> str:
+    """What the configuration calls its nonlinearity; Bloom and MPT do not say."""
+    text = config.get_text_config()
+    names = (getattr(text, setting, None) for setting in _ACTIVATION)
+    name = next((name for name in names if isinstance(name, str)), None)
+    return name or ("gelu" if text.model_type in ("bloom", "mpt") else "unknown")
+
+
+def _max_context(config: Any) -> int | None:
+    text = config.get_text_config()
+    for name in _CONTEXT:
+        value = getattr(text, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None

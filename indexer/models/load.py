@@ -1,0 +1,244 @@
+"""Load a model: tell what it is, refuse what cannot be indexed, and bring it into memory.
+
+With `layout`, which finds the neurons, this is the only importer of transformer_lens.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_bridge.sources.tl_legacy import derive_tl_legacy_config
+from transformer_lens.model_bridge.supported_architectures.native import NativeArchitectureAdapter
+
+from indexer.errors import NeurariumError
+from indexer.models.capture import (
+    LoadedModel,
+    look_at_layers,
+    until_final_norm,
+    without_unembedding,
+)
+from indexer.models.failures import quiet, told_in_one_line
+from indexer.models.hub import cached_commit
+from indexer.models.layout import Layout, layout_of_adapter, layout_of_config
+from indexer.models.pretrained import (
+    LoadedTokenizer,
+    ModelSource,
+    choose_device,
+    choose_dtype,
+    hash_weights,
+    legacy_config,
+    load_causal_lm,
+    load_config,
+    load_tokenizer,
+    pin_revision,
+    resolve_model,
+)
+
+__all__ = [
+    "Description",
+    "LoadedModel",
+    "LoadedTokenizer",
+    "ModelSource",
+    "check_ctx_len",
+    "describe",
+    "load_model",
+    "load_native",
+    "load_tokenizer",
+    "pin_revision",
+    "resolve_model",
+]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What can be told about a model without its weights, so that mistakes show early."""
+
+    source: ModelSource
+    layout: Layout
+    config: Any
+    """The transformers configuration; None for a legacy model."""
+
+    @property
+    def max_context(self) -> int | None:
+        """Positions the model has, or None where nothing limits them."""
+        return self.layout.max_context
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding: every token id is below it."""
+        return int(self.layout.adapter.cfg.d_vocab)
+
+
+def describe(source: ModelSource, *, trust_remote_code: bool = False) -> Description:
+    """Tell what a model is, from its configuration alone; refuse the kinds that cannot be indexed.
+
+    Raises `NeurariumError`.
+    """
+    source = pin_revision(source)
+    if source.kind != "legacy":
+        config = load_config(source, trust_remote_code=trust_remote_code)
+        with quiet():
+            layout = layout_of_config(config, source.label)
+        return Description(source, layout, config)
+    with quiet(), told_in_one_line(source):
+        if legacy_config(source).get("attn_only"):
+            raise NeurariumError(
+                f"{source.label!r} is an attention-only model: it has no MLP neurons. Choose a "
+                "model with MLPs, such as solu-1l."
+            )
+        cfg = derive_tl_legacy_config(source.location)
+        layout = layout_of_adapter(
+            NativeArchitectureAdapter(cfg),
+            source.label,
+            max_context=int(cfg.n_ctx),
+            activation_function=str(cfg.act_fn),
+        )
+    return Description(source, layout, None)
+
+
+def check_ctx_len(model: LoadedModel | Description, ctx_len: int) -> None:
+    """Refuse contexts longer than the model's positions. Raises `NeurariumError`."""
+    most = model.max_context
+    if most is not None and ctx_len > most:
+        raise NeurariumError(
+            f"ctx_len is {ctx_len}, but {model.source.label!r} has {most} positions: choose "
+            f"--ctx-len {most} or less."
+        )
+
+
+def load_model(
+    source: ModelSource,
+    *,
+    hook_point: str | None = None,
+    dtype: str | None = None,
+    device: str | None = None,
+    trust_remote_code: bool = False,
+    tokens: LoadedTokenizer | None = None,
+    description: Description | None = None,
+) -> LoadedModel:
+    """Load a model and find its neurons.
+
+    `hook_point` None is the model's default place; `dtype` None is float32 on the CPU and the
+    checkpoint's own elsewhere; `device` None is CUDA where there is one. `tokens` and `description`
+    save loading the tokenizer and the configuration again; the weights are those of the commit that
+    was described. All that can be refused is refused before the weights are read. Raises
+    `NeurariumError`.
+    """
+    place = choose_device(device)
+    wanted = choose_dtype(dtype, place)
+    description = description or describe(source, trust_remote_code=trust_remote_code)
+    source = description.source
+    layout = description.layout
+    chosen = layout.choose_hook_point(hook_point)
+    tokens = tokens or load_tokenizer(source, trust_remote_code=trust_remote_code)
+    if source.kind == "legacy":
+        bridge = _boot_legacy(source, tokens)
+        return load_native(
+            bridge, source, tokens, hook_point=hook_point, dtype=wanted, device=place
+        )
+    model = load_causal_lm(
+        source, description.config, dtype=wanted, trust_remote_code=trust_remote_code
+    )
+    with told_in_one_line(source):
+        model.to(place)
+        weights_hash = hash_weights(source, model)
+    rows = int(model.get_input_embeddings().weight.shape[0])
+    if rows < description.vocab_size:
+        raise NeurariumError(
+            f"The configuration of {source.label!r} promises {description.vocab_size} token ids, "
+            f"but its embedding has {rows} rows: its config.json belongs to another checkpoint."
+        )
+    loaded = LoadedModel(
+        source=source,
+        layout=layout,
+        root=model,
+        trunk=without_unembedding(model),
+        revision=source.commit,
+        weights_hash=weights_hash,
+        hook_point=chosen,
+        d_model=int(layout.adapter.cfg.d_model),
+        d_vocab=rows,
+        dtype=next(model.parameters()).dtype,
+        device=place,
+        tokens=tokens,
+        places=layout.places(model, chosen),
+    )
+    look_at_layers(loaded)
+    return loaded
+
+
+def load_native(
+    bridge: Any,
+    source: ModelSource,
+    tokens: LoadedTokenizer,
+    *,
+    hook_point: str | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+) -> LoadedModel:
+    """Take a TransformerLens model (`boot_native`, `boot_tl_legacy`), booted in float32.
+
+    Raises `NeurariumError` as `load_model` does.
+    """
+    cfg = bridge.cfg
+    layout = layout_of_adapter(
+        bridge.adapter,
+        source.label,
+        max_context=int(cfg.n_ctx),
+        activation_function=str(cfg.act_fn),
+    )
+    chosen = layout.choose_hook_point(hook_point)
+    model = bridge.original_model.eval()
+    place = device or torch.device("cpu")
+    with told_in_one_line(source):
+        weights_hash = _hash_state(model)
+        model.to(device=place, dtype=dtype or torch.float32)
+    loaded = LoadedModel(
+        source=source,
+        layout=layout,
+        root=model,
+        trunk=until_final_norm(model, layout),
+        revision=source.commit,
+        weights_hash=weights_hash,
+        hook_point=chosen,
+        d_model=int(cfg.d_model),
+        d_vocab=int(cfg.d_vocab),
+        dtype=dtype or torch.float32,
+        device=place,
+        tokens=tokens,
+        places=layout.places(model, chosen),
+    )
+    look_at_layers(loaded)
+    return loaded
+
+
+def _boot_legacy(source: ModelSource, tokens: LoadedTokenizer) -> Any:
+    checkpoint = None if source.revision is None else int(source.revision)
+    with quiet(), told_in_one_line(source):
+        bridge = TransformerBridge.boot_tl_legacy(
+            source.location,
+            checkpoint_value=checkpoint,
+            device="cpu",
+            tokenizer=copy.deepcopy(tokens.tokenizer),  # booting changes it
+        )
+    # It reads the main branch, and cannot be told a commit; the cache knows which one that was.
+    if cached_commit(source.location, None) not in (None, source.commit):
+        raise NeurariumError(
+            f"The repository of {source.label!r} changed on the hub while it was being loaded: run "
+            "it again."
+        )
+    return bridge
+
+
+def _hash_state(model: nn.Module) -> str:
+    total = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        total.update(f"{name}{tuple(value.shape)}".encode())
+        total.update(value.detach().float().contiguous().cpu().numpy().tobytes())
+    return total.hexdigest()

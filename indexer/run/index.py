@@ -1,0 +1,171 @@
+"""One indexing run from top to bottom: corpus → contexts → batches → model → scan → store.
+
+Killed or stopped at any moment, the same command carries on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from indexer import memory
+from indexer.config import Execution, IndexConfig
+from indexer.errors import NeurariumError
+from indexer.reporter import Reporter
+from indexer.run.checkpoint import RunFolder
+from indexer.run.passes import scan_slices
+from indexer.run.plan import Plan, check_disk, describe_plan, make_plan
+from indexer.run.provenance import run_record
+from indexer.run.results import Results
+from indexer.scan.job import Job, Question, ask, load, prepare
+from indexer.scan.state import Scan
+from indexer.store.database import check_writable, identity, open_store, shown, unusable, writing
+from indexer.store.runs import find_scan, list_runs
+from indexer.store.writing.run import NeuronBlock, write_run
+from indexer.weights.facts import weight_facts
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run that was written."""
+
+    run_id: int
+    model: str
+    plan: Plan
+    seconds: dict[str, float]
+    """Wall time of each stage."""
+    peak_memory: int
+    """The process's largest resident size so far, in bytes."""
+    carried_on: bool = False
+    """Whether some of it was scanned before, by another process."""
+
+
+def index(
+    config: IndexConfig,
+    database_url: str,
+    cache_dir: Path,
+    reporter: Reporter,
+    execution: Execution | None = None,
+) -> Outcome:
+    """Index a model: everything from its name to rows in the store.
+
+    Raises `Stopped` where the user ended it: a checkpoint is kept; NeurariumError for whatever the
+    user can do something about. Nothing is written to the store then.
+    """
+    question = ask(config)
+    execution = execution or Execution()
+    engine = open_store(database_url, create=True)
+    try:
+        check_writable(engine)
+        folder = RunFolder(execution.state or _folder(cache_dir, engine, question.name))
+        with writing(engine, f"run in {folder.path.resolve()}", cache_dir / "locks"):
+            return _index(question, execution, folder, engine, cache_dir, reporter)
+    except SQLAlchemyError as error:
+        raise NeurariumError(unusable(error, shown(engine.url))) from error
+    finally:
+        engine.dispose()
+
+
+def _folder(cache_dir: Path, engine: Engine, name: str) -> Path:
+    """Where runs of one model name into one database are kept until they are written."""
+    digest = hashlib.blake2b(f"{identity(engine.url)}\n{name}".encode(), digest_size=6)
+    return cache_dir / "runs" / f"{name}-{digest.hexdigest()}"
+
+
+def _index(
+    question: Question,
+    execution: Execution,
+    folder: RunFolder,
+    engine: Engine,
+    cache_dir: Path,
+    reporter: Reporter,
+) -> Outcome:
+    clock = Clock()
+    if execution.restart:
+        folder.remove()
+    folder.check_settings(question.config.as_dict())
+    carried_on = folder.exists
+    text = prepare(question, cache_dir, reporter)
+    clock.lap("prepare")
+    job = load(question, text, reporter)
+    clock.lap("load")
+    plan = make_plan(job.name, job.shape, job.corpus)
+    check_disk(plan, engine, folder.path)
+    reporter.say(describe_plan(plan, job.config, job.model, job.corpus, shown(engine.url)))
+    for line in namesakes(engine, job.name, job.model.model_id):
+        reporter.say(line)
+    folder.check_found(job.facts())
+    # Killed when all was written: there is nothing left to scan.
+    run_id = find_scan(engine, folder.facts.id) if folder.exists else None
+    if run_id is None:
+        scans = scan_slices(job, folder, execution, reporter)
+        clock.lap("scan")
+        run_id = write(engine, job, folder.facts.id, scans, clock, reporter)
+    folder.remove()
+    return Outcome(run_id, job.name, plan, clock.seconds, memory.peak(), carried_on)
+
+
+def namesakes(engine: Engine, name: str, model_id: str) -> list[str]:
+    """What is to be said of the runs whose pages a new run of this name will take over."""
+    runs = [run for run in list_runs(engine) if run.model == name]
+    if not runs:
+        return []
+    numbers = ", ".join(str(run.id) for run in runs)
+    earlier = f"run {numbers} stays" if len(runs) == 1 else f"runs {numbers} stay"
+    if others := sorted({run.model_id for run in runs} - {model_id}):
+        return [
+            f"Note: {name} is also the name of another model here ({', '.join(others)}). Its pages "
+            f"will show this one, and {earlier} at ?run=; --name gives this one another."
+        ]
+    return [f"{name} is indexed once more: {earlier} at ?run=, and may be deleted."]
+
+
+def write(
+    engine: Engine,
+    job: Job,
+    scan_id: str,
+    scans: Iterator[Scan],
+    clock: Clock,
+    reporter: Reporter,
+) -> int:
+    """Write a finished scan, and return the run's id."""
+    held = [next(scans)]
+    record = run_record(job, scan_id, held[0], clock.seconds)
+    progress = reporter.stage("Writing", job.shape.neurons, "neurons")
+    facts_of = weight_facts(job.model, connections=job.config.connections)
+    results = Results(job.corpus, job.model.gated, facts_of, job.model.device)
+
+    def neurons() -> Iterator[NeuronBlock]:
+        done = 0
+        while held:
+            for block in results.neurons(held[0]):
+                yield block
+                done += len(block)
+                progress(done)
+            held.clear()  # before the next is loaded: the memory may hold one only
+            held.extend(itertools.islice(scans, 1))
+
+    run_id = write_run(engine, record, neurons(), results.contexts())
+    clock.lap("write")
+    return run_id
+
+
+class Clock:
+    """Seconds of each stage, wall time."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, stage: str) -> None:
+        """End a stage."""
+        now = time.monotonic()
+        self.seconds[stage] = now - self._last
+        self._last = now

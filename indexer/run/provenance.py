@@ -1,0 +1,112 @@
+"""What is written down of a run besides its neurons: where everything came from and how."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from indexer.corpus.prepare import PreparedCorpus
+from indexer.corpus.rows import printable
+from indexer.measure.peaks import KEPT_PEAKS, sample_identity
+from indexer.models.load import LoadedModel
+from indexer.scan.job import Job
+from indexer.scan.state import Scan
+from indexer.store.writing.run import RunRecord
+
+VERSIONED = ("neurarium", "torch", "transformers", "transformer-lens", "numpy", "tokenizers")
+
+
+def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) -> RunRecord:
+    """The run's facts and its provenance, from its scan or the first of them."""
+    config, model, corpus = job.config, job.model, job.corpus
+    assert scan.sample is not None  # a whole scan has measured it
+    sample_positions = int(scan.sample.moments.count[0])
+    dtype = str(model.dtype).removeprefix("torch.")
+    provenance: dict[str, Any] = {
+        "scan": scan_id,
+        "model": {
+            "id": model.model_id,
+            "asked_for": printable(model.source.label),
+            "asked_revision": model.source.revision,
+            "revision": model.revision,
+            "checkpoint": model.checkpoint,
+            "weights_hash": model.weights_hash,
+            "architecture": model.architecture,
+            "activation_function": model.activation_function,
+            "gated": model.gated,
+            "layers": model.n_layers,
+            "d_model": model.d_model,
+        },
+        "tokenizer": {
+            "name": model.tokenizer_name,
+            "identity": model.tokenizer_identity,
+            "vocabulary": model.d_vocab,
+        },
+        "corpus": {
+            "label": corpus.label,
+            "revision": corpus.revision,
+            "pretokenized": corpus.pretokenized,
+            "fingerprint": corpus.fingerprint,
+            "documents": corpus.documents,
+            "contexts": corpus.contexts,
+            "contexts_with_bos": corpus.contexts_with_bos,
+            "tokens": corpus.included_tokens,
+            "duplicates_skipped": corpus.duplicates,
+            "broken_lines_skipped": corpus.broken_lines,
+            "sources": list(corpus.sources),
+        },
+        "capture": {"hook_point": model.hook_point, "dtype": dtype, "device": str(model.device)},
+        "policy": {
+            "bos": _bos_policy(model, corpus),
+            "padding": "on the right, masked, not included",
+            "short_contexts": "a last chunk of fewer than 2 tokens is dropped, unless it is full",
+            "duplicates": "contexts with the same token ids are counted once",
+        },
+        "sample": {
+            "contexts": len(scan.shape.sample),
+            "positions": sample_positions,
+            "drawn_by": "lowest blake2b of (seed, token ids)",
+            "seed": config.seed,
+        },
+        "settings": {
+            name: printable(value) if isinstance(value, str) else value
+            for name, value in config.as_dict().items()
+        },
+        "versions": {"python": platform.python_version()} | {n: version(n) for n in VERSIONED},
+        "seconds": {stage: round(taken, 2) for stage, taken in seconds.items()},
+    }
+    return RunRecord(
+        model=job.name,
+        model_id=model.model_id,
+        revision=model.revision,
+        hook_point=model.hook_point,
+        is_default_hook_point=model.hook_point == model.default_hook_point,
+        corpus=corpus.label,
+        dtype=dtype,
+        ctx_len=config.ctx_len,
+        contexts=corpus.contexts,
+        tokens=corpus.included_tokens,
+        sample_contexts=len(scan.shape.sample),
+        sample_positions=sample_positions,
+        sample_identity=sample_identity(
+            corpus.context(context_id) for context_id in scan.shape.sample[:KEPT_PEAKS].tolist()
+        ),
+        widths=model.widths,
+        sources=corpus.sources,
+        vocabulary=model.vocabulary(),
+        provenance=provenance,
+        created_at=datetime.now(UTC),
+    )
+
+
+def _bos_policy(model: LoadedModel, corpus: PreparedCorpus) -> str:
+    if corpus.pretokenized:
+        return (
+            f"as the corpus came: {corpus.contexts_with_bos:,} of {corpus.contexts:,} contexts "
+            "begin with a BOS, not included"
+        )
+    if model.bos_token_id is None:
+        return "none: the tokenizer has no BOS"
+    return f"token {model.bos_token_id} in front of every context, not included"

@@ -1,0 +1,154 @@
+"""All that a process needs to scan: the model, the prepared corpus, what to measure, every batch.
+
+Made alike by a run on one machine, by each shard or worker of a cluster, and by what puts their
+scans together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from indexer.config import IndexConfig, check_name
+from indexer.corpus.batches import BatchPlan, plan_batches
+from indexer.corpus.prepare import PreparedCorpus, TokenizerInfo, open_corpus, prepare_corpus
+from indexer.errors import NeurariumError
+from indexer.measure.sources import count_slots
+from indexer.models.load import (
+    Description,
+    LoadedModel,
+    check_ctx_len,
+    describe,
+    load_model,
+    pin_revision,
+)
+from indexer.models.pretrained import (
+    LoadedTokenizer,
+    ModelSource,
+    choose_device,
+    choose_dtype,
+    load_tokenizer,
+    resolve_model,
+)
+from indexer.reporter import Reporter
+from indexer.scan.shape import ScanShape
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked for, as far as it can be told without weights and text."""
+
+    config: IndexConfig
+    source: ModelSource
+    name: str
+    """The model's name in URLs."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """The corpus, prepared for the model, and what preparing needed of the model."""
+
+    source: ModelSource
+    description: Description
+    tokens: LoadedTokenizer
+    corpus: PreparedCorpus
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model, a corpus and the work to be done."""
+
+    config: IndexConfig
+    name: str
+    model: LoadedModel
+    corpus: PreparedCorpus
+    shape: ScanShape
+    """Of all layers."""
+    plans: tuple[BatchPlan, ...]
+    """All batches, the sample's first."""
+
+    def facts(self) -> dict[str, Any]:
+        """What the settings led to: a scan can only be carried on while it is the same."""
+        return {
+            "the model's weights": self.model.weights_hash,
+            "the tokenizer": self.model.tokenizer_identity,
+            "the corpus": self.corpus.fingerprint,
+            "the number format": str(self.model.dtype).removeprefix("torch."),
+            "the place captured": self.model.hook_point,
+            "the number of batches": len(self.plans),
+        }
+
+
+def ask(config: IndexConfig) -> Question:
+    """Find out which model is meant. Raises NeurariumError."""
+    source = resolve_model(config.model, config.revision)
+    name = config.name or source.url_name
+    check_name(name)
+    return Question(config, source, name)
+
+
+def prepare(question: Question, cache_dir: Path, reporter: Reporter) -> Text:
+    """The corpus as contexts. All that can be refused without weights or text is refused first."""
+    config = question.config
+    source = pin_revision(question.source)
+    description = describe(source, trust_remote_code=config.trust_remote_code)
+    check_ctx_len(description, config.ctx_len)
+    description.layout.choose_hook_point(config.hook_point)
+    choose_dtype(config.dtype, choose_device(config.device))
+    tokens = load_tokenizer(source, trust_remote_code=config.trust_remote_code)
+    info = TokenizerInfo(
+        tokenizer=tokens.tokenizer,
+        bos_token_id=tokens.bos_token_id,
+        pad_token_id=tokens.pad_token_id,
+        identity=tokens.identity,
+        vocab_size=description.vocab_size,
+    )
+    spec = config.corpus or source.default_corpus
+    if spec is None:
+        raise NeurariumError(
+            f"{source.label} has no default corpus: name one with --corpus (a hub data set, or "
+            "a file or folder of text)."
+        )
+    corpus = open_corpus(
+        spec,
+        split=config.split,
+        text_column=config.text_column,
+        source_column=config.source_column,
+    )
+    progress = reporter.stage("Preparing", config.max_tokens, "tokens")
+    prepared = prepare_corpus(
+        corpus,
+        info,
+        ctx_len=config.ctx_len,
+        max_tokens=config.max_tokens,
+        cache_dir=cache_dir / "corpora",
+        on_progress=progress,
+    )
+    return Text(source, description, tokens, prepared)
+
+
+def load(question: Question, text: Text, reporter: Reporter) -> Job:
+    """Load the model, and plan the work."""
+    config, corpus = question.config, text.corpus
+    reporter.say(f"Loading {text.source.label}")
+    model = load_model(
+        text.source,
+        hook_point=config.hook_point,
+        dtype=config.dtype,
+        device=config.device,
+        trust_remote_code=config.trust_remote_code,
+        tokens=text.tokens,
+        description=text.description,
+    )
+    sample = corpus.sample(config.sample, config.seed)
+    shape = ScanShape(
+        widths=model.widths,
+        sample=sample,
+        top_k=min(config.top_k, corpus.contexts),
+        bottom_k=min(config.bottom_k, corpus.contexts),
+        window=min(config.window or config.ctx_len, config.ctx_len),
+        source_slots=count_slots(len(corpus.sources)),
+    )
+    plans = tuple(plan_batches(corpus.lengths, sample, config.batch_tokens))
+    return Job(config, question.name, model, corpus, shape, plans)

@@ -1,0 +1,148 @@
+"""What a scan measures on the sample's contexts alone: statistics, random examples and bands.
+
+The sample's batches come first and in one order, and one process measures them all: the bands' cut
+points come from its first half and are used on the second.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int64
+from torch import Tensor
+
+from indexer.measure.histogram import Histogram
+from indexer.measure.kernels import Scales, batch_sums, sign_sums
+from indexer.measure.layer import LayerBatch, Pairs, Wanted
+from indexer.measure.moments import Moments
+from indexer.measure.peaks import BAND_QUANTILES, BANDS, BandCuts, SignCounts, quantiles
+from indexer.measure.selection import Payload, Selection
+from indexer.measure.transfers import to_device
+from indexer.scan.shape import BAND_EXAMPLES, ScanShape
+
+Array = np.ndarray[Any, Any]
+
+
+class SampleScan:
+    """Everything measured on the sample so far: examples by what is `wanted`, sums by `sums` and
+    then `add_sums`."""
+
+    def __init__(self, shape: ScanShape) -> None:
+        neurons, window = shape.neurons, shape.window
+        self.shape = shape
+        self.moments = Moments(neurons)
+        self.histogram = Histogram(neurons)
+        self.signs: SignCounts | None = None
+        """Of gated neurons whose gates and linear parts the model hands over."""
+        self.peaks: Float32[np.ndarray, "neurons s"] = np.zeros(
+            (neurons, len(shape.sample)), np.float32
+        )
+        self.random = Payload.empty(neurons * len(shape.random_contexts), window)
+        self.bands = Selection(neurons * BANDS, BAND_EXAMPLES, window)
+        self.band_counts = np.zeros((neurons, BANDS), np.int64)
+        self._cuts: BandCuts | None = None
+        self._order = np.argsort(shape.sample)
+
+    @property
+    def half(self) -> int:
+        """Contexts in the sample's first half."""
+        return len(self.shape.sample) // 2
+
+    @property
+    def cuts(self) -> BandCuts | None:
+        """Where peaks are cut into bands: known once the whole first half is measured."""
+        if self._cuts is None and self.half:
+            self._cuts = BandCuts(quantiles(self.peaks[:, : self.half], BAND_QUANTILES))
+        return self._cuts
+
+    def arrays(self) -> dict[str, Array]:
+        """All that was measured, by name."""
+        named = {f"moments.{name}": value for name, value in self.moments.arrays().items()}
+        named |= {f"histogram.{name}": value for name, value in self.histogram.arrays().items()}
+        named |= {"peaks": self.peaks, "band_counts": self.band_counts}
+        named |= {f"random.{name}": value for name, value in self.random.named().items()}
+        named |= {f"bands.{name}": value for name, value in self.bands.named().items()}
+        return named if self.signs is None else named | {"signs": self.signs.counts}
+
+    def count_signs(self) -> None:
+        """Begin to count signs: the model hands over gates and linear parts."""
+        self.signs = self.signs or SignCounts(self.shape.neurons)
+
+    def sums(
+        self,
+        where: slice,
+        seen: LayerBatch,
+        peaks: Float32[np.ndarray, "batch n"],
+        troughs: Float32[np.ndarray, "batch n"],
+    ) -> list[Tensor]:
+        """A layer's sums over the batch, on its device: give their values to `add_sums`."""
+        low, high = troughs.min(axis=0), peaks.max(axis=0)
+        included = seen.included(seen.activations)
+        about = (peaks.mean(axis=0) + troughs.mean(axis=0)) / 2
+        if not self.moments.count[where].any():  # only now is a shift taken
+            about = included[:1].float().mean(dim=(0, 1)).cpu().numpy()
+        parts = (
+            *self.moments.prepare(where, about, low, high),
+            *self.histogram.prepare(where, low, high),
+        )
+        sums = batch_sums(included, Scales(*(to_device(part, seen.device) for part in parts)))
+        tensors = [sums.powers, sums.positive, sums.counts]
+        gate, linear = seen.captured.gate, seen.captured.linear
+        if gate is not None and linear is not None:
+            self.count_signs()
+            tensors.append(sign_sums(seen.included(gate), seen.included(linear)))
+        return tensors
+
+    def add_sums(self, where: slice, seen: LayerBatch, values: list[Array]) -> None:
+        """Keep what `sums` gave."""
+        powers, positive, counts, *signs = values
+        positions = int(seen.batch.included.sum())
+        self.moments.add(where, positions, powers, positive)
+        self.histogram.add(where, counts)
+        if self.signs is not None and signs:
+            self.signs.add(where, positions, signs[0])
+
+    def wanted(
+        self, where: slice, seen: LayerBatch, peaks: Float32[np.ndarray, "batch n"]
+    ) -> list[Wanted]:
+        """Keep a layer's peaks; the random examples and those of bands that are wanted."""
+        ranks = self._ranks(seen.batch.context_ids)
+        self.peaks[where, ranks] = peaks.T
+        if seen.batch.part != "second_half":
+            return []
+        return [self._wanted_random(where, ranks), *self._wanted_bands(where, ranks, peaks)]
+
+    def _ranks(self, context_ids: Int64[np.ndarray, " batch"]) -> Int64[np.ndarray, " batch"]:
+        """The contexts' places in the sample's hash order."""
+        found = np.searchsorted(self.shape.sample, context_ids, sorter=self._order)
+        return self._order[found]
+
+    def _wanted_random(self, where: slice, ranks: Int64[np.ndarray, " batch"]) -> Wanted:
+        count = len(self.shape.random_contexts)
+        rows = np.flatnonzero(ranks < self.half + count)
+        neurons = np.arange(where.stop - where.start)
+        contexts = np.repeat(rows, len(neurons))
+        columns = np.tile(neurons, len(rows))
+        at = (where.start + columns) * count + ranks[contexts] - self.half
+        return Wanted(Pairs(contexts, columns), self.random, at)
+
+    def _wanted_bands(
+        self,
+        where: slice,
+        ranks: Int64[np.ndarray, " batch"],
+        peaks: Float32[np.ndarray, "batch n"],
+    ) -> list[Wanted]:
+        cuts = self.cuts
+        if cuts is None:
+            return []
+        band = cuts.band_of(where, peaks)
+        for index in range(BANDS):
+            self.band_counts[where, index] += (band == index).sum(axis=0)
+        rows = (np.arange(where.start, where.stop) * BANDS)[None, :] + band
+        contexts, columns = np.nonzero(ranks[:, None] < self.bands.ids[rows, -1])
+        # Equal values: the pair then orders a band's contexts by their rank in the hash order.
+        equal = np.zeros(len(contexts), np.float32)
+        places, slots = self.bands.admit(rows[contexts, columns], equal, ranks[contexts])
+        pairs = Pairs(contexts[places], columns[places])
+        return [Wanted(pairs, self.bands.payload, slots)]

@@ -1,0 +1,355 @@
+"""Arrays ↔ bytes: how examples, histograms and lists are packed into one column each. Pure.
+
+What the bytes mean before they are compressed is in `layout`. All numbers are little-endian. A
+packed value begins with a one-byte format number, so that a later format can be told from this one.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any
+
+import numpy as np
+import zstandard
+from jaxtyping import Float32, Float64, Int8, Int64, UInt16
+
+from indexer.store.packing import layout
+from indexer.store.packing.layout import Columns, Windows
+
+FORMAT = 2
+_FIRST_FORMAT = 1
+"""A list of examples a row and no byte planes: still read."""
+_LEVEL = 1
+"""Of zstd, for activations: they get no smaller above it."""
+_FAST = -1
+"""For what has runs and random bits alone, and so gains nothing by Huffman's code."""
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class ExampleArrays:
+    """Examples of one neuron and one kind, best first, as a struct of arrays.
+
+    `n` is the number of examples; row i of the activations has `lengths[i]` entries, the context's
+    positions from `starts[i]` on, all rows one after the other.
+    """
+
+    peaks: Float32[np.ndarray, " n"]
+    peak_positions: UInt16[np.ndarray, " n"]
+    troughs: Float32[np.ndarray, " n"]
+    trough_positions: UInt16[np.ndarray, " n"]
+    context_ids: Int64[np.ndarray, " n"]
+    starts: UInt16[np.ndarray, " n"]
+    lengths: UInt16[np.ndarray, " n"]
+    scales: Float32[np.ndarray, " n"]
+    gates: Float32[np.ndarray, " n"]
+    """Gated models: the gate before its nonlinearity, at the peak (bottom examples: the trough)."""
+    linears: Float32[np.ndarray, " n"]
+    """Gated models: the linear part at the same place. NaN, as `gates`, where there is none."""
+    quantized: Int8[np.ndarray, " total"]
+
+    def __len__(self) -> int:
+        return len(self.peaks)
+
+
+NEURON_ARRAYS: dict[str, str] = {
+    "peak_quantiles": "<f8",
+    "histogram_range": "<f8",  # first edge, width of a bin; so of all ranges
+    "histogram_counts": "<i4",
+    "peak_histogram_range": "<f8",
+    "peak_histogram_counts": "<i4",
+    "band_cuts": "<f8",
+    "band_counts": "<i8",
+    "source_mean_peaks": "<f8",  # one a source slot; NaN: none of it in the sample
+    "sign_counts": "<i8",  # (gate > 0, linear > 0): both, gate only, linear only, neither
+    "together_neurons": "<i4",  # flat indices; so of all lists of neurons
+    "together_values": "<f4",
+    "logit_values": "<f4",  # k promoted, then k suppressed; so of all lists of tokens
+    "logit_token_ids": "<i4",
+    "effect_histogram_range": "<f8",
+    "effect_histogram_counts": "<i4",
+    "effect_moments": "<f8",  # mean, standard deviation
+    "in_values": "<f4",
+    "in_token_ids": "<i4",
+    "gate_values": "<f4",
+    "gate_token_ids": "<i4",
+    "alike_neurons": "<i4",
+    "alike_values": "<f4",
+    "upstream_neurons": "<i4",
+    "upstream_values": "<f4",
+    "upstream_parts": "u1",  # what is read: 0 the linear part, 1 the gate
+    "downstream_neurons": "<i4",
+    "downstream_values": "<f4",
+    "downstream_parts": "u1",
+    "sample_peaks": "<f2",  # of the sample's first contexts, in units of `peak_unit`
+}
+"""The small arrays of a neuron and how their numbers are stored. Not known: empty."""
+
+LAYER_ARRAYS: dict[str, str] = {"max_quantiles": "<f8", "density_quantiles": "<f8"}
+"""The small arrays of a layer: quantiles over its neurons, 0 to 100% in steps of 5%."""
+
+
+class Packer:
+    """Compresses what `layout` has laid out. Not to be used by two threads at once."""
+
+    def __init__(self) -> None:
+        self._compress = zstandard.ZstdCompressor(level=_LEVEL).compress
+        self.fast = zstandard.ZstdCompressor(level=_FAST).compress
+        """For what is laid out as byte planes."""
+
+    def lists(self, head: bytes, activations: bytes) -> bytes:
+        """Bytes for one row of `examples`. Apart, each of the two is smaller."""
+        first = self.fast(head)
+        return struct.pack("<BI", FORMAT, len(first)) + first + self._compress(activations)
+
+    def arrays(self, laid_out: bytes) -> bytes:
+        """Bytes for one column of named arrays."""
+        return bytes([FORMAT]) + self.fast(laid_out)
+
+
+def windows_of(lists: Sequence[ExampleArrays]) -> Windows:
+    """Lists of examples, one after the other, as `layout` wants them."""
+    lengths = np.concatenate([np.empty(0, np.uint16), *(some.lengths for some in lists)])
+    quantized = np.zeros((len(lengths), int(lengths.max(initial=0))), np.int8)
+    inside = np.arange(quantized.shape[1]) < lengths[:, None]
+    quantized[inside] = np.concatenate([np.empty(0, np.int8), *(some.quantized for some in lists)])
+    fields = {
+        name: np.concatenate([np.empty(0, dtype), *(getattr(some, name) for some in lists)])
+        for name, dtype in layout.FIELDS.items()
+    }
+    return Windows(quantized=quantized, **fields)
+
+
+def pack_lists(lists: Sequence[ExampleArrays]) -> bytes:
+    """Bytes for one row of `examples`: the lists of several kinds of one neuron.
+
+    Raises ValueError where an activation list has another length than it says.
+    """
+    counts = np.array([[len(some) for some in lists]], np.int64).reshape(1, len(lists))
+    for some in lists:
+        if len(some.quantized) != int(some.lengths.sum(dtype=np.int64)):
+            raise ValueError("A list of examples has not as many activations as it says.")
+    (head,), (activations,) = layout.lists_bytes(counts, windows_of(lists))
+    return Packer().lists(head, activations)
+
+
+def unpack_lists(packed: bytes) -> list[ExampleArrays]:
+    """The inverse of `pack_lists`. Raises ValueError where the bytes are not its work."""
+    if packed[:1] == bytes([_FIRST_FORMAT]):
+        return [_first_format_examples(decompressed(packed[1:]))]
+    if packed[:1] != bytes([FORMAT]) or len(packed) < 5:
+        raise ValueError("A packed list of examples has an unknown format.")
+    (size,) = struct.unpack_from("<I", packed, 1)
+    head, quantized = decompressed(packed[5 : 5 + size]), decompressed(packed[5 + size :])
+    try:
+        return _lists(head, np.frombuffer(quantized, "<i1"))
+    except (IndexError, struct.error) as error:
+        raise ValueError(f"A packed list of examples is damaged: {error}.") from None
+
+
+def unpack_kinds(rows: Iterable[tuple[int, bytes]]) -> dict[int, ExampleArrays]:
+    """The lists of one neuron by kind, from its rows of `examples`; empty lists are left out.
+
+    A row has the list of its kind and those of the kinds after it, as many as are in it.
+    """
+    return {
+        kind + index: some
+        for kind, packed in rows
+        for index, some in enumerate(unpack_lists(bytes(packed)))
+        if len(some)
+    }
+
+
+def pack_examples(examples: ExampleArrays) -> bytes:
+    """One list alone."""
+    return pack_lists([examples])
+
+
+def unpack_examples(packed: bytes) -> ExampleArrays:
+    """The inverse of `pack_examples`. Raises ValueError as `unpack_lists`."""
+    lists = unpack_lists(packed)
+    if len(lists) != 1:
+        raise ValueError(f"A packed list of examples is {len(lists)} lists.")
+    return lists[0]
+
+
+def _lists(head: bytes, quantized: Int8[np.ndarray, " total"]) -> list[ExampleArrays]:
+    reader = _Planes(head, 1)
+    counts = reader.read("<u2", head[0]).tolist()
+    (count,) = reader.read("<u2", 1).tolist()
+    back = reader.read("<u2", sum(counts)).tolist()
+    fields = {name: reader.read(dtype, count) for name, dtype in layout.FIELDS.items()}
+    expected = layout.expected_scales(fields["peaks"], fields["troughs"])
+    fields["scales"] = (fields["scales"].view("<u4") ^ expected.view("<u4")).view("<f4")
+    ends = [0, *accumulate(fields["lengths"].tolist())]
+    if len(quantized) != ends[-1]:
+        raise ValueError("A packed list of examples has not as many activations as it says.")
+    distinct = ExampleArrays(quantized=quantized, **fields)
+    found, met = [], 0
+    for first, end in pairwise([0, *accumulate(counts)]):
+        before, places = met, []
+        for step in back[first:end]:
+            places.append(met - step if step else met)
+            met += not step
+        if places and not (min(places) >= 0 and met <= count):
+            raise ValueError("A packed list of examples names one that is not there.")
+        if met - before == len(places):  # all of them new: they stand side by side
+            found.append(_sliced(distinct, slice(before, met), slice(ends[before], ends[met])))
+        else:
+            found.append(_at(distinct, places, ends))
+    return found
+
+
+def _sliced(distinct: ExampleArrays, where: slice, activations: slice) -> ExampleArrays:
+    fields = {name: getattr(distinct, name)[where] for name in layout.FIELDS}
+    return ExampleArrays(quantized=distinct.quantized[activations], **fields)
+
+
+def _at(distinct: ExampleArrays, places: list[int], ends: list[int]) -> ExampleArrays:
+    fields = {name: getattr(distinct, name)[places] for name in layout.FIELDS}
+    rows = [distinct.quantized[ends[place] : ends[place + 1]] for place in places]
+    return ExampleArrays(quantized=np.concatenate(rows), **fields)
+
+
+class _Planes:
+    """Numbers in byte planes, read one array after the other."""
+
+    def __init__(self, raw: bytes, offset: int) -> None:
+        self._bytes = np.frombuffer(raw, np.uint8)
+        self._offset = offset
+
+    def read(self, dtype: str, count: int) -> Array:
+        """The next `count` numbers. Raises ValueError where there are not as many."""
+        size = int(dtype[-1])
+        end = self._offset + count * size
+        if end > len(self._bytes):
+            raise ValueError("A packed value ends too early.")
+        planes = self._bytes[self._offset : end].reshape(size, count)
+        self._offset = end
+        values: Array = planes.T.copy().view(dtype).reshape(count)
+        return values
+
+
+def _first_format_examples(raw: bytes) -> ExampleArrays:
+    (count,) = struct.unpack_from("<I", raw)
+    offset = 4
+    arrays: dict[str, Array] = {}
+    for name, dtype in layout.FIELDS.items():
+        arrays[name] = np.frombuffer(raw, dtype, count, offset)
+        offset += arrays[name].nbytes
+    quantized = np.frombuffer(raw, "<i1", offset=offset)
+    if len(quantized) != int(arrays["lengths"].sum(dtype=np.int64)):
+        raise ValueError("A packed list of examples has not as many activations as it says.")
+    return ExampleArrays(quantized=quantized, **arrays)
+
+
+def quantize(
+    activations: Float32[np.ndarray, "n pos"], included: np.ndarray[Any, np.dtype[np.bool_]]
+) -> tuple[Int8[np.ndarray, "n pos"], Float32[np.ndarray, " n"]]:
+    """Activations as 8-bit integers with one scale a row; 0 where a position is not included.
+
+    The error of value ≈ integer × scale is at most 1/254 of the row's largest |activation| over
+    its included positions.
+    """
+    return quantize_in_place(np.where(included, activations, np.float32(0)))
+
+
+def quantize_in_place(
+    values: Float32[np.ndarray, "n pos"],
+) -> tuple[Int8[np.ndarray, "n pos"], Float32[np.ndarray, " n"]]:
+    """The same of values that are 0 already where a position is not included; they are lost."""
+    largest = np.maximum(values.max(axis=1, initial=0), -values.min(axis=1, initial=0))
+    scales = largest / np.float32(127)
+    # A magnitude near the smallest float32 divides to a scale of 0: then all is stored as 0.
+    values /= np.where(scales > 0, scales, np.float32(1))[:, None]
+    np.rint(values, out=values)
+    if (scales < np.finfo(np.float32).tiny).any():  # rounded by more than a part of its own size
+        np.clip(values, -127, 127, out=values)
+        values[scales == 0] = 0
+    return values.astype(np.int8), scales
+
+
+def activations_of(
+    examples: ExampleArrays,
+) -> tuple[Float32[np.ndarray, " total"], Int64[np.ndarray, " n+1"]]:
+    """All examples' activations, each clipped to its exact peak and trough, one after the other.
+
+    Those of example i are at the second array's places i to i + 1.
+    """
+    lengths = examples.lengths.astype(np.int64)
+    values = examples.quantized.astype(np.float32) * np.repeat(examples.scales, lengths)
+    low, high = np.repeat(examples.troughs, lengths), np.repeat(examples.peaks, lengths)
+    return np.minimum(np.maximum(values, low), high), np.concatenate([[0], np.cumsum(lengths)])
+
+
+def pack_arrays(arrays: Mapping[str, Array], names: Mapping[str, str] = NEURON_ARRAYS) -> bytes:
+    """Bytes for one column of named arrays. Raises KeyError for a name that is not in `names`."""
+    rows = {name: Columns(np.asarray(values).reshape(1, -1)) for name, values in arrays.items()}
+    (laid_out,) = layout.arrays_bytes(1, rows, names)
+    return Packer().arrays(laid_out)
+
+
+def unpack_arrays(packed: bytes, names: Mapping[str, str] = NEURON_ARRAYS) -> dict[str, Array]:
+    """The inverse of `pack_arrays`: every name, those that were not known with an empty array."""
+    if packed[:1] == bytes([_FIRST_FORMAT]):
+        return _first_format_arrays(decompressed(packed[1:]), names)
+    if packed[:1] != bytes([FORMAT]):
+        raise ValueError("A packed value has an unknown format.")
+    raw = decompressed(packed[1:])
+    reader = _Planes(raw, 1)
+    lengths = dict(zip(names, reader.read("<u2", raw[0]).tolist(), strict=False))
+    if raw[0] > len(names):
+        raise ValueError("A packed value has arrays that this version does not know.")
+    found: dict[str, Array] = {}
+    for dtype, some in layout.types_of(names):
+        counts = [lengths.get(name, 0) for name in some]
+        values, first = reader.read(dtype, sum(counts)), 0
+        for name, count in zip(some, counts, strict=True):
+            found[name] = values[first : first + count]
+            first += count
+    return {name: found[name] for name in names}
+
+
+def _first_format_arrays(raw: bytes, names: Mapping[str, str]) -> dict[str, Array]:
+    order = list(names.items())
+    arrays = {name: np.empty(0, dtype) for name, dtype in order}
+    offset = 0
+    while offset < len(raw):
+        index, count = struct.unpack_from("<BH", raw, offset)
+        name, dtype = order[index]
+        arrays[name] = np.frombuffer(raw, dtype, count, offset + 3)
+        offset += 3 + arrays[name].nbytes
+    return arrays
+
+
+def peak_unit(
+    low: Float64[np.ndarray, " neurons"], high: Float64[np.ndarray, " neurons"]
+) -> Float64[np.ndarray, " neurons"]:
+    """What `sample_peaks` are multiples of: the least power of two above all activations of a
+    neuron in size, from its minimum and maximum. 1 where both are 0."""
+    _, exponent = np.frexp(np.maximum(np.abs(low), np.abs(high)))
+    unit: Float64[np.ndarray, " neurons"] = np.ldexp(1.0, exponent)
+    return unit
+
+
+def pack_token_ids(token_ids: Array) -> bytes:
+    """A context's token ids as bytes, 4 each."""
+    body: bytes = np.asarray(token_ids).astype("<u4").tobytes()
+    return body
+
+
+def unpack_token_ids(packed: bytes) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """The inverse of `pack_token_ids`."""
+    return np.frombuffer(packed, "<u4")
+
+
+def decompressed(frame: bytes) -> bytes:
+    """What zstd made smaller. Raises ValueError."""
+    try:
+        return zstandard.decompress(frame)
+    except zstandard.ZstdError as error:
+        raise ValueError(f"A packed value cannot be unpacked: {error}.") from None

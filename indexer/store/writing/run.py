@@ -1,0 +1,341 @@
+"""Records → rows: a run is written in one transaction, so it is there whole or not at all.
+
+Neurons come and are laid out in blocks; while one is inserted, others are compressed and hashed on
+threads of their own, which numpy, zstd, SHA-256 and the databases' drivers all allow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from indexer.store import schema
+from indexer.store.database import changing
+from indexer.store.packing import layout
+from indexer.store.packing.codec import (
+    LAYER_ARRAYS,
+    NEURON_ARRAYS,
+    Packer,
+    pack_arrays,
+    pack_token_ids,
+)
+from indexer.store.text import index as text_index
+from indexer.store.writing.ahead import ahead, mapped_ahead
+from indexer.store.writing.bulk import insert_rows
+from indexer.store.writing.postings import Postings
+from indexer.store.writing.records import (
+    ContextRecord,
+    NeuronBlock,
+    NeuronRecord,
+    RunRecord,
+    block_of,
+    plain,
+)
+
+__all__ = ["ContentHash", "ContextRecord", "NeuronBlock", "NeuronRecord", "RunRecord", "write_run"]
+
+_ROWS = 500  # single records a block, contexts an executemany: the memory of one call decides
+_PACKERS = max(1, min(4, (os.cpu_count() or 1) - 1))  # one core is kept busy with inserting
+_SCALARS = [c.name for c in schema.neurons.c if c.name not in ("id", "run_id", "layer", "neuron")]
+
+Array = np.ndarray[Any, Any]
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A block, ready to be written: of each neuron what is hashed, and what is stored."""
+
+    block: NeuronBlock
+    hashed: list[bytes]
+    arrays: list[bytes]
+    """Rows of `neuron_arrays`."""
+    lists: list[bytes]
+    """Rows of `examples`."""
+
+
+class ContentHash:
+    """SHA-256 over all a run holds, in key order, without ids, times, versions or machine."""
+
+    def __init__(self, run: RunRecord) -> None:
+        self._sha = hashlib.sha256()
+        counts = (run.ctx_len, run.contexts, run.tokens, run.sample_contexts, run.sample_positions)
+        facts = (run.hook_point, counts, run.widths, run.sources)
+        self._sha.update(json.dumps(facts).encode())
+        self._sha.update(_vocabulary_identity(run.vocabulary).encode())
+
+    def add_neurons(self, rows: Iterable[bytes]) -> None:
+        """Neurons as canonical bytes, in order of (layer, neuron), before all contexts."""
+        for row in rows:
+            self._sha.update(row)
+
+    def add_context(self, record: ContextRecord) -> None:
+        """Contexts come in order of their id."""
+        place = (record.context_id, record.document_index, record.source_index)
+        self._sha.update(struct.pack("<4q", *place, record.included_from))
+        self._sha.update(pack_token_ids(record.token_ids))
+
+    def hexdigest(self) -> str:
+        """The hash so far."""
+        return self._sha.hexdigest()
+
+
+def write_run(
+    engine: Engine,
+    run: RunRecord,
+    neurons: Iterable[NeuronBlock | NeuronRecord],
+    contexts: Iterable[ContextRecord],
+) -> int:
+    """Write a run and return its id.
+
+    Args:
+        engine: an open store.
+        run: the run's facts.
+        neurons: all its neurons, by (layer, neuron), in blocks or one by one.
+        contexts: all contexts its examples name, by id; asked for when all neurons are written.
+
+    Raises what the database raises; nothing is written then.
+    """
+    content = ContentHash(run)
+    postings = Postings(run.contexts, len(run.vocabulary))
+    with closing(postings), changing(engine) as connection:
+        run_id = _insert_run(connection, run)
+        offsets = list(itertools.accumulate(run.widths, initial=0))
+        blocks = _hashed(content, mapped_ahead(pack, ahead(_blocks(neurons)), _PACKERS))
+        for layer, group in itertools.groupby(blocks, key=lambda packed: packed.block.layer):
+            _write_layer(connection, run_id, layer, offsets[layer], group, postings)
+        _write_contexts(connection, run_id, run.vocabulary, contexts, content, postings)
+        write_tokens(connection, run_id, postings)
+        ready = {"content_hash": content.hexdigest(), "ready": True}
+        connection.execute(update(schema.runs).where(schema.runs.c.id == run_id).values(**ready))
+    return run_id
+
+
+def _insert_run(connection: Connection, run: RunRecord) -> int:
+    fields = {
+        name: getattr(run, name)
+        for name in RunRecord.__dataclass_fields__
+        if name not in ("vocabulary", "widths", "sources")
+    }
+    result = connection.execute(
+        insert(schema.runs).values(
+            **fields,
+            widths=list(run.widths),
+            sources=list(run.sources),
+            vocabulary_id=_vocabulary_id(connection, run),
+            content_hash="",
+            ready=False,
+        )
+    )
+    key = result.inserted_primary_key
+    assert key is not None  # an INSERT of one row always has one
+    return int(key[0])
+
+
+def _vocabulary_id(connection: Connection, run: RunRecord) -> int:
+    """The id of the run's vocabulary, written if no run has brought it yet."""
+    table = schema.vocabularies
+    identity = _vocabulary_identity(run.vocabulary)
+    new = _insert_new(connection)(table).values(identity=identity).on_conflict_do_nothing()
+    brought = connection.execute(new.returning(table.c.id)).scalar_one_or_none()
+    if brought is None:
+        known = select(table.c.id).where(table.c.identity == identity)
+        return int(connection.execute(known).scalar_one())
+    tokens = ((brought, token_id, value) for token_id, value in enumerate(run.vocabulary))
+    for some in _batched(tokens, _ROWS):
+        insert_rows(connection, schema.vocabulary, some)
+    return int(brought)
+
+
+def _insert_new(connection: Connection) -> Any:
+    """The dialect's INSERT that can pass over rows that are there."""
+    return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+
+
+def _vocabulary_identity(vocabulary: list[bytes]) -> str:
+    """A hash of the tokens themselves: two tokenizers with the same tokens share one."""
+    content = hashlib.blake2b(digest_size=32)
+    for token in vocabulary:
+        content.update(struct.pack("<I", len(token)) + token)
+    return content.hexdigest()
+
+
+def _blocks(neurons: Iterable[NeuronBlock | NeuronRecord]) -> Iterator[NeuronBlock]:
+    """All in blocks: single records of a layer are put together."""
+
+    def kind(one: NeuronBlock | NeuronRecord) -> tuple[bool, int]:
+        return isinstance(one, NeuronBlock), one.layer
+
+    for (ready, _), group in itertools.groupby(neurons, key=kind):
+        if ready:
+            yield from (one for one in group if isinstance(one, NeuronBlock))
+        else:
+            records = (one for one in group if isinstance(one, NeuronRecord))
+            yield from map(block_of, _batched(records, _ROWS))
+
+
+def pack(block: NeuronBlock) -> Packed:
+    """Lay out and compress a block: all that can be done before its turn comes."""
+    heads, activations = layout.lists_bytes(block.counts, block.examples)
+    arrays = layout.arrays_bytes(len(block), block.arrays, NEURON_ARRAYS)
+    packer = Packer()
+    return Packed(
+        block=block,
+        hashed=list(map(b"".join, zip(_facts(block), arrays, heads, activations, strict=True))),
+        arrays=list(map(packer.arrays, arrays)),
+        lists=list(map(packer.lists, heads, activations)),
+    )
+
+
+def _facts(block: NeuronBlock) -> list[bytes]:
+    """Place and scalars of each neuron as bytes, for the hash."""
+    rows = np.empty((len(block), 2 + len(block.scalars)), "<f8")
+    place = rows.view("<i8")
+    place[:, 0] = block.layer
+    place[:, 1] = block.first + np.arange(len(block))
+    for index, name in enumerate(sorted(block.scalars), 2):
+        values = block.scalars[name].astype(np.float64) + 0.0
+        rows[:, index] = np.where(np.isnan(values), np.nan, values)  # one NaN of the many
+    return [row.tobytes() for row in rows]
+
+
+def _hashed(content: ContentHash, blocks: Iterable[Packed]) -> Iterator[Packed]:
+    """Hashes what goes by on a thread of its own; all of it is hashed when the last has gone."""
+    with ThreadPoolExecutor(1) as thread:
+        last: Future[None] | None = None
+        for packed in blocks:
+            if last is not None:
+                last.result()  # no more than one waits: their bytes are in memory
+            last = thread.submit(content.add_neurons, packed.hashed)
+            yield packed
+        if last is not None:
+            last.result()
+
+
+def _write_layer(
+    connection: Connection,
+    run_id: int,
+    layer: int,
+    offset: int,
+    blocks: Iterable[Packed],
+    postings: Postings,
+) -> None:
+    maxima: list[float] = []
+    densities: list[float] = []
+    searchable: dict[str, list[Array]] = {name: [] for name in schema.COLUMNS}
+    dead = 0
+    for packed in blocks:
+        block = packed.block
+        postings.add_neurons(block, offset + block.first)
+        for name, parts in searchable.items():
+            parts.append(block.scalars[name])
+        count, key = len(block), schema.neuron_key(run_id, offset + block.first)
+        keys = range(key, key + count)
+        scalars = {name: plain(block.scalars[name]) for name in _SCALARS}
+        place = ([run_id] * count, [layer] * count, range(block.first, block.first + count))
+        rows = list(zip(keys, *place, *scalars.values(), strict=True))
+        insert_rows(connection, schema.neurons, rows)
+        insert_rows(connection, schema.neuron_arrays, list(zip(keys, packed.arrays, strict=True)))
+        lists = list(zip(keys, itertools.repeat(0), packed.lists, strict=False))
+        insert_rows(connection, schema.examples, lists)
+        dead += sum(scalars["dead"])
+        maxima += [value or 0.0 for value in scalars["max"]]
+        densities += [value or 0.0 for value in scalars["density"]]
+    columns = {name: np.concatenate(parts) for name, parts in searchable.items()}
+    write_columns(connection, run_id, layer, columns)
+    levels = np.linspace(0, 1, 21)
+    arrays = {
+        "max_quantiles": np.quantile(maxima, levels),
+        "density_quantiles": np.quantile(densities, levels),
+    }
+    connection.execute(
+        insert(schema.layers).values(
+            run_id=run_id,
+            layer=layer,
+            neurons=len(maxima),
+            dead=dead,
+            max=max(maxima),
+            mean_max=sum(maxima) / len(maxima),
+            mean_density=sum(densities) / len(densities),
+            arrays=pack_arrays(arrays, LAYER_ARRAYS),
+        )
+    )
+
+
+def write_columns(
+    connection: Connection, run_id: int, layer: int, columns: Mapping[str, Array]
+) -> None:
+    """The `schema.COLUMNS` of one layer: [neurons] each."""
+    rows = [
+        (run_id, name, layer, (columns[name].astype("<f8") + 0.0).tobytes())
+        for name in schema.COLUMNS
+    ]
+    insert_rows(connection, schema.neuron_columns, rows)
+
+
+def _write_contexts(
+    connection: Connection,
+    run_id: int,
+    vocabulary: list[bytes],
+    records: Iterable[ContextRecord],
+    content: ContentHash,
+    postings: Postings,
+) -> None:
+    def row(record: ContextRecord, neurons: bytes) -> tuple[Any, ...]:
+        content.add_context(record)
+        return (
+            run_id,
+            record.context_id,
+            record.document_index,
+            record.source_index,
+            record.included_from,
+            pack_token_ids(record.token_ids),
+            neurons,
+        )
+
+    def text(record: ContextRecord) -> tuple[int, str]:
+        included = record.token_ids[record.included_from :]
+        return record.context_id, text_of(vocabulary, included)
+
+    def made() -> Iterator[tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]]:
+        for some in _batched(records, _ROWS):
+            ids = [record.context_id for record in some]
+            neurons = postings.contexts(ids, [record.token_ids for record in some])
+            rows = list(map(row, some, neurons))
+            yield rows, text_index.rows_of(connection, map(text, some))
+
+    text_index.create(connection, run_id)
+    for rows, words in ahead(made()):
+        insert_rows(connection, schema.contexts, rows)
+        text_index.put(connection, run_id, words)
+    text_index.finish(connection, run_id)
+
+
+def write_tokens(connection: Connection, run_id: int, postings: Postings) -> None:
+    """What each token is to which neurons; all contexts have been written."""
+    for some in ahead(_batched(postings.tokens(), _ROWS)):
+        insert_rows(connection, schema.token_neurons, [(run_id, *row) for row in some])
+
+
+def text_of(vocabulary: list[bytes], token_ids: Array) -> str:
+    """The text that tokens stand for; bytes that are no whole character become U+FFFD."""
+    spelled = b"".join(map(vocabulary.__getitem__, token_ids.tolist()))
+    return spelled.decode("utf-8", "replace")
+
+
+def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while some := list(itertools.islice(iterator, size)):
+        yield some

@@ -1,0 +1,307 @@
+"""The examples of some neurons, one by one, beside what the model gives of their contexts now: the
+peak and where it is, the trough, every stored activation, the gate and the linear part."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int64
+from sqlalchemy import Connection, Engine, select
+
+from indexer.corpus.batches import Batch
+from indexer.corpus.prepared import PreparedCorpus
+from indexer.store import schema
+from indexer.store.packing.codec import ExampleArrays, activations_of, unpack_arrays
+from indexer.verify.forward import Seen
+from indexer.verify.promised import BAND, BOTTOM, RANDOM, TOP, Promised, ids_exist, sample_problem
+from indexer.verify.report import SMALL, Findings
+from indexer.verify.stored import Compared, StoredRun, read_rows, unpack
+
+_CHUNK = 100  # neurons read at once: with all their examples
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One stored example."""
+
+    flat: int
+    """Its neuron, counted over all layers."""
+    layer: int
+    neuron: int
+    kind: int
+    context_id: int
+    peak: float
+    peak_position: int
+    trough: float
+    trough_position: int
+    start: int
+    activations: Float32[np.ndarray, " length"]
+    gate: float
+    linear: float
+
+    @property
+    def centre(self) -> int:
+        """What the window is laid round, and where the gate and the linear part are of."""
+        return self.trough_position if self.kind == BOTTOM else self.peak_position
+
+
+@dataclass
+class Examples:
+    """The examples of the chosen neurons, found by where the model gives them."""
+
+    by_place: dict[tuple[int, int], list[Example]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    """By their context and layer."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return sum(map(len, self.by_place.values()))
+
+    @property
+    def context_ids(self) -> Int64[np.ndarray, " m"]:
+        """Their contexts, ascending."""
+        return np.unique(np.array([context_id for context_id, _ in self.by_place], np.int64))
+
+    def per_context(self) -> Counter[int]:
+        """How many there are of each context."""
+        counts: Counter[int] = Counter()
+        for (context_id, _), some in self.by_place.items():
+            counts[context_id] += len(some)
+        return counts
+
+    def only(self, context_ids: Array) -> Examples:
+        """Those of some contexts."""
+        wanted = set(context_ids.tolist())
+        return Examples(
+            {place: some for place, some in self.by_place.items() if place[0] in wanted}
+        )
+
+
+def read_examples(
+    engine: Engine,
+    run: StoredRun,
+    promised: Promised,
+    corpus: PreparedCorpus,
+    flats: Int64[np.ndarray, " n"],
+    findings: Findings,
+) -> Examples:
+    """All examples of some neurons, told by their flat indices. The form of their random and band
+    lists is checked on the way."""
+    found = Examples()
+    with engine.connect() as connection:
+        for start in range(0, len(flats), _CHUNK):
+            some = flats[start : start + _CHUNK].tolist()
+            packed = read_rows(connection, run, some)
+            for row in _neurons(connection, run, some):
+                flat = row.id - schema.neuron_key(run.id, 0)
+                lists = unpack(packed[flat])
+                if isinstance(lists, str):
+                    continue  # told where the lists of all neurons are read
+                _check_sample_lists(run, promised, flat, lists, row.packed, findings)
+                for kind, examples in lists.items():
+                    if ids_exist(examples, promised):
+                        for one in _examples(run, flat, kind, examples):
+                            found.by_place[one.context_id, one.layer].append(one)
+                _check_token(run, promised, corpus, flat, lists.get(TOP), row, findings)
+    return found
+
+
+def _neurons(connection: Connection, run: StoredRun, flats: list[int]) -> list[Any]:
+    table, arrays = schema.neurons, schema.neuron_arrays
+    keys = [schema.neuron_key(run.id, flat) for flat in flats]
+    query = select(table.c.id, table.c.peak_token_id, arrays.c.packed)
+    query = query.join(arrays, arrays.c.neuron_id == table.c.id).where(table.c.id.in_(keys))
+    return list(connection.execute(query.order_by(table.c.id)))
+
+
+def _examples(run: StoredRun, flat: int, kind: int, examples: ExampleArrays) -> Iterator[Example]:
+    layer, neuron = run.place(flat)
+    values, begins = activations_of(examples)
+    for index in range(len(examples)):
+        yield Example(
+            flat=flat,
+            layer=layer,
+            neuron=neuron,
+            kind=kind,
+            context_id=int(examples.context_ids[index]),
+            peak=float(examples.peaks[index]),
+            peak_position=int(examples.peak_positions[index]),
+            trough=float(examples.troughs[index]),
+            trough_position=int(examples.trough_positions[index]),
+            start=int(examples.starts[index]),
+            activations=values[begins[index] : begins[index + 1]],
+            gate=float(examples.gates[index]),
+            linear=float(examples.linears[index]),
+        )
+
+
+def _check_sample_lists(
+    run: StoredRun,
+    promised: Promised,
+    flat: int,
+    lists: dict[int, ExampleArrays],
+    packed: bytes,
+    findings: Findings,
+) -> None:
+    try:
+        arrays = unpack_arrays(packed)
+    except (ValueError, struct.error, IndexError) as error:
+        findings.equal("lists of the sample: whole and in order", 1, 1)
+        findings.tell(run.finding(flat, f"its small arrays cannot be read: {error}"))
+        return
+    for kind in (RANDOM, BAND):
+        problem = sample_problem(
+            lists.get(kind), kind, promised, arrays["band_cuts"], arrays["band_counts"]
+        )
+        findings.equal("lists of the sample: whole and in order", 1, int(problem is not None))
+        if problem is not None:
+            findings.tell(run.finding(flat, problem, schema.KINDS[kind]))
+
+
+def _check_token(
+    run: StoredRun,
+    promised: Promised,
+    corpus: PreparedCorpus,
+    flat: int,
+    top: ExampleArrays | None,
+    row: Any,
+    findings: Findings,
+) -> None:
+    """The token a neuron is listed with is the one at its highest peak."""
+    if top is None or not len(top) or not ids_exist(top, promised):
+        return
+    token_ids, place = corpus.context(int(top.context_ids[0])), int(top.peak_positions[0])
+    wanted = int(token_ids[place]) if place < len(token_ids) else None
+    wrong = wanted is not None and row.peak_token_id != wanted
+    findings.equal("tokens at the highest peaks", 1, int(wrong))
+    if wrong:
+        what = f"its token is {row.peak_token_id}, the one at its highest peak {wanted}"
+        findings.tell(run.finding(flat, what))
+
+
+def compare_examples(
+    what: Compared, examples: Examples, batch: Batch, layer: int, seen: Seen
+) -> None:
+    """Compare the examples that lie in a batch, those of one layer."""
+    for row, context_id in enumerate(batch.context_ids.tolist()):
+        length = int(batch.attention[row].sum())
+        first = int(batch.included[row].argmax())
+        for example in examples.by_place.get((context_id, layer), ()):
+            truth = seen.activations[row, :length, example.neuron]
+            checked = _Checked(what, example, truth, first)
+            checked.values()
+            for name, stored, part in (
+                ("gate", example.gate, seen.gate),
+                ("linear part", example.linear, seen.linear),
+            ):
+                values = None
+                if part is not None:
+                    values = part[row, :length, example.neuron].float().cpu().numpy()
+                checked.part(name, stored, values)
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """One example beside its recomputed activations."""
+
+    what: Compared
+    example: Example
+    truth: Float32[np.ndarray, " pos"]
+    """The neuron's activations over the whole context."""
+    first: int
+    """The first included position."""
+
+    def values(self) -> None:
+        """Peak and trough, their places, the window and the activations in it."""
+        example, included = self.example, self.truth[self.first :]
+        end = example.start + len(example.activations)
+        kept = min(self.what.promised.window, len(self.truth))
+        whole = len(example.activations) == kept and end <= len(self.truth)
+        wrong = not (whole and example.start <= example.centre < end)
+        self.what.findings.equal("windows: round their peak, of their length", 1, int(wrong))
+        if wrong:
+            self._tell(f"the window is of positions {example.start} to {end - 1}")
+        # At most this much of the window is left where it reaches over the context's end.
+        begin = max(example.start, self.first)
+        truth = self.truth[begin:end]
+        stored = example.activations[begin - example.start :][: len(truth)]
+        largest = float(np.abs(truth).max(initial=SMALL))
+        self._extreme("peak", example.peak, example.peak_position, included, largest, 1)
+        self._extreme("trough", example.trough, example.trough_position, included, largest, -1)
+        # 8 bits are of the window's own largest magnitude, however small that is.
+        bounds, own = self.what.bounds, float(np.abs(truth).max(initial=0.0))
+        allowed = own / 254 + (bounds.activation - 1 / 254) * largest
+        differences = np.abs(stored.astype(np.float64) - truth) * (bounds.activation / allowed)
+        bad = self.what.findings.within("activations", bounds.activation, differences)
+        if bad.any():
+            worst = int(np.where(bad, np.nan_to_num(differences, nan=np.inf), -1).argmax())
+            self._tell(
+                f"the activation at position {begin + worst}",
+                float(stored[worst]),
+                float(truth[worst]),
+            )
+
+    def _extreme(
+        self,
+        name: str,
+        stored: float,
+        place: int,
+        included: Float32[np.ndarray, " m"],
+        largest: float,
+        sign: int,
+    ) -> None:
+        """A peak (sign 1) or trough (sign −1) and its place."""
+        bounds, best = self.what.bounds, float((sign * included).max())
+        scale = max(largest, abs(best))
+        difference = abs(sign * stored - best) / scale
+        if not self.what.findings.one_within("peaks and troughs", bounds.value, difference):
+            self._tell(f"the {name}", stored, sign * best)
+        inside = self.first <= place < len(self.truth)
+        there = sign * float(self.truth[place]) if inside else np.nan
+        moved = (best - there) / scale
+        wrong = not self.what.findings.one_within("their positions", bounds.place, moved)
+        earliest = self.first + int((sign * included).argmax())
+        if bounds.value == 0 and not wrong and place != earliest:
+            self.what.findings.equal("their positions", 0, 1)
+            wrong = True
+        if wrong:
+            self._tell(f"the {name} is at position {earliest}, not {place}")
+
+    def part(self, name: str, stored: float, values: Float32[np.ndarray, " pos"] | None) -> None:
+        """The gate or the linear part at the example's centre; it has none where the model does
+        not say it."""
+        if values is None:
+            known = not np.isnan(stored)
+            if known:
+                self.what.findings.equal("gates and linear parts", 0, 1)
+                self._tell(f"the {name} is {stored:.7g}, the model does not tell it")
+            return
+        centre = self.example.centre
+        truth = float(values[centre]) if centre < len(values) else np.nan
+        scale = float(np.abs(values[self.first :]).max(initial=SMALL))
+        difference = abs(stored - truth) / scale
+        bound = self.what.bounds.value
+        if not self.what.findings.one_within("gates and linear parts", bound, difference):
+            self._tell(f"the {name} at its centre", stored, truth)
+
+    def _tell(self, what: str, stored: float | None = None, truth: float | None = None) -> None:
+        example = self.example
+        self.what.findings.tell(
+            self.what.run.finding(
+                example.flat,
+                what,
+                schema.KINDS[example.kind],
+                context_id=example.context_id,
+                stored=stored,
+                recomputed=truth,
+            )
+        )

@@ -1,0 +1,96 @@
+"""A model's activations by a plain forward pass with plain hooks: written apart from what the scan
+captures with, so that a mistake there is not made here too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from indexer.corpus.batches import Batch
+from indexer.errors import NeurariumError
+from indexer.models.failures import out_of_memory
+from indexer.models.layout import Place
+from indexer.models.load import LoadedModel
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One layer on one batch."""
+
+    activations: Float32[np.ndarray, "batch pos n"]
+    gate: Float[Tensor, "batch pos n"] | None
+    linear: Float[Tensor, "batch pos n"] | None
+
+
+def forward(model: LoadedModel, batch: Batch, on_layer: Callable[[int, Seen], None]) -> None:
+    """Run the model over a batch and hand over every layer as it is reached.
+
+    Raises `NeurariumError` where memory runs out.
+    """
+    shape = batch.tokens.shape
+    parts: dict[tuple[int, int], Tensor] = {}
+    handles = []
+
+    def own(place: Place, values: Tensor) -> Tensor:
+        values = values.reshape(*shape, values.shape[-1])
+        if place.half is None:
+            return values
+        width = values.shape[-1] // 2
+        return values[..., place.half * width : (place.half + 1) * width]
+
+    def at_part(layer: int, which: int, place: Place) -> Callable[..., None]:
+        def hook(_module: Any, _args: Any, output: Tensor) -> None:
+            parts[layer, which] = own(place, output)
+
+        return hook
+
+    def at_place(layer: int, place: Place) -> Callable[..., None]:
+        def hook(_module: Any, args: Any, kwargs: Any, output: Any = None) -> None:
+            if place.side == "output":
+                values = output
+            else:
+                values = args[0] if args else next(iter(kwargs.values()))
+            acts = own(place, values).float().cpu().numpy()
+            on_layer(layer, Seen(acts, parts.pop((layer, 0), None), parts.pop((layer, 1), None)))
+
+        return hook
+
+    for layer, place in enumerate(model.places):
+        for which, part in enumerate(place.parts or ()):
+            handles.append(part.module.register_forward_hook(at_part(layer, which, part)))
+        hook = at_place(layer, place)
+        if place.side == "output":
+            handle = place.module.register_forward_hook(hook, with_kwargs=True)
+        else:
+            handle = place.module.register_forward_pre_hook(hook, with_kwargs=True)
+        handles.append(handle)
+    try:
+        with torch.inference_mode():
+            _call(model, batch)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise NeurariumError(
+            f"There is not enough memory on {model.device} for {shape[0]} × {shape[1]} tokens of "
+            f"{model.source.label!r}, which the run itself read at once."
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _call(model: LoadedModel, batch: Batch) -> None:
+    tokens = torch.from_numpy(batch.tokens).to(model.device)
+    attention = torch.from_numpy(batch.attention.astype(np.int64)).to(model.device)
+    if isinstance(model.root, transformers.PreTrainedModel):
+        # The same model without its unembedding, whose logits would be most of the memory.
+        model.root.base_model(input_ids=tokens, attention_mask=attention, use_cache=False)
+    else:
+        model.root(input_ids=tokens, attention_mask=attention)

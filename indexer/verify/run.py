@@ -1,0 +1,218 @@
+"""Whether a run's store says what its model does: the model is loaded anew, contexts are read again
+by a plain forward pass, and what is stored of them is compared. Reads only."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from sqlalchemy import Engine
+
+from indexer.corpus.batches import BatchPlan, fill_batch, plan_batches
+from indexer.corpus.prepare import (
+    PreparedCorpus,
+    TokenizerInfo,
+    open_corpus,
+    open_prepared,
+    prepare_corpus,
+)
+from indexer.errors import NeurariumError
+from indexer.models.load import LoadedModel, describe
+from indexer.models.reload import reload, wanted
+from indexer.reporter import Reporter
+from indexer.verify.choice import unpadded, whole_batches
+from indexer.verify.examples import Examples, compare_examples, read_examples
+from indexer.verify.forward import Seen, forward
+from indexer.verify.missed import check_contexts, compare_layer
+from indexer.verify.promised import Promised
+from indexer.verify.report import Bounds, Findings
+from indexer.verify.searches import check_searches
+from indexer.verify.stored import Compared, StoredRun, read_lists, read_run
+
+FLOAT32 = 1e-4
+"""How far two float32 passes over a context in different batches may be apart (DESIGN.md)."""
+ELSEWHERE = 1 / 16
+"""How far two passes in half precision may be apart, where they are not sure to compute alike."""
+
+
+def verify(
+    engine: Engine,
+    run_id: int,
+    cache_dir: Path,
+    reporter: Reporter,
+    *,
+    neurons: int,
+    contexts: int,
+    seed: int | None = None,
+) -> tuple[StoredRun, Findings]:
+    """Compare a run with its model: the examples of so many random neurons, and so many random
+    contexts with the lists of all neurons.
+
+    `seed` draws both; None: another each time. Raises `NeurariumError` where there is no such run,
+    or its model or corpus is gone or another.
+    """
+    for name, number in (("neurons", neurons), ("contexts", contexts)):
+        if number < 1:
+            raise NeurariumError(f"--{name} is {number}: it must be 1 or more.")
+    run = read_run(engine, run_id)
+    seed = secrets.randbelow(2**32) if seed is None else seed
+    reporter.say(f"Loading the model of run {run.id}, {run.model}")
+    model = _model(run)
+    corpus = _corpus(run, model, cache_dir, reporter)
+    promised, bounds = _promised(run, corpus), _bounds(run, model)
+    rng = np.random.default_rng(seed)
+    flats = np.sort(rng.choice(run.neurons, min(neurons, run.neurons), replace=False))
+    findings = Findings()
+    examples = read_examples(engine, run, promised, corpus, flats, findings)
+    check_searches(engine, run, flats, findings)
+    most = run.provenance["settings"]["batch_tokens"]
+    if model.dtype == torch.float32:
+        random = rng.choice(corpus.contexts, min(contexts, corpus.contexts), replace=False)
+        plans = unpadded(np.union1d(random, examples.context_ids), corpus.lengths, most)
+    else:
+        every = list(plan_batches(corpus.lengths, promised.sample, most))
+        plans = whole_batches(every, examples.per_context(), contexts, rng)
+    chosen = np.sort(np.concatenate([plan.context_ids for plan in plans]))
+    within = examples.only(chosen)
+    reporter.say(
+        f"Run {run.id}: {run.model} at {run.hook_point}, {run.dtype} on {model.device}\n"
+        f"Examples of {len(flats):,} neurons: {within.count:,} of {examples.count:,}\n"
+        f"Lists of all {run.neurons:,} neurons: against {len(chosen):,} of {corpus.contexts:,} "
+        f"contexts\n"
+        f"To do: {len(plans):,} batches. {bounds.why}\n"
+        f"Once more the same: --seed {seed}"
+    )
+    progress = reporter.stage("Reading", run.neurons, "neurons")
+    lists = read_lists(engine, run, promised, chosen, findings, progress)
+    compared = Compared(run, promised, lists, bounds, findings)
+    check_contexts(engine, compared, corpus, examples.context_ids)
+    progress = reporter.stage("Verifying", len(chosen), "contexts")
+    done = 0
+    for plan in plans:
+        _compare(model, corpus, plan, within, compared)
+        done += len(plan.context_ids)
+        progress(done)
+    return run, findings
+
+
+def _compare(
+    model: LoadedModel,
+    corpus: PreparedCorpus,
+    plan: BatchPlan,
+    examples: Examples,
+    compared: Compared,
+) -> None:
+    batch = fill_batch(plan, corpus, padding_id=0)
+
+    def on_layer(layer: int, seen: Seen) -> None:
+        compare_examples(compared, examples, batch, layer, seen)
+        compare_layer(compared, batch, layer, seen)
+
+    forward(model, batch, on_layer)
+
+
+# --- The model and the corpus --------------------------------------------------------------------
+
+
+def _model(run: StoredRun) -> LoadedModel:
+    """The run's model. Raises `NeurariumError` if it is gone or another."""
+    try:
+        what = wanted(run.provenance)
+        return reload(what, describe(what.source))
+    except NeurariumError as error:
+        raise NeurariumError(f"Run {run.id} cannot be verified. {error}") from error
+
+
+def _corpus(
+    run: StoredRun, model: LoadedModel, cache_dir: Path, reporter: Reporter
+) -> PreparedCorpus:
+    """The run's contexts: from the cache, else prepared anew. Raises `NeurariumError` if the corpus
+    is gone or another."""
+    told, settings = run.provenance["corpus"], run.provenance["settings"]
+    folder = cache_dir / "corpora"
+    cached = _prepared(folder, told["fingerprint"], settings["ctx_len"])
+    if cached is not None:
+        return cached
+    spec = settings["corpus"] or model.source.default_corpus or ""
+    info = TokenizerInfo(
+        tokenizer=model.tokens.tokenizer,
+        bos_token_id=model.bos_token_id,
+        pad_token_id=model.pad_token_id,
+        identity=model.tokenizer_identity,
+        vocab_size=describe(model.source).vocab_size,
+    )
+    try:
+        corpus = open_corpus(
+            spec,
+            split=settings["split"],
+            text_column=settings["text_column"],
+            source_column=settings["source_column"],
+        )
+        prepared = prepare_corpus(
+            corpus,
+            info,
+            ctx_len=settings["ctx_len"],
+            max_tokens=settings["max_tokens"],
+            cache_dir=folder,
+            on_progress=reporter.stage("Preparing", settings["max_tokens"], "tokens"),
+        )
+    except NeurariumError as error:
+        raise NeurariumError(f"Run {run.id} cannot be verified. {error}") from error
+    if prepared.fingerprint != told["fingerprint"]:
+        raise NeurariumError(
+            f"The corpus {told['label']} is not what run {run.id} was made of: it gives "
+            f"{prepared.contexts:,} contexts with another fingerprint than the run's "
+            f"{told['contexts']:,} ({prepared.fingerprint[-12:]}, not {told['fingerprint'][-12:]})"
+            ". Put the old one back, or index the new one."
+        )
+    return prepared
+
+
+def _prepared(folder: Path, fingerprint: str, ctx_len: int) -> PreparedCorpus | None:
+    """The prepared corpus with these very contexts, if the cache has it."""
+    for meta in sorted(folder.glob("*/meta.json")):
+        try:
+            facts = json.loads(meta.read_bytes())
+            if (facts["fingerprint"], facts["ctx_len"]) == (fingerprint, ctx_len):
+                return open_prepared(meta.parent)
+        except (OSError, ValueError, KeyError, TypeError, NeurariumError):
+            continue  # damaged, or of another version: prepared anew
+    return None
+
+
+def _promised(run: StoredRun, corpus: PreparedCorpus) -> Promised:
+    try:
+        return Promised.of(run.provenance["settings"], corpus)
+    except KeyError as error:
+        raise NeurariumError(
+            f"The provenance of run {run.id} does not tell its {error}: index the model again."
+        ) from None
+
+
+def _bounds(run: StoredRun, model: LoadedModel) -> Bounds:
+    """What is promised of a recomputed value: see DESIGN.md."""
+    if model.dtype == torch.float32:
+        return Bounds(FLOAT32, "Contexts of one length go together: in float32 any batch will do.")
+    told = run.provenance
+    others = [
+        f"{name} {version(name)} (then {then})"
+        for name in ("torch", "transformers")
+        if (then := told["versions"][name]) != version(name)
+    ]
+    if str(model.device) != told["capture"]["device"]:
+        others.append(f"{model.device} (then {told['capture']['device']})")
+    if others:
+        return Bounds(
+            ELSEWHERE,
+            f"They are the run's own, but with {', '.join(others)}: in {run.dtype} values may then "
+            "differ by some percent.",
+        )
+    return Bounds(
+        0.0,
+        f"They are the run's own: in {run.dtype}, on the kind of processor that made it, values "
+        "are equal bit for bit.",
+    )

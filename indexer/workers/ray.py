@@ -1,0 +1,378 @@
+"""The same scan over many workers, on Ray: on this machine, or on a cluster that it is part of.
+
+Workers are processes with a model each. This process keeps the scan and its checkpoints, hands out
+batches and merges what comes back (`orders`); only what is Ray's is in this file.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from indexer import memory
+from indexer.config import Execution
+from indexer.errors import NeurariumError
+from indexer.reporter import Reporter
+from indexer.scan.job import Job
+from indexer.scan.loop import scan_batches
+from indexer.scan.shape import ScanShape
+from indexer.scan.slices import SHARE
+from indexer.scan.state import Scan
+from indexer.workers.orders import Found, Order, scan_by_crew
+from indexer.workers.worker import Task, Worker
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "(?s).*",  # what its processes would have this one print
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",
+    "RAY_SCHEDULER_EVENTS": "0",
+}
+"""What keeps Ray from talking to the user: all that matters to him is said by us."""
+_STORE_LEAST = 128 << 20
+_CONNECT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Seat:
+    """What one worker takes of a machine."""
+
+    cpus: int
+    gpus: int
+    threads: int | None
+    """It computes with so many on its CPUs; None where it computes elsewhere."""
+
+
+class RayCrew:
+    """Workers as Ray's actors. One that dies is replaced."""
+
+    def __init__(self, ray: Any, task: Task, count: int, seat: Seat) -> None:
+        self._ray, self._task, self._seat = ray, task, seat
+        self.lost: type[Exception] = ray.exceptions.RayError
+        """What is raised where Ray itself is gone."""
+        self._class = ray.remote(Worker).options(num_cpus=seat.cpus, num_gpus=seat.gpus)
+        self._actors = [self._hire() for _ in range(count)]
+        self._orders: dict[Any, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._actors)
+
+    def give(self, worker: int, order: Order) -> None:
+        """Begin an order. Does not wait."""
+        self._orders[self._actors[worker].scan.remote(order)] = worker
+
+    def wait(self, seconds: float) -> list[tuple[int, Found | None]]:
+        """What has ended within so long; see `indexer.workers.orders.Crew`."""
+        done, _ = self._ray.wait(list(self._orders), timeout=seconds)
+        ended = [(self._orders.pop(reference), self._result(reference)) for reference in done]
+        for worker, found in ended:
+            if found is None:
+                self._ray.kill(self._actors[worker])  # where its result alone is lost
+                self._actors[worker] = self._hire()
+        return ended
+
+    def processes(self) -> list[int]:
+        """The ids of the workers' processes, each on its own machine."""
+        found: list[int] = self._ray.get([actor.process.remote() for actor in self._actors])
+        return found
+
+    def close(self) -> None:
+        """End all workers, whatever they do."""
+        for actor in self._actors:
+            self._ray.kill(actor)
+
+    def _hire(self) -> Any:
+        return self._class.remote(self._task, self._seat.threads)
+
+    def _result(self, reference: Any) -> Found | None:
+        try:
+            found: Found = self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, NeurariumError):
+                raise NeurariumError(str(error.cause)) from None
+            cause = error.cause or error
+            reason = " ".join(str(cause).split())
+            raise NeurariumError(f"A worker failed: {type(cause).__name__}: {reason}") from error
+        except self._ray.exceptions.RayError:  # its process, its machine or its result is gone
+            return None
+        return found
+
+
+class Workers:
+    """All workers of a run, with what they need to be there: begun when there is work."""
+
+    def __init__(self, job: Job, execution: Execution, reporter: Reporter) -> None:
+        self._job, self._execution, self._reporter = job, execution, reporter
+        self._crew: RayCrew | None = None
+        self._opened = ExitStack()
+
+    def scan(
+        self,
+        scan: Scan,
+        todo: Sequence[int],
+        positions: Any,
+        after: Callable[..., None],
+    ) -> None:
+        """Scan the batches `todo`; as `indexer.workers.orders.scan_by_crew`.
+
+        A sample that was begun by one process alone is first finished here, since one process has
+        to measure all of it.
+        """
+        job = self._job
+        sample = [number for number in todo if job.plans[number].part != "rest"]
+        if 0 < len(sample) < sum(plan.part != "rest" for plan in job.plans):
+            scan_batches(job.model, job.corpus, scan, job.plans, sample, after)
+            todo = [number for number in todo if job.plans[number].part == "rest"]
+        if not todo:
+            return
+        if self._crew is None:
+            self._crew = self._begin(scan.shape)
+        try:
+            scan_by_crew(self._crew, scan, job.plans, positions, todo, after)
+        except self._crew.lost as error:
+            after()  # whoever asks this process to end may have asked Ray's as well
+            raise NeurariumError(
+                "Ray came to an end before the scan did: the same command carries on from the last "
+                "checkpoint."
+            ) from error
+
+    def close(self) -> None:
+        """End the workers, and Ray where it was begun here."""
+        self._opened.close()
+
+    def _begin(self, shape: ScanShape) -> RayCrew:
+        where = self._execution.ray_address or "this machine"
+        self._reporter.say(f"Starting workers on {where}")
+        job, wanted = self._job, self._execution.workers
+        needed = (wanted or 1) * shape.extremes_bytes() + shape.sample_bytes()
+        ray = self._opened.enter_context(connected(self._execution, needed))
+        count, seat = seats(ray, job.model.device.type, wanted, own=not self._execution.ray_address)
+        crew = RayCrew(ray, Task.of(job), count, seat)
+        self._opened.callback(crew.close)
+        return crew
+
+
+@contextmanager
+def many_workers(job: Job, execution: Execution, reporter: Reporter) -> Iterator[Workers | None]:
+    """A run's workers, ended afterwards; None where this process scans alone.
+
+    Raises NeurariumError.
+    """
+    if execution.workers in (None, 1) and execution.ray_address is None:
+        yield None
+        return
+    if job.model.device.index is not None:
+        raise NeurariumError(
+            f"--device {job.model.device} names one device, and each worker takes another: "
+            f"write --device {job.model.device.type}."
+        )
+    workers = Workers(job, execution, reporter)
+    try:
+        yield workers
+    finally:
+        workers.close()
+
+
+def memory_for(job: Job, execution: Execution) -> int | None:
+    """Bytes that one scan's state may take in this process; None: most of what is free.
+
+    With workers on this machine there is one in each of them too, and at times another on its way;
+    with those of a cluster, what is on its way. `Execution.memory` is what all may take together.
+    """
+    if execution.workers in (None, 1) and execution.ray_address is None:
+        return execution.memory
+    own = 0 if execution.ray_address else execution.workers or 1
+    allowed = execution.memory
+    if allowed is None:
+        free = memory.available()
+        if free is None:
+            return None
+        models = 0 if job.model.device.type == "cuda" else own * _model_bytes(job)
+        allowed = max(0, int(SHARE * (free - models)))
+    return allowed // (2 + 2 * own)
+
+
+def _model_bytes(job: Job) -> int:
+    return sum(part.numel() * part.element_size() for part in job.model.root.parameters())
+
+
+def seats(ray: Any, device: str, wanted: int | None, *, own: bool) -> tuple[int, Seat]:
+    """How many workers there are to be, and what each takes: a GPU or an equal share of the CPUs.
+
+    `wanted` None is one a GPU or, without, one a machine. `own` tells that Ray was begun here, for
+    these workers alone. Raises NeurariumError where there is not room for so many.
+    """
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if device == "cuda":
+        gpus = sum(int(machine.get("GPU", 0)) for machine in machines)
+        if gpus < (wanted or 1):
+            raise NeurariumError(
+                f"There {_are(gpus, 'GPU')} for {_many(wanted or 1, 'worker')}: each needs one of "
+                "its own. Set --workers to their number, or --device cpu."
+            )
+        return wanted or gpus, Seat(cpus=0, gpus=1, threads=None)
+    if own:
+        count = wanted or 1
+        return count, Seat(cpus=1, gpus=0, threads=max(1, _cores() // count))
+    cores = [int(machine.get("CPU", 0)) for machine in machines]
+    count = wanted or sum(found > 0 for found in cores)
+    share = max(cores, default=0)
+    while share and sum(found // share for found in cores) < count:
+        share -= 1
+    if not share or not count:
+        raise NeurariumError(
+            f"The cluster {_has(sum(cores), 'CPU')} for {_many(count, 'worker')}: each needs one. "
+            "Set fewer --workers."
+        )
+    return count, Seat(cpus=share, gpus=0, threads=share)
+
+
+@contextmanager
+def connected(execution: Execution, needed: int) -> Iterator[Any]:
+    """Ray, joined or begun on this machine, where a Ray that this process began before is used.
+
+    Args:
+        execution: says which Ray.
+        needed: bytes of results that may be on their way at a time.
+
+    Raises NeurariumError.
+    """
+    if execution.ray_address is not None:
+        _check_address(execution.ray_address)
+    for name, value in environment(execution.ray_address).items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError:
+        raise NeurariumError(
+            "Several workers need Ray: pip install 'neurarium[ray]' ('.[ray]' in a copy of its "
+            "source), or leave --workers out."
+        ) from None
+    if execution.ray_address is None and ray.is_initialized():
+        yield ray
+        return
+    with ExitStack() as opened:
+        options: dict[str, Any] = {"address": execution.ray_address}
+        if execution.ray_address is None:
+            options = opened.enter_context(_here(ray, execution.workers or 1, needed))
+        try:
+            with _same_signals():
+                ray.init(log_to_driver=False, logging_level="critical", **options)
+        except Exception as error:  # of many kinds
+            raise NeurariumError(_why(error, execution.ray_address)) from error
+        opened.callback(ray.shutdown)
+        yield ray
+
+
+def environment(address: str | None) -> dict[str, str]:
+    """What is set for Ray, which reads it when it is imported, unless the user has set it."""
+    if address is not None:
+        return _QUIET | {"RAY_NUM_REDIS_GET_RETRIES": "1"}  # else it tries for a quarter hour
+    return _QUIET | {
+        # Whoever reaches Ray's ports can have code run: only those that know the token are heard.
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_worker_niceness": "0",  # else all else on the machine goes first
+    }
+
+
+@contextmanager
+def _here(ray: Any, workers: int, needed: int) -> Iterator[dict[str, Any]]:
+    """How to begin Ray for this process alone: heard by this machine alone, and nothing stays."""
+    free = memory.available()
+    store = max(_STORE_LEAST, min(needed, needed if free is None else int(0.3 * free)))
+    # A short path: the names of its sockets have a hundred characters at most.
+    short = "/tmp" if Path("/tmp").is_dir() else None
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="neurarium-", dir=short, ignore_cleanup_errors=True
+        ) as folder,
+        _on_loopback(ray),
+    ):
+        yield {
+            "address": "local",
+            "num_cpus": workers,
+            "object_store_memory": store,
+            "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",
+            "_temp_dir": folder,
+        }
+
+
+@contextmanager
+def _on_loopback(ray: Any) -> Iterator[None]:
+    """Let Ray listen where it is told to: by itself it takes 127.0.0.1 for a mistake, and listens
+    on all of the machine's addresses."""
+    services = ray._private.services
+    before = services.resolve_ip_for_localhost
+    services.resolve_ip_for_localhost = lambda host: host
+    try:
+        yield
+    finally:
+        services.resolve_ip_for_localhost = before
+
+
+@contextmanager
+def _same_signals() -> Iterator[None]:
+    """Ray sets a handler of its own for SIGTERM: the one that was there stays."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _check_address(address: str) -> None:
+    """Refuse an address where nothing listens: Ray itself would try again and again."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise NeurariumError(
+            f"--ray-address {address} cannot be understood: write HOST:PORT of the cluster's head, "
+            "as `ray start --head` prints it, or auto on a machine of the cluster."
+        )
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
+    except OSError as error:
+        raise NeurariumError(
+            f"There is no Ray cluster at {address} ({error.strerror or error}): start one there "
+            "with `ray start --head`, or leave --ray-address out."
+        ) from None
+
+
+def _why(error: Exception, address: str | None) -> str:
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason")
+    if address is None:
+        return f"Ray cannot be started on this machine: {reason}"
+    return f"The Ray cluster at {address} cannot be joined: {reason}"
+
+
+def _cores() -> int:
+    """Those this process may use."""
+    with suppress(AttributeError):  # not Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" + ("" if count == 1 else "s")
+
+
+def _are(count: int, what: str) -> str:
+    return ("is " if count == 1 else "are ") + _many(count, what)
+
+
+def _has(count: int, what: str) -> str:
+    return "has " + _many(count, what)

@@ -1,0 +1,175 @@
+"""Characters become markup: hostile text, what cannot be seen, every way to split a character."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from app.drawing import characters
+from tests.helpers.sample_examples import HOSTILE
+
+UNSEEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+tokens = st.text(st.characters(), max_size=12) | st.sampled_from(HOSTILE)
+
+
+def pieces(values: list[str]) -> list[str]:
+    """Tokens put together where only together they make whole characters."""
+    out = []
+    at = 0
+    while at < len(values):
+        last = characters.together(values, at)
+        out.append(characters.joined(values[at : last + 1]) if last > at else values[at])
+        at = last + 1
+    return out
+
+
+@settings(deadline=None)
+@given(tokens, st.booleans())
+def test_visible_leaves_no_markup_and_no_unseen_character(text: str, breaks: bool) -> None:
+    """Whatever the text, only `<i>` is a tag, and no character acts on what is beside it."""
+    shown = str(characters.visible(text, breaks=breaks))
+    rest = re.sub(r"</?i>", "", shown)
+    assert not set("<>\"'") & set(rest)
+    assert re.fullmatch(r"(?:[^&]|&(?:amp|lt|gt|#34|#39);)*", rest, re.DOTALL)
+    unseen = {c for c in rest if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}}
+    assert unseen <= ({"\n", "\t"} if breaks else set())
+    shown.encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "block"),
+    [
+        ("a b", "a b", "a b"),
+        ("  x", "  x", "  x"),
+        ("\n", "<i>↵</i>", "<i>↵</i>\n"),
+        ("\r\n\t", "<i>‹CR›</i><i>↵</i><i>→</i>", "<i>‹CR›</i><i>↵</i>\n<i>→</i>\t"),
+        ("<b>&", "&lt;b&gt;&amp;", "&lt;b&gt;&amp;"),
+        ("\u202e", "<i>‹U+202E›</i>", "<i>‹U+202E›</i>"),
+        ("a\u200db", "a<i>‹U+200D›</i>b", "a<i>‹U+200D›</i>b"),
+        ("\ud800", "<i>‹U+D800›</i>", "<i>‹U+D800›</i>"),
+        ("\x00\x7f\x85", "<i>‹NUL›</i><i>‹DEL›</i><i>‹U+0085›</i>",
+         "<i>‹NUL›</i><i>‹DEL›</i><i>‹U+0085›</i>"),
+        ("é\u0301", "é\u0301", "é\u0301"),
+        ("\u0301", "◌\u0301", "◌\u0301"),
+        ("日本", "日本", "日本"),
+        ("😀", "😀", "😀"),
+        ("", "<i>∅</i>", "<i>∅</i>"),
+    ],
+)  # fmt: skip
+def test_visible_shows(text: str, line: str, block: str) -> None:
+    """In a line, and in a block where lines are broken."""
+    assert characters.visible(text) == line
+    assert characters.visible(text, breaks=True) == block
+
+
+def test_marks_do_not_pile_up() -> None:
+    """Combining marks past the fourth get a base of their own."""
+    assert characters.visible("a" + "\u0301" * 6) == "a" + "\u0301" * 4 + "◌" + "\u0301" * 2
+
+
+def test_plain_ranges_hold_nothing_special() -> None:
+    """The characters passed on untouched include no mark, control or format character."""
+    for code in range(0x110000):
+        if not characters._OTHERS.fullmatch(chr(code)):
+            category = unicodedata.category(chr(code))
+            assert category[0] != "M"
+            assert category not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+
+
+@pytest.mark.parametrize(
+    ("token", "shown"),
+    [
+        (" the", "<i>␣</i>the"),
+        ("a ", "a<i>␣</i>"),
+        ("  ", "<i>␣</i><i>␣</i>"),
+        ("", "<i>∅</i>"),
+        ("<b>", "&lt;b&gt;"),
+        ("x" * 81, "x" * 80 + "<i>…</i>"),
+    ],
+)
+def test_chip(token: str, shown: str) -> None:
+    """A token on its own shows its outer spaces, and is cut when very long."""
+    assert characters.chip(token) == shown
+
+
+@settings(deadline=None)
+@given(tokens)
+@example("\u202e\u2066")
+@example("\ud800\x00\u0301")
+def test_a_label_fits_an_attribute(text: str) -> None:
+    """No quote, no bracket, nothing unseen: it cannot end the attribute nor turn what follows."""
+    shown = characters.label(text)
+    assert not set("<>\"'") & set(shown)
+    assert not {c for c in shown if unicodedata.category(c) in UNSEEN}
+    assert re.fullmatch(r"(?:[^&]|&(?:amp|lt|gt|#34|#39);)+", shown, re.DOTALL)
+    shown.encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (" king", "␣king"),
+        ("  a ", "␣␣a␣"),
+        ("  ", "␣␣"),
+        ("", "∅"),
+        ("\n", "↵"),
+        ("a\tb", "a→b"),
+        ('"<&>', "&#34;&lt;&amp;&gt;"),
+        ("\u200d", "‹U+200D›"),
+    ],
+)
+def test_label(text: str, shown: str) -> None:
+    """Outer spaces and line breaks are seen, as in a chip."""
+    assert characters.label(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (" a ", "<i>␣</i>a "),
+        ("a ", "a "),
+        ("  ", "<i>␣</i><i>␣</i>"),
+        ("a", "a"),
+        ("", "<i>∅</i>"),
+        (" <b>", "<i>␣</i>&lt;b&gt;"),
+    ],
+)
+def test_spaces_in_front(text: str, shown: str) -> None:
+    """A peak shows the space it begins with, not the one it ends with."""
+    assert characters.spaced(text, trailing=False) == shown
+
+
+@pytest.mark.parametrize(
+    ("given_tokens", "shown"),
+    [
+        (["\\xe2\\x80", "\\x9cHi"], ["“Hi"]),
+        (["x\\xe2\\x80", "\\x9c\\xe2", "\\x80\\x9d"], ["x“”"]),
+        (["\\xc3", "\\xa9"], ["é"]),
+        (["\\xf0\\x9f", " a"], ["\\xf0\\x9f", " a"]),
+        (["\\xf0\\x9f"], ["\\xf0\\x9f"]),
+        (["\\x80", "\\x80"], ["\\x80", "\\x80"]),
+        (["\\xff", "\\x80"], ["\\xff", "\\x80"]),
+        (["\\xe0", "\\x80", "\\x80"], ["\\xe0", "\\x80", "\\x80"]),
+        (["\\xed\\xa0", "\\x80"], ["\\xed\\xa0", "\\x80"]),
+        (["\\xe2", "\\x80a", "\\x9c"], ["\\xe2", "\\x80a", "\\x9c"]),
+    ],
+)
+def test_bytes_join_only_into_whole_characters(given_tokens: list[str], shown: list[str]) -> None:
+    """What does not make a character stays as it came."""
+    assert pieces(given_tokens) == shown
+
+
+@settings(deadline=None)
+@given(st.text(min_size=1, max_size=6), st.data())
+def test_any_split_of_utf8_is_put_together(text: str, data: st.DataObject) -> None:
+    """However the bytes of a text are cut into tokens, the pieces spell the text."""
+    raw = text.replace("\\", "/").encode("utf-8", "replace")
+    ends = sorted(data.draw(st.sets(st.integers(1, max(1, len(raw) - 1)), max_size=6)))
+    bounds = [0, *(end for end in ends if end < len(raw)), len(raw)]
+    made = [raw[a:b].decode("utf-8", "backslashreplace") for a, b in pairwise(bounds)]
+    assert "".join(pieces(made)) == raw.decode()

@@ -1,0 +1,325 @@
+"""What templates show: numbers as text, views of pages, and the pages themselves, as markup."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from app.drawing import numbers
+from app.examples.lines import READINGS, Reading
+from app.models import view as layer_view
+from app.models.schemas import LayerPage, ModelList, ModelPage
+from app.neurons import view as present
+from app.runs import view as provenance
+from app.schemas import ContextPage, NeuronPage
+from app.web import site, urls
+from tests.helpers import sample_neurons as neurons
+from tests.helpers import sample_pages as pages
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "—"),
+        (0.0, "0"),
+        (-0.0, "0"),
+        (5.3, "5.30"),
+        (-0.16990139, "−0.170"),
+        (123.4, "123"),
+        (12345.6, "12,346"),
+        (0.000012345, "1.23e−5"),
+        (2.5e12, "2.50e12"),
+        (float("inf"), "inf"),
+        (float("-inf"), "−inf"),
+    ],
+)
+def test_number(value: float | None, shown: str) -> None:
+    """Three significant digits, a true minus sign, powers of ten only at the far ends."""
+    assert numbers.number(value) == shown
+
+
+@settings(deadline=None)
+@given(st.floats(width=32, allow_nan=False))
+def test_exact_gives_the_same_float32_back(value: float) -> None:
+    """Nothing of a peak is lost in its text."""
+    text = numbers.exact(value).replace(numbers.MINUS, "-")
+    assert np.float32(text) == np.float32(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0, "0%"),
+        (1, "100%"),
+        (0.99999, ">99.9%"),
+        (0.385, "38.5%"),
+        (0.0731, "7.3%"),
+        (0.00012, "0.012%"),
+        (1e-9, "<0.001%"),
+    ],
+)
+def test_share(value: float, shown: str) -> None:
+    """Neither 0% nor 100% unless it is exactly that."""
+    assert numbers.share(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(7, "7"), (1000, "1k"), (1234, "1.2k"), (46_080, "46k"), (2e6, "2M")]
+)
+def test_compact(value: float, shown: str) -> None:
+    """Counts on an axis."""
+    assert numbers.compact(value) == shown
+
+
+def test_when_is_utc() -> None:
+    """A time with a zone is converted, one without is taken as UTC."""
+    moment = datetime(2026, 3, 14, 15, 9)
+    assert numbers.when(moment) == "2026-03-14 15:09 UTC"
+    assert numbers.when(moment.replace(tzinfo=UTC)) == "2026-03-14 15:09 UTC"
+    east = timezone(timedelta(hours=5))
+    assert numbers.when(moment.replace(tzinfo=east)) == "2026-03-14 10:09 UTC"
+
+
+def test_flatten() -> None:
+    """Dicts become dotted paths, plain lists one line, nothing is dropped."""
+    value = {"a": {"b": 1, "c": None}, "d": [1, 2], "e": [{"f": True}, {"f": False}], "g": {}}
+    assert provenance.flatten(value) == [
+        ("a.b", "1"),
+        ("a.c", "—"),
+        ("d", "1, 2"),
+        ("e.1.f", "yes"),
+        ("e.2.f", "no"),
+        ("g", "—"),
+    ]
+
+
+def test_seed_is_shown_as_it_is_typed() -> None:
+    """Digits of a seed are not set apart: it goes into a command line again."""
+    assert provenance.flatten({"seed": 12345, "size": 12345}, "sample") == [
+        ("sample.seed", "12345"),
+        ("sample.size", "12,345"),
+    ]
+
+
+def test_run_shows_all_of_its_provenance() -> None:
+    """Every leaf of the provenance stands in some table."""
+    tables = provenance.tables(pages.run_page())
+    assert [table.title for table in tables] == [
+        "What was indexed", "How", "Model", "Corpus", "Versions", "Times",
+    ]  # fmt: skip
+    values = {value for table in tables for _, value in table.rows}
+    assert {"0", "cpu", "4a" * 32, "gelu", "1,070", "2.13.0", "84.2"} <= values
+    assert ("architecture.act fn", "gelu") in tables[2].rows
+
+
+def view_of(
+    page: NeuronPage, reading: Reading = "peak", run: int | None = None
+) -> present.NeuronView:
+    """What a neuron's page shows, its links as on the site."""
+    contexts = urls.contexts(page.model, page.layer, page.neuron, run=run)
+    return present.neuron(
+        page, reading, contexts, urls.neurons(page.model, run=run), urls.tokens(page.model, run=run)
+    )
+
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+ELEMENTS = set(
+    "a abbr b body button caption code details div dl dt dd figcaption figure footer form g h1 h2 "
+    "h3 head header html i input kbd label li link main mark meta nav noscript ol p path pre rect "
+    "script section small span summary svg table tbody td text th thead time title tr ul "
+    "desc".split()
+)
+
+
+class Outline(HTMLParser):
+    """Checks nesting and attributes while it reads, and keeps what tests ask about."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.headings: list[int] = []
+        self.refers: list[str] = []
+        self.text: list[str] = []
+        self.scripts: list[dict[str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given_attrs = dict(attrs)
+        assert tag in ELEMENTS, tag
+        assert not [name for name in given_attrs if name == "style" or name.startswith("on")]
+        if tag == "a":
+            self.links.append(given_attrs["href"] or "")
+        if tag == "script":
+            self.scripts.append(given_attrs)
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if "id" in given_attrs:
+            self.ids.append(given_attrs["id"] or "")
+        self.refers += (given_attrs.get("aria-labelledby") or "").split()
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def render(template: str, page: BaseModel, **context: Any) -> str:
+    """A page as its route renders it."""
+    shared: dict[str, Any] = {"json_url": "/api/v1/x", "canonical": "/x"}
+    shared |= {"run_query": None, "view_query": None, "embed": False, "live": None, "notes": None}
+    reading = context.get("reading", "peak")
+    shared |= {"reading": reading, "readings": READINGS}
+    shared |= {"all_titles": "/toy/0/0?titles=all", "origin": "http://127.0.0.1:8000"}
+    if isinstance(page, NeuronPage):
+        shared["view"] = view_of(page, reading, context.get("run_query"))
+        if template == "neurons/sources.html":
+            shared["view"] = present.sources(page, reading, urls.contexts("demo", 1, 45))
+    if isinstance(page, ContextPage):
+        shared["view"] = present.context(page)
+    if isinstance(page, LayerPage):
+        drawn = pages.picture(pages.layer_page())
+        cells = urls.neurons_of_layer("demo", 1, run=context.get("run_query"))
+        shared |= {"picture": drawn, "view": layer_view.layer(drawn, cells)}
+        shared |= {"sorted": {"sort": page.sort, "order": page.order}}
+    if isinstance(page, ModelPage):
+        shared["view"] = layer_view.model(page)
+    if template == "runs/run.html":
+        shared["view"] = provenance.tables(page)  # type: ignore[arg-type]
+    return site.templates().get_template(template).render(page=page, **(shared | context))
+
+
+def outline(html: str) -> Outline:
+    """The page read through, well nested to the end."""
+    parsed = Outline()
+    parsed.feed(html)
+    parsed.close()
+    assert parsed.open == []
+    return parsed
+
+
+PAGES: dict[str, tuple[str, BaseModel, dict[str, Any]]] = {
+    "home": ("models/home.html", pages.model_list(), {"cursor": None, "limit": None}),
+    "nothing indexed": (
+        "models/home.html",
+        ModelList(items=[], next=None),
+        {"cursor": None, "limit": None},
+    ),
+    "last models": (
+        "models/home.html",
+        ModelList(items=[], next=None),
+        {"cursor": "x", "limit": None},
+    ),
+    "model": ("models/model.html", pages.model_page(), {}),
+    "model of a run": ("models/model.html", pages.model_page(30), {"run_query": 3}),
+    "layer": (
+        "models/layer.html",
+        pages.layer_page(),
+        {"run_query": None, "cursor": None, "limit": None},
+    ),
+    "layer's end": (
+        "models/layer.html",
+        pages.layer_page(0),
+        {"run_query": 3, "cursor": "x", "limit": None},
+    ),
+    "neuron": ("neurons/neuron.html", neurons.neuron_page(), {}),
+    "neuron's windows": ("neurons/neuron.html", neurons.neuron_page(), {"reading": "window"}),
+    "neuron's contexts": ("neurons/neuron.html", neurons.neuron_page(), {"reading": "context"}),
+    "smooth neuron": ("neurons/neuron.html", neurons.neuron_page(neurons.smooth), {}),
+    "gated neuron": ("neurons/neuron.html", neurons.gated_page(), {}),
+    "negative neuron": ("neurons/neuron.html", neurons.negative_page(), {"run_query": 3}),
+    "empty neuron": ("neurons/neuron.html", neurons.empty_page(), {}),
+    "hostile neuron": ("neurons/neuron.html", neurons.hostile_page(), {}),
+    "hostile windows": ("neurons/neuron.html", neurons.hostile_page(), {"reading": "window"}),
+    "hostile contexts": ("neurons/neuron.html", neurons.hostile_page(), {"reading": "context"}),
+    "sources": ("neurons/sources.html", neurons.gated_page(), {}),
+    "hostile sources": ("neurons/sources.html", neurons.hostile_page(), {}),
+    "context": ("neurons/context.html", neurons.context_page(), {}),
+    "hostile context": (
+        "neurons/context.html",
+        neurons.context_page(example=neurons.hostile_page().examples.top[0]),
+        {},
+    ),
+    "run": ("runs/run.html", pages.run_page(), {}),
+    "error": ("error.html", pages.error_page(), {}),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_is_sound(name: str) -> None:
+    """Known elements only, well nested, no inline style or handler, one h1, no id twice."""
+    template, page, context = PAGES[name]
+    html = render(template, page, **context)
+    html.encode()
+    parsed = outline(html)
+    assert parsed.headings.count(1) == 1
+    assert parsed.headings[0] == 1
+    steps = zip(parsed.headings, parsed.headings[1:], strict=False)
+    assert all(below - above <= 1 for above, below in steps)
+    assert len(parsed.ids) == len(set(parsed.ids))
+    assert set(parsed.refers) <= set(parsed.ids)
+    assert all(script["src"] for script in parsed.scripts)
+    assert all(link.startswith(("/", "#")) for link in parsed.links)
+    assert all(link[1:] in parsed.ids for link in parsed.links if link.startswith("#"))
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("hostile")])
+def test_hostile_tokens_stay_text(name: str) -> None:
+    """They are all there to be read, and none became an element."""
+    template, page, context = PAGES[name]
+    text = "".join(outline(render(template, page, **context)).text)
+    for told in ("<script>alert(1)</script>", "{{ page }}", "‹U+202E›", "‹NUL›", "‹U+D800›"):
+        assert told in text or name == "hostile sources"
+    assert not set("\u202e\u200b\u200d\u2066\ufeff\x00") & set(text)
+    assert "W" * 1001 not in text
+
+
+def test_first_and_last_neuron_have_no_dead_link() -> None:
+    """No link, rather than one to nothing."""
+    first = render("neurons/neuron.html", neurons.empty_page())
+    last = render("neurons/neuron.html", neurons.negative_page())
+    assert 'rel="prev"' not in first
+    assert 'rel="next"' in first
+    assert 'rel="next"' not in last
+    assert 'rel="prev"' in last
+
+
+@pytest.mark.parametrize("name", ["model of a run", "layer's end", "negative neuron"])
+def test_links_carry_the_run(name: str) -> None:
+    """Every link inside the model names the run, but for the one back to the default."""
+    template, page, context = PAGES[name]
+    links = outline(render(template, page, **context)).links
+    inside = [link for link in links if re.match(r"/demo(/|\?|$)", link)]
+    assert len([link for link in inside if "run=" not in link]) == 1
+    assert any(link.endswith("run=3") for link in inside)
+
+
+def test_layer_table_says_and_turns_its_order() -> None:
+    """The sorted column is marked; its link turns the order, the others sort by themselves."""
+    html = render("models/layer.html", pages.layer_page(), run_query=None, cursor=None, limit=None)
+    assert re.findall(r'aria-sort="(\w+)"', html) == ["descending"]
+    assert "/demo/1?sort=max&amp;order=asc" in html
+    assert "/demo/1?sort=density&amp;order=desc" in html
+    assert "/demo/1?sort=neuron&amp;order=asc" in html
+    assert "cursor=WzMuMTQsIDQ1XQ" in html
+
+
+def test_empty_home_says_what_to_do() -> None:
+    """The command to run stands there."""
+    assert "neurarium index demo" in render(*PAGES["nothing indexed"][:2], cursor=None, limit=None)

@@ -1,0 +1,161 @@
+"""How a neuron's page lies in its window: aligned, without shifts, jumps that arrive, on paper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.browser.test_browser import PHONE, SCREENSHOTS, WIDE, visiting
+from tests.browser.test_neuron_page_browser import NEURON, TOP
+
+
+def test_lines_are_aligned(browser: Any, live_server: str) -> None:
+    """All peaks of a list begin at the same place, at both widths."""
+    for size in (WIDE, PHONE):
+        with visiting(browser, live_server, viewport=size) as page:
+            page.goto(NEURON)
+            lefts = page.locator(f"{TOP} .line mark").evaluate_all(
+                "(all) => all.map((one) => one.getBoundingClientRect().left)"
+            )
+            assert len(lefts) >= 15
+            assert max(lefts) - min(lefts) < 1
+            assert 0 < lefts[0] < size["width"] * 0.6
+
+
+def test_the_first_screen_has_what_matters(browser: Any, live_server: str) -> None:
+    """Statistics, both histograms, logit effects and the first examples, without scrolling."""
+    with visiting(browser, live_server, viewport=WIDE) as page:
+        page.goto(NEURON)
+        places = (".stats", "svg[aria-labelledby^=by-position]", "svg[aria-labelledby^=by-context]",
+                  "svg[aria-labelledby^=effects-all]", ".effects tr:last-child", ".readings",
+                  ".legend")  # fmt: skip
+        for place in places:
+            box = page.locator(place).first.bounding_box()
+            assert box["y"] + box["height"] <= WIDE["height"], place
+        line = page.locator(f"{TOP} summary").nth(4).bounding_box()
+        assert line["y"] + line["height"] <= WIDE["height"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_every_view_fits_its_window(
+    browser: Any, live_server: str, size: dict[str, int], scheme: str
+) -> None:
+    """No view scrolls sideways; a picture of each, whole, is kept."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    with visiting(browser, live_server, viewport=size, color_scheme=scheme) as page:
+        page.goto(NEURON)
+        context = page.locator(".fetch").first.get_attribute("href")
+        paths = {
+            "aligned": NEURON,
+            "windows": f"{NEURON}?view=window",
+            "contexts": f"{NEURON}?view=context",
+            "sources": f"{NEURON}/sources",
+            "context": context,
+        }
+        for name, path in paths.items():
+            page.goto(path)
+            assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], name
+            if name != "contexts":  # what is out of sight is not laid out, nor in a picture
+                for _ in range(2):
+                    height = page.evaluate("document.documentElement.scrollHeight")
+                    page.set_viewport_size(size | {"height": height})
+            page.screenshot(path=SCREENSHOTS / f"neuron-{name}-{size['width']}-{scheme}.png")
+            page.set_viewport_size(size)
+
+
+def test_nothing_shifts_while_the_page_comes(browser: Any, live_server: str) -> None:
+    """No element moves after it was painted."""
+    with visiting(browser, live_server, viewport=WIDE) as page:
+        page.add_init_script(
+            "window.shifts = []; new PerformanceObserver((list) => { for (const one of"
+            " list.getEntries()) window.shifts.push(one.value, ...one.sources.map((source) =>"
+            " `${source.node?.outerHTML ?? source.node?.data}`.slice(0, 200))); })"
+            ".observe({ type: 'layout-shift', buffered: true })"
+        )
+        page.goto(NEURON, wait_until="networkidle")
+        assert page.evaluate("window.shifts") == []
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_parts_out_of_sight_are_come_to(
+    browser: Any, live_server: str, size: dict[str, int]
+) -> None:
+    """The bar's links lead to their headings, although nothing above them was laid out before: all
+    is laid out then, or now and then a part above would still grow after the jump."""
+    skipped = (
+        "(all) => all.filter((one) => getComputedStyle(one).contentVisibility == 'auto').length"
+    )
+    with visiting(browser, live_server, viewport=size) as page:
+        page.goto(NEURON)
+        parts = page.locator(".kind + .kind, .facing")
+        assert parts.evaluate_all(skipped) == parts.count() > 3
+        page.locator(".bar-sticky nav a[href='#data']").click()
+        assert parts.evaluate_all(skipped) == 0
+        for name in ("data", "bands", "weights", "top"):
+            page.locator(f".bar-sticky nav a[href='#{name}']").click()
+            page.wait_for_function(
+                "(name) => { const box = document.getElementById(name).getBoundingClientRect();"
+                " return box.top >= 0 && (box.top < 200 || scrollY + innerHeight >="
+                " document.documentElement.scrollHeight - 1) && box.bottom <= innerHeight; }",
+                arg=name,
+            )
+
+
+def test_print_shows_the_page_alone(browser: Any, live_server: str) -> None:
+    """On paper there are no controls, the bar does not stick, and the colours stay."""
+    with visiting(browser, live_server, viewport=WIDE) as page:
+        page.goto(NEURON)
+        page.emulate_media(media="print")
+        assert not page.locator(".readings").is_visible()
+        assert not page.locator(".steps").is_visible()
+        assert page.locator(".legend").is_visible()
+        bar = page.locator(".bar-sticky")
+        assert bar.evaluate("(one) => getComputedStyle(one).position") == "static"
+        mark = page.locator(f"{TOP} mark").first
+        assert mark.evaluate("(one) => getComputedStyle(one).printColorAdjust") == "exact"
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_a_long_number_is_not_covered_by_its_line(
+    browser: Any, live_server: str, size: dict[str, int]
+) -> None:
+    """A peak is printed exactly: one with more digits than there is room for stands over the
+    beginning of the text."""
+    with visiting(browser, live_server, viewport=size) as page:
+        page.goto(NEURON)
+        value = page.locator(f"{TOP} .value").first
+        value.scroll_into_view_if_needed()
+        shown = value.evaluate(
+            """value => {
+              value.textContent = "−0.000123456789";
+              const box = value.getBoundingClientRect();
+              const ends = [box.left + 2, box.right - 2];
+              const there = ends.map(x => document.elementFromPoint(x, (box.top + box.bottom) / 2));
+              const solid = getComputedStyle(value).backgroundColor;
+              return there.every(one => one === value) && !/transparent|, 0\\)$/.test(solid);
+            }"""
+        )
+        assert shown
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_nothing_passes_over_the_bar(browser: Any, live_server: str, size: dict[str, int]) -> None:
+    """Examples scroll away beneath the bar that stays in view."""
+    with visiting(browser, live_server, viewport=size) as page:
+        page.goto(NEURON)
+        page.locator("#bottom").evaluate("heading => heading.scrollIntoView()")
+        over = page.locator(".bar-sticky").evaluate(
+            """bar => {
+              const box = bar.getBoundingClientRect();
+              const found = [];
+              for (let y = box.top + 1; y < box.bottom; y += 4)
+                for (let x = box.left + 1; x < box.right; x += 8) {
+                  const there = document.elementFromPoint(x, y);
+                  if (there && !bar.contains(there)) found.push(there.className);
+                }
+              return found;
+            }"""
+        )
+        assert over == []

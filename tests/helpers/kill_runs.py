@@ -1,0 +1,98 @@
+"""Kills runs at random moments and resumes each: `python -m tests.helpers.kill_runs FOLDER 30`.
+
+A process of its own, with all modules imported before it forks, so that a kill falls into the run's
+own work: preparing, loading, scanning, a checkpoint after every batch, writing. Prints JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from indexer.config import Execution, IndexConfig
+from indexer.run.index import index
+from tests.conftest import Silent
+
+CONFIG = IndexConfig(
+    model="demo", max_tokens=6_000, sample=30, top_k=5, bottom_k=3, batch_tokens=512
+)
+
+
+def run_once(folder: Path, config: IndexConfig = CONFIG) -> None:
+    """One attempt, in this process."""
+    url = f"sqlite:///{folder / 'runs.db'}"
+    index(config, url, folder / "cache", Silent(), Execution(checkpoint_seconds=0))
+
+
+def attempt(folder: Path, seconds: float | None) -> bool:
+    """One attempt in a process that is killed after so many seconds; whether it came to its end."""
+    child = os.fork()
+    if child == 0:
+        try:
+            run_once(folder)
+            os._exit(0)
+        except BaseException as error:
+            print(repr(error), file=sys.stderr)
+            os._exit(1)
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return False
+    if os.WEXITSTATUS(status) != 0:
+        raise SystemExit(f"a run failed of itself in {folder}")
+    return True
+
+
+def hashes(folder: Path) -> list[str]:
+    """Content hashes of all runs in the folder's database."""
+    connection = sqlite3.connect(folder / "runs.db")
+    made = connection.execute("select name from sqlite_master where name = 'runs'").fetchall()
+    if not made:  # killed before there was a table
+        return []
+    rows = connection.execute("select content_hash from runs where ready").fetchall()
+    (all_rows,) = connection.execute("select count(*) from runs").fetchone()
+    connection.close()
+    assert len(rows) == all_rows, "a run that is not whole can be seen"
+    return [row[0] for row in rows]
+
+
+def is_over(folder: Path) -> bool:
+    """Whether the run is written and its checkpoint gone, but for the folder it was in."""
+    written = (folder / "runs.db").exists() and bool(hashes(folder))
+    return written and not any((folder / "cache" / "runs").glob("*/*"))
+
+
+def main(folder: Path, kills: int) -> None:
+    """Kill so many runs, each begun or carried on, and say what they came to."""
+    torch.set_num_threads(1)
+    rng = random.Random(0)
+    began = time.monotonic()
+    assert attempt(folder / "plain", None)
+    taken = time.monotonic() - began
+    (expected,) = hashes(folder / "plain")
+    killed, found, left = 0, [], []
+    while killed < kills:
+        place = folder / f"{killed}"
+        while not attempt(place, rng.uniform(0, taken)):
+            killed += 1
+            if is_over(place):  # killed on its way out
+                break
+        found.append(hashes(place))
+        left += [str(path.name) for path in (place / "cache" / "runs").glob("*/*")]
+        shutil.rmtree(place)
+    print(json.dumps({"expected": expected, "found": found, "kills": killed, "left": left}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

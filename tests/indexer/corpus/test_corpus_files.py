@@ -1,0 +1,390 @@
+"""Reading documents from local files, and the one line a user gets for each kind of bad file."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from indexer.corpus.prepare import Corpus, Document, open_corpus
+from indexer.errors import NeurariumError
+
+ROWS = [
+    {"text": "one fine day", "source": "sea"},
+    {"text": "two\nlines, “quoted” \U0001f600", "source": "land"},
+    {"text": "three", "source": "sea"},
+]
+
+
+def json_lines(rows: list[Any]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def write_csv(path: Path, rows: list[dict[str, str]]) -> None:
+    import csv
+
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "a.jsonl": lambda path: path.write_bytes(json_lines(ROWS)),
+    "a.jsonl.gz": lambda path: path.write_bytes(gzip.compress(json_lines(ROWS))),
+    "a.jsonl.zst": lambda path: path.write_bytes(
+        zstandard.ZstdCompressor().compress(json_lines(ROWS))
+    ),
+    "a.parquet": lambda path: pq.write_table(pa.Table.from_pylist(ROWS), path, row_group_size=2),
+    "a.csv": lambda path: write_csv(path, ROWS),
+}
+
+
+def pairs(corpus: Corpus) -> list[tuple[str | None, str | None]]:
+    return [(document.text, document.source) for document in corpus.documents()]
+
+
+def token_rows(corpus: Corpus) -> list[list[int]]:
+    rows = []
+    for document in corpus.documents():
+        assert document.text is None
+        assert document.token_ids is not None
+        assert document.token_ids.ndim == 1
+        rows.append(document.token_ids.tolist())
+    return rows
+
+
+def refusal(path: Path, **options: Any) -> str:
+    """The message with which a corpus is refused."""
+    with pytest.raises(NeurariumError) as caught:
+        for _ in open_corpus(str(path), **options).documents():
+            pass
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_gives_the_same_documents(tmp_path: Path, name: str) -> None:
+    """Text and source come out as they went in, whatever the file's kind, and more than once."""
+    WRITERS[name](tmp_path / name)
+    corpus = open_corpus(str(tmp_path / name))
+    assert corpus.label == name
+    expected = [(row["text"], row["source"]) for row in ROWS]
+    assert pairs(corpus) == expected
+    assert pairs(corpus) == expected
+
+
+def test_a_text_file_is_one_document(tmp_path: Path) -> None:
+    """A .txt file is read whole, line ends untouched, and its name is its source."""
+    path = tmp_path / "moby.txt"
+    path.write_bytes(b"\xef\xbb\xbfCall me\r\nIshmael.\n")
+    assert pairs(open_corpus(str(path))) == [("Call me\r\nIshmael.\n", "moby")]
+
+
+def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
+    """Folders are walked, what is hidden or unreadable skipped; names of files are sources."""
+    (tmp_path / "notes" / "b").mkdir(parents=True)
+    (tmp_path / "notes" / ".git").mkdir()
+    for name in ("c.txt", "b/x.txt", ".hidden.txt", ".git/y.txt", "picture.png"):
+        (tmp_path / "notes" / name).write_text(name)
+    (tmp_path / "notes" / "a.jsonl.gz").write_bytes(gzip.compress(json_lines([{"text": "a"}])))
+    corpus = open_corpus(str(tmp_path / "notes"))
+    assert pairs(corpus) == [("a", "a"), ("b/x.txt", "x"), ("c.txt", "c")]
+    assert corpus.label == "notes/ (3 files)"
+    assert corpus.revision is None
+
+
+def test_demo_is_the_bundled_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`demo` names the corpus that comes with Neurarium, and is called so."""
+    monkeypatch.setattr("indexer.demo.CORPUS_FILE", tmp_path / "a.jsonl.gz")
+    WRITERS["a.jsonl.gz"](tmp_path / "a.jsonl.gz")
+    corpus = open_corpus("demo")
+    assert corpus.label == "demo"
+    assert len(pairs(corpus)) == 3
+
+
+@pytest.mark.parametrize(
+    ("row", "options", "expected"),
+    [
+        ({"content": "t", "title": "x"}, {}, ("t", "a")),
+        ({"content": "t", "text": "u"}, {}, ("u", "a")),
+        ({"body": "t", "id": 3}, {}, ("t", "a")),
+        ({"text": "t", "body": "u"}, {"text_column": "body"}, ("u", "a")),
+        ({"text": "t", "meta": {"pile_set_name": "ArXiv"}}, {}, ("t", "ArXiv")),
+        ({"text": "t", "meta": '{"pile_set_name": "ArXiv"}'}, {}, ("t", "ArXiv")),
+        ({"text": "t", "meta": "not JSON"}, {}, ("t", "a")),
+        ({"text": "t", "source": "s", "meta": {"pile_set_name": "A"}}, {}, ("t", "s")),
+        ({"text": "t", "source": "s", "lang": "en"}, {"source_column": "lang"}, ("t", "en")),
+        ({"text": "t", "year": 1999}, {"source_column": "year"}, ("t", "1999")),
+        ({"text": "t", "a": {"b": {"c": "d"}}}, {"source_column": "a.b.c"}, ("t", "d")),
+        ({"text": "t", "a.b": "c"}, {"source_column": "a.b"}, ("t", "c")),
+    ],
+)
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_columns_are_found(
+    tmp_path: Path, kind: str, row: dict[str, Any], options: dict[str, str], expected: object
+) -> None:
+    """Text and source are found by name, by being the only one, or where the user says."""
+    path = tmp_path / f"a.{kind}"
+    if kind == "jsonl":
+        path.write_bytes(json_lines([row]))
+    else:
+        pq.write_table(pa.Table.from_pylist([row]), path)
+    assert pairs(open_corpus(str(path), **options)) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("row", "options", "words"),
+    [
+        ({"text": "t"}, {"text_column": "body"}, ["no column 'body'", "--text-column", "text"]),
+        ({"text": "t", "n": 1}, {"text_column": "n"}, ["'n'", "holds no text"]),
+        ({"text": 1, "id": "t"}, {}, ["'text'", "holds no text", "text, id"]),
+        ({"text": "t"}, {"source_column": "a.b"}, ["no column 'a.b'", "--source-column"]),
+        ({"a": "t", "b": "u"}, {}, ["several columns", "--text-column", "a, b"]),
+        ({"n": 1}, {}, ["no column seems to be the text", "there are: n"]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_missing_column_is_named(
+    tmp_path: Path, kind: str, row: dict[str, Any], options: dict[str, str], words: list[str]
+) -> None:
+    """When columns are missing or in doubt, the message names the option and those there are."""
+    path = tmp_path / f"a.{kind}"
+    if kind == "jsonl":
+        path.write_bytes(json_lines([row]))
+    else:
+        pq.write_table(pa.Table.from_pylist([row]), path)
+    message = refusal(path, **options)
+    assert str(path) in message
+    for word in words:
+        assert word in message
+
+
+def test_null_and_missing_texts_are_empty_documents(tmp_path: Path) -> None:
+    """A row without text still is a document, so that document_index counts rows."""
+    (tmp_path / "a.jsonl").write_bytes(json_lines([{"text": None}, {"id": 1}, {"text": "x"}]))
+    assert pairs(open_corpus(str(tmp_path / "a.jsonl"))) == [("", "a"), ("", "a"), ("x", "a")]
+    pq.write_table(pa.table({"text": pa.array([None, "x"], pa.string())}), tmp_path / "a.parquet")
+    assert pairs(open_corpus(str(tmp_path / "a.parquet"))) == [("", "a"), ("x", "a")]
+
+
+@pytest.mark.parametrize("column", ["tokens", "input_ids"])
+def test_token_columns_in_json_lines(tmp_path: Path, column: str) -> None:
+    """Lists of numbers under the usual names are token ids, also beside a text."""
+    rows = [{column: [1, 2, 3], "text": "x"}, {column: [], "text": "y"}, {column: None}]
+    (tmp_path / "a.jsonl").write_bytes(json_lines(rows))
+    assert token_rows(open_corpus(str(tmp_path / "a.jsonl"))) == [[1, 2, 3], [], []]
+
+
+def test_a_named_text_column_is_preferred_to_tokens(tmp_path: Path) -> None:
+    """The user's choice decides, also for a column of token ids with an unusual name."""
+    (tmp_path / "a.jsonl").write_bytes(json_lines([{"tokens": [1, 2], "text": "x", "ids": [3]}]))
+    path = str(tmp_path / "a.jsonl")
+    assert pairs(open_corpus(path, text_column="text")) == [("x", "a")]
+    assert token_rows(open_corpus(path, text_column="ids")) == [[3]]
+
+
+def test_a_tokens_column_that_is_no_list_is_not_taken(tmp_path: Path) -> None:
+    """A column `tokens` that only counts them does not make a corpus pre-tokenised."""
+    (tmp_path / "a.jsonl").write_bytes(json_lines([{"tokens": 12, "text": "x"}]))
+    assert pairs(open_corpus(str(tmp_path / "a.jsonl"))) == [("x", "a")]
+
+
+@pytest.mark.parametrize(
+    "type_",
+    [pa.list_(pa.int32()), pa.large_list(pa.int64()), pa.list_(pa.uint16(), 3)],
+    ids=str,
+)
+def test_token_columns_in_parquet(tmp_path: Path, type_: pa.DataType) -> None:
+    """All sorts of Arrow lists are token ids; a null row is an empty one."""
+    table = pa.table({"tokens": pa.array([[1, 2, 3], None, [4, 5, 6]], type_)})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=1)
+    assert token_rows(open_corpus(str(tmp_path / "a.parquet"))) == [[1, 2, 3], [], [4, 5, 6]]
+
+
+def test_documents_are_text_or_tokens(tmp_path: Path) -> None:
+    """A document of text has no token ids."""
+    (tmp_path / "a.txt").write_text("x")
+    assert list(open_corpus(str(tmp_path / "a.txt")).documents()) == [Document("x", None, "a")]
+
+
+def test_many_zstandard_frames_and_odd_line_ends(tmp_path: Path) -> None:
+    """Frames one after the other, blank lines, CRLF, a byte order mark, no newline at the end."""
+    frames = [b'\xef\xbb\xbf{"text": "a"}\r\n\r\n{"te', b'xt": "b"}\n\n', b'{"text": "c\\r"}']
+    packed = b"".join(zstandard.ZstdCompressor().compress(frame) for frame in frames)
+    (tmp_path / "a.jsonl.zst").write_bytes(packed)
+    corpus = open_corpus(str(tmp_path / "a.jsonl.zst"))
+    assert [text for text, _ in pairs(corpus)] == ["a", "b", "c\r"]
+    assert corpus.report.lines_read == 3
+
+
+def test_csv_takes_long_fields(tmp_path: Path) -> None:
+    """A CSV field may hold line breaks and more characters than the csv module's default."""
+    rows = [{"text": "long " * 50_000 + "\n\nend", "source": "x"}]
+    write_csv(tmp_path / "a.csv", rows)
+    assert pairs(open_corpus(str(tmp_path / "a.csv"))) == [(rows[0]["text"], "x")]
+
+
+def test_few_broken_lines_are_skipped_and_counted(tmp_path: Path) -> None:
+    """Up to one line in a hundred may be broken, in any of the ways a line can be."""
+    good = json_lines([{"text": "x"}])
+    bad = [b"{oops\n", b"[1, 2]\n", b'{"text": 3}\n', b'{"text": "\xff"}\n', b"[" * 99_999 + b"\n"]
+    lines = [good, *bad, *[good] * 494]
+    (tmp_path / "a.jsonl").write_bytes(b"".join(lines))
+    corpus = open_corpus(str(tmp_path / "a.jsonl"))
+    assert len(pairs(corpus)) == 495
+    assert (corpus.report.lines_read, corpus.report.broken_lines) == (500, 5)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b"{oops\n", "not JSON (Expecting property name"),
+        (b"[1]\n", "not a JSON object"),
+        (b'{"text": {}}\n', "'text' is an object, not text"),
+        (b'{"text": true}\n', "'text' is true or false, not text"),
+        (b'{"text": "\xff"}\n', "not UTF-8 (byte 10 of the line)"),
+    ],
+)
+def test_more_than_one_percent_broken_lines_are_fatal(
+    tmp_path: Path, line: bytes, words: str
+) -> None:
+    """Past one in a hundred the corpus is refused, naming the first broken line and its fault."""
+    good = json_lines([{"text": "x"}])
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(good * 7 + line + good * 50 + line + good * 140)
+    message = refusal(path)
+    assert message.startswith(f"2 of 199 lines of the corpus are broken, the first is {path}")
+    assert f"line 8: {words}" in message
+
+
+def test_broken_token_rows_are_broken_lines(tmp_path: Path) -> None:
+    """Token ids that are no whole numbers, or far too big, are counted as broken."""
+    rows: list[Any] = [{"tokens": [1]}, {"tokens": [1.5]}, {"tokens": "x"}, {"tokens": [2**70]}]
+    (tmp_path / "a.jsonl").write_bytes(json_lines(rows))
+    message = refusal(tmp_path / "a.jsonl")
+    assert "3 of 4 lines" in message
+    assert "'tokens' is a list, not a list of token ids" in message
+
+
+def test_a_hopeless_file_is_not_read_to_its_end(tmp_path: Path) -> None:
+    """After a hundred lines of which none is good, reading stops."""
+    (tmp_path / "a.jsonl").write_bytes(b"plain text\n" * 5000)
+    assert refusal(tmp_path / "a.jsonl").startswith("100 of 100 lines")
+
+
+def test_csv_rows_of_another_width_are_broken(tmp_path: Path) -> None:
+    """A CSV row with more or fewer fields than the header is not guessed at."""
+    (tmp_path / "a.csv").write_text("text,source\nx,y\n\nx,y,z\n")
+    message = refusal(tmp_path / "a.csv")
+    assert "line 4: 3 fields, the header has 2" in message
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    """What looks like a path is not looked for on the hub."""
+    for spec in (tmp_path / "no.txt", tmp_path / "nothing"):
+        assert "There is no file or folder" in refusal(spec)
+    with pytest.raises(NeurariumError, match=r"There is no file or folder 'data/no\.jsonl'"):
+        open_corpus("data/no.jsonl")
+    with pytest.raises(NeurariumError, match="There is no file or folder"):
+        open_corpus("a/b/c")
+
+
+def test_an_unknown_kind_of_file(tmp_path: Path) -> None:
+    """A file there is no reader for is refused, and the kinds there are are named."""
+    (tmp_path / "a.docx").write_text("x")
+    assert "There is no reader for" in refusal(tmp_path / "a.docx")
+    assert ".jsonl.zst" in refusal(tmp_path / "a.docx")
+
+
+def test_a_folder_of_nothing_usable(tmp_path: Path) -> None:
+    """A folder without a single usable file is refused."""
+    (tmp_path / "a.docx").write_text("x")
+    assert "holds no file to read" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.jsonl.gz", b'{"text": "x"}\n', "is not a gzip file"),
+        ("a.jsonl.zst", b'{"text": "x"}\n', "is not a zstandard file"),
+        ("a.parquet", b'{"text": "x"}\n', "is not a Parquet file"),
+        ("a.parquet", b"", "is empty"),
+        ("a.parquet", b"PAR1 and no more", "is not a whole Parquet file"),
+        ("a.jsonl", gzip.compress(b"x", mtime=0), "is a gzip file, not what its name says"),
+        ("a.txt", zstandard.ZstdCompressor().compress(b"x"), "is a zstandard file"),
+        ("a.csv", b"PAR1\x15\x04\x15\x00", "is a Parquet file"),
+        ("a.txt", b"caf\xe9", "is not UTF-8 text (byte 3)"),
+        ("a.txt", b"\xef\xbb\xbfcaf\xe9", "is not UTF-8 text (byte 6)"),
+        ("a.csv", b"text\nx\ncaf\xe9\n", "is not UTF-8 text (byte 10)"),
+        ("a.csv", b"", "has no header row"),
+        ("a.csv", b"text\nx\ry\n", "is not a CSV file (line 2"),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says(
+    tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
+    """The message names the file and what is wrong with it."""
+    (tmp_path / name).write_bytes(content)
+    message = refusal(tmp_path / name)
+    assert message.startswith(str(tmp_path / name))
+    assert words in message
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst", "a.parquet"])
+def test_a_file_that_was_cut_off(tmp_path: Path, name: str) -> None:
+    """Half a compressed file is an error, not a short corpus."""
+    WRITERS[name](tmp_path / name)
+    data = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(data[: len(data) - 9])
+    message = refusal(tmp_path / name)
+    assert "is damaged" in message or "is not a whole Parquet file" in message
+
+
+def test_a_parquet_file_with_nulls_among_ids(tmp_path: Path) -> None:
+    """A null in the middle of a row of token ids is an error."""
+    table = pa.table({"tokens": pa.array([[1, None]], pa.list_(pa.int32()))})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert "a null in it" in refusal(tmp_path / "a.parquet")
+
+
+def test_a_csv_header_may_begin_like_a_parquet_file(tmp_path: Path) -> None:
+    """Four letters alone do not make a file binary."""
+    (tmp_path / "a.csv").write_text("PAR1,text\n1,x\n")
+    assert pairs(open_corpus(str(tmp_path / "a.csv"))) == [("x", "a")]
+
+
+def test_an_unreadable_file(tmp_path: Path) -> None:
+    """A file that vanishes between listing and reading is a clear error."""
+    (tmp_path / "a.txt").write_text("x")
+    corpus = open_corpus(str(tmp_path))
+    (tmp_path / "a.txt").unlink()
+    with pytest.raises(NeurariumError, match=r"a\.txt cannot be read: No such file"):
+        list(corpus.documents())
+
+
+def test_identity_changes_with_the_files(tmp_path: Path) -> None:
+    """Content, time, name, and the chosen columns each change the identity; nothing else does."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(json_lines(ROWS))
+    os.utime(path, ns=(0, 10))
+    seen = [open_corpus(str(path)).identity]
+    assert open_corpus(str(path)).identity == seen[0]
+    seen.append(open_corpus(str(path), text_column="text").identity)
+    seen.append(open_corpus(str(path), source_column="text").identity)
+    seen.append(open_corpus(str(tmp_path)).identity)
+    os.utime(path, ns=(0, 11))
+    seen.append(open_corpus(str(path)).identity)
+    path.write_bytes(json_lines(ROWS[:1]))
+    os.utime(path, ns=(0, 10))
+    seen.append(open_corpus(str(path)).identity)
+    assert len(set(seen)) == len(seen)

@@ -1,0 +1,133 @@
+"""Where notes are kept: a table made by who needs it, which outlives runs; and who keeps none."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import Engine, inspect
+
+from app.main import create_app
+from app.settings import Settings
+from indexer.errors import NeurariumError
+from indexer.store import notes as store
+from indexer.store.database import open_store
+from indexer.store.notes import Note
+from indexer.store.runs import delete_run
+from tests.conftest import serving
+from tests.helpers.fixture_store import CONSTANT, DEAD, TIED, TOY_NEURONS, RunOf
+from tests.helpers.note_servers import API, BEARER, NEURON, TOKEN, keeping, texts, write
+
+TOY = RunOf("toy", TOY_NEURONS)
+NARROW = RunOf("toy", ((CONSTANT, DEAD), (TIED,)), "mlp.hook_pre", default=False)
+
+
+@pytest.fixture
+def fresh(any_url: str) -> Iterator[Engine]:
+    """A store of a test's own, where nobody ever wrote a note."""
+    engine = open_store(any_url, create=True)
+    TOY.write(engine)
+    yield engine
+    engine.dispose()
+
+
+def test_the_table_is_made_once_by_who_needs_it(fresh: Engine) -> None:
+    """Not with the store; asked for again, it stays as it is."""
+    assert not inspect(fresh).has_table("notes")
+    store.prepare(fresh)
+    number = store.add(fresh, Note("toy", 0, 1, datetime(2026, 3, 14, tzinfo=UTC), "k", "x"))
+    store.prepare(fresh)
+    assert [row.id for row in store.read(fresh, None, 9).rows] == [number]
+
+
+def test_a_store_without_notes_is_the_same_to_the_byte(tmp_path: Path) -> None:
+    """A server without notes leaves an SQLite file as it was."""
+    path = tmp_path / "store.db"
+    engine = open_store(f"sqlite:///{path}", create=True)
+    TOY.write(engine)
+    engine.dispose()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    before = path.read_bytes()
+    with serving(f"sqlite:///{path}") as client:
+        assert client.get(NEURON).status_code == 200
+    assert path.read_bytes() == before
+
+
+def test_a_database_that_cannot_be_written_keeps_no_notes(tmp_path: Path) -> None:
+    """The server says so in one line and does not start; without --notes it does."""
+    path = tmp_path / "store.db"
+    engine = open_store(f"sqlite:///{path}", create=True)
+    TOY.write(engine)
+    with engine.connect() as connection:  # a store whose disk is full, or that is only to be read
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    engine.dispose()
+    readonly = f"sqlite:///file:{path}?mode=ro&uri=true"
+    with pytest.raises(NeurariumError, match="readonly database") as raised:
+        create_app(Settings(database_url=readonly, notes=True, notes_token=SecretStr(TOKEN)))
+    assert "\n" not in str(raised.value)
+
+
+def test_notes_are_of_the_neuron_and_not_of_its_run(fresh: Engine, any_url: str) -> None:
+    """They stay when a run is deleted, even the last; the next run of the model shows them. Runs
+    are written beside a server that keeps notes."""
+    with keeping(any_url) as client:
+        write(client, "on all runs")
+        second = NARROW.write(fresh)
+        assert "on all runs" in client.get(f"{NEURON}?run={second}").text
+        assert delete_run(fresh, 1)
+        assert texts(client) == ["on all runs"]
+        assert delete_run(fresh, second)
+        assert client.get(API).status_code == 404
+        assert texts(client, "/api/v1/notes") == ["on all runs"]
+        TOY.write(fresh)
+        assert "on all runs" in client.get(NEURON).text
+        # A neuron that the default run lacks has notes too.
+        RunOf("toy", ((TIED,) * 9,), "mlp.hook_pre", default=False).write(fresh)
+        path = API.replace("neurons/1", "neurons/8")
+        write(client, "only in the wide one", path=path)
+        assert texts(client, path) == ["only in the wide one"]
+
+
+def test_a_server_without_notes_has_none(fresh: Engine, any_url: str) -> None:
+    """Its routes say so, its pages have no place for them, and it makes no table."""
+    with serving(any_url) as client:
+        for method, path in (
+            ("GET", API),
+            ("POST", API),
+            ("DELETE", f"{API}/1"),
+            ("GET", "/api/v1/notes"),
+            ("GET", f"{NEURON}/notes"),
+            ("POST", f"{NEURON}/notes"),
+        ):
+            response = client.request(method, path, headers=BEARER)
+            assert response.status_code == 404
+            assert "without --notes" in response.text
+        assert "notes" not in client.get(NEURON).text.lower()
+    assert not inspect(fresh).has_table("notes")
+    assert list(store.walk(fresh)) == []
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        (None, "Notes need a token"),
+        ("", "Notes need a token"),
+        ("fifteen-letters", "has 15 characters: 16 are the least"),
+        ("a token with blanks in it", "no blanks"),
+        ("ein-schlüssel-mit-ü", "ASCII"),
+    ],
+)
+def test_a_token_has_to_be_there_and_long(store_url: str, token: str | None, said: str) -> None:
+    """Else the server does not start, and says why without saying the token."""
+    secret = None if token is None else SecretStr(token)
+    settings = Settings(database_url=store_url, notes=True, notes_token=secret)
+    with pytest.raises(NeurariumError, match=said) as raised:
+        create_app(settings)
+    assert not token or token not in str(raised.value)
+    assert "\n" not in str(raised.value)

@@ -1,0 +1,119 @@
+"""The words of contexts in both databases: phrases in long texts, and what finds rare words."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, event
+
+from app.search.words import found_in, parse
+from indexer.store.text import index as text_index
+
+RUN = 9_999_999
+"""The number of no run."""
+ENDLESS = "a " * 300 + "end here a tail"
+"""Has a word more often than PostgreSQL keeps its places."""
+HUGE = " ".join(f"w{n}" for n in range(17_000)) + " the last words of all"
+"""Has more words than PostgreSQL has places for."""
+DIGITS = " ".join(random.Random(3).choices("0123456789", k=4_000))
+
+
+@contextmanager
+def indexed(engine: Engine, texts: dict[int, str]) -> Iterator[Connection]:
+    """A connection by which these texts can be searched."""
+    with engine.connect() as connection:
+        text_index.create(connection, RUN)
+        text_index.add(connection, RUN, sorted(texts.items()))
+        text_index.finish(connection, RUN)
+        yield connection
+        connection.rollback()
+
+
+def test_phrases_are_found_in_long_texts(any_filled: Engine) -> None:
+    """Those that are there and no others, wherever they stand, beside texts of usual length."""
+    texts = {1: ENDLESS, 2: HUGE, 3: DIGITS, 4: "a tail of here", 5: "here a", 6: "last w9 words"}
+    asked = ['"here a"', '"a tail"', '"a a"', '"tail a"', '"end here a tail"', '"end a"']
+    asked += ['"the last"', '"w16999 the"', '"w5 w6"', '"w6 w5"', '"last words"', '"words of al"*']
+    asked += [f'"{one} {other}"' for one in "0123" for other in "0123"] + ['"8 3 1 4 1"', "tail"]
+    asked += ['"a tail" "here a"', '"a tail" end', '"w16998 w16999 the la"*', "w16999 all", "w9*"]
+    with indexed(any_filled, texts) as connection:
+        for q in asked:
+            phrases = parse(q)
+            wanted = [
+                one
+                for one, text in texts.items()
+                if all(found_in(text, [phrase]) for phrase in phrases)
+            ]
+            assert text_index.search(connection, RUN, phrases, -1, 10) == wanted, q
+
+
+def test_pages_follow_one_another(any_filled: Engine) -> None:
+    """Frequent and rare words alike, past the contexts that are gone over in order first."""
+    choose = random.Random(1)
+    words = [f"w{n}" for n in range(50)]
+    texts = {3 * n: " ".join(choose.choices(words, k=6)) for n in range(2_600)}
+    texts[7_500] += " rare"
+    with indexed(any_filled, texts) as connection:
+        for q in ("w1", "w1 w2", '"w3 w4"', "w1 w2 w3 w4", "rare", "absent", "w1*", "w4 rare"):
+            phrases = parse(q)
+            wanted = [
+                one
+                for one, text in texts.items()
+                if all(found_in(text, [phrase]) for phrase in phrases)
+            ]
+            found: list[int] = []
+            while some := text_index.search(
+                connection, RUN, phrases, found[-1] if found else -1, 7
+            ):
+                found += some
+            assert found == wanted, q
+
+
+def test_postgres_asks_the_index_for_what_is_rare(postgres_engine: Engine) -> None:
+    """By its own plan: never all contexts, and in order no more than some."""
+    choose = random.Random(2)
+    words = [f"w{n}" for n in range(2_000)]
+    weights = [1 / (n + 1) for n in range(2_000)]
+    texts = {n: " ".join(choose.choices(words, weights, k=60)) for n in range(6_000)}
+    with indexed(postgres_engine, texts) as connection:
+        for q in ("w1999", "absent", "absent*", '"w900 w901"', "w1200 w1300"):
+            sent: list[tuple[str, Any]] = []
+
+            def note(*event: Any, sent: list[tuple[str, Any]] = sent) -> None:
+                sent.append((event[2], event[3]))
+
+            event.listen(connection, "before_cursor_execute", note)
+            text_index.search(connection, RUN, parse(q), -1, 20)
+            event.remove(connection, "before_cursor_execute", note)
+            assert len(sent) == 2, q
+            plans = []
+            for statement, parameters in sent:
+                explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
+                (row,) = connection.exec_driver_sql(explain, parameters)
+                plan = row[0] if isinstance(row[0], list) else json.loads(row[0])
+                plans.append(list(walked(plan[0]["Plan"])))
+            assert all(node["Actual Rows"] <= 1000 for node in plans[0]), q
+            assert "Bitmap Index Scan" in {node["Node Type"] for node in plans[1]}, q
+            assert not any("Seq Scan" in node["Node Type"] for node in plans[1]), q
+
+
+def walked(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A plan's nodes."""
+    yield node
+    for child in node.get("Plans", []):
+        yield from walked(child)
+
+
+@pytest.fixture
+def postgres_engine(postgres_filled: str) -> Iterator[Engine]:
+    """An engine on the real PostgreSQL."""
+    from sqlalchemy import create_engine
+
+    engine = create_engine(postgres_filled)
+    yield engine
+    engine.dispose()

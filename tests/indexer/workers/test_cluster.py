@@ -1,0 +1,333 @@
+"""Many workers on a real Ray: the content is that of one, whoever dies and whoever is stopped."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+import torch
+import transformers
+
+from app.cli import main as cli
+from benchmarks.scan import workers as benchmark
+from indexer import memory
+from indexer.config import Execution, IndexConfig
+from indexer.errors import NeurariumError
+from indexer.run import passes
+from indexer.run.stopping import Stopped
+from indexer.scan.job import ask, load, prepare
+from indexer.workers import ray as cluster
+from indexer.workers.orders import Found, Order
+from indexer.workers.ray import (
+    RayCrew,
+    Seat,
+    connected,
+    environment,
+    many_workers,
+    memory_for,
+    seats,
+)
+from tests.conftest import Silent
+from tests.helpers.tiny_models import save_tiny_model
+from tests.indexer.run.test_carry_on import OFTEN, Place, stopped_after
+
+CONFIG = IndexConfig(
+    model="demo", max_tokens=12_000, sample=40, top_k=5, bottom_k=3, batch_tokens=512
+)
+OPTIONS = "--max-tokens 12000 --sample 40 --top-k 5 --bottom-k 3 --batch-tokens 512"
+TWO = replace(OFTEN, workers=2)
+START_SECONDS = 120
+
+
+@pytest.fixture(scope="module", autouse=True)
+def token() -> Iterator[None]:
+    """One token for all Rays here: a process reads it once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+        yield
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The content hash of a run by one process."""
+    alone = Place(tmp_path_factory.mktemp("alone"))
+    alone.index(CONFIG, Execution())
+    (found,) = alone.hashes()
+    return found
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """A cluster of one machine, as a user starts one."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [Path(sysconfig.get_path("scripts")) / "ray", "start", "--head", "--block"]
+    options = [f"--port={port}", "--num-cpus=1", "--include-dashboard=false"]
+    with (
+        TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as short,  # for its sockets
+        (tmp_path / "ray.log").open("w") as log,
+        subprocess.Popen(
+            [*map(str, command), *options, f"--temp-dir={short}", "--disable-usage-stats"],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        ) as head,
+    ):
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while "Ray runtime started" not in (tmp_path / "ray.log").read_text():
+                assert time.monotonic() < deadline
+                assert head.poll() is None, (tmp_path / "ray.log").read_text()
+                time.sleep(0.2)
+            yield f"127.0.0.1:{port}"
+        finally:
+            head.terminate()
+            try:
+                head.wait(60)
+            except subprocess.TimeoutExpired:
+                head.kill()
+
+
+def test_an_error_in_a_worker_of_a_cluster_is_one_line(address: str, tmp_path: Path) -> None:
+    """Values that are not finite end the run as they do without workers."""
+    folder = save_tiny_model(tmp_path / "broken", "gpt2")
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.transformer.wpe.weight[40] = torch.nan
+    model.save_pretrained(folder)
+    config = IndexConfig(model=str(folder), corpus="demo", max_tokens=2000, ctx_len=64, sample=8)
+    place = Place(tmp_path)
+    with pytest.raises(NeurariumError, match=r"^The model gave a value that is not finite"):
+        place.index(config, Execution(ray_address=address))
+    with pytest.raises(NeurariumError, match="The cluster has 1 CPU for 2 workers"):
+        place.index(config, Execution(ray_address=address, workers=2))
+    assert place.hashes() == []
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    """Ray on this machine, begun as for two workers: the runs of this module's tests use it."""
+    with connected(TWO, needed=0) as begun:
+        yield begun
+
+
+class Doomed(RayCrew):
+    """The worker with the fourth order is killed over it; the user stops soon after."""
+
+    requested = threading.Event()
+    orders = 0
+    killed = 0
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.victims = self.processes()
+
+    def give(self, worker: int, order: Order) -> None:
+        super().give(worker, order)
+        self.orders += 1
+        if self.orders == 4:
+            os.kill(self.victims[worker], signal.SIGKILL)
+
+    def wait(self, seconds: float) -> list[tuple[int, Found | None]]:
+        ended = super().wait(seconds)
+        type(self).killed += any(found is None for _, found in ended)
+        if self.killed and any(found is not None for _, found in ended):
+            self.requested.set()
+        return ended
+
+
+def test_a_worker_is_killed_and_the_run_is_stopped_and_carried_on(
+    ray: Any,
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """kill -9 in the middle, then the user's stop, then one process alone: the same content. Ray
+    says nothing of all that."""
+
+    @contextmanager
+    def requests() -> Iterator[threading.Event]:
+        yield Doomed.requested
+
+    place = Place(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster, "RayCrew", Doomed)
+        patch.setattr(passes, "stop_requests", requests)
+        with pytest.raises(Stopped, match="Stopped after"):
+            place.index(CONFIG, TWO)
+    assert Doomed.killed == 1
+    assert place.hashes() == []
+    lines = place.index(CONFIG)
+    assert any("carrying on after" in line for line in lines)
+    assert place.hashes() == [expected]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_run_begun_by_one_process_is_carried_on_by_two(
+    ray: Any,
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Stopped in the middle of the sample; then as a user would, with `--workers 2`."""
+    place = Place(tmp_path)
+    with stopped_after(monkeypatch, 3), pytest.raises(Stopped):
+        place.index(CONFIG)
+    words = f"neurarium index demo {OPTIONS} --workers 2"
+    monkeypatch.setattr("sys.argv", words.split())
+    monkeypatch.setenv("NEURARIUM_DATABASE_URL", place.url)
+    monkeypatch.setenv("NEURARIUM_CACHE_DIR", str(place.cache))
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    told = capfd.readouterr()
+    assert (ended.value.code, told.err) == (0, ""), told.err
+    assert "carrying on after" in told.out
+    assert "Starting workers on this machine" in told.out
+    assert place.hashes() == [expected]
+
+
+def test_the_benchmark_of_workers_compares_equal_scans(ray: Any, tmp_path: Path) -> None:
+    """Each way has its turn; that both find the same lists is held by the benchmark itself."""
+    question = ask(replace(CONFIG, max_tokens=4000))
+    job = load(question, prepare(question, tmp_path, Silent()), Silent())
+    found = benchmark.measure(job, workers=2, rounds=1)
+    assert [len(seconds) for seconds in found["seconds"].values()] == [1, 1]
+    assert found["ratio"] > 0
+    assert found["tokens"] == job.corpus.included_tokens
+
+
+def test_ray_listens_to_this_machine_alone(ray: Any) -> None:
+    """Whoever reaches its ports can have code run."""
+    ports: set[str] = set()
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):  # one may end while they are asked
+            ports |= {
+                connection.laddr.ip.removeprefix("::ffff:")
+                for connection in process.net_connections("tcp")
+                if connection.status == psutil.CONN_LISTEN
+            }
+    assert ports == {"127.0.0.1"}
+
+
+def test_ray_on_this_machine_wants_a_token_of_its_own() -> None:
+    """Another each time; on a cluster the user's own settings hold."""
+    first, second = environment(None), environment(None)
+    assert first["RAY_AUTH_MODE"] == "token"
+    assert len(first["RAY_AUTH_TOKEN"]) == 64
+    assert first["RAY_AUTH_TOKEN"] != second["RAY_AUTH_TOKEN"]
+    assert not any("AUTH" in name for name in environment("somewhere:6379"))
+
+
+class FakeCluster:
+    """A Ray of machines with so many CPUs and GPUs."""
+
+    def __init__(self, *machines: tuple[int, int]) -> None:
+        self.machines = machines
+
+    def nodes(self) -> list[dict[str, Any]]:
+        living = [
+            {"Alive": True, "Resources": {"CPU": float(cpus), "GPU": float(gpus), "memory": 1e9}}
+            for cpus, gpus in self.machines
+        ]
+        return [*living, {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}}]
+
+
+def test_each_worker_has_a_seat() -> None:
+    """A GPU each, or the largest equal share of cores that all machines together have room for."""
+    small = FakeCluster((4, 0), (6, 0))
+    assert seats(small, "cpu", None, own=False) == (2, Seat(4, 0, 4))
+    assert seats(small, "cpu", 3, own=False) == (3, Seat(3, 0, 3))
+    assert seats(small, "cpu", 4, own=False) == (4, Seat(2, 0, 2))
+    assert seats(small, "cpu", 10, own=False) == (10, Seat(1, 0, 1))
+    with pytest.raises(NeurariumError, match="The cluster has 10 CPUs for 11 workers"):
+        seats(small, "cpu", 11, own=False)
+    large = FakeCluster((64, 8), (64, 4), (64, 0))
+    assert seats(large, "cuda", None, own=False) == (12, Seat(0, 1, None))
+    assert seats(large, "cuda", 3, own=False) == (3, Seat(0, 1, None))
+    with pytest.raises(NeurariumError, match="There is 1 GPU for 2 workers"):
+        seats(FakeCluster((8, 1)), "cuda", 2, own=True)
+    with pytest.raises(NeurariumError, match="There are 0 GPUs for 1 worker"):
+        seats(FakeCluster((8, 0)), "cuda", None, own=False)
+
+
+def test_cores_of_this_machine_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More workers than cores have one thread each."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    found = [seats(FakeCluster(), "cpu", count, own=True)[1].threads for count in (1, 2, 3, 8, 20)]
+    assert found == [8, 4, 2, 1, 1]
+
+
+@dataclass
+class FakeJob:
+    """As much of a job as is looked at before anything begins."""
+
+    model: Any
+
+
+def fake_job(device: str, parameters: int = 1) -> Any:
+    """A job of a model on a device, of float32 parameters."""
+    root = torch.nn.Linear(parameters, 1, bias=False)
+    return FakeJob(SimpleNamespace(device=torch.device(device), root=root))
+
+
+def test_memory_is_shared_with_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On this machine each has a scan and a model too; elsewhere there is what is on its way."""
+    monkeypatch.setattr(memory, "available", lambda: 10_000)
+    job = fake_job("cpu", 500)
+    assert memory_for(job, Execution()) is None
+    assert memory_for(job, Execution(memory=3000)) == 3000
+    assert memory_for(job, Execution(workers=2)) == int(0.7 * (10_000 - 2 * 2000)) // 6
+    assert memory_for(job, Execution(workers=2, memory=3000)) == 500
+    assert memory_for(job, Execution(ray_address="there:1")) == 3500
+    assert memory_for(fake_job("cuda", 500), Execution(workers=2)) == 7000 // 6
+    assert memory_for(fake_job("cpu", 5000), Execution(workers=2)) == 0
+
+
+def started(job: Any, execution: Execution) -> None:
+    """Begin what a run begins before its scan."""
+    with many_workers(job, execution, Silent()), connected(execution, 0):
+        raise AssertionError("it was begun")
+
+
+def test_what_cannot_be_joined_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, and before a model is loaded anywhere."""
+    job = fake_job("cpu")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        with pytest.raises(NeurariumError, match=f"no Ray cluster at {address} .*refused"):
+            started(job, Execution(ray_address=address))
+    for wrong in ("cluster", "ray://head:10001", "head:port", ":6379", "head:0"):
+        with pytest.raises(NeurariumError, match="HOST:PORT"):
+            started(job, Execution(ray_address=wrong))
+    with pytest.raises(NeurariumError, match="write --device cuda"):
+        started(fake_job("cuda:1"), Execution(workers=2))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(NeurariumError, match=re.escape("pip install 'neurarium[ray]'")):
+        started(job, Execution(workers=2))
+
+
+def test_one_worker_here_is_no_worker() -> None:
+    """No Ray is begun for it."""
+    for workers in (None, 1):
+        with many_workers(fake_job("cpu"), Execution(workers=workers), Silent()) as found:
+            assert found is None
