@@ -2,49 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from app.models.schemas import (
     LayerPicture,
     ModelList,
     ModelPage,
     NeuronList,
-    Order,
     Sort,
     Statistic,
+    default_order,
 )
-from app.schemas import ContextPage, Error, Health, NeuronPage, Run
-from app.web.site import NO_STORE, Site, json_of
-
-LayerIndex = Annotated[int, Path(ge=0, description="Zero-based layer.")]
-NeuronIndex = Annotated[int, Path(ge=0, description="Zero-based neuron in its layer.")]
-ContextId = Annotated[
-    int, Path(ge=0, le=2**63 - 1, description="A context of the run, in corpus order.")
-]
-RunId = Annotated[
-    int | None, Query(ge=1, description="Another run of the model than its default one.")
-]
-Limit = Annotated[int, Query(ge=1, le=1000, description="Items at most.")]
-From = Annotated[
-    int, Query(alias="from", ge=0, description="The first neuron of a picture; it holds 4,096.")
-]
-Cursor = Annotated[str | None, Query(description="The `next` of the page before.")]
-
-DEFAULT_LIMIT = 100
-
-ERRORS: dict[int | str, dict[str, Any]] = {
-    304: {"description": "Nothing has changed since the ETag that came as If-None-Match."},
-    404: {"model": Error, "description": "What was asked for does not exist."},
-    422: {"model": Error, "description": "What was asked cannot be parsed."},
-    503: {"model": Error, "description": "The database does not answer."},
-}
-
-
-def default_order(sort: Sort, order: Order | None) -> Order:
-    """Neurons count up; statistics are looked at from the largest."""
-    return order or ("asc" if sort == "neuron" else "desc")
+from app.neurons.schemas import ContextPage, NeuronPage
+from app.schemas import Order, Run
+from app.web.params import (
+    DEFAULT_LIMIT,
+    ERRORS,
+    ContextId,
+    Cursor,
+    From,
+    LayerIndex,
+    Limit,
+    NeuronIndex,
+    RunId,
+)
+from app.web.site import Site, json_of
 
 
 def router(site: Site) -> APIRouter:
@@ -127,34 +111,3 @@ def router(site: Site) -> APIRouter:
         return site.answer(request, None, lambda: json_of(queries.run(run)))
 
     return api
-
-
-def unknown_router() -> APIRouter:
-    """What is under /api and no route: 404, not the page of a model that is called api."""
-    unknown = APIRouter(include_in_schema=False)
-
-    @unknown.get("/api")
-    @unknown.get("/api/{rest:path}")
-    def nothing() -> Response:
-        """Nothing is here."""
-        raise HTTPException(404)
-
-    return unknown
-
-
-def health_router(site: Site) -> APIRouter:
-    """The one route outside the API's prefix: for load balancers and containers."""
-    health = APIRouter(tags=["health"])
-
-    @health.get(
-        "/healthz",
-        response_model=Health,
-        responses={503: {"model": Error, "description": "The database does not answer."}},
-    )
-    def healthz() -> Response:
-        """Whether the server and its database answer."""
-        response = json_of(site.queries.health(site.release))
-        response.headers.update(NO_STORE)
-        return response
-
-    return health

@@ -12,7 +12,7 @@ from fastapi import FastAPI, Response
 from fastapi.staticfiles import StaticFiles
 from starlette_compress import CompressMiddleware
 
-from app import api, errors
+from app import api
 from app.compare import routes as compare
 from app.lists import routes as lists
 from app.live.behaviour.routes import behaviour_router
@@ -23,13 +23,15 @@ from app.navigation.routes import going_router
 from app.neurons import routes as neuron_pages
 from app.notes.routes import note_api, note_pages
 from app.notes.service import notes_of
-from app.reading.store import Queries
+from app.queries import Queries
 from app.schemas import Error
 from app.search.numbers.routes import number_api, number_pages
 from app.search.routes import search_router
 from app.settings import Settings
 from app.web import assets
 from app.web.docs import docs_router
+from app.web.failures import install
+from app.web.health import health_router, unknown_router
 from app.web.middleware import CommonHeaders
 from app.web.site import Site, templates
 from indexer.store.database import open_store
@@ -77,7 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # default level in an eighth of the time (measured: benchmarks/README.md).
     app.add_middleware(CompressMiddleware, minimum_size=1000, zstd_level=3, gzip_level=4)
     app.add_middleware(CommonHeaders)
-    errors.install(app, lambda request, error: _error_page(site, error))
+    install(app, lambda request, error: _error_page(site, error))
     app.mount("/static/swagger", StaticFiles(directory=_swagger_folder()), name="swagger")
     app.add_api_route(f"/static/{assets.STYLE_SHEET}", _style_sheet, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=assets.folder("static")), name="static")
@@ -89,8 +91,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(note_api(site))
     app.include_router(behaviour_router(site))
     app.include_router(search_router(site))
-    app.include_router(api.unknown_router())
-    app.include_router(api.health_router(site))
+    app.include_router(unknown_router())
+    app.include_router(health_router(site))
     app.include_router(docs_router(site))
     app.include_router(going_router(site))
     app.include_router(number_pages(site))  # before a layer that would be called "neurons"

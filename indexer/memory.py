@@ -72,3 +72,13 @@ def _of_container(limit: str, used: str) -> int | None:
         return int(Path(limit).read_text()) - int(Path(used).read_text())
     except (OSError, ValueError):  # no such limit, or "max"
         return None
+
+
+def readable_bytes(count: int) -> str:
+    """Bytes for people: 1,234,567 → 1.2 MB."""
+    size = float(count)
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if size >= 100 or unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

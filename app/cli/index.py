@@ -270,7 +270,7 @@ def run_index(config: Any, settings: Settings, execution: Any = None) -> None:
 
 
 def _tell(outcome: Any, settings: Settings) -> None:
-    from indexer.run.plan import readable_bytes
+    from indexer.memory import readable_bytes
 
     # A run that was killed when all was written is neither scanned nor written again.
     seconds = {"scan": 0.0, "write": 0.0} | outcome.seconds

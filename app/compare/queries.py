@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, select
 
 from app.compare.schemas import Comparison, Correlation, SharedContext
 from app.examples.queries import Context, contexts_of
-from app.schemas import NeuronPage
+from app.neurons.schemas import NeuronPage
 from indexer.store import schema
 from indexer.store.packing.codec import peak_unit, unpack_arrays
 

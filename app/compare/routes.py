@@ -7,17 +7,18 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.api import ERRORS
 from app.compare import view as compare_view
 from app.compare.schemas import CompareForm, Comparison
 from app.compare.view import Links
+from app.drawing.said_back import quoted
 from app.errors import AppError, Invalid
 from app.examples.lines import REACH
-from app.navigation.routes import found
-from app.reading.store import Queries
+from app.navigation.find import found
+from app.queries import Queries
 from app.titles import ALL, Titles
 from app.web import urls
-from app.web.address import FORMS, NeuronPlace, parse, quoted
+from app.web.address import FORMS, NeuronPlace, parse
+from app.web.params import ERRORS
 from app.web.site import Site, json_of
 
 Named = Annotated[

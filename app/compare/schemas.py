@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from app.models.schemas import NeuronRow
-from app.schemas import Example, NeuronPage, RunRef, Schema
+from app.neurons.schemas import NeuronPage
+from app.schemas import Schema
 
 
 class SharedContext(Schema):
@@ -48,23 +48,3 @@ class Comparison(Schema):
 
 class CompareForm(Schema):
     """The page that asks for two neurons."""
-
-
-class ListRow(Schema):
-    """One neuron of a list, or why it is not to be had."""
-
-    address: str = Field(description="As it is to be written: `MODEL/LAYER/NEURON`, or a path.")
-    missing: str | None = Field(description="Why nothing is known of it; null: all is.")
-    model: str | None
-    run: RunRef | None
-    scale: float | None = Field(description="Its largest |activation| in the whole run.")
-    neuron: NeuronRow | None
-    example: Example | None = Field(description="Its first top example; null: it has none.")
-
-
-class ListPage(Schema):
-    """A list of neurons that its address alone makes."""
-
-    title: str | None
-    n: str = Field(description="The list in short: give it as `n` for the same once more.")
-    items: list[ListRow]

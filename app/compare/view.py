@@ -10,15 +10,15 @@ from markupsafe import Markup
 from app.compare.schemas import Comparison
 from app.drawing import charts
 from app.drawing import tokens as highlight
+from app.drawing.legend import Legend, legend
 from app.drawing.numbers import count, number, share
 from app.drawing.scatter import scatter
 from app.drawing.tables import peak_rows
 from app.examples.lines import Address, Kind, Layout, lines, markup
 from app.neurons import view as present
-from app.neurons.sections import Legend, legend
+from app.neurons.schemas import Histogram, NeuronPage
 from app.neurons.view import Stat
 from app.neurons.weights import TokenAddress, effects_of, peak_tokens_of, peaks_of
-from app.schemas import Histogram, NeuronPage
 
 AT_FIRST = 10
 """Top examples that are shown before a reader asks for the rest."""

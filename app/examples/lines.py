@@ -6,19 +6,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
 from app.drawing import tokens as highlight
 from app.drawing.numbers import exact, number
 from app.drawing.tokens import Palette, Row
-from app.schemas import Example
+from app.examples.schemas import Example
+from app.web.params import Reading
 
-Reading = Literal["peak", "window", "context"]
-"""How examples are laid out: a line aligned on the peak, the text round it, the whole context."""
-READINGS: dict[Reading, str] = {"peak": "aligned", "window": "windows", "context": "contexts"}
-"""What each is called on the page; the first is the usual one."""
 REACH: dict[Reading, int | None] = {"peak": highlight.LINE_TOKENS, "window": 32, "context": None}
 """Positions on either side of the peak that are asked of the store; None: all it has."""
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sqlalchemy import Connection, Row, bindparam, select
 
-from app.schemas import Band, Example, Examples, PeakToken, SourceExamples
+from app.examples.schemas import Band, Example, Examples, PeakToken, SourceExamples
 from indexer.store import schema
 from indexer.store.packing.codec import (
     ExampleArrays,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from app.drawing.said_back import quoted
 from app.errors import AppError, Invalid
 from app.web import address
 from app.web.address import NeuronPlace
@@ -57,9 +58,7 @@ def _entry(
 ) -> Entry:
     said = address.parse(text)
     if said is None or said.layer is None or said.neuron is None:
-        why = (
-            f"“{address.quoted(text)}” names no neuron: write MODEL/3/45, or an address of a page."
-        )
+        why = f"“{quoted(text)}” names no neuron: write MODEL/3/45, or an address of a page."
         return Entry(text, None, (), why)
     if said.model is not None:
         model, run, hook_points = said.model, said.run, ()
@@ -71,9 +70,7 @@ def _entry(
         except AppError as error:
             return Entry(text, None, (), error.detail)
     else:
-        why = (
-            f"“{address.quoted(text)}” names no model, nor does any before it: put its name first."
-        )
+        why = f"“{quoted(text)}” names no model, nor does any before it: put its name first."
         return Entry(text, None, (), why)
     place = NeuronPlace(model, said.layer, said.neuron, run)
     if said.hook_point is not None:

@@ -8,14 +8,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, or_, select
 
-from app.compare.schemas import ListRow
 from app.errors import NotFound
 from app.examples.queries import Context, Kept, context
+from app.examples.schemas import Example
 from app.lists.entries import Entry, full_text
-from app.models.queries import ROW_COLUMNS, neuron_row
+from app.lists.schemas import ListRow
 from app.reading import runs as run_query
+from app.reading.neurons import ROW_COLUMNS, neuron_row
 from app.reading.vocabulary import Vocabularies
-from app.schemas import Example
 from app.web.address import NeuronPlace
 from indexer.store import schema
 from indexer.store.packing.codec import ExampleArrays, unpack_kinds

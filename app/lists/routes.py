@@ -8,16 +8,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from app.api import ERRORS
-from app.compare.schemas import ListPage
 from app.errors import Invalid
 from app.examples.lines import REACH
 from app.lists import view as list_view
 from app.lists.entries import LIMIT, LONGEST_TITLE, Entry, entries, spelled
-from app.navigation.routes import only_model
-from app.reading.store import Queries
+from app.lists.schemas import ListPage
+from app.navigation.find import only_model
+from app.queries import Queries
 from app.titles import ALL, Titles
 from app.web import urls
+from app.web.params import ERRORS
 from app.web.site import NO_STORE, Site, json_of
 
 Neurons = Annotated[

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from app.compare.schemas import ListPage, ListRow
 from app.drawing import tokens as highlight
 from app.drawing.numbers import exact
 from app.examples.lines import Kind, Layout, aligned, lines
 from app.lists.entries import without_each
+from app.lists.schemas import ListPage, ListRow
 from app.web import urls
 
 

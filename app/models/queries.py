@@ -10,22 +10,15 @@ from sqlalchemy import Connection, Row, Select, select, tuple_
 
 from app.errors import Invalid, NotFound
 from app.models import picture
-from app.models.schemas import LayerSummary, NeuronList, NeuronRow, Order, Sort, Statistic
-from app.neurons.queries import finite
+from app.models.schemas import LayerSummary, ModelSummary, NeuronList, Sort, Statistic
 from app.reading import cursors
-from app.reading.columns import columns
+from app.reading import runs as run_query
+from app.reading.columns import columns, finite
+from app.reading.neurons import ROW_COLUMNS, neuron_row
+from app.reading.runs import MAX_INTEGER, run_ref
+from app.schemas import Order
 from indexer.store import schema
 from indexer.store.packing.codec import LAYER_ARRAYS, unpack_arrays
-
-MAX_INTEGER = 2**31 - 1
-ROW_COLUMNS = [
-    schema.neurons.c[name]
-    for name in (
-        *("layer", "neuron", "max", "min", "mean", "std", "skewness", "kurtosis", "density"),
-        *("effect_kurtosis", "dead", "peak_token_id", "promoted_token_id"),
-    )
-]
-"""What `neuron_row` reads."""
 
 
 @dataclass(frozen=True)
@@ -149,20 +142,12 @@ def _neurons_of(
     return wanted.order_by(*ordered).limit(limit + 1)
 
 
-def neuron_row(row: Row[Any], vocabulary: list[str]) -> NeuronRow:
-    """A row of `ROW_COLUMNS` as lists show it."""
-    return NeuronRow(
-        layer=row.layer,
-        neuron=row.neuron,
-        max=row.max,
-        min=row.min,
-        mean=row.mean,
-        std=row.std,
-        skewness=row.skewness,
-        kurtosis=finite(row.kurtosis),
-        density=row.density,
-        effect_kurtosis=finite(row.effect_kurtosis),
-        dead=row.dead,
-        peak_token=vocabulary[row.peak_token_id],
-        promoted_token=vocabulary[row.promoted_token_id],
+def model_summary(connection: Connection, name: str) -> ModelSummary:
+    shown, others = run_query.pick(connection, name, None)
+    return ModelSummary(
+        model=name,
+        n_layers=len(shown.widths),
+        n_neurons=sum(shown.widths),
+        runs=1 + len(others),
+        run=run_ref(shown),
     )

@@ -6,30 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from app.schemas import RunRef, Sample, Schema
+from app.schemas import NeuronRow, Order, RunRef, Sample, Schema
 
 Sort = Literal["neuron", "max", "density", "mean", "kurtosis", "effect_kurtosis"]
 Statistic = Literal["max", "density", "effect_kurtosis"]
 """What the cells of a layer's picture are coloured by."""
-Order = Literal["asc", "desc"]
-
-
-class NeuronRow(Schema):
-    """One neuron in a list."""
-
-    layer: int
-    neuron: int
-    max: float
-    min: float
-    mean: float
-    std: float
-    skewness: float | None
-    kurtosis: float | None
-    density: float
-    effect_kurtosis: float | None = Field(description="Excess kurtosis of its logit effects.")
-    dead: bool
-    peak_token: str = Field(description="The token its highest peak is on.")
-    promoted_token: str = Field(description="The token it promotes most.")
 
 
 class NeuronList(Schema):
@@ -121,3 +102,8 @@ class ModelPage(Schema):
     sample: Sample
     layers: list[LayerSummary]
     other_runs: list[RunRef]
+
+
+def default_order(sort: Sort, order: Order | None) -> Order:
+    """Neurons count up; statistics are looked at from the largest."""
+    return order or ("asc" if sort == "neuron" else "desc")

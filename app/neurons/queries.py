@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
@@ -12,21 +11,21 @@ import numpy as np
 from sqlalchemy import Connection, Row, bindparam, select
 
 from app.examples.queries import examples_of, read_kept
-from app.schemas import (
-    Examples,
+from app.examples.schemas import Examples, PeakToken
+from app.neurons.schemas import (
     Histogram,
     InputTokens,
     LogitEffects,
     NeuronLink,
-    NeuronRef,
     Part,
     PeakQuantiles,
-    PeakToken,
     SignCounts,
     Stats,
     TokenValue,
     Weights,
 )
+from app.reading.columns import finite
+from app.schemas import NeuronRef
 from indexer.store import schema
 from indexer.store.packing.codec import unpack_arrays
 
@@ -89,22 +88,6 @@ def neuron_facts(
             downstream=links["downstream"],
         ),
     )
-
-
-def place(widths: list[int], flat: int) -> NeuronRef | None:
-    """The address of a flat index; None before the first and after the last neuron."""
-    if flat < 0:
-        return None
-    for layer, width in enumerate(widths):
-        if flat < width:
-            return NeuronRef(layer=layer, neuron=flat)
-        flat -= width
-    return None
-
-
-def finite(value: float) -> float | None:
-    """A number as JSON knows it; the store's −inf ("never varied", so that it sorts) is None."""
-    return value if math.isfinite(value) else None
 
 
 def _links(
@@ -208,3 +191,10 @@ def _inputs(row: Row[Any], facts: dict[str, Array], vocabulary: list[str]) -> li
         if top or cosine is not None:
             found.append(InputTokens(part=part, top=top, bottom=bottom, cosine=cosine))
     return found
+
+
+def beside(widths: list[int], layer: int, neuron: int) -> NeuronRef | None:
+    """The neuron of the same number in another layer, or its last one."""
+    if not 0 <= layer < len(widths):
+        return None
+    return NeuronRef(layer=layer, neuron=min(neuron, widths[layer] - 1))

@@ -7,20 +7,28 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from app.api import ContextId, LayerIndex, NeuronIndex, RunId
-from app.examples.lines import REACH, READINGS
+from app.examples.lines import REACH
 from app.live.neuron import view as live_view
-from app.models.routes import USUAL_VIEW, Embed, View, carried_run, carried_view, links_of
 from app.neurons import view as present
 from app.notes import view as note_view
+from app.notes.routes import NOTES
 from app.titles import ALL, Titles
 from app.web import urls
+from app.web.links import carried_run, carried_view, links_of
+from app.web.params import (
+    READINGS,
+    USUAL_VIEW,
+    ContextId,
+    Embed,
+    LayerIndex,
+    NeuronIndex,
+    RunId,
+    View,
+)
 from app.web.site import Site
 from indexer.store.notes import Place
 
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?")
-NOTES = 20
-"""Notes that a neuron's page shows; all are on a page of their own."""
 
 
 def router(site: Site) -> APIRouter:

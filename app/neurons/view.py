@@ -3,31 +3,21 @@ the JSON of a page holds no wording. Examples and weights have modules of their 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
 from app.drawing import charts
 from app.drawing import tokens as highlight
-from app.drawing.characters import visible
 from app.drawing.charts import Cut
-from app.drawing.numbers import MISSING, compact, count, exact, number, share, when
+from app.drawing.legend import Legend, legend
+from app.drawing.numbers import MISSING, count, number, share
 from app.drawing.tokens import Palette
-from app.examples.lines import Address, Layout, Reading
-from app.neurons.sections import (
-    ContextView,
-    Legend,
-    Section,
-    by_source,
-    legend,
-    of_context,
-    sections,
-)
+from app.examples.lines import Address, Layout
+from app.neurons.schemas import ContextPage, NeuronPage
+from app.neurons.sections import ContextView, Section, by_source, of_context, sections
 from app.neurons.weights import NeuronAddress, TokenAddress, WeightsView, weights
-from app.schemas import ContextPage, NeuronPage
-from app.search.numbers import grammar as number_grammar
+from app.web.params import Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,18 +201,3 @@ def stats(page: NeuronPage) -> list[Stat]:
             "maximum is not above zero.",
         ),
     ]
-
-
-FILTERS: dict[str, Callable[..., Any]] = {
-    "number": number,
-    "exact": exact,
-    "share": share,
-    "count": count,
-    "compact": compact,
-    "chip": highlight.chip,
-    "visible": visible,
-    "plain": number_grammar.visible,
-    "bar": charts.bar,
-    "when": when,
-}
-"""What the templates call as filters: `environment.filters.update(present.FILTERS)`."""

@@ -11,7 +11,14 @@ from app.drawing import charts
 from app.drawing import tokens as highlight
 from app.drawing.numbers import MINUS, count, number, share
 from app.drawing.tables import LinkRow, PeakRow, TokenRow, link_rows, peak_rows, tables
-from app.schemas import InputTokens, LogitEffects, NeuronLink, NeuronPage, SignCounts, TokenValue
+from app.neurons.schemas import (
+    InputTokens,
+    LogitEffects,
+    NeuronLink,
+    NeuronPage,
+    SignCounts,
+    TokenValue,
+)
 
 PEAK_TOKENS = 10
 """Tokens that are listed of those a neuron peaks on."""

@@ -10,11 +10,7 @@ from fastapi.responses import RedirectResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
-from app.api import DEFAULT_LIMIT, ERRORS, Cursor, LayerIndex, Limit, NeuronIndex, RunId
 from app.errors import AppError, Forbidden, Invalid, NotFound, Unauthorized
-from app.examples.lines import Reading
-from app.models.routes import USUAL_VIEW, View, carried_run, carried_view
-from app.neurons.routes import NOTES
 from app.notes import view as note_view
 from app.notes.schemas import NewNote, Note, NoteList, NotesPage
 from app.notes.service import Found, ServedNotes
@@ -22,8 +18,24 @@ from app.schemas import Error
 from app.web import urls
 from app.web.address import NeuronPlace
 from app.web.forms import body_of, form_fields, json_as
+from app.web.links import carried_run, carried_view
+from app.web.params import (
+    DEFAULT_LIMIT,
+    ERRORS,
+    USUAL_VIEW,
+    Cursor,
+    LayerIndex,
+    Limit,
+    NeuronIndex,
+    Reading,
+    RunId,
+    View,
+)
 from app.web.site import NO_STORE, Site, json_of
 from indexer.store.notes import Place
+
+NOTES = 20
+"""Notes that a neuron's page shows; all are on a page of their own."""
 
 MOST_BODY = 1 << 16
 """The largest body, in bytes: the longest note fits, however it is spelled."""

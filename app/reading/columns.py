@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -42,3 +43,8 @@ def columns(
     if any(len(some) < len(layers) for some in parts.values()):
         raise Gone(f"Run {run.id} was deleted while it was being read.")
     return {name: np.concatenate(some) for name, some in parts.items()}
+
+
+def finite(value: float) -> float | None:
+    """A number as JSON knows it; the store's −inf ("never varied", so that it sorts) is None."""
+    return value if math.isfinite(value) else None

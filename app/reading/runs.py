@@ -8,20 +8,23 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select
 
 from app.errors import NotFound
-from app.schemas import RunRef
+from app.schemas import NumberGround, RunRef, Sample
 from indexer.store import schema
 
-_runs = schema.runs
+RUNS = schema.runs
+MAX_INTEGER = 2**31 - 1
+
+RUNS = schema.runs
 _RUN_COLUMNS = [
-    *(column for column in _runs.c if column.name != "provenance"),
+    *(column for column in RUNS.c if column.name != "provenance"),
     schema.vocabularies.c.identity,
 ]
 # Built once: SQLAlchemy takes longer to put a statement together than SQLite to answer it.
 _RUNS_OF_MODELS = (
     select(*_RUN_COLUMNS)
     .join(schema.vocabularies)
-    .where(_runs.c.model.in_(bindparam("models", expanding=True)), _runs.c.ready)
-    .order_by(_runs.c.id.desc())
+    .where(RUNS.c.model.in_(bindparam("models", expanding=True)), RUNS.c.ready)
+    .order_by(RUNS.c.id.desc())
 )
 
 
@@ -109,3 +112,23 @@ def flat(run: Row[Any], layer: int, neuron: int) -> int:
             f"there is no neuron {neuron}."
         )
     return int(sum(run.widths[:layer]) + neuron)
+
+
+def model_names(connection: Connection) -> list[str]:
+    """All models' names. Sorted here: databases differ in how they order text."""
+    return sorted(connection.scalars(select(RUNS.c.model).where(RUNS.c.ready).distinct()))
+
+
+def sample_of(run: Row[Any]) -> Sample:
+    return Sample(contexts=run.sample_contexts, positions=run.sample_positions)
+
+
+def number_ground(run: Row[Any]) -> NumberGround:
+    return NumberGround(
+        model=run.model,
+        run=run_ref(run),
+        sample=sample_of(run),
+        n_layers=len(run.widths),
+        n_neurons=sum(run.widths),
+        sources=run.sources,
+    )

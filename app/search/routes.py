@@ -6,17 +6,21 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from app.api import ERRORS, Cursor, Limit, RunId
 from app.contexts import queries as context_query
+from app.contexts.schemas import ContextNeurons
+from app.contexts.view import context as view_of_context
+from app.contexts.view import examples
 from app.errors import AppError, Invalid
-from app.models.routes import carried_run
 from app.reading.runs import run_ref
 from app.reading.store import Reading
 from app.schemas import RunRef, Schema
 from app.search import tokens as token_query
 from app.search import view as search_view
-from app.search.schemas import ContextNeurons, Role, TextSearch, Token, TokenList, TokenSearch
+from app.search.schemas import Role, TextSearch, Token, TokenList, TokenSearch
+from app.search.texts import search
 from app.web import urls
+from app.web.links import carried_run
+from app.web.params import ERRORS, Cursor, Limit, RunId
 from app.web.site import Site, json_of
 
 TOKENS, CONTEXTS, NEURONS = 50, 20, 100
@@ -118,7 +122,7 @@ def _add_api(routes: APIRouter, site: Site) -> None:
 
         def build() -> Response:
             with site.queries.reading(model, run) as reading:
-                return json_of(context_query.search(reading, q, limit, cursor))
+                return json_of(search(reading, q, limit, cursor))
 
         return site.answer(request, model, build)
 
@@ -164,7 +168,7 @@ def _add_pages(routes: APIRouter, site: Site) -> None:
                 "run_query": carried,
                 "cursor": cursor,
                 "view": search_view.search(page.tokens),
-                "examples": search_view.examples,
+                "examples": examples,
                 "live": site.live is not None,
             }
             return site.html("search/search.html", page, status, **context, **links)
@@ -190,7 +194,7 @@ def _add_pages(routes: APIRouter, site: Site) -> None:
                 "json_url": urls.api_context_neurons(model, context, at=at, cursor=cursor, run=run),
                 "canonical": urls.context_neurons(model, context, run=run),
             }
-            view = search_view.context(page, carried)
+            view = view_of_context(page, carried)
             more: dict[str, Any] = {"run_query": carried, "cursor": cursor, "view": view}
             return site.html("contexts/context.html", page, **more, **links)
 
@@ -223,7 +227,7 @@ def _searched(
             found["tokens"] = token_query.search(reading, which, role, TOKENS, cursor)
             token = reading.vocabulary[which]
         elif text:
-            found["contexts"] = context_query.search(reading, text, CONTEXTS, cursor)
+            found["contexts"] = search(reading, text, CONTEXTS, cursor)
     except AppError as error:
         found["problem"], status = error.detail, error.status
         if token and status == 404:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
-from typing import Any
 
 from sqlalchemy import bindparam, select
 
 from app.errors import Invalid, NotFound
 from app.reading import cursors
+from app.reading.neurons import neurons_of
+from app.reading.places import Places
 from app.reading.runs import run_ref
 from app.reading.store import Reading
 from app.search.schemas import Role, RoleCount, Token, TokenNeuron, TokenSearch
@@ -22,10 +21,6 @@ _LISTS = select(
 ).where(
     schema.token_neurons.c.run_id == bindparam("run_id"),
     schema.token_neurons.c.token_id == bindparam("token_id"),
-)
-_FACTS = ("id", "max", "min", "density", "dead", "peak_token_id", "promoted_token_id")
-_NEURONS = select(*(schema.neurons.c[name] for name in _FACTS)).where(
-    schema.neurons.c.id.in_(bindparam("keys", expanding=True))
 )
 
 
@@ -134,26 +129,6 @@ def _items(
             )
         )
     return found
-
-
-def neurons_of(reading: Reading, flats: list[int]) -> dict[int, Any]:
-    """Rows of `neurons` by flat index."""
-    keys = [schema.neuron_key(reading.run.id, flat) for flat in flats]
-    first = schema.neuron_key(reading.run.id, 0)
-    rows = reading.connection.execute(_NEURONS, {"keys": keys}).all()
-    return {row.id - first: row for row in rows}
-
-
-class Places:
-    """Where neurons are, by their index counted over all layers."""
-
-    def __init__(self, widths: list[int]) -> None:
-        self.offsets = list(accumulate(widths, initial=0))
-
-    def of(self, flat: int) -> tuple[int, int]:
-        """Layer and neuron."""
-        layer = bisect_right(self.offsets, flat) - 1
-        return layer, flat - self.offsets[layer]
 
 
 def _alike(reading: Reading, token_id: int) -> list[Token]:

@@ -14,7 +14,6 @@ FORMS = (
 """The ways of writing a place, for readers."""
 LONGEST = 1000
 """Characters of an address; a page's own is far shorter."""
-_SAID_BACK = 100
 
 _INDEX = "[0-9]{1,9}"
 _MODEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
@@ -86,12 +85,6 @@ def parse(text: str) -> Address | None:
         neuron=_number(said["unit"] or said["neuron"]),
         hook_point=said["hook"].lower() if said["hook"] else None,
     )
-
-
-def quoted(text: str) -> str:
-    """What was typed, to be said back: cut, and with nothing in it that cannot be seen."""
-    cut = text if len(text) <= _SAID_BACK else f"{text[:_SAID_BACK]}…"
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in cut)
 
 
 def _of_url(text: str) -> Address | None:

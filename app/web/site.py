@@ -12,13 +12,30 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel
 
+from app.drawing import charts, said_back
+from app.drawing import tokens as highlight
+from app.drawing.characters import visible
+from app.drawing.numbers import compact, count, exact, number, share, when
 from app.errors import Forbidden
 from app.live.engine import Live
-from app.neurons import view as present
 from app.notes.service import ServedNotes
-from app.reading.store import Queries
+from app.queries import Queries
 from app.web import assets, caching, urls
 from app.web.middleware import POLICY, content_policy
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "number": number,
+    "exact": exact,
+    "share": share,
+    "count": count,
+    "compact": compact,
+    "chip": highlight.chip,
+    "visible": visible,
+    "plain": said_back.visible,
+    "bar": charts.bar,
+    "when": when,
+}
+"""What the templates call as filters: `environment.filters.update(present.FILTERS)`."""
 
 NO_STORE = {"Cache-Control": "no-store"}
 
@@ -103,7 +120,7 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(present.FILTERS)
+    environment.filters.update(FILTERS)
     environment.globals.update(urls=urls, static=static_url)
     return environment
 

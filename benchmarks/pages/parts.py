@@ -15,11 +15,12 @@ import typer
 import zstandard
 from rich import print as show
 
-from app.examples.lines import REACH, READINGS
+from app.examples.lines import REACH
 from app.neurons import view as present
-from app.reading.store import Queries
-from app.schemas import NeuronPage
+from app.neurons.schemas import NeuronPage
+from app.queries import Queries
 from app.web import site, urls
+from app.web.params import READINGS
 from indexer.store.database import open_store
 
 Made = TypeVar("Made")

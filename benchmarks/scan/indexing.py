@@ -34,7 +34,7 @@ from indexer import memory
 from indexer.config import DTYPES, IndexConfig
 from indexer.corpus.batches import Batch, fill_batch
 from indexer.errors import NeurariumError
-from indexer.models.pretrained import choose_device
+from indexer.models.device import choose_device
 from indexer.scan.job import Job, ask, load, prepare
 
 PACKAGES = ("torch", "transformers", "transformer-lens", "tokenizers", "numpy", "sqlalchemy")

@@ -10,7 +10,7 @@ from rich.table import Table
 from benchmarks.scan.contestants import OTHERS, PLAIN, SCAN, TRUNK
 from benchmarks.scan.results import LEAST_TOKENS, LONG_RUN, Measured, targets
 from benchmarks.scan.rounds import PARTS, Quartiles
-from indexer.run.plan import readable_bytes
+from indexer.memory import readable_bytes
 
 
 def show(out: Console, one: Measured) -> None:

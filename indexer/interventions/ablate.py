@@ -7,37 +7,23 @@ needs the whole model with its unembedding. Nothing here may be called by severa
 from __future__ import annotations
 
 import contextlib
-import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float64
 from torch import Tensor, nn
 
-from indexer.captured import Captured
-from indexer.corpus.tokens import TextTokenizer
 from indexer.errors import NeurariumError
+from indexer.interventions.attribute import Attribution, Norms, attribution
 from indexer.models.failures import out_of_memory
-from indexer.models.layout import HOOK_POST, Place, unwrap
+from indexer.models.hook_points import HOOK_POST, Place
 from indexer.models.load import LoadedModel
-from indexer.weights.write import norm_gain, through_final_norm, unembedding, write_vectors
+from indexer.weights.write import unembedding
 
 AS_IS, ZERO, MEAN = 0, 1, 2
 """Rows of the one forward pass in which a neuron is left alone, set to 0 and set to its mean."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One neuron on one text, a value a position, in float32."""
-
-    activations: Float32[np.ndarray, " pos"]
-    gate: Float32[np.ndarray, " pos"] | None
-    """A gated neuron's gate before its nonlinearity, where it is known (see `Captured`)."""
-    linear: Float32[np.ndarray, " pos"] | None
-    """A gated neuron's linear part."""
 
 
 @dataclass(frozen=True)
@@ -53,24 +39,6 @@ class Predicted:
 
 
 @dataclass(frozen=True)
-class Attribution:
-    """Direct logit attribution: `value` = `activation` × `logit_effect` ÷ `scale`."""
-
-    token_id: int
-    """The token predicted with the neuron left alone."""
-    activation: float
-    """What the neuron writes with at the last position: its activation; where it is captured before
-    its activation function, its value after it."""
-    logit_effect: float
-    """What one unit adds to the token's logit, by the weights alone (`indexer.weights.effects`)."""
-    scale: float
-    """What the final norm divides by at the last position; times that of the norm after the MLP
-    (Gemma 2 and 3, OLMo 2) or inside it (SoLU), where the neuron's write goes through one."""
-    value: float
-    """What the neuron itself adds to the token's logit at the last position, in logits."""
-
-
-@dataclass(frozen=True)
 class Effects:
     """What one neuron does to the prediction at the end of one text."""
 
@@ -78,53 +46,6 @@ class Effects:
     zero_ablated: Predicted
     mean_ablated: Predicted
     attribution: Attribution
-
-
-def read_text(model: LoadedModel, text: str, bos: int | None) -> list[int]:
-    """Token ids of one context, exactly as a corpus of text is tokenised: text never becomes a
-    control token; `bos` is put in front."""
-    ids, _ = TextTokenizer(model.tokenizer).tokenise([text])
-    return [*([] if bos is None else [bos]), *ids.tolist()]
-
-
-def read_neuron(model: LoadedModel, layer: int, neuron: int, token_ids: list[int]) -> Reading:
-    """One neuron's activation at every position, by the capture the scan uses.
-
-    Raises `NeurariumError` when memory runs out.
-    """
-    tokens = torch.tensor([token_ids])
-    kept: list[Reading] = []
-
-    def of_neuron(values: Tensor | None) -> Any:
-        return None if values is None else values[0, :, neuron].float().cpu().numpy()
-
-    def keep(at: int, seen: Captured) -> None:
-        if at == layer:
-            parts = (seen.activations, seen.gate, seen.linear)
-            kept.append(Reading(*map(of_neuron, parts)))
-
-    model.capture(tokens, torch.ones_like(tokens), keep)
-    return kept[0]
-
-
-def read_layers(
-    model: LoadedModel,
-    token_ids: list[int],
-    first: int,
-    on_layer: Callable[[int, Float32[np.ndarray, "pos n"]], None],
-) -> None:
-    """All neurons' activations from position `first` on, by one forward pass and the capture the
-    scan uses. `on_layer(layer, activations)` is called once a layer, in order: what it does not
-    keep is gone before the next layer is there.
-
-    Raises `NeurariumError` when memory runs out.
-    """
-    tokens = torch.tensor([token_ids])
-
-    def give(layer: int, seen: Captured) -> None:
-        on_layer(layer, seen.activations[0, first:].float().cpu().numpy())
-
-    model.capture(tokens, torch.ones_like(tokens), give)
 
 
 @torch.inference_mode()
@@ -149,7 +70,7 @@ def effects(
     """
     tokens = torch.tensor([token_ids] * 3, device=model.device)
     layout, root = model.layout, model.root
-    norms = _Norms(
+    norms = Norms(
         final=layout.final_norm(root),
         after_mlp=layout.mlp_norm(root, layer),
         inside_mlp=layout.component(root, f"blocks.{layer}.mlp.ln"),
@@ -178,8 +99,8 @@ def effects(
     logits = getattr(out, "logits", out)[:, -1].double()  # small divergences need the digits
     log_p = logits.log_softmax(-1)
     as_is, zero, mean_ablated = (_predicted(log_p, row, k) for row in (AS_IS, ZERO, MEAN))
-    attribution = _attribution(model, layer, neuron, as_is.token_ids[0], norms, seen)
-    return Effects(as_is, zero, mean_ablated, attribution)
+    direct = attribution(model, layer, neuron, as_is.token_ids[0], norms, seen)
+    return Effects(as_is, zero, mean_ablated, direct)
 
 
 def _unembedding_module(model: LoadedModel) -> nn.Module:
@@ -188,15 +109,6 @@ def _unembedding_module(model: LoadedModel) -> nn.Module:
     root: Any = model.root
     head: nn.Module = model.layout.component(root, "unembed") or root.get_output_embeddings()
     return head
-
-
-@dataclass
-class _Norms:
-    """The norms between a neuron and the logits."""
-
-    final: nn.Module | None
-    after_mlp: nn.Module | None
-    inside_mlp: nn.Module | None
 
 
 def _predicted(log_p: Float64[Tensor, "3 d_vocab"], row: int, k: int) -> Predicted:
@@ -210,42 +122,6 @@ def _predicted(log_p: Float64[Tensor, "3 d_vocab"], row: int, k: int) -> Predict
         as_is=tuple(p[ids].tolist()),
         divergence=max(0.0, float(terms.sum())),
     )
-
-
-def _attribution(
-    model: LoadedModel,
-    layer: int,
-    neuron: int,
-    token_id: int,
-    norms: _Norms,
-    seen: dict[str, Tensor],
-) -> Attribution:
-    """Direct logit attribution at the last position, every norm's scale as it was there."""
-    vector = write_vectors(model, layer)[neuron]  # through the MLP's own norms but for their scale
-    scale = 1.0
-    if norms.inside_mlp is not None:
-        scale *= _scale(unwrap(norms.inside_mlp), seen["neurons"])
-    if norms.after_mlp is not None:
-        scale *= _scale(unwrap(norms.after_mlp), seen["after_mlp"])
-    if norms.final is not None:
-        scale *= _scale(unwrap(norms.final), seen["final"])
-    direction = through_final_norm(model, vector[None])[0]
-    effect = float(unembedding(model)[token_id].float() @ direction) * model.layout.logit_scale()
-    written = float(seen["neurons"][neuron])
-    return Attribution(token_id, written, effect, scale, written * effect / scale)
-
-
-def _scale(norm: nn.Module, x: Float[Tensor, " width"]) -> float:
-    """What a norm divides by at the input `x`, its epsilon included.
-
-    Measured: the odd part of its output is gain × (centred) x ÷ scale, whatever its bias.
-    """
-    gain, centred = norm_gain(norm, x.shape[0], x.device)
-    shaped = gain * (x - x.mean() if centred else x)
-    norm = copy.deepcopy(norm).to(torch.float32)
-    odd = (norm(x[None, None]) - norm(-x[None, None]))[0, 0] / 2
-    along = float(odd @ shaped)
-    return float(shaped @ shaped) / along if along else 1.0
 
 
 @contextlib.contextmanager

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from indexer.captured import Captured, OnLayer
 from indexer.errors import NeurariumError
 from indexer.models.failures import out_of_memory
-from indexer.models.layout import Layout, Place, hooked, unwrap
-from indexer.models.pretrained import LoadedTokenizer, ModelSource
+from indexer.models.hook_points import Place, hooked, unwrap
+from indexer.models.layout import Layout
+from indexer.models.pretrained import LoadedTokenizer
+from indexer.models.source import ModelSource
 from indexer.models.vocabulary import known_tokens, token_bytes
 
 _NONLINEARITIES = ("act_fn", "activation_fn", "act", "activation")

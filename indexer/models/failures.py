@@ -21,7 +21,7 @@ from transformers import modeling_gguf_pytorch_utils
 from indexer.errors import NeurariumError
 
 if TYPE_CHECKING:
-    from indexer.models.pretrained import ModelSource
+    from indexer.models.source import ModelSource
 
 _HTTP_CLIENTS = frozenset({"httpx", "httpx2", "requests", "urllib3", "aiohttp"})
 """Packages whose exceptions mean that a request failed: named, not imported, because which of them

@@ -7,14 +7,12 @@ every refusal of a kind of model is decided here, from the configuration alone.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
 from transformer_lens.model_bridge.generalized_components.gated_mlp import GatedMLPBridge
 from transformer_lens.model_bridge.generalized_components.joint_gate_up_mlp import (
@@ -25,10 +23,8 @@ from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_c
 from transformer_lens.model_bridge.sources._hf_format import determine_architecture_from_hf_config
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from indexer.captured import Captured
 from indexer.errors import NeurariumError
-
-HOOK_PRE, HOOK_POST, HOOK_BEFORE_LN = "mlp.hook_pre", "mlp.hook_post", "mlp.ln.hook_in"
+from indexer.models.hook_points import HOOK_BEFORE_LN, HOOK_POST, HOOK_PRE, Place, unwrap
 
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 _CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
@@ -42,23 +38,6 @@ _ACTIVATION = (
     "activation_fn_name",
 )
 _MLP_NORMS = ("post_feedforward_layernorm", "post_mlp_layernorm", "post_feedforward_norm")
-
-
-@dataclass(frozen=True)
-class Place:
-    """One module at which activations of a layer are captured."""
-
-    module: nn.Module
-    side: str
-    """`input` or `output` of the module."""
-    half: int | None = None
-    """Which half of the last axis the neurons are, 0 or 1 (a fused gate and up projection)."""
-    parts: tuple[Place, Place] | None = None
-    """Where a gated neuron's gate and linear part are, if its activation is their product."""
-
-    def own(self, values: Tensor) -> Tensor:
-        """This place's part of what its module takes or gives."""
-        return values if self.half is None else values.chunk(2, dim=-1)[self.half]
 
 
 @dataclass(frozen=True)
@@ -238,64 +217,6 @@ def layout_of_adapter(
         default_hook_point=HOOK_BEFORE_LN if has_ln else HOOK_POST,
         adapter=adapter,
     )
-
-
-@contextlib.contextmanager
-def hooked(
-    places: tuple[Place, ...],
-    hand_over: Callable[[int, Captured], None],
-    layers: range | None = None,
-) -> Iterator[None]:
-    """Call `hand_over(layer, captured)` whenever a layer's place is reached, of `layers` alone.
-
-    A layer's parts come before its activations; they are held until then and no longer.
-    """
-    handles = []
-    held: dict[tuple[int, str], Tensor] = {}
-
-    def give(layer: int, values: Tensor) -> None:
-        gate, linear = (held.pop((layer, name), None) for name in ("gate", "linear"))
-        hand_over(layer, Captured(places[layer].own(values), gate, linear))
-
-    def before(layer: int) -> Any:
-        def hook(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            give(layer, args[0] if args else next(iter(kwargs.values())))
-
-        return hook
-
-    def after(layer: int) -> Any:
-        def hook(_module: Any, _args: Any, output: Tensor) -> None:
-            give(layer, output)
-
-        return hook
-
-    def hold(layer: int, name: str, part: Place) -> Any:
-        def hook(_module: Any, _args: Any, output: Tensor) -> None:
-            held[layer, name] = part.own(output)
-
-        return hook
-
-    try:
-        for layer in layers if layers is not None else range(len(places)):
-            place = places[layer]
-            for name, part in zip(("gate", "linear"), place.parts or (), strict=False):
-                handles.append(part.module.register_forward_hook(hold(layer, name, part)))
-            if place.side == "input":
-                handle = place.module.register_forward_pre_hook(before(layer), with_kwargs=True)
-            else:
-                handle = place.module.register_forward_hook(after(layer))
-            handles.append(handle)
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def unwrap(module: nn.Module) -> nn.Module:
-    """The model's own module inside TransformerLens's wrappers, if it has any."""
-    while isinstance(inner := getattr(module, "original_component", None), nn.Module):
-        module = inner
-    return module
 
 
 def _mlp(adapter: Any) -> Any:

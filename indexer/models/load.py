@@ -23,22 +23,20 @@ from indexer.models.capture import (
     until_final_norm,
     without_unembedding,
 )
+from indexer.models.device import choose_device, choose_dtype
 from indexer.models.failures import quiet, told_in_one_line
 from indexer.models.hub import cached_commit
 from indexer.models.layout import Layout, layout_of_adapter, layout_of_config
 from indexer.models.pretrained import (
     LoadedTokenizer,
-    ModelSource,
-    choose_device,
-    choose_dtype,
     hash_weights,
     legacy_config,
     load_causal_lm,
     load_config,
     load_tokenizer,
     pin_revision,
-    resolve_model,
 )
+from indexer.models.source import ModelSource, resolve_model
 
 __all__ = [
     "Description",

@@ -9,50 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import huggingface_hub
 import torch
 import transformers
 
-from indexer.config import DTYPES
 from indexer.errors import NeurariumError
 from indexer.models.failures import quiet, tokenizer_is_missing, told_in_one_line
 from indexer.models.hub import cached_path, commit_of
+from indexer.models.source import HUB_ID, ModelSource
 from indexer.models.vocabulary import special_token_id, tokenizer_identity
-
-C4_CODE = "NeelNanda/c4-code-tokenized-2b"
-PILE_SMALL = "NeelNanda/pile-small-tokenized-2b"
-PILE = "NeelNanda/pile-tokenized-10b"
-OPENWEBTEXT = "NeelNanda/openwebtext-tokenized-9b"
-
-_SOLU_WIDTHS = {1: 512, 2: 512, 3: 512, 4: 512, 6: 768, 8: 1024, 10: 1280, 12: 1536}
-_SOLU_PILE_VERSIONS = {1: 9, 2: 10, 4: 11, 6: 13, 8: 21, 10: 22}
-
-NEUROSCOPE_MODELS: dict[str, tuple[str, str]] = {
-    **{
-        f"solu-{n}l": (f"NeelNanda/SoLU_{n}L{w}W_C4_Code", C4_CODE) for n, w in _SOLU_WIDTHS.items()
-    },
-    **{f"gelu-{n}l": (f"NeelNanda/GELU_{n}L512W_C4_Code", C4_CODE) for n in (1, 2, 3, 4)},
-    **{
-        f"solu-{n}l-pile": (f"NeelNanda/SoLU_{n}L_v{v}_old", PILE_SMALL)
-        for n, v in _SOLU_PILE_VERSIONS.items()
-    },
-    "gpt2-small": ("gpt2", OPENWEBTEXT),
-    **{f"gpt2-{size}": (f"gpt2-{size}", OPENWEBTEXT) for size in ("medium", "large", "xl")},
-    "pythia-70m": ("EleutherAI/pythia-70m", PILE),
-    "pythia-160m": ("EleutherAI/pythia-160m", PILE),
-    "pythia-350m": ("EleutherAI/pythia-410m", PILE),
-}
-"""Neuroscope's 25 names: hub id and default corpus. The corpora are the ones Neuroscope's own code
-(`model_name_to_data_name`, `get_dataset`) read, tokenised with the very tokenizer of the model;
-only C4 and code, two sets there, are one here, already mixed 4 to 1."""
-
-LEGACY_PREFIXES = ("NeelNanda/", "ArthurConmy/", "Baidicoot/")
-"""Owners of the repositories in TransformerLens's old format."""
 
 _WEIGHT_FILES = (
     "model.safetensors",
@@ -60,36 +29,6 @@ _WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-
-_HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
-
-Kind = Literal["hub", "folder", "gguf", "legacy"]
-
-
-@dataclass(frozen=True)
-class ModelSource:
-    """A model that can be loaded: where it is, and what it is called."""
-
-    kind: Kind
-    location: str
-    """A hub id, or an absolute path of a folder or a `.gguf` file."""
-    revision: str | None
-    """Branch, tag or commit of a hub repository; a checkpoint's number for a legacy one."""
-    label: str
-    """What the user typed."""
-    url_name: str
-    """The name it gets in URLs unless the user chooses one."""
-    default_corpus: str | None
-    commit: str | None = None
-    """The commit of a hub or legacy repository, once `pin_revision` has asked for it."""
-
-    @property
-    def model_id(self) -> str:
-        """What the model is, on whichever machine: its hub id, whatever alias was typed, or the
-        name of its folder or file."""
-        if self.kind in ("hub", "legacy"):
-            return self.location
-        return Path(self.location).name if self.kind == "gguf" else self.url_name
 
 
 @dataclass(frozen=True)
@@ -107,45 +46,8 @@ class LoadedTokenizer:
     def name(self) -> str:
         """The hub id it was loaded from, or its class where it came from this machine."""
         name = str(getattr(self.tokenizer, "name_or_path", "") or "")
-        on_the_hub = _HUB_ID.fullmatch(name) and not Path(name).exists()
+        on_the_hub = HUB_ID.fullmatch(name) and not Path(name).exists()
         return name if on_the_hub else type(self.tokenizer).__name__
-
-
-def resolve_model(model: str, revision: str | None = None) -> ModelSource:
-    """Tell what `model` means: `demo`, a Neuroscope name, a folder, a `.gguf` file or a hub id.
-
-    Nothing is loaded and no network is used. Raises `NeurariumError` for what can't be a model, and
-    for a `revision` where there are none.
-    """
-    if model == "demo":
-        from indexer.demo import MODEL_DIR
-
-        _refuse_revision(model, revision)
-        return ModelSource("folder", str(MODEL_DIR), None, model, "demo", "demo")
-    if model in NEUROSCOPE_MODELS:
-        location, corpus = NEUROSCOPE_MODELS[model]
-        return _on_the_hub(model, location, revision, url_name=model, corpus=corpus)
-    path = Path(model).expanduser()
-    if path.is_dir():
-        _refuse_revision(model, revision)
-        if not (path / "config.json").is_file():
-            raise NeurariumError(
-                f"The folder {model!r} has no config.json: name a folder written by transformers' "
-                "save_pretrained (weights, config.json and tokenizer)."
-            )
-        path = path.resolve()
-        return ModelSource("folder", str(path), None, model, path.name, None)
-    if path.is_file():
-        _refuse_revision(model, revision)
-        _check_gguf(path)
-        path = path.resolve()
-        return ModelSource("gguf", str(path), None, model, path.stem, None)
-    if not _HUB_ID.fullmatch(model) or model.endswith(".gguf"):
-        raise NeurariumError(
-            f"There is no model {model!r}: no such folder or file, and a Hugging Face id has the "
-            "form owner/name."
-        )
-    return _on_the_hub(model, model, revision, url_name=model.rpartition("/")[2], corpus=None)
 
 
 def pin_revision(source: ModelSource) -> ModelSource:
@@ -230,37 +132,6 @@ def load_causal_lm(
     return model.eval()
 
 
-def choose_device(device: str | None) -> torch.device:
-    """The device asked for, or CUDA where there is one. Raises `NeurariumError`."""
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        if chosen.type in ("cpu", "cuda"):
-            torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise NeurariumError(
-            f"There is no device {device!r} here: use cpu, or leave out --device."
-        ) from error
-    if chosen.type not in ("cpu", "cuda"):
-        raise NeurariumError(
-            f"The device {device!r} cannot be used: statistics are added up in float64, which only "
-            "the CPU and CUDA are sure to have. Choose --device cpu or cuda."
-        )
-    return chosen
-
-
-def choose_dtype(dtype: str | None, device: torch.device) -> torch.dtype | None:
-    """The dtype asked for, or float32 on the CPU, or None: the checkpoint's own. Raises
-    `NeurariumError`."""
-    if dtype is None:
-        return torch.float32 if device.type == "cpu" else None
-    if dtype not in DTYPES:
-        raise NeurariumError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}.")
-    chosen: torch.dtype = getattr(torch, dtype)
-    return chosen
-
-
 def hash_weights(source: ModelSource, model: Any) -> str:
     """SHA-256 over the SHA-256 of each file the weights came from, in order of name."""
     total = hashlib.sha256()
@@ -275,41 +146,6 @@ def legacy_config(source: ModelSource) -> dict[str, Any]:
     path = huggingface_hub.hf_hub_download(source.location, "config.json", revision=source.commit)
     facts: dict[str, Any] = json.loads(Path(path).read_text())
     return facts
-
-
-def _on_the_hub(
-    label: str, location: str, revision: str | None, *, url_name: str, corpus: str | None
-) -> ModelSource:
-    if location.startswith(LEGACY_PREFIXES):
-        if revision is not None and not revision.isdecimal():
-            raise NeurariumError(
-                f"The revision {revision!r} is not a number: {label!r} keeps its training "
-                "checkpoints under numbers, such as --revision 1000."
-            )
-        return ModelSource("legacy", location, revision, label, url_name, corpus)
-    if revision is not None and revision.isdecimal() and location.startswith("EleutherAI/pythia"):
-        revision = f"step{revision}"
-    return ModelSource("hub", location, revision, label, url_name, corpus)
-
-
-def _refuse_revision(model: str, revision: str | None) -> None:
-    if revision is not None:
-        raise NeurariumError(
-            f"{model!r} is on this machine and has no revision {revision!r}: leave out --revision."
-        )
-
-
-def _check_gguf(path: Path) -> None:
-    if path.suffix.lower() != ".gguf":
-        raise NeurariumError(
-            f"{str(path)!r} is not a model: name a folder with config.json, or a .gguf file."
-        )
-    with path.open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise NeurariumError(
-                f"{str(path)!r} is not a GGUF file, whatever its name: it does not begin with "
-                "'GGUF'. Was it downloaded whole?"
-            )
 
 
 def _from_pretrained(source: ModelSource, trust_remote_code: bool) -> dict[str, Any]:

@@ -12,8 +12,9 @@ import torch
 import transformers
 
 from indexer.errors import NeurariumError
+from indexer.models.device import choose_device, choose_dtype
 from indexer.models.load import Description, LoadedModel, ModelSource, load_model
-from indexer.models.pretrained import choose_device, choose_dtype, resolve_model
+from indexer.models.source import resolve_model
 
 
 class Changed(NeurariumError):

@@ -16,9 +16,9 @@ from jaxtyping import Bool, Int64
 from indexer import memory
 from indexer.config import Execution
 from indexer.corpus.batches import fill_batch
+from indexer.memory import readable_bytes
 from indexer.reporter import Reporter
 from indexer.run.checkpoint import RunFacts, RunFolder
-from indexer.run.plan import readable_bytes
 from indexer.run.stopping import Stopped, stop_requests
 from indexer.scan.job import Job
 from indexer.scan.loop import scan_batches

@@ -11,7 +11,8 @@ from sqlalchemy import Engine
 from indexer.config import IndexConfig
 from indexer.corpus.prepare import PreparedCorpus
 from indexer.errors import NeurariumError
-from indexer.models.layout import HOOK_POST
+from indexer.memory import readable_bytes
+from indexer.models.hook_points import HOOK_POST
 from indexer.models.load import LoadedModel
 from indexer.scan.shape import ScanShape
 from indexer.store.database import file_of
@@ -67,16 +68,6 @@ def describe_plan(
         f"Expected: {readable_bytes(plan.scan_bytes)} of memory beside the model, about "
         f"{readable_bytes(plan.store_bytes)} in {where}"
     )
-
-
-def readable_bytes(count: int) -> str:
-    """Bytes for people: 1,234,567 → 1.2 MB."""
-    size = float(count)
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if size >= 100 or unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
 
 
 def check_disk(plan: Plan, engine: Engine, checkpoints: Path) -> None:

@@ -15,6 +15,7 @@ from indexer.corpus.batches import BatchPlan, plan_batches
 from indexer.corpus.prepare import PreparedCorpus, TokenizerInfo, open_corpus, prepare_corpus
 from indexer.errors import NeurariumError
 from indexer.measure.sources import count_slots
+from indexer.models.device import choose_device, choose_dtype
 from indexer.models.load import (
     Description,
     LoadedModel,
@@ -23,14 +24,8 @@ from indexer.models.load import (
     load_model,
     pin_revision,
 )
-from indexer.models.pretrained import (
-    LoadedTokenizer,
-    ModelSource,
-    choose_device,
-    choose_dtype,
-    load_tokenizer,
-    resolve_model,
-)
+from indexer.models.pretrained import LoadedTokenizer, load_tokenizer
+from indexer.models.source import ModelSource, resolve_model
 from indexer.reporter import Reporter
 from indexer.scan.shape import ScanShape
 

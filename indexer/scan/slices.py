@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from indexer import memory
 from indexer.errors import NeurariumError
-from indexer.run.plan import readable_bytes
+from indexer.memory import readable_bytes
 from indexer.scan.shape import ScanShape
 
 SHARE = 0.7

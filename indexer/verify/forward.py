@@ -16,7 +16,7 @@ from torch import Tensor
 from indexer.corpus.batches import Batch
 from indexer.errors import NeurariumError
 from indexer.models.failures import out_of_memory
-from indexer.models.layout import Place
+from indexer.models.hook_points import Place
 from indexer.models.load import LoadedModel
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from indexer.models.capture import LoadedModel
-from indexer.models.layout import Place, unwrap
+from indexer.models.hook_points import Place, unwrap
 from indexer.weights.write import norm_gain, rows_by_input
 
 PARTS = ("in", "gate")

@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from indexer.errors import NeurariumError
 from indexer.models.capture import LoadedModel
-from indexer.models.layout import HOOK_POST, unwrap
+from indexer.models.hook_points import HOOK_POST, unwrap
 
 
 @torch.inference_mode()

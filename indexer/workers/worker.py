@@ -12,7 +12,7 @@ import torch
 from indexer.corpus.prepare import open_prepared
 from indexer.errors import NeurariumError
 from indexer.models.load import load_model
-from indexer.models.pretrained import ModelSource
+from indexer.models.source import ModelSource
 from indexer.scan.job import Job
 from indexer.workers.orders import Found, Order, UnitScanner
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, func, select
 
-from app.reading.store import Queries
+from app.queries import Queries
 from benchmarks.store import invented, synthetic
 from indexer.errors import NeurariumError
 from indexer.store import schema

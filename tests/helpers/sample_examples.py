@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from app.schemas import Example, SourceExamples
+from app.examples.schemas import Example, SourceExamples
 
 CTX_LEN = 128
 

@@ -9,27 +9,21 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from app.schemas import (
-    Band,
+from app.examples.schemas import Band, Example, Examples, PeakToken, SourceExamples
+from app.neurons.schemas import (
     ContextPage,
-    Example,
-    Examples,
     Histogram,
     InputTokens,
     LogitEffects,
     NeuronLink,
     NeuronPage,
-    NeuronRef,
     PeakQuantiles,
-    PeakToken,
-    RunRef,
-    Sample,
     SignCounts,
-    SourceExamples,
     Stats,
     TokenValue,
     Weights,
 )
+from app.schemas import NeuronRef, RunRef, Sample
 from tests.helpers.sample_examples import (
     CTX_LEN,
     HOSTILE,

@@ -12,9 +12,8 @@ from app.models.schemas import (
     ModelPage,
     ModelSummary,
     NeuronList,
-    NeuronRow,
 )
-from app.schemas import Error, Run
+from app.schemas import Error, NeuronRow, Run
 from tests.helpers.sample_examples import HOSTILE
 from tests.helpers.sample_neurons import SAMPLE, run_ref
 

@@ -217,7 +217,10 @@ def test_installed_server_serves_a_page_with_its_style(address: str) -> None:
     assert (style.status_code, style.headers["content-type"].split(";")[0]) == (200, "text/css")
     parts = [(ROOT / "static" / f"{name}.css").read_text() for name in assets.STYLES]
     assert style.text == "\n".join(parts)
-    assert set(assets.STYLES) == {path.stem for path in (ROOT / "static").glob("*.css")}
+    assert set(assets.STYLES) == {
+        path.relative_to(ROOT / "static").with_suffix("").as_posix()
+        for path in (ROOT / "static").rglob("*.css")
+    }
     for path in linked.scripts:
         script = httpx.get(urljoin(address, path))
         assert script.status_code == 200

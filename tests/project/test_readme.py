@@ -13,10 +13,10 @@ import typer.main
 from fastapi.routing import iter_route_contexts
 from starlette.routing import BaseRoute
 
-from app import api
 from app.cli import main as cli
 from app.main import create_app
 from app.settings import Settings
+from app.web.health import unknown_router
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -80,7 +80,7 @@ def routes(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """The path of every route that leads to something, but static files."""
     database = tmp_path_factory.mktemp("readme") / "empty.db"
     app = create_app(Settings(database_url=f"sqlite:///{database}"))
-    found = paths(app.routes) - paths(api.unknown_router().routes)
+    found = paths(app.routes) - paths(unknown_router().routes)
     return {path for path in found if not path.startswith("/static/")}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from app.live.behaviour.firing import OF_ONE, Firing, Ground, contrast, fire
-from app.live.behaviour.ground import ground, peak_tokens
+from app.live.behaviour.ground import ground
 from app.live.behaviour.schemas import (
     BehaviourAnswer,
     BehaviourText,
@@ -17,7 +17,8 @@ from app.live.behaviour.schemas import (
     FiringNeuron,
     TextPeak,
 )
-from app.live.engine import OpenText, note_of
+from app.live.text import OpenText, note_of
+from app.reading.neurons import peak_tokens
 from app.reading.store import Reading
 from app.schemas import Sample
 

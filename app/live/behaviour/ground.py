@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Row, bindparam, select
 
-from app.errors import Gone
 from app.live.behaviour.firing import Ground, Histograms
 from app.live.behaviour.schemas import By
 from app.reading.columns import columns
+from app.reading.neurons import deleted
 from indexer.store import schema
 from indexer.store.packing.gather import gather
-
-_AT_ONCE = 5_000
-"""Neurons asked for in one SELECT: databases bound how many values one may name."""
 
 _ARRAYS = schema.neuron_arrays
 _PACKED = (
     select(_ARRAYS.c.packed)
     .where(_ARRAYS.c.neuron_id.between(bindparam("first"), bindparam("last")))
     .order_by(_ARRAYS.c.neuron_id)
-)
-_PEAK_TOKENS = select(schema.neurons.c.id, schema.neurons.c.peak_token_id).where(
-    schema.neurons.c.id.in_(bindparam("keys", expanding=True))
 )
 
 
@@ -40,20 +33,6 @@ def ground(connection: Connection, run: Row[Any], layer: int, by: By) -> Ground:
     return Ground(known["max"], compared & counted & (histograms.width > 0), histograms)
 
 
-def peak_tokens(
-    connection: Connection, run: Row[Any], vocabulary: list[str], flats: Iterable[int]
-) -> dict[int, str]:
-    """The token at the highest peak of each of many neurons, by their index in the run."""
-    keys = [schema.neuron_key(run.id, flat) for flat in sorted(set(flats))]
-    found: dict[int, str] = {}
-    for some in (keys[at : at + _AT_ONCE] for at in range(0, len(keys), _AT_ONCE)):
-        for key, token_id in connection.execute(_PEAK_TOKENS, {"keys": some}):
-            found[key - schema.neuron_key(run.id, 0)] = vocabulary[token_id]
-    if len(found) < len(keys):
-        raise _deleted(run)
-    return found
-
-
 def _histograms(connection: Connection, run: Row[Any], layer: int) -> Histograms:
     begin, width = sum(run.widths[:layer]), run.widths[layer]
     keys = {
@@ -62,7 +41,7 @@ def _histograms(connection: Connection, run: Row[Any], layer: int) -> Histograms
     }
     packed = [bytes(row.packed) for row in connection.execute(_PACKED, keys)]
     if len(packed) < width:
-        raise _deleted(run)
+        raise deleted(run)
     found = gather(packed, ("histogram_range", "histogram_counts"))
     ranges, counts = found["histogram_range"], found["histogram_counts"]
     edges = np.zeros((width, 2))
@@ -70,7 +49,3 @@ def _histograms(connection: Connection, run: Row[Any], layer: int) -> Histograms
     below = np.zeros((width, counts.values.shape[1] + 1), np.int64)
     np.cumsum(counts.values, axis=1, out=below[:, 1:])
     return Histograms(edges[:, 0], edges[:, 1], below, counts.lengths)
-
-
-def _deleted(run: Row[Any]) -> Gone:
-    return Gone(f"Run {run.id} was deleted while the text was being read.")

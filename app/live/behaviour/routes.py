@@ -7,18 +7,17 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from app.api import RunId
 from app.errors import AppError, Invalid
 from app.live.behaviour import view as behaviour_view
 from app.live.behaviour.answer import answer
 from app.live.behaviour.schemas import USUAL, BehaviourAnswer, BehaviourText
 from app.live.behaviour.view import Typed
 from app.live.engine import Live
-from app.live.neuron.routes import ERRORS, live_of
-from app.models.routes import carried_run
-from app.schemas import Run
-from app.search.numbers.schemas import NumberGround
+from app.live.gate import ERRORS, live_of
+from app.schemas import NumberGround, Run
 from app.web.forms import MOST_BODY, body_of, checked, form_fields, json_as
+from app.web.links import carried_run
+from app.web.params import RunId
 from app.web.site import NO_STORE, Site, json_of
 
 TEXT, SECOND = "The text", "The second text"

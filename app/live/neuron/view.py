@@ -11,7 +11,7 @@ from app.drawing import charts
 from app.drawing import tokens as highlight
 from app.drawing.numbers import MINUS, count, exact, number, share
 from app.live.neuron.schemas import DirectAttribution, LiveAnswer, LiveEffects, Predictions
-from app.schemas import Histogram, NeuronPage
+from app.neurons.schemas import Histogram, NeuronPage
 from app.web import urls
 
 WIDTH, TOP, FLOOR, HEIGHT = 440.0, 12.0, 40.0, 54.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from app.web.address import quoted
+from app.drawing.said_back import quoted, visible
 
 STATISTICS = (
     *("max", "min", "mean", "std", "skewness", "kurtosis", "density", "density_over_tenth"),
@@ -187,12 +187,6 @@ def source_word(name: str) -> str:
         return name
     escaped = name.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def visible(text: str) -> str:
-    """The same number of characters, none of which a reader could not see."""
-    blanks = "".join(" " if char.isspace() else char for char in text)
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in blanks)
 
 
 @dataclass(frozen=True, slots=True)

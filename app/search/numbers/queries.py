@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, select
 
+from app.drawing.said_back import visible
 from app.errors import Invalid
-from app.models.queries import neuron_row
-from app.models.schemas import Order
 from app.reading import cursors
 from app.reading.columns import Column, columns
-from app.search.numbers.grammar import GrammarError, Query, source_word, visible
+from app.reading.neurons import neuron_row
+from app.schemas import Order
+from app.search.numbers.grammar import GrammarError, Query, source_word
 from app.search.numbers.schemas import NumberRow
 from indexer.store import schema
 

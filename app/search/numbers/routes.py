@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.api import DEFAULT_LIMIT, ERRORS, Cursor, Limit, RunId
 from app.errors import Invalid
-from app.models.routes import carried_run
 from app.search.numbers import view as number_view
 from app.search.numbers.grammar import GrammarError, parse
 from app.search.numbers.schemas import NumberSearch
 from app.web import urls
+from app.web.links import carried_run
+from app.web.params import DEFAULT_LIMIT, ERRORS, Cursor, Limit, RunId
 from app.web.site import Site, json_of
 
 Asked = Annotated[

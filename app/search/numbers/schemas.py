@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from app.models.schemas import NeuronRow, Order
-from app.schemas import RunRef, Sample, Schema
+from app.schemas import NeuronRow, NumberGround, Order
 
 
 class NumberRow(NeuronRow):
@@ -17,17 +16,6 @@ class NumberRow(NeuronRow):
     top_source: str | None = Field(
         description="The source of more than half of its top examples; null: there is none such."
     )
-
-
-class NumberGround(Schema):
-    """What a search by number goes over."""
-
-    model: str
-    run: RunRef
-    sample: Sample
-    n_layers: int
-    n_neurons: int
-    sources: list[str] = Field(description="The names that `source:` can have.")
 
 
 class NumberSearch(NumberGround):

@@ -11,9 +11,11 @@ from markupsafe import Markup
 
 from app.drawing.charts import bar
 from app.drawing.numbers import MISSING, number, share
+from app.drawing.said_back import visible
+from app.schemas import NumberGround
 from app.search.numbers import grammar as number_grammar
-from app.search.numbers.grammar import GrammarError, Order, Query, source_word, visible
-from app.search.numbers.schemas import NumberGround, NumberRow, NumberSearch
+from app.search.numbers.grammar import GrammarError, Order, Query, source_word
+from app.search.numbers.schemas import NumberRow, NumberSearch
 from app.web import urls
 
 _USUAL = ("max", "density", "mean", "kurtosis", "effect_kurtosis")

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from app.errors import Invalid
 from app.lists.entries import LIMIT, entries, spelled, without_each
-from app.reading.store import Queries
+from app.queries import Queries
 from indexer.store.database import open_store
 from tests.conftest import serving
 from tests.helpers.fixture_store import FIRST_TOY, SCRIPT, TOY, TOY_PRE, ZEBRA, RunOf, wide_layer

@@ -21,9 +21,12 @@ from starlette.testclient import TestClient
 
 from app.cli import main as cli
 from app.live import engine as live
-from app.live.engine import Live, Models, higher_than
+from app.live.engine import Live
+from app.live.models import Models
+from app.live.neuron.answer import higher_than
 from app.main import create_app
-from app.schemas import Histogram, Run
+from app.neurons.schemas import Histogram
+from app.schemas import Run
 from app.settings import Settings
 from app.web.forms import MOST_BODY, MOST_BYTES
 from indexer.config import IndexConfig

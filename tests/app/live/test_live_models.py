@@ -12,7 +12,7 @@ import pytest
 
 from app.errors import Gone, Unavailable
 from app.live import engine as live
-from app.live.engine import FAILED_FOR, Models, machine_memory
+from app.live.models import FAILED_FOR, Models, machine_memory
 from app.schemas import Run, Sample
 from indexer.models import reload
 from indexer.models.load import LoadedModel, describe, load_model, resolve_model

@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.live.neuron import view as live_view
-from app.schemas import Histogram, NeuronPage
+from app.neurons.schemas import Histogram, NeuronPage
 from tests.helpers.html_reader import elements
 from tests.helpers.live_servers import NEURON, TEXT, TRY, answer, live_client_of
 

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from app.errors import NotFound
 from app.models.picture import AT_ONCE, LEVELS
 from app.models.schemas import Statistic
-from app.reading.store import Queries
+from app.queries import Queries
 from indexer.store.database import open_store
 from tests.conftest import serving
 from tests.helpers import fixture_store

@@ -14,12 +14,12 @@ from starlette.testclient import TestClient
 
 from app.drawing.numbers import exact
 from app.examples.lines import REACH
-from app.examples.lines import READINGS as NAMED
 from app.main import create_app
 from app.neurons import view as present
-from app.reading.store import Queries
+from app.queries import Queries
 from app.settings import Settings
 from app.web import site, urls
+from app.web.params import READINGS as NAMED
 from indexer.store.database import open_store
 from tests.helpers.html_reader import Element, read
 

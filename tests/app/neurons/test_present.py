@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from app.drawing import numbers
-from app.examples.lines import READINGS, Reading
 from app.models import view as layer_view
 from app.models.schemas import LayerPage, ModelList, ModelPage
 from app.neurons import view as present
+from app.neurons.schemas import ContextPage, NeuronPage
 from app.runs import view as provenance
-from app.schemas import ContextPage, NeuronPage
 from app.web import site, urls
+from app.web.params import READINGS, Reading
 from tests.helpers import sample_neurons as neurons
 from tests.helpers import sample_pages as pages
 

@@ -7,15 +7,18 @@ from collections.abc import Sequence
 
 import pytest
 
+from app.drawing.legend import legend
 from app.drawing.numbers import exact, share
 from app.drawing.tokens import palette
 from app.examples import lines as present_lines
-from app.examples.lines import Kind, Layout, Line, Reading
+from app.examples.lines import Kind, Layout, Line
+from app.examples.schemas import Example, Examples
 from app.neurons import sections as present_examples
 from app.neurons import view as present
+from app.neurons.schemas import NeuronPage
 from app.neurons.sections import Section
-from app.schemas import Example, Examples, NeuronPage
 from app.web import urls
+from app.web.params import READINGS, Reading
 from tests.helpers import sample_neurons as neurons
 from tests.helpers.sample_examples import context, example, examples, sources
 from tests.helpers.sample_neurons import neuron_page
@@ -120,7 +123,7 @@ def test_the_same_text_with_another_peak_is_not_folded() -> None:
 def test_a_peak_outside_the_window_leaves_a_line_without_a_mark() -> None:
     """A stored window that does not hold its peak is still shown, from its start."""
     odd = examples(1)[0].model_copy(update={"peak_position": 4000})
-    for reading in present_lines.READINGS:
+    for reading in READINGS:
         (line,) = lines([odd], layout(reading))
         assert "<mark" not in line.right
         assert line.left == ""
@@ -203,15 +206,15 @@ def test_a_source_without_examples_is_in_the_chart_alone() -> None:
 
 def test_the_legend_ends_at_the_page_s_scale() -> None:
     """The largest magnitude of either sign ends it on both sides; without any there is none."""
-    legend = present_examples.legend(9.25)
-    assert legend is not None
-    assert (legend.low, legend.high) == ("−9.25", "9.25")
-    assert [swatch.css for swatch in legend.swatches] == [
+    drawn = legend(9.25)
+    assert drawn is not None
+    assert (drawn.low, drawn.high) == ("−9.25", "9.25")
+    assert [swatch.css for swatch in drawn.swatches] == [
         *(f"n{i}" for i in range(10, 0, -1)),
         "",
         *(f"p{i}" for i in range(1, 11)),
     ]
-    assert present_examples.legend(0.0) is None
+    assert legend(0.0) is None
 
 
 def test_links_of_lines_lead_to_their_contexts() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from app.examples.schemas import PeakToken
 from app.neurons import weights as present_weights
+from app.neurons.schemas import NeuronPage
 from app.neurons.weights import WeightsView
-from app.schemas import NeuronPage, PeakToken
 from app.web import urls
 from tests.helpers import sample_neurons as neurons
 from tests.helpers.sample_neurons import EFFECTS, gated_page, neuron_page, weights

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from app.neurons.routes import NOTES
 from app.notes import view as note_view
+from app.notes.routes import NOTES
 from indexer.store.database import open_store
 from tests.conftest import fill
 from tests.helpers.fixture_store import TOY_PRE

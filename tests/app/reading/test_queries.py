@@ -12,9 +12,10 @@ import pytest
 from sqlalchemy import create_engine
 
 from app.errors import Invalid, NotFound
-from app.models.schemas import LayerPage, Order, Sort
-from app.reading.store import Queries
-from app.schemas import NeuronPage, NeuronRef
+from app.models.schemas import LayerPage, Sort
+from app.neurons.schemas import NeuronPage
+from app.queries import Queries
+from app.schemas import NeuronRef, Order
 from tests.helpers import fixture_store
 from tests.helpers.fixture_store import MODELS, RUNS, TOY_NEURONS, WIDE, Neuron
 

@@ -11,8 +11,8 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 
-from app.contexts.queries import tokens_at
 from app.reading import cursors
+from app.search.texts import tokens_at
 from app.search.words import MOST_WORDS
 from indexer.store.text.words import words_of
 

@@ -17,8 +17,9 @@ import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from app.reading.store import Queries
-from app.schemas import Example, NeuronPage
+from app.examples.schemas import Example
+from app.neurons.schemas import NeuronPage
+from app.queries import Queries
 from indexer.config import IndexConfig
 from indexer.run.index import index
 from indexer.store.database import open_store

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from indexer.captured import Captured
 from indexer.errors import NeurariumError
 from indexer.interventions import ablate as ablation
-from indexer.interventions.ablate import Effects, effects, read_neuron, read_text
+from indexer.interventions.ablate import Effects, effects
+from indexer.interventions.read import read_neuron, read_text
 from indexer.models.load import LoadedModel, load_model, resolve_model
 from tests.helpers.tiny_models import TEXT, captured, save_tiny_model, some_tokens
 from tests.indexer.models.test_model_native import native_model

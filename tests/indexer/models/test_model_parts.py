@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from indexer.captured import Captured
 from indexer.config import IndexConfig
-from indexer.models.layout import hooked
+from indexer.models.hook_points import hooked
 from indexer.models.load import LoadedModel, load_model, resolve_model
 from indexer.run.plan import describe_plan, make_plan
 from indexer.scan.shape import ScanShape

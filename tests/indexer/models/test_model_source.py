@@ -19,18 +19,15 @@ from transformer_lens.tools.model_registry.registry_io import (
 )
 
 from indexer.errors import NeurariumError
+from indexer.models.device import choose_device, choose_dtype
 from indexer.models.pretrained import (
-    NEUROSCOPE_MODELS,
-    ModelSource,
-    choose_device,
-    choose_dtype,
     load_causal_lm,
     load_config,
     load_tokenizer,
     quiet,
-    resolve_model,
     told_in_one_line,
 )
+from indexer.models.source import NEUROSCOPE_MODELS, ModelSource, resolve_model
 from tests.helpers.tiny_models import save_tiny_model, tiny_config, tiny_tokenizer
 
 HUB = ModelSource("hub", "someone/model", None, "someone/model", "model", None, commit="a" * 40)

@@ -18,9 +18,9 @@ from app.live.behaviour.firing import Ground, Top, contrast
 from app.live.behaviour.ground import ground
 from app.live.behaviour.schemas import BehaviourAnswer, BehaviourText, By, ContrastedNeuron
 from app.live.behaviour.view import CUTS, brief, result, said, step
-from app.live.engine import OnLayer, OpenText
-from app.reading.store import Queries
-from app.schemas import NeuronPage
+from app.live.text import OnLayer, OpenText
+from app.neurons.schemas import NeuronPage
+from app.queries import Queries
 from indexer.store.database import open_store
 from tests.helpers.fixture_store import RUNS, TOY, WIDE_RUN
 from tests.helpers.html_reader import elements

@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 from app.errors import Gone
 from app.live.behaviour.view import said
-from app.live.engine import Models
+from app.live.models import Models
 from app.web.forms import MOST_BODY, MOST_BYTES
 from indexer.config import IndexConfig
 from indexer.demo import MODEL_DIR

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, create_engine, event
 
 from app.errors import Invalid, NotFound
+from app.queries import Queries
 from app.reading import cursors
-from app.reading.store import Queries
 from app.search.numbers.grammar import STATISTICS, GrammarError, parse
 from app.search.numbers.schemas import NumberSearch
 from indexer.store.database import open_store

@@ -1,0 +1,91 @@
+"""One neuron on one text: activations, ablation, attribution."""
+
+from __future__ import annotations
+
+from app.live.models import Ready
+from app.live.neuron.schemas import (
+    DirectAttribution,
+    LiveAnswer,
+    LiveEffects,
+    Prediction,
+    Predictions,
+)
+from app.live.text import check_finite, note_of, tokenised
+from app.neurons.schemas import Histogram, NeuronPage
+from app.schemas import Run
+from indexer.interventions.ablate import Predicted
+
+
+def higher_than(peaks: Histogram, peak: float) -> float | None:
+    """The share of contexts that surely peak below `peak`: those in bins wholly below it.
+
+    None where nothing was counted.
+    """
+    total = sum(peaks.counts)
+    if not total:
+        return None
+    *others, last = peaks.counts
+    below = sum(n for end, n in zip(peaks.edges[1:], others, strict=False) if end <= peak)
+    # The last bin holds its upper edge, which is given to float64's rounding only.
+    if peak > peaks.edges[-1] + 1e-9 * (peaks.edges[-1] - peaks.edges[0]):
+        below += last
+    return below / total
+
+
+def answer(ready: Ready, run: Run, page: NeuronPage, text: str, most: int) -> LiveAnswer:
+    from indexer.interventions.ablate import effects
+    from indexer.interventions.read import read_neuron
+
+    model = ready.model
+    token_ids, first = tokenised(ready, run, text, most)
+    reading = read_neuron(model, page.layer, page.neuron, token_ids)
+    values = reading.activations[first:]
+    check_finite(values, run)
+    mean = page.stats.mean
+    found = effects(model, page.layer, page.neuron, token_ids, first=first, mean=mean)
+    at = int(values.argmax())
+    attribution = found.attribution
+    return LiveAnswer(
+        model=page.model,
+        layer=page.layer,
+        neuron=page.neuron,
+        hook_point=page.hook_point,
+        run=run.id,
+        dtype=run.dtype,
+        tokens=[ready.text(token_id) for token_id in token_ids],
+        token_ids=token_ids,
+        activations=[*[None] * first, *values.tolist()],
+        peak=float(values[at]),
+        peak_position=first + at,
+        gate=None if reading.gate is None else float(reading.gate[first + at]),
+        linear=None if reading.linear is None else float(reading.linear[first + at]),
+        higher_than=higher_than(page.peak_histogram, float(values[at])),
+        note=note_of(run.dtype),
+        effects=LiveEffects(
+            mean=mean,
+            as_is=_predictions(ready, found.as_is),
+            zero_ablated=_predictions(ready, found.zero_ablated),
+            mean_ablated=_predictions(ready, found.mean_ablated),
+            attribution=DirectAttribution(
+                token=ready.text(attribution.token_id),
+                token_id=attribution.token_id,
+                activation=attribution.activation,
+                logit_effect=attribution.logit_effect,
+                scale=attribution.scale,
+                value=attribution.value,
+            ),
+        ),
+    )
+
+
+def _predictions(ready: Ready, predicted: Predicted) -> Predictions:
+    rows = zip(predicted.token_ids, predicted.probabilities, predicted.as_is, strict=True)
+    return Predictions(
+        tokens=[
+            Prediction(
+                token=ready.text(token_id), token_id=token_id, probability=probability, as_is=as_is
+            )
+            for token_id, probability, as_is in rows
+        ],
+        divergence=predicted.divergence,
+    )

@@ -1,0 +1,173 @@
+"""A neuron's page as JSON."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from app.examples.schemas import Example, Examples, PeakToken
+from app.schemas import NeuronRef, RunRef, Sample, Schema
+
+Part = Literal["in", "gate"]
+
+
+class PeakQuantiles(Schema):
+    """Quantiles of a neuron's peaks over the sample's contexts."""
+
+    q01: float
+    q10: float
+    q25: float
+    q50: float
+    q75: float
+    q90: float
+    q99: float
+
+
+class Stats(Schema):
+    """A neuron in numbers. Maximum and minimum are over everything, the rest over the sample."""
+
+    max: float
+    min: float
+    mean: float
+    std: float
+    skewness: float | None = Field(description="null where the neuron never varied.")
+    kurtosis: float | None = Field(description="Excess kurtosis; null where it never varied.")
+    density: float = Field(description="Share of the sample's positions with activation > 0.")
+    density_over_tenth: float = Field(
+        description="Share of the sample's positions at or above `tenth`."
+    )
+    tenth: float = Field(
+        description="10% of the maximum, rounded up to an edge of the fine histogram."
+    )
+    dead: bool
+    peak_quantiles: PeakQuantiles
+
+
+class Histogram(Schema):
+    """Counts in equal bins. `len(edges) == len(counts) + 1`; the last bin is closed above."""
+
+    edges: list[float]
+    counts: list[int]
+
+
+class SignCounts(Schema):
+    """Positions of the sample by the signs of a gated neuron's two factors (0 counts as not
+    positive)."""
+
+    both: int = Field(description="Gate and linear part are positive.")
+    gate_only: int = Field(description="The gate is positive, the linear part is not.")
+    linear_only: int
+    neither: int
+
+
+class TokenValue(Schema):
+    """A token and what a neuron's weights say of it."""
+
+    token: str
+    token_id: int
+    value: float
+
+
+class LogitEffects(Schema):
+    """What one unit of activation adds directly to each token's logit, from the weights alone."""
+
+    top: list[TokenValue] = Field(description="The most promoted, strongest first.")
+    bottom: list[TokenValue] = Field(description="The most suppressed, strongest first.")
+    mean: float | None = Field(description="Over the vocabulary.")
+    std: float | None
+    kurtosis: float | None = Field(
+        description="Excess kurtosis over the vocabulary: large where few tokens are singled out."
+    )
+    histogram: Histogram
+
+
+class InputTokens(Schema):
+    """The tokens whose embedding alone, through the layer's norm, drives one part of a neuron."""
+
+    part: Part = Field(description="`gate` only in gated models.")
+    top: list[TokenValue] = Field(description="The most exciting, strongest first.")
+    bottom: list[TokenValue] = Field(description="The most inhibiting, strongest first.")
+    cosine: float | None = Field(description="Between what this part reads and what it writes.")
+
+
+class NeuronLink(Schema):
+    """Another neuron of the model, and how it is related to this one."""
+
+    layer: int
+    neuron: int
+    value: float
+    part: Part | None = Field(description="Which part reads, where one does.")
+    peak_token: str = Field(description="The token its highest peak is on.")
+
+
+class Weights(Schema):
+    """What the weights say without any text."""
+
+    logit_effects: LogitEffects
+    inputs: list[InputTokens]
+    alike: list[NeuronLink] = Field(description="By the cosine of what they write.")
+    upstream: list[NeuronLink] = Field(
+        description="Of earlier layers: what they write, times what this neuron reads."
+    )
+    downstream: list[NeuronLink] = Field(
+        description="Of later layers: what this neuron writes, times what they read."
+    )
+
+
+class NeuronPage(Schema):
+    """Everything known of one neuron."""
+
+    model: str
+    layer: int
+    neuron: int
+    hook_point: str = Field(description="In full, such as `blocks.3.mlp.hook_post`.")
+    n_layers: int = Field(description="Layers of the model.")
+    run: RunRef
+    sample: Sample
+    scale: float = Field(
+        description="The neuron's largest |activation| in the whole run: the colour scale's end."
+    )
+    stats: Stats
+    histogram: Histogram = Field(description="Activations by position, over the sample.")
+    peak_histogram: Histogram = Field(description="Peaks by context, over the sample.")
+    signs: SignCounts | None = Field(description="Gated models only.")
+    examples: Examples
+    peak_tokens: list[PeakToken] = Field(
+        description="Over the kept examples of every kind, each context once; most frequent first."
+    )
+    together: list[NeuronLink] = Field(
+        description="Neurons of the layer by the correlation of peaks over the sample."
+    )
+    weights: Weights
+    previous: NeuronRef | None = Field(description="The neuron before, over layers.")
+    next: NeuronRef | None = Field(description="The neuron after, over layers.")
+    layer_before: NeuronRef | None = Field(
+        description="The neuron of the same number in the layer before (its last one, if it has "
+        "fewer); null in the first layer."
+    )
+    layer_after: NeuronRef | None = Field(description="The same in the layer after.")
+    other_runs: list[RunRef] = Field(
+        description="Other runs of the model that have this neuron, newest first."
+    )
+
+
+class ContextPage(Schema):
+    """One whole context, with a neuron's activations in it."""
+
+    model: str
+    layer: int
+    neuron: int
+    hook_point: str = Field(description="In full, such as `blocks.3.mlp.hook_post`.")
+    run: RunRef
+    scale: float = Field(description="As on the neuron's page.")
+    max: float = Field(description="The neuron's, in the whole run; so of `min`.")
+    min: float
+    kinds: list[str] = Field(description="The kinds of example it is for this neuron.")
+    text: str = Field(description="The included tokens put together.")
+    length: int = Field(description="Tokens of the context, a BOS counted.")
+    stored_from: int = Field(description="The first position whose activation is stored.")
+    stored_to: int = Field(description="The position after the last.")
+    example: Example = Field(
+        description="All its tokens; `activations` are null outside what was stored."
+    )
