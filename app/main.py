@@ -1,40 +1,64 @@
-"""The server put together: `create_app(settings)` wires the rooms and holds no state of its own."""
+"""The server put together: `create_app(settings)` connects the wings."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import fastapi_swagger
 from fastapi import FastAPI, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.routing import BaseRoute
 from starlette_compress import CompressMiddleware
 
-from app import api
 from app.compare import routes as compare
+from app.contexts import routes as contexts
 from app.lists import routes as lists
-from app.live.behaviour.routes import behaviour_router
+from app.live.behaviour import routes as behaviour
 from app.live.engine import Live
-from app.live.neuron.routes import live_router
-from app.models import routes as pages
-from app.navigation.routes import going_router
-from app.neurons import routes as neuron_pages
-from app.notes.routes import note_api, note_pages
-from app.notes.service import notes_of
-from app.queries import Queries
-from app.schemas import Error
-from app.search.numbers.routes import number_api, number_pages
-from app.search.routes import search_router
+from app.live.neuron import routes as live_neuron
+from app.live.neuron.view import box as live_box
+from app.models import routes as models
+from app.navigation import routes as navigation
+from app.neurons import routes as neurons
+from app.neurons.panels import Panels
+from app.notes import routes as notes
+from app.notes.service import served_notes
+from app.reading.store import Store
+from app.runs import routes as runs
+from app.search import routes as search
+from app.search.numbers import routes as numbers
 from app.settings import Settings
-from app.web import assets
-from app.web.docs import docs_router
-from app.web.failures import install
-from app.web.health import health_router, unknown_router
+from app.web import assets, docs, failures, health
 from app.web.middleware import CommonHeaders
 from app.web.site import Site, templates
 from indexer.store.database import open_store
+
+ROUTERS = (
+    models.api,
+    neurons.api,
+    runs.router,
+    numbers.router,
+    compare.router,
+    lists.router,
+    live_neuron.router,
+    notes.api,
+    behaviour.router,
+    search.api,
+    contexts.router,
+    health.router,
+    docs.router,
+    navigation.router,
+    search.pages,
+    models.pages,
+    neurons.pages,
+    notes.pages,
+)
+"""The routes of all wings. The API's documentation lists them in this order."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -47,15 +71,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             tokens=settings.live_tokens,
             waiting=settings.live_waiting,
         )
-    notes = notes_of(settings)
+    kept_notes = served_notes(settings)
     site = Site(
-        queries=Queries(open_store(settings.database_url, create=True)),
+        store=Store(open_store(settings.database_url, create=True)),
         templates=templates(),
-        version=assets.site_version() + ("+live" if live else "") + ("+notes" if notes else ""),
+        version=assets.site_version()
+        + ("+live" if live else "")
+        + ("+notes" if kept_notes else ""),
         release=_release(),
         embed=settings.embed,
-        live=live,
-        notes=notes,
+        live=live is not None,
     )
 
     @asynccontextmanager
@@ -63,49 +88,53 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         yield
         if live is not None:
             live.close()
-        if notes is not None:
-            notes.close()
-        site.queries.close()
+        if kept_notes is not None:
+            kept_notes.close()
+        site.store.close()
 
     app = FastAPI(
         title="Neurarium",
         version=site.release,
-        summary="Every neuron of a language model, shown through the text that fires it.",
+        summary="Every neuron of a language model, shown through the text that activates it.",
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
     )
-    # Of what the visitor can read: zstd, brotli, gzip. zstd makes a page smaller than gzip at its
-    # default level in an eighth of the time (measured: benchmarks/README.md).
+    app.state.site, app.state.live, app.state.notes = site, live, kept_notes
+    app.state.panels = Panels(
+        live=None if live is None else lambda page, links: live_box(page, live.tokens, links),
+        notes=None if kept_notes is None else partial(notes.panel, kept_notes),
+    )
+    # The best of zstd, brotli and gzip that the client takes. zstd makes a page smaller than gzip
+    # at its default level, in an eighth of the time (measured: benchmarks/README.md).
     app.add_middleware(CompressMiddleware, minimum_size=1000, zstd_level=3, gzip_level=4)
     app.add_middleware(CommonHeaders)
-    install(app, lambda request, error: _error_page(site, error))
+    failures.install(app)
     app.mount("/static/swagger", StaticFiles(directory=_swagger_folder()), name="swagger")
     app.add_api_route(f"/static/{assets.STYLE_SHEET}", _style_sheet, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=assets.folder("static")), name="static")
-    app.include_router(api.router(site))
-    app.include_router(number_api(site))
-    app.include_router(compare.api_router(site))
-    app.include_router(lists.api_router(site))
-    app.include_router(live_router(site))
-    app.include_router(note_api(site))
-    app.include_router(behaviour_router(site))
-    app.include_router(search_router(site))
-    app.include_router(unknown_router())
-    app.include_router(health_router(site))
-    app.include_router(docs_router(site))
-    app.include_router(going_router(site))
-    app.include_router(number_pages(site))  # before a layer that would be called "neurons"
-    app.include_router(compare.router(site))
-    app.include_router(lists.router(site))
-    app.include_router(pages.router(site))
-    app.include_router(neuron_pages.router(site))
-    app.include_router(note_pages(site))
+    for router in ROUTERS:
+        app.include_router(router)
+    app.router.routes.sort(key=_specificity)
     return app
 
 
-def _error_page(site: Site, error: Error) -> Response:
-    return site.html("error.html", error, error.status)
+def _specificity(route: BaseRoute) -> list[int]:
+    """The sort key by which a fixed word in an address comes before a parameter: /help is not the
+    page of a model called help. Of each segment: 0 fixed, 1 partly fixed, 2 a parameter, 3 any
+    rest of an address."""
+    path: str = getattr(route, "path", "")
+    if not hasattr(route, "endpoint"):  # a folder of files
+        path += "/{rest:path}"
+    return [_kind(segment) for segment in path.strip("/").split("/")]
+
+
+def _kind(segment: str) -> int:
+    if ":path}" in segment:
+        return 3
+    if re.fullmatch(r"\{.*\}", segment):
+        return 2
+    return 1 if "{" in segment else 0
 
 
 def _style_sheet() -> Response:

@@ -1,5 +1,4 @@
-"""What a page shows is what its JSON returns: one object, rendered twice. Neurons and runs are
-here, lists of them in `layer_schemas`, what is read for a visitor in `live_schemas`."""
+"""The objects that more than one wing returns, as JSON and as pages."""
 
 from __future__ import annotations
 
@@ -9,6 +8,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Order = Literal["asc", "desc"]
+View = Literal["peak", "window", "context"]
+"""How examples are laid out: a line aligned on the peak, the text around it, the whole context."""
+DEFAULT_VIEW: View = "peak"
 
 
 class Schema(BaseModel):
@@ -93,8 +95,8 @@ class NeuronRow(Schema):
     promoted_token: str = Field(description="The token it promotes most.")
 
 
-class NumberGround(Schema):
-    """What a search by number goes over."""
+class WholeRun(Schema):
+    """A run with its size: what a search of all its neurons goes over."""
 
     model: str
     run: RunRef

@@ -1,106 +1,110 @@
-"""What two neurons have in common: contexts that are top examples of both, one scale, one axis."""
+"""Reading two neurons: their pages, the contexts they share, the correlation of their peaks."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from jaxtyping import Float64
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import bindparam, select
 
 from app.compare.schemas import Comparison, Correlation, SharedContext
 from app.examples.queries import Context, contexts_of
+from app.neurons.queries import neuron_page
 from app.neurons.schemas import NeuronPage
+from app.reading.store import Reading, Store
+from app.web.address import NeuronPlace
 from indexer.store import schema
 from indexer.store.packing.codec import peak_unit, unpack_arrays
 
+_PACKED = select(schema.neuron_arrays.c.packed).where(
+    schema.neuron_arrays.c.neuron_id == bindparam("key")
+)
 
-def comparison(
-    a: NeuronPage,
-    b: NeuronPage,
-    shared_contexts: list[SharedContext] | None,
-    correlated: Correlation | None,
-) -> Comparison:
-    """Two neurons' pages as one object."""
-    ends = [
-        end
-        for page in (a, b)
-        for end in (
-            *(page.stats.min, page.stats.max),
-            *(page.histogram.edges[0], page.histogram.edges[-1]),
-            *(page.peak_histogram.edges[0], page.peak_histogram.edges[-1]),
+
+def compare(store: Store, a: NeuronPlace, b: NeuronPlace, reach: int | None = None) -> Comparison:
+    """Two neurons, `reach` as in `neurons.queries.neuron`. Raises NotFound."""
+    with store.connect() as connection:
+        readings = [store.open(connection, place.model, place.run) for place in (a, b)]
+        pages = [
+            neuron_page(reading, place.layer, place.neuron, reach)
+            for reading, place in zip(readings, (a, b), strict=True)
+        ]
+        sides = tuple(zip(readings, pages, strict=True))
+        return Comparison(
+            a=pages[0],
+            b=pages[1],
+            scale=max(page.scale for page in pages),
+            low=min(min(_ends(page)) for page in pages),
+            high=max(max(_ends(page)) for page in pages),
+            shared=_shared(*sides),
+            correlation=_correlation(*sides),
         )
-    ]
-    return Comparison(
-        a=a,
-        b=b,
-        scale=max(a.scale, b.scale),
-        low=min(ends),
-        high=max(ends),
-        shared=shared_contexts,
-        correlation=correlated,
-    )
 
 
-def shared(
-    connection: Connection, a: tuple[Row[Any], NeuronPage], b: tuple[Row[Any], NeuronPage]
+def _ends(page: NeuronPage) -> list[float]:
+    """The ends of a neuron's extremes and of both its histograms."""
+    edges = page.histogram.edges, page.peak_histogram.edges
+    return [page.stats.min, page.stats.max, *(each[end] for each in edges for end in (0, -1))]
+
+
+def _shared(
+    a: tuple[Reading, NeuronPage], b: tuple[Reading, NeuronPage]
 ) -> list[SharedContext] | None:
-    """Contexts that are top examples of both; None where the runs' corpora or tokenizers differ.
+    """Contexts that are top examples of both; None if the runs' corpora or tokenizers differ.
 
-    Told by their tokens, not by their numbers: these differ where the corpus was cut elsewhere.
+    Contexts are compared by their tokens: the same text has another number where the corpus was
+    cut elsewhere.
     """
-    (run_a, page_a), (run_b, page_b) = a, b
+    (reading_a, page_a), (reading_b, page_b) = a, b
+    run_a, run_b = reading_a.run, reading_b.run
     if (run_a.corpus, run_a.identity) != (run_b.corpus, run_b.identity):
         return None
     ids_a, ids_b = _tops(page_a), _tops(page_b)
     if run_a.id == run_b.id:
         pairs = [(context_id, context_id) for context_id in ids_a if context_id in ids_b]
     else:
-        there = _by_tokens(contexts_of(connection, run_b, ids_b))
-        here = _by_tokens(contexts_of(connection, run_a, ids_a))
-        pairs = [(context_id, there[ids]) for ids, context_id in here.items() if ids in there]
-    found = [
-        SharedContext(rank_a=ids_a[one], rank_b=ids_b[other], context_id_a=one, context_id_b=other)
-        for one, other in pairs
+        tokens_a = _by_tokens(contexts_of(reading_a.connection, run_a, ids_a))
+        tokens_b = _by_tokens(contexts_of(reading_b.connection, run_b, ids_b))
+        pairs = [(number, tokens_b[ids]) for ids, number in tokens_a.items() if ids in tokens_b]
+    shared = [
+        SharedContext(rank_a=ids_a[in_a], rank_b=ids_b[in_b], context_id_a=in_a, context_id_b=in_b)
+        for in_a, in_b in pairs
     ]
-    return sorted(found, key=lambda one: one.rank_a)
+    return sorted(shared, key=lambda context: context.rank_a)
 
 
-def correlation(
-    connection: Connection, a: tuple[Row[Any], NeuronPage], b: tuple[Row[Any], NeuronPage]
+def _correlation(
+    a: tuple[Reading, NeuronPage], b: tuple[Reading, NeuronPage]
 ) -> Correlation | None:
-    """How their peaks correlate; None where the runs' samples begin with other contexts."""
-    run_a, run_b = a[0], b[0]
-    if not run_a.sample_identity or run_a.sample_identity != run_b.sample_identity:
+    """Pearson's correlation of their peaks; None if the runs' samples begin with other contexts."""
+    identity_a, identity_b = (reading.run.sample_identity for reading, _ in (a, b))
+    if not identity_a or identity_a != identity_b:
         return None
-    first, second = (_kept_peaks(connection, run, page) for run, page in (a, b))
-    if not len(first) or len(first) != len(second):
+    peaks_a, peaks_b = (_sample_peaks(*side) for side in (a, b))
+    if not len(peaks_a) or len(peaks_a) != len(peaks_b):
         return None
     value = None
-    if first.min() < first.max() and second.min() < second.max():
-        value = float(np.corrcoef(first, second)[0, 1].clip(-1, 1))
-    return Correlation(contexts=len(first), value=value, a=first.tolist(), b=second.tolist())
+    if peaks_a.min() < peaks_a.max() and peaks_b.min() < peaks_b.max():
+        value = float(np.corrcoef(peaks_a, peaks_b)[0, 1].clip(-1, 1))
+    return Correlation(contexts=len(peaks_a), value=value, a=peaks_a.tolist(), b=peaks_b.tolist())
 
 
-def _kept_peaks(
-    connection: Connection, run: Row[Any], page: NeuronPage
-) -> Float64[np.ndarray, " contexts"]:
-    key = schema.neuron_key(run.id, sum(run.widths[: page.layer]) + page.neuron)
-    table = schema.neuron_arrays
-    wanted = select(table.c.packed).where(table.c.neuron_id == key)
-    packed = connection.execute(wanted).scalar_one()
-    kept = unpack_arrays(bytes(packed))["sample_peaks"].astype(np.float64)
+def _sample_peaks(reading: Reading, page: NeuronPage) -> Float64[np.ndarray, " contexts"]:
+    """A neuron's peaks in the first contexts of the sample, to float16's precision."""
+    key = schema.neuron_key(reading.run.id, reading.places.index(page.layer, page.neuron))
+    packed = reading.connection.execute(_PACKED, {"key": key}).scalar_one()
+    stored = unpack_arrays(bytes(packed))["sample_peaks"].astype(np.float64)
     peaks: Float64[np.ndarray, " contexts"]
-    peaks = kept * peak_unit(np.array([page.stats.min]), np.array([page.stats.max]))
+    peaks = stored * peak_unit(np.array([page.stats.min]), np.array([page.stats.max]))
     return peaks
 
 
 def _tops(page: NeuronPage) -> dict[int, int]:
-    """The ranks of a neuron's top examples, by context."""
+    """The ranks of a neuron's top examples, by context id."""
     return {example.context_id: example.rank for example in page.examples.top}
 
 
 def _by_tokens(contexts: dict[int, Context]) -> dict[tuple[int, bytes], int]:
+    """Context ids by what is in the contexts."""
     return {
         (context.included_from, context.token_ids.tobytes()): context_id
         for context_id, context in contexts.items()

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.compare import view as compare_view
-from app.compare.schemas import CompareForm, Comparison
-from app.compare.view import Links
+from app.compare import queries
+from app.compare.schemas import Comparison
+from app.compare.view import CompareContext, compare_view
 from app.drawing.said_back import quoted
 from app.errors import AppError, Invalid
 from app.examples.lines import REACH
-from app.navigation.find import found
-from app.queries import Queries
-from app.titles import ALL, Titles
+from app.navigation.find import find
+from app.reading.store import Store
 from app.web import urls
 from app.web.address import FORMS, NeuronPlace, parse
-from app.web.params import ERRORS
-from app.web.site import Site, json_of
+from app.web.frame import Frame
+from app.web.links import Links
+from app.web.params import ALL_TITLES, ERRORS, Titles
+from app.web.site import site_of
+
+router = APIRouter()
 
 Named = Annotated[
     str, Query(description="`MODEL/LAYER/NEURON`, another form of address, or a page's address.")
@@ -28,114 +31,102 @@ Named = Annotated[
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for on either side, and what is wrong with it. All by letter, `a` and `b`."""
+    """Two neurons as they were asked for, by letter, `a` and `b`."""
 
     texts: dict[str, str]
     places: dict[str, NeuronPlace] = field(default_factory=dict)
+    """The neurons that exist."""
     errors: dict[str, AppError] = field(default_factory=dict)
+    """What is wrong with the others."""
 
 
-def api_router(site: Site) -> APIRouter:
-    """The JSON of a comparison."""
-    api = APIRouter(prefix="/api/v1", tags=["api"], responses=ERRORS)
-
-    @api.get("/compare", response_model=Comparison)
-    def compare(request: Request, a: Named = "", b: Named = "") -> Response:
-        """Two neurons, each as on its own page, with what it takes to show them on one scale."""
-
-        def build() -> Response:
-            asked = read(site.queries, a, b)
-            for letter in "ab":
-                if letter in asked.errors:
-                    raise asked.errors[letter]
-                if letter not in asked.places:
-                    raise Invalid(f"{letter} is empty: name two neurons, such as MODEL/3/45.")
-            return json_of(site.queries.compare(asked.places["a"], asked.places["b"]))
-
-        return site.answer(request, None, build)
-
-    return api
+@router.get("/api/v1/compare", response_model=Comparison, responses=ERRORS, tags=["api"])
+def compare(request: Request, a: Named = "", b: Named = "") -> Response:
+    """Two neurons, each as on its own page, with what it takes to show them on one scale."""
+    site = site_of(request)
+    if unchanged := site.unchanged(request, None):
+        return unchanged
+    asked = read(site.store, a, b)
+    for letter in "ab":
+        if letter in asked.errors:
+            raise asked.errors[letter]
+        if letter not in asked.places:
+            raise Invalid(f"{letter} is empty: name two neurons, such as MODEL/3/45.")
+    return site.json(request, queries.compare(site.store, asked.places["a"], asked.places["b"]))
 
 
-def router(site: Site) -> APIRouter:
-    """The page of a comparison, and the form that asks for one."""
-    pages = APIRouter(include_in_schema=False)
-
-    @pages.get("/compare")
-    def compare(request: Request, a: str = "", b: str = "", titles: Titles = None) -> Response:
-        """Two neurons beside each other; with fewer than two, the form that asks for them."""
-        asked = read(site.queries, a, b)
-        if asked.errors:  # has no tag: what does not exist may come to be
-            status = min(error.status for error in asked.errors.values())
-            return _form(site, asked, status)
-        return site.answer(request, None, lambda: _answer(site, asked, titled=titles is not None))
-
-    return pages
+@router.get("/compare", include_in_schema=False)
+def compare_page(request: Request, a: str = "", b: str = "", titles: Titles = None) -> Response:
+    """Two neurons beside each other; with fewer than two, the form that asks for them."""
+    site = site_of(request)
+    asked = read(site.store, a, b)
+    if asked.errors:  # no ETag: what does not exist may be indexed later
+        return _form(request, asked, min(error.status for error in asked.errors.values()))
+    if unchanged := site.unchanged(request, None):
+        return unchanged
+    if len(asked.places) < 2:
+        return _form(request, asked)
+    return _comparison(request, asked.places["a"], asked.places["b"], titled=titles is not None)
 
 
-def read(queries: Queries, a: str, b: str) -> Asked:
-    """The neurons that two texts name, read as a list's are: the second is of the first's model and
-    run where it names no model, and then not judged where the first cannot be found."""
+def read(store: Store, a: str, b: str) -> Asked:
+    """The neurons that two texts name. A text that names no model is of the other's model and run,
+    and is not judged if the other cannot be found."""
     asked = Asked({"a": a.strip(), "b": b.strip()})
     for letter, other in (("a", "b"), ("b", "a")):
         text = asked.texts[letter]
-        said = parse(text)
-        alone = said is None or said.model is not None
-        if not text or (other in asked.errors and not alone):
+        address = parse(text)
+        complete = address is None or address.model is not None
+        if not text or (other in asked.errors and not complete):
             continue
         try:
-            asked.places[letter] = _place(queries, text, None if alone else asked.places.get(other))
+            beside = None if complete else asked.places.get(other)
+            asked.places[letter] = _place(store, text, beside)
         except AppError as error:
             asked.errors[letter] = error
     return asked
 
 
-def _place(queries: Queries, text: str, beside: NeuronPlace | None) -> NeuronPlace:
+def _place(store: Store, text: str, beside: NeuronPlace | None) -> NeuronPlace:
+    """The neuron that a text names. Raises Invalid, NotFound."""
     model, run = (beside.model, beside.run) if beside else (None, None)
-    address = found(queries, text, model, run)
-    assert address.model is not None  # what is found has one
+    address = find(store, text, model, run)
+    assert address.model is not None  # `find` always names one
     if address.layer is None or address.neuron is None:
         raise Invalid(f"“{quoted(text)}” names no single neuron: write {FORMS}.")
     run = address.run
-    if run is not None and queries.is_default(address.model, run):
+    if run is not None and store.is_default(address.model, run):
         run = None
-    place = NeuronPlace(address.model, address.layer, address.neuron, run)
-    queries.check(place)
-    return place
+    store.check_neuron(address.model, address.layer, address.neuron, run)
+    return NeuronPlace(address.model, address.layer, address.neuron, run)
 
 
-def named(place: NeuronPlace) -> str:
-    """A neuron as addresses of comparisons and lists have it."""
+def _named(place: NeuronPlace) -> str:
+    """A neuron as the addresses of comparisons name it."""
     return urls.named(place.model, place.layer, place.neuron, run=place.run)
 
 
-def _answer(site: Site, asked: Asked, titled: bool) -> Response:
-    if len(asked.places) < 2:
-        return _form(site, asked)
-    a, b = asked.places["a"], asked.places["b"]
-    page = site.queries.compare(a, b, REACH["peak"])
-    texts = {letter: named(place) for letter, place in asked.places.items()}
-    context: dict[str, Any] = {
-        "view": compare_view.view(page, _links(a), _links(b), titled=titled),
-        "all_titles": None if titled else urls.compare(texts["a"], texts["b"], titles=ALL),
-        "json_url": urls.api_compare(texts["a"], texts["b"]),
-        "canonical": urls.compare(texts["a"], texts["b"]),
-        "turned": urls.compare(texts["b"], texts["a"]),
-    }
-    return site.html("compare/compare.html", page, texts=texts, errors={}, **context)
-
-
-def _form(site: Site, asked: Asked, status: int = 200) -> Response:
-    errors = {letter: error.detail for letter, error in asked.errors.items()}
-    texts = asked.texts | {letter: named(place) for letter, place in asked.places.items()}
-    context: dict[str, Any] = {"texts": texts, "errors": errors, "view": None}
-    return site.html("compare/compare.html", CompareForm(), status, **context)
-
-
-def _links(place: NeuronPlace) -> Links:
-    at = (place.model, place.layer, place.neuron)
-    return Links(
-        page=urls.neuron(*at, run=place.run),
-        context=urls.contexts(*at, run=place.run),
-        find=urls.tokens(place.model, run=place.run),
+def _comparison(request: Request, a: NeuronPlace, b: NeuronPlace, *, titled: bool) -> Response:
+    site = site_of(request)
+    page = queries.compare(site.store, a, b, REACH["peak"])
+    links = (Links(a.model, a.run), Links(b.model, b.run))
+    name_a, name_b = _named(a), _named(b)
+    context = CompareContext(
+        frame=Frame(
+            json_url=urls.api_compare(name_a, name_b), canonical=urls.compare(name_a, name_b)
+        ),
+        view=compare_view(page, *links, titled=titled),
+        texts={"a": name_a, "b": name_b},
+        swapped_url=urls.compare(name_b, name_a),
+        titled_url=None if titled else urls.compare(name_a, name_b, titles=ALL_TITLES),
     )
+    return site.html(request, "compare/compare.html", context)
+
+
+def _form(request: Request, asked: Asked, status: int = 200) -> Response:
+    context = CompareContext(
+        frame=Frame(),
+        texts=asked.texts | {letter: _named(place) for letter, place in asked.places.items()},
+        errors={letter: error.detail for letter, error in asked.errors.items()},
+    )
+    return site_of(request).html(request, "compare/compare.html", context, status)

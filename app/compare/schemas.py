@@ -1,4 +1,4 @@
-"""What the page of two neurons and the page of a list of neurons say, and their JSON."""
+"""Two neurons beside each other, as JSON."""
 
 from __future__ import annotations
 
@@ -44,7 +44,3 @@ class Comparison(Schema):
     correlation: Correlation | None = Field(
         description="Of their peaks; null where the two runs have no sample in common."
     )
-
-
-class CompareForm(Schema):
-    """The page that asks for two neurons."""

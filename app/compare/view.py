@@ -1,9 +1,9 @@
-"""Pure: two neurons → what the page beside each other shows, all of it on one scale."""
+"""The page of two neurons beside each other, on one colour scale and one axis."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
@@ -14,35 +14,27 @@ from app.drawing.legend import Legend, legend
 from app.drawing.numbers import count, number, share
 from app.drawing.scatter import scatter
 from app.drawing.tables import peak_rows
-from app.examples.lines import Address, Kind, Layout, lines, markup
-from app.neurons import view as present
+from app.examples.lines import Kind, Layout, lines, markup
 from app.neurons.schemas import Histogram, NeuronPage
-from app.neurons.view import Stat
-from app.neurons.weights import TokenAddress, effects_of, peak_tokens_of, peaks_of
+from app.neurons.view import Stat, stats
+from app.neurons.weights import effects_of, peak_tokens_of, peaks_of
+from app.web.frame import Frame
+from app.web.links import Links
 
 AT_FIRST = 10
-"""Top examples that are shown before a reader asks for the rest."""
-
-
-@dataclass(frozen=True, slots=True)
-class Links:
-    """Where one of the two neurons is, its whole contexts, and its model's neurons of a token."""
-
-    page: str
-    context: Address
-    find: TokenAddress
+"""Top examples that are visible before a reader opens the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two."""
+    """One of the two neurons."""
 
     letter: str
     page: NeuronPage
     href: str
     name: str
     first: Markup
-    """Its first top examples as a list."""
+    """Its first top examples, as a list."""
     rest: Markup
     n_rest: int
     activations: Markup
@@ -55,7 +47,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One row of the table of both."""
+    """One row of the table of both neurons."""
 
     label: str
     definition: str
@@ -65,30 +57,61 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class CompareView:
-    """All the page shows that is not a field of its `Comparison`."""
+    """A comparison as the page shows it."""
 
     sides: list[Side]
     facts: list[Fact]
     grounds: list[Fact]
-    """What either was counted over."""
+    """The data that each was indexed on."""
     legend: Legend | None
     scale: str
-    """Whose scale it is, in words."""
+    """Whose colour scale it is, in words."""
     shared: str
-    """What is said of contexts that are examples of both."""
+    """How many top examples they share, in words."""
     together: str
-    """What is said of how their peaks go together."""
+    """How their peaks correlate, in words."""
     scatter: Markup | None
-    """Their peaks, context by context; None where no sample is of both."""
+    """Their peaks, one dot a context; None if the runs have no sample in common."""
 
 
-def view(page: Comparison, a: Links, b: Links, *, titled: bool = False) -> CompareView:
-    """The two beside each other."""
+@dataclass(frozen=True, slots=True)
+class CompareContext:
+    """What `compare/compare.html` is rendered with."""
+
+    frame: Frame
+    texts: dict[str, str]
+    """The texts in the boxes `a` and `b`."""
+    view: CompareView | None = None
+    """None: the form alone."""
+    errors: dict[str, str] = field(default_factory=dict)
+    """What is wrong with either text."""
+    swapped_url: str | None = None
+    """The comparison with its sides swapped."""
+    titled_url: str | None = None
+    """The same page with whole titles on every token; None if this page has them."""
+
+
+def compare_view(page: Comparison, a: Links, b: Links, *, titled: bool = False) -> CompareView:
+    """A comparison as the page shows it. `a`, `b`: the links of either neuron's model."""
     shared = page.shared or []
     return CompareView(
         sides=[
-            _side("a", page.a, page, a, {one.context_id_a: one.rank_b for one in shared}, titled),
-            _side("b", page.b, page, b, {one.context_id_b: one.rank_a for one in shared}, titled),
+            _side(
+                "a",
+                page.a,
+                page,
+                a,
+                {context.context_id_a: context.rank_b for context in shared},
+                titled,
+            ),
+            _side(
+                "b",
+                page.b,
+                page,
+                b,
+                {context.context_id_b: context.rank_a for context in shared},
+                titled,
+            ),
         ],
         facts=_facts(page.a, page.b),
         grounds=_grounds(page.a, page.b),
@@ -114,7 +137,9 @@ def _side(
     titled: bool,
 ) -> Side:
     colours = highlight.palette(both.scale, low=page.stats.min, high=page.stats.max)
-    layout = Layout("peak", colours, links.context, also, titled)
+    context = links.contexts(page.layer, page.neuron)
+    layout = Layout("peak", colours, context, also, titled)
+    find = links.tokens()
     (made,) = lines([Kind(page.examples.top, named=False)], layout)
     first, rest = made[:AT_FIRST], made[AT_FIRST:]
     shown = (
@@ -128,7 +153,7 @@ def _side(
     return Side(
         letter=letter,
         page=page,
-        href=links.page,
+        href=links.neuron(page.layer, page.neuron),
         name=name(page),
         first=markup(first, layout) if first else Markup(),
         rest=markup(rest, layout) if rest else Markup(),
@@ -143,8 +168,8 @@ def _side(
             for kind, title, _, histogram, _ in shown
             if sum(histogram.counts)
         ],
-        effects=effects_of(page.weights.logit_effects, links.find).shown,
-        peak_tokens=peak_rows(peak_tokens_of(page, links.find)),
+        effects=effects_of(page.weights.logit_effects, find).shown,
+        peak_tokens=peak_rows(peak_tokens_of(page, find)),
         peaks_of=peaks_of(page),
     )
 
@@ -166,10 +191,7 @@ def _chart(
 
 
 def _facts(a: NeuronPage, b: NeuronPage) -> list[Fact]:
-    found = [
-        _stat(one, other, a, b)
-        for one, other in zip(present.stats(a), present.stats(b), strict=True)
-    ]
+    found = [_stat(one, other, a, b) for one, other in zip(stats(a), stats(b), strict=True)]
     below = "of the sample's contexts peak at or below this."
     shown: list[tuple[str, str, Callable[[NeuronPage], str]]] = [
         ("median peak", f"50% {below}", lambda page: number(page.stats.peak_quantiles.q50)),

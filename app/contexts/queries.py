@@ -1,4 +1,4 @@
-"""Reading by context: which contexts have a text, and the neurons that peak in one."""
+"""Reading one context and the neurons that have it as an example."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from sqlalchemy import bindparam, select
 from app.contexts.schemas import ContextNeuron, ContextNeurons, ExampleKind, NeuronPeak
 from app.errors import Invalid, NotFound
 from app.reading import cursors
-from app.reading.neurons import neurons_of
-from app.reading.places import Places
+from app.reading.neurons import rows_of
 from app.reading.runs import run_ref
 from app.reading.store import Reading
 from app.reading.vocabulary import spellings
@@ -19,11 +18,9 @@ from indexer.store import schema
 from indexer.store.packing.codec import unpack_kinds, unpack_token_ids
 from indexer.store.packing.postings import unpack_places
 
-NAMED = 6
-"""Neurons named beside each context that is found."""
 TOP, BOTTOM, _RANDOM, _BAND, _SOURCE = range(len(schema.KINDS))
 ORDER = np.argsort([TOP, BOTTOM, _SOURCE, _BAND, _RANDOM])
-"""Of each kind: its turn in a list."""
+"""The position of each kind in lists."""
 _NAMES: dict[int, ExampleKind] = {TOP: "top", BOTTOM: "bottom", _SOURCE: "source", _BAND: "band"}
 
 Array = np.ndarray[Any, Any]
@@ -38,11 +35,12 @@ _LISTS = select(schema.examples.c.kind, schema.examples.c.packed).where(
 
 
 def peaks(reading: Reading, examples: Array, which: Array, token_ids: Array) -> list[NeuronPeak]:
-    place = Places(reading.run.widths)
-    found = []
-    for flat, kind, position, value in examples[which].tolist():
-        layer, neuron = place.of(flat)
-        found.append(
+    """Peaks in a context. `examples` are its unpacked places, `which` the indices of those wanted,
+    `token_ids` the context's tokens."""
+    peaks = []
+    for index, kind, position, value in examples[which].tolist():
+        layer, neuron = reading.places.of(index)
+        peaks.append(
             NeuronPeak(
                 layer=layer,
                 neuron=neuron,
@@ -52,13 +50,16 @@ def peaks(reading: Reading, examples: Array, which: Array, token_ids: Array) -> 
                 value=value,
             )
         )
-    return found
+    return peaks
 
 
 def context(
     reading: Reading, context_id: int, position: int | None, limit: int, cursor: str | None
 ) -> ContextNeurons:
-    """A context with one page of its neurons: all, or those of one position. Raises NotFound."""
+    """A context with one page of its neurons, of all positions or of one.
+
+    Raises NotFound, and Invalid for a cursor of another list.
+    """
     run, connection = reading.run, reading.connection
     parameters = {"run_id": run.id, "context_ids": [context_id]}
     row = connection.execute(CONTEXTS, parameters).one_or_none()
@@ -77,25 +78,25 @@ def context(
     examples = examples[np.lexsort((examples["neuron"], ORDER[examples["kind"]]))]
     top, bottom = (examples["kind"] == kind for kind in (TOP, BOTTOM))
     counts = [
-        np.bincount(examples["position"][some], minlength=len(token_ids)).tolist()
-        for some in (top, bottom, ~(top | bottom))
+        np.bincount(examples["position"][chosen], minlength=len(token_ids)).tolist()
+        for chosen in (top, bottom, ~(top | bottom))
     ]
-    mine = np.arange(len(examples))
+    listed = np.arange(len(examples))
     if position is not None:
-        mine = np.flatnonzero(examples["position"] == position)
+        listed = np.flatnonzero(examples["position"] == position)
+    at = -1 if position is None else position
     begin = 0
     if cursor is not None:
-        told, told_position, begin = cursors.decode(cursor, int, int, int)
-        wanted = -1 if position is None else position
-        if (told, told_position) != (context_id, wanted) or begin < 0:
+        its_context, its_position, begin = cursors.decode(cursor, int, int, int)
+        if (its_context, its_position) != (context_id, at) or begin < 0:
             raise Invalid("The cursor belongs to another list: start again without it.")
     more = None
-    if begin + limit < len(mine):
-        more = cursors.encode(context_id, -1 if position is None else position, begin + limit)
-    shown = mine[begin : begin + limit]
-    flats = examples["neuron"][shown].tolist()
-    facts = neurons_of(reading, flats)
-    in_context = peaks(reading, examples, shown, token_ids)
+    if begin + limit < len(listed):
+        more = cursors.encode(context_id, at, begin + limit)
+    page = listed[begin : begin + limit]
+    indices = examples["neuron"][page].tolist()
+    rows = rows_of(reading, indices)
+    in_context = peaks(reading, examples, page, token_ids)
     included = token_ids[row.included_from :].tolist()
     spelled = spellings(connection, run.vocabulary_id, set(included))
     return ContextNeurons(
@@ -115,19 +116,19 @@ def context(
         position=position,
         items=[
             ContextNeuron(
-                **vars(peak),
-                max=facts[flat].max,
-                min=facts[flat].min,
-                peak_token=reading.vocabulary[facts[flat].peak_token_id],
+                **dict(peak),
+                max=rows[index].max,
+                min=rows[index].min,
+                peak_token=reading.vocabulary[rows[index].peak_token_id],
             )
-            for flat, peak in zip(flats, in_context, strict=True)
+            for index, peak in zip(indices, in_context, strict=True)
         ],
         next=more,
     )
 
 
 def _random(reading: Reading) -> list[int]:
-    """The contexts that are a random example of every neuron: the first neuron's are."""
+    """The contexts that are random examples of every neuron, read from the first neuron."""
     key = schema.neuron_key(reading.run.id, 0)
     rows = reading.connection.execute(_LISTS, {"key": key})
     examples = unpack_kinds((row.kind, row.packed) for row in rows).get(_RANDOM)

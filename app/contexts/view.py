@@ -8,7 +8,8 @@ from markupsafe import Markup
 
 from app.contexts.schemas import ContextNeurons
 from app.drawing.characters import visible
-from app.web import urls
+from app.web.frame import Frame
+from app.web.links import Links
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,38 +17,48 @@ class ContextView:
     """A context's text, each token a link to the neurons that peak on it."""
 
     tokens: Markup
-    said: str
+    counts: str
     """Of how many neurons it is an example, of which kind."""
     any: bool
-    """Whether there is one."""
+    """Whether there is such a neuron."""
 
 
-def context(page: ContextNeurons, run: int | None) -> ContextView:
-    """The text of a context; `run` is carried in its links."""
+@dataclass(frozen=True, slots=True)
+class ContextContext:
+    """What `contexts/context.html` is rendered with."""
+
+    frame: Frame
+    page: ContextNeurons
+    view: ContextView
+    cursor: str | None
+
+
+def context_view(page: ContextNeurons, links: Links) -> ContextView:
+    """A context's text as links, and its counts in words."""
     pieces = []
-    for position, (token, *counts) in enumerate(
+    for position, (token, *neurons) in enumerate(
         zip(page.tokens, page.top, page.bottom, page.others, strict=True)
     ):
-        shown = visible(token, breaks=True)
+        text = visible(token, breaks=True)
         if position < page.included_from:
             pieces.append(f'<span class="bos" title="not included">{visible(token)}</span>')
-        elif not sum(counts):
-            pieces.append(f"<span>{shown}</span>")
+        elif not sum(neurons):
+            pieces.append(f"<span>{text}</span>")
         else:
-            step = min(10, round(2 * sum(counts) ** 0.5))
+            step = min(10, round(2 * sum(neurons) ** 0.5))
             here = ' aria-current="true"' if position == page.position else ""
-            href = urls.context_neurons(page.model, page.context_id, at=position, run=run)
+            href = links.context_neurons(page.context_id, at=position)
             pieces.append(
                 f'<a class="p{step}" href="{Markup.escape(href)}#neurons"{here} '
-                f'title="{_peaks(*counts)}, position {position}">{shown}</a>'
+                f'title="{_peaks(*neurons)}, position {position}">{text}</a>'
             )
     top, bottom, others = sum(page.top), sum(page.bottom), sum(page.others)
-    said = examples(top, bottom, others)
-    return ContextView(Markup("".join(pieces)), said, any=top + bottom + others > 0)
+    counts = examples(top, bottom, others)
+    return ContextView(Markup("".join(pieces)), counts, any=top + bottom + others > 0)
 
 
 def examples(top: int, bottom: int, others: int) -> str:
-    """Of how many neurons something is an example, in words."""
+    """Of how many neurons a context is an example, in words."""
     more = f", another kind of example of {others:,}" if others else ""
     many = "" if (top, bottom, others)[2 if others else 1] == 1 else "s"
     return f"a top example of {top:,}, a bottom example of {bottom:,}{more} neuron{many}"

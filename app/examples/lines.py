@@ -1,5 +1,4 @@
-"""Pure: examples → lines as markup. Apart from the templates, which would take several times as
-long for the many lines of a page; from `highlight`, which knows tokens and no examples."""
+"""Examples as lines of markup: there are many, and a template takes several times as long."""
 
 from __future__ import annotations
 
@@ -14,49 +13,49 @@ from app.drawing import tokens as highlight
 from app.drawing.numbers import exact, number
 from app.drawing.tokens import Palette, Row
 from app.examples.schemas import Example
-from app.web.params import Reading
+from app.schemas import View
 
-REACH: dict[Reading, int | None] = {"peak": highlight.LINE_TOKENS, "window": 32, "context": None}
-"""Positions on either side of the peak that are asked of the store; None: all it has."""
+REACH: dict[View, int | None] = {"peak": highlight.LINE_TOKENS, "window": 32, "context": None}
+"""Positions on either side of the peak that each view needs; None: all that are stored."""
 
 Address = Callable[[int], str]
-"""Where a whole context is, by its id."""
+"""From a context's id to the address of the whole context."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """What all lines of a page have in common."""
 
-    reading: Reading
+    view: View
     colours: Palette
     address: Address
     also: Mapping[int, int] = field(default_factory=dict)
-    """Contexts that are top examples of the neuron beside this one, with their ranks there."""
+    """Contexts that are also top examples of the neuron compared with, and their ranks there."""
     titled: bool = False
-    """Whether each token of a line brings its whole title, for whom no script adds it."""
+    """Whether each token of a line carries its whole title, for readers without JavaScript."""
 
 
 class Line(NamedTuple):
-    """One example, and those folded into it since they show the same text.
+    """One example, and the examples folded into it because they show the same text.
 
-    All strings are markup already: `markup` puts them together, and nothing else.
+    All strings are markup already.
     """
 
     example: Example
     value: str
     """The exact peak or trough."""
     left: str
-    """Empty, unless aligned."""
+    """The tokens before the peak; empty unless aligned."""
     right: str
-    """From the peak on; unless aligned, all of the text."""
+    """The tokens from the peak on; all tokens unless aligned."""
     start: int
-    """The position in the context of the first token that is shown."""
+    """The position in the context of the first token here."""
     source: str
     factors: str
-    """Gate and linear part in short; empty where there are none."""
+    """Gate and linear part in short; empty if there are none."""
     facts: str
     others: list[tuple[Example, str]]
-    """Those folded into it, with their exact peaks or troughs."""
+    """The folded examples, with their exact peaks or troughs."""
 
 
 class Kind(NamedTuple):
@@ -72,7 +71,7 @@ class Kind(NamedTuple):
 
 
 class _Chosen(NamedTuple):
-    """An example that gets a line, and those folded into it."""
+    """An example that gets a line, and the examples folded into it."""
 
     example: Example
     row: Row
@@ -80,69 +79,69 @@ class _Chosen(NamedTuple):
 
 
 def lines(kinds: Sequence[Kind], layout: Layout) -> list[list[Line]]:
-    """Each kind's examples as lines; of those in a list that show the same text one is a line."""
+    """Each kind's examples as lines; examples of a kind that show the same text share one line."""
     chosen = [_chosen(kind, layout) for kind in kinds]
-    rows = [some.row for found in chosen for some in found]
-    # A whole context says all of each token without any script; a line is short, and leads there.
-    breaks, brief = layout.reading != "peak", layout.reading != "context" and not layout.titled
-    shown = iter(highlight.spans(rows, layout.colours, breaks=breaks, brief=brief))
+    rows = [entry.row for entries in chosen for entry in entries]
+    # Whole contexts carry full titles; a line stays small, and a script completes its titles.
+    breaks, brief = layout.view != "peak", layout.view != "context" and not layout.titled
+    spans = iter(highlight.spans(rows, layout.colours, breaks=breaks, brief=brief))
     return [
-        [_line(some, *next(shown), kind, layout) for some in found]
-        for kind, found in zip(kinds, chosen, strict=True)
+        [_line(entry, *next(spans), kind, layout) for entry in entries]
+        for kind, entries in zip(kinds, chosen, strict=True)
     ]
 
 
 def _chosen(kind: Kind, layout: Layout) -> list[_Chosen]:
-    found: dict[tuple[str, str], _Chosen] = {}
-    for one in kind.examples:
-        tokens, at, value = one.tokens, one.peak_position - one.start, one.peak
+    by_text: dict[tuple[str, str], _Chosen] = {}
+    for example in kind.examples:
+        tokens, at, value = example.tokens, example.peak_position - example.start, example.peak
         if kind.trough:
-            at, value = one.trough_position - one.start, one.trough
+            at, value = example.trough_position - example.start, example.trough
         first, end = 0, len(tokens)
-        if layout.reading == "peak":
-            # A window that does not hold its own peak is shown from its start.
+        if layout.view == "peak":
+            # A window that does not hold its own peak begins the line.
             first, end = highlight.extent(tokens, at if 0 <= at < end else 0)
         cut = max(first, min(at, end))
         text = "".join(tokens[first:cut]), "".join(tokens[cut:end])
-        if text in found:
-            found[text].others.append((one, exact(value)))
+        if text in by_text:
+            by_text[text].others.append((example, exact(value)))
             continue
         row = Row(
             tokens[first:end],
-            one.token_ids[first:end],
-            one.activations[first:end],
-            one.start + first,
+            example.token_ids[first:end],
+            example.activations[first:end],
+            example.start + first,
             at - first,
             value,
         )
-        found[text] = _Chosen(one, row, [])
-    return list(found.values())
+        by_text[text] = _Chosen(example, row, [])
+    return list(by_text.values())
 
 
-def _line(some: _Chosen, left: str, right: str, kind: Kind, layout: Layout) -> Line:
-    one, aligned = some.example, layout.reading == "peak"
+def _line(entry: _Chosen, left: str, right: str, kind: Kind, layout: Layout) -> Line:
+    example, aligned = entry.example, layout.view == "peak"
     return Line(
-        example=one,
-        value=exact(some.row.value),
+        example=example,
+        value=exact(entry.row.value),
         left=left if aligned else "",
         right=right if aligned else left + right,
-        start=some.row.start,
-        source=_source(one) if kind.named else "",
-        factors=_factors(one) if kind.factors else "",
-        facts=_facts(one, kind.trough),
-        others=some.others,
+        start=entry.row.start,
+        source=_source(example) if kind.named else "",
+        factors=_factors(example) if kind.factors else "",
+        facts=_facts(example, kind.trough),
+        others=entry.others,
     )
 
 
-def markup(some: Sequence[Line], layout: Layout) -> Markup:
-    """Lines as a list. An aligned line or a window opens; contexts.js puts its whole context there,
-    and without it there is a link. A context is in place."""
-    show = _context if layout.reading == "context" else _opening
-    items = "\n".join(show(line, layout) for line in some)
-    # Which columns there are is said here: found out by :has(), it would change while a page comes.
-    columns = " gated" if any(line.factors for line in some) else ""
-    columns += " named" if any(line.source for line in some) else ""
-    return Markup(f'<ol class="{layout.reading}s{columns}">\n{items}\n</ol>')
+def markup(rows: Sequence[Line], layout: Layout) -> Markup:
+    """Lines as a list. An aligned line or a window opens, and contexts.js puts the whole context
+    there; without JavaScript it has a link. The context view shows contexts in place."""
+    show = _context if layout.view == "context" else _opening
+    items = "\n".join(show(line, layout) for line in rows)
+    # The columns are classes: with :has() the layout would shift while the page loads.
+    columns = " gated" if any(line.factors for line in rows) else ""
+    columns += " named" if any(line.source for line in rows) else ""
+    return Markup(f'<ol class="{layout.view}s{columns}">\n{items}\n</ol>')
 
 
 def _factors(example: Example) -> str:
@@ -152,7 +151,7 @@ def _factors(example: Example) -> str:
 
 
 def _facts(example: Example, trough: bool) -> str:
-    """What an opened line says of its context."""
+    """The facts about its context that an opened line shows."""
     facts = f"position {example.trough_position if trough else example.peak_position}"
     if example.gate is not None and example.linear is not None:
         facts += f" · gate {number(example.gate)}, linear part {number(example.linear)}"
@@ -177,7 +176,7 @@ def _start(line: Line) -> str:
 def _opening(line: Line, layout: Layout) -> str:
     factors = f'<span class="factors">{line.factors}</span>' if line.factors else ""
     source = f'<span class="source">{line.source}</span>' if line.source else ""
-    if layout.reading == "peak":
+    if layout.view == "peak":
         text = aligned(line)
     else:
         text = f'<span class="text tok" data-at="{line.start}">{line.right}</span>'
@@ -191,7 +190,7 @@ def _opening(line: Line, layout: Layout) -> str:
 
 
 def aligned(line: Line) -> str:
-    """The tokens of a line that is aligned on its peak, as markup."""
+    """The tokens of an aligned line, as markup."""
     return (
         f'<span class="line tok" data-at="{line.start}">'
         f'<span class="left"><span>{line.left}</span></span>'
@@ -200,23 +199,23 @@ def aligned(line: Line) -> str:
 
 
 def _also(line: Line, layout: Layout) -> str:
-    """What a line says of the same context, or one folded into it, at the neuron beside this."""
+    """A mark on lines whose context is also a top example of the neuron compared with."""
     if not layout.also:
         return ""
     examples = (line.example, *(other for other, _ in line.others))
     ranks = sorted(layout.also[one.context_id] for one in examples if one.context_id in layout.also)
     if not ranks:
         return ""
-    said = ", ".join(map(str, ranks))
+    named = ", ".join(map(str, ranks))
     return (
-        f'<span class="also" title="top example {said} of the other neuron">'
+        f'<span class="also" title="top example {named} of the other neuron">'
         f'<span aria-hidden="true">↔ </span><span class="unseen">of both, there </span>{ranks[0]}'
         "</span>"
     )
 
 
 def _linked(layout: Layout, example: Example) -> str:
-    # Addresses are quoted where they are made: all that is left to escape is between parameters.
+    # Addresses are quoted when they are made: only the & between parameters is left to escape.
     return layout.address(example.context_id).replace("&", "&amp;")
 
 
@@ -230,7 +229,7 @@ def _context(line: Line, layout: Layout) -> str:
 
 
 def whole(context_id: int, text: str) -> Markup:
-    """The element that holds a whole context, wherever one is shown; `text` is markup."""
+    """The element that holds a whole context; `text` is markup."""
     return Markup(
         f'<div class="whole" data-context="{context_id}"><p class="tok" role="group" '
         f'aria-label="Context {context_id}">{text}</p></div>'

@@ -1,4 +1,4 @@
-"""Reading the examples of one neuron: packed activations, contexts' tokens and texts together."""
+"""Reading a neuron's examples: packed activations together with their contexts' tokens."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from sqlalchemy import Connection, Row, bindparam, select
 
 from app.examples.schemas import Band, Example, Examples, PeakToken, SourceExamples
+from app.reading.store import Reading
 from indexer.store import schema
 from indexer.store.packing.codec import (
     ExampleArrays,
@@ -21,7 +22,7 @@ from indexer.store.packing.codec import (
 )
 
 BAND_SHARES = (0.5, 0.4, 0.09, 0.01)
-"""What the bands' quantiles promise, lowest band first."""
+"""The share of contexts that each band is meant to hold, lowest band first."""
 _BOTTOM = schema.KINDS.index("bottom")
 
 Array = np.ndarray[Any, Any]
@@ -43,7 +44,7 @@ _CONTEXTS = select(
 
 
 class Context(NamedTuple):
-    """A context as the store has it."""
+    """A context as stored."""
 
     document_index: int
     source_index: int
@@ -60,10 +61,10 @@ class Context(NamedTuple):
 
 @dataclass(frozen=True)
 class Stored:
-    """One kind of examples as Python's own numbers, which are read one by one much faster.
+    """One kind of examples as Python numbers, which are much faster to read one by one.
 
-    Example i has its activations, clipped to its exact extremes, at `offsets[i]` to
-    `offsets[i + 1]` of `values`: the context's positions from `starts[i]` on.
+    The activations of example i, clipped to its exact extremes, are `values[offsets[i] :
+    offsets[i + 1]]`: the context's positions from `starts[i]` on.
     """
 
     peaks: list[float]
@@ -78,8 +79,8 @@ class Stored:
     offsets: list[int]
 
 
-class Kept:
-    """All examples of one neuron, unpacked once and read in any part."""
+class NeuronExamples:
+    """All examples of one neuron, unpacked once."""
 
     def __init__(
         self,
@@ -93,23 +94,23 @@ class Kept:
         self._vocabulary = vocabulary
 
     def arrays(self, kind: str) -> ExampleArrays | None:
-        """One kind as it is stored; None where there is none."""
+        """One kind as stored; None if the neuron has none."""
         return self._kinds.get(schema.KINDS.index(kind))
 
-    def shown(
-        self, kind: str, of: Iterable[int] | None = None, reach: int | None = None
+    def of_kind(
+        self, kind: str, places: Iterable[int] | None = None, reach: int | None = None
     ) -> list[Example]:
-        """Examples of a kind, ranked from 1: all, or those at the places `of`.
+        """Examples of a kind, ranked from 1: all of them, or those at `places`.
 
         `reach` cuts each to so many positions on either side of its peak (its trough, for bottom
-        examples); None leaves all that is stored.
+        examples); None keeps everything that is stored.
         """
         number = schema.KINDS.index(kind)
         arrays = self._kinds.get(number)
         if arrays is None:
             return []
-        places = range(len(arrays)) if of is None else of
-        return [self._example(number, place, rank, reach) for rank, place in enumerate(places, 1)]
+        chosen = range(len(arrays)) if places is None else places
+        return [self._example(number, place, rank, reach) for rank, place in enumerate(chosen, 1)]
 
     def _example(self, kind: int, place: int, rank: int, reach: int | None) -> Example:
         stored = self._stored[kind]
@@ -124,15 +125,15 @@ class Kept:
             start = max(first, centre - reach)
             end = min(end, centre + reach + 1)
         begin -= first
-        # A plain Python list is what both the JSON and the page want.
-        shown: list[float | None] = stored.values[begin + start : begin + end].tolist()
+        # Both the JSON and the page need a plain Python list.
+        activations: list[float | None] = stored.values[begin + start : begin + end].tolist()
         out = max(0, min(context.included_from, end) - start)
-        shown[:out] = [None] * out
-        # The peak and the trough themselves are exact, not to within the rounding of the rest.
+        activations[:out] = [None] * out
+        # The peak and the trough are stored exactly, the rest is rounded.
         if start <= trough < end:
-            shown[trough - start] = stored.troughs[place]
+            activations[trough - start] = stored.troughs[place]
         if start <= peak < end:
-            shown[peak - start] = stored.peaks[place]
+            activations[peak - start] = stored.peaks[place]
         token_ids = context.token_ids[start:end].tolist()
         return Example(
             rank=rank,
@@ -148,24 +149,26 @@ class Kept:
             start=start,
             tokens=list(map(self._vocabulary.__getitem__, token_ids)),
             token_ids=token_ids,
-            activations=shown,
+            activations=activations,
         )
 
     def whole(self, context_id: int) -> tuple[list[str], Example, range] | None:
-        """A context in full: its kinds, the longest of what is stored of it, and where that is.
+        """A context in full: the kinds of example it is, the example with the longest stored window
+        extended to all tokens, and the positions of that window.
 
-        Positions that are not stored have no activation. None if it is nobody's example.
+        Positions outside the window have no activation. None if the context is no example.
         """
-        found = [
+        matches = [
             (kind, int(place))
             for kind, arrays in self._kinds.items()
             for place in np.flatnonzero(arrays.context_ids == context_id)
         ]
-        if not found:
+        if not matches:
             return None
         # Bottom examples last: gate and linear part are those at the trough there.
         kind, place = max(
-            found, key=lambda one: (int(self._kinds[one[0]].lengths[one[1]]), one[0] != _BOTTOM)
+            matches,
+            key=lambda match: (int(self._kinds[match[0]].lengths[match[1]]), match[0] != _BOTTOM),
         )
         stored = self._example(kind, place, place + 1, None)
         token_ids = self.contexts[context_id].token_ids.tolist()
@@ -184,12 +187,13 @@ class Kept:
                 "activations": activations,
             }
         )
-        kinds = sorted({kind for kind, _ in found})
+        kinds = sorted({kind for kind, _ in matches})
         positions = range(stored.start, stored.start + len(stored.activations))
         return [schema.KINDS[kind] for kind in kinds], example, positions
 
     def peak_tokens(self) -> list[PeakToken]:
-        """The tokens the kept examples peak on, each context once; most frequent first."""
+        """The tokens that examples of any kind peak on, each context counted once; most frequent
+        first."""
         peaks: dict[int, tuple[int, float]] = {}
         for stored in self._stored.values():
             for context_id, position, peak in zip(
@@ -199,36 +203,42 @@ class Kept:
         by_token: dict[int, list[float]] = {}
         for token_id, peak in peaks.values():
             by_token.setdefault(token_id, []).append(peak)
-        found = [
+        tokens = [
             PeakToken(
                 token=self._vocabulary[token_id],
                 token_id=token_id,
-                count=len(some),
-                mean=math.fsum(some) / len(some),
+                count=len(values),
+                mean=math.fsum(values) / len(values),
             )
-            for token_id, some in by_token.items()
+            for token_id, values in by_token.items()
         ]
-        return sorted(found, key=lambda one: (-one.count, -one.mean, one.token_id))
+        return sorted(tokens, key=lambda token: (-token.count, -token.mean, token.token_id))
 
 
-def read_kept(connection: Connection, run: Row[Any], key: int, vocabulary: list[str]) -> Kept:
+def read_examples(reading: Reading, key: int) -> NeuronExamples:
     """All examples of the neuron with this key."""
-    rows = connection.execute(_EXAMPLES, {"neuron_id": key}).all()
+    rows = reading.connection.execute(_EXAMPLES, {"neuron_id": key}).all()
     kinds = unpack_kinds((row.kind, row.packed) for row in rows)
-    wanted = {c for some in kinds.values() for c in some.context_ids.tolist()}
-    return Kept(kinds, contexts_of(connection, run, wanted), vocabulary)
+    ids = {number for arrays in kinds.values() for number in arrays.context_ids.tolist()}
+    return NeuronExamples(
+        kinds, contexts_of(reading.connection, reading.run, ids), reading.vocabulary
+    )
 
 
 def examples_of(
-    kept: Kept, run: Row[Any], facts: dict[str, Array], reach: int | None = None
+    examples: NeuronExamples,
+    run: Row[Any],
+    arrays: dict[str, Array],
+    reach: int | None = None,
 ) -> Examples:
-    """A neuron's examples by kind; `facts` are its small arrays, `reach` as in `Kept.shown`."""
+    """A neuron's examples by kind. `arrays` are its unpacked `neuron_arrays`; `reach` as in
+    `NeuronExamples.of_kind`."""
     return Examples(
-        top=kept.shown("top", reach=reach),
-        bottom=kept.shown("bottom", reach=reach),
-        random=kept.shown("random", reach=reach),
-        bands=_bands(kept, facts, reach),
-        sources=_sources(kept, run, facts, reach),
+        top=examples.of_kind("top", reach=reach),
+        bottom=examples.of_kind("bottom", reach=reach),
+        random=examples.of_kind("random", reach=reach),
+        bands=_bands(examples, arrays, reach),
+        sources=_sources(examples, run, arrays, reach),
     )
 
 
@@ -277,13 +287,13 @@ def _known(number: float) -> float | None:
     return None if math.isnan(number) else number
 
 
-def _bands(kept: Kept, facts: dict[str, Array], reach: int | None) -> list[Band]:
-    """Bands from the highest down: what is next to the top examples comes first."""
-    cuts, counts = facts["band_cuts"], facts["band_counts"]
+def _bands(examples: NeuronExamples, arrays: dict[str, Array], reach: int | None) -> list[Band]:
+    """Bands from the highest down: the one next to the top examples comes first."""
+    cuts, counts = arrays["band_cuts"], arrays["band_counts"]
     if not len(cuts) or not np.isfinite(cuts).all():  # a sample too small to have two halves
         return []
-    arrays = kept.arrays("band")
-    peaks = np.empty(0, np.float32) if arrays is None else arrays.peaks
+    stored = examples.arrays("band")
+    peaks = np.empty(0, np.float32) if stored is None else stored.peaks
     member = (peaks[:, None].astype(np.float64) >= cuts).sum(axis=1)
     edges = [None, *cuts.tolist(), None]
     bands = []
@@ -296,27 +306,28 @@ def _bands(kept: Kept, facts: dict[str, Array], reach: int | None) -> list[Band]
                 high=high,
                 nominal_share=BAND_SHARES[index],
                 share=float(counts[index] / max(1, counts.sum())),
-                examples=kept.shown("band", np.flatnonzero(member == index).tolist(), reach),
+                examples=examples.of_kind("band", np.flatnonzero(member == index).tolist(), reach),
             )
         )
     return bands[::-1]
 
 
 def _sources(
-    kept: Kept, run: Row[Any], facts: dict[str, Array], reach: int | None
+    examples: NeuronExamples, run: Row[Any], arrays: dict[str, Array], reach: int | None
 ) -> list[SourceExamples]:
-    means = facts["source_mean_peaks"].tolist()
-    arrays = kept.arrays("source")
+    """Examples of each source, in corpus order; the last slot is all other sources."""
+    means = arrays["source_mean_peaks"].tolist()
+    stored = examples.arrays("source")
     places: dict[int, list[int]] = {slot: [] for slot in range(len(means))}
-    for place, context_id in enumerate(() if arrays is None else arrays.context_ids.tolist()):
-        slot = min(kept.contexts[context_id].source_index, schema.SOURCE_SLOTS)
+    for place, context_id in enumerate(() if stored is None else stored.context_ids.tolist()):
+        slot = min(examples.contexts[context_id].source_index, schema.SOURCE_SLOTS)
         places.setdefault(slot, []).append(place)
     return [
         SourceExamples(
             source=None if slot == schema.SOURCE_SLOTS else run.sources[slot] or None,
             other=slot == schema.SOURCE_SLOTS,
             mean_peak=None if math.isnan(mean) else mean,
-            examples=kept.shown("source", places[slot], reach),
+            examples=examples.of_kind("source", places[slot], reach),
         )
         for slot, mean in enumerate(means)
     ]

@@ -24,7 +24,7 @@ class Entry:
     place: NeuronPlace | None
     hook_points: tuple[str, ...]
     """Named in place of a run since a model was, without their blocks: read one after the other,
-    each leaves the run as it is or goes on to the newest there, as `run_query.seen` has it."""
+    each leaves the run as it is or goes on to the newest there, as `runs.at_hook_points` has it."""
     wrong: str
     """Why there is no place; else empty."""
 

@@ -1,4 +1,4 @@
-"""Reading a list of neurons of any models and runs, in as many SELECTs as for one."""
+"""Reading a list of neurons of any models and runs, in as many SELECTs as for one neuron."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, bindparam, or_, select
 
 from app.errors import NotFound
-from app.examples.queries import Context, Kept, context
+from app.examples.queries import Context, NeuronExamples, context
 from app.examples.schemas import Example
 from app.lists.entries import Entry, full_text
 from app.lists.schemas import ListRow
-from app.reading import runs as run_query
 from app.reading.neurons import ROW_COLUMNS, neuron_row
-from app.reading.vocabulary import Vocabularies
+from app.reading.runs import at_hook_points, pick, run_ref, runs_of
+from app.reading.store import Reading, Store
 from app.web.address import NeuronPlace
 from indexer.store import schema
 from indexer.store.packing.codec import ExampleArrays, unpack_kinds
@@ -34,35 +34,30 @@ _contexts = schema.contexts
 
 
 @dataclass(frozen=True, slots=True)
-class _Chosen:
-    """An entry that is there."""
+class _Match:
+    """An entry whose neuron exists."""
 
     text: str
-    run: Row[Any]
+    reading: Reading
     key: int
 
 
-def rows(
-    connection: Connection,
-    vocabularies: Vocabularies,
-    entries: Sequence[Entry],
-    reach: int | None = None,
-) -> list[ListRow]:
-    """A row an entry, but for one that is the same as one before it; `reach` as in `Kept.shown`."""
-    models = {entry.place.model for entry in entries if entry.place}
-    runs = run_query.runs_of(connection, models)
-    found: dict[str, _Chosen | ListRow] = {}
-    for entry in entries:
-        try:
-            chosen = _chosen(entry, runs)
-        except NotFound as error:
-            model = entry.place.model if entry.place else None
-            found.setdefault(entry.text, _missing(entry.text, model, error.detail))
-        else:
-            found.setdefault(chosen.text, chosen)
-    there = [one for one in found.values() if isinstance(one, _Chosen)]
-    made = _read(connection, vocabularies, there, reach) if there else {}
-    return [made[one.key] if isinstance(one, _Chosen) else one for one in found.values()]
+def rows(store: Store, entries: Sequence[Entry], reach: int | None = None) -> list[ListRow]:
+    """One row an entry, without repetitions; `reach` as in `NeuronExamples.of_kind`."""
+    with store.connect() as connection:
+        runs = runs_of(connection, {entry.place.model for entry in entries if entry.place})
+        by_text: dict[str, _Match | ListRow] = {}
+        for entry in entries:
+            try:
+                match = _match(store, connection, entry, runs)
+            except NotFound as error:
+                model = entry.place.model if entry.place else None
+                by_text.setdefault(entry.text, _missing(entry.text, model, error.detail))
+            else:
+                by_text.setdefault(match.text, match)
+        matches = [row for row in by_text.values() if isinstance(row, _Match)]
+        read = _read(connection, matches, reach) if matches else {}
+        return [read[row.key] if isinstance(row, _Match) else row for row in by_text.values()]
 
 
 def _missing(text: str, model: str | None, why: str) -> ListRow:
@@ -71,74 +66,74 @@ def _missing(text: str, model: str | None, why: str) -> ListRow:
     )
 
 
-def _chosen(entry: Entry, runs: dict[str, list[Row[Any]]]) -> _Chosen:
+def _match(
+    store: Store, connection: Connection, entry: Entry, runs: dict[str, list[Row[Any]]]
+) -> _Match:
+    """The neuron of an entry. Raises NotFound."""
     place = entry.place
     if place is None:
         raise NotFound(entry.wrong)
     of_model = runs.get(place.model, [])
-    default = run_query.picked(place.model, of_model, None)
-    run = run_query.seen(place.model, of_model, place.run, entry.hook_points)
-    flat = run_query.flat(run, place.layer, place.neuron)
+    default = pick(place.model, of_model, None)
+    run = at_hook_points(place.model, of_model, place.run, entry.hook_points)
+    reading = store.opened(connection, run, of_model)
+    index = reading.index_of(place.layer, place.neuron)
     named = None if run.id == default.id else run.id
     text = full_text(NeuronPlace(place.model, place.layer, place.neuron, named))
-    return _Chosen(text, run, schema.neuron_key(run.id, flat))
+    return _Match(text, reading, schema.neuron_key(run.id, index))
 
 
 def _read(
-    connection: Connection,
-    vocabularies: Vocabularies,
-    chosen: Sequence[_Chosen],
-    reach: int | None,
+    connection: Connection, matches: Sequence[_Match], reach: int | None
 ) -> dict[int, ListRow]:
-    """The rows of neurons that are there, by key."""
-    keys = {"keys": [one.key for one in chosen]}
+    """The rows of neurons that exist, by key."""
+    keys = {"keys": [match.key for match in matches]}
     neurons = {row.id: row for row in connection.execute(_NEURONS, keys)}
     tops = {
         row.neuron_id: arrays
         for row in connection.execute(_EXAMPLES, keys)
         if (arrays := unpack_kinds([(row.kind, row.packed)]).get(_TOP)) is not None
     }
-    contexts = _first_contexts(connection, chosen, tops)
-    made = {}
-    for one in chosen:
-        row, run = neurons[one.key], one.run
-        vocabulary = vocabularies.get(connection, run.vocabulary_id, run.identity)
+    contexts = _first_contexts(connection, matches, tops)
+    rows = {}
+    for match in matches:
+        row, vocabulary = neurons[match.key], match.reading.vocabulary
         example: Example | None = None
-        if one.key in tops:
-            kept = Kept({_TOP: tops[one.key]}, contexts[one.key], vocabulary)
-            (example,) = kept.shown("top", [0], reach)
-        made[one.key] = ListRow(
-            address=one.text,
+        if match.key in tops:
+            examples = NeuronExamples({_TOP: tops[match.key]}, contexts[match.key], vocabulary)
+            (example,) = examples.of_kind("top", [0], reach)
+        rows[match.key] = ListRow(
+            address=match.text,
             missing=None,
-            model=run.model,
-            run=run_query.run_ref(run),
+            model=match.reading.run.model,
+            run=run_ref(match.reading.run),
             scale=max(abs(row.max), abs(row.min)),
             neuron=neuron_row(row, vocabulary),
             example=example,
         )
-    return made
+    return rows
 
 
 def _first_contexts(
-    connection: Connection, chosen: Sequence[_Chosen], tops: dict[int, ExampleArrays]
+    connection: Connection, matches: Sequence[_Match], tops: dict[int, ExampleArrays]
 ) -> dict[int, dict[int, Context]]:
-    """The context of each neuron's first example, by neuron's key and then by its own number."""
+    """The context of each neuron's first example, by the neuron's key and the context's id."""
     wanted = {
-        one.key: (one.run.id, int(tops[one.key].context_ids[0]))
-        for one in chosen
-        if one.key in tops
+        match.key: (match.reading.run.id, int(tops[match.key].context_ids[0]))
+        for match in matches
+        if match.key in tops
     }
     if not wanted:
         return {}
     by_run: dict[int, set[int]] = {}
     for run_id, context_id in wanted.values():
         by_run.setdefault(run_id, set()).add(context_id)
-    # Not an IN of pairs: SQLite would read all contexts for that.
+    # Not an IN of pairs: SQLite would read all contexts.
     places = [
         and_(_contexts.c.run_id == run_id, _contexts.c.context_id.in_(sorted(ids)))
         for run_id, ids in by_run.items()
     ]
-    found = connection.execute(
+    selected = connection.execute(
         select(
             _contexts.c.run_id,
             _contexts.c.context_id,
@@ -148,6 +143,6 @@ def _first_contexts(
             _contexts.c.token_ids,
         ).where(or_(*places))
     )
-    sources = {one.run.id: one.run.sources for one in chosen}
-    read = {(run, number): context(sources[run], *rest) for run, number, *rest in found}
+    sources = {match.reading.run.id: match.reading.run.sources for match in matches}
+    read = {(run, number): context(sources[run], *rest) for run, number, *rest in selected}
     return {key: {at[1]: read[at]} for key, at in wanted.items()}

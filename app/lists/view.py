@@ -1,4 +1,4 @@
-"""A list of neurons → the rows its page shows."""
+"""The rows of a list's page."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from app.examples.lines import Kind, Layout, aligned, lines
 from app.lists.entries import without_each
 from app.lists.schemas import ListPage, ListRow
 from app.web import urls
+from app.web.frame import Frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +22,31 @@ class RowView:
     row: ListRow
     href: str | None
     line: Markup | None
-    """Its first top example, aligned on its peak and on a colour scale of its own."""
+    """Its first top example, aligned on the peak, on the neuron's own colour scale."""
     peak: str
     without: str
-    """The list without it."""
+    """The address of the list without this neuron."""
 
 
-def rows(page: ListPage, *, titled: bool = False) -> list[RowView]:
-    """The list's rows, in its order; `titled`: as `Layout` has it."""
+@dataclass(frozen=True, slots=True)
+class ListContext:
+    """What `lists/list.html` is rendered with."""
+
+    frame: Frame
+    page: ListPage
+    rows: list[RowView]
+    titled_url: str | None
+    """The same page with whole titles on every token; None if this page has them."""
+    limit: int
+    """The most neurons that a list may have."""
+    add: str
+    """The text in the box for another neuron."""
+    wrong: str | None
+    """Why that text names no neuron."""
+
+
+def rows_view(page: ListPage, *, titled: bool = False) -> list[RowView]:
+    """The list's rows, in order. `titled`: each token carries its whole title."""
     rest = without_each([row.address for row in page.items])
     return [
         RowView(row, _href(row), *_line(row, titled), urls.neuron_list(n, title=page.title))

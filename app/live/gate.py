@@ -9,7 +9,6 @@ from fastapi import Request
 from app.errors import Forbidden, NotFound
 from app.live.engine import Live
 from app.schemas import Error
-from app.web.site import Site
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     403: {"model": Error, "description": "A page of another site sent the text."},
@@ -25,14 +24,16 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def live_of(site: Site, request: Request) -> Live:
-    """What reads texts. Raises Forbidden for another site's page, NotFound where there is none."""
-    # Another site's page could not read the answer, but it could let this machine compute.
+def live_of(request: Request) -> Live:
+    """The server's live models. Raises Forbidden for a page of another site, NotFound if the server
+    has none."""
+    # A page of another site could not read the answer, but it could make this machine compute.
     if request.headers.get("sec-fetch-site") == "cross-site":
         raise Forbidden("Texts are taken from this site's own pages and from programs alone.")
-    if site.live is None:
+    live: Live | None = request.app.state.live
+    if live is None:
         raise NotFound(
             "Texts cannot be tried here: this server was started without --live, so that it loads "
             "no model. The command neurarium serve --live starts one that does."
         )
-    return site.live
+    return live

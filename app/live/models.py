@@ -8,12 +8,15 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.errors import AppError, Gone, Unavailable
 from app.schemas import Run
 from indexer.errors import NeurariumError
-from indexer.models.load import LoadedModel
-from indexer.models.reload import Wanted
+
+if TYPE_CHECKING:
+    from indexer.models.load import LoadedModel
+    from indexer.models.reload import Wanted
 
 FAILED_FOR = 30.0
 """Seconds for which a model that could not be loaded is not tried again."""

@@ -1,8 +1,7 @@
-"""Pure: a layer's neurons → one picture, a cell each, as inline SVG; its colours, legend and words.
+"""A layer's picture as inline SVG, one cell a neuron, with its legend and its description.
 
-Colours go by rank, not by value: what a layer is sorted by has a heavy tail, and on a scale of
-values nearly all of its neurons would share one colour. The steps are narrow at the upper end, so
-that the few that stand out do so to the eye. Colours are classes, as everywhere.
+Colours go by rank: statistics have heavy tails, and on a linear scale nearly all neurons would
+share one colour. The steps are narrow at the upper end, so that the few outliers are visible.
 """
 
 from __future__ import annotations
@@ -15,20 +14,14 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from app.drawing import tokens as highlight
-from app.drawing.numbers import count, number, numbers, share
-from app.models.schemas import LayerPicture, Statistic
+from app.drawing.numbers import count, numbers
+from app.models.schemas import LayerPicture, PictureStatistic
+from app.reading.statistics import STATISTICS
 
 AT_ONCE = 4096
 """Neurons of one picture at most: a wider layer is shown part by part."""
 LEVELS = (10, 25, 50, 70, 80, 90, 95, 98, 99)
 """Percent of the neurons, from the lowest on, at which one colour ends and the next begins."""
-NAMES: dict[Statistic, str] = {
-    "max": "max",
-    "density": "density",
-    "effect_kurtosis": "effect kurtosis",
-}
-"""What a statistic is called on the page."""
-
 PITCH, SIDE = 10, 9
 """From one cell to the next, and a cell's own side, in user units."""
 DEAD, VALUELESS = "d", "v"
@@ -96,9 +89,10 @@ def draw(picture: LayerPicture, address: tuple[str, str]) -> Markup:
         )
     ]
     rows = math.ceil(len(cells) / wide)
+    statistic = escape(STATISTICS[picture.stat].label)
     out = [
         f'<svg class="cells" viewBox="{PITCH} 0 {wide * PITCH - 1} {rows * PITCH - 1}" '
-        f'data-columns="{wide}" data-stat="{escape(NAMES[picture.stat])}" aria-hidden="true">'
+        f'data-columns="{wide}" data-stat="{statistic}" aria-hidden="true">'
     ]
     # Each cell's group lies in the one before and a step to its right: no cell names its place,
     # which is a seventh of the page's compressed size.
@@ -143,7 +137,7 @@ def legend(picture: LayerPicture) -> list[Step]:
 
 def describe(picture: LayerPicture) -> str:
     """The layer's distribution in a sentence or two: the picture for those who do not see it."""
-    words, name = _words(picture.stat), NAMES[picture.stat].capitalize()
+    words, name = _words(picture.stat), STATISTICS[picture.stat].label.capitalize()
     dead = ""
     if picture.n_dead:
         are = "is" if picture.n_dead == 1 else "are"
@@ -161,13 +155,9 @@ def describe(picture: LayerPicture) -> str:
     )
 
 
-def _words(stat: Statistic) -> Callable[[float | None], str]:
+def _words(stat: PictureStatistic) -> Callable[[float | None], str]:
     """How a statistic's values are written."""
-
-    def shares(value: float | None) -> str:
-        return number(None) if value is None else share(value)
-
-    return shares if stat == "density" else number
+    return STATISTICS[stat].text
 
 
 def _plain(token: str) -> str:

@@ -1,113 +1,163 @@
-"""Reading layers: in summary, as a list of neurons in any order, and all neurons at once."""
+"""Reading models and layers: in summary, as a list of neurons in any order, and as a picture."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Row, Select, select, tuple_
 
 from app.errors import Invalid, NotFound
-from app.models import picture
-from app.models.schemas import LayerSummary, ModelSummary, NeuronList, Sort, Statistic
+from app.models import picture as drawing
+from app.models.schemas import (
+    LayerPage,
+    LayerPicture,
+    LayerSummary,
+    ModelList,
+    ModelPage,
+    ModelSummary,
+    NeuronList,
+    PictureStatistic,
+    Sort,
+)
 from app.reading import cursors
-from app.reading import runs as run_query
 from app.reading.columns import columns, finite
 from app.reading.neurons import ROW_COLUMNS, neuron_row
-from app.reading.runs import MAX_INTEGER, run_ref
+from app.reading.runs import MAX_INTEGER, has_layer, model_names, run_ref, sample_of
+from app.reading.store import Reading, Store
 from app.schemas import Order
 from indexer.store import schema
 from indexer.store.packing.codec import LAYER_ARRAYS, unpack_arrays
 
 
-@dataclass(frozen=True)
-class PictureFacts:
-    """What the store knows for a layer's picture: fields of `LayerPicture`."""
-
-    neurons: int
-    first: int
-    values: list[float | None]
-    dead: list[bool]
-    peak_tokens: list[str]
-    n_dead: int
-    counted: int
-    lowest: float | None
-    highest: float | None
-    highest_neuron: int | None
-    cuts: list[float]
+def models(store: Store, limit: int, cursor: str | None) -> ModelList:
+    """One page of the models, by name. Raises Invalid for a cursor of another list."""
+    after = "" if cursor is None else cursors.decode(cursor, str)[0]
+    with store.connect() as connection:
+        names = [name for name in model_names(connection) if name > after]
+        items = [_model_summary(store.open(connection, name, None)) for name in names[:limit]]
+    more = cursors.encode(items[-1].model) if len(names) > limit else None
+    return ModelList(items=items, next=more)
 
 
-def summaries(connection: Connection, run: Row[Any]) -> list[LayerSummary]:
-    """All layers of a run in numbers."""
-    table = schema.layers
-    wanted = select(table).where(table.c.run_id == run.id).order_by(table.c.layer)
-    return [_summary(row) for row in connection.execute(wanted)]
+def model(store: Store, name: str, run: int | None) -> ModelPage:
+    """A model with its layers. Raises NotFound."""
+    with store.reading(name, run) as reading:
+        return ModelPage(
+            model=name,
+            n_layers=len(reading.run.widths),
+            n_neurons=reading.places.total,
+            run=run_ref(reading.run),
+            sample=sample_of(reading.run),
+            layers=_summaries(reading.connection, reading.run),
+            other_runs=[run_ref(other) for other in reading.others],
+        )
 
 
-def summary(connection: Connection, run: Row[Any], layer: int) -> LayerSummary:
-    """One layer of a run, which must have it, in numbers."""
-    table = schema.layers
-    wanted = select(table).where(table.c.run_id == run.id, table.c.layer == layer)
-    return _summary(connection.execute(wanted).one())
-
-
-def neurons(
-    connection: Connection,
-    run: Row[Any],
+def layer(
+    store: Store,
+    name: str,
     layer: int,
-    vocabulary: list[str],
+    run: int | None,
     sort: Sort,
     order: Order,
     limit: int,
     cursor: str | None,
+) -> LayerPage:
+    """A layer with one page of its neurons. Raises NotFound, and Invalid for a cursor of another
+    order."""
+    with store.reading(name, run) as reading:
+        reading.check_layer(layer)
+        return LayerPage(
+            model=name,
+            hook_point=reading.run.hook_point,
+            run=run_ref(reading.run),
+            sample=sample_of(reading.run),
+            summary=_summary_of(reading.connection, reading.run, layer),
+            n_layers=len(reading.run.widths),
+            sort=sort,
+            order=order,
+            neurons=_neurons(reading, layer, sort, order, limit, cursor),
+            other_runs=[run_ref(other) for other in reading.others if has_layer(other, layer)],
+        )
+
+
+def picture(
+    store: Store, name: str, layer: int, run: int | None, stat: PictureStatistic, first: int
+) -> LayerPicture:
+    """One statistic of a layer's neurons from `first` on, `drawing.AT_ONCE` at most; the colours'
+    cuts are of the whole layer. Raises NotFound if the layer ends before `first`."""
+    with store.reading(name, run) as reading:
+        reading.check_layer(layer)
+        width = reading.run.widths[layer]
+        if first >= width:
+            raise NotFound(
+                f"Layer {layer} of {name} has neurons 0 to {width - 1}: "
+                f"no picture begins at {first}."
+            )
+        known = columns(reading.connection, reading.run, (stat, "dead", "peak_token_id"), [layer])
+        values, dead = known[stat], known["dead"] != 0
+        live = np.isfinite(values) & ~dead  # −inf stands for "it never varied"
+        ranked = np.sort(values[live])
+        part = slice(first, first + drawing.AT_ONCE)
+        tokens = known["peak_token_id"][part]
+        return LayerPicture(
+            model=name,
+            layer=layer,
+            hook_point=reading.run.hook_point,
+            run=run_ref(reading.run),
+            sample=sample_of(reading.run),
+            stat=stat,
+            neurons=width,
+            first=first,
+            values=list(map(finite, values[part].tolist())),
+            dead=dead[part].tolist(),
+            peak_tokens=[reading.vocabulary[int(token_id)] for token_id in tokens],
+            n_dead=int(dead.sum()),
+            counted=len(ranked),
+            lowest=float(ranked[0]) if len(ranked) else None,
+            highest=float(ranked[-1]) if len(ranked) else None,
+            highest_neuron=(
+                int(np.argmax(np.where(live, values, -np.inf))) if len(ranked) else None
+            ),
+            cuts=drawing.cuts(ranked.tolist()),
+        )
+
+
+def _model_summary(reading: Reading) -> ModelSummary:
+    return ModelSummary(
+        model=reading.run.model,
+        n_layers=len(reading.run.widths),
+        n_neurons=reading.places.total,
+        runs=1 + len(reading.others),
+        run=run_ref(reading.run),
+    )
+
+
+def _summaries(connection: Connection, run: Row[Any]) -> list[LayerSummary]:
+    table = schema.layers
+    query = select(table).where(table.c.run_id == run.id).order_by(table.c.layer)
+    return [_summary(row) for row in connection.execute(query)]
+
+
+def _summary_of(connection: Connection, run: Row[Any], layer: int) -> LayerSummary:
+    table = schema.layers
+    query = select(table).where(table.c.run_id == run.id, table.c.layer == layer)
+    return _summary(connection.execute(query).one())
+
+
+def _neurons(
+    reading: Reading, layer: int, sort: Sort, order: Order, limit: int, cursor: str | None
 ) -> NeuronList:
-    """One page of a layer's neurons. Raises Invalid for a cursor of another order."""
-    rows = connection.execute(_neurons_of(run.id, layer, sort, order, limit, cursor)).all()
+    query = _neurons_of(reading.run.id, layer, sort, order, limit, cursor)
+    rows = reading.connection.execute(query).all()
     more = None
     if len(rows) > limit:
         last = rows[limit - 1]
         key = [last.neuron] if sort == "neuron" else [getattr(last, sort), last.neuron]
         more = cursors.encode(sort, order, *key)
-    return NeuronList(items=[neuron_row(row, vocabulary) for row in rows[:limit]], next=more)
-
-
-def picture_facts(
-    connection: Connection,
-    run: Row[Any],
-    layer: int,
-    vocabulary: list[str],
-    stat: Statistic,
-    first: int,
-) -> PictureFacts:
-    """One statistic of the neurons from `first` on, `picture.AT_ONCE` at most.
-
-    What parts the colours is of the whole layer. Raises NotFound where it ends before `first`.
-    """
-    width = run.widths[layer]
-    if first >= width:
-        raise NotFound(
-            f"Layer {layer} of {run.model} has neurons 0 to {width - 1}: "
-            f"no picture begins at {first}."
-        )
-    known = columns(connection, run, (stat, "dead", "peak_token_id"), [layer])
-    values, dead = known[stat], known["dead"] != 0
-    living = np.isfinite(values) & ~dead  # −inf stands for "it never varied"
-    ranked = np.sort(values[living])
-    shown = slice(first, first + picture.AT_ONCE)
-    return PictureFacts(
-        neurons=width,
-        first=first,
-        values=list(map(finite, values[shown].tolist())),
-        dead=dead[shown].tolist(),
-        peak_tokens=[vocabulary[int(token_id)] for token_id in known["peak_token_id"][shown]],
-        n_dead=int(dead.sum()),
-        counted=len(ranked),
-        lowest=float(ranked[0]) if len(ranked) else None,
-        highest=float(ranked[-1]) if len(ranked) else None,
-        highest_neuron=int(np.argmax(np.where(living, values, -np.inf))) if len(ranked) else None,
-        cuts=picture.cuts(ranked.tolist()),
-    )
+    items = [neuron_row(row, reading.vocabulary) for row in rows[:limit]]
+    return NeuronList(items=items, next=more)
 
 
 def _summary(row: Row[Any]) -> LayerSummary:
@@ -127,27 +177,16 @@ def _summary(row: Row[Any]) -> LayerSummary:
 def _neurons_of(
     run_id: int, layer: int, sort: Sort, order: Order, limit: int, cursor: str | None
 ) -> Select[Any]:
-    """One page of a layer's neurons, sought by key: never OFFSET. One row more than `limit`."""
+    """One page of a layer's neurons, sought by key, never by OFFSET; one row more than `limit`."""
     table = schema.neurons
-    wanted = select(*ROW_COLUMNS).where(table.c.run_id == run_id, table.c.layer == layer)
+    query = select(*ROW_COLUMNS).where(table.c.run_id == run_id, table.c.layer == layer)
     keys = [table.c.neuron] if sort == "neuron" else [table.c[sort], table.c.neuron]
     if cursor is not None:
         kinds = [int] if sort == "neuron" else [float, int]
-        told_sort, told_order, *after = cursors.decode(cursor, str, str, *kinds)
-        if (told_sort, told_order) != (sort, order) or not 0 <= after[-1] <= MAX_INTEGER:
+        its_sort, its_order, *after = cursors.decode(cursor, str, str, *kinds)
+        if (its_sort, its_order) != (sort, order) or not 0 <= after[-1] <= MAX_INTEGER:
             raise Invalid("The cursor belongs to another order: start again without it.")
-        mine = tuple_(*keys)
-        wanted = wanted.where(mine < tuple_(*after) if order == "desc" else mine > tuple_(*after))
-    ordered = [key.desc() if order == "desc" else key.asc() for key in keys]
-    return wanted.order_by(*ordered).limit(limit + 1)
-
-
-def model_summary(connection: Connection, name: str) -> ModelSummary:
-    shown, others = run_query.pick(connection, name, None)
-    return ModelSummary(
-        model=name,
-        n_layers=len(shown.widths),
-        n_neurons=sum(shown.widths),
-        runs=1 + len(others),
-        run=run_ref(shown),
-    )
+        key = tuple_(*keys)
+        query = query.where(key < tuple_(*after) if order == "desc" else key > tuple_(*after))
+    ordered = [column.desc() if order == "desc" else column.asc() for column in keys]
+    return query.order_by(*ordered).limit(limit + 1)

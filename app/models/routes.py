@@ -1,148 +1,167 @@
-"""HTML routes: each asks one query and renders one template."""
+"""The list of models, a model, a layer: as pages and as JSON."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi import APIRouter, Query, Request, Response
 
-from app.models import view as layer_view
-from app.models.schemas import Sort, Statistic, default_order
-from app.navigation.routes import to_random
-from app.runs import view as provenance
+from app.models import queries, view
+from app.models.schemas import (
+    LayerPicture,
+    ModelList,
+    ModelPage,
+    NeuronList,
+    PictureStatistic,
+    Sort,
+    default_order,
+)
 from app.schemas import Order
 from app.web import urls
-from app.web.links import carried_run, links_of, unusual
+from app.web.frame import Frame
 from app.web.params import (
     DEFAULT_LIMIT,
-    USUAL_VIEW,
+    ERRORS,
     Cursor,
     Embed,
-    From,
     LayerIndex,
     Limit,
-    NeuronIndex,
     RunId,
-    View,
+    not_default_limit,
 )
-from app.web.site import Site
+from app.web.site import site_of
+
+api = APIRouter(prefix="/api/v1", tags=["api"], responses=ERRORS)
+pages = APIRouter(include_in_schema=False)
+
+From = Annotated[
+    int, Query(alias="from", ge=0, description="The first neuron of a picture; it holds 4,096.")
+]
 
 
-def router(site: Site) -> APIRouter:
-    """The pages' routes. Fixed addresses come before those of models."""
-    pages = APIRouter(include_in_schema=False)
-    queries = site.queries
+@api.get("/models", response_model=ModelList)
+def models(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Response:
+    """The models here, by name."""
+    site = site_of(request)
+    if unchanged := site.unchanged(request, None):
+        return unchanged
+    return site.json(request, queries.models(site.store, limit, cursor))
 
-    @pages.get("/")
-    def home(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Response:
-        """The list of models."""
 
-        def build() -> Response:
-            page = queries.models(limit, cursor)
-            links: dict[str, Any] = {
-                "json_url": urls.api_models(limit=unusual(limit), cursor=cursor),
-                "canonical": urls.home(),
-            }
-            return site.html("models/home.html", page, cursor=cursor, limit=unusual(limit), **links)
+@api.get("/models/{model}", response_model=ModelPage)
+def model(request: Request, model: str, run: RunId = None) -> Response:
+    """One model: its layers in numbers, and its runs."""
+    site = site_of(request)
+    if unchanged := site.unchanged(request, model):
+        return unchanged
+    return site.json(request, queries.model(site.store, model, run))
 
-        return site.answer(request, None, build)
 
-    @pages.get("/random")
-    def random() -> Response:
-        """A random neuron of everything."""
-        return to_random(site, None, None, None)
+@api.get("/models/{model}/layers/{layer}/neurons", response_model=NeuronList)
+def neurons(
+    request: Request,
+    model: str,
+    layer: LayerIndex,
+    run: RunId = None,
+    sort: Sort = "neuron",
+    order: Order | None = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Response:
+    """A layer's neurons in any order, a page at a time."""
+    site = site_of(request)
+    if unchanged := site.unchanged(request, model):
+        return unchanged
+    direction = default_order(sort, order)
+    page = queries.layer(site.store, model, layer, run, sort, direction, limit, cursor)
+    return site.json(request, page.neurons)
 
-    @pages.get("/runs/{run}")
-    def run(request: Request, run: Annotated[int, Path(ge=1)]) -> Response:
-        """A run's provenance."""
 
-        def build() -> Response:
-            page = queries.run(run)
-            links: dict[str, Any] = {"json_url": urls.api_run(run), "canonical": urls.run(run)}
-            return site.html("runs/run.html", page, view=provenance.tables(page), **links)
+@api.get("/models/{model}/layers/{layer}/picture", response_model=LayerPicture)
+def picture(
+    request: Request,
+    model: str,
+    layer: LayerIndex,
+    run: RunId = None,
+    stat: PictureStatistic = "max",
+    first: From = 0,
+) -> Response:
+    """One statistic of all of a layer's neurons: what its picture shows."""
+    site = site_of(request)
+    if unchanged := site.unchanged(request, model):
+        return unchanged
+    return site.json(request, queries.picture(site.store, model, layer, run, stat, first))
 
-        return site.answer(request, None, build)
 
-    @pages.get("/{model}")
-    def model(request: Request, model: str, run: RunId = None, embed: Embed = None) -> Response:
-        """A model's layers."""
-        bare = site.bare(embed)
+@pages.get("/")
+def home_page(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Response:
+    """The list of models."""
+    site = site_of(request)
+    if unchanged := site.unchanged(request, None):
+        return unchanged
+    named_limit = not_default_limit(limit)
+    frame = Frame(json_url=urls.api_models(limit=named_limit, cursor=cursor), canonical=urls.home())
+    page = queries.models(site.store, limit, cursor)
+    return site.html(
+        request, "models/home.html", view.HomeContext(frame, page, cursor, named_limit)
+    )
 
-        def build() -> Response:
-            page = queries.model(model, run)
-            links = links_of(urls.api_model, urls.model, run, model)
-            context: dict[str, Any] = {
-                "run_query": carried_run(site, model, run),
-                "view": layer_view.model(page),
-            }
-            return site.html("models/model.html", page, embed=bare, **context, **links)
 
-        return site.answer(request, model, build, bare=bare)
+@pages.get("/{model}")
+def model_page(request: Request, model: str, run: RunId = None, embed: Embed = None) -> Response:
+    """A model's layers."""
+    site = site_of(request)
+    bare = site.bare(embed)
+    if unchanged := site.unchanged(request, model, bare=bare):
+        return unchanged
+    page = queries.model(site.store, model, run)
+    frame = Frame(
+        site.links(model, run),
+        json_url=urls.api_model(model, run=run),
+        canonical=urls.model(model, run=run),
+        embed=bare,
+    )
+    return site.html(request, "models/model.html", view.ModelContext(frame, page, view.model(page)))
 
-    @pages.get("/{model}/random")
-    def random_of_model(model: str, run: RunId = None, view: View = USUAL_VIEW) -> Response:
-        """A random neuron of a model."""
-        return to_random(site, model, None, run, view)
 
-    @pages.get("/{model}/{layer}")
-    def layer(
-        request: Request,
-        model: str,
-        layer: LayerIndex,
-        run: RunId = None,
-        picture: Statistic = "max",
-        first: From = 0,
-        sort: Sort | None = None,
-        order: Order | None = None,
-        limit: Limit = DEFAULT_LIMIT,
-        cursor: Cursor = None,
-        embed: Embed = None,
-    ) -> Response:
-        """A layer's neurons: a picture of all, and a table that begins with its darkest cells."""
-        bare = site.bare(embed)
-
-        def build() -> Response:
-            by = sort or picture
-            way = default_order(by, order)
-            page = queries.layer(model, layer, run, by, way, limit, cursor)
-            drawn = queries.picture(model, layer, page.run.id, picture, first)
-            carried, wanted = carried_run(site, model, run), unusual(limit)
-            cells = urls.neurons_of_layer(model, layer, run=carried)
-            asked: dict[str, Any] = {
-                "sort": by,
-                "order": order,
-                "limit": wanted,
-                "cursor": cursor,
-            }
-            links: dict[str, Any] = {
-                "json_url": urls.api_neurons(model, layer, run=run, **asked),
-                "canonical": urls.layer(model, layer, run=run),
-            }
-            context: dict[str, Any] = {
-                "picture": drawn,
-                "view": layer_view.layer(drawn, cells),
-                "run_query": carried,
-                "cursor": cursor,
-                "limit": wanted,
-                "sorted": {"sort": sort, "order": order},
-            }
-            return site.html("models/layer.html", page, embed=bare, **context, **links)
-
-        return site.answer(request, model, build, bare=bare)
-
-    @pages.get("/{model}/{layer}/random")
-    def random_of_layer(
-        model: str, layer: LayerIndex, run: RunId = None, view: View = USUAL_VIEW
-    ) -> Response:
-        """A random neuron of a layer."""
-        return to_random(site, model, layer, run, view)
-
-    @pages.get("/{model}/{layer}/{neuron}.html")
-    def neuroscope(
-        model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
-    ) -> Response:
-        """Neuroscope's own addresses."""
-        return RedirectResponse(urls.neuron(model, layer, neuron, run=run), 308)
-
-    return pages
+@pages.get("/{model}/{layer}")
+def layer_page(
+    request: Request,
+    model: str,
+    layer: LayerIndex,
+    run: RunId = None,
+    picture: PictureStatistic = "max",
+    first: From = 0,
+    sort: Sort | None = None,
+    order: Order | None = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+    embed: Embed = None,
+) -> Response:
+    """A layer's neurons: a picture of all, and a table, by default sorted as the picture is."""
+    site = site_of(request)
+    bare = site.bare(embed)
+    if unchanged := site.unchanged(request, model, bare=bare):
+        return unchanged
+    by = sort or picture
+    page = queries.layer(site.store, model, layer, run, by, default_order(by, order), limit, cursor)
+    drawn = queries.picture(site.store, model, layer, page.run.id, picture, first)
+    links, named_limit = site.links(model, run), not_default_limit(limit)
+    frame = Frame(
+        links,
+        json_url=urls.api_neurons(
+            model, layer, run=run, sort=by, order=order, limit=named_limit, cursor=cursor
+        ),
+        canonical=urls.layer(model, layer, run=run),
+        embed=bare,
+    )
+    context = view.LayerContext(
+        frame=frame,
+        page=page,
+        picture=drawn,
+        view=view.layer(drawn, links.neurons_of_layer(layer)),
+        cursor=cursor,
+        limit=named_limit,
+        sorted={"sort": sort, "order": order},
+    )
+    return site.html(request, "models/layer.html", context)

@@ -1,16 +1,24 @@
-"""What pages and JSON say of models and layers: lists of neurons, and a layer's picture."""
+"""Models and layers as JSON: summaries, lists of neurons, a layer's picture."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from app.reading.statistics import STATISTICS
 from app.schemas import NeuronRow, Order, RunRef, Sample, Schema
 
-Sort = Literal["neuron", "max", "density", "mean", "kurtosis", "effect_kurtosis"]
-Statistic = Literal["max", "density", "effect_kurtosis"]
-"""What the cells of a layer's picture are coloured by."""
+PictureStatistic = Literal["max", "density", "effect_kurtosis"]
+"""What the cells of a layer's picture can be coloured by."""
+
+# What a layer's table can be sorted by. mypy cannot read a Literal that is made from a table.
+if TYPE_CHECKING:
+    Sort = str
+else:
+    Sort = Literal[
+        ("neuron", *(name for name, statistic in STATISTICS.items() if statistic.sorts_layers))
+    ]
 
 
 class NeuronList(Schema):
@@ -58,7 +66,7 @@ class LayerPicture(Schema):
     hook_point: str
     run: RunRef
     sample: Sample
-    stat: Statistic
+    stat: PictureStatistic
     neurons: int = Field(description="Of the whole layer.")
     first: int = Field(description="The first neuron of the lists; they hold at most 4,096.")
     values: list[float | None] = Field(description="null where logit effects never vary.")

@@ -1,16 +1,26 @@
-"""Pure: what the pages of a layer and of a model show beside the numbers of their JSON."""
+"""What the pages of models and layers show beside the fields of their JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, get_args
 
 from markupsafe import Markup
 
 from app.drawing import strips
 from app.drawing.numbers import MINUS, compact, count, number, share
 from app.models import picture
-from app.models.schemas import LayerPicture, LayerSummary, ModelPage, Statistic
+from app.models.schemas import (
+    LayerPage,
+    LayerPicture,
+    LayerSummary,
+    ModelList,
+    ModelPage,
+    PictureStatistic,
+)
+from app.reading.statistics import STATISTICS
+from app.web.frame import Frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +39,7 @@ class LayerView:
     cells: Markup
     sentence: str
     legend: list[picture.Step]
-    statistics: list[tuple[Statistic, str, bool]]
+    statistics: list[tuple[PictureStatistic, str, bool]]
     """All that the picture can show: name, words, whether it is this one."""
     parts: list[Part]
     """Empty where one picture holds the layer."""
@@ -54,13 +64,51 @@ class ModelView:
     density: Distribution
 
 
+@dataclass(frozen=True, slots=True)
+class HomeContext:
+    """What `models/home.html` is rendered with."""
+
+    frame: Frame
+    page: ModelList
+    cursor: str | None
+    limit: int | None
+    """The limit that links name; None: the default one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelContext:
+    """What `models/model.html` is rendered with."""
+
+    frame: Frame
+    page: ModelPage
+    view: ModelView
+
+
+@dataclass(frozen=True, slots=True)
+class LayerContext:
+    """What `models/layer.html` is rendered with."""
+
+    frame: Frame
+    page: LayerPage
+    picture: LayerPicture
+    view: LayerView
+    cursor: str | None
+    limit: int | None
+    """The limit that links name; None: the default one."""
+    sorted: dict[str, Any]
+    """`sort` and `order` as they were asked for."""
+
+
 def layer(drawn: LayerPicture, address: tuple[str, str]) -> LayerView:
     """What the layer's page needs beside its table; `address` is as in `picture.draw`."""
     return LayerView(
         cells=picture.draw(drawn, address),
         sentence=picture.describe(drawn),
         legend=picture.legend(drawn),
-        statistics=[(stat, said, stat == drawn.stat) for stat, said in picture.NAMES.items()],
+        statistics=[
+            (stat, STATISTICS[stat].label, stat == drawn.stat)
+            for stat in get_args(PictureStatistic)
+        ],
         parts=_parts(drawn),
         has_dead=any(drawn.dead),
         has_valueless=any(
@@ -72,8 +120,10 @@ def layer(drawn: LayerPicture, address: tuple[str, str]) -> LayerView:
 def model(page: ModelPage) -> ModelView:
     """What the model's page needs beside its numbers."""
     return ModelView(
-        max=_distribution(page.layers, lambda one: one.max_quantiles, number, _plain),
-        density=_distribution(page.layers, lambda one: one.density_quantiles, share, _percent, 1.0),
+        max=_distribution(page.layers, lambda layer: layer.max_quantiles, number, _plain),
+        density=_distribution(
+            page.layers, lambda layer: layer.density_quantiles, share, _percent, 1.0
+        ),
     )
 
 

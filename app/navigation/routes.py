@@ -1,55 +1,87 @@
-"""/go: from what a reader typed to the page it names. /help: keys, colours and words in short."""
+"""/go: from the text a reader typed to the page it names. Random neurons. /help."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from app.navigation.find import place
-from app.schemas import Schema
+from app.navigation.find import page_of
+from app.navigation.queries import random_neuron
+from app.schemas import DEFAULT_VIEW, View
 from app.web import urls
-from app.web.links import carried_view
-from app.web.params import USUAL_VIEW, Reading, RunId, View
-from app.web.site import NO_STORE, Site
+from app.web.frame import Frame
+from app.web.links import Links
+from app.web.params import LayerIndex, RunId, ViewQuery
+from app.web.site import NO_STORE, site_of
+
+router = APIRouter(include_in_schema=False)
 
 
-class Help(Schema):
-    """The page of help, all of whose text is its template's."""
+@dataclass(frozen=True, slots=True)
+class HelpContext:
+    """What `navigation/help.html` is rendered with."""
+
+    frame: Frame
 
 
-def going_router(site: Site) -> APIRouter:
-    """The routes of the go-to box and of the help."""
-    going = APIRouter(include_in_schema=False)
-
-    @going.get("/go")
-    def go(
-        to: str = "",
-        model: str | None = None,
-        run: RunId = None,
-        view: Annotated[Reading | None, Query()] = None,
-    ) -> Response:
-        """The page of what was typed; `model`, `run` and `view` are those of the page it was
-        typed on."""
-        target = place(site.queries, to, model, run, view)
-        return RedirectResponse(target, 307, headers=NO_STORE)
-
-    @going.get("/help")
-    def show(request: Request) -> Response:
-        """Keys, colours and words in short."""
-
-        def build() -> Response:
-            return site.html("navigation/help.html", Help(), canonical=urls.help_page())
-
-        return site.answer(request, None, build)
-
-    return going
-
-
-def to_random(
-    site: Site, model: str | None, layer: int | None, run: int | None, view: View = USUAL_VIEW
+@router.get("/go")
+def go(
+    request: Request,
+    to: str = "",
+    model: str | None = None,
+    run: RunId = None,
+    view: Annotated[View | None, Query()] = None,
 ) -> Response:
-    name, place = site.queries.random(model, layer, run)
-    target = urls.neuron_ref(name, place, run=run, view=carried_view(view))
+    """The page that a text names; `model`, `run` and `view` are those of the page it was typed
+    on."""
+    target = page_of(site_of(request).store, to, model, run, view)
     return RedirectResponse(target, 307, headers=NO_STORE)
+
+
+@router.get("/help")
+def help_page(request: Request) -> Response:
+    """Keys, colours and words in short."""
+    site = site_of(request)
+    if unchanged := site.unchanged(request, None):
+        return unchanged
+    return site.html(
+        request, "navigation/help.html", HelpContext(Frame(canonical=urls.help_page()))
+    )
+
+
+@router.get("/random")
+def random_of_all(request: Request) -> Response:
+    """A random neuron of everything."""
+    return _to_random(request, None, None, None, DEFAULT_VIEW)
+
+
+@router.get("/{model}/random")
+def random_of_model(
+    request: Request, model: str, run: RunId = None, view: ViewQuery = DEFAULT_VIEW
+) -> Response:
+    """A random neuron of a model."""
+    return _to_random(request, model, None, run, view)
+
+
+@router.get("/{model}/{layer}/random")
+def random_of_layer(
+    request: Request,
+    model: str,
+    layer: LayerIndex,
+    run: RunId = None,
+    view: ViewQuery = DEFAULT_VIEW,
+) -> Response:
+    """A random neuron of a layer."""
+    return _to_random(request, model, layer, run, view)
+
+
+def _to_random(
+    request: Request, model: str | None, layer: int | None, run: int | None, view: View
+) -> Response:
+    name, place = random_neuron(site_of(request).store, model, layer, run)
+    # The run stays named, as it was asked for, even if it is the default one.
+    links = Links(name, run, None if view == DEFAULT_VIEW else view)
+    return RedirectResponse(links.neuron_ref(place), 307, headers=NO_STORE)

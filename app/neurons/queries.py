@@ -1,22 +1,21 @@
-"""Reading one neuron: its rows, its examples and what its weights say, put together."""
+"""Reading one neuron: its rows, its examples and what its weights say; and its whole contexts."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import Row, bindparam, select
 
-from app.examples.queries import examples_of, read_kept
-from app.examples.schemas import Examples, PeakToken
+from app.errors import NotFound
+from app.examples.queries import examples_of, read_examples
 from app.neurons.schemas import (
+    ContextPage,
     Histogram,
     InputTokens,
     LogitEffects,
     NeuronLink,
+    NeuronPage,
     Part,
     PeakQuantiles,
     SignCounts,
@@ -25,12 +24,18 @@ from app.neurons.schemas import (
     Weights,
 )
 from app.reading.columns import finite
+from app.reading.neurons import peak_tokens
+from app.reading.places import Places
+from app.reading.runs import has_neuron, run_ref, sample_of
+from app.reading.store import Reading, Store
+from app.reading.vocabulary import text_of
 from app.schemas import NeuronRef
 from indexer.store import schema
 from indexer.store.packing.codec import unpack_arrays
 
 Array = np.ndarray[Any, Any]
-_LISTS = ("together", "alike", "upstream", "downstream")
+
+_LINK_LISTS = ("together", "alike", "upstream", "downstream")
 
 # Built once: SQLAlchemy takes longer to put a statement together than SQLite to answer it.
 _NEURON = (
@@ -38,100 +43,144 @@ _NEURON = (
     .join(schema.neuron_arrays)
     .where(schema.neurons.c.id == bindparam("key"))
 )
-_PEAK_TOKENS = select(schema.neurons.c.id, schema.neurons.c.peak_token_id).where(
-    schema.neurons.c.id.in_(bindparam("keys", expanding=True))
+_EXTREMES = select(schema.neurons.c.max, schema.neurons.c.min).where(
+    schema.neurons.c.id == bindparam("key")
 )
 
 
-@dataclass(frozen=True)
-class NeuronFacts:
-    """What the store knows of one neuron."""
+def neuron(
+    store: Store, model: str, layer: int, neuron: int, run: int | None, reach: int | None = None
+) -> NeuronPage:
+    """A neuron's page. `reach` cuts examples to so many positions on either side of their peak.
 
-    scale: float
-    stats: Stats
-    histogram: Histogram
-    peak_histogram: Histogram
-    signs: SignCounts | None
-    examples: Examples
-    peak_tokens: list[PeakToken]
-    together: list[NeuronLink]
-    weights: Weights
+    Raises NotFound.
+    """
+    with store.reading(model, run) as reading:
+        return neuron_page(reading, layer, neuron, reach)
 
 
-def neuron_facts(
-    connection: Connection,
-    vocabulary: list[str],
-    run: Row[Any],
-    flat: int,
-    reach: int | None = None,
-) -> NeuronFacts:
-    """Read a neuron by its index counted over all layers; `reach` as in `Kept.shown`."""
-    key = schema.neuron_key(run.id, flat)
-    row = connection.execute(_NEURON, {"key": key}).one()
-    facts = unpack_arrays(bytes(row.packed))
-    kept = read_kept(connection, run, key, vocabulary)
-    links = _links(connection, run, facts, vocabulary)
-    return NeuronFacts(
+def neuron_page(reading: Reading, layer: int, neuron: int, reach: int | None = None) -> NeuronPage:
+    """A neuron's page, of a run that is open. Raises NotFound."""
+    run, places = reading.run, reading.places
+    index = reading.index_of(layer, neuron)
+    key = schema.neuron_key(run.id, index)
+    row = reading.connection.execute(_NEURON, {"key": key}).one()
+    arrays = unpack_arrays(bytes(row.packed))
+    examples = read_examples(reading, key)
+    links = _links(reading, arrays)
+    return NeuronPage(
+        model=run.model,
+        layer=layer,
+        neuron=neuron,
+        hook_point=f"blocks.{layer}.{run.hook_point}",
+        n_layers=len(run.widths),
+        run=run_ref(run),
+        sample=sample_of(run),
         scale=max(abs(row.max), abs(row.min)),
-        stats=_stats(row, facts),
-        histogram=_histogram(facts, "histogram"),
-        peak_histogram=_histogram(facts, "peak_histogram"),
-        signs=_signs(facts["sign_counts"]),
-        examples=examples_of(kept, run, facts, reach),
-        peak_tokens=kept.peak_tokens(),
+        stats=_stats(row, arrays),
+        histogram=_histogram(arrays, "histogram"),
+        peak_histogram=_histogram(arrays, "peak_histogram"),
+        signs=_signs(arrays["sign_counts"]),
+        examples=examples_of(examples, run, arrays, reach),
+        peak_tokens=examples.peak_tokens(),
         together=links["together"],
         weights=Weights(
-            logit_effects=_logit_effects(row, facts, vocabulary),
-            inputs=_inputs(row, facts, vocabulary),
+            logit_effects=_logit_effects(row, arrays, reading.vocabulary),
+            inputs=_inputs(row, arrays, reading.vocabulary),
             alike=links["alike"],
             upstream=links["upstream"],
             downstream=links["downstream"],
         ),
+        previous=_ref(places, index - 1),
+        next=_ref(places, index + 1),
+        layer_before=_in_layer(places, layer - 1, neuron),
+        layer_after=_in_layer(places, layer + 1, neuron),
+        other_runs=[run_ref(other) for other in reading.others if has_neuron(other, layer, neuron)],
     )
 
 
-def _links(
-    connection: Connection, run: Row[Any], facts: dict[str, Array], vocabulary: list[str]
-) -> dict[str, list[NeuronLink]]:
-    """The lists of other neurons, each with the token it peaks on: one read for all of them."""
-    wanted = sorted({int(flat) for name in _LISTS for flat in facts[f"{name}_neurons"]})
-    peak_tokens: dict[int, int] = {}
-    if wanted:
-        keys = [schema.neuron_key(run.id, flat) for flat in wanted]
-        rows = connection.execute(_PEAK_TOKENS, {"keys": keys}).all()
-        peak_tokens = {row.id: row.peak_token_id for row in rows}
-    offsets = list(accumulate(run.widths, initial=0))
-
-    def link(flat: int, value: float, part: int | None) -> NeuronLink:
-        layer = bisect_right(offsets, flat) - 1
-        reading: Part | None = None if part is None else "gate" if part else "in"
-        return NeuronLink(
+def context(
+    store: Store, model: str, layer: int, neuron: int, context_id: int, run: int | None
+) -> ContextPage:
+    """A whole context that is an example of a neuron. Raises NotFound."""
+    with store.reading(model, run) as reading:
+        key = schema.neuron_key(reading.run.id, reading.index_of(layer, neuron))
+        extremes = reading.connection.execute(_EXTREMES, {"key": key}).one()
+        examples = read_examples(reading, key)
+        whole = examples.whole(context_id)
+        if whole is None:
+            raise NotFound(
+                f"Context {context_id} is no example of neuron {neuron} in layer {layer} of "
+                f"{model}: its page lists those that are."
+            )
+        kinds, example, stored = whole
+        included = examples.contexts[context_id].included_ids
+        return ContextPage(
+            model=model,
             layer=layer,
-            neuron=flat - offsets[layer],
-            value=value,
-            part=reading,
-            peak_token=vocabulary[peak_tokens[schema.neuron_key(run.id, flat)]],
+            neuron=neuron,
+            hook_point=f"blocks.{layer}.{reading.run.hook_point}",
+            run=run_ref(reading.run),
+            scale=max(abs(extremes.max), abs(extremes.min)),
+            max=extremes.max,
+            min=extremes.min,
+            kinds=kinds,
+            text=text_of(reading.connection, reading.run.vocabulary_id, included),
+            length=len(example.tokens),
+            stored_from=stored.start,
+            stored_to=stored.stop,
+            example=example,
+        )
+
+
+def _ref(places: Places, index: int) -> NeuronRef | None:
+    """The neuron at an index over all layers; None before the first and after the last."""
+    if not 0 <= index < places.total:
+        return None
+    layer, neuron = places.of(index)
+    return NeuronRef(layer=layer, neuron=neuron)
+
+
+def _in_layer(places: Places, layer: int, neuron: int) -> NeuronRef | None:
+    """The neuron of the same number in another layer, or that layer's last one."""
+    if not 0 <= layer < len(places.widths):
+        return None
+    return NeuronRef(layer=layer, neuron=min(neuron, places.widths[layer] - 1))
+
+
+def _links(reading: Reading, arrays: dict[str, Array]) -> dict[str, list[NeuronLink]]:
+    """The lists of other neurons, each with the token it peaks on: one read for all of them."""
+    indices = {int(index) for name in _LINK_LISTS for index in arrays[f"{name}_neurons"]}
+    tokens = peak_tokens(reading, indices) if indices else {}
+
+    def link(index: int, value: float, part: int | None) -> NeuronLink:
+        layer, neuron = reading.places.of(index)
+        reads_with: Part | None = None if part is None else "gate" if part else "in"
+        return NeuronLink(
+            layer=layer, neuron=neuron, value=value, part=reads_with, peak_token=tokens[index]
         )
 
     def links(name: str) -> list[NeuronLink]:
-        flats, values = facts[f"{name}_neurons"].tolist(), facts[f"{name}_values"].tolist()
-        parts = facts[f"{name}_parts"].tolist() if f"{name}_parts" in facts else [None] * len(flats)
-        return [link(*one) for one in zip(flats, values, parts, strict=True)]
+        indices, values = arrays[f"{name}_neurons"].tolist(), arrays[f"{name}_values"].tolist()
+        parts = [None] * len(indices)
+        if f"{name}_parts" in arrays:
+            parts = arrays[f"{name}_parts"].tolist()
+        return [link(*entry) for entry in zip(indices, values, parts, strict=True)]
 
-    return {name: links(name) for name in _LISTS}
+    return {name: links(name) for name in _LINK_LISTS}
 
 
-def _histogram(facts: dict[str, Array], name: str) -> Histogram:
-    counts = facts[f"{name}_counts"]
+def _histogram(arrays: dict[str, Array], name: str) -> Histogram:
+    counts = arrays[f"{name}_counts"]
     if not len(counts):
         return Histogram(edges=[0.0, 0.0], counts=[0])
-    start, width = facts[f"{name}_range"]
+    start, width = arrays[f"{name}_range"]
     edges = start + width * np.arange(len(counts) + 1)
     return Histogram(edges=edges.tolist(), counts=counts.tolist())
 
 
-def _stats(row: Row[Any], facts: dict[str, Array]) -> Stats:
-    quantiles = facts["peak_quantiles"].tolist()
+def _stats(row: Row[Any], arrays: dict[str, Array]) -> Stats:
+    quantiles = arrays["peak_quantiles"].tolist()
     return Stats(
         max=row.max,
         min=row.min,
@@ -156,10 +205,10 @@ def _signs(counts: Array) -> SignCounts | None:
 
 
 def _tokens(
-    facts: dict[str, Array], name: str, vocabulary: list[str]
+    arrays: dict[str, Array], name: str, vocabulary: list[str]
 ) -> tuple[list[TokenValue], list[TokenValue]]:
     """Both halves of a list of tokens: the highest, the lowest."""
-    ids, values = facts[f"{name}_token_ids"].tolist(), facts[f"{name}_values"].tolist()
+    ids, values = arrays[f"{name}_token_ids"].tolist(), arrays[f"{name}_values"].tolist()
     both = [
         TokenValue(token=vocabulary[token_id], token_id=token_id, value=value)
         for token_id, value in zip(ids, values, strict=True)
@@ -167,34 +216,27 @@ def _tokens(
     return both[: len(both) // 2], both[len(both) // 2 :]
 
 
-def _logit_effects(row: Row[Any], facts: dict[str, Array], vocabulary: list[str]) -> LogitEffects:
-    top, bottom = _tokens(facts, "logit", vocabulary)
-    mean, std = facts["effect_moments"].tolist() or (None, None)
+def _logit_effects(row: Row[Any], arrays: dict[str, Array], vocabulary: list[str]) -> LogitEffects:
+    top, bottom = _tokens(arrays, "logit", vocabulary)
+    mean, std = arrays["effect_moments"].tolist() or (None, None)
     return LogitEffects(
         top=top,
         bottom=bottom,
         mean=mean,
         std=std,
         kurtosis=finite(row.effect_kurtosis),
-        histogram=_histogram(facts, "effect_histogram"),
+        histogram=_histogram(arrays, "effect_histogram"),
     )
 
 
-def _inputs(row: Row[Any], facts: dict[str, Array], vocabulary: list[str]) -> list[InputTokens]:
+def _inputs(row: Row[Any], arrays: dict[str, Array], vocabulary: list[str]) -> list[InputTokens]:
     parts: tuple[tuple[Part, float | None], ...] = (
         ("gate", row.gate_out_cosine),
         ("in", row.in_out_cosine),
     )
-    found = []
+    inputs = []
     for part, cosine in parts:
-        top, bottom = _tokens(facts, part, vocabulary)
+        top, bottom = _tokens(arrays, part, vocabulary)
         if top or cosine is not None:
-            found.append(InputTokens(part=part, top=top, bottom=bottom, cosine=cosine))
-    return found
-
-
-def beside(widths: list[int], layer: int, neuron: int) -> NeuronRef | None:
-    """The neuron of the same number in another layer, or its last one."""
-    if not 0 <= layer < len(widths):
-        return None
-    return NeuronRef(layer=layer, neuron=min(neuron, widths[layer] - 1))
+            inputs.append(InputTokens(part=part, top=top, bottom=bottom, cosine=cosine))
+    return inputs

@@ -1,152 +1,180 @@
-"""HTML routes of one neuron: its page, its sources' examples, its whole contexts."""
+"""One neuron: its page, its examples by source, its whole contexts; as pages and as JSON."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
 
 from app.examples.lines import REACH
-from app.live.neuron import view as live_view
-from app.neurons import view as present
-from app.notes import view as note_view
-from app.notes.routes import NOTES
-from app.titles import ALL, Titles
+from app.neurons import queries
+from app.neurons.panels import panels_of
+from app.neurons.schemas import ContextPage, NeuronPage
+from app.neurons.view import (
+    ContextPageContext,
+    NeuronContext,
+    SourcesContext,
+    context_view,
+    neuron_view,
+    sources_view,
+)
+from app.schemas import DEFAULT_VIEW
 from app.web import urls
-from app.web.links import carried_run, carried_view, links_of
+from app.web.frame import Frame
 from app.web.params import (
-    READINGS,
-    USUAL_VIEW,
+    ALL_TITLES,
+    ERRORS,
     ContextId,
     Embed,
     LayerIndex,
     NeuronIndex,
     RunId,
-    View,
+    Titles,
+    ViewQuery,
 )
-from app.web.site import Site
-from indexer.store.notes import Place
+from app.web.site import site_of
+
+api = APIRouter(
+    prefix="/api/v1/models/{model}/layers/{layer}/neurons/{neuron}", tags=["api"], responses=ERRORS
+)
+pages = APIRouter(prefix="/{model}/{layer}", include_in_schema=False)
 
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?")
 
 
-def router(site: Site) -> APIRouter:
-    """The routes below a model's layer. Included after those of `models`, whose words win."""
-    pages = APIRouter(include_in_schema=False)
-    queries = site.queries
-
-    @pages.get("/{model}/{layer}/{neuron}")
-    def neuron(
-        request: Request,
-        model: str,
-        layer: LayerIndex,
-        neuron: NeuronIndex,
-        run: RunId = None,
-        view: View = USUAL_VIEW,
-        embed: Embed = None,
-        titles: Titles = None,
-    ) -> Response:
-        """A neuron."""
-        bare = site.bare(embed)
-        notes = None
-        if site.notes is not None and not bare:
-            notes = site.notes.read(Place(model, layer, neuron), NOTES)
-
-        def build() -> Response:
-            page = queries.neuron(model, layer, neuron, run, REACH[view])
-            kept, way = carried_run(site, model, run), carried_view(view)
-            contexts = urls.contexts(model, layer, neuron, run=kept, view=way)
-            others = urls.neurons(model, run=kept, view=way)
-            find = urls.tokens(model, run=kept)
-            shown = present.neuron(page, view, contexts, others, find, titled=titles is not None)
-            live = None
-            if site.live is not None and not bare:
-                live = live_view.box(page, site.live.tokens, kept)
-            written = None
-            if notes is not None:
-                action = urls.notes(model, layer, neuron, run=kept, view=way)
-                written = note_view.box(action, notes.items, notes.count)
-            links = links_of(urls.api_neuron, urls.neuron, run, model, layer, neuron)
-            context = _context(kept, way) | {"live": live, "notes": written}
-            place = (model, layer, neuron)
-            titled = None if titles else urls.neuron(*place, run=kept, view=way, titles=ALL)
-            context |= _laid_out(view, titled) | {"origin": _origin(request)}
-            return site.html(
-                "neurons/neuron.html", page, view=shown, embed=bare, **context, **links
-            )
-
-        beside = [notes.version] if notes is not None else []
-        return site.answer(request, model, build, bare=bare, beside=beside)
-
-    @pages.get("/{model}/{layer}/{neuron}/sources")
-    def sources(
-        request: Request,
-        model: str,
-        layer: LayerIndex,
-        neuron: NeuronIndex,
-        run: RunId = None,
-        view: View = USUAL_VIEW,
-        titles: Titles = None,
-    ) -> Response:
-        """A neuron's examples within each source of the corpus."""
-
-        def build() -> Response:
-            page = queries.neuron(model, layer, neuron, run, REACH[view])
-            kept, way = carried_run(site, model, run), carried_view(view)
-            contexts = urls.contexts(model, layer, neuron, run=kept, view=way)
-            shown = present.sources(page, view, contexts, titled=titles is not None)
-            links = links_of(urls.api_neuron, urls.sources, run, model, layer, neuron)
-            place = (model, layer, neuron)
-            titled = None if titles else urls.sources(*place, run=kept, view=way, titles=ALL)
-            context = _context(kept, way) | _laid_out(view, titled)
-            return site.html("neurons/sources.html", page, view=shown, **context, **links)
-
-        return site.answer(request, model, build)
-
-    @pages.get("/{model}/{layer}/{neuron}/contexts/{context}")
-    def context(
-        request: Request,
-        model: str,
-        layer: LayerIndex,
-        neuron: NeuronIndex,
-        context: ContextId,
-        run: RunId = None,
-        view: View = USUAL_VIEW,
-    ) -> Response:
-        """A whole context that is an example of a neuron."""
-
-        def build() -> Response:
-            page = queries.context(model, layer, neuron, context, run)
-            kept, way = carried_run(site, model, run), carried_view(view)
-            place = (model, layer, neuron, context)
-            links = links_of(urls.api_context, urls.context, run, *place)
-            shown = present.context(page)
-            return site.html(
-                "neurons/context.html", page, view=shown, **_context(kept, way), **links
-            )
-
-        return site.answer(request, model, build)
-
-    return pages
+@api.get("", response_model=NeuronPage)
+def neuron(
+    request: Request, model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
+) -> Response:
+    """One neuron: statistics, histogram, examples by kind, logit effects."""
+    site = site_of(request)
+    if unchanged := site.unchanged(request, model):
+        return unchanged
+    return site.json(request, queries.neuron(site.store, model, layer, neuron, run))
 
 
-def _context(run: int | None, view: str | None) -> dict[str, Any]:
-    """What links of a page go on naming, as templates know it."""
-    return {"run_query": run, "view_query": view}
+@api.get("/contexts/{context}", response_model=ContextPage)
+def context(
+    request: Request,
+    model: str,
+    layer: LayerIndex,
+    neuron: NeuronIndex,
+    context: ContextId,
+    run: RunId = None,
+) -> Response:
+    """One whole context that is an example of a neuron, with its activations."""
+    site = site_of(request)
+    if unchanged := site.unchanged(request, model):
+        return unchanged
+    return site.json(request, queries.context(site.store, model, layer, neuron, context, run))
 
 
-def _laid_out(view: View, titled: str | None) -> dict[str, Any]:
-    """How a page's examples are laid out, and where they have whole titles, as a whole context's
-    tokens have anyway."""
-    return {
-        "reading": view,
-        "readings": READINGS,
-        "all_titles": None if view == "context" else titled,
-    }
+@pages.get("/{neuron}.html")
+def neuroscope_page(
+    model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
+) -> Response:
+    """Neuroscope's own addresses."""
+    return RedirectResponse(urls.neuron(model, layer, neuron, run=run), 308)
+
+
+@pages.get("/{neuron}")
+def neuron_page(
+    request: Request,
+    model: str,
+    layer: LayerIndex,
+    neuron: NeuronIndex,
+    run: RunId = None,
+    view: ViewQuery = DEFAULT_VIEW,
+    embed: Embed = None,
+    titles: Titles = None,
+) -> Response:
+    """A neuron."""
+    site, panels = site_of(request), panels_of(request)
+    bare = site.bare(embed)
+    notes = None
+    if panels.notes is not None and not bare:
+        notes = panels.notes(model, layer, neuron)
+    beside = [] if notes is None else [notes.version]
+    if unchanged := site.unchanged(request, model, beside=beside, bare=bare):
+        return unchanged
+    page = queries.neuron(site.store, model, layer, neuron, run, REACH[view])
+    links = site.links(model, run, view)
+    titled = titles is not None
+    context = NeuronContext(
+        frame=Frame(
+            links,
+            json_url=urls.api_neuron(model, layer, neuron, run=run),
+            canonical=urls.neuron(model, layer, neuron, run=run),
+            embed=bare,
+        ),
+        page=page,
+        view=neuron_view(page, view, links, titled=titled),
+        layout=view,
+        titled_url=None if titled else links.neuron(layer, neuron, titles=ALL_TITLES),
+        origin=_origin(request),
+        live=panels.live(page, links) if panels.live is not None and not bare else None,
+        notes=notes.box(links) if notes is not None else None,
+    )
+    return site.html(request, "neurons/neuron.html", context)
+
+
+@pages.get("/{neuron}/sources")
+def sources_page(
+    request: Request,
+    model: str,
+    layer: LayerIndex,
+    neuron: NeuronIndex,
+    run: RunId = None,
+    view: ViewQuery = DEFAULT_VIEW,
+    titles: Titles = None,
+) -> Response:
+    """A neuron's examples within each source of the corpus."""
+    site = site_of(request)
+    if unchanged := site.unchanged(request, model):
+        return unchanged
+    page = queries.neuron(site.store, model, layer, neuron, run, REACH[view])
+    links = site.links(model, run, view)
+    titled = titles is not None
+    context = SourcesContext(
+        frame=Frame(
+            links,
+            json_url=urls.api_neuron(model, layer, neuron, run=run),
+            canonical=urls.sources(model, layer, neuron, run=run),
+        ),
+        page=page,
+        view=sources_view(page, view, links, titled=titled),
+        layout=view,
+        titled_url=None if titled else links.sources(layer, neuron, titles=ALL_TITLES),
+    )
+    return site.html(request, "neurons/sources.html", context)
+
+
+@pages.get("/{neuron}/contexts/{context}")
+def context_page(
+    request: Request,
+    model: str,
+    layer: LayerIndex,
+    neuron: NeuronIndex,
+    context: ContextId,
+    run: RunId = None,
+    view: ViewQuery = DEFAULT_VIEW,
+) -> Response:
+    """A whole context that is an example of a neuron."""
+    site = site_of(request)
+    if unchanged := site.unchanged(request, model):
+        return unchanged
+    page = queries.context(site.store, model, layer, neuron, context, run)
+    frame = Frame(
+        site.links(model, run, view),
+        json_url=urls.api_context(model, layer, neuron, context, run=run),
+        canonical=urls.context(model, layer, neuron, context, run=run),
+    )
+    shown = ContextPageContext(frame, page, context_view(page))
+    return site.html(request, "neurons/context.html", shown)
 
 
 def _origin(request: Request) -> str:
-    """Scheme and host that this page was asked for at; empty where the visitor's are none."""
+    """Scheme and host that this page was asked for at; empty if the Host header is malformed."""
     host = request.headers.get("host", "")
     return f"{request.url.scheme}://{host}" if _HOST.fullmatch(host) else ""

@@ -1,4 +1,4 @@
-"""Pure: a neuron's examples → the sections and whole contexts that templates show."""
+"""A neuron's examples as the sections of its page, and its whole contexts."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class ContextView:
 def sections(page: NeuronPage, layout: Layout) -> list[Section]:
     """All kinds of examples of a neuron, in the order they are to be read."""
     kinds, scanned = page.examples, page.run.contexts
-    aligned = layout.reading == "peak"
+    aligned = layout.view == "peak"
     cut, shown = _sources_shown(kinds.sources, full=False)
     top, bottom, random, *rest = lines(
         [

@@ -1,9 +1,13 @@
-"""Pure: schema objects → what the templates show. Apart so that templates hold no arithmetic and
-the JSON of a page holds no wording. Examples and weights have modules of their own beside this."""
+"""What a neuron's pages show beside the fields of their JSON: charts, sections, wording.
+
+Templates do no arithmetic, and the JSON has no wording. Examples are in `sections`, weights in
+`weights`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
@@ -13,11 +17,13 @@ from app.drawing.charts import Cut
 from app.drawing.legend import Legend, legend
 from app.drawing.numbers import MISSING, count, number, share
 from app.drawing.tokens import Palette
-from app.examples.lines import Address, Layout
+from app.examples.lines import Layout
 from app.neurons.schemas import ContextPage, NeuronPage
 from app.neurons.sections import ContextView, Section, by_source, of_context, sections
-from app.neurons.weights import NeuronAddress, TokenAddress, WeightsView, weights
-from app.web.params import Reading
+from app.neurons.weights import WeightsView, weights
+from app.schemas import View
+from app.web.frame import Frame
+from app.web.links import Links
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +41,14 @@ class NeuronView:
 
     stats: list[Stat]
     ground: str
-    """What the numbers were counted over, in one sentence."""
+    """What the numbers are counted over, in one sentence."""
     quantiles: list[Stat]
     activations: Markup
     peaks: Markup
     bins: list[tuple[str, Markup]]
-    """What the charts show, in words: each with its title."""
+    """The charts as text: a title and a table each."""
     legend: Legend | None
-    """None where every activation is zero: there is no scale then."""
+    """None if every activation is zero: there is no scale then."""
     sections: list[Section]
     weights: WeightsView
 
@@ -55,20 +61,49 @@ class SourcesView:
     section: Section
 
 
-def neuron(
-    page: NeuronPage,
-    reading: Reading,
-    context: Address,
-    neuron_at: NeuronAddress,
-    find: TokenAddress,
-    *,
-    titled: bool = False,
-) -> NeuronView:
-    """Everything the neuron page needs beside `page` itself, its examples laid out as `reading`.
+@dataclass(frozen=True, slots=True)
+class NeuronContext:
+    """What `neurons/neuron.html` is rendered with."""
 
-    `context`, `neuron_at` and `find` give the addresses of whole contexts, of other neurons and of
-    what has to do with a token.
-    """
+    frame: Frame
+    page: NeuronPage
+    view: NeuronView
+    layout: View
+    """How examples are laid out."""
+    titled_url: str | None
+    """The same page with whole titles on every token; None if this page has them."""
+    origin: str
+    """Scheme and host of the server, for the citation; empty if they are not known."""
+    live: Any
+    """The box for custom text (`live.neuron.view.Box`), or None."""
+    notes: Any
+    """The notes and their form (`notes.view.Box`), or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourcesContext:
+    """What `neurons/sources.html` is rendered with."""
+
+    frame: Frame
+    page: NeuronPage
+    view: SourcesView
+    layout: View
+    titled_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ContextPageContext:
+    """What `neurons/context.html` is rendered with."""
+
+    frame: Frame
+    page: ContextPage
+    view: ContextView
+
+
+def neuron_view(
+    page: NeuronPage, layout: View, links: Links, *, titled: bool = False
+) -> NeuronView:
+    """What the neuron page shows beside `page`. `titled`: each token carries its whole title."""
     peaks = page.stats.peak_quantiles
     quantiles = [
         ("1%", peaks.q01),
@@ -104,22 +139,27 @@ def neuron(
             if sum(shown.counts)
         ],
         legend=legend(page.scale),
-        sections=sections(page, Layout(reading, _palette(page), context, titled=titled)),
-        weights=weights(page, neuron_at, find),
+        sections=sections(page, _layout(page, layout, links, titled)),
+        weights=weights(page, links.neurons(), links.tokens()),
     )
 
 
-def sources(
-    page: NeuronPage, reading: Reading, context: Address, *, titled: bool = False
+def sources_view(
+    page: NeuronPage, layout: View, links: Links, *, titled: bool = False
 ) -> SourcesView:
-    """Everything the page of sources needs beside `page` itself."""
-    layout = Layout(reading, _palette(page), context, titled=titled)
-    return SourcesView(legend(page.scale), by_source(page, layout))
+    """What the page of a neuron's examples by source shows beside `page`."""
+    section = by_source(page, _layout(page, layout, links, titled))
+    return SourcesView(legend(page.scale), section)
 
 
-def context(page: ContextPage) -> ContextView:
-    """Everything a context's page needs beside `page` itself."""
+def context_view(page: ContextPage) -> ContextView:
+    """What a whole context's page shows beside `page`."""
     return of_context(page, highlight.palette(page.scale, low=page.min, high=page.max))
+
+
+def _layout(page: NeuronPage, layout: View, links: Links, titled: bool) -> Layout:
+    context = links.contexts(page.layer, page.neuron)
+    return Layout(layout, _palette(page), context, titled=titled)
 
 
 def _palette(page: NeuronPage) -> Palette:
@@ -127,7 +167,7 @@ def _palette(page: NeuronPage) -> Palette:
 
 
 def _histograms(page: NeuronPage) -> tuple[Markup, Markup]:
-    """Activations by position and peaks by context, on one axis: they stand under each other."""
+    """Activations by position and peaks by context, one above the other on the same axis."""
     stats, by_position, by_context = page.stats, page.histogram, page.peak_histogram
     low = min(stats.min, by_position.edges[0], by_context.edges[0])
     high = max(stats.max, by_position.edges[-1], by_context.edges[-1])
@@ -169,7 +209,7 @@ def _histograms(page: NeuronPage) -> tuple[Markup, Markup]:
 
 
 def stats(page: NeuronPage) -> list[Stat]:
-    """A neuron's numbers, in the order they are to be read."""
+    """A neuron's statistics, in the order of the page."""
     s = page.stats
     return [
         Stat("max", number(s.max), "Largest activation over the whole corpus: exact."),

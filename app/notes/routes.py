@@ -1,8 +1,7 @@
-"""The routes of notes on neurons: JSON, and a page whose form works without scripts."""
+"""The notes on a neuron, as a page with a form and as JSON: read, write, delete."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Request, Response, Security
@@ -11,46 +10,37 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
 from app.errors import AppError, Forbidden, Invalid, NotFound, Unauthorized
-from app.notes import view as note_view
+from app.neurons.panels import NotesPanel
 from app.notes.schemas import NewNote, Note, NoteList, NotesPage
-from app.notes.service import Found, ServedNotes
-from app.schemas import Error
+from app.notes.service import NotesRead, ServedNotes
+from app.notes.view import NotesContext, Refusal, box
+from app.schemas import DEFAULT_VIEW, Error, View
 from app.web import urls
-from app.web.address import NeuronPlace
-from app.web.forms import body_of, form_fields, json_as
-from app.web.links import carried_run, carried_view
+from app.web.forms import body_of, form_fields, json_as, json_body
+from app.web.frame import Frame
+from app.web.links import Links
 from app.web.params import (
     DEFAULT_LIMIT,
     ERRORS,
-    USUAL_VIEW,
     Cursor,
     LayerIndex,
     Limit,
     NeuronIndex,
-    Reading,
     RunId,
-    View,
+    ViewQuery,
 )
-from app.web.site import NO_STORE, Site, json_of
+from app.web.site import NO_STORE, Site, json_of, no_store, site_of
 from indexer.store.notes import Place
 
-NOTES = 20
-"""Notes that a neuron's page shows; all are on a page of their own."""
+api = APIRouter(prefix="/api/v1", tags=["api"])
+pages = APIRouter(include_in_schema=False)
 
+SHOWN = 20
+"""Notes on a neuron's page and on each page of notes."""
 MOST_BODY = 1 << 16
-"""The largest body, in bytes: the longest note fits, however it is spelled."""
+"""The largest body, in bytes: the longest note fits, however it is encoded."""
 EXAMPLE = '{"author": "…", "text": "…"}'
 PATH = "/models/{model}/layers/{layer}/neurons/{neuron}/notes"
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """How a page of notes was come to, and which one it is."""
-
-    run: int | None
-    view: Reading
-    cursor: str | None = None
-
 
 _bearer = HTTPBearer(
     scheme_name="notes_token",
@@ -80,119 +70,121 @@ WRITE_ERRORS = DELETE_ERRORS | {
     413: _error("What was sent is larger than any note."),
     422: _error("The note or its author line is empty, too long, or has characters not taken."),
 }
-_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": NewNote.model_json_schema()}},
-    }
-}
 
 
-def note_api(site: Site) -> APIRouter:
-    """The JSON routes. They are there also where the server has no notes, and say so."""
-    api = APIRouter(prefix="/api/v1", tags=["api"])
-
-    @api.get("/notes", response_model=NoteList, responses=READ_ERRORS)
-    def all_notes(
-        request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
-    ) -> Response:
-        """All notes on all neurons, newest first, where the server runs with --notes."""
-        return _list(site, request, None, limit, cursor)
-
-    @api.get(PATH, response_model=NoteList, responses=READ_ERRORS)
-    def of_neuron(
-        request: Request,
-        model: str,
-        layer: LayerIndex,
-        neuron: NeuronIndex,
-        limit: Limit = DEFAULT_LIMIT,
-        cursor: Cursor = None,
-    ) -> Response:
-        """The notes on a neuron, newest first, where the server runs with --notes."""
-        served(site)
-        site.queries.check_any(model, layer, neuron)
-        return _list(site, request, Place(model, layer, neuron), limit, cursor)
-
-    @api.post(
-        PATH, status_code=201, response_model=Note, responses=WRITE_ERRORS, openapi_extra=_BODY
-    )
-    async def write(
-        request: Request, model: str, layer: LayerIndex, neuron: NeuronIndex, bearer: Bearer
-    ) -> Response:
-        """Write a note on a neuron, with the server's token for notes."""
-        _authorized(site, bearer)
-        sent = json_as(NewNote, await _body(request), EXAMPLE)
-        note = await run_in_threadpool(_write, site, Place(model, layer, neuron), sent)
-        return _changed(note, 201)
-
-    @api.delete(PATH + "/{note}", response_model=Note, responses=DELETE_ERRORS)
-    def remove(
-        model: str, layer: LayerIndex, neuron: NeuronIndex, note: NoteId, bearer: Bearer
-    ) -> Response:
-        """Delete a note on a neuron, whoever wrote it, with the server's token for notes: what it
-        was."""
-        return _changed(_authorized(site, bearer).remove(Place(model, layer, neuron), note))
-
-    @api.get(PATH + "/{note}", include_in_schema=False)
-    def only_delete() -> Response:
-        """Notes are read together."""
-        raise HTTPException(405, headers={"Allow": "DELETE"})
-
-    return api
+@api.get("/notes", response_model=NoteList, responses=READ_ERRORS)
+def all_notes(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Response:
+    """All notes on all neurons, newest first, where the server runs with --notes."""
+    return _list(request, None, limit, cursor)
 
 
-def note_pages(site: Site) -> APIRouter:
-    """The page of a neuron's notes, to which the form is sent as well."""
-    pages = APIRouter(include_in_schema=False)
-
-    @pages.get("/{model}/{layer}/{neuron}/notes")
-    def show(
-        request: Request,
-        model: str,
-        layer: LayerIndex,
-        neuron: NeuronIndex,
-        run: RunId = None,
-        view: View = USUAL_VIEW,
-        cursor: Cursor = None,
-    ) -> Response:
-        """All notes on a neuron."""
-        place = Place(model, layer, neuron)
-        found = served(site).read(place, NOTES, cursor)
-
-        def build() -> Response:
-            site.queries.check(NeuronPlace(model, layer, neuron, run))
-            return _page(site, place, Way(run, view, cursor), found)
-
-        return site.answer(request, model, build, beside=[found.version])
-
-    @pages.post("/{model}/{layer}/{neuron}/notes")
-    async def change(
-        request: Request,
-        model: str,
-        layer: LayerIndex,
-        neuron: NeuronIndex,
-        run: RunId = None,
-        view: View = USUAL_VIEW,
-    ) -> Response:
-        """A note written or deleted, and back to the neuron; what cannot be done is said over the
-        form, with what was typed still in it."""
-        served(site)
-        body = await _body(request)
-        place, way = Place(model, layer, neuron), Way(run, view)
-        return await run_in_threadpool(_sent, site, place, way, form_fields(body))
-
-    return pages
+@api.get(PATH, response_model=NoteList, responses=READ_ERRORS)
+def of_neuron(
+    request: Request,
+    model: str,
+    layer: LayerIndex,
+    neuron: NeuronIndex,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Response:
+    """The notes on a neuron, newest first, where the server runs with --notes."""
+    notes_of(request)
+    site_of(request).store.check_neuron_of_any_run(model, layer, neuron)
+    return _list(request, Place(model, layer, neuron), limit, cursor)
 
 
-def served(site: Site) -> ServedNotes:
-    """The server's notes. Raises NotFound where it has none."""
-    if site.notes is None:
+@api.post(
+    PATH,
+    status_code=201,
+    response_model=Note,
+    responses=WRITE_ERRORS,
+    openapi_extra=json_body(NewNote),
+)
+async def write(
+    request: Request, model: str, layer: LayerIndex, neuron: NeuronIndex, bearer: Bearer
+) -> Response:
+    """Write a note on a neuron, with the server's token for notes."""
+    _authorized(request, bearer)
+    note = json_as(NewNote, await _body(request), EXAMPLE)
+    place = Place(model, layer, neuron)
+    return no_store(json_of(await run_in_threadpool(_write, request, place, note), 201))
+
+
+@api.delete(PATH + "/{note}", response_model=Note, responses=DELETE_ERRORS)
+def remove(
+    request: Request,
+    model: str,
+    layer: LayerIndex,
+    neuron: NeuronIndex,
+    note: NoteId,
+    bearer: Bearer,
+) -> Response:
+    """Delete a note on a neuron, whoever wrote it, with the server's token for notes: what it
+    was."""
+    notes = _authorized(request, bearer)
+    return no_store(json_of(notes.remove(Place(model, layer, neuron), note)))
+
+
+@api.get(PATH + "/{note}", include_in_schema=False)
+def only_delete() -> Response:
+    """A single note cannot be read."""
+    raise HTTPException(405, headers={"Allow": "DELETE"})
+
+
+@pages.get("/{model}/{layer}/{neuron}/notes")
+def notes_page(
+    request: Request,
+    model: str,
+    layer: LayerIndex,
+    neuron: NeuronIndex,
+    run: RunId = None,
+    view: ViewQuery = DEFAULT_VIEW,
+    cursor: Cursor = None,
+) -> Response:
+    """All notes on a neuron."""
+    site, place = site_of(request), Place(model, layer, neuron)
+    read = notes_of(request).read(place, SHOWN, cursor)
+    if unchanged := site.unchanged(request, model, beside=[read.version]):
+        return unchanged
+    site.store.check_neuron(model, layer, neuron, run)
+    return _page(site, request, place, site.links(model, run, view), read, cursor=cursor)
+
+
+@pages.post("/{model}/{layer}/{neuron}/notes")
+async def change(
+    request: Request,
+    model: str,
+    layer: LayerIndex,
+    neuron: NeuronIndex,
+    run: RunId = None,
+    view: ViewQuery = DEFAULT_VIEW,
+) -> Response:
+    """Write or delete a note and go back to the neuron. If that fails, the form again, with the
+    reason and with what was typed."""
+    notes_of(request)
+    fields = form_fields(await _body(request))
+    place = Place(model, layer, neuron)
+    return await run_in_threadpool(_submit, request, place, run, view, fields)
+
+
+def notes_of(request: Request) -> ServedNotes:
+    """The server's notes. Raises NotFound if it has none."""
+    notes: ServedNotes | None = request.app.state.notes
+    if notes is None:
         raise NotFound("There are no notes here: this server was started without --notes.")
-    return site.notes
+    return notes
 
 
-def _authorized(site: Site, bearer: HTTPAuthorizationCredentials | None) -> ServedNotes:
-    notes = served(site)
+def panel(notes: ServedNotes, model: str, layer: int, neuron: int) -> NotesPanel:
+    """The newest notes for a neuron's page."""
+    read = notes.read(Place(model, layer, neuron), SHOWN)
+    return NotesPanel(
+        read.version, lambda links: box(links.notes(layer, neuron), read.items, read.count)
+    )
+
+
+def _authorized(request: Request, bearer: HTTPAuthorizationCredentials | None) -> ServedNotes:
+    notes = notes_of(request)
     if bearer is None:
         raise Unauthorized("Notes need the server's token: send Authorization: Bearer TOKEN.")
     notes.check(bearer.credentials)
@@ -203,33 +195,46 @@ async def _body(request: Request) -> bytes:
     return await body_of(request, MOST_BODY, "What was sent is larger than any note.")
 
 
-def _changed(note: Note, status: int = 200) -> Response:
-    response = json_of(note)
-    response.status_code = status
-    response.headers.update(NO_STORE)
-    return response
-
-
-def _list(
-    site: Site, request: Request, place: Place | None, limit: int, cursor: str | None
-) -> Response:
-    found = served(site).read(place, limit, cursor)
-
-    def build() -> Response:
-        return json_of(NoteList(items=found.items, next=found.next))
-
+def _list(request: Request, place: Place | None, limit: int, cursor: str | None) -> Response:
+    site = site_of(request)
+    read = notes_of(request).read(place, limit, cursor)
     model = None if place is None else place.model
-    return site.answer(request, model, build, beside=[found.version])
+    if unchanged := site.unchanged(request, model, beside=[read.version]):
+        return unchanged
+    return site.json(request, NoteList(items=read.items, next=read.next))
 
 
-def _write(site: Site, place: Place, sent: NewNote) -> Note:
-    site.queries.check_any(place.model, place.layer, place.neuron)
-    return served(site).add(place, sent)
+def _write(request: Request, place: Place, note: NewNote) -> Note:
+    site_of(request).store.check_neuron_of_any_run(place.model, place.layer, place.neuron)
+    return notes_of(request).add(place, note)
 
 
-def _change(site: Site, place: Place, fields: dict[str, str]) -> None:
+def _submit(
+    request: Request, place: Place, run: int | None, view: View, fields: dict[str, str]
+) -> Response:
+    """The answer to a form: back to the neuron, or the form with what was wrong with it."""
+    site = site_of(request)
+    site.store.check_neuron(place.model, place.layer, place.neuron, run)
+    links = site.links(place.model, run, view)
+    try:
+        _change(notes_of(request), place, fields)
+    except AppError as error:
+        refusal = Refusal(
+            problem=error.detail,
+            author=fields.get("author", ""),
+            text=fields.get("text", ""),
+            wrong_token=isinstance(error, Forbidden),
+        )
+        read = notes_of(request).read(place, SHOWN)
+        response = _page(site, request, place, links, read, refusal, error.status)
+        response.headers.update(error.headers)
+        return no_store(response)
+    target = links.neuron(place.layer, place.neuron)
+    return RedirectResponse(f"{target}#notes", 303, headers=NO_STORE)
+
+
+def _change(notes: ServedNotes, place: Place, fields: dict[str, str]) -> None:
     """Do what a form asks for. Raises AppError."""
-    notes = served(site)
     notes.check(fields.get("token", ""))
     if "delete" not in fields:
         notes.add(place, NewNote(author=fields.get("author", ""), text=fields.get("text", "")))
@@ -240,54 +245,26 @@ def _change(site: Site, place: Place, fields: dict[str, str]) -> None:
     notes.remove(place, int(number))
 
 
-def _sent(site: Site, place: Place, way: Way, fields: dict[str, str]) -> Response:
-    """What a form is answered with: back to the neuron, or what was wrong with it."""
-    model, layer, neuron = place.model, place.layer, place.neuron
-    site.queries.check(NeuronPlace(model, layer, neuron, way.run))
-    try:
-        _change(site, place, fields)
-    except AppError as error:
-        refusal = note_view.Refusal(
-            problem=error.detail,
-            author=fields.get("author", ""),
-            text=fields.get("text", ""),
-            wrong_token=isinstance(error, Forbidden),
-        )
-        found = served(site).read(place, NOTES)
-        response = _page(site, place, way, found, refusal, error.status)
-        response.headers.update(NO_STORE)
-        response.headers.update(error.headers)
-        return response
-    kept, carried = carried_run(site, model, way.run), carried_view(way.view)
-    target = urls.neuron(model, layer, neuron, run=kept, view=carried)
-    return RedirectResponse(f"{target}#notes", 303, headers=NO_STORE)
-
-
 def _page(
     site: Site,
+    request: Request,
     place: Place,
-    way: Way,
-    found: Found,
-    refusal: note_view.Refusal | None = None,
+    links: Links,
+    read: NotesRead,
+    refusal: Refusal | None = None,
     status: int = 200,
+    cursor: str | None = None,
 ) -> Response:
     at = (place.model, place.layer, place.neuron)
-    kept, carried = carried_run(site, place.model, way.run), carried_view(way.view)
     page = NotesPage(
         model=place.model,
         layer=place.layer,
         neuron=place.neuron,
-        items=found.items,
-        next=found.next,
-        count=found.count,
+        items=read.items,
+        next=read.next,
+        count=read.count,
     )
-    action = urls.notes(*at, run=kept, view=carried)
-    context: dict[str, Any] = {
-        "notes": note_view.box(action, page.items, page.count, refusal),
-        "cursor": way.cursor,
-        "run_query": kept,
-        "view_query": carried,
-        "json_url": urls.api_notes(*at, cursor=way.cursor),
-        "canonical": urls.notes(*at),
-    }
-    return site.html("notes/notes.html", page, status, **context)
+    frame = Frame(links, json_url=urls.api_notes(*at, cursor=cursor), canonical=urls.notes(*at))
+    form = box(links.notes(place.layer, place.neuron), page.items, page.count, refusal)
+    context = NotesContext(frame, page, form, cursor)
+    return site.html(request, "notes/notes.html", context, status)

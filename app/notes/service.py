@@ -1,6 +1,6 @@
-"""The notes of a server that was started with --notes: who may write, and what is there.
+"""The notes of a server that was started with --notes: reading them, and who may write.
 
-It writes to the store by a connection of its own, which only such a server opens: all others read.
+Only such a server opens a connection that writes to the store.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from indexer.store.notes import Place
 
 LEAST_TOKEN = 16
 RETRY = 5
-"""Seconds after which a visitor may come again where another was writing."""
+"""Seconds after which a client may try again while another is writing."""
 _MAX_ID = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Some notes, newest first."""
+class NotesRead:
+    """One page of notes, newest first."""
 
     items: list[Note]
     next: str | None
     """The cursor of the next page."""
     count: int
-    """Of all, not of these alone."""
+    """How many notes there are, on all pages."""
     version: str
     """Changes whenever a note comes or goes: for ETags."""
 
@@ -55,28 +55,28 @@ class ServedNotes:
         self._engine.dispose()
 
     def check(self, token: str) -> None:
-        """Raises Forbidden for any other token than the server's."""
+        """Raises Forbidden unless this is the server's token."""
         if not secrets.compare_digest(token.encode("utf-8", "surrogatepass"), self._token):
             raise Forbidden(
                 "This is not the server's token for notes: ask whoever runs it. Nothing was "
                 "changed."
             )
 
-    def read(self, place: Place | None, limit: int, cursor: str | None = None) -> Found:
+    def read(self, place: Place | None, limit: int, cursor: str | None = None) -> NotesRead:
         """The newest notes of a neuron, or of all. Raises Invalid for a cursor of another kind."""
         before = None if cursor is None else _before(cursor)
-        found = store.read(self._engine, place, limit + 1, before)
-        items = [Note.model_validate(dict(row._mapping)) for row in found.rows[:limit]]
-        more = len(found.rows) > limit
-        return Found(
+        page = store.read(self._engine, place, limit + 1, before)
+        items = [Note.model_validate(dict(row._mapping)) for row in page.rows[:limit]]
+        more = len(page.rows) > limit
+        return NotesRead(
             items=items,
             next=cursors.encode(items[-1].time.isoformat(), items[-1].id) if more else None,
-            count=found.count,
-            version=f"notes {found.count} {found.highest}",
+            count=page.count,
+            version=f"notes {page.count} {page.highest}",
         )
 
     def add(self, place: Place, sent: NewNote) -> Note:
-        """Keep a note on a neuron that is there. Raises Invalid, Unavailable."""
+        """Store a note on a neuron that exists. Raises Invalid, Unavailable."""
         try:
             author, text = author_line(sent.author), note_text(sent.text)
         except ValueError as error:
@@ -94,7 +94,7 @@ class ServedNotes:
         return Note.model_validate({"id": number, **asdict(note)})
 
     def remove(self, place: Place, number: int) -> Note:
-        """Delete a note of a neuron; what it was. Raises NotFound, Unavailable."""
+        """Delete a note of a neuron, and return it. Raises NotFound, Unavailable."""
         with _waiting():
             row = store.remove(self._engine, place, number)
         if row is None:
@@ -105,8 +105,8 @@ class ServedNotes:
         return Note.model_validate(dict(row._mapping))
 
 
-def notes_of(settings: Settings) -> ServedNotes | None:
-    """What the settings say of notes; None where the server has none. Raises NeurariumError."""
+def served_notes(settings: Settings) -> ServedNotes | None:
+    """The notes that the settings ask for, or None. Raises NeurariumError for unusable settings."""
     if not settings.notes:
         return None
     token = settings.notes_token.get_secret_value() if settings.notes_token else ""
@@ -145,7 +145,7 @@ def _before(cursor: str) -> tuple[datetime, int]:
 
 @contextmanager
 def _waiting() -> Iterator[None]:
-    """Where somebody else writes for longer than a visitor waits, Unavailable says so."""
+    """Turn a lock that lasts too long into Unavailable."""
     try:
         yield
     except OperationalError as error:

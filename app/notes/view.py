@@ -1,4 +1,4 @@
-"""Notes on a neuron → what `neuron/notes.html` shows of them."""
+"""The notes on a neuron as `notes/box.html` shows them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from app.drawing.characters import visible
-from app.notes.schemas import Note
+from app.notes.schemas import Note, NotesPage
+from app.web.frame import Frame
 from indexer.store.notes import MAX_AUTHOR, MAX_TEXT
 
 
@@ -18,44 +19,54 @@ class Row:
     note: Note
     author: Markup
     text: Markup
-    """Line breaks and tabs are themselves; what else cannot be seen is spelled out."""
+    """Line breaks and tabs stay; other invisible characters are spelled out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What was sent and not done."""
+    """A form that was refused."""
 
     problem: str
-    """Why not."""
+    """Why."""
     author: str = ""
     text: str = ""
-    """What was typed."""
+    """The text that was typed."""
     wrong_token: bool = False
-    """Whether it was for the token, which is not remembered then."""
+    """Whether the token was wrong; the browser then forgets it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A neuron's notes and the form for another: `notes` in `neuron/notes.html`."""
+    """A neuron's notes and the form for another one."""
 
     action: str
-    """Where the form is sent, and the page of all notes."""
+    """The page of all notes, where the form is sent."""
     rows: list[Row]
     count: int
-    """Of all, not of `rows` alone."""
+    """How many notes there are, on all pages."""
     refusal: Refusal | None = None
     most_author: int = MAX_AUTHOR
     most_text: int = MAX_TEXT
 
 
+@dataclass(frozen=True, slots=True)
+class NotesContext:
+    """What `notes/notes.html` is rendered with."""
+
+    frame: Frame
+    page: NotesPage
+    notes: Box
+    cursor: str | None
+
+
 def box(action: str, notes: list[Note], count: int, refusal: Refusal | None = None) -> Box:
-    """Notes, newest first, of `count` that there are, and a form that is sent to `action`."""
+    """The newest of `count` notes, and a form that is sent to `action`."""
     rows = [Row(note, visible(note.author), shown(note.text)) for note in notes]
     return Box(action, rows, count, refusal)
 
 
 def shown(text: str) -> Markup:
-    """A text in which every character can be seen, its lines and tabs as they are."""
+    """A text with its lines and tabs as they are and invisible characters spelled out."""
     return Markup("\n").join(
         Markup("\t").join(visible(part) if part else Markup("") for part in line.split("\t"))
         for line in text.split("\n")

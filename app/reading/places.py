@@ -1,31 +1,30 @@
-"""A neuron's index over all layers, and its layer and index within it."""
+"""A neuron's index over all layers, and its layer and its index within it."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from itertools import accumulate
-
-from app.schemas import NeuronRef
 
 
 class Places:
-    """Where neurons are, by their index counted over all layers."""
+    """Converts between the two ways of counting neurons, given the width of each layer."""
 
-    def __init__(self, widths: list[int]) -> None:
-        self.offsets = list(accumulate(widths, initial=0))
+    def __init__(self, widths: Sequence[int]) -> None:
+        self.widths = widths
+        self.first = list(accumulate(widths, initial=0))
+        """The index of each layer's first neuron; the last entry is the number of neurons."""
 
-    def of(self, flat: int) -> tuple[int, int]:
-        """Layer and neuron."""
-        layer = bisect_right(self.offsets, flat) - 1
-        return layer, flat - self.offsets[layer]
+    @property
+    def total(self) -> int:
+        """Neurons in all layers."""
+        return self.first[-1]
 
+    def index(self, layer: int, neuron: int) -> int:
+        """The index over all layers of a neuron that exists."""
+        return self.first[layer] + neuron
 
-def place(widths: list[int], flat: int) -> NeuronRef | None:
-    """The address of a flat index; None before the first and after the last neuron."""
-    if flat < 0:
-        return None
-    for layer, width in enumerate(widths):
-        if flat < width:
-            return NeuronRef(layer=layer, neuron=flat)
-        flat -= width
-    return None
+    def of(self, index: int) -> tuple[int, int]:
+        """Layer and neuron of an index that exists."""
+        layer = bisect_right(self.first, index) - 1
+        return layer, index - self.first[layer]

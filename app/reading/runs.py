@@ -1,4 +1,4 @@
-"""Which run of a model is shown, and whether it has a layer or a neuron."""
+"""The runs of a model: which of them a page shows, and whether it has a layer or a neuron."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select
 
 from app.errors import NotFound
-from app.schemas import NumberGround, RunRef, Sample
+from app.schemas import RunRef, Sample, WholeRun
 from indexer.store import schema
 
 RUNS = schema.runs
 MAX_INTEGER = 2**31 - 1
-
-RUNS = schema.runs
+"""The largest integer that a column of type Integer can be compared with."""
 _RUN_COLUMNS = [
     *(column for column in RUNS.c if column.name != "provenance"),
     schema.vocabularies.c.identity,
@@ -56,17 +55,10 @@ def runs_of(connection: Connection, models: Iterable[str]) -> dict[str, list[Row
     return found
 
 
-def pick(connection: Connection, model: str, run: int | None) -> tuple[Row[Any], list[Row[Any]]]:
-    """The run to show and the model's others, newest first. Raises NotFound."""
-    rows = runs_of(connection, [model]).get(model, [])
-    shown = picked(model, rows, run)
-    return shown, [row for row in rows if row.id != shown.id]
+def pick(model: str, rows: Sequence[Row[Any]], run: int | None) -> Row[Any]:
+    """The run to show of a model's runs, given newest first. Raises NotFound.
 
-
-def picked(model: str, rows: Sequence[Row[Any]], run: int | None) -> Row[Any]:
-    """The run to show of a model's. Raises NotFound.
-
-    Without `run`: the latest at the default hook point; the latest of all, if there is none.
+    Without `run`: the latest at the model's default hook point; the latest of all if there is none.
     """
     if not rows:
         raise NotFound(f"There is no model {model!r} here.")
@@ -74,44 +66,53 @@ def picked(model: str, rows: Sequence[Row[Any]], run: int | None) -> Row[Any]:
         return next((row for row in rows if row.is_default_hook_point), rows[0])
     named = [row for row in rows if row.id == run]
     if not named:
-        there = ", ".join(str(row.id) for row in rows)
-        raise NotFound(f"{model} has no run {run}: its runs are {there}.")
+        numbers = ", ".join(str(row.id) for row in rows)
+        raise NotFound(f"{model} has no run {run}: its runs are {numbers}.")
     return named[0]
 
 
-def seen(
+def at_hook_points(
     model: str, rows: Sequence[Row[Any]], run: int | None, hook_points: Iterable[str]
 ) -> Row[Any]:
-    """The run that is meant, seen from one, by hook points that are named one after the other: it
-    stays where it is at each, and else goes on to the newest there. Raises NotFound."""
-    found = picked(model, rows, run)
+    """The run that an address means by naming hook points one after the other, starting from `run`:
+    at each hook point the current run if it is there, else the newest there. Raises NotFound."""
+    current = pick(model, rows, run)
     for hook_point in hook_points:
-        if found.hook_point != hook_point:
-            at = [row for row in rows if row.hook_point == hook_point]
-            if not at:
-                there = ", ".join(sorted({row.hook_point for row in rows}))
-                raise NotFound(f"{model} has no run at {hook_point}: there is {there}.")
-            found = at[0]
-    return found
+        if current.hook_point != hook_point:
+            there = [row for row in rows if row.hook_point == hook_point]
+            if not there:
+                known = ", ".join(sorted({row.hook_point for row in rows}))
+                raise NotFound(f"{model} has no run at {hook_point}: there is {known}.")
+            current = there[0]
+    return current
+
+
+def has_layer(run: Row[Any], layer: int) -> bool:
+    """Whether a run has such a layer."""
+    return layer < len(run.widths)
+
+
+def has_neuron(run: Row[Any], layer: int, neuron: int) -> bool:
+    """Whether a run has such a neuron."""
+    return has_layer(run, layer) and neuron < run.widths[layer]
 
 
 def check_layer(run: Row[Any], layer: int) -> None:
-    """Raises NotFound where a run has no such layer."""
-    if layer >= len(run.widths):
+    """Raises NotFound if a run has no such layer."""
+    if not has_layer(run, layer):
         raise NotFound(
             f"{run.model} has layers 0 to {len(run.widths) - 1}: there is no layer {layer}."
         )
 
 
-def flat(run: Row[Any], layer: int, neuron: int) -> int:
-    """A neuron's index counted over all layers. Raises NotFound."""
+def check_neuron(run: Row[Any], layer: int, neuron: int) -> None:
+    """Raises NotFound if a run has no such neuron."""
     check_layer(run, layer)
-    if neuron >= run.widths[layer]:
+    if not has_neuron(run, layer, neuron):
         raise NotFound(
             f"Layer {layer} of {run.model} has neurons 0 to {run.widths[layer] - 1}: "
             f"there is no neuron {neuron}."
         )
-    return int(sum(run.widths[:layer]) + neuron)
 
 
 def model_names(connection: Connection) -> list[str]:
@@ -120,15 +121,17 @@ def model_names(connection: Connection) -> list[str]:
 
 
 def sample_of(run: Row[Any]) -> Sample:
+    """How large a run's sample is."""
     return Sample(contexts=run.sample_contexts, positions=run.sample_positions)
 
 
-def number_ground(run: Row[Any]) -> NumberGround:
-    return NumberGround(
-        model=run.model,
-        run=run_ref(run),
-        sample=sample_of(run),
-        n_layers=len(run.widths),
-        n_neurons=sum(run.widths),
-        sources=run.sources,
+def whole_run(row: Row[Any]) -> WholeRun:
+    """A run with its size: what searches of all its neurons name."""
+    return WholeRun(
+        model=row.model,
+        run=run_ref(row),
+        sample=sample_of(row),
+        n_layers=len(row.widths),
+        n_neurons=sum(row.widths),
+        sources=row.sources,
     )

@@ -1,25 +1,111 @@
-"""One run of a model, as long as the store is read for one answer."""
+"""The store as the server reads it: `Store` is one database, `Reading` one run of a model, open as
+long as one answer is put together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, Engine, Row
 
-from app.reading.vocabulary import VocabularyIndex
+from app.reading import runs
+from app.reading.places import Places
+from app.reading.versions import RunVersions
+from app.reading.vocabulary import Vocabularies, VocabularyIndex
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One run, as long as the store is read for one answer."""
+    """One run of a model, open for reading."""
 
     connection: Connection
     run: Row[Any]
+    """The row of `runs`, without its provenance."""
     others: list[Row[Any]]
-    """The model's other runs."""
-    vocabulary: list[str]
-    """Text of every token id."""
-    index: Callable[[], VocabularyIndex]
-    """The tokens by their text: made when first asked for."""
+    """The model's other runs, newest first."""
+    _vocabularies: Vocabularies
+
+    @cached_property
+    def vocabulary(self) -> list[str]:
+        """The text of every token id."""
+        return self._vocabularies.get(self.connection, self.run.vocabulary_id, self.run.identity)
+
+    @cached_property
+    def token_index(self) -> VocabularyIndex:
+        """The tokens by their text."""
+        return self._vocabularies.index(self.run.identity, self.vocabulary)
+
+    @cached_property
+    def places(self) -> Places:
+        """Where each neuron is."""
+        return Places(self.run.widths)
+
+    def check_layer(self, layer: int) -> None:
+        """Raises NotFound if the run has no such layer."""
+        runs.check_layer(self.run, layer)
+
+    def index_of(self, layer: int, neuron: int) -> int:
+        """A neuron's index over all layers. Raises NotFound if the run has no such neuron."""
+        runs.check_neuron(self.run, layer, neuron)
+        return self.places.index(layer, neuron)
+
+
+class Store:
+    """One database. Safe to share between threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        # A page is several SELECTs: all of them see one state of the database, whatever is deleted
+        # meanwhile.
+        self._engine = engine
+        if engine.dialect.name == "postgresql":
+            self._engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        self._vocabularies = Vocabularies()
+        self._versions = RunVersions(engine)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._versions.close()
+        self._engine.dispose()
+
+    def versions(self, model: str | None = None) -> list[str]:
+        """What identifies the contents of a model's runs, or of all runs: for ETags."""
+        return self._versions.of(model)
+
+    def connect(self) -> Connection:
+        """A connection, to be used in a `with` statement."""
+        return self._engine.connect()
+
+    @contextmanager
+    def reading(self, model: str, run: int | None) -> Iterator[Reading]:
+        """Open a run of a model, by default the one its pages show. Raises NotFound."""
+        with self.connect() as connection:
+            yield self.open(connection, model, run)
+
+    def open(self, connection: Connection, model: str, run: int | None) -> Reading:
+        """Open a run on a connection that is there already. Raises NotFound."""
+        of_model = runs.runs_of(connection, [model]).get(model, [])
+        return self.opened(connection, runs.pick(model, of_model, run), of_model)
+
+    def opened(self, connection: Connection, run: Row[Any], of_model: list[Row[Any]]) -> Reading:
+        """A run whose row is known, and its model's rows, as `runs.runs_of` has them."""
+        others = [row for row in of_model if row.id != run.id]
+        return Reading(connection, run, others, self._vocabularies)
+
+    def is_default(self, model: str, run: int) -> bool:
+        """Whether `run` is the one that pages of the model show by default. Raises NotFound."""
+        with self.reading(model, None) as reading:
+            return bool(reading.run.id == run)
+
+    def check_neuron(self, model: str, layer: int, neuron: int, run: int | None) -> None:
+        """Raises NotFound if there is no such neuron."""
+        with self.reading(model, run) as reading:
+            reading.index_of(layer, neuron)
+
+    def check_neuron_of_any_run(self, model: str, layer: int, neuron: int) -> None:
+        """Raises NotFound if no run of the model has such a neuron."""
+        with self.reading(model, None) as reading:
+            if not any(runs.has_neuron(other, layer, neuron) for other in reading.others):
+                reading.index_of(layer, neuron)

@@ -1,4 +1,4 @@
-"""Pure: a run → the tables of its page, the provenance flattened to names and values."""
+"""A run's page: its facts, and its provenance flattened to names and values."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from app.drawing.numbers import MISSING, count, when
 from app.schemas import Run
+from app.web.frame import Frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,15 @@ class Facts:
 
     title: str
     rows: list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What `runs/run.html` is rendered with."""
+
+    frame: Frame
+    page: Run
+    tables: list[Facts]
 
 
 def tables(page: Run) -> list[Facts]:

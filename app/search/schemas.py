@@ -1,4 +1,4 @@
-"""What searches answer: neurons of a token, contexts of a text, the neurons of one context."""
+"""The search by token and by text, as JSON."""
 
 from __future__ import annotations
 
@@ -99,3 +99,18 @@ class TextSearch(Schema):
     q: str
     items: list[FoundContext]
     next: str | None
+
+
+class SearchPage(Schema):
+    """The page of both searches: what was asked, and the results."""
+
+    model: str
+    run: RunRef
+    layers: int
+    token: str
+    text: str
+    problem: str | None
+    """Why there are no results; None if the search worked."""
+    suggestions: list[Token]
+    tokens: TokenSearch | None
+    contexts: TextSearch | None

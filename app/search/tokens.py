@@ -1,4 +1,4 @@
-"""Reading by token: which tokens there are, and the neurons that one has to do with."""
+"""Search by token: the neurons that peak on a token, promote it, suppress it, or read it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from sqlalchemy import bindparam, select
 
+from app.drawing.said_back import quoted
 from app.errors import Invalid, NotFound
 from app.reading import cursors
-from app.reading.neurons import neurons_of
-from app.reading.places import Places
+from app.reading.neurons import rows_of
 from app.reading.runs import run_ref
 from app.reading.store import Reading
 from app.search.schemas import Role, RoleCount, Token, TokenNeuron, TokenSearch
@@ -25,19 +25,21 @@ _LISTS = select(
 
 
 def tokens_like(reading: Reading, prefix: str, limit: int) -> list[Token]:
-    """Tokens that begin with `prefix`, or with a space and it: the ones it is exactly first, then
-    by id, which in most vocabularies is from the most common on."""
-    found: set[int] = set()
-    for begin in {prefix, " " + prefix}:
-        found |= set(reading.index().starting_with(begin))
+    """Tokens that begin with `prefix`, with or without a leading space: exact matches first, then
+    by id, since most vocabularies begin with the most common tokens."""
+    matches: set[int] = set()
+    for beginning in {prefix, " " + prefix}:
+        matches |= set(reading.token_index.starting_with(beginning))
     exact = {prefix: 0, " " + prefix: 1}
     texts = reading.vocabulary
-    ordered = sorted(found, key=lambda token_id: (exact.get(texts[token_id], 2), token_id))
+    ordered = sorted(matches, key=lambda token_id: (exact.get(texts[token_id], 2), token_id))
     return [Token(token=texts[token_id], token_id=token_id) for token_id in ordered[:limit]]
 
 
 def token_of(reading: Reading, token: str | None, token_id: int | None) -> int:
-    """The id of a token by its exact text, or checked. Raises NotFound, Invalid."""
+    """The id of a token, given its exact text or its id. Raises NotFound, Invalid."""
+    if token and token_id is not None:
+        raise Invalid("`token` and `token_id` both name a token: give one of them.")
     if token_id is not None:
         if token_id >= len(reading.vocabulary):
             raise NotFound(
@@ -47,24 +49,22 @@ def token_of(reading: Reading, token: str | None, token_id: int | None) -> int:
         return token_id
     if not token:
         raise Invalid("No token is named: give `token`, its exact text, or `token_id`.")
-    ids = reading.index().ids(token)
+    ids = reading.token_index.ids(token)
     if not ids:
         raise NotFound(
-            f"No token of {reading.run.model} is exactly “{shortened(token)}”: spaces and capitals "
+            f"No token of {reading.run.model} is exactly “{quoted(token)}”: spaces and capitals "
             "count."
         )
     return ids[0]
 
 
-def shortened(text: str) -> str:
-    """What was typed, short enough to be said back."""
-    return text if len(text) <= 60 else text[:59] + "…"
-
-
 def search(
     reading: Reading, token_id: int, role: Role | None, limit: int, cursor: str | None
 ) -> TokenSearch:
-    """One page of the neurons that a token has to do with; by default in the first way there is."""
+    """One page of the neurons of a token in one role, by default the first role with any neurons.
+
+    Raises Invalid for a cursor of another search.
+    """
     parameters = {"run_id": reading.run.id, "token_id": token_id}
     rows = {row.role: row for row in reading.connection.execute(_LISTS, parameters)}
     roles = [
@@ -72,53 +72,51 @@ def search(
         for number, name in enumerate(schema.ROLES)
         if number in rows
     ]
-    shown: Role = role or (roles[0].role if roles else "peak")
+    current: Role = role or (roles[0].role if roles else "peak")
     begin = 0
     if cursor is not None:
-        told_id, told_role, begin = cursors.decode(cursor, int, str, int)
-        if (told_id, told_role) != (token_id, shown) or begin < 0:
+        its_token, its_role, begin = cursors.decode(cursor, int, str, int)
+        if (its_token, its_role) != (token_id, current) or begin < 0:
             raise Invalid("The cursor belongs to another search: start again without it.")
-    row = rows.get(schema.ROLES.index(shown))
+    row = rows.get(schema.ROLES.index(current))
     items: list[TokenNeuron] = []
     more = None
     if row is not None:
-        shown_here = slice(begin, begin + limit)
+        page = slice(begin, begin + limit)
         neurons, values, counts = unpack_token(bytes(row.packed), row.neurons)
         items = _items(
             reading,
-            neurons[shown_here].tolist(),
-            values[shown_here].tolist(),
-            None if counts is None else counts[shown_here].tolist(),
+            neurons[page].tolist(),
+            values[page].tolist(),
+            None if counts is None else counts[page].tolist(),
         )
         if begin + limit < row.neurons:
-            more = cursors.encode(token_id, shown, begin + limit)
+            more = cursors.encode(token_id, current, begin + limit)
     return TokenSearch(
         model=reading.run.model,
         run=run_ref(reading.run),
         token=reading.vocabulary[token_id],
         token_id=token_id,
-        role=shown,
+        role=current,
         roles=roles,
-        alike=_alike(reading, token_id),
+        alike=_similar(reading, token_id),
         items=items,
         next=more,
     )
 
 
 def _items(
-    reading: Reading, flats: list[int], values: list[float], counts: list[int] | None
+    reading: Reading, indices: list[int], values: list[float], counts: list[int] | None
 ) -> list[TokenNeuron]:
-    facts = neurons_of(reading, flats)
-    place = Places(reading.run.widths)
-    texts = reading.vocabulary
-    found = []
-    told: Sequence[int | None] = counts or [None] * len(flats)
-    for flat, value, count in zip(flats, values, told, strict=True):
-        row, (layer, neuron) = facts[flat], place.of(flat)
-        found.append(
+    rows, texts = rows_of(reading, indices), reading.vocabulary
+    known_counts: Sequence[int | None] = counts or [None] * len(indices)
+    items = []
+    for index, value, count in zip(indices, values, known_counts, strict=True):
+        row = rows[index]
+        items.append(
             TokenNeuron(
-                layer=layer,
-                neuron=neuron,
+                layer=row.layer,
+                neuron=row.neuron,
                 value=value,
                 count=count,
                 max=row.max,
@@ -128,16 +126,16 @@ def _items(
                 promoted_token=texts[row.promoted_token_id],
             )
         )
-    return found
+    return items
 
 
-def _alike(reading: Reading, token_id: int) -> list[Token]:
-    text = reading.vocabulary[token_id]
-    bare = text.removeprefix(" ")
+def _similar(reading: Reading, token_id: int) -> list[Token]:
+    """The tokens that differ from this one by case or a leading space alone."""
+    bare = reading.vocabulary[token_id].removeprefix(" ")
     spellings = {
         space + word
         for space in ("", " ")
         for word in (bare, bare.lower(), bare.upper(), bare.capitalize())
     }
-    ids = {other for one in spellings for other in reading.index().ids(one)}
-    return [Token(token=reading.vocabulary[one], token_id=one) for one in sorted(ids - {token_id})]
+    ids = {other for text in spellings for other in reading.token_index.ids(text)} - {token_id}
+    return [Token(token=reading.vocabulary[other], token_id=other) for other in sorted(ids)]

@@ -1,10 +1,13 @@
-"""Pure: what the pages of searches show beside the fields of their JSON."""
+"""What the search page shows beside the fields of its JSON."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.search.schemas import Role, TokenSearch
+from app.contexts.view import examples
+from app.search.schemas import Role, SearchPage, TokenSearch
+from app.web.frame import Frame
 
 ROLES: dict[Role, tuple[str, str, str]] = {
     "peak": (
@@ -38,27 +41,42 @@ ROLES: dict[Role, tuple[str, str, str]] = {
         "layer's norm, drives their gate most: earlier layers and attention are left out.",
     ),
 }
-"""Of each role: what neurons do to the token, what the number is, and the whole sentence."""
+"""For each role: what the neurons do, the heading of their values, and a full sentence."""
 
 
 @dataclass(frozen=True, slots=True)
-class SearchView:
-    """What the neurons of a token are introduced with."""
+class TokenView:
+    """The words around the neurons of a token."""
 
     title: str
     heading: str
+    """Of the column with the neurons' values."""
     sentence: str
     roles: list[tuple[Role, str, int, bool]]
-    """In which ways there are neurons: role, words, how many, whether it is this one."""
+    """Each role with any neurons: its name, its words, how many, whether it is the current one."""
 
 
-def search(found: TokenSearch | None) -> SearchView | None:
-    """The words for a search by token, if there was one."""
-    if found is None:
-        return None
-    words, heading, sentence = ROLES[found.role]
+@dataclass(frozen=True, slots=True)
+class SearchContext:
+    """What `search/search.html` is rendered with."""
+
+    frame: Frame
+    page: SearchPage
+    view: TokenView | None
+    """None if no token was searched for."""
+    cursor: str | None
+    live: bool
+    """Whether the server can search by custom text."""
+    examples: Callable[[int, int, int], str] = examples
+    """From counts of examples to words."""
+
+
+def token_view(results: TokenSearch) -> TokenView:
+    """The words around the neurons of a token."""
+    words, heading, sentence = ROLES[results.role]
     roles = [
-        (one.role, ROLES[one.role][0], one.neurons, one.role == found.role) for one in found.roles
+        (entry.role, ROLES[entry.role][0], entry.neurons, entry.role == results.role)
+        for entry in results.roles
     ]
     title = f"Neurons that {words}" if roles else "No neurons"
-    return SearchView(title, heading, sentence, roles)
+    return TokenView(title, heading, sentence, roles)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from fastapi import APIRouter, Request, Response
 
 from app.schemas import Schema
-from app.web.site import Site
+from app.web import urls
+from app.web.frame import Frame
+from app.web.site import site_of
+
+router = APIRouter(include_in_schema=False)
 
 
 class Operation(Schema):
@@ -22,23 +28,26 @@ class ApiIndex(Schema):
     operations: list[Operation]
 
 
-def docs_router(site: Site) -> APIRouter:
-    """The route of the documentation."""
-    docs = APIRouter(include_in_schema=False)
+@dataclass(frozen=True, slots=True)
+class DocsContext:
+    """What `web/docs.html` is rendered with."""
 
-    @docs.get("/docs")
-    def show(request: Request) -> Response:
-        """The API's documentation."""
-        paths = request.app.openapi()["paths"]
-        operations = [
-            Operation(
-                method=method.upper(),
-                path=path,
-                summary=str(operation.get("description") or operation.get("summary", "")),
-            )
-            for path, methods in paths.items()
-            for method, operation in methods.items()
-        ]
-        return site.html("web/docs.html", ApiIndex(operations=operations), canonical="/docs")
+    frame: Frame
+    page: ApiIndex
 
-    return docs
+
+@router.get("/docs")
+def docs(request: Request) -> Response:
+    """The API's documentation."""
+    paths = request.app.openapi()["paths"]
+    operations = [
+        Operation(
+            method=method.upper(),
+            path=path,
+            summary=str(operation.get("description") or operation.get("summary", "")),
+        )
+        for path, methods in paths.items()
+        for method, operation in methods.items()
+    ]
+    context = DocsContext(Frame(canonical=urls.docs()), ApiIndex(operations=operations))
+    return site_of(request).html(request, "web/docs.html", context)

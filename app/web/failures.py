@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -15,7 +15,9 @@ from starlette.exceptions import HTTPException
 
 from app.errors import AppError
 from app.schemas import Error
+from app.web.frame import Frame
 from app.web.middleware import SECURITY_HEADERS
+from app.web.site import site_of
 
 log = logging.getLogger("neurarium")
 API_PREFIX = "/api/"
@@ -33,18 +35,25 @@ _NAMES = {
 }
 _LONGEST = 100
 """Characters of what a visitor typed that are said back."""
-Render = Callable[[Request, Error], Response]
 
 
-def install(app: FastAPI, render: Render) -> None:
-    """Let every error of `app` be answered in one shape. `render` makes the HTML page of one."""
+@dataclass(frozen=True, slots=True)
+class ErrorContext:
+    """What `error.html` is rendered with."""
+
+    frame: Frame
+    page: Error
+
+
+def install(app: FastAPI) -> None:
+    """Let `app` answer every error in one shape: as a page, or as JSON under /api."""
 
     def answer(request: Request, status: int, detail: str) -> Response:
         error = Error(error=_NAMES.get(status, "error"), detail=detail, status=status)
         path = request.scope["path"]
         if path.startswith(API_PREFIX) or path in _JSON_PATHS:
             return JSONResponse(error.model_dump(), status)
-        return render(request, error)
+        return site_of(request).html(request, "error.html", ErrorContext(Frame(), error), status)
 
     @app.exception_handler(AppError)
     def _app(request: Request, error: AppError) -> Response:

@@ -1,28 +1,148 @@
-"""The addresses a page links to, with the run and view they keep."""
+"""The addresses that a page of a model links to."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from app.web.params import DEFAULT_LIMIT, USUAL_VIEW, Reading
-from app.web.site import Site
-
-
-def links_of(api: Any, page: Any, run: int | None, *place: str | int) -> dict[str, Any]:
-    """The addresses of a page's JSON and of the page itself, without how it is laid out."""
-    return {"json_url": api(*place, run=run), "canonical": page(*place, run=run)}
+from app.schemas import NeuronRef, View
+from app.web import urls
 
 
-def unusual(limit: int) -> int | None:
-    """The limit that links must go on naming: none, where it is the usual one."""
-    return None if limit == DEFAULT_LIMIT else limit
+@dataclass(frozen=True, slots=True)
+class Links:
+    """What the links of one page have in common: the model, and the run and the view that the
+    reader chose. Defaults are left out of addresses."""
 
+    model: str
+    run: int | None = None
+    """The run that is named in addresses; None: the model's default run."""
+    view: View | None = None
+    """How examples are laid out, as named in the addresses of pages with examples."""
 
-def carried_view(view: Reading) -> Reading | None:
-    """The view that links must go on naming: none, where it is the usual one."""
-    return None if view == USUAL_VIEW else view
+    def in_run(self, run: int | None) -> Links:
+        """The same links in another run of the model."""
+        return replace(self, run=run)
 
+    def in_view(self, view: View) -> Links:
+        """The same links with examples laid out so; the view is named even if it is the default."""
+        return replace(self, view=view)
 
-def carried_run(site: Site, model: str, run: int | None) -> int | None:
-    """The run that links must go on naming: none, where it is the model's default one."""
-    return None if run is None or site.queries.is_default(model, run) else run
+    def to_model(self) -> str:
+        """The model's page."""
+        return urls.model(self.model, run=self.run)
+
+    def to_default_run(self) -> str:
+        """The model's page, of its default run."""
+        return urls.model(self.model)
+
+    def layer(
+        self,
+        layer: int,
+        *,
+        sort: str | None = None,
+        order: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        picture: str | None = None,
+        first: int | None = None,
+    ) -> str:
+        """A layer's page; parameters as in `urls.layer`."""
+        return urls.layer(
+            self.model,
+            layer,
+            run=self.run,
+            sort=sort,
+            order=order,
+            limit=limit,
+            cursor=cursor,
+            picture=picture,
+            first=first,
+        )
+
+    def neuron(self, layer: int, neuron: int, *, titles: str | None = None) -> str:
+        """A neuron's page."""
+        return urls.neuron(self.model, layer, neuron, run=self.run, view=self.view, titles=titles)
+
+    def neuron_ref(self, ref: NeuronRef) -> str:
+        """A neuron's page, from its address in the model."""
+        return self.neuron(ref.layer, ref.neuron)
+
+    def neurons(self) -> Callable[[int, int], str]:
+        """A function from layer and neuron to the neuron's page, for pages with many links."""
+        return urls.neurons(self.model, run=self.run, view=self.view)
+
+    def neurons_of_layer(self, layer: int) -> tuple[str, str]:
+        """What stands before and after a neuron's index in the addresses of a layer's neurons."""
+        return urls.neurons_of_layer(self.model, layer, run=self.run, view=self.view)
+
+    def random(self, layer: int | None = None) -> str:
+        """A random neuron of the model or of a layer."""
+        return urls.random(self.model, layer, run=self.run, view=self.view)
+
+    def sources(self, layer: int, neuron: int, *, titles: str | None = None) -> str:
+        """A neuron's examples by source."""
+        return urls.sources(self.model, layer, neuron, run=self.run, view=self.view, titles=titles)
+
+    def context(self, layer: int, neuron: int, context_id: int) -> str:
+        """A whole context that is an example of a neuron."""
+        return self.contexts(layer, neuron)(context_id)
+
+    def contexts(self, layer: int, neuron: int) -> Callable[[int], str]:
+        """A function from a context's id to the page of the whole context, at one neuron."""
+        return urls.contexts(self.model, layer, neuron, run=self.run, view=self.view)
+
+    def context_neurons(
+        self, context_id: int, *, at: int | None = None, cursor: str | None = None
+    ) -> str:
+        """A context with the neurons that peak in it, or at one position of it."""
+        return urls.context_neurons(self.model, context_id, at=at, cursor=cursor, run=self.run)
+
+    def notes(self, layer: int, neuron: int, *, cursor: str | None = None) -> str:
+        """All notes on a neuron."""
+        return urls.notes(self.model, layer, neuron, run=self.run, view=self.view, cursor=cursor)
+
+    def try_text(self, layer: int, neuron: int) -> str:
+        """Where a text for a neuron is sent."""
+        return urls.try_text(self.model, layer, neuron, run=self.run)
+
+    def behaviour(self) -> str:
+        """Where a text for all neurons is sent."""
+        return urls.behaviour(self.model, run=self.run)
+
+    def search(
+        self,
+        *,
+        token_id: int | None = None,
+        role: str | None = None,
+        text: str | None = None,
+        cursor: str | None = None,
+    ) -> str:
+        """The search by token and text."""
+        return urls.search(
+            self.model, token_id=token_id, role=role, text=text, cursor=cursor, run=self.run
+        )
+
+    def tokens(self) -> Callable[[int, str | None], str]:
+        """A function from token id and role to the search for that token."""
+        return urls.tokens(self.model, run=self.run)
+
+    def search_numbers(self, *, q: str | None = None, cursor: str | None = None) -> str:
+        """The search by statistics."""
+        return urls.search_numbers(self.model, q=q, cursor=cursor, run=self.run)
+
+    def named(self, layer: int, neuron: int) -> str:
+        """A neuron as it is named in a comparison or a list."""
+        return urls.named(self.model, layer, neuron, run=self.run)
+
+    def api_neuron(self, layer: int, neuron: int) -> str:
+        """JSON: a neuron."""
+        return urls.api_neuron(self.model, layer, neuron, run=self.run)
+
+    def api_picture(self, layer: int, stat: str, *, first: int | None = None) -> str:
+        """JSON: one statistic of all of a layer's neurons."""
+        return urls.api_picture(self.model, layer, stat, run=self.run, first=first)
+
+    def api_tokens(self) -> str:
+        """JSON: tokens that begin with a text."""
+        return urls.api_tokens(self.model, run=self.run)

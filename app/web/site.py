@@ -1,9 +1,9 @@
-"""What the routes share: the store's queries, the templates, answers with their tags."""
+"""What every route uses: the store, the templates, and answers that carry an ETag."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
@@ -12,59 +12,88 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel
 
-from app.drawing import charts, said_back
-from app.drawing import tokens as highlight
+from app.drawing import said_back
 from app.drawing.characters import visible
+from app.drawing.charts import bar
 from app.drawing.numbers import compact, count, exact, number, share, when
+from app.drawing.tokens import chip
 from app.errors import Forbidden
-from app.live.engine import Live
-from app.notes.service import ServedNotes
-from app.queries import Queries
+from app.reading.store import Store
+from app.schemas import DEFAULT_VIEW, View
 from app.web import assets, caching, urls
+from app.web.frame import Context
+from app.web.links import Links
 from app.web.middleware import POLICY, content_policy
+from app.web.params import VIEWS
+
+NO_STORE = {"Cache-Control": "no-store"}
 
 FILTERS: dict[str, Callable[..., Any]] = {
     "number": number,
     "exact": exact,
-    "share": share,
     "count": count,
     "compact": compact,
-    "chip": highlight.chip,
+    "share": share,
+    "when": when,
     "visible": visible,
     "plain": said_back.visible,
-    "bar": charts.bar,
-    "when": when,
+    "chip": chip,
+    "bar": bar,
 }
-"""What the templates call as filters: `environment.filters.update(present.FILTERS)`."""
-
-NO_STORE = {"Cache-Control": "no-store"}
+"""The filters of all templates."""
 
 
 @dataclass(frozen=True)
 class Site:
     """One server's parts, made once in `create_app`."""
 
-    queries: Queries
+    store: Store
     templates: Environment
     version: str
+    """Changes with the code, the templates and the settings that shape pages: part of ETags."""
     release: str
     embed: str = ""
-    """Whose frames may show a bare page: sources of CSP's frame-ancestors. Empty: nobody's."""
-    live: Live | None = None
-    """What reads visitors' texts; None where the server loads no models."""
-    notes: ServedNotes | None = None
-    """What people wrote on neurons; None where the server keeps no notes."""
+    """Who may show a bare page in a frame: sources of CSP's frame-ancestors. Empty: nobody."""
+    live: bool = False
+    """Whether the server runs visitors' texts through models."""
 
-    def html(self, template: str, page: BaseModel, status: int = 200, **context: Any) -> Response:
-        """A page: `page` is the object it shows, the rest what its template's head names."""
-        context = {"json_url": None, "canonical": None, "embed": False} | context
-        text = self.templates.get_template(template).render(page=page, **context)
-        if context["embed"]:  # links leave the frame, by <base>; those inside the page stay
+    def unchanged(
+        self, request: Request, model: str | None, *, beside: Iterable[str] = (), bare: bool = False
+    ) -> Response | None:
+        """304 if the visitor already has the answer; else None, and the answer gets an ETag when
+        `html` or `json` makes it.
+
+        The ETag depends on the runs of `model` (None: of all models) and on `beside`: whatever else
+        the answer depends on. `bare`: it is a page for another site's frame.
+        """
+        tag = caching.etag(request, self.version, [*self.store.versions(model), *beside])
+        if tag in caching.known(request):
+            return self._framed(caching.not_modified(tag), bare)
+        request.state.tag = tag
+        return None
+
+    def json(self, request: Request, page: BaseModel, status: int = 200) -> Response:
+        """An object as JSON, exactly as its schema says."""
+        return _tagged(request, json_of(page, status))
+
+    def html(
+        self, request: Request, template: str, context: Context, status: int = 200
+    ) -> Response:
+        """A page."""
+        names = {field.name: getattr(context, field.name) for field in fields(context)}
+        frame = context.frame
+        text = self.templates.get_template(template).render(links=frame.links, **names)
+        if frame.embed:  # links leave the frame, by <base>; links within the page stay
             text = text.replace('href="#', 'target="_self" href="#')
-        return HTMLResponse(text, status)
+        return self._framed(_tagged(request, HTMLResponse(text, status)), frame.embed)
+
+    def links(self, model: str, run: int | None = None, view: View = DEFAULT_VIEW) -> Links:
+        """The links of a page that was asked for with this run and view. Raises NotFound."""
+        named = None if run is None or self.store.is_default(model, run) else run
+        return Links(model, named, None if view == DEFAULT_VIEW else view)
 
     def bare(self, embed: str | None) -> bool:
-        """Whether ?embed=1 asks for a bare page. Raises Forbidden where the setting has none."""
+        """Whether ?embed=1 asks for a bare page. Raises Forbidden if the settings allow none."""
         if embed is not None and not self.embed:
             raise Forbidden(
                 "Pages may not be embedded here: the setting NEURARIUM_EMBED says who may, and is "
@@ -72,42 +101,41 @@ class Site:
             )
         return embed is not None
 
-    def answer(
-        self,
-        request: Request,
-        model: str | None,
-        build: Callable[[], Response],
-        *,
-        bare: bool = False,
-        beside: Iterable[str] = (),
-    ) -> Response:
-        """What `build` makes, or 304 where the visitor has it. Tagged by the runs of `model`, and
-        by `beside`: what else identifies it.
-
-        `bare`: a page for the frames of those whom the setting names; all others are for nobody's.
-        """
-        response = self._tagged(request, [*self.queries.versions(model), *beside], build)
+    def _framed(self, response: Response, bare: bool) -> Response:
         if bare:
             response.headers[POLICY] = content_policy(self.embed)
         return response
 
-    def _tagged(
-        self, request: Request, runs: Iterable[str], build: Callable[[], Response]
-    ) -> Response:
-        tag = caching.etag(request, self.version, runs)
-        known = caching.known(request)
-        if tag in known:
-            return caching.not_modified(tag)
-        response = build()
-        if response.status_code >= 400:  # only an answer is kept
-            response.headers.update(NO_STORE)
-            return response
-        return caching.not_modified(tag) if "*" in known else caching.tagged(response, tag)
+
+def site_of(request: Request) -> Site:
+    """The site that a request was sent to."""
+    site: Site = request.app.state.site
+    return site
 
 
-def json_of(page: BaseModel) -> Response:
-    """An object as JSON, exactly as its schema says."""
-    return Response(page.model_dump_json(), media_type="application/json")
+def json_of(page: BaseModel, status: int = 200) -> Response:
+    """An object as JSON, without an ETag."""
+    return Response(page.model_dump_json(), status, media_type="application/json")
+
+
+def no_store(response: Response, status: int | None = None) -> Response:
+    """An answer that nobody may keep."""
+    response.headers.update(NO_STORE)
+    if status is not None:
+        response.status_code = status
+    return response
+
+
+def _tagged(request: Request, response: Response) -> Response:
+    """The answer with the ETag that `unchanged` made, if it did."""
+    tag: str | None = getattr(request.state, "tag", None)
+    if tag is None:
+        return response
+    if response.status_code >= 400:
+        return no_store(response)
+    if "*" in caching.known(request):  # whatever the visitor has will do, now that it exists
+        return caching.not_modified(tag)
+    return caching.tagged(response, tag)
 
 
 def templates() -> Environment:
@@ -121,7 +149,7 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(FILTERS)
-    environment.globals.update(urls=urls, static=static_url)
+    environment.globals.update(urls=urls, static=static_url, views=VIEWS)
     return environment
 
 

@@ -1,8 +1,8 @@
-"""What a model said of a visitor's texts, and what the store knows of the neurons → one answer."""
+"""The answer to a search by custom text: what the model does on it, with what the store has of the
+neurons."""
 
 from __future__ import annotations
 
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ def answer(texts: list[OpenText], reading: Reading, asked: BehaviourText) -> Beh
     length = len(text.token_ids) - text.first
 
     def of_layer(layer: int) -> Ground:
-        return ground(reading.connection, run, layer, asked.by)
+        return ground(reading, layer, asked.by)
 
     ways: list[Columns] = []
     if others:
@@ -66,20 +66,20 @@ def answer(texts: list[OpenText], reading: Reading, asked: BehaviourText) -> Beh
 
 
 class _PeakTokens:
-    """The token each of some neurons peaks on."""
+    """The token that each of the answer's neurons peaks on."""
 
     def __init__(self, reading: Reading, found: list[Columns]) -> None:
-        self._begins = list(accumulate(reading.run.widths, initial=0))
+        self._places = reading.places
         places = [
             place
             for columns in found
             for place in zip(columns["layer"].tolist(), columns["neuron"].tolist(), strict=True)
         ]
-        flats = (self._begins[layer] + neuron for layer, neuron in places)
-        self._tokens = peak_tokens(reading.connection, reading.run, reading.vocabulary, flats)
+        indices = (reading.places.index(layer, neuron) for layer, neuron in places)
+        self._tokens = peak_tokens(reading, indices)
 
     def __call__(self, layer: int, neuron: int) -> str:
-        return self._tokens[self._begins[layer] + neuron]
+        return self._tokens[self._places.index(layer, neuron)]
 
 
 def _neurons(found: Firing, text: OpenText, tokens: _PeakTokens) -> list[list[FiringNeuron]]:

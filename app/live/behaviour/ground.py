@@ -1,16 +1,15 @@
-"""What a text's activations are compared by, read from the store a layer at a time."""
+"""What a text's activations are compared with, read from the store one layer at a time."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import bindparam, select
 
 from app.live.behaviour.firing import Ground, Histograms
 from app.live.behaviour.schemas import By
 from app.reading.columns import columns
 from app.reading.neurons import deleted
+from app.reading.store import Reading
 from indexer.store import schema
 from indexer.store.packing.gather import gather
 
@@ -22,26 +21,24 @@ _PACKED = (
 )
 
 
-def ground(connection: Connection, run: Row[Any], layer: int, by: By) -> Ground:
-    """What the store knows of a layer. Raises Gone where the run has been deleted meanwhile."""
-    known = columns(connection, run, ("max", "dead"), [layer])
+def ground(reading: Reading, layer: int, by: By) -> Ground:
+    """What the store has of a layer. Raises Gone if the run was deleted meanwhile."""
+    known = columns(reading.connection, reading.run, ("max", "dead"), [layer])
     compared = (known["max"] > 0) & (known["dead"] == 0)
     if by == "maximum":
         return Ground(known["max"], compared, None)
-    histograms = _histograms(connection, run, layer)
+    histograms = _histograms(reading, layer)
     counted = histograms.below[np.arange(len(compared)), histograms.bins] > 0
     return Ground(known["max"], compared & counted & (histograms.width > 0), histograms)
 
 
-def _histograms(connection: Connection, run: Row[Any], layer: int) -> Histograms:
-    begin, width = sum(run.widths[:layer]), run.widths[layer]
-    keys = {
-        "first": schema.neuron_key(run.id, begin),
-        "last": schema.neuron_key(run.id, begin + width - 1),
-    }
-    packed = [bytes(row.packed) for row in connection.execute(_PACKED, keys)]
+def _histograms(reading: Reading, layer: int) -> Histograms:
+    width = reading.run.widths[layer]
+    first = schema.neuron_key(reading.run.id, reading.places.index(layer, 0))
+    keys = {"first": first, "last": first + width - 1}
+    packed = [bytes(row.packed) for row in reading.connection.execute(_PACKED, keys)]
     if len(packed) < width:
-        raise deleted(run)
+        raise deleted(reading.run)
     found = gather(packed, ("histogram_range", "histogram_counts"))
     ranges, counts = found["histogram_range"], found["histogram_counts"]
     edges = np.zeros((width, 2))

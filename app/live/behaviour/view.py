@@ -1,4 +1,4 @@
-"""Pure: what a model's neurons do on a visitor's text → what `behaviour.html` shows of it."""
+"""The result of a search by custom text as `live/behaviour.html` shows it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from markupsafe import Markup, escape
 from app.drawing.characters import chip, label
 from app.drawing.numbers import compact, count, number
 from app.live.behaviour.schemas import USUAL, BehaviourAnswer, By, ContrastedNeuron, TextPeak
-from app.web import urls
+from app.schemas import WholeRun
+from app.web.frame import Frame
+from app.web.links import Links
 
 CHOICES = (5, 10, 20, 50)
-"""How many neurons a token the form lets choose."""
+"""The numbers of neurons a token that the form offers."""
 CUTS = (0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999)
-"""The percentiles at which a colour begins: each is about half as frequent as the one before."""
+"""The percentiles at which colours begin: each colour is about half as frequent as the previous."""
 _LONGEST = 40
-"""Characters of a token that a title says."""
+"""The most characters of a token in a title."""
 
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """What stands in the form."""
+    """The fields of the form."""
 
     text: str = ""
     against: str = ""
@@ -39,7 +41,7 @@ class Step:
     css: str
     title: str
     mark: str | None
-    """What is written under it, where something is."""
+    """The label under it, if it has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class Way:
     name: str
     title: str
     none: str
-    """Said where there is no such neuron."""
+    """The text if there is no such neuron."""
     rows: list[Difference]
 
 
@@ -82,7 +84,7 @@ class Result:
     measure: str
     """What the numbers are."""
     left_out: str
-    """Which neurons are not among them; empty: all are."""
+    """Which neurons are left out; empty if none are."""
     cells: Markup
     """The picture: a table's head and body."""
     narrow: bool
@@ -95,9 +97,25 @@ class Result:
     note: str | None
 
 
-def result(answer: BehaviourAnswer, run: int | None) -> Result:
-    """What the page shows of one answer; `run`: the run that links must name, if any."""
-    href = urls.neurons(answer.model, run=run)
+@dataclass(frozen=True, slots=True)
+class BehaviourContext:
+    """What `live/behaviour.html` is rendered with."""
+
+    frame: Frame
+    page: WholeRun
+    typed: Typed
+    problem: str | None
+    """Why the text was refused."""
+    result: Result | None
+    most: int
+    """The most tokens that a text may have."""
+    choices: tuple[int, ...] = CHOICES
+    """The numbers of neurons a token that the form offers."""
+
+
+def result(answer: BehaviourAnswer, links: Links) -> Result:
+    """An answer as the page shows it."""
+    href = links.neurons()
     first, n_layers = answer.included_from, len(answer.shares)
     tokens = len(answer.tokens) - first
     most = max(map(len, answer.neurons), default=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from app.live.models import Ready
 from app.live.neuron.schemas import (
     DirectAttribution,
@@ -13,7 +15,9 @@ from app.live.neuron.schemas import (
 from app.live.text import check_finite, note_of, tokenised
 from app.neurons.schemas import Histogram, NeuronPage
 from app.schemas import Run
-from indexer.interventions.ablate import Predicted
+
+if TYPE_CHECKING:
+    from indexer.interventions.ablate import Predicted
 
 
 def higher_than(peaks: Histogram, peak: float) -> float | None:

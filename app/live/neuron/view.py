@@ -1,4 +1,4 @@
-"""Pure: what a model said of a visitor's text → what `live.html` shows of it."""
+"""The box for custom text, and the result for one neuron, as `live/box.html` shows them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from app.drawing import tokens as highlight
 from app.drawing.numbers import MINUS, count, exact, number, share
 from app.live.neuron.schemas import DirectAttribution, LiveAnswer, LiveEffects, Predictions
 from app.neurons.schemas import Histogram, NeuronPage
-from app.web import urls
+from app.web.frame import Frame
+from app.web.links import Links
 
 WIDTH, TOP, FLOOR, HEIGHT = 440.0, 12.0, 40.0, 54.0
 """The chart of peaks: its view box, and where its bars end, in user units."""
@@ -67,35 +68,43 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """The box that a text is typed into, and what came of it: `live` in `live.html`."""
+    """The box that a text is typed into, and its result."""
 
     action: str
-    """Where it is sent."""
+    """Where the text is sent."""
     neuron: str
-    """The neuron's JSON, below which its contexts are."""
+    """The address of the neuron's JSON, below which its contexts are."""
     most: str
-    """Tokens that a text may have."""
+    """The most tokens that a text may have."""
     text: str = ""
     problem: str | None = None
     """Why the text was not read."""
     result: Result | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TryContext:
+    """What `live/try.html` is rendered with."""
+
+    frame: Frame
+    page: NeuronPage
+    live: Box
+
+
 def box(
     page: NeuronPage,
     most: int,
-    run: int | None,
+    links: Links,
     *,
     text: str = "",
     problem: str | None = None,
     answer: LiveAnswer | None = None,
 ) -> Box:
-    """The box on the page of a neuron. `most`: tokens that a text may have; `run`: the run that
-    links must name, if any; `text`: what was typed, `problem` or `answer` what came of it."""
-    place = (page.model, page.layer, page.neuron)
+    """The box on a neuron's page. `most`: the most tokens that a text may have; `text`: what was
+    typed, with `problem` or `answer`."""
     return Box(
-        action=urls.try_text(*place, run=run),
-        neuron=urls.api_neuron(*place, run=run),
+        action=links.try_text(page.layer, page.neuron),
+        neuron=links.api_neuron(page.layer, page.neuron),
         most=count(most),
         text=text,
         problem=problem,

@@ -1,5 +1,4 @@
-"""Pure: what a reader types to search by number, such as `max>5 layer:3-5`, read as a query and
-written back. Apart so that the page and the API have one grammar."""
+"""The query language of the search by statistics (`max>5 layer:3-5`): text to query and back."""
 
 from __future__ import annotations
 
@@ -9,12 +8,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from app.drawing.said_back import quoted, visible
+from app.reading.statistics import STATISTICS
 
-STATISTICS = (
-    *("max", "min", "mean", "std", "skewness", "kurtosis", "density", "density_over_tenth"),
-    *("effect_kurtosis", "in_out_cosine", "gate_out_cosine"),
-)
-"""What can be compared and sorted by."""
 FORMS = "max>5, density<1%, layer:3-5, dead:no, source:NAME or sort:-kurtosis"
 """The conditions, for readers."""
 LONGEST = 1000

@@ -1,28 +1,29 @@
-"""Searching a run by number: whole columns out of the store, filtered and sorted here, then the
-rows of one page. Apart since no index could serve every mixture of conditions and orders."""
+"""Search by statistics: whole columns are read, filtered and sorted here, then the rows of one page
+are read. No database index could serve every mixture of conditions and orders."""
 
 from __future__ import annotations
 
 import math
 import operator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Row, select
 
 from app.drawing.said_back import visible
 from app.errors import Invalid
 from app.reading import cursors
 from app.reading.columns import Column, columns
 from app.reading.neurons import neuron_row
-from app.schemas import Order
+from app.reading.runs import whole_run
+from app.reading.store import Reading
 from app.search.numbers.grammar import GrammarError, Query, source_word
-from app.search.numbers.schemas import NumberRow
+from app.search.numbers.schemas import NumberRow, NumberSearch
 from indexer.store import schema
 
-Places = NDArray[np.int64]
+Indices = NDArray[np.int64]
+"""Indices of neurons over all layers."""
 
 _SIGNS = {
     ">": operator.gt,
@@ -32,64 +33,47 @@ _SIGNS = {
     "=": operator.eq,
 }
 _NAMED = 5
-"""Sources that an error names."""
+"""The most sources that an error names."""
 _LONGEST_NAME = 40
 
 
-@dataclass(frozen=True)
-class NumberFacts:
-    """What was found: fields of `NumberSearch`."""
+def search(reading: Reading, query: Query, limit: int, cursor: str | None) -> NumberSearch:
+    """One page of a run's neurons that meet a query, in its order, ties by layer and neuron.
 
-    query: str
-    sort: str
-    order: Order
-    total: int
-    items: list[NumberRow]
-    next: str | None
-
-
-def search(
-    connection: Connection,
-    run: Row[Any],
-    vocabulary: list[str],
-    query: Query,
-    limit: int,
-    cursor: str | None,
-) -> NumberFacts:
-    """One page of a run's neurons that are as `query` asks, in its order, ties by their place.
-
-    A neuron of which a compared or sorted statistic is not known is not among them. Raises
-    GrammarError for a layer or source that the run has not, Invalid for a cursor of another order.
+    Neurons with no value for a compared or sorted statistic are left out. Raises GrammarError for
+    a layer or source that the run does not have, Invalid for a cursor of another order.
     """
+    run = reading.run
     source = _source(run, query)
-    flats, known = _columns(connection, run, query)
-    found = np.ones(len(flats), bool)
+    indices, known = _columns(reading, query)
+    matches = np.ones(len(indices), bool)
     for name in query.asked:
-        found &= np.isfinite(known[name])  # −inf stands for "it never varied"
-    for one in query.comparisons:
-        found &= _SIGNS[one.sign](known[one.name], one.value)
+        matches &= np.isfinite(known[name])  # −inf stands for "it never varied"
+    for comparison in query.comparisons:
+        matches &= _SIGNS[comparison.sign](known[comparison.name], comparison.value)
     if query.dead is not None:
-        found &= (known["dead"] != 0) == query.dead
+        matches &= (known["dead"] != 0) == query.dead
     if source is not None:
-        found &= known["top_source"] == source
+        matches &= known["top_source"] == source
     order = query.order
-    values = flats.astype(np.float64) if order.name == "neuron" else known[order.name]
-    flats, values = flats[found], values[found]
+    values = indices.astype(np.float64) if order.name == "neuron" else known[order.name]
+    indices, values = indices[matches], values[matches]
     # Sorted upwards by value or by its negative: either way the earlier of equals comes first.
     sign = -1.0 if order.descending else 1.0
-    after = None if cursor is None else _after(run, query, cursor)
-    at = _page(flats, sign * values, limit + 1, after and (sign * after[0], after[1]))
+    after = None if cursor is None else _after(reading, query, cursor)
+    at = _page(indices, sign * values, limit + 1, after and (sign * after[0], after[1]))
     more = None
     if len(at) > limit:
         at = at[:limit]
         last = at[-1]
-        more = cursors.encode(*_belongs_to(run, query), float(values[last]), int(flats[last]))
-    return NumberFacts(
+        more = cursors.encode(*_belongs_to(run, query), float(values[last]), int(indices[last]))
+    return NumberSearch(
+        **dict(whole_run(run)),
         query=str(query),
         sort=order.name,
         order="desc" if order.descending else "asc",
-        total=len(flats),
-        items=_rows(connection, run, vocabulary, flats[at].tolist()),
+        total=len(indices),
+        items=_rows(reading, indices[at].tolist()),
         next=more,
     )
 
@@ -125,64 +109,60 @@ def _layers(run: Row[Any], query: Query) -> list[int]:
     return [layer for first, last in query.layers for layer in range(first, last + 1)]
 
 
-def _columns(
-    connection: Connection, run: Row[Any], query: Query
-) -> tuple[Places, dict[str, Column]]:
-    """The neurons a query goes over, by their index in the run, and their columns it needs."""
-    layers = _layers(run, query)
-    begins = np.cumsum([0, *run.widths])
-    flats = np.concatenate([np.arange(begins[layer], begins[layer + 1]) for layer in layers])
+def _columns(reading: Reading, query: Query) -> tuple[Indices, dict[str, Column]]:
+    """The indices of the neurons that a query goes over, and the columns it needs of them."""
+    layers, first = _layers(reading.run, query), reading.places.first
+    indices = np.concatenate([np.arange(first[layer], first[layer + 1]) for layer in layers])
     names = list(query.asked)
     names += ["dead"] if query.dead is not None else []
     names += ["top_source"] if query.source is not None else []
-    return flats, columns(connection, run, names, layers)
+    return indices, columns(reading.connection, reading.run, names, layers)
 
 
-def _page(flats: Places, keys: Column, count: int, after: tuple[float, int] | None) -> Places:
-    """Indices of the first `count` by (key, place) that come after a pair of these; upwards."""
-    at = np.arange(len(flats))
+def _page(indices: Indices, keys: Column, count: int, after: tuple[float, int] | None) -> Indices:
+    """Where in `indices` the first `count` are, by (key, index), after the pair `after`."""
+    at = np.arange(len(indices))
     if after is not None:
-        key, place = after
-        at = np.flatnonzero((keys > key) | ((keys == key) & (flats > place)))
+        key, index = after
+        at = np.flatnonzero((keys > key) | ((keys == key) & (indices > index)))
     if len(at) > count:
-        # A page is sorted, not the model: nothing above the last value of the page is looked at.
+        # Sort one page, not the whole model: drop everything above the page's last value.
         last = np.partition(keys[at], count - 1)[count - 1]
         at = at[keys[at] <= last]
     return at[np.argsort(keys[at], kind="stable")][:count]
 
 
 def _belongs_to(run: Row[Any], query: Query) -> tuple[str, str, int]:
-    """What a cursor is good for: an order of a run. Conditions may change under it."""
+    """What a cursor is valid for: an order of a run. The conditions may change."""
     return query.order.name, "desc" if query.order.descending else "asc", run.id
 
 
-def _after(run: Row[Any], query: Query, cursor: str) -> tuple[float, int]:
-    """Value and place of the last neuron of the page before. Raises Invalid."""
-    *told, value, flat = cursors.decode(cursor, str, str, int, float, int)
-    if tuple(told) != _belongs_to(run, query):
+def _after(reading: Reading, query: Query, cursor: str) -> tuple[float, int]:
+    """Value and index of the last neuron of the previous page. Raises Invalid."""
+    *its_order, value, index = cursors.decode(cursor, str, str, int, float, int)
+    if tuple(its_order) != _belongs_to(reading.run, query):
         raise Invalid("The cursor belongs to another order or run: start again without it.")
-    if not math.isfinite(value) or not 0 <= flat < sum(run.widths):
+    if not math.isfinite(value) or not 0 <= index < reading.places.total:
         raise Invalid("The cursor is not one this server gave: start again without it.")
-    return value, flat
+    return value, index
 
 
-def _rows(
-    connection: Connection, run: Row[Any], vocabulary: list[str], flats: list[int]
-) -> list[NumberRow]:
+def _rows(reading: Reading, indices: list[int]) -> list[NumberRow]:
     """The rows of a page, in its order."""
-    if not flats:
+    if not indices:
         return []
     table = schema.neurons
-    keys = [schema.neuron_key(run.id, flat) for flat in flats]
-    rows = {row.id: row for row in connection.execute(select(table).where(table.c.id.in_(keys)))}
-    return [_row(rows[key], run, vocabulary) for key in keys]
+    keys = [schema.neuron_key(reading.run.id, index) for index in indices]
+    query = select(table).where(table.c.id.in_(keys))
+    rows = {row.id: row for row in reading.connection.execute(query)}
+    return [_row(rows[key], reading) for key in keys]
 
 
-def _row(row: Row[Any], run: Row[Any], vocabulary: list[str]) -> NumberRow:
+def _row(row: Row[Any], reading: Reading) -> NumberRow:
     return NumberRow(
-        **vars(neuron_row(row, vocabulary)),
+        **dict(neuron_row(row, reading.vocabulary)),
         density_over_tenth=row.density_over_tenth,
         in_out_cosine=row.in_out_cosine,
         gate_out_cosine=row.gate_out_cosine,
-        top_source=None if row.top_source < 0 else run.sources[row.top_source],
+        top_source=None if row.top_source < 0 else reading.run.sources[row.top_source],
     )

@@ -1,21 +1,25 @@
-"""The routes of a search by number: a page, and the same as JSON."""
+"""The search by statistics, as a page and as JSON."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
 from app.errors import Invalid
-from app.search.numbers import view as number_view
+from app.reading.runs import whole_run
+from app.search.numbers import queries
 from app.search.numbers.grammar import GrammarError, parse
 from app.search.numbers.schemas import NumberSearch
+from app.search.numbers.view import NumbersContext, refused_view, results_view
 from app.web import urls
-from app.web.links import carried_run
+from app.web.frame import Frame
 from app.web.params import DEFAULT_LIMIT, ERRORS, Cursor, Limit, RunId
-from app.web.site import Site, json_of
+from app.web.site import Site, site_of
 
-Asked = Annotated[
+router = APIRouter()
+
+QueryText = Annotated[
     str,
     Query(
         description="Conditions with blanks between, all of which must hold: "
@@ -24,62 +28,66 @@ Asked = Annotated[
 ]
 
 
-def number_api(site: Site) -> APIRouter:
-    """The JSON route."""
-    api = APIRouter(prefix="/api/v1", tags=["api"], responses=ERRORS)
-
-    @api.get("/models/{model}/neurons", response_model=NumberSearch)
-    def search(
-        request: Request,
-        model: str,
-        q: Asked = "",
-        limit: Limit = DEFAULT_LIMIT,
-        cursor: Cursor = None,
-        run: RunId = None,
-    ) -> Response:
-        """The neurons of all layers whose numbers are as a query asks, a page at a time."""
-
-        def build() -> Response:
-            try:
-                return json_of(site.queries.numbers(model, run, parse(q), limit, cursor))
-            except GrammarError as error:
-                raise Invalid(error.detail) from None
-
-        return site.answer(request, model, build)
-
-    return api
+@router.get(
+    "/api/v1/models/{model}/neurons",
+    response_model=NumberSearch,
+    responses=ERRORS,
+    tags=["api"],
+)
+def search(
+    request: Request,
+    model: str,
+    q: QueryText = "",
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+    run: RunId = None,
+) -> Response:
+    """The neurons of all layers whose numbers are as a query asks, a page at a time."""
+    site = site_of(request)
+    if unchanged := site.unchanged(request, model):
+        return unchanged
+    try:
+        return site.json(request, _search(site, model, q, limit, cursor, run))
+    except GrammarError as error:
+        raise Invalid(error.detail) from None
 
 
-def number_pages(site: Site) -> APIRouter:
-    """The page's route."""
-    pages = APIRouter(include_in_schema=False)
+@router.get("/{model}/neurons", include_in_schema=False)
+def search_page(
+    request: Request, model: str, q: str = "", cursor: Cursor = None, run: RunId = None
+) -> Response:
+    """A box for a query, and a table of the results."""
+    site = site_of(request)
+    if unchanged := site.unchanged(request, model):
+        return unchanged
+    try:
+        page = _search(site, model, q, DEFAULT_LIMIT, cursor, run)
+    except GrammarError as error:
+        return _refused(site, request, model, run, error)
+    links = site.links(model, run)
+    frame = Frame(
+        links,
+        json_url=urls.api_search_numbers(model, q=q, cursor=cursor, run=run),
+        canonical=urls.search_numbers(model, q=page.query, run=run),
+    )
+    context = NumbersContext(frame, page, results_view(page, parse(q), q, links), cursor)
+    return site.html(request, "search/numbers.html", context)
 
-    @pages.get("/{model}/neurons")
-    def search(
-        request: Request, model: str, q: str = "", cursor: Cursor = None, run: RunId = None
-    ) -> Response:
-        """A box for a query, and a table of what it found."""
 
-        def build() -> Response:
-            query = parse(q)
-            page = site.queries.numbers(model, run, query, DEFAULT_LIMIT, cursor)
-            carried = carried_run(site, model, run)
-            links: dict[str, Any] = {
-                "json_url": urls.api_search_numbers(model, q=q, cursor=cursor, run=run),
-                "canonical": urls.search_numbers(model, q=page.query, run=run),
-                "run_query": carried,
-                "cursor": cursor,
-            }
-            view = number_view.found(page, query, q, carried)
-            return site.html("search/numbers.html", page, view=view, **links)
+def _search(
+    site: Site, model: str, q: str, limit: int, cursor: str | None, run: int | None
+) -> NumberSearch:
+    query = parse(q)
+    with site.store.reading(model, run) as reading:
+        return queries.search(reading, query, limit, cursor)
 
-        try:
-            return site.answer(request, model, build)
-        except GrammarError as error:  # outside of what is tagged: only an answer is kept
-            ground = site.queries.number_ground(model, run)
-            carried = carried_run(site, model, run)
-            view = number_view.refused(ground, error, carried)
-            context: dict[str, Any] = {"view": view, "run_query": carried, "cursor": None}
-            return site.html("search/numbers.html", ground, 422, **context)
 
-    return pages
+def _refused(
+    site: Site, request: Request, model: str, run: int | None, error: GrammarError
+) -> Response:
+    """The page of a query that cannot be read: the box, and what is wrong."""
+    with site.store.reading(model, run) as reading:
+        page = whole_run(reading.run)
+    links = site.links(model, run)
+    context = NumbersContext(Frame(links), page, refused_view(page, error, links), None)
+    return site.html(request, "search/numbers.html", context, 422)

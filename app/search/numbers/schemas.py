@@ -1,10 +1,10 @@
-"""What the page and the JSON of a search by number say."""
+"""The search by statistics as JSON."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
-from app.schemas import NeuronRow, NumberGround, Order
+from app.schemas import NeuronRow, Order, WholeRun
 
 
 class NumberRow(NeuronRow):
@@ -18,7 +18,7 @@ class NumberRow(NeuronRow):
     )
 
 
-class NumberSearch(NumberGround):
+class NumberSearch(WholeRun):
     """A page of the neurons that a query asks for."""
 
     query: str = Field(description="The query as it was read, in short.")

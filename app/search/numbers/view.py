@@ -1,26 +1,25 @@
-"""What the page of a search by number shows beside what was found: columns, examples, what is wrong
-with a query. Apart so that the JSON holds no wording."""
+"""What the page of a search by statistics shows beside its results: columns, example queries,
+errors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from markupsafe import Markup
 
 from app.drawing.charts import bar
-from app.drawing.numbers import MISSING, number, share
 from app.drawing.said_back import visible
-from app.schemas import NumberGround
+from app.reading.statistics import STATISTICS
+from app.schemas import WholeRun
 from app.search.numbers import grammar as number_grammar
 from app.search.numbers.grammar import GrammarError, Order, Query, source_word
 from app.search.numbers.schemas import NumberRow, NumberSearch
-from app.web import urls
+from app.web.frame import Frame
+from app.web.links import Links
 
-_USUAL = ("max", "density", "mean", "kurtosis", "effect_kurtosis")
-"""Columns beside those asked about, as far as there is room."""
-_SHARES = ("density", "density_over_tenth")
+_DEFAULT_COLUMNS = ("max", "density", "mean", "kurtosis", "effect_kurtosis")
+"""Columns besides those of the query, as far as there is room."""
 _EXAMPLES = (
     "max>5 density<10%",
     "effect_kurtosis>3 dead:no",
@@ -30,25 +29,11 @@ _EXAMPLES = (
     "dead:yes sort:neuron",
 )
 _LONGEST_SOURCE = 24
-DEFINITIONS = {
-    "max": "largest activation over the whole corpus",
-    "min": "smallest activation over the whole corpus",
-    "mean": "mean activation over the sample’s positions",
-    "std": "standard deviation, of the sample",
-    "skewness": "third standardised moment, of the sample",
-    "kurtosis": "excess kurtosis, of the sample: high where few positions hold the variance",
-    "density": "share of the sample’s positions above zero",
-    "density_over_tenth": "share at or above a tenth of the maximum",
-    "effect_kurtosis": "excess kurtosis of its logit effects: high where they are about few tokens",
-    "in_out_cosine": "cosine of what it reads and what it writes",
-    "gate_out_cosine": "the same of the gate’s weights, in gated MLPs",
-}
-"""Every statistic in a few words."""
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnHead:
-    """One statistic's column; following `href` sorts by it, or turns the order round."""
+    """One statistic's column; `href` sorts by it, or reverses the order."""
 
     name: str
     words: str
@@ -58,7 +43,7 @@ class ColumnHead:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One number of a neuron, with a bar where one says something."""
+    """One statistic of a neuron, with a bar if a bar is meaningful."""
 
     text: str
     bar: Markup
@@ -66,7 +51,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a query is not one, and which part of it."""
+    """Why a query cannot be read, and which part of it is wrong."""
 
     detail: str
     before: str
@@ -76,80 +61,94 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class NumberView:
-    """What the page shows beside its `NumberGround` or `NumberSearch`."""
+    """What the page shows beside its `WholeRun` or `NumberSearch`."""
 
     text: str
-    """What stands in the box."""
+    """The text in the box."""
     longest: int
     problem: Problem | None
     examples: list[tuple[str, str]]
-    """Queries to try: the query, its address."""
+    """Queries to try, with their addresses."""
     definitions: dict[str, str]
     place: ColumnHead | None
-    """The column of the neurons' addresses; None where nothing was searched, as `columns`."""
+    """The column of neurons; None if nothing was searched."""
     columns: list[ColumnHead]
     rows: list[tuple[NumberRow, list[Cell]]]
 
 
-def found(page: NumberSearch, query: Query, text: str, run: int | None) -> NumberView:
-    """What is shown of a search; `text` is what was typed, `run` what links go on naming."""
+@dataclass(frozen=True, slots=True)
+class NumbersContext:
+    """What `search/numbers.html` is rendered with."""
+
+    frame: Frame
+    page: WholeRun
+    """A NumberSearch, unless the query could not be read."""
+    view: NumberView
+    cursor: str | None
+
+
+def results_view(page: NumberSearch, query: Query, text: str, links: Links) -> NumberView:
+    """The view of a search's results; `text` is the query as typed."""
     names = list(query.asked)
-    names += [name for name in _USUAL if name not in names][: max(0, len(_USUAL) - len(names))]
-
-    def head(name: str) -> ColumnHead:
-        return _head(query, name, lambda q: urls.search_numbers(page.model, q=q, run=run))
-
+    room = max(0, len(_DEFAULT_COLUMNS) - len(names))
+    names += [name for name in _DEFAULT_COLUMNS if name not in names][:room]
     highest = max((abs(row.max) for row in page.items), default=0.0)
     return NumberView(
         text=visible(text),
         longest=number_grammar.LONGEST,
         problem=None,
-        examples=_examples(page, run),
-        definitions=DEFINITIONS,
-        place=head("neuron"),
-        columns=[head(name) for name in names],
+        examples=_examples(page, links),
+        definitions=_definitions(),
+        place=_head(query, "neuron", links),
+        columns=[_head(query, name, links) for name in names],
         rows=[(row, [_cell(row, name, highest) for name in names]) for row in page.items],
     )
 
 
-def refused(page: NumberGround, error: GrammarError, run: int | None) -> NumberView:
-    """What is shown of a text that is no query."""
+def refused_view(page: WholeRun, error: GrammarError, links: Links) -> NumberView:
+    """The view of a query that could not be read."""
     return NumberView(
         text=visible(error.text),
         longest=number_grammar.LONGEST,
         problem=Problem(error.detail, *error.excerpt),
-        examples=_examples(page, run),
-        definitions=DEFINITIONS,
+        examples=_examples(page, links),
+        definitions=_definitions(),
         place=None,
         columns=[],
         rows=[],
     )
 
 
-def _head(query: Query, name: str, address: Callable[[str], str]) -> ColumnHead:
+def _definitions() -> dict[str, str]:
+    return {name: statistic.definition for name, statistic in STATISTICS.items()}
+
+
+def _head(query: Query, name: str, links: Links) -> ColumnHead:
     now = query.order
     active = now.name == name
-    # As on a layer's page: neurons count up, statistics are looked at from the largest.
+    # As on a layer's page: neurons sort upwards, statistics from the largest down.
     descending = not now.descending if active else name != "neuron"
+    label = STATISTICS[name].label if name in STATISTICS else name
     return ColumnHead(
         name=name,
-        words=name.replace("_", " ").capitalize().replace("In out", "In–out"),
-        href=address(str(replace(query, sort=Order(name, descending)))),
+        words=label.capitalize(),
+        href=links.search_numbers(q=str(replace(query, sort=Order(name, descending)))),
         sorted=("descending" if now.descending else "ascending") if active else "",
     )
 
 
 def _cell(row: NumberRow, name: str, highest: float) -> Cell:
     value: float | None = getattr(row, name)
-    if name in _SHARES:
-        return Cell(MISSING if value is None else share(value), bar(value, 1))
+    statistic = STATISTICS[name]
+    if statistic.is_share:
+        return Cell(statistic.text(value), bar(value, 1))
     if name == "max":
-        return Cell(number(value), bar(value, highest, "pos" if row.max > 0 else "neg"))
-    return Cell(number(value), Markup())
+        return Cell(statistic.text(value), bar(value, highest, "pos" if row.max > 0 else "neg"))
+    return Cell(statistic.text(value), Markup())
 
 
-def _examples(page: NumberGround, run: int | None) -> list[tuple[str, str]]:
-    """Queries to try; one of a source, where the run has one of a short name."""
+def _examples(page: WholeRun, links: Links) -> list[tuple[str, str]]:
+    """Queries to try, the last by source if the run has a source with a short name."""
     sources = [name for name in page.sources if name and len(name) <= _LONGEST_SOURCE]
     texts = [*_EXAMPLES, *(f"source:{source_word(name)} max>1" for name in sources[:1])]
-    return [(text, urls.search_numbers(page.model, q=text, run=run)) for text in texts]
+    return [(text, links.search_numbers(q=text)) for text in texts]

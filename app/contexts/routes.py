@@ -1,0 +1,67 @@
+"""A context with the neurons that peak in it, as a page and as JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app.contexts import queries
+from app.contexts.schemas import ContextNeurons
+from app.contexts.view import ContextContext, context_view
+from app.web import urls
+from app.web.frame import Frame
+from app.web.params import DEFAULT_LIMIT, ERRORS, ContextId, Cursor, Limit, RunId
+from app.web.site import site_of
+
+router = APIRouter()
+
+At = Annotated[int | None, Query(ge=0, le=2**31 - 1, description="A position: its neurons alone.")]
+
+
+@router.get(
+    "/api/v1/models/{model}/contexts/{context}",
+    response_model=ContextNeurons,
+    responses=ERRORS,
+    tags=["api"],
+)
+def of_context(
+    request: Request,
+    model: str,
+    context: ContextId,
+    at: At = None,
+    run: RunId = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Response:
+    """One context and every neuron of whose examples it is one, the random ones apart."""
+    site = site_of(request)
+    if unchanged := site.unchanged(request, model):
+        return unchanged
+    with site.store.reading(model, run) as reading:
+        return site.json(request, queries.context(reading, context, at, limit, cursor))
+
+
+@router.get("/{model}/contexts/{context}", include_in_schema=False)
+def context_page(
+    request: Request,
+    model: str,
+    context: ContextId,
+    at: At = None,
+    run: RunId = None,
+    cursor: Cursor = None,
+) -> Response:
+    """A context with its neurons."""
+    site = site_of(request)
+    if unchanged := site.unchanged(request, model):
+        return unchanged
+    with site.store.reading(model, run) as reading:
+        page = queries.context(reading, context, at, DEFAULT_LIMIT, cursor)
+    links = site.links(model, run)
+    frame = Frame(
+        links,
+        json_url=urls.api_context_neurons(model, context, at=at, cursor=cursor, run=run),
+        canonical=urls.context_neurons(model, context, run=run),
+    )
+    shown = ContextContext(frame, page, context_view(page, links), cursor)
+    return site.html(request, "contexts/context.html", shown)

@@ -1,0 +1,31 @@
+"""Drawing a neuron at random."""
+
+from __future__ import annotations
+
+import random
+
+from app.errors import NotFound
+from app.reading.runs import model_names
+from app.reading.store import Store
+from app.schemas import NeuronRef
+
+
+def random_neuron(
+    store: Store, model: str | None, layer: int | None, run: int | None
+) -> tuple[str, NeuronRef]:
+    """A neuron drawn uniformly from all models, from a model, or from a layer: its model and its
+    place. Raises NotFound."""
+    if model is None:
+        with store.connect() as connection:
+            names = model_names(connection)
+            if not names:
+                raise NotFound("There is no neuron yet: index a model first.")
+            sizes = [store.open(connection, name, None).places.total for name in names]
+        model, run = random.choices(names, weights=sizes)[0], None
+    with store.reading(model, run) as reading:
+        if layer is None:
+            at = reading.places.of(random.randrange(reading.places.total))
+        else:
+            reading.check_layer(layer)
+            at = layer, random.randrange(reading.run.widths[layer])
+    return model, NeuronRef(layer=at[0], neuron=at[1])

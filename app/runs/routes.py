@@ -1,0 +1,40 @@
+"""A run's provenance, as a page and as JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+
+from app.runs import queries
+from app.runs.view import RunContext, tables
+from app.schemas import Run
+from app.web import urls
+from app.web.frame import Frame
+from app.web.links import Links
+from app.web.params import ERRORS
+from app.web.site import site_of
+
+router = APIRouter()
+
+RunNumber = Annotated[int, Path(ge=1)]
+
+
+@router.get("/api/v1/runs/{run}", response_model=Run, responses=ERRORS, tags=["api"])
+def run(request: Request, run: RunNumber) -> Response:
+    """One run with its provenance in full."""
+    site = site_of(request)
+    if unchanged := site.unchanged(request, None):
+        return unchanged
+    return site.json(request, queries.run(site.store, run))
+
+
+@router.get("/runs/{run}", include_in_schema=False)
+def run_page(request: Request, run: RunNumber) -> Response:
+    """A run's provenance."""
+    site = site_of(request)
+    if unchanged := site.unchanged(request, None):
+        return unchanged
+    page = queries.run(site.store, run)
+    frame = Frame(Links(page.model), json_url=urls.api_run(run), canonical=urls.run(run))
+    return site.html(request, "runs/run.html", RunContext(frame, page, tables(page)))
