@@ -23,7 +23,9 @@ from urllib.parse import urldefrag, urljoin, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 _LINK = re.compile(r'(?:href|src|action)="([^"]+)"')
-_VERSION = re.compile(r"(\?v=|/static/[^\"' ]*?\?)[0-9a-f]+|127\.0\.0\.1:\d+")
+_STATIC = re.compile(r"/static/(?:[\w-]+/)*([\w.-]+)(?:\?v=[0-9a-f]+)?")
+"""A static file: its folder and its version may change, its name may not."""
+_PORT = re.compile(r"127\.0\.0\.1:\d+")
 _RANDOM = re.compile(r"/random(\?|$)")
 _NUMBER = re.compile(r"\d+")
 _FIXED = (
@@ -165,6 +167,11 @@ def walk(base: str, most: int) -> Iterator[tuple[str, int, str, str, str]]:
                 queue.append(path_of)
 
 
+def _plain(part: object) -> str:
+    """A part of an answer without what may change."""
+    return _PORT.sub("", _STATIC.sub(r"/static/\1", str(part)))
+
+
 def _read(file: Path) -> dict[str, list[object]]:
     with file.open() as lines:
         return {path: rest for path, *rest in map(json.loads, lines)}
@@ -182,16 +189,14 @@ def compare(before: Path, after: Path, shown: int = 5) -> int:
             result = "only before" if now is None else "only after"
         elif was == now:
             result = "equal byte for byte"
-        elif [_VERSION.sub("", str(part)) for part in was] == [
-            _VERSION.sub("", str(part)) for part in now
-        ]:
-            result = "equal but for file versions and ports"
+        elif list(map(_plain, was)) == list(map(_plain, now)):
+            result = "equal but for folders and versions of static files"
         else:
             result = "DIFFERENT"
             if counts[f"{kind}: {result}"] < shown:
                 print(path)
                 print(was[:-1], now[:-1])
-                old_lines, new_lines = str(was[-1]).splitlines(), str(now[-1]).splitlines()
+                old_lines, new_lines = _plain(was[-1]).splitlines(), _plain(now[-1]).splitlines()
                 changes = unified_diff(old_lines, new_lines, lineterm="", n=0)
                 print(*itertools.islice(changes, 12), sep="\n")
         json_differs += kind == "json" and not result.startswith("equal")

@@ -19,7 +19,7 @@ from app.neurons.view import (
     neuron_view,
     sources_view,
 )
-from app.schemas import DEFAULT_VIEW
+from app.schemas import DEFAULT_VIEW, View
 from app.web import urls
 from app.web.frame import Frame
 from app.web.params import (
@@ -100,7 +100,6 @@ def neuron_page(
         return unchanged
     page = queries.neuron(site.store, model, layer, neuron, run, REACH[view])
     links = site.links(model, run, view)
-    titled = titles is not None
     context = NeuronContext(
         frame=Frame(
             links,
@@ -109,9 +108,9 @@ def neuron_page(
             embed=bare,
         ),
         page=page,
-        view=neuron_view(page, view, links, titled=titled),
+        view=neuron_view(page, view, links, titled=titles is not None),
         layout=view,
-        titled_url=None if titled else links.neuron(layer, neuron, titles=ALL_TITLES),
+        titled_url=_titled_url(view, titles, links.neuron(layer, neuron, titles=ALL_TITLES)),
         origin=_origin(request),
         live=panels.live(page, links) if panels.live is not None and not bare else None,
         notes=notes.box(links) if notes is not None else None,
@@ -135,7 +134,6 @@ def sources_page(
         return unchanged
     page = queries.neuron(site.store, model, layer, neuron, run, REACH[view])
     links = site.links(model, run, view)
-    titled = titles is not None
     context = SourcesContext(
         frame=Frame(
             links,
@@ -143,9 +141,9 @@ def sources_page(
             canonical=urls.sources(model, layer, neuron, run=run),
         ),
         page=page,
-        view=sources_view(page, view, links, titled=titled),
+        view=sources_view(page, view, links, titled=titles is not None),
         layout=view,
-        titled_url=None if titled else links.sources(layer, neuron, titles=ALL_TITLES),
+        titled_url=_titled_url(view, titles, links.sources(layer, neuron, titles=ALL_TITLES)),
     )
     return site.html(request, "neurons/sources.html", context)
 
@@ -172,6 +170,11 @@ def context_page(
     )
     shown = ContextPageContext(frame, page, context_view(page))
     return site.html(request, "neurons/context.html", shown)
+
+
+def _titled_url(view: View, titles: str | None, url: str) -> str | None:
+    """`url`, of the page with whole titles, unless this page has them; whole contexts do."""
+    return None if titles is not None or view == "context" else url
 
 
 def _origin(request: Request) -> str:

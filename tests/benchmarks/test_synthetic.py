@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, func, select
 
-from app.queries import Queries
+from app.models import queries as model_queries
+from app.neurons import queries as neuron_queries
+from app.reading.store import Store
 from benchmarks.store import invented, synthetic
 from indexer.errors import NeurariumError
 from indexer.store import schema
@@ -47,16 +49,16 @@ def store(any_url: str) -> Iterator[Engine]:
 
 def test_every_page_can_be_read(store: Engine) -> None:
     """Every model, layer and neuron has its page, with the examples of each kind it should have."""
-    queries = Queries(store)
-    models = queries.models(1000, None).items
+    reader = Store(store)
+    models = model_queries.models(reader, 1000, None).items
     assert [item.model for item in models] == sorted(name for name, _, _ in synthetic.MODELS)
     assert sum(item.n_neurons for item in models) >= ASKED
     rng = np.random.default_rng(0)
     for item in models:
-        model = queries.model(item.model, None)
+        model = model_queries.model(reader, item.model, None)
         assert len(model.layers) == item.n_layers
         for layer in rng.choice(item.n_layers, min(3, item.n_layers), replace=False).tolist():
-            page = queries.neuron(item.model, layer, 0, None)
+            page = neuron_queries.neuron(reader, item.model, layer, 0, None)
             shown = page.examples
             found = {
                 "top": shown.top,
@@ -75,7 +77,7 @@ def test_every_page_can_be_read(store: Engine) -> None:
                 links = getattr(page.weights, kind)
                 assert all((neuron.layer - layer) * link > 0 for neuron in links)
             assert all(neuron.layer == layer for neuron in page.together)
-    queries.close()
+    reader.close()
 
 
 def test_rows_have_the_shape_of_a_real_runs(store: Engine) -> None:

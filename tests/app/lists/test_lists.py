@@ -10,8 +10,9 @@ from sqlalchemy import Engine, event
 from starlette.testclient import TestClient
 
 from app.errors import Invalid
+from app.lists import queries
 from app.lists.entries import LIMIT, entries, spelled, without_each
-from app.queries import Queries
+from app.reading.store import Store
 from indexer.store.database import open_store
 from tests.conftest import serving
 from tests.helpers.fixture_store import FIRST_TOY, SCRIPT, TOY, TOY_PRE, ZEBRA, RunOf, wide_layer
@@ -131,10 +132,10 @@ def test_one_neuron_is_one_row(any_client: TestClient) -> None:
 
 def test_a_list_is_read_in_few_selects(any_filled: Engine) -> None:
     """As many for 41 neurons of five runs as for five: runs, neurons, examples, contexts."""
-    queries = Queries(any_filled)
+    store = Store(any_filled)
     some = "toy/0/0,Zebra_2.0/0/1,/toy/0/1?run=4,pre-only/0/0,wide/0/0"
     many = f"{some}," + ",".join(f"0/{i}" for i in range(1, 37))
-    queries.rows(entries(many))  # vocabularies are read once a process
+    queries.rows(store, entries(many))  # vocabularies are read once a process
     asked: list[str] = []
 
     def hear(*args: Any) -> None:
@@ -142,9 +143,9 @@ def test_a_list_is_read_in_few_selects(any_filled: Engine) -> None:
 
     event.listen(any_filled, "before_cursor_execute", hear)
     try:
-        assert len(queries.rows(entries(some))) == 5
+        assert len(queries.rows(store, entries(some))) == 5
         few = len(asked)
-        assert len(queries.rows(entries(many))) == 41
+        assert len(queries.rows(store, entries(many))) == 41
     finally:
         event.remove(any_filled, "before_cursor_execute", hear)
     assert few == len(asked) - few == 4, asked

@@ -11,9 +11,10 @@ from sqlalchemy import create_engine, event
 from starlette.testclient import TestClient
 
 from app.errors import NotFound
+from app.models import queries as models
 from app.models.picture import AT_ONCE, LEVELS
-from app.models.schemas import Statistic
-from app.queries import Queries
+from app.models.schemas import PictureStatistic
+from app.reading.store import Store
 from indexer.store.database import open_store
 from tests.conftest import serving
 from tests.helpers import fixture_store
@@ -24,15 +25,15 @@ PICTURE = "/api/v1/models/{}/layers/{}/picture"
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def queries(request: pytest.FixtureRequest) -> Iterator[Queries]:
-    """Queries over the hand-written store, in each kind of database."""
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """The hand-written store, in each kind of database."""
     name = "sqlite_filled" if request.param == "sqlite" else "postgres_filled"
     engine = create_engine(request.getfixturevalue(name))
-    yield Queries(engine)
+    yield Store(engine)
     engine.dispose()
 
 
-def value_of(neuron: Neuron, stat: Statistic) -> float | None:
+def value_of(neuron: Neuron, stat: PictureStatistic) -> float | None:
     """A neuron's statistic as the picture gives it."""
     value = {
         "max": neuron.maximum,
@@ -42,12 +43,12 @@ def value_of(neuron: Neuron, stat: Statistic) -> float | None:
     return value if math.isfinite(value) else None
 
 
-@pytest.mark.parametrize("stat", get_args(Statistic))
-def test_a_picture_has_every_neuron_s_own_value(queries: Queries, stat: Statistic) -> None:
+@pytest.mark.parametrize("stat", get_args(PictureStatistic))
+def test_a_picture_has_every_neuron_s_own_value(store: Store, stat: PictureStatistic) -> None:
     """For every layer of every run: values, dead neurons and tokens in neuron order."""
     for run_id, run in enumerate(RUNS, 1):
         for layer, neurons in enumerate(run.layers):
-            drawn = queries.picture(run.model, layer, run_id, stat, 0)
+            drawn = models.picture(store, run.model, layer, run_id, stat, 0)
             assert (drawn.neurons, drawn.first, drawn.run.id) == (len(neurons), 0, run_id)
             assert drawn.values == [value_of(neuron, stat) for neuron in neurons]
             assert drawn.dead == [neuron.dead for neuron in neurons]
@@ -56,12 +57,12 @@ def test_a_picture_has_every_neuron_s_own_value(queries: Queries, stat: Statisti
             assert drawn.peak_tokens == [TEXTS[token_id] for token_id in ids]
 
 
-@pytest.mark.parametrize("stat", get_args(Statistic))
-def test_colours_are_of_the_living_neurons(queries: Queries, stat: Statistic) -> None:
+@pytest.mark.parametrize("stat", get_args(PictureStatistic))
+def test_colours_are_of_the_living_neurons(store: Store, stat: PictureStatistic) -> None:
     """What parts the colours, and the ends, leave out the dead and those without a value."""
     for run_id, run in enumerate(RUNS, 1):
         for layer, neurons in enumerate(run.layers):
-            drawn = queries.picture(run.model, layer, run_id, stat, 0)
+            drawn = models.picture(store, run.model, layer, run_id, stat, 0)
             known = [
                 (value, index)
                 for index, neuron in enumerate(neurons)
@@ -90,7 +91,7 @@ def test_a_picture_is_one_read(sqlite_filled: str) -> None:
         "before_cursor_execute",
         lambda c, cursor, statement, values, *_: asked.append((statement, values)),
     )
-    Queries(engine).picture("wide", 1, None, "density", 0)
+    models.picture(Store(engine), "wide", 1, None, "density", 0)
     ((statement, values),) = [one for one in asked if "FROM neuron" in one[0]]
     with engine.connect() as connection:
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
@@ -182,7 +183,7 @@ def test_what_is_not_there_is_said(any_client: TestClient, path: str, status: in
     assert response.json()["status"] == status
 
 
-def test_the_end_of_a_layer_is_named(queries: Queries) -> None:
+def test_the_end_of_a_layer_is_named(store: Store) -> None:
     """A picture that would begin after the last neuron says which there are."""
     with pytest.raises(NotFound, match="neurons 0 to 3: no picture begins at 4"):
-        queries.picture("toy", 0, None, "max", 4)
+        models.picture(store, "toy", 0, None, "max", 4)

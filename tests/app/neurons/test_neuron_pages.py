@@ -6,6 +6,7 @@ import asyncio
 import gc
 import re
 from collections.abc import MutableMapping
+from dataclasses import fields
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,11 +16,13 @@ from starlette.testclient import TestClient
 from app.drawing.numbers import exact
 from app.examples.lines import REACH
 from app.main import create_app
-from app.neurons import view as present
-from app.queries import Queries
+from app.neurons import queries
+from app.neurons.view import NeuronContext, neuron_view
+from app.reading.store import Store
 from app.settings import Settings
-from app.web import site, urls
-from app.web.params import READINGS as NAMED
+from app.web import site
+from app.web.frame import Frame
+from app.web.links import Links
 from indexer.store.database import open_store
 from tests.helpers.html_reader import Element, read
 
@@ -172,19 +175,24 @@ def test_sources_have_a_page(client: TestClient) -> None:
 
 def test_a_page_leaves_no_cycles_behind(sqlite_filled: str) -> None:
     """So `neurarium serve` may let Python search for them less often."""
-    queries = Queries(open_store(sqlite_filled, create=False))
+    store = Store(open_store(sqlite_filled, create=False))
     template = site.templates().get_template("neurons/neuron.html")
+    links = Links("toy")
 
     def show(neuron: int) -> str:
-        page = queries.neuron("toy", 0, neuron, None, REACH["peak"])
-        view = present.neuron(
-            page, "peak", urls.contexts("toy", 0, neuron), urls.neurons("toy"), urls.tokens("toy")
+        page = queries.neuron(store, "toy", 0, neuron, None, REACH["peak"])
+        context = NeuronContext(
+            frame=Frame(links, json_url="/", canonical="/"),
+            page=page,
+            view=neuron_view(page, "peak", links),
+            layout="peak",
+            titled_url=None,
+            origin="",
+            live=None,
+            notes=None,
         )
-        return template.render(
-            page=page, view=view, embed=False, json_url="/", canonical="/", reading="peak",
-            readings=NAMED, run_query=None, view_query=None, live=None, notes=None,
-            all_titles=None, origin="",
-        )  # fmt: skip
+        names = {field.name: getattr(context, field.name) for field in fields(context)}
+        return template.render(links=links, **names)
 
     show(0)  # the first fills caches
     gc.collect()
@@ -194,7 +202,7 @@ def test_a_page_leaves_no_cycles_behind(sqlite_filled: str) -> None:
         assert gc.collect() == 0
     finally:
         gc.enable()
-        queries.close()
+        store.close()
     assert all("</html>" in text for text in shown)
 
 

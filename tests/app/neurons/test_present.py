@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from html.parser import HTMLParser
 from typing import Any
@@ -19,8 +20,11 @@ from app.models.schemas import LayerPage, ModelList, ModelPage
 from app.neurons import view as present
 from app.neurons.schemas import ContextPage, NeuronPage
 from app.runs import view as provenance
-from app.web import site, urls
-from app.web.params import READINGS, Reading
+from app.schemas import Error, Run, View
+from app.web import site
+from app.web.failures import ErrorContext
+from app.web.frame import Frame
+from app.web.links import Links
 from tests.helpers import sample_neurons as neurons
 from tests.helpers import sample_pages as pages
 
@@ -120,14 +124,9 @@ def test_run_shows_all_of_its_provenance() -> None:
     assert ("architecture.act fn", "gelu") in tables[2].rows
 
 
-def view_of(
-    page: NeuronPage, reading: Reading = "peak", run: int | None = None
-) -> present.NeuronView:
+def view_of(page: NeuronPage, layout: View = "peak", run: int | None = None) -> present.NeuronView:
     """What a neuron's page shows, its links as on the site."""
-    contexts = urls.contexts(page.model, page.layer, page.neuron, run=run)
-    return present.neuron(
-        page, reading, contexts, urls.neurons(page.model, run=run), urls.tokens(page.model, run=run)
-    )
+    return present.neuron_view(page, layout, Links(page.model, run))
 
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -180,29 +179,52 @@ class Outline(HTMLParser):
         self.text.append(data)
 
 
-def render(template: str, page: BaseModel, **context: Any) -> str:
-    """A page as its route renders it."""
-    shared: dict[str, Any] = {"json_url": "/api/v1/x", "canonical": "/x"}
-    shared |= {"run_query": None, "view_query": None, "embed": False, "live": None, "notes": None}
-    reading = context.get("reading", "peak")
-    shared |= {"reading": reading, "readings": READINGS}
-    shared |= {"all_titles": "/toy/0/0?titles=all", "origin": "http://127.0.0.1:8000"}
-    if isinstance(page, NeuronPage):
-        shared["view"] = view_of(page, reading, context.get("run_query"))
-        if template == "neurons/sources.html":
-            shared["view"] = present.sources(page, reading, urls.contexts("demo", 1, 45))
-    if isinstance(page, ContextPage):
-        shared["view"] = present.context(page)
-    if isinstance(page, LayerPage):
-        drawn = pages.picture(pages.layer_page())
-        cells = urls.neurons_of_layer("demo", 1, run=context.get("run_query"))
-        shared |= {"picture": drawn, "view": layer_view.layer(drawn, cells)}
-        shared |= {"sorted": {"sort": page.sort, "order": page.order}}
-    if isinstance(page, ModelPage):
-        shared["view"] = layer_view.model(page)
-    if template == "runs/run.html":
-        shared["view"] = provenance.tables(page)  # type: ignore[arg-type]
-    return site.templates().get_template(template).render(page=page, **(shared | context))
+def render(template: str, page: BaseModel, run: int | None = None, **extra: Any) -> str:
+    """A page as its route renders it, of the run that links name."""
+    links = Links("demo", run)
+    frame = Frame(links, json_url="/api/v1/x", canonical="/x")
+    context: Any
+    match page:
+        case ModelList():
+            context = layer_view.HomeContext(replace(frame, links=None), page, limit=None, **extra)
+        case ModelPage():
+            context = layer_view.ModelContext(frame, page, layer_view.model(page))
+        case LayerPage():
+            drawn = pages.picture(pages.layer_page())
+            context = layer_view.LayerContext(
+                frame=frame,
+                page=page,
+                picture=drawn,
+                view=layer_view.layer(drawn, links.neurons_of_layer(1)),
+                limit=None,
+                sorted={"sort": page.sort, "order": page.order},
+                **extra,
+            )
+        case ContextPage():
+            context = present.ContextPageContext(frame, page, present.context_view(page))
+        case NeuronPage():
+            layout = extra.get("layout", "peak")
+            shared: dict[str, Any] = {"frame": frame, "page": page, "layout": layout}
+            shared["titled_url"] = "/toy/0/0?titles=all"
+            if template == "neurons/sources.html":
+                context = present.SourcesContext(
+                    view=present.sources_view(page, layout, links), **shared
+                )
+            else:
+                view = present.neuron_view(page, layout, links)
+                origin = "http://127.0.0.1:8000"
+                context = present.NeuronContext(
+                    view=view, origin=origin, live=None, notes=None, **shared
+                )
+        case Run():
+            context = provenance.RunContext(frame, page, provenance.tables(page))
+        case Error():
+            context = ErrorContext(Frame(), page)
+        case _:
+            raise AssertionError(page)
+    names = {field.name: getattr(context, field.name) for field in fields(context)}
+    template_of = site.templates().get_template(template)
+    return template_of.render(links=context.frame.links, **names)
 
 
 def outline(html: str) -> Outline:
@@ -215,39 +237,39 @@ def outline(html: str) -> Outline:
 
 
 PAGES: dict[str, tuple[str, BaseModel, dict[str, Any]]] = {
-    "home": ("models/home.html", pages.model_list(), {"cursor": None, "limit": None}),
+    "home": ("models/home.html", pages.model_list(), {"cursor": None}),
     "nothing indexed": (
         "models/home.html",
         ModelList(items=[], next=None),
-        {"cursor": None, "limit": None},
+        {"cursor": None},
     ),
     "last models": (
         "models/home.html",
         ModelList(items=[], next=None),
-        {"cursor": "x", "limit": None},
+        {"cursor": "x"},
     ),
     "model": ("models/model.html", pages.model_page(), {}),
-    "model of a run": ("models/model.html", pages.model_page(30), {"run_query": 3}),
+    "model of a run": ("models/model.html", pages.model_page(30), {"run": 3}),
     "layer": (
         "models/layer.html",
         pages.layer_page(),
-        {"run_query": None, "cursor": None, "limit": None},
+        {"cursor": None},
     ),
     "layer's end": (
         "models/layer.html",
         pages.layer_page(0),
-        {"run_query": 3, "cursor": "x", "limit": None},
+        {"run": 3, "cursor": "x"},
     ),
     "neuron": ("neurons/neuron.html", neurons.neuron_page(), {}),
-    "neuron's windows": ("neurons/neuron.html", neurons.neuron_page(), {"reading": "window"}),
-    "neuron's contexts": ("neurons/neuron.html", neurons.neuron_page(), {"reading": "context"}),
+    "neuron's windows": ("neurons/neuron.html", neurons.neuron_page(), {"layout": "window"}),
+    "neuron's contexts": ("neurons/neuron.html", neurons.neuron_page(), {"layout": "context"}),
     "smooth neuron": ("neurons/neuron.html", neurons.neuron_page(neurons.smooth), {}),
     "gated neuron": ("neurons/neuron.html", neurons.gated_page(), {}),
-    "negative neuron": ("neurons/neuron.html", neurons.negative_page(), {"run_query": 3}),
+    "negative neuron": ("neurons/neuron.html", neurons.negative_page(), {"run": 3}),
     "empty neuron": ("neurons/neuron.html", neurons.empty_page(), {}),
     "hostile neuron": ("neurons/neuron.html", neurons.hostile_page(), {}),
-    "hostile windows": ("neurons/neuron.html", neurons.hostile_page(), {"reading": "window"}),
-    "hostile contexts": ("neurons/neuron.html", neurons.hostile_page(), {"reading": "context"}),
+    "hostile windows": ("neurons/neuron.html", neurons.hostile_page(), {"layout": "window"}),
+    "hostile contexts": ("neurons/neuron.html", neurons.hostile_page(), {"layout": "context"}),
     "sources": ("neurons/sources.html", neurons.gated_page(), {}),
     "hostile sources": ("neurons/sources.html", neurons.hostile_page(), {}),
     "context": ("neurons/context.html", neurons.context_page(), {}),
@@ -312,7 +334,7 @@ def test_links_carry_the_run(name: str) -> None:
 
 def test_layer_table_says_and_turns_its_order() -> None:
     """The sorted column is marked; its link turns the order, the others sort by themselves."""
-    html = render("models/layer.html", pages.layer_page(), run_query=None, cursor=None, limit=None)
+    html = render("models/layer.html", pages.layer_page(), cursor=None)
     assert re.findall(r'aria-sort="(\w+)"', html) == ["descending"]
     assert "/demo/1?sort=max&amp;order=asc" in html
     assert "/demo/1?sort=density&amp;order=desc" in html
@@ -322,4 +344,4 @@ def test_layer_table_says_and_turns_its_order() -> None:
 
 def test_empty_home_says_what_to_do() -> None:
     """The command to run stands there."""
-    assert "neurarium index demo" in render(*PAGES["nothing indexed"][:2], cursor=None, limit=None)
+    assert "neurarium index demo" in render(*PAGES["nothing indexed"][:2], cursor=None)

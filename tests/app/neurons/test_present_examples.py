@@ -17,8 +17,10 @@ from app.neurons import sections as present_examples
 from app.neurons import view as present
 from app.neurons.schemas import NeuronPage
 from app.neurons.sections import Section
+from app.schemas import View
 from app.web import urls
-from app.web.params import READINGS, Reading
+from app.web.links import Links
+from app.web.params import VIEWS
 from tests.helpers import sample_neurons as neurons
 from tests.helpers.sample_examples import context, example, examples, sources
 from tests.helpers.sample_neurons import neuron_page
@@ -26,7 +28,7 @@ from tests.helpers.sample_neurons import neuron_page
 COLOURS = palette(6.0, low=-3.0, high=6.0)
 
 
-def layout(reading: Reading = "peak") -> Layout:
+def layout(reading: View = "peak") -> Layout:
     """A layout whose contexts are at their own ids."""
     return Layout(reading, COLOURS, str)
 
@@ -37,10 +39,9 @@ def lines(some: Sequence[Example], how: Layout) -> list[Line]:
     return made
 
 
-def sections(page: NeuronPage, reading: Reading = "peak") -> dict[str, Section]:
+def sections(page: NeuronPage, reading: View = "peak") -> dict[str, Section]:
     """A page's sections by their ids."""
-    contexts = urls.contexts("demo", 1, 45, run=3)
-    view = present.neuron(page, reading, contexts, urls.neurons("demo"), urls.tokens("demo"))
+    view = present.neuron_view(page, reading, Links("demo", 3))
     return {section.id: section for section in view.sections}
 
 
@@ -71,7 +72,7 @@ def test_lines_are_aligned_on_peak_or_trough() -> None:
 
 
 @pytest.mark.parametrize("reading", ["window", "context"])
-def test_running_text_is_whole(reading: Reading) -> None:
+def test_running_text_is_whole(reading: View) -> None:
     """Where lines are not aligned all that was asked of the store is shown, in order."""
     one = examples(1)[0]
     (line,) = lines([one], layout(reading))
@@ -123,7 +124,7 @@ def test_the_same_text_with_another_peak_is_not_folded() -> None:
 def test_a_peak_outside_the_window_leaves_a_line_without_a_mark() -> None:
     """A stored window that does not hold its peak is still shown, from its start."""
     odd = examples(1)[0].model_copy(update={"peak_position": 4000})
-    for reading in READINGS:
+    for reading in VIEWS:
         (line,) = lines([odd], layout(reading))
         assert "<mark" not in line.right
         assert line.left == ""
@@ -242,7 +243,7 @@ def test_contexts_are_in_place() -> None:
 def test_a_context_s_page_says_all_of_it() -> None:
     """Peak, trough, factors, kinds, length, document and source; its mark is at the peak."""
     page = neurons.context_page()
-    view = present.context(page)
+    view = present.context_view(page)
     facts = dict(view.facts)
     one: Example = page.example
     assert facts["peak"] == f"{exact(one.peak)} at position {one.peak_position}"
@@ -256,7 +257,7 @@ def test_a_context_s_page_says_all_of_it() -> None:
     assert facts["source"] == one.source
     assert view.whole.count("<mark ") == 1
     assert f'data-context="{one.context_id}"' in view.whole
-    bottom = present.context(page.model_copy(update={"kinds": ["bottom"]}))
+    bottom = present.context_view(page.model_copy(update={"kinds": ["bottom"]}))
     assert f"at {one.trough_position}," in bottom.whole.split("<mark ")[1].split(">")[0]
     assert "gate at the trough" in dict(bottom.facts)
 
@@ -269,12 +270,12 @@ def test_what_is_not_stored_of_a_context_is_told_from_what_is_not_included() -> 
     activations = [value if 20 <= i < 84 else None for i, value in enumerate(whole)]
     example = page.example.model_copy(update={"activations": activations, "peak_position": 40})
     part = page.model_copy(update={"example": example, "stored_from": 20, "stored_to": 84})
-    view = present.context(part)
+    view = present.context_view(part)
     assert view.whole.count('title="not stored, at ') == 128 - 64
     assert "not included" not in view.whole
     assert view.kept == "Its activations at positions 20 to 83, which are all that is kept"
-    assert present.context(page).kept == "Its activations on every token"
-    assert present.context(page).whole.count('title="not included, at 0') == 1
+    assert present.context_view(page).kept == "Its activations on every token"
+    assert present.context_view(page).whole.count('title="not included, at 0') == 1
 
 
 def test_nothing_kept_says_so() -> None:

@@ -18,8 +18,10 @@ from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from app.examples.schemas import Example
+from app.models import queries as models
+from app.neurons.queries import neuron as read_neuron
 from app.neurons.schemas import NeuronPage
-from app.queries import Queries
+from app.reading import store as reading
 from indexer.config import IndexConfig
 from indexer.run.index import index
 from indexer.store.database import open_store
@@ -94,10 +96,10 @@ def store(tmp_path_factory: pytest.TempPathFactory, new_postgres: NewDatabase) -
 
 def _read(both: Both, url: str) -> Store:
     engine = open_store(url, create=False)
-    queries = Queries(engine)
-    layers = queries.model("demo", None).layers
+    reader = reading.Store(engine)
+    layers = models.model(reader, "demo", None).layers
     places = [(one.layer, neuron) for one in layers for neuron in range(one.neurons)]
-    pages = {place: queries.neuron("demo", *place, None) for place in places}
+    pages = {place: read_neuron(reader, "demo", *place, None) for place in places}
     with engine.connect() as connection:
         ids = connection.scalars(text("SELECT context_id FROM contexts ORDER BY context_id")).all()
         spelled = connection.scalars(text("SELECT bytes FROM vocabulary ORDER BY token_id")).all()
@@ -111,7 +113,7 @@ def _read(both: Both, url: str) -> Store:
             while unit / 2 > max(abs(stats.min), abs(stats.max), 1e-30):
                 unit /= 2
             peaks[place] = [float(one) * unit for one in unpack_arrays(some)["sample_peaks"]]
-    queries.close()
+    reader.close()
     return Store(both, pages, list(ids), [bytes(one) for one in spelled], peaks)
 
 

@@ -19,8 +19,9 @@ from app.live.behaviour.ground import ground
 from app.live.behaviour.schemas import BehaviourAnswer, BehaviourText, By, ContrastedNeuron
 from app.live.behaviour.view import CUTS, brief, result, said, step
 from app.live.text import OnLayer, OpenText
+from app.neurons import queries as neurons
 from app.neurons.schemas import NeuronPage
-from app.queries import Queries
+from app.reading.store import Store
 from indexer.store.database import open_store
 from tests.helpers.fixture_store import RUNS, TOY, WIDE_RUN
 from tests.helpers.html_reader import elements
@@ -32,9 +33,9 @@ HOSTILE = ["<bos>", "</td><script>alert(1)</script>", "\n", " ", "\u202e", "x" *
 
 
 @pytest.fixture(scope="module")
-def queries(any_filled: Engine) -> Queries:
-    """Queries over the hand-written store, in each kind of database."""
-    return Queries(any_filled)
+def store(any_filled: Engine) -> Store:
+    """The hand-written store, in each kind of database."""
+    return Store(any_filled)
 
 
 def opened(acts: list[Array], first: int, tokens: list[str] | None = None) -> OpenText:
@@ -54,9 +55,9 @@ def activations(rng: np.random.Generator, widths: list[int], length: int) -> lis
     return [rng.choice(VALUES, (length, width)).astype(np.float32) for width in widths]
 
 
-def asked(queries: Queries, model: str, texts: list[OpenText], **body: Any) -> BehaviourAnswer:
+def asked(store: Store, model: str, texts: list[OpenText], **body: Any) -> BehaviourAnswer:
     """What is answered."""
-    with queries.reading(model, None) as reading:
+    with store.reading(model, None) as reading:
         return answer(texts, reading, BehaviourText(text="…", **body))
 
 
@@ -79,7 +80,7 @@ def by_hand(page: NeuronPage, value: float, by: By) -> float | None:
 @pytest.mark.parametrize("model", ["toy", "wide"])
 @pytest.mark.parametrize(("first", "k"), [(1, 3), (0, 1), (0, 50)])
 def test_what_is_found_is_what_brute_force_finds(
-    queries: Queries, model: str, by: By, first: int, k: int
+    store: Store, model: str, by: By, first: int, k: int
 ) -> None:
     """Tokens' neurons, the picture, the contrast: in order, ties by share of maximum and place."""
     run = RUNS[{"toy": TOY, "wide": WIDE_RUN}[model] - 1]
@@ -87,9 +88,9 @@ def test_what_is_found_is_what_brute_force_finds(
     rng = np.random.default_rng(k)
     one, other = activations(rng, widths, 5), activations(rng, widths, 3)
     texts = [opened(one, first), opened(other, first)]
-    found = asked(queries, model, texts, by=by, against="…", k=k)
+    found = asked(store, model, texts, by=by, against="…", k=k)
     places = [(layer, n) for layer, width in enumerate(widths) for n in range(width)]
-    pages = {at: queries.neuron(model, *at, None) for at in places}
+    pages = {at: neurons.neuron(store, model, *at, None) for at in places}
 
     def shares(at: tuple[int, int], value: float) -> tuple[float, float] | None:
         page = pages[at]
@@ -190,12 +191,12 @@ def test_few_questions_are_asked_of_the_store(any_filled: Engine) -> None:
     def note(*args: Any) -> None:
         said_to.append(args[2])
 
-    queries = Queries(any_filled)
+    store = Store(any_filled)
     text = opened(activations(np.random.default_rng(0), [37, 5], 30), 0)
-    asked(queries, "wide", [text])
+    asked(store, "wide", [text])
     event.listen(any_filled, "before_cursor_execute", note)
     try:
-        asked(queries, "wide", [text], by="percentile")
+        asked(store, "wide", [text], by="percentile")
     finally:
         event.remove(any_filled, "before_cursor_execute", note)
     assert sum("neuron_columns" in one for one in said_to) == 2
@@ -210,12 +211,12 @@ def test_a_run_that_is_deleted_meanwhile_is_gone(store_url: str, by: By, table: 
     """Where a model outlives its run, the answer says so."""
     engine = open_store(store_url, create=True)
     RUNS[TOY - 1].write(engine)
-    queries = Queries(engine)
-    with queries.reading("toy", None) as reading:
+    store = Store(engine)
+    with store.reading("toy", None) as reading:
         reading.connection.exec_driver_sql(f"DELETE FROM {table}")
         with pytest.raises(Gone, match="deleted while"):
             ground(reading.connection, reading.run, 0, by)
-    queries.close()
+    store.close()
 
 
 # --- How it is written --------------------------------------------------------------------------
@@ -253,10 +254,10 @@ def test_shares_of_a_maximum_are_written_short(
     assert step(share, "maximum") == colour
 
 
-def test_hostile_tokens_are_only_text(queries: Queries) -> None:
+def test_hostile_tokens_are_only_text(store: Store) -> None:
     """Markup, line breaks and directions are shown, in cells, titles and heads."""
     acts = activations(np.random.default_rng(3), [4, 4], len(HOSTILE) - 1)
-    found = asked(queries, "toy", [opened(acts, 1, HOSTILE)] * 2, against="…")
+    found = asked(store, "toy", [opened(acts, 1, HOSTILE)] * 2, against="…")
     shown = result(found, None)
     root = elements(f"<table>{shown.cells}</table><table><tbody>{shown.rows}</tbody></table>")
     text = str(shown.cells) + str(shown.rows)

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, create_engine, event
 
 from app.errors import Invalid, NotFound
-from app.queries import Queries
 from app.reading import cursors
-from app.search.numbers.grammar import STATISTICS, GrammarError, parse
+from app.reading.statistics import STATISTICS
+from app.reading.store import Store
+from app.search.numbers import queries
+from app.search.numbers.grammar import GrammarError, Query, parse
 from app.search.numbers.schemas import NumberSearch
 from indexer.store.database import open_store
 from tests.helpers.fixture_neurons import Neuron
@@ -34,9 +36,17 @@ Place = tuple[int, int]
 
 
 @pytest.fixture(scope="module")
-def queries(any_filled: Engine) -> Queries:
-    """Queries over the hand-written store, in each kind of database."""
-    return Queries(any_filled)
+def store(any_filled: Engine) -> Store:
+    """The hand-written store, in each kind of database."""
+    return Store(any_filled)
+
+
+def search(
+    store: Store, model: str, run: int | None, query: Query, limit: int, cursor: str | None
+) -> NumberSearch:
+    """One page of a search."""
+    with store.reading(model, run) as reading:
+        return queries.search(reading, query, limit, cursor)
 
 
 def value_of(neuron: Neuron, name: str) -> float | None:
@@ -76,11 +86,11 @@ def places(page: NumberSearch) -> list[Place]:
     return [(row.layer, row.neuron) for row in page.items]
 
 
-def all_pages(queries: Queries, run: int, text: str, limit: int) -> Iterator[NumberSearch]:
+def all_pages(store: Store, run: int, text: str, limit: int) -> Iterator[NumberSearch]:
     """Every page, through their cursors."""
     cursor: str | None = None
     while True:
-        page = queries.numbers(RUNS[run - 1].model, run, parse(text), limit, cursor)
+        page = search(store, RUNS[run - 1].model, run, parse(text), limit, cursor)
         yield page
         cursor = page.next
         if cursor is None:
@@ -114,11 +124,11 @@ def texts(draw: st.DrawFn) -> str:
 @settings(max_examples=150, deadline=None)
 @given(text=texts(), run=st.sampled_from([TOY, WIDE_RUN]), limit=st.integers(1, 50))
 def test_a_search_finds_what_plain_python_does(
-    queries: Queries, text: str, run: int, limit: int
+    store: Store, text: str, run: int, limit: int
 ) -> None:
     """The same neurons in the same order; through cursors each once; the count is of all pages."""
     expected = by_hand(RUNS[run - 1], text)
-    pages = list(all_pages(queries, run, text, limit))
+    pages = list(all_pages(store, run, text, limit))
     assert [place for page in pages for place in places(page)] == expected
     assert {page.total for page in pages} == {len(expected)}
     assert all(len(page.items) == limit for page in pages[:-1])
@@ -141,38 +151,38 @@ def test_a_search_finds_what_plain_python_does(
         ("max>100", []),
     ],
 )
-def test_searches_by_hand(queries: Queries, text: str, expected: list[Place]) -> None:
+def test_searches_by_hand(store: Store, text: str, expected: list[Place]) -> None:
     """Small searches whose results are known; what never varied or is not known is left out."""
-    assert places(queries.numbers("toy", None, parse(text), 100, None)) == expected
+    assert places(search(store, "toy", None, parse(text), 100, None)) == expected
 
 
-def test_ties_come_by_place(queries: Queries) -> None:
+def test_ties_come_by_place(store: Store) -> None:
     """Equal values stand by layer and neuron, whichever way the values are sorted."""
     for text in ("sort:max", "sort:-max"):
-        page = queries.numbers("wide", None, parse(text), 1000, None)
+        page = search(store, "wide", None, parse(text), 1000, None)
         rows = [(row.max, row.layer, row.neuron) for row in page.items]
         assert len(rows) == sum(map(len, WIDE))
         assert len({row[0] for row in rows}) < len(rows) / 3, "there are many ties"
         assert rows == sorted(rows, key=lambda r: (-r[0] if "-" in text else r[0], *r[1:]))
 
 
-def test_a_source_is_asked_for_by_name(queries: Queries) -> None:
+def test_a_source_is_asked_for_by_name(store: Store) -> None:
     """Whatever it is called; results say the source they mostly have."""
     found = 0
     for run_id, run in enumerate(RUNS, 1):
         for name in SOURCES:
             query = parse("source:" + '"' + name.replace('"', '\\"') + '" sort:neuron')
-            page = queries.numbers(run.model, run_id, query, 100, None)
+            page = search(store, run.model, run_id, query, 100, None)
             assert places(page) == by_hand(run, str(query))
             assert {row.top_source for row in page.items} <= {name}
             found += len(page.items)
     assert found
 
 
-def test_a_row_has_all_that_can_be_asked_for(queries: Queries) -> None:
+def test_a_row_has_all_that_can_be_asked_for(store: Store) -> None:
     """Every statistic of every neuron, as it was written."""
     for run_id, run in enumerate(RUNS, 1):
-        page = queries.numbers(run.model, run_id, parse("sort:neuron"), 1000, None)
+        page = search(store, run.model, run_id, parse("sort:neuron"), 1000, None)
         neurons = [neuron for layer in run.layers for neuron in layer]
         assert len(page.items) == page.total == len(neurons)
         for row, neuron in zip(page.items, neurons, strict=True):
@@ -189,7 +199,7 @@ def test_a_search_is_two_reads(sqlite_filled: str) -> None:
     event.listen(
         engine, "before_cursor_execute", lambda c, cursor, statement, *_: asked.append(statement)
     )
-    Queries(engine).numbers("wide", None, parse("max>0 density<1 dead:no"), 5, None)
+    search(Store(engine), "wide", None, parse("max>0 density<1 dead:no"), 5, None)
     engine.dispose()
     assert sum("FROM neuron_columns" in one for one in asked) == 1
     assert sum("FROM neurons" in one for one in asked) == 1
@@ -207,10 +217,10 @@ def test_a_search_is_two_reads(sqlite_filled: str) -> None:
         ("layer:1-9", "1-9", "no layer 2"),
     ],
 )
-def test_what_the_run_has_not_is_marked(queries: Queries, text: str, wrong: str, said: str) -> None:
+def test_what_the_run_has_not_is_marked(store: Store, text: str, wrong: str, said: str) -> None:
     """A source or layer that is not there is an error with its place, and says what there is."""
     with pytest.raises(GrammarError, match="there is no") as caught:
-        queries.numbers("toy", None, parse(text), 10, None)
+        search(store, "toy", None, parse(text), 10, None)
     assert text[caught.value.start : caught.value.end] == wrong
     assert said in caught.value.message
 
@@ -221,13 +231,13 @@ def test_few_sources_are_named_in_short(store_url: str) -> None:
     names = ("x" * 100, "a b", *(f"s{i}" for i in range(20)), "")
     for model, sources in (("many", names), ("bare", ("", ""))):
         RunOf(model, WIDE, sources=sources).write(engine)
-    queries = Queries(engine)
+    store = Store(engine)
     with pytest.raises(GrammarError) as caught:
-        queries.numbers("many", None, parse("source:y"), 10, None)
+        search(store, "many", None, parse("source:y"), 10, None)
     assert f'are {"x" * 40}…, "a b", s0, s1, s2 and 18 more' in caught.value.message
     with pytest.raises(GrammarError, match="this run has no sources"):
-        queries.numbers("bare", None, parse("source:y"), 10, None)
-    queries.close()
+        search(store, "bare", None, parse("source:y"), 10, None)
+    store.close()
 
 
 GOOD: list[Any] = ["max", "desc", WIDE_RUN, 1.0, 3]
@@ -248,17 +258,18 @@ GOOD: list[Any] = ["max", "desc", WIDE_RUN, 1.0, 3]
         cursors.encode("max", "desc", WIDE_RUN, 1.0, 10**40),
     ],
 )
-def test_a_wrong_cursor_is_refused(queries: Queries, cursor: str) -> None:
+def test_a_wrong_cursor_is_refused(store: Store, cursor: str) -> None:
     """One of another order, another run, or of nothing at all."""
-    assert queries.numbers("wide", None, parse(""), 5, cursors.encode(*GOOD)).items
+    assert search(store, "wide", None, parse(""), 5, cursors.encode(*GOOD)).items
     with pytest.raises(Invalid, match="start again without it"):
-        queries.numbers("wide", None, parse(""), 5, cursor)
+        search(store, "wide", None, parse(""), 5, cursor)
 
 
-def test_what_is_not_there_is_not_found(queries: Queries) -> None:
+def test_what_is_not_there_is_not_found(store: Store) -> None:
     """No model, no run."""
     with pytest.raises(NotFound):
-        queries.numbers("nobody", None, parse(""), 5, None)
+        search(store, "nobody", None, parse(""), 5, None)
     with pytest.raises(NotFound):
-        queries.numbers("toy", WIDE_RUN, parse(""), 5, None)
-    assert MARKUP_SOURCE in queries.number_ground("toy", None).sources
+        search(store, "toy", WIDE_RUN, parse(""), 5, None)
+    with store.reading("toy", None) as reading:
+        assert MARKUP_SOURCE in reading.run.sources
