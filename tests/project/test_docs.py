@@ -418,7 +418,7 @@ def test_the_architecture_has_every_contract() -> None:
     check_once(documented, contracts, "contracts")
 
 
-def test_the_changelog_has_this_version_or_what_comes() -> None:
+def test_the_changelog_begins_with_what_is_unreleased() -> None:
     """The changelog begins with what is not released yet."""
     headings = re.findall(r"^## (.+)", LINKING[ROOT / "CHANGELOG.md"], re.MULTILINE)
     assert headings[0] == "[Unreleased]"
