@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from app.compare import view as compare_view
 from app.compare.schemas import CompareForm, Comparison
 from app.compare.view import Links
-from app.drawing.said_back import quoted
+from app.drawing.quoting import quoted
 from app.errors import AppError, Invalid
 from app.examples.lines import REACH
 from app.navigation.find import found

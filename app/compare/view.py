@@ -258,7 +258,7 @@ def _scatter(page: Comparison) -> Markup | None:
         found.a,
         found.b,
         title=f"Peaks of {name(page.a)} and {name(page.b)} in the same contexts",
-        said=_together(page),
+        description=_together(page),
         names=(name(page.a), name(page.b)),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.drawing.said_back import quoted
+from app.drawing.quoting import quoted
 from app.errors import Invalid, NotFound
 from app.models.schemas import ModelPage
 from app.queries import Queries

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from app.drawing import charts
 from app.drawing import tokens as highlight
 from app.drawing.numbers import MINUS, count, number, share
-from app.drawing.tables import LinkRow, PeakRow, TokenRow, link_rows, peak_rows, tables
+from app.drawing.tables import LinkRow, PeakRow, TokenRow, link_rows, peak_rows, token_tables
 from app.neurons.schemas import (
     InputTokens,
     LogitEffects,
@@ -168,7 +168,7 @@ def effects_of(effects: LogitEffects, find: TokenAddress) -> Effects:
             high=histogram.edges[-1],
             height=74,
         )
-    shown = tables("Logit effect", ("Promotes", promoted), ("Suppresses", suppressed))
+    shown = token_tables("Logit effect", ("Promotes", promoted), ("Suppresses", suppressed))
     return Effects(promoted, suppressed, shown, chart, _spread(effects))
 
 
@@ -205,7 +205,7 @@ def _inputs(some: InputTokens, gated: bool, find: TokenAddress) -> Inputs:
     # No list is kept of whom a token inhibits: that leads to what else the token has to do with.
     excites, inhibits = _both(some, find, (some.part, None))
     name = {"in": "the linear part" if gated else "it", "gate": "the gate"}[some.part]
-    shown = tables("Value", ("Excited by", excites), ("Inhibited by", inhibits))
+    shown = token_tables("Value", ("Excited by", excites), ("Inhibited by", inhibits))
     return Inputs(f"What {name} reads", _along(some), excites, inhibits, shown)
 
 

@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel
 
-from app.drawing import charts, said_back
+from app.drawing import charts, quoting
 from app.drawing import tokens as highlight
 from app.drawing.characters import visible
 from app.drawing.numbers import compact, count, exact, number, share, when
@@ -31,7 +31,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "compact": compact,
     "chip": highlight.chip,
     "visible": visible,
-    "plain": said_back.visible,
+    "plain": quoting.printable,
     "bar": charts.bar,
     "when": when,
 }

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from app.drawing.charts import bar
 from app.drawing.numbers import MISSING, number, share
-from app.drawing.said_back import visible
+from app.drawing.quoting import printable
 from app.schemas import NumberGround
 from app.search.numbers import grammar as number_grammar
 from app.search.numbers.grammar import GrammarError, Order, Query, source_word
@@ -101,7 +101,7 @@ def found(page: NumberSearch, query: Query, text: str, run: int | None) -> Numbe
 
     highest = max((abs(row.max) for row in page.items), default=0.0)
     return NumberView(
-        text=visible(text),
+        text=printable(text),
         longest=number_grammar.LONGEST,
         problem=None,
         examples=_examples(page, run),
@@ -115,7 +115,7 @@ def found(page: NumberSearch, query: Query, text: str, run: int | None) -> Numbe
 def refused(page: NumberGround, error: GrammarError, run: int | None) -> NumberView:
     """What is shown of a text that is no query."""
     return NumberView(
-        text=visible(error.text),
+        text=printable(error.text),
         longest=number_grammar.LONGEST,
         problem=Problem(error.detail, *error.excerpt),
         examples=_examples(page, run),
