@@ -9,9 +9,9 @@ from markupsafe import Markup
 
 from app.compare.schemas import Comparison
 from app.drawing import charts
-from app.drawing import tokens as highlight
 from app.drawing.legend import Legend, legend
 from app.drawing.numbers import count, number, share
+from app.drawing.palette import palette
 from app.drawing.scatter import scatter
 from app.drawing.tables import peak_rows
 from app.examples.lines import Address, Kind, Layout, lines, markup
@@ -113,7 +113,7 @@ def _side(
     also: dict[int, int],
     titled: bool,
 ) -> Side:
-    colours = highlight.palette(both.scale, low=page.stats.min, high=page.stats.max)
+    colours = palette(both.scale, low=page.stats.min, high=page.stats.max)
     layout = Layout("peak", colours, links.context, also, titled)
     (made,) = lines([Kind(page.examples.top, named=False)], layout)
     first, rest = made[:AT_FIRST], made[AT_FIRST:]

@@ -15,30 +15,21 @@ from unicodedata import bidirectional
 
 from markupsafe import Markup
 
-from app.drawing.characters import chip, joined, label, last_of_character, spaced, visible
+from app.drawing.characters import joined, label, last_of_character, spaced, visible
 from app.drawing.palette import (
     BRIEF_OPENINGS,
     DIGITS,
     IS_BRIEF,
-    NOT_INCLUDED,
     OPEN_ZERO,
     OPENINGS,
     SHARES,
-    STEPS,
     Palette,
     beginning,
     brief_beginning,
     fact,
     look_up,
     paint,
-    palette,
-    step,
 )
-
-__all__ = [
-    "NOT_INCLUDED", "STEPS", "Palette", "Row", "chip", "extent", "palette", "render", "spans",
-    "step", "visible",
-]  # fmt: skip
 
 PEAK = "k"
 """Class of the token an example is aligned on, beside its colour."""

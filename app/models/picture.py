@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from app.drawing import tokens as highlight
+from app.drawing.characters import chip
 from app.drawing.numbers import count, number, numbers, share
 from app.models.schemas import LayerPicture, Statistic
 
@@ -172,4 +172,4 @@ def _words(stat: Statistic) -> Callable[[float | None], str]:
 
 def _plain(token: str) -> str:
     """A token as a chip shows it, escaped, without elements: a title is text."""
-    return str(highlight.chip(token)).replace("<i>", "").replace("</i>", "")
+    return str(chip(token)).replace("<i>", "").replace("</i>", "")

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from app.drawing import charts
-from app.drawing import tokens as highlight
 from app.drawing.charts import Cut
 from app.drawing.legend import Legend, legend
 from app.drawing.numbers import MISSING, count, number, share
-from app.drawing.tokens import Palette
+from app.drawing.palette import Palette, palette
 from app.examples.lines import Address, Layout
 from app.neurons.schemas import ContextPage, NeuronPage
 from app.neurons.sections import ContextView, Section, by_source, of_context, sections
@@ -119,11 +118,11 @@ def sources(
 
 def context(page: ContextPage) -> ContextView:
     """Everything a context's page needs beside `page` itself."""
-    return of_context(page, highlight.palette(page.scale, low=page.min, high=page.max))
+    return of_context(page, palette(page.scale, low=page.min, high=page.max))
 
 
 def _palette(page: NeuronPage) -> Palette:
-    return highlight.palette(page.scale, low=page.stats.min, high=page.stats.max)
+    return palette(page.scale, low=page.stats.min, high=page.stats.max)
 
 
 def _histograms(page: NeuronPage) -> tuple[Markup, Markup]:

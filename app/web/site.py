@@ -13,8 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel
 
 from app.drawing import charts, quoting
-from app.drawing import tokens as highlight
-from app.drawing.characters import visible
+from app.drawing.characters import chip, visible
 from app.drawing.numbers import compact, count, exact, number, share, when
 from app.errors import Forbidden
 from app.live.engine import Live
@@ -29,7 +28,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "share": share,
     "count": count,
     "compact": compact,
-    "chip": highlight.chip,
+    "chip": chip,
     "visible": visible,
     "plain": quoting.printable,
     "bar": charts.bar,

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from app.drawing import tokens as highlight
 from app.drawing.numbers import number
-from app.drawing.tokens import Palette, Row, palette
+from app.drawing.palette import NOT_INCLUDED, Palette, palette, step
+from app.drawing.tokens import Row
 from tests.helpers.sample_examples import HOSTILE
 
 SPAN = re.compile(
@@ -65,9 +66,9 @@ def spans(
 @given(activations, st.floats(0, 10, width=32))
 def test_step_is_a_rounded_tenth_of_the_scale(value: float | None, scale: float) -> None:
     """The sign gives the letter, the magnitude the number; near zero there is no class."""
-    css = highlight.step(value, scale)
+    css = step(value, scale)
     if value is None:
-        assert css == highlight.NOT_INCLUDED
+        assert css == NOT_INCLUDED
     elif scale == 0 or abs(value) / scale * 10 < 0.5:
         assert css == ""
     else:
@@ -77,10 +78,10 @@ def test_step_is_a_rounded_tenth_of_the_scale(value: float | None, scale: float)
 
 def test_step_is_the_same_on_both_sides_and_at_the_ends() -> None:
     """Zero has no colour, and the scale itself has the last."""
-    assert [highlight.step(v, 2.0) for v in (-2, -0.2, -0.09, 0, 0.09, 0.2, 2, 99)] == [
+    assert [step(v, 2.0) for v in (-2, -0.2, -0.09, 0, 0.09, 0.2, 2, 99)] == [
         "n10", "n1", "", "", "", "p1", "p10", "p10",
     ]  # fmt: skip
-    assert highlight.step(float("nan"), 2.0) == ""
+    assert step(float("nan"), 2.0) == ""
 
 
 @settings(deadline=None)
@@ -88,7 +89,7 @@ def test_step_is_the_same_on_both_sides_and_at_the_ends() -> None:
 def test_a_span_has_the_colour_of_its_step(value: float) -> None:
     """The lookup in tables gives the same class as `step`, up to rounding."""
     ((css, _, _),) = spans(["a"], [value])
-    near = {highlight.step(value * (1 + change), 10.0) for change in (-1e-6, 0, 1e-6)}
+    near = {step(value * (1 + change), 10.0) for change in (-1e-6, 0, 1e-6)}
     assert css in near
 
 
