@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from app.compare import queries
 from app.compare.schemas import Comparison
 from app.compare.view import CompareContext, compare_view
-from app.drawing.said_back import quoted
+from app.drawing.quoting import quoted
 from app.errors import AppError, Invalid
 from app.examples.lines import REACH
 from app.navigation.find import find

@@ -9,9 +9,9 @@ from markupsafe import Markup
 
 from app.compare.schemas import Comparison
 from app.drawing import charts
-from app.drawing import tokens as highlight
 from app.drawing.legend import Legend, legend
 from app.drawing.numbers import count, number, share
+from app.drawing.palette import palette
 from app.drawing.scatter import scatter
 from app.drawing.tables import peak_rows
 from app.examples.lines import Kind, Layout, lines, markup
@@ -136,7 +136,7 @@ def _side(
     also: dict[int, int],
     titled: bool,
 ) -> Side:
-    colours = highlight.palette(both.scale, low=page.stats.min, high=page.stats.max)
+    colours = palette(both.scale, low=page.stats.min, high=page.stats.max)
     context = links.contexts(page.layer, page.neuron)
     layout = Layout("peak", colours, context, also, titled)
     find = links.tokens()
@@ -280,7 +280,7 @@ def _scatter(page: Comparison) -> Markup | None:
         found.a,
         found.b,
         title=f"Peaks of {name(page.a)} and {name(page.b)} in the same contexts",
-        said=_together(page),
+        description=_together(page),
         names=(name(page.a), name(page.b)),
     )
 

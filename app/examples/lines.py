@@ -11,7 +11,8 @@ from markupsafe import Markup, escape
 
 from app.drawing import tokens as highlight
 from app.drawing.numbers import exact, number
-from app.drawing.tokens import Palette, Row
+from app.drawing.palette import Palette
+from app.drawing.tokens import Row
 from app.examples.schemas import Example
 from app.schemas import View
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from app.drawing.said_back import quoted
+from app.drawing.quoting import quoted
 from app.errors import AppError, Invalid
 from app.web import address
 from app.web.address import NeuronPlace

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from app.drawing import tokens as highlight
+from app.drawing.characters import chip
 from app.drawing.numbers import count, numbers
 from app.models.schemas import LayerPicture, PictureStatistic
 from app.reading.statistics import STATISTICS
@@ -162,4 +162,4 @@ def _words(stat: PictureStatistic) -> Callable[[float | None], str]:
 
 def _plain(token: str) -> str:
     """A token as a chip shows it, escaped, without elements: a title is text."""
-    return str(highlight.chip(token)).replace("<i>", "").replace("</i>", "")
+    return str(chip(token)).replace("<i>", "").replace("</i>", "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.drawing.said_back import quoted
+from app.drawing.quoting import quoted
 from app.errors import Invalid, NotFound
 from app.reading.runs import at_hook_points, model_names, runs_of
 from app.reading.store import Reading, Store

@@ -12,7 +12,7 @@ from app.drawing import charts
 from app.drawing import tokens as highlight
 from app.drawing.legend import Legend, legend
 from app.drawing.numbers import count, exact, number, share
-from app.drawing.tokens import Palette
+from app.drawing.palette import Palette
 from app.examples.lines import Kind, Layout, Line, lines, markup, whole
 from app.examples.schemas import Band, Example, SourceExamples
 from app.neurons.schemas import ContextPage, NeuronPage

@@ -12,11 +12,10 @@ from typing import Any
 from markupsafe import Markup
 
 from app.drawing import charts
-from app.drawing import tokens as highlight
 from app.drawing.charts import Cut
 from app.drawing.legend import Legend, legend
 from app.drawing.numbers import MISSING, count, number, share
-from app.drawing.tokens import Palette
+from app.drawing.palette import Palette, palette
 from app.examples.lines import Layout
 from app.neurons.schemas import ContextPage, NeuronPage
 from app.neurons.sections import ContextView, Section, by_source, of_context, sections
@@ -154,7 +153,7 @@ def sources_view(
 
 def context_view(page: ContextPage) -> ContextView:
     """What a whole context's page shows beside `page`."""
-    return of_context(page, highlight.palette(page.scale, low=page.min, high=page.max))
+    return of_context(page, palette(page.scale, low=page.min, high=page.max))
 
 
 def _layout(page: NeuronPage, layout: View, links: Links, titled: bool) -> Layout:
@@ -163,7 +162,7 @@ def _layout(page: NeuronPage, layout: View, links: Links, titled: bool) -> Layou
 
 
 def _palette(page: NeuronPage) -> Palette:
-    return highlight.palette(page.scale, low=page.stats.min, high=page.stats.max)
+    return palette(page.scale, low=page.stats.min, high=page.stats.max)
 
 
 def _histograms(page: NeuronPage) -> tuple[Markup, Markup]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from app.drawing import charts
-from app.drawing import tokens as highlight
+from app.drawing.characters import chip
 from app.drawing.numbers import MINUS, count, number, share
-from app.drawing.tables import LinkRow, PeakRow, TokenRow, link_rows, peak_rows, tables
+from app.drawing.tables import LinkRow, PeakRow, TokenRow, link_rows, peak_rows, token_tables
 from app.neurons.schemas import (
     InputTokens,
     LogitEffects,
@@ -134,7 +134,7 @@ def _rows(
 ) -> list[TokenRow]:
     return [
         TokenRow(
-            token=highlight.chip(one.token),
+            token=chip(one.token),
             token_id=one.token_id,
             href=find(one.token_id, role),
             value=signed(one.value),
@@ -168,7 +168,7 @@ def effects_of(effects: LogitEffects, find: TokenAddress) -> Effects:
             high=histogram.edges[-1],
             height=74,
         )
-    shown = tables("Logit effect", ("Promotes", promoted), ("Suppresses", suppressed))
+    shown = token_tables("Logit effect", ("Promotes", promoted), ("Suppresses", suppressed))
     return Effects(promoted, suppressed, shown, chart, _spread(effects))
 
 
@@ -205,7 +205,7 @@ def _inputs(some: InputTokens, gated: bool, find: TokenAddress) -> Inputs:
     # No list is kept of whom a token inhibits: that leads to what else the token has to do with.
     excites, inhibits = _both(some, find, (some.part, None))
     name = {"in": "the linear part" if gated else "it", "gate": "the gate"}[some.part]
-    shown = tables("Value", ("Excited by", excites), ("Inhibited by", inhibits))
+    shown = token_tables("Value", ("Excited by", excites), ("Inhibited by", inhibits))
     return Inputs(f"What {name} reads", _along(some), excites, inhibits, shown)
 
 
@@ -309,7 +309,7 @@ def _table(
             name=f"{link.layer}/{link.neuron}",
             value=signed(link.value),
             part=link.part or "",
-            token=highlight.chip(link.peak_token),
+            token=chip(link.peak_token),
         )
         for link in links
     ]
@@ -325,7 +325,7 @@ def peak_tokens_of(page: NeuronPage, find: TokenAddress) -> list[PeakRow]:
     largest = max((abs(one.mean) for one in some), default=0.0)
     return [
         PeakRow(
-            token=highlight.chip(one.token),
+            token=chip(one.token),
             token_id=one.token_id,
             href=find(one.token_id, "peak"),
             count=count(one.count),

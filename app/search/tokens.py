@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import bindparam, select
 
-from app.drawing.said_back import quoted
+from app.drawing.quoting import quoted
 from app.errors import Invalid, NotFound
 from app.reading import cursors
 from app.reading.neurons import rows_of

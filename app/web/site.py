@@ -12,11 +12,10 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel
 
-from app.drawing import said_back
-from app.drawing.characters import visible
+from app.drawing import quoting
+from app.drawing.characters import chip, visible
 from app.drawing.charts import bar
 from app.drawing.numbers import compact, count, exact, number, share, when
-from app.drawing.tokens import chip
 from app.errors import Forbidden
 from app.reading.store import Store
 from app.schemas import DEFAULT_VIEW, View
@@ -36,7 +35,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "share": share,
     "when": when,
     "visible": visible,
-    "plain": said_back.visible,
+    "plain": quoting.printable,
     "chip": chip,
     "bar": bar,
 }

@@ -9,7 +9,9 @@ from markupsafe import Markup, escape
 
 from app.drawing import charts
 from app.drawing import tokens as highlight
+from app.drawing.characters import chip
 from app.drawing.numbers import MINUS, count, exact, number, share
+from app.drawing.palette import palette
 from app.live.neuron.schemas import DirectAttribution, LiveAnswer, LiveEffects, Predictions
 from app.neurons.schemas import Histogram, NeuronPage
 from app.web.frame import Frame
@@ -119,7 +121,7 @@ def result(page: NeuronPage, answer: LiveAnswer) -> Result:
         answer.token_ids,
         answer.activations,
         start=0,
-        colours=highlight.palette(page.scale, low=page.stats.min, high=page.stats.max),
+        colours=palette(page.scale, low=page.stats.min, high=page.stats.max),
         centre=answer.peak_position,
         value=answer.peak,
     )
@@ -127,7 +129,7 @@ def result(page: NeuronPage, answer: LiveAnswer) -> Result:
     return Result(
         text=text,
         peak=exact(answer.peak),
-        token=highlight.chip(answer.tokens[answer.peak_position]),
+        token=chip(answer.tokens[answer.peak_position]),
         position=answer.peak_position,
         standing=standing(answer.higher_than, answer.peak, page),
         chart=peaks_chart(page.peak_histogram, answer.peak),
@@ -233,7 +235,7 @@ def _choices(
         changed,
         [
             Choice(
-                token=highlight.chip(choice.token),
+                token=chip(choice.token),
                 token_id=choice.token_id,
                 probability=share(choice.probability),
                 change=_points(choice.probability - choice.as_is) if changed else "",
@@ -260,7 +262,7 @@ def _attribution(found: DirectAttribution) -> Markup:
         "token, {}, ÷ the norms’ scale there, {}."
     ).format(
         signed,
-        highlight.chip(found.token),
+        chip(found.token),
         number(found.activation),
         number(found.logit_effect),
         number(found.scale),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from app.drawing.said_back import quoted, visible
+from app.drawing.quoting import printable, quoted
 from app.reading.statistics import STATISTICS
 
 FORMS = "max>5, density<1%, layer:3-5, dead:no, source:NAME or sort:-kurtosis"
@@ -60,7 +60,7 @@ class GrammarError(ValueError):
         if len(after) > _ROUND_A_MARK:
             after = f"{after[:_ROUND_A_MARK]}…"
         wrong = self.text[self.start : self.end]
-        return visible(before), quoted(visible(wrong)), visible(after)
+        return printable(before), quoted(printable(wrong)), printable(after)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Row, select
 
-from app.drawing.said_back import visible
+from app.drawing.quoting import printable
 from app.errors import Invalid
 from app.reading import cursors
 from app.reading.columns import Column, columns
@@ -94,7 +94,7 @@ def _source(run: Row[Any], query: Query) -> int | None:
 
 
 def _short(name: str) -> str:
-    return visible(name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…")
+    return printable(name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…")
 
 
 def _layers(run: Row[Any], query: Query) -> list[int]:

@@ -9,7 +9,7 @@ from typing import Literal
 from markupsafe import Markup
 
 from app.drawing.charts import bar
-from app.drawing.said_back import visible
+from app.drawing.quoting import printable
 from app.reading.statistics import STATISTICS
 from app.schemas import WholeRun
 from app.search.numbers import grammar as number_grammar
@@ -94,7 +94,7 @@ def results_view(page: NumberSearch, query: Query, text: str, links: Links) -> N
     names += [name for name in _DEFAULT_COLUMNS if name not in names][:room]
     highest = max((abs(row.max) for row in page.items), default=0.0)
     return NumberView(
-        text=visible(text),
+        text=printable(text),
         longest=number_grammar.LONGEST,
         problem=None,
         examples=_examples(page, links),
@@ -108,7 +108,7 @@ def results_view(page: NumberSearch, query: Query, text: str, links: Links) -> N
 def refused_view(page: WholeRun, error: GrammarError, links: Links) -> NumberView:
     """The view of a query that could not be read."""
     return NumberView(
-        text=visible(error.text),
+        text=printable(error.text),
         longest=number_grammar.LONGEST,
         problem=Problem(error.detail, *error.excerpt),
         examples=_examples(page, links),

@@ -9,7 +9,7 @@ import pytest
 
 from app.drawing.legend import legend
 from app.drawing.numbers import exact, share
-from app.drawing.tokens import palette
+from app.drawing.palette import palette
 from app.examples import lines as present_lines
 from app.examples.lines import Kind, Layout, Line
 from app.examples.schemas import Example, Examples
