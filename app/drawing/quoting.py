@@ -13,7 +13,12 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else _UNPRINTABLE for char in blanks)
 
 
-def quoted(text: str) -> str:
-    """The text cut to 100 characters, with U+FFFD for every unprintable character."""
-    cut = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+def shortened(text: str, most: int = _LONGEST) -> str:
+    """The text, cut to `most` characters and an ellipsis if it is longer."""
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def quoted(text: str, most: int = _LONGEST) -> str:
+    """The text, shortened, with U+FFFD for every unprintable character."""
+    cut = shortened(text, most)
     return "".join(char if char.isprintable() else _UNPRINTABLE for char in cut)

@@ -36,13 +36,13 @@ class ListContext:
     page: ListPage
     rows: list[RowView]
     titled_url: str | None
-    """The same page with whole titles on every token; None if this page has them."""
+    """The same page with whole titles on every token; None on that page."""
     limit: int
     """The most neurons that a list may have."""
     add: str
     """The text in the box for another neuron."""
     wrong: str | None
-    """Why that text names no neuron."""
+    """Why that text is not a neuron."""
 
 
 def rows_view(page: ListPage, *, titled: bool = False) -> list[RowView]:

@@ -318,7 +318,7 @@ def test_too_many_at_once_are_sent_away(demo_store: str, monkeypatch: pytest.Mon
         waiting = [visitors.submit(answer, client, "a b c")]
         assert begun.wait(60)
         waiting.append(visitors.submit(answer, client, "a b c"))
-        while asked[0]._here < 2 and not waiting[1].done():  # it needs a moment to get in line
+        while asked[0]._pending < 2 and not waiting[1].done():  # it needs a moment to get in line
             time.sleep(0.01)
         refused = client.post(READ, json={"text": "a"})
         assert refused.status_code == 503

@@ -153,8 +153,8 @@ def test_hostile_text_is_only_text(client: TestClient) -> None:
 
 def test_lines_and_tabs_are_themselves() -> None:
     """Also empty ones; a mark at the beginning of a line gets something to stand on."""
-    assert str(note_view.shown("a\n\n\tb\t\tc")) == "a\n\n\tb\t\tc"
-    assert str(note_view.shown("a\n\u0301")) == "a\n◌\u0301"
+    assert str(note_view.note_markup("a\n\n\tb\t\tc")) == "a\n\n\tb\t\tc"
+    assert str(note_view.note_markup("a\n\u0301")) == "a\n◌\u0301"
 
 
 def test_a_note_is_deleted_by_its_button(client: TestClient) -> None:
