@@ -57,7 +57,7 @@ def only_model(store: Store, text: str) -> str:
     with store.connect() as connection:
         names = model_names(connection)
     if not names:
-        raise NotFound("There are no models yet: index one first.")
+        raise NotFound("There are no models yet: index a model first.")
     if len(names) > 1:
         raise Invalid(
             f"“{quoted(text)}” has no model, and there is more than one: put a model's name "

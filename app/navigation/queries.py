@@ -19,7 +19,7 @@ def random_neuron(
         with store.connect() as connection:
             names = model_names(connection)
             if not names:
-                raise NotFound("There are no models yet: index one first.")
+                raise NotFound("There are no models yet: index a model first.")
             sizes = [store.open(connection, name, None).places.total for name in names]
         model, run = random.choices(names, weights=sizes)[0], None
     with store.reading(model, run) as reading:

@@ -12,8 +12,8 @@ from app.neurons import queries
 from app.neurons.panels import panels_of
 from app.neurons.schemas import ContextPage, NeuronPage
 from app.neurons.view import (
+    ExampleContext,
     NeuronContext,
-    NeuronContextContext,
     SourcesContext,
     context_view,
     neuron_view,
@@ -168,7 +168,7 @@ def context_page(
         json_url=urls.api_context(model, layer, neuron, context, run=run),
         canonical=urls.context(model, layer, neuron, context, run=run),
     )
-    context_ = NeuronContextContext(frame, page, context_view(page))
+    context_ = ExampleContext(frame, page, context_view(page))
     return site.html(request, "neurons/context.html", context_)
 
 

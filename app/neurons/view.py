@@ -93,7 +93,7 @@ class SourcesContext:
 
 
 @dataclass(frozen=True, slots=True)
-class NeuronContextContext:
+class ExampleContext:
     """What `neurons/context.html` is rendered with."""
 
     frame: Frame

@@ -201,7 +201,7 @@ def test_nothing_found_is_said(client: TestClient) -> None:
     [
         ("max>1 kurtosi>3", "kurtosi", "kurtosis?"),
         ("layer:7 max>1", "7", "layers 0 to 1"),
-        ("source:nowhere", "nowhere", "there are plain"),
+        ("source:nowhere", "nowhere", "its sources are plain"),
         ("dead:", "", "dead:yes or dead:no"),
         ("<script>alert(1)</script>", "<script>alert(1)</script>", "write max>5"),
         ('"><img src=x onerror=alert(1)>', '"', "write max>5"),

@@ -100,7 +100,7 @@ def all_pages(store: Store, run: int, text: str, limit: int) -> Iterator[NumberS
 NUMBERS = ["-2", "-1.25", "-0.5", "0", "0.25", "50%", "0.3", "1", "1e30", "4.5"]
 COMPARED = st.builds(
     "{}{}{}".format,
-    st.sampled_from(STATISTICS),
+    st.sampled_from(list(STATISTICS)),
     st.sampled_from([">", ">=", "<", "<=", "="]),
     st.sampled_from(NUMBERS),
 )
@@ -211,7 +211,7 @@ def test_a_search_is_two_reads(sqlite_filled: str) -> None:
     [
         ("max>1 source:nowhere", "nowhere", "plain"),
         ("source:Plain", "Plain", '""'),
-        ('dead:no source:"a b" max>1', '"a b"', "there are plain"),
+        ('dead:no source:"a b" max>1', '"a b"', "its sources are plain"),
         ("layer:2", "2", "there is no layer 2; this run has layers 0 to 1"),
         ("layer:0,7-9 max>1", "0,7-9", "no layer 7"),
         ("layer:1-9", "1-9", "no layer 2"),
