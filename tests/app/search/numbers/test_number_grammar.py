@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.reading.statistics import STATISTICS
 from app.search.numbers.grammar import (
     LONGEST,
     MOST_COMPARISONS,
-    STATISTICS,
     Comparison,
     GrammarError,
     Order,
