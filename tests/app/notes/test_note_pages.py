@@ -86,7 +86,7 @@ def test_the_form_leads_back_to_the_page_it_is_on(client: TestClient, query: str
         ({"token": ""}, 403, "This is not the server's token for notes"),
         ({"author": ""}, 422, "The author line is empty"),
         ({"text": ""}, 422, "The note is empty"),
-        ({"text": "x" * 4001}, 422, "4,001 characters: 4,000 are the most"),
+        ({"text": "x" * 4001}, 422, "4,001 characters: the maximum is 4,000"),
         ({"text": "bell \x07"}, 422, "U+0007"),
         ({"delete": "x"}, 422, "The form names no note"),
         ({"delete": "9" * 30}, 422, "The form names no note"),

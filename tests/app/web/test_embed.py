@@ -43,7 +43,7 @@ def test_without_the_setting_there_are_no_bare_pages(client: TestClient, path: s
         assert response.status_code == 403
         assert response.headers["content-security-policy"] == content_policy("'none'")
     (said,) = read(client, bare(path), 403).all("h1")
-    assert said.text.startswith("Pages may not be embedded here")
+    assert said.text.startswith("This server's pages may not be embedded")
     assert "NEURARIUM_EMBED" in said.text
 
 

@@ -336,7 +336,7 @@ def test_what_cannot_be_read_stays_in_the_form(live_client: TestClient) -> None:
     assert response.status_code == 413
     page = elements(response.text)
     (notice,) = page.all("p", "notice")
-    assert "128 are the most" in notice.text
+    assert "the maximum is 128" in notice.text
     assert [field.text.lstrip("\n") for field in page.all("textarea")] == [hostile, "kept"]
     assert posted(live_client, "").status_code == 422
     assert posted(live_client, "a", by="rank").status_code == 422
