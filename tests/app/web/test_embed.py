@@ -119,7 +119,9 @@ def test_sources_that_can_be_set(value: str) -> None:
 )
 def test_sources_that_cannot_be_set(value: str) -> None:
     """Whatever could end the rule, or the header, is refused with what to write instead."""
-    with pytest.raises(ValidationError, match=r"is not a valid source: write origins such as https://"):
+    with pytest.raises(
+        ValidationError, match=r"is not a valid source: write origins such as https://"
+    ):
         Settings(embed=value)
 
 
