@@ -227,15 +227,15 @@ def test_notes_go_from_store_to_store(shell: Shell, tmp_path: Path) -> None:
     file = write_lines(tmp_path / "in.jsonl", first, "", second, first)
     assert shell.run("notes", "import", file) == (
         0,
-        "2 notes added, 1 skipped that were there already.\n",
+        "Added 2 notes, skipped 1 already in the database.\n",
         "",
     )
-    assert shell.run("notes", "import", file)[1].startswith("0 notes added, 3 skipped")
+    assert shell.run("notes", "import", file)[1].startswith("Added 0 notes, skipped 3")
     code, out, err = shell.run("notes", "export")
     assert (code, err) == (0, "")
     assert [json.loads(line) for line in out.splitlines()] == [first, second]
     target = tmp_path / "out [1].jsonl"
-    assert shell.run("notes", "export", str(target))[1] == f"2 notes written to {target}.\n"
+    assert shell.run("notes", "export", str(target))[1] == f"Wrote 2 notes to {target}.\n"
     assert target.read_bytes().decode() == out
     other = f"sqlite:///{tmp_path / 'other.db'}"
     open_store(other, create=True).dispose()
@@ -248,7 +248,7 @@ def test_a_store_without_notes_has_none_to_write(shell: Shell, tmp_path: Path) -
     stored(tmp_path, shell)
     assert shell.run("notes", "export") == (0, "", "")
     target = tmp_path / "none.jsonl"
-    assert shell.run("notes", "export", str(target))[1] == f"0 notes written to {target}.\n"
+    assert shell.run("notes", "export", str(target))[1] == f"Wrote 0 notes to {target}.\n"
     assert target.read_bytes() == b""
 
 
