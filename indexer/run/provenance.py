@@ -13,7 +13,7 @@ from indexer.measure.peaks import KEPT_PEAKS, sample_identity
 from indexer.models.load import LoadedModel
 from indexer.scan.job import Job
 from indexer.scan.state import Scan
-from indexer.store.writing.run import RunRecord
+from indexer.store.writing.records import RunRecord
 
 VERSIONED = ("neurarium", "torch", "transformers", "transformer-lens", "numpy", "tokenizers")
 

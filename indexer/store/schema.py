@@ -7,7 +7,6 @@ real column with an index.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -235,20 +234,3 @@ def _leave_as_it_is(table: Table, connection: Connection, **_: object) -> None:
 
 for _packed in (examples, neuron_columns, token_neurons):
     event.listen(_packed, "after_create", _leave_as_it_is)
-
-ALL_TABLES: tuple[Table, ...] = (
-    store,
-    vocabularies,
-    vocabulary,
-    runs,
-    layers,
-    contexts,
-    neurons,
-    neuron_arrays,
-    neuron_columns,
-    token_neurons,
-    examples,
-)
-
-Row = dict[str, Any]
-"""One row to be written: column name → value."""

@@ -16,7 +16,7 @@ from indexer.config import IndexConfig
 from indexer.run.index import index
 from indexer.store import schema
 from indexer.store.database import open_store
-from indexer.store.packing.codec import ExampleArrays, Packer, pack_examples, unpack_kinds
+from indexer.store.packing.codec import ExampleArrays, Packer, pack_lists, unpack_kinds
 from indexer.store.packing.postings import PLACE, pack_places, unpack_places
 from indexer.verify.report import Findings, report_lines
 from indexer.verify.run import verify
@@ -145,12 +145,12 @@ def put(
     """Put another list, or these bytes, in a list's place, or take it away."""
     table, key = schema.examples, schema.neuron_key(1, flat_of(neuron))
     packed: dict[int, bytes] = {
-        number: pack_examples(some) for number, some in lists_of(small, neuron).items()
+        number: pack_lists([some]) for number, some in lists_of(small, neuron).items()
     }
     packed.pop(KIND[kind], None)
     if examples is not None:
         is_list = isinstance(examples, ExampleArrays)
-        packed[KIND[kind]] = pack_examples(examples) if is_list else examples
+        packed[KIND[kind]] = pack_lists([examples]) if is_list else examples
     rows = [{"neuron_id": key, "kind": number, "packed": some} for number, some in packed.items()]
 
     def work(connection: Connection) -> None:

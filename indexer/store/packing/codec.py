@@ -20,8 +20,6 @@ from indexer.store.packing import layout
 from indexer.store.packing.layout import Columns, Windows
 
 FORMAT = 2
-_FIRST_FORMAT = 1
-"""A list of examples a row and no byte planes: still read."""
 _LEVEL = 1
 """Of zstd, for activations: they get no smaller above it."""
 _FAST = -1
@@ -139,8 +137,6 @@ def pack_lists(lists: Sequence[ExampleArrays]) -> bytes:
 
 def unpack_lists(packed: bytes) -> list[ExampleArrays]:
     """The inverse of `pack_lists`. Raises ValueError where the bytes are not its work."""
-    if packed[:1] == bytes([_FIRST_FORMAT]):
-        return [_first_format_examples(decompressed(packed[1:]))]
     if packed[:1] != bytes([FORMAT]) or len(packed) < 5:
         raise ValueError("A packed list of examples has an unknown format.")
     (size,) = struct.unpack_from("<I", packed, 1)
@@ -162,19 +158,6 @@ def unpack_kinds(rows: Iterable[tuple[int, bytes]]) -> dict[int, ExampleArrays]:
         for index, some in enumerate(unpack_lists(bytes(packed)))
         if len(some)
     }
-
-
-def pack_examples(examples: ExampleArrays) -> bytes:
-    """One list alone."""
-    return pack_lists([examples])
-
-
-def unpack_examples(packed: bytes) -> ExampleArrays:
-    """The inverse of `pack_examples`. Raises ValueError as `unpack_lists`."""
-    lists = unpack_lists(packed)
-    if len(lists) != 1:
-        raise ValueError(f"A packed list of examples is {len(lists)} lists.")
-    return lists[0]
 
 
 def _lists(head: bytes, quantized: Int8[np.ndarray, " total"]) -> list[ExampleArrays]:
@@ -234,19 +217,6 @@ class _Planes:
         return values
 
 
-def _first_format_examples(raw: bytes) -> ExampleArrays:
-    (count,) = struct.unpack_from("<I", raw)
-    offset = 4
-    arrays: dict[str, Array] = {}
-    for name, dtype in layout.FIELDS.items():
-        arrays[name] = np.frombuffer(raw, dtype, count, offset)
-        offset += arrays[name].nbytes
-    quantized = np.frombuffer(raw, "<i1", offset=offset)
-    if len(quantized) != int(arrays["lengths"].sum(dtype=np.int64)):
-        raise ValueError("A packed list of examples has not as many activations as it says.")
-    return ExampleArrays(quantized=quantized, **arrays)
-
-
 def quantize(
     activations: Float32[np.ndarray, "n pos"], included: np.ndarray[Any, np.dtype[np.bool_]]
 ) -> tuple[Int8[np.ndarray, "n pos"], Float32[np.ndarray, " n"]]:
@@ -295,8 +265,6 @@ def pack_arrays(arrays: Mapping[str, Array], names: Mapping[str, str] = NEURON_A
 
 def unpack_arrays(packed: bytes, names: Mapping[str, str] = NEURON_ARRAYS) -> dict[str, Array]:
     """The inverse of `pack_arrays`: every name, those that were not known with an empty array."""
-    if packed[:1] == bytes([_FIRST_FORMAT]):
-        return _first_format_arrays(decompressed(packed[1:]), names)
     if packed[:1] != bytes([FORMAT]):
         raise ValueError("A packed value has an unknown format.")
     raw = decompressed(packed[1:])
@@ -312,18 +280,6 @@ def unpack_arrays(packed: bytes, names: Mapping[str, str] = NEURON_ARRAYS) -> di
             found[name] = values[first : first + count]
             first += count
     return {name: found[name] for name in names}
-
-
-def _first_format_arrays(raw: bytes, names: Mapping[str, str]) -> dict[str, Array]:
-    order = list(names.items())
-    arrays = {name: np.empty(0, dtype) for name, dtype in order}
-    offset = 0
-    while offset < len(raw):
-        index, count = struct.unpack_from("<BH", raw, offset)
-        name, dtype = order[index]
-        arrays[name] = np.frombuffer(raw, dtype, count, offset + 3)
-        offset += 3 + arrays[name].nbytes
-    return arrays
 
 
 def peak_unit(

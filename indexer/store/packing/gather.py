@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from indexer.store.packing import layout
-from indexer.store.packing.codec import FORMAT, NEURON_ARRAYS, decompressed, unpack_arrays
+from indexer.store.packing.codec import FORMAT, NEURON_ARRAYS, decompressed
 
 Array = np.ndarray[Any, Any]
 
@@ -30,9 +30,8 @@ def gather(packed: Sequence[bytes], wanted: Sequence[str]) -> dict[str, Gathered
 
     Raises KeyError for a name there is not, ValueError where the bytes are not its work.
     """
-    if any(row[:1] != bytes([FORMAT]) for row in packed):  # of the first format, or damaged
-        each = [unpack_arrays(row) for row in packed]
-        return {name: _padded([one[name] for one in each], name) for name in wanted}
+    if any(row[:1] != bytes([FORMAT]) for row in packed):
+        raise ValueError("A packed value has an unknown format.")
     raws = [decompressed(row[1:]) for row in packed]
     sizes = [len(raw) for raw in raws]
     if min(sizes, default=1) < 1:
@@ -74,11 +73,3 @@ def _planes(raw: Array, dtype: str, first: Array, apart: Array, lengths: Array) 
         spelled[inside, byte] = raw[at + byte * step]
     values: Array = spelled.view(dtype)[..., 0]
     return values
-
-
-def _padded(rows: Sequence[Array], name: str) -> Gathered:
-    lengths = np.array([len(row) for row in rows], np.int64)
-    values = np.zeros((len(rows), int(lengths.max(initial=0))), NEURON_ARRAYS[name])
-    for to, row in zip(values, rows, strict=True):
-        to[: len(row)] = row
-    return Gathered(values, lengths)

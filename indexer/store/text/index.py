@@ -45,11 +45,6 @@ def create(connection: Connection, run_id: int) -> None:
         )
 
 
-def add(connection: Connection, run_id: int, texts: Iterable[tuple[int, str]]) -> None:
-    """Put texts in, each with its context's id. Raises SQLAlchemy's DBAPIError."""
-    put(connection, run_id, rows_of(connection, texts))
-
-
 def rows_of(connection: Connection, texts: Iterable[tuple[int, str]]) -> list[tuple[Any, ...]]:
     """What `put` puts in for texts; the connection is asked nothing but which database it is."""
     words = ((context_id, plain_words(text)) for context_id, text in texts)

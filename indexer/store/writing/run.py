@@ -38,13 +38,9 @@ from indexer.store.writing.postings import Postings
 from indexer.store.writing.records import (
     ContextRecord,
     NeuronBlock,
-    NeuronRecord,
     RunRecord,
-    block_of,
     plain,
 )
-
-__all__ = ["ContentHash", "ContextRecord", "NeuronBlock", "NeuronRecord", "RunRecord", "write_run"]
 
 _ROWS = 500  # single records a block, contexts an executemany: the memory of one call decides
 _PACKERS = max(1, min(4, (os.cpu_count() or 1) - 1))  # one core is kept busy with inserting
@@ -95,7 +91,7 @@ class ContentHash:
 def write_run(
     engine: Engine,
     run: RunRecord,
-    neurons: Iterable[NeuronBlock | NeuronRecord],
+    blocks: Iterable[NeuronBlock],
     contexts: Iterable[ContextRecord],
 ) -> int:
     """Write a run and return its id.
@@ -103,7 +99,7 @@ def write_run(
     Args:
         engine: an open store.
         run: the run's facts.
-        neurons: all its neurons, by (layer, neuron), in blocks or one by one.
+        blocks: all its neurons in order of (layer, neuron).
         contexts: all contexts its examples name, by id; asked for when all neurons are written.
 
     Raises what the database raises; nothing is written then.
@@ -113,8 +109,8 @@ def write_run(
     with closing(postings), changing(engine) as connection:
         run_id = _insert_run(connection, run)
         offsets = list(itertools.accumulate(run.widths, initial=0))
-        blocks = _hashed(content, mapped_ahead(pack, ahead(_blocks(neurons)), _PACKERS))
-        for layer, group in itertools.groupby(blocks, key=lambda packed: packed.block.layer):
+        packed_blocks = _hashed(content, mapped_ahead(pack, ahead(blocks), _PACKERS))
+        for layer, group in itertools.groupby(packed_blocks, key=lambda packed: packed.block.layer):
             _write_layer(connection, run_id, layer, offsets[layer], group, postings)
         _write_contexts(connection, run_id, run.vocabulary, contexts, content, postings)
         write_tokens(connection, run_id, postings)
@@ -170,20 +166,6 @@ def _vocabulary_identity(vocabulary: list[bytes]) -> str:
     for token in vocabulary:
         content.update(struct.pack("<I", len(token)) + token)
     return content.hexdigest()
-
-
-def _blocks(neurons: Iterable[NeuronBlock | NeuronRecord]) -> Iterator[NeuronBlock]:
-    """All in blocks: single records of a layer are put together."""
-
-    def kind(one: NeuronBlock | NeuronRecord) -> tuple[bool, int]:
-        return isinstance(one, NeuronBlock), one.layer
-
-    for (ready, _), group in itertools.groupby(neurons, key=kind):
-        if ready:
-            yield from (one for one in group if isinstance(one, NeuronBlock))
-        else:
-            records = (one for one in group if isinstance(one, NeuronRecord))
-            yield from map(block_of, _batched(records, _ROWS))
 
 
 def pack(block: NeuronBlock) -> Packed:

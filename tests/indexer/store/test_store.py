@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import Engine, event, func, insert, select, text, update
 from sqlalchemy.engine import make_url
@@ -24,15 +25,17 @@ from indexer.store import schema
 from indexer.store.database import check_writable, identity, open_store, unusable, writing
 from indexer.store.runs import delete_run, list_runs
 from indexer.store.writing.bulk import insert_rows
-from indexer.store.writing.run import ContextRecord, NeuronRecord, write_run
+from indexer.store.writing.records import ContextRecord, NeuronBlock
+from indexer.store.writing.run import write_run
 from tests.helpers import fixture_store
 from tests.helpers.fixture_store import RunOf
 
 RUN = fixture_store.RUNS[0]
 
 
-def _records(run: RunOf) -> tuple[Any, list[NeuronRecord], list[ContextRecord]]:
-    return run.record(), list(run.neuron_records()), list(run.context_records())
+def _records(run: RunOf) -> tuple[Any, list[NeuronBlock], list[ContextRecord]]:
+    """What `write_run` takes, with one neuron a block."""
+    return run.record(), list(run.blocks(1)), list(run.context_records())
 
 
 @pytest.fixture
@@ -47,12 +50,12 @@ def _counts(engine: Engine) -> dict[str, int]:
     with engine.connect() as connection:
         return {
             table.name: connection.scalar(select(func.count()).select_from(table)) or 0
-            for table in schema.ALL_TABLES
+            for table in schema.metadata.sorted_tables
             if table is not schema.store
         }
 
 
-EMPTY = {table.name: 0 for table in schema.ALL_TABLES if table is not schema.store}
+EMPTY = {table.name: 0 for table in schema.metadata.sorted_tables if table is not schema.store}
 
 
 def test_a_run_is_written_whole(engine: Engine) -> None:
@@ -81,7 +84,7 @@ def test_a_run_that_fails_leaves_nothing(engine: Engine) -> None:
     """An error in the middle of writing takes everything back, the vocabulary too."""
     run, neurons, contexts = _records(RUN)
 
-    def some() -> Iterator[NeuronRecord]:
+    def some() -> Iterator[NeuronBlock]:
         yield from neurons[:5]
         raise RuntimeError("the model broke")
 
@@ -118,7 +121,10 @@ def test_equal_content_has_an_equal_hash(any_url: str, tmp_path: Path) -> None:
             hashes += connection.scalars(select(schema.runs.c.content_hash)).all()
         engine.dispose()
     assert len(set(hashes)) == 1
-    changed = [replace(neurons[0], scalars={**neurons[0].scalars, "mean": 0.125}), *neurons[1:]]
+    changed = [
+        replace(neurons[0], scalars={**neurons[0].scalars, "mean": np.array([0.125])}),
+        *neurons[1:],
+    ]
     engine = open_store(any_url, create=False)
     number = write_run(engine, run, changed, contexts)
     with engine.connect() as connection:
@@ -135,15 +141,13 @@ from indexer.store.database import open_store
 from indexer.store.writing.run import write_run
 from tests.helpers import fixture_store
 run = fixture_store.RUNS[0]
-def some():
-    for count, record in enumerate(run.neuron_records()):
+def blocks():
+    for count, block in enumerate(run.blocks(1)):
         if count == 6:
             print("half", flush=True)
             time.sleep(600)
-        yield record
-import indexer.store.writing.run as writer
-writer._ROWS = 2
-write_run(open_store(sys.argv[1], create=True), run.record(), some(), run.context_records())
+        yield block
+write_run(open_store(sys.argv[1], create=True), run.record(), blocks(), run.context_records())
 """
 
 
@@ -208,7 +212,7 @@ def test_two_writers_may_bring_the_same_vocabulary(new_postgres: Any) -> None:
     run, neurons, contexts = _records(RUN)
     inside, go_on = threading.Event(), threading.Event()
 
-    def slowly() -> Iterator[NeuronRecord]:
+    def slowly() -> Iterator[NeuronBlock]:
         inside.set()
         assert go_on.wait(60)
         yield from neurons

@@ -16,12 +16,10 @@ from indexer.store.packing.codec import (
     ExampleArrays,
     activations_of,
     pack_arrays,
-    pack_examples,
     pack_lists,
     pack_token_ids,
     quantize,
     unpack_arrays,
-    unpack_examples,
     unpack_kinds,
     unpack_lists,
     unpack_token_ids,
@@ -52,7 +50,7 @@ def _examples(rng: np.random.Generator, count: int) -> ExampleArrays:
 def test_examples_come_back_as_they_were(seed: int, count: int) -> None:
     """Unpacking gives every array again, bit by bit."""
     examples = _examples(np.random.default_rng(seed), count)
-    back = unpack_examples(pack_examples(examples))
+    (back,) = unpack_lists(pack_lists([examples]))
     for name in ExampleArrays.__dataclass_fields__:
         assert getattr(back, name).tolist() == getattr(examples, name).tolist()
 
@@ -118,28 +116,10 @@ def test_rows_say_which_kinds_they_hold() -> None:
     """A row has the list of its kind and those of the next kinds; empty ones are left out."""
     rng = np.random.default_rng(4)
     lists = [_examples(rng, count) for count in (2, 0, 1, 3)]
-    found = unpack_kinds([(0, pack_lists(lists[:3])), (4, pack_examples(lists[3]))])
+    found = unpack_kinds([(0, pack_lists(lists[:3])), (4, pack_lists(lists[3:]))])
     assert list(found) == [0, 2, 4]
     _same(found[0], lists[0])
     _same(found[4], lists[3])
-    with pytest.raises(ValueError, match="is 3 lists"):
-        unpack_examples(pack_lists(lists[:3]))
-
-
-def test_the_first_format_is_still_read() -> None:
-    """Stores of before: one list a row, array after array; named arrays each with its length."""
-    examples = _examples(np.random.default_rng(5), 4)
-    types = ("f4", "u2", "f4", "u2", "i8", "u2", "u2", "f4", "f4", "f4", "i1")
-    raw = struct.pack("<I", 4) + b"".join(
-        getattr(examples, name).astype(f"<{dtype}").tobytes()
-        for name, dtype in zip(ExampleArrays.__dataclass_fields__, types, strict=True)
-    )
-    _same(unpack_examples(b"\x01" + zstandard.compress(raw, 1)), examples)
-    cuts = list(NEURON_ARRAYS).index("band_cuts")
-    raw = struct.pack("<BH3d", cuts, 3, 1.0, 2.0, 4.0) + struct.pack("<BH2q", cuts + 1, 2, 7, 9)
-    arrays = unpack_arrays(b"\x01" + zstandard.compress(raw, 1))
-    known = {name: values.tolist() for name, values in arrays.items() if len(values)}
-    assert known == {"band_cuts": [1.0, 2.0, 4.0], "band_counts": [7, 9]}
 
 
 def test_arrays_of_fewer_names_are_read() -> None:
@@ -219,16 +199,18 @@ def test_token_ids_come_back_as_they_were() -> None:
     assert unpack_token_ids(pack_token_ids(ids)).tolist() == ids.tolist()
 
 
-@pytest.mark.parametrize("broken", [b"", b"\x03abcdef", b"\x01", b"\x02", b"\x02\x01\0\0\0abc"])
+@pytest.mark.parametrize(
+    "broken", [b"", b"\x03abcdef", b"\x01abcdef", b"\x02", b"\x02\x01\0\0\0abc"]
+)
 def test_bytes_of_another_format_are_refused(broken: bytes) -> None:
     """What this version did not write is an error, not garbage on a page."""
     with pytest.raises(ValueError, match=r"format|cannot be unpacked"):
-        unpack_examples(broken)
+        unpack_lists(broken)
 
 
 def test_a_list_that_ends_too_early_is_refused() -> None:
     """Wherever the head is cut off."""
-    packed = pack_examples(_examples(np.random.default_rng(6), 3))
+    packed = pack_lists([_examples(np.random.default_rng(6), 3)])
     (size,) = struct.unpack_from("<I", packed, 1)
     head = zstandard.decompress(packed[5 : 5 + size])
     assert len(unpack_lists(packed)[0]) == 3
@@ -250,9 +232,9 @@ def test_a_list_that_lost_activations_is_refused() -> None:
         quantized=examples.quantized[:-1],
     )
     with pytest.raises(ValueError, match="as many activations"):
-        pack_examples(short)
-    packed = pack_examples(examples)
+        pack_lists([short])
+    packed = pack_lists([examples])
     (size,) = struct.unpack_from("<I", packed, 1)
     lost = zstandard.compress(zstandard.decompress(packed[5 + size :])[:-1])
     with pytest.raises(ValueError, match="as many activations"):
-        unpack_examples(packed[: 5 + size] + lost)
+        unpack_lists(packed[: 5 + size] + lost)

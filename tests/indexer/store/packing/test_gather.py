@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import numpy as np
 import pytest
-import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,18 +47,6 @@ def test_only_what_is_wanted_is_read() -> None:
     assert set(gather(packed, ["histogram_counts"])) == {"histogram_counts"}
     with pytest.raises(KeyError):
         gather(packed, ["histogram_count"])
-
-
-def test_a_store_of_the_first_format_is_read_too() -> None:
-    """Neurons packed by the first version, among others."""
-    counts = np.array([3, 4, 5], np.int32)
-    body = struct.pack("<BH", list(NEURON_ARRAYS).index("histogram_counts"), 3) + counts.tobytes()
-    first = b"\1" + zstandard.ZstdCompressor().compress(body)
-    assert unpack_arrays(first)["histogram_counts"].tolist() == [3, 4, 5]
-    later = pack_arrays({"histogram_counts": np.array([9], np.int32)})
-    found = gather([first, later], ["histogram_counts", "histogram_range"])
-    assert found["histogram_counts"].values.tolist() == [[3, 4, 5], [9, 0, 0]]
-    assert found["histogram_range"].lengths.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("damage", [b"", b"\7", b"cut"])

@@ -28,7 +28,8 @@ def indexed(engine: Engine, texts: dict[int, str]) -> Iterator[Connection]:
     """A connection by which these texts can be searched."""
     with engine.connect() as connection:
         text_index.create(connection, RUN)
-        text_index.add(connection, RUN, sorted(texts.items()))
+        rows = text_index.rows_of(connection, sorted(texts.items()))
+        text_index.put(connection, RUN, rows)
         text_index.finish(connection, RUN)
         yield connection
         connection.rollback()
