@@ -1,4 +1,4 @@
-"""What a run is made of on its way into the store: its facts, its neurons, its contexts."""
+"""The parts of a run that the writer takes: its metadata, neurons and contexts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What is known of a run when its scan has ended."""
+    """The metadata of a run, known after its scan."""
 
     model: str
     model_id: str
@@ -31,7 +31,7 @@ class RunRecord:
     sample_contexts: int
     sample_positions: int
     sample_identity: str
-    """Of the contexts whose peaks are kept: `sample.sample_identity`."""
+    """Hash of the contexts of `sample_peaks` (`measure.peaks.sample_identity`)."""
     widths: tuple[int, ...]
     sources: tuple[str, ...]
     vocabulary: list[bytes]
@@ -41,17 +41,17 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class NeuronBlock:
-    """Neurons of one layer that follow one another: everything of all of them, array by array."""
+    """All data of consecutive neurons of one layer, array by array."""
 
     layer: int
     first: int
-    """The first one's index in its layer."""
+    """Index of the first neuron in the layer."""
     scalars: dict[str, Array]
-    """By column of `neurons`, one number a neuron. NaN: not known."""
+    """By column of `neurons`, one number per neuron. NaN: unknown."""
     arrays: dict[str, Columns]
-    """By the names of codec.NEURON_ARRAYS."""
+    """By name in codec.NEURON_ARRAYS."""
     counts: Int64[np.ndarray, "neurons kinds"]
-    """How many examples of each kind each neuron has, in the order of schema.KINDS."""
+    """Examples of each kind, in the order of schema.KINDS."""
     examples: Windows
     """Of all neurons, neuron by neuron, kind by kind, best first."""
 
@@ -61,7 +61,7 @@ class NeuronBlock:
 
 @dataclass(frozen=True)
 class ContextRecord:
-    """One context that is an example of some neuron."""
+    """A context that is an example of at least one neuron."""
 
     context_id: int
     document_index: int
@@ -71,8 +71,7 @@ class ContextRecord:
 
 
 def plain(column: Array) -> list[Any]:
-    """A column of scalars as Python's own numbers: None for NaN, and no −0, whose sign SQLite does
-    not keep and PostgreSQL does."""
+    """A column as Python numbers: None for NaN, and 0 for −0, whose sign only PostgreSQL stores."""
     values: list[Any]
     if column.dtype.kind != "f":
         values = column.tolist()

@@ -14,15 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.corpus import prepare as corpus_module
-from indexer.corpus.prepare import (
-    Document,
-    PreparedCorpus,
-    TokenizerInfo,
-    open_corpus,
-    open_prepared,
-    prepare_corpus,
-)
-from indexer.corpus.tokens import TextTokenizer, text_pieces
+from indexer.corpus.prepare import open_corpus, prepare_corpus
+from indexer.corpus.prepared import PreparedCorpus, open_prepared
+from indexer.corpus.rows import Document
+from indexer.corpus.tokens import TextTokenizer, TokenizerInfo, text_parts
 from indexer.errors import NeurariumError
 from tests.helpers.small_corpora import (
     BYTE_TOKENIZER,
@@ -148,7 +143,7 @@ def test_contexts_equal_a_plain_loop(
     options = {"ctx_len": ctx_len, "max_tokens": max_tokens, "tokenizer": info(bos)}
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpus_module, "BATCH_CHARS", batch)
-        patch.setattr(corpus_module, "PIECE_CHARS", piece)
+        patch.setattr(corpus_module, "PART_CHARS", piece)
         if not expected.rows:
             with pytest.raises(NeurariumError, match="is empty"):
                 prepare(documents, Path(folder), **options)
@@ -230,7 +225,7 @@ def test_pieces_of_a_long_text_give_the_same_tokens(tmp_path: Path, line: str) -
     text = line * (40_000 // len(line))
     whole = BYTE_TOKENIZER(text, add_special_tokens=False, verbose=False)["input_ids"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus_module, "PIECE_CHARS", 1000)
+        patch.setattr(corpus_module, "PART_CHARS", 1000)
         patch.setattr(corpus_module, "BATCH_CHARS", 3000)
         options = {"tokenizer": info(False, BYTE_TOKENIZER), "ctx_len": len(whole) - 1}
         prepared = prepare([Document(text + "tail", None, None)], tmp_path, **options)
@@ -241,7 +236,7 @@ def test_pieces_of_a_long_text_give_the_same_tokens(tmp_path: Path, line: str) -
 @given(text=st.text(st.sampled_from("ab \n"), max_size=200), size=st.integers(1, 50))
 def test_pieces_add_up(text: str, size: int) -> None:
     """Pieces are the text, none is longer than asked, and only the last says it is the last."""
-    pieces = list(text_pieces(text, size))
+    pieces = list(text_parts(text, size))
     assert "".join(piece for piece, _ in pieces) == text
     assert all(0 < len(piece) <= size for piece, last in pieces if not last)
     assert [last for _, last in pieces] == [False] * (len(pieces) - 1) + [True]
@@ -320,7 +315,7 @@ def test_progress_is_told(tmp_path: Path) -> None:
 
 def test_an_empty_corpus(tmp_path: Path) -> None:
     """Documents without a context of 2 tokens are one clear error, and leave nothing behind."""
-    empty = "The corpus a list is empty: of 2 documents none gives a context of 2 tokens"
+    empty = "The corpus a list is empty: 2 documents, but no context of 2 tokens"
     with pytest.raises(NeurariumError, match=empty):
         prepare([Document("", None, None), Document("w1", None, None)], tmp_path)
     assert [path.suffix for path in tmp_path.iterdir()] in ([], [".lock"])

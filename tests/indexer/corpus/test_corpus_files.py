@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from indexer.corpus.prepare import Corpus, Document, open_corpus
+from indexer.corpus.prepare import open_corpus
+from indexer.corpus.rows import Corpus, Document
 from indexer.errors import NeurariumError
 
 ROWS = [
@@ -146,11 +147,11 @@ def test_columns_are_found(
     ("row", "options", "words"),
     [
         ({"text": "t"}, {"text_column": "body"}, ["no column 'body'", "--text-column", "text"]),
-        ({"text": "t", "n": 1}, {"text_column": "n"}, ["'n'", "holds no text"]),
-        ({"text": 1, "id": "t"}, {}, ["'text'", "holds no text", "text, id"]),
+        ({"text": "t", "n": 1}, {"text_column": "n"}, ["'n'", "is not text"]),
+        ({"text": 1, "id": "t"}, {}, ["'text'", "is not text", "text, id"]),
         ({"text": "t"}, {"source_column": "a.b"}, ["no column 'a.b'", "--source-column"]),
         ({"a": "t", "b": "u"}, {}, ["several columns", "--text-column", "a, b"]),
-        ({"n": 1}, {}, ["no column seems to be the text", "there are: n"]),
+        ({"n": 1}, {}, ["no column looks like the text", "columns: n"]),
     ],
 )
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
@@ -263,7 +264,7 @@ def test_more_than_one_percent_broken_lines_are_fatal(
     path = tmp_path / "a.jsonl"
     path.write_bytes(good * 7 + line + good * 50 + line + good * 140)
     message = refusal(path)
-    assert message.startswith(f"2 of 199 lines of the corpus are broken, the first is {path}")
+    assert message.startswith(f"2 of 199 lines of the corpus are broken; the first is {path}")
     assert f"line 8: {words}" in message
 
 
@@ -302,14 +303,14 @@ def test_a_missing_file(tmp_path: Path) -> None:
 def test_an_unknown_kind_of_file(tmp_path: Path) -> None:
     """A file there is no reader for is refused, and the kinds there are are named."""
     (tmp_path / "a.docx").write_text("x")
-    assert "There is no reader for" in refusal(tmp_path / "a.docx")
+    assert "is not a supported file" in refusal(tmp_path / "a.docx")
     assert ".jsonl.zst" in refusal(tmp_path / "a.docx")
 
 
 def test_a_folder_of_nothing_usable(tmp_path: Path) -> None:
     """A folder without a single usable file is refused."""
     (tmp_path / "a.docx").write_text("x")
-    assert "holds no file to read" in refusal(tmp_path)
+    assert "has no supported files" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -319,8 +320,8 @@ def test_a_folder_of_nothing_usable(tmp_path: Path) -> None:
         ("a.jsonl.zst", b'{"text": "x"}\n', "is not a zstandard file"),
         ("a.parquet", b'{"text": "x"}\n', "is not a Parquet file"),
         ("a.parquet", b"", "is empty"),
-        ("a.parquet", b"PAR1 and no more", "is not a whole Parquet file"),
-        ("a.jsonl", gzip.compress(b"x", mtime=0), "is a gzip file, not what its name says"),
+        ("a.parquet", b"PAR1 and no more", "is not a complete Parquet file"),
+        ("a.jsonl", gzip.compress(b"x", mtime=0), "is a gzip file despite its name"),
         ("a.txt", zstandard.ZstdCompressor().compress(b"x"), "is a zstandard file"),
         ("a.csv", b"PAR1\x15\x04\x15\x00", "is a Parquet file"),
         ("a.txt", b"caf\xe9", "is not UTF-8 text (byte 3)"),
@@ -347,7 +348,7 @@ def test_a_file_that_was_cut_off(tmp_path: Path, name: str) -> None:
     data = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(data[: len(data) - 9])
     message = refusal(tmp_path / name)
-    assert "is damaged" in message or "is not a whole Parquet file" in message
+    assert "is damaged" in message or "is not a complete Parquet file" in message
 
 
 def test_a_parquet_file_with_nulls_among_ids(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ import huggingface_hub.errors
 import pytest
 
 from indexer.corpus.hub import explain
-from indexer.corpus.prepare import Corpus, open_corpus
+from indexer.corpus.prepare import open_corpus
+from indexer.corpus.rows import Corpus
 from indexer.errors import NeurariumError
 
 

@@ -18,7 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.corpus import prepared as corpus_prepared
-from indexer.corpus.prepare import Document, PreparedCorpus, open_prepared, prepare_corpus
+from indexer.corpus.prepare import prepare_corpus
+from indexer.corpus.prepared import PreparedCorpus, open_prepared
+from indexer.corpus.rows import Document
 from indexer.errors import NeurariumError
 from tests.helpers.small_corpora import WORDS, ListCorpus, document, info, prepare
 

@@ -13,13 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from indexer.corpus import prepare as corpus_module
-from indexer.corpus.prepare import (
-    Document,
-    PreparedCorpus,
-    open_corpus,
-    open_prepared,
-    prepare_corpus,
-)
+from indexer.corpus.prepare import open_corpus, prepare_corpus
+from indexer.corpus.prepared import PreparedCorpus, open_prepared
+from indexer.corpus.rows import Document
 from tests.helpers.small_corpora import document, info, prepare
 
 ROW = json.dumps({"text": "w1 w2 w3"}).encode()

@@ -74,7 +74,7 @@ def test_stored_activations_are_the_models(small: tuple[str, Path], model: Any) 
 
 def test_no_context_is_missed(small: tuple[str, Path], model: Any) -> None:
     """Brute force over every prepared context gives the same top and bottom lists."""
-    from indexer.corpus.prepare import open_prepared
+    from indexer.corpus.prepared import open_prepared
 
     (folder,) = [path for path in (small[1] / "corpora").iterdir() if path.is_dir()]
     corpus = open_prepared(folder)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select, update
 
 from app.cli import main as cli
 from indexer.corpus.batches import Batch, plan_batches
-from indexer.corpus.prepare import open_prepared
+from indexer.corpus.prepared import open_prepared
 from indexer.errors import NeurariumError
 from indexer.models.load import LoadedModel
 from indexer.store import schema
@@ -91,7 +91,7 @@ def test_a_clean_run_passes(float32: Small) -> None:
         f"Examples of {NEURONS} neurons: {examples + bands:,} of {examples + bands:,}"
         in heard.lines
     )
-    assert "Once more the same: --seed 0" in heard.lines
+    assert "To repeat this verification: --seed 0" in heard.lines
 
 
 def test_a_part_of_a_run_is_verified(float32: Small) -> None:
@@ -165,7 +165,7 @@ def test_a_tie_in_bfloat16_is_decided_by_the_context(bfloat16: Small, tmp_path: 
     small = bfloat16.copy(tmp_path)
     six = examples_of(longer, tied[0], "top")
     put(small, tied[0], "top", only(six, [0, 1, 2, 3, 5]))
-    lines = [line for line in told(verified(small)) if "better than the last" in line]
+    lines = [line for line in told(verified(small)) if "should be in the list" in line]
     layer, neuron = tied[0]
     (line,) = lines
     assert line.startswith(f"layer {layer}, neuron {neuron}, top, context {six.context_ids[4]}: ")
@@ -279,9 +279,7 @@ def test_a_corpus_that_is_gone_or_another(llama: Path, tmp_path: Path) -> None:
     assert told(verified(small, cache=tmp_path / "new")) == []
     corpus.write_text(content.replace("fox", "dog"))
     assert told(verified(small)) == []
-    with pytest.raises(
-        NeurariumError, match=r"is not what run 1 was made of: .*another fingerprint"
-    ):
+    with pytest.raises(NeurariumError, match=r"is not the corpus of run 1: .*another fingerprint"):
         verified(small, cache=tmp_path / "newer")
     corpus.unlink()
     with pytest.raises(NeurariumError, match=r"cannot be verified\. There is no file or folder"):
@@ -320,9 +318,9 @@ def test_the_command_passes_a_clean_run(float32: Small, capsys: pytest.CaptureFi
     """Exit code 0; what was compared, by how much it differed at most, and the promise."""
     code, lines, err = run(float32, capsys, "1", "--neurons", "5", "--seed", "11")
     assert (code, err) == (0, "")
-    assert lines[-1] == "All is as promised."
+    assert lines[-1] == "No mismatches."
     assert "Examples of 5 neurons" in "\n".join(lines)
-    assert "Once more the same: --seed 11" in lines
+    assert "To repeat this verification: --seed 11" in lines
     (row,) = [line.split() for line in lines if line.startswith("peaks and troughs")]
     assert float(row[4]) < 1e-4 == float(row[5])
     assert row[6] == "0"
@@ -355,8 +353,8 @@ def test_the_command_does_not_drown_in_findings(
     change(small, lambda c: c.execute(higher))
     code, lines, _ = run(small, capsys, "1", "--neurons", "1", "--contexts", "1")
     assert code == 1
-    (total,) = [line for line in lines if line.startswith("Not as promised: ")]
-    count = int(total.removeprefix("Not as promised: ")[:-1])
+    (total,) = [line for line in lines if line.startswith("Mismatches: ")]
+    count = int(total.removeprefix("Mismatches: ")[:-1])
     assert count >= 2 * NEURONS
     assert lines[-1] == f"and {count - 50} more"
     assert sum(line.startswith("layer ") for line in lines) == 50

@@ -153,7 +153,7 @@ def test_a_shorter_window(small: Small) -> None:
     before = edit(small, "random", shorter)
     start, length = int(before.starts[-1]), int(before.lengths[-1])
     told_lines = told(verified(small))
-    wanted = f"the window is of positions {start} to {start + length - 2}"
+    wanted = f"the window covers positions {start} to {start + length - 2}"
     assert any(wanted in line for line in told_lines)
 
 
@@ -169,7 +169,7 @@ def test_a_missing_example(small: Small, tmp_path: Path) -> None:
     missing, new = int(before.context_ids[1]), int(six.context_ids[5])
     name_neuron(small, NEURON, missing, named=False)
     name_neuron(small, NEURON, new, named=True)
-    wanted = f"{HERE}, top, context {missing}: is better than the last of the list and not in it ("
+    wanted = f"{HERE}, top, context {missing}: should be in the list and is not ("
     check(small, wanted)
     # The neuron need not be among those whose examples are compared.
     lines = told(verified(small, neurons=1, seed=1))
@@ -213,7 +213,7 @@ def test_a_wrong_order(small: Small) -> None:
         before = edit(small, kind, lambda e: only(e, [0, 2, 1, *range(3, len(e))]))
         lines = told(verified(small))
         told_line = (
-            f"{HERE}, {kind}: example 3 (context {before.context_ids[1]}) stands after a lesser one"
+            f"{HERE}, {kind}: example 3 (context {before.context_ids[1]}) comes after a lower one"
         )
         assert any(line.startswith(told_line) for line in lines)
 
@@ -235,7 +235,7 @@ def test_ties_in_the_wrong_order(small: Small) -> None:
     ids[1], ids[2] = later, int(top.context_ids[1]) + int(top.context_ids[2]) - later
     put(small, NEURON, "top", replace(tied, context_ids=ids))
     lines = told(verified(small))
-    assert any(f"example 3 (context {ids[2]}) stands after a lesser one" in line for line in lines)
+    assert any(f"example 3 (context {ids[2]}) comes after a lower one" in line for line in lines)
 
 
 @pytest.mark.parametrize("kind", ["top", "source", "random"])
@@ -263,7 +263,7 @@ def test_a_peak_that_is_not_its_own_in_a_list_of_any_neuron(small: Small) -> Non
     before = edit(small, "bottom", lambda e: with_value(e, "troughs", 2, e.troughs[1]))
     lines = told(verified(small, neurons=1, seed=1))
     wanted = (
-        f"{HERE}, bottom, context {before.context_ids[2]}: is in the list by another value "
+        f"{HERE}, bottom, context {before.context_ids[2]}: is in the list with another value "
         f"(stored {before.troughs[1]:.7g}, recomputed "
     )
     assert any(line.startswith(wanted) for line in lines), lines

@@ -15,7 +15,7 @@ from indexer.corpus.batches import Batch, BatchPlan, plan_batches
 from indexer.errors import NeurariumError
 from indexer.models.load import LoadedModel, load_model, resolve_model
 from indexer.verify.choice import unpadded, whole_batches
-from indexer.verify.forward import Seen, forward
+from indexer.verify.forward import LayerActivations, forward
 from tests.helpers.tiny_models import save_tiny_model, some_tokens
 from tests.indexer.models.test_model_native import native_model
 
@@ -30,17 +30,17 @@ def some_batch() -> Batch:
     return Batch("rest", np.array([4, 7]), tokens, attention, included)
 
 
-def both(model: LoadedModel) -> tuple[list[Seen], list[Captured]]:
+def both(model: LoadedModel) -> tuple[list[LayerActivations], list[Captured]]:
     """What verification sees of every layer, and what the model's capture gives."""
     batch = some_batch()
-    seen: list[Seen] = []
+    seen: list[LayerActivations] = []
     captured: list[Captured] = []
 
     def keep(layer: int, given: Captured) -> None:
         parts = [None if part is None else part.clone() for part in (given.gate, given.linear)]
         captured.append(Captured(given.activations.clone(), *parts))
 
-    def look(layer: int, given: Seen) -> None:
+    def look(layer: int, given: LayerActivations) -> None:
         assert layer == len(seen)
         seen.append(given)
 
@@ -93,7 +93,7 @@ def test_no_hook_stays_behind(tmp_path: Path) -> None:
     """Neither after a pass nor after one that broke."""
     model = load_model(resolve_model(str(save_tiny_model(tmp_path / "llama", "llama"))))
 
-    def broken(layer: int, seen: Seen) -> None:
+    def broken(layer: int, seen: LayerActivations) -> None:
         raise NeurariumError("enough")
 
     with pytest.raises(NeurariumError, match="enough"):
@@ -106,7 +106,7 @@ def test_too_little_memory_is_one_line(tmp_path: Path) -> None:
     """Where a batch does not fit, that is told and not a traceback."""
     model = load_model(resolve_model(str(save_tiny_model(tmp_path / "gpt2", "gpt2"))))
 
-    def greedy(layer: int, seen: Seen) -> None:
+    def greedy(layer: int, seen: LayerActivations) -> None:
         raise MemoryError
 
     with pytest.raises(NeurariumError, match="not enough memory on cpu for 2 × 9 tokens"):

@@ -105,7 +105,7 @@ def test_a_wrong_token_of_a_neuron(small: Small) -> None:
     set_neuron(small, NEURON, peak_token_id=319)
     check(
         small,
-        f"{HERE}: its token is 319, the one at its highest peak ",
+        f"{HERE}: its token is 319, the token at its highest peak ",
         f"{HERE}: searches have its peak_token_id as ",
     )
 
@@ -165,7 +165,7 @@ def test_a_context_that_names_other_neurons(small: Small) -> None:
     """The way back from a context to the neurons it is a top example of."""
     context_id, _ = context_of(small)
     name_neuron(small, NEURON, context_id, named=False)
-    check(small, f"context {context_id}: it names ")
+    check(small, f"context {context_id}: it lists ")
 
 
 def test_a_context_that_is_gone(small: Small) -> None:

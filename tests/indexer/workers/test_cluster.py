@@ -33,7 +33,7 @@ from indexer.run import passes
 from indexer.run.stopping import Stopped
 from indexer.scan.job import ask, load, prepare
 from indexer.workers import ray as cluster
-from indexer.workers.orders import Found, Order
+from indexer.workers.orders import Order, OrderResult
 from indexer.workers.ray import (
     RayCrew,
     Seat,
@@ -145,7 +145,7 @@ class Doomed(RayCrew):
         if self.orders == 4:
             os.kill(self.victims[worker], signal.SIGKILL)
 
-    def wait(self, seconds: float) -> list[tuple[int, Found | None]]:
+    def wait(self, seconds: float) -> list[tuple[int, OrderResult | None]]:
         ended = super().wait(seconds)
         type(self).killed += any(found is None for _, found in ended)
         if self.killed and any(found is not None for _, found in ended):
@@ -319,7 +319,7 @@ def test_what_cannot_be_joined_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     for wrong in ("cluster", "ray://head:10001", "head:port", ":6379", "head:0"):
         with pytest.raises(NeurariumError, match="HOST:PORT"):
             started(job, Execution(ray_address=wrong))
-    with pytest.raises(NeurariumError, match="write --device cuda"):
+    with pytest.raises(NeurariumError, match="use --device cuda"):
         started(fake_job("cuda:1"), Execution(workers=2))
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(NeurariumError, match=re.escape("pip install 'neurarium[ray]'")):

@@ -48,7 +48,7 @@ def test_tokens_neurons_come_back_as_they_were(some: list[Token]) -> None:
         assert (counts is not None) == counted
         assert counts is None or counts.tolist() == [row[2] for row in own]
         for wrong in (0, 4 * len(own)):
-            with pytest.raises(ValueError, match="another number of neurons"):
+            with pytest.raises(ValueError, match="the stated number of neurons"):
                 unpack_token(one, wrong)
 
 

@@ -21,13 +21,13 @@ from indexer.run.stopping import Stopped
 from indexer.scan.shape import ScanShape
 from indexer.scan.state import Scan
 from indexer.workers.orders import (
+    CHUNK_SECONDS,
     DEATHS,
     FIRST_BATCHES,
-    UNIT_SECONDS,
-    Found,
     Order,
-    Units,
-    UnitScanner,
+    OrderResult,
+    OrderScanner,
+    WorkQueue,
     bounds_of,
     scan_by_crew,
 )
@@ -53,8 +53,8 @@ class FakeCrew:
     def __post_init__(self) -> None:
         self.scanners = [self._new() for _ in range(self.workers)]
 
-    def _new(self) -> UnitScanner:
-        return UnitScanner(self.case.model, self.case.corpus, self.case.corpus.source_index)
+    def _new(self) -> OrderScanner:
+        return OrderScanner(self.case.model, self.case.corpus, self.case.corpus.source_index)
 
     def __len__(self) -> int:
         return self.workers
@@ -64,14 +64,14 @@ class FakeCrew:
         self.waiting[worker] = order
         self.orders.append(order)
 
-    def wait(self, seconds: float) -> list[tuple[int, Found | None]]:
+    def wait(self, seconds: float) -> list[tuple[int, OrderResult | None]]:
         assert self.waiting
         worker = self.choose(sorted(self.waiting))
         order = self.waiting.pop(worker)
         if self.dies(order):
             self.scanners[worker] = self._new()
             return [(worker, None)]
-        found: Found = pickle.loads(pickle.dumps(self.scanners[worker].scan(order)))
+        found: OrderResult = pickle.loads(pickle.dumps(self.scanners[worker].scan(order)))
         return [(worker, found)]
 
 
@@ -130,15 +130,15 @@ def test_workers_give_back_what_can_enter_and_nothing_else(case: Case, measured:
     plans = case.plans()
     sampled = [plan for plan in plans if plan.part != "rest"]
     rest = [plan for plan in plans if plan.part == "rest"]
-    before, unit = rest[: measured % (len(rest) + 1)], rest[measured % (len(rest) + 1) :]
-    scanner = UnitScanner(case.model, case.corpus, case.corpus.source_index)
+    before, chunk = rest[: measured % (len(rest) + 1)], rest[measured % (len(rest) + 1) :]
+    scanner = OrderScanner(case.model, case.corpus, case.corpus.source_index)
     whole = Scan(case.shape, case.corpus.source_index)
     crew = FakeCrew(case, 1)
     done = [*sampled, *before]
     scan_by_crew(crew, whole, done, np.ones(len(done)), range(len(done)), lambda *_: None)
-    found = scanner.scan(Order(case.shape, tuple(unit), bounds_of(whole), False))
+    found = scanner.scan(Order(case.shape, tuple(chunk), bounds_of(whole), False))
     seen = [int(context) for plan in done for context in plan.context_ids]
-    new = [int(context) for plan in unit for context in plan.context_ids]
+    new = [int(context) for plan in chunk for context in plan.context_ids]
     entries = found.entries["top"]
     for layer, width in enumerate(case.shape.widths):
         for neuron in range(width):
@@ -179,7 +179,7 @@ def test_batches_that_kill_every_worker_are_given_up() -> None:
     assert content(work(case, FakeCrew(case, 2, dies), lambda *_: None)) == content(case.scan())
     assert deaths == DEATHS - 1
     deaths, most = 0, DEATHS
-    with pytest.raises(NeurariumError, match="3 workers died over the same batches"):
+    with pytest.raises(NeurariumError, match="3 workers died on the same batches"):
         work(case, FakeCrew(case, 2, dies), lambda *_: None)
 
 
@@ -211,12 +211,12 @@ def test_what_after_raises_ends_the_scan() -> None:
 
 
 def test_after_is_asked_while_nothing_ends() -> None:
-    """So that a user need not wait for a unit's end to stop."""
+    """So that a user need not wait for a chunk's end to stop."""
 
     class Slow(FakeCrew):
         asked = 0
 
-        def wait(self, seconds: float) -> list[tuple[int, Found | None]]:
+        def wait(self, seconds: float) -> list[tuple[int, OrderResult | None]]:
             self.asked += 1
             return [] if self.asked < 4 else super().wait(seconds)
 
@@ -232,45 +232,45 @@ def plans_of(*parts: Part) -> list[BatchPlan]:
     return [BatchPlan(part, np.array([number])) for number, part in enumerate(parts)]
 
 
-def test_units_shrink_towards_the_end() -> None:
+def test_chunks_shrink_towards_the_end() -> None:
     """The first are small, since nobody knows how fast a worker is; then each is a share of what
     is left, and none takes too long."""
     plans = plans_of("first_half", "second_half", *["rest"] * 1000)
-    units = Units(plans, np.full(1002, 100), range(1002), workers=2)
-    first = units.next()
+    queue = WorkQueue(plans, np.full(1002, 100), range(1002), workers=2)
+    first = queue.next()
     assert first is not None
     assert (first.numbers, first.sampled) == ((0, 1), True)
-    units.took(first, 1.0)
-    unit = units.next()
-    assert unit is not None
-    assert len(unit.numbers) == FIRST_BATCHES
-    units.took(unit, 0.1 * FIRST_BATCHES)  # ten batches a second
-    seen = list(unit.numbers)
+    queue.took(first, 1.0)
+    chunk = queue.next()
+    assert chunk is not None
+    assert len(chunk.numbers) == FIRST_BATCHES
+    queue.took(chunk, 0.1 * FIRST_BATCHES)  # ten batches a second
+    seen = list(chunk.numbers)
     sizes = []
-    while (unit := units.next()) is not None:
-        sizes.append(len(unit.numbers))
-        seen += unit.numbers
+    while (chunk := queue.next()) is not None:
+        sizes.append(len(chunk.numbers))
+        seen += chunk.numbers
     assert seen == list(range(2, 1002))
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] == (1000 - FIRST_BATCHES) // 6
     assert sizes[-1] == 1
-    many = Units(plans_of(*["rest"] * 10_000), np.full(10_000, 100), range(10_000), workers=2)
+    many = WorkQueue(plans_of(*["rest"] * 10_000), np.full(10_000, 100), range(10_000), workers=2)
     first = many.next()
     assert first is not None
     many.took(first, 0.1 * FIRST_BATCHES)
     second = many.next()
     assert second is not None
-    assert len(second.numbers) == 10 * UNIT_SECONDS
+    assert len(second.numbers) == 10 * CHUNK_SECONDS
 
 
-def test_a_unit_that_comes_again_is_the_next() -> None:
+def test_a_returned_chunk_is_the_next() -> None:
     """The same batches, before any others."""
-    units = Units(plans_of(*["rest"] * 50), np.full(50, 100), range(50), workers=2)
-    first, second = units.next(), units.next()
+    queue = WorkQueue(plans_of(*["rest"] * 50), np.full(50, 100), range(50), workers=2)
+    first, second = queue.next(), queue.next()
     assert first is not None
     assert second is not None
-    units.again(first)
-    assert units.next() == first
-    third = units.next()
+    queue.again(first)
+    assert queue.next() == first
+    third = queue.next()
     assert third is not None
     assert third.numbers[0] == second.numbers[-1] + 1
