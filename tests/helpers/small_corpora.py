@@ -22,7 +22,7 @@ WORDS = 12
 
 @dataclass(frozen=True)
 class ListCorpus:
-    """A corpus in memory that knows how far it was read."""
+    """A corpus in memory that records which documents were read."""
 
     given: Sequence[Document]
     label: str = "a list"

@@ -1,4 +1,4 @@
-"""One store in two databases: the same answers; and a run that is not ready is nowhere."""
+"""SQLite and PostgreSQL give the same answers, and runs that are not ready are invisible."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.helpers.fixture_store import RUNS, TOY_PRE
 
 
 def addresses() -> list[str]:
-    """Every JSON address of the hand-written store, and some that do not exist."""
+    """All JSON URLs of the fixture store, and invalid ones."""
     found = ["/healthz", "/api/v1/models", "/api/v1/models?limit=2", "/api/v1/models/nobody"]
     for number, run in enumerate(RUNS, 1):
         base, query = f"/api/v1/models/{run.model}", f"run={number}"
@@ -44,7 +44,7 @@ def addresses() -> list[str]:
 
 
 def searches(base: str, query: str) -> list[str]:
-    """Searches of a run, of every kind; some of them find nothing."""
+    """Searches of every kind, with and without results."""
     found = [f"{base}/tokens?{query}&prefix={prefix}" for prefix in ("a", "%20", "%3C", "no+such")]
     found += [
         f"{base}/search/token?{query}&token_id={token_id}&limit=3{role}"
@@ -99,7 +99,7 @@ def test_the_content_hash_does_not_depend_on_the_database(
 
 
 def test_a_run_that_is_not_ready_is_nowhere(any_url: str) -> None:
-    """Until it is marked ready, a run is in no list, has no page and is never the default."""
+    """Until a run is ready, it is in no list, has no page and is never the default."""
     engine = open_store(any_url, create=True)
     fixture_store.write_all(engine)
     runs = schema.runs
@@ -134,7 +134,7 @@ def test_a_run_that_is_not_ready_is_nowhere(any_url: str) -> None:
 
 
 def test_a_server_that_stops_gives_its_connections_back(new_postgres: NewDatabase) -> None:
-    """After the server's end nobody is connected to its database: it can be dropped."""
+    """After the server ends, its connections are closed: the database can be dropped."""
     url = make_url(new_postgres())
     with serving(url.render_as_string(hide_password=False)) as client:
         assert client.get("/healthz").status_code == 200

@@ -1,4 +1,4 @@
-"""One scan by many workers, without any process: whoever measures what, and dies over it."""
+"""Dividing a scan among workers, with fake workers in this process that may die."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ fewer = settings(relaxed, max_examples=25)
 
 @dataclass
 class FakeCrew:
-    """Workers in this process that end, or die, in whatever order `choose` says.
+    """Workers in this process that finish, or die, in the order of `choose`.
 
-    What they find is handed over as another process would: as bytes.
+    Their results are pickled, as between processes.
     """
 
     case: Case
@@ -76,7 +76,7 @@ class FakeCrew:
 
 
 def content(scan: Scan) -> dict[str, bytes]:
-    """All that a scan says, comparable: entries in their order, wherever they are kept."""
+    """The content of a scan, comparable regardless of the slots of its entries."""
     found = {"maximum": scan.maximum.tobytes(), "minimum": scan.minimum.tobytes()}
     for name, selection in scan.selections().items():
         kept = selection.payload.at(selection.slots[selection.ids != NO_ID])
@@ -98,7 +98,7 @@ def positions_of(case: Case) -> np.ndarray:
 
 
 def work(case: Case, crew: FakeCrew, after: Callable[..., None]) -> Scan:
-    """A scan by a crew."""
+    """The scan of a case by a crew."""
     scan = Scan(case.shape, case.corpus.source_index)
     plans = case.plans()
     scan_by_crew(crew, scan, plans, positions_of(case), range(len(plans)), after)
@@ -108,7 +108,7 @@ def work(case: Case, crew: FakeCrew, after: Callable[..., None]) -> Scan:
 @fewer
 @given(cases(), st.integers(1, 4), st.randoms(use_true_random=False))
 def test_many_workers_make_the_scan_of_one(case: Case, workers: int, random: Random) -> None:
-    """In whatever order they end, and though some die: all is there, and nothing twice."""
+    """In any order of finishing, and with deaths: every batch counts exactly once."""
     died: Counter[bytes] = Counter()
 
     def dies(order: Order) -> bool:
@@ -125,8 +125,8 @@ def test_many_workers_make_the_scan_of_one(case: Case, workers: int, random: Ran
 
 @fewer
 @given(cases(), st.integers(0, 60))
-def test_workers_give_back_what_can_enter_and_nothing_else(case: Case, measured: int) -> None:
-    """Against brute force: pairs beyond the k-th best so far, at most k a neuron."""
+def test_workers_return_exactly_the_entries_that_can_enter(case: Case, measured: int) -> None:
+    """Compared with brute force: pairs beyond the k-th best so far, at most k per neuron."""
     plans = case.plans()
     sampled = [plan for plan in plans if plan.part != "rest"]
     rest = [plan for plan in plans if plan.part == "rest"]
@@ -156,15 +156,15 @@ def test_workers_give_back_what_can_enter_and_nothing_else(case: Case, measured:
 
 
 def plain_case() -> Case:
-    """Some contexts of one length, and more batches than workers."""
+    """Contexts of equal length, in more batches than workers."""
     rng = np.random.default_rng(0)
     table = [torch.tensor(rng.normal(size=(40, 5, 3)), dtype=torch.float32)]
     shape = ScanShape((3,), np.arange(0, 40, 5), 2, 2, 5)
     return Case(FakeCorpus(np.full(40, 5), True), FakeModel(table), shape, 10, 100)
 
 
-def test_batches_that_kill_every_worker_are_given_up() -> None:
-    """Three deaths over the same ones are one clear error; two are nothing."""
+def test_batches_that_kill_every_worker_are_an_error() -> None:
+    """Three deaths on the same batches are a clear error; two are tolerated."""
     case = plain_case()
     fatal = case.plans()[-1].context_ids[0]
     deaths = 0
@@ -184,7 +184,7 @@ def test_batches_that_kill_every_worker_are_given_up() -> None:
 
 
 def test_the_sample_is_one_order_and_the_first() -> None:
-    """One worker measures it while the others scan the rest; no order holds both."""
+    """One worker scans the sample while others scan the rest; no order has both."""
     crew = FakeCrew(plain_case(), 3)
     work(crew.case, crew, lambda *_: None)
     parts = [{plan.part for plan in order.plans} for order in crew.orders]
@@ -195,7 +195,7 @@ def test_the_sample_is_one_order_and_the_first() -> None:
 
 
 def test_what_after_raises_ends_the_scan() -> None:
-    """What was merged before stays, and is told to the last batch; nothing more is begun."""
+    """Batches merged before the exception are reported; the scan stops."""
     case = plain_case()
     crew = FakeCrew(case, 2)
     told: list[int] = []
@@ -210,8 +210,8 @@ def test_what_after_raises_ends_the_scan() -> None:
     assert len(told) < len(case.plans())
 
 
-def test_after_is_asked_while_nothing_ends() -> None:
-    """So that a user need not wait for a chunk's end to stop."""
+def test_after_is_called_while_workers_are_busy() -> None:
+    """A user can stop without waiting for a chunk to finish."""
 
     class Slow(FakeCrew):
         asked = 0
@@ -228,13 +228,13 @@ def test_after_is_asked_while_nothing_ends() -> None:
 
 
 def plans_of(*parts: Part) -> list[BatchPlan]:
-    """Batches of one context each."""
+    """Batches with one context each."""
     return [BatchPlan(part, np.array([number])) for number, part in enumerate(parts)]
 
 
 def test_chunks_shrink_towards_the_end() -> None:
-    """The first are small, since nobody knows how fast a worker is; then each is a share of what
-    is left, and none takes too long."""
+    """The first chunks are small, while the speed is unknown; then each is a share of the rest, and
+    none takes too long."""
     plans = plans_of("first_half", "second_half", *["rest"] * 1000)
     queue = WorkQueue(plans, np.full(1002, 100), range(1002), workers=2)
     first = queue.next()
@@ -264,7 +264,7 @@ def test_chunks_shrink_towards_the_end() -> None:
 
 
 def test_a_returned_chunk_is_the_next() -> None:
-    """The same batches, before any others."""
+    """A returned chunk comes before any other."""
     queue = WorkQueue(plans_of(*["rest"] * 50), np.full(50, 100), range(50), workers=2)
     first, second = queue.next(), queue.next()
     assert first is not None

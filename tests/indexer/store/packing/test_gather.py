@@ -1,4 +1,4 @@
-"""Arrays of many neurons read at once: the same as one after the other."""
+"""Reading arrays of many neurons at once gives the same as one by one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 
 def some_arrays(rng: np.random.Generator) -> dict[str, Array]:
-    """Arrays of one neuron: of any length, any number."""
+    """Random arrays of one neuron."""
     return {
         name: rng.integers(0, 256, int(dtype[-1]) * int(rng.integers(0, 9)))
         .astype(np.uint8)
@@ -29,7 +29,7 @@ def some_arrays(rng: np.random.Generator) -> dict[str, Array]:
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 6))
 def test_all_at_once_is_as_one_by_one(seed: int, count: int) -> None:
-    """Every array of every neuron, bit by bit, with 0 after its end."""
+    """All arrays are equal bit by bit, padded with 0."""
     rng = np.random.default_rng(seed)
     packed = [pack_arrays(some_arrays(rng)) for _ in range(count)]
     found = gather(packed, list(NEURON_ARRAYS))
@@ -42,7 +42,7 @@ def test_all_at_once_is_as_one_by_one(seed: int, count: int) -> None:
 
 
 def test_only_what_is_wanted_is_read() -> None:
-    """A name there is not is an error."""
+    """Only wanted arrays are returned; an unknown name is an error."""
     packed = [pack_arrays({"histogram_counts": np.array([1, 2], np.int32)})]
     assert set(gather(packed, ["histogram_counts"])) == {"histogram_counts"}
     with pytest.raises(KeyError):
@@ -50,8 +50,8 @@ def test_only_what_is_wanted_is_read() -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"\7", b"cut"])
-def test_damage_is_told(damage: bytes) -> None:
-    """Bytes that are not the codec's work are refused."""
+def test_damaged_bytes_are_refused(damage: bytes) -> None:
+    """Bytes in no known format, or truncated, are an error."""
     good = pack_arrays({"histogram_counts": np.arange(5, dtype=np.int32)})
     with pytest.raises(ValueError, match="packed"):
         gather([good, good[:-3] if damage == b"cut" else damage], ["histogram_counts"])

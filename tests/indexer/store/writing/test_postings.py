@@ -1,4 +1,4 @@
-"""The store's rows turned round: what contexts and tokens name, against the neurons' own rows."""
+"""The neurons of contexts and tokens equal those computed from the neurons' own rows."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ TOP, BOTTOM, RANDOM, BAND, SOURCE = range(5)
 
 
 def stored_examples(engine: Engine, run_id: int) -> list[tuple[int, int, int, int, float]]:
-    """(context, flat neuron, kind, position, value) of every example but the random ones; of those
-    with one peak, the top example's or else that by source."""
+    """(context, flat neuron, kind, position, value) of every example except random ones; a peak in
+    several kinds counts once, under the first kind."""
     first, last = schema.key_range(run_id)
     table = schema.examples
     found = []
@@ -48,13 +48,13 @@ def stored_examples(engine: Engine, run_id: int) -> list[tuple[int, int, int, in
 
 
 def run_ids(engine: Engine) -> list[int]:
-    """Every run of the store."""
+    """All runs of the store."""
     with engine.connect() as connection:
         return list(connection.scalars(select(schema.runs.c.id).order_by(schema.runs.c.id)))
 
 
 def test_a_context_names_the_neurons_whose_example_it_is(any_filled: Engine) -> None:
-    """All of them, once for the peak and once for the trough, with the place and the value."""
+    """Each neuron once for the peak and once for the trough, with position and value."""
     for run_id in run_ids(any_filled):
         expected: dict[int, list[tuple[int, int, int, float]]] = defaultdict(list)
         named = stored_examples(any_filled, run_id)
@@ -70,7 +70,7 @@ def test_a_context_names_the_neurons_whose_example_it_is(any_filled: Engine) -> 
 
 
 def test_a_token_names_the_neurons_that_have_to_do_with_it(any_filled: Engine) -> None:
-    """Peaks by count and mean over top examples, the weights' lists by size: as counted by hand."""
+    """Peaks are ordered by count and mean over top examples, other roles by magnitude."""
     for run_id in run_ids(any_filled):
         expected = by_hand(any_filled, run_id)
         table = schema.token_neurons
@@ -90,7 +90,7 @@ def test_a_token_names_the_neurons_that_have_to_do_with_it(any_filled: Engine) -
 
 
 def by_hand(engine: Engine, run_id: int) -> dict[tuple[str, int], list[tuple[Any, ...]]]:
-    """What `token_neurons` should say, computed from the neurons' rows."""
+    """The expected `token_neurons`, computed from the neurons' rows."""
     contexts, arrays = schema.contexts, schema.neuron_arrays
     first, last = schema.key_range(run_id)
     with engine.connect() as connection:
@@ -131,7 +131,7 @@ def by_hand(engine: Engine, run_id: int) -> dict[tuple[str, int], list[tuple[Any
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 99), max_size=60), st.integers(1, 7), st.integers(1, 5))
 def test_a_spool_gives_back_what_it_took(keys: list[int], ranges: int, parts: int) -> None:
-    """Range by range, in the order it came, each once; and nothing of it is left."""
+    """Ranges return their rows once, in the order added."""
     spool = Spool(np.dtype("<i8"), 100, ranges)
     rows = np.arange(len(keys), dtype="<i8")
     for part in np.array_split(np.arange(len(keys)), parts):
@@ -145,7 +145,7 @@ def test_a_spool_gives_back_what_it_took(keys: list[int], ranges: int, parts: in
 
 @pytest.mark.parametrize("keys", [0, 1])
 def test_a_spool_of_next_to_nothing(keys: int) -> None:
-    """One range, empty until something comes."""
+    """A spool with one key has one range."""
     spool = Spool(np.dtype("<i8"), keys)
     assert len(spool.take(0)) == 0
     spool.close()
