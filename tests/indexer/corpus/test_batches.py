@@ -41,8 +41,8 @@ def test_every_context_comes_once_and_the_sample_first(
     half = len(sample) // 2
     parts = {"first_half": sample[:half], "second_half": sample[half:]}
     for part, members in parts.items():
-        found = [int(c) for plan in plans if plan.part == part for c in plan.context_ids]
-        assert sorted(found) == sorted(members.tolist())
+        planned = [int(c) for plan in plans if plan.part == part for c in plan.context_ids]
+        assert sorted(planned) == sorted(members.tolist())
     order = [plan.part for plan in plans]
     assert order == sorted(order, key=["first_half", "second_half", "rest"].index)
     for plan in plans:

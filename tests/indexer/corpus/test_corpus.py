@@ -44,10 +44,10 @@ def candidates(
     documents: Sequence[Document], ctx_len: int, bos: int | None, pad: int | None
 ) -> Iterator[tuple[list[int], int, str, int]]:
     """All contexts before duplicates and limits, built token by token."""
-    for number, one in enumerate(documents):
-        source = one.source or ""
-        if one.token_ids is not None:
-            row = one.token_ids.tolist()
+    for number, item in enumerate(documents):
+        source = item.source or ""
+        if item.token_ids is not None:
+            row = item.token_ids.tolist()
             while pad is not None and row and row[-1] == pad:
                 row.pop()
             row = row[:ctx_len]
@@ -55,7 +55,7 @@ def candidates(
             if len(row) - lead >= 2 or len(row) == ctx_len:
                 yield row, number, source, lead
             continue
-        ids = [int(word[1:]) + 2 for word in (one.text or "").split()]
+        ids = [int(word[1:]) + 2 for word in (item.text or "").split()]
         front = [] if bos is None else [bos]
         room = ctx_len - len(front)
         while ids:
@@ -75,7 +75,7 @@ def brute_force(
     for row, number, source, lead in candidates(documents, ctx_len, bos, pad):
         if max_tokens is not None and not expected.rows:
             row = row[: lead + max_tokens]
-        if row in [kept for kept, *_ in expected.rows]:
+        if row in [earlier for earlier, *_ in expected.rows]:
             expected.duplicates += 1
             continue
         size = len(row) - lead
@@ -91,7 +91,7 @@ def brute_force(
 
 
 def check(prepared: PreparedCorpus, expected: Expected, documents: int) -> None:
-    found = [
+    actual = [
         (
             prepared.context(i).tolist(),
             int(prepared.document_index[i]),
@@ -100,7 +100,7 @@ def check(prepared: PreparedCorpus, expected: Expected, documents: int) -> None:
         )
         for i in range(prepared.contexts)
     ]
-    assert found == expected.rows
+    assert actual == expected.rows
     assert prepared.duplicates == expected.duplicates
     assert prepared.included_tokens == expected.included
     assert prepared.lengths.tolist() == [len(row) for row, *_ in expected.rows]
@@ -200,8 +200,8 @@ def test_contexts_of_a_byte_level_tokenizer(texts: list[str], bos: bool) -> None
         ids = BYTE_TOKENIZER(clean, add_special_tokens=False, verbose=False)["input_ids"]
         chunks = [ids[i : i + 500 - lead] for i in range(0, len(ids), 500 - lead)]
         seen += [chunk for chunk in chunks if len(chunk) >= 2 and chunk not in seen]
-    found = [prepared.context(i)[lead:].tolist() for i in range(prepared.contexts)]
-    assert found == seen
+    actual = [prepared.context(i)[lead:].tolist() for i in range(prepared.contexts)]
+    assert actual == seen
 
 
 @pytest.mark.parametrize("tokenizer", [WORD_TOKENIZER, BYTE_TOKENIZER], ids=["words", "bytes"])
@@ -224,11 +224,11 @@ def test_text_never_becomes_a_control_token(tokenizer: Any) -> None:
 def test_parts_of_a_long_text_give_the_same_tokens(tmp_path: Path, line: str) -> None:
     """Tokenising a long document in parts does not change its contexts."""
     text = line * (40_000 // len(line))
-    whole = BYTE_TOKENIZER(text, add_special_tokens=False, verbose=False)["input_ids"]
+    all_ids = BYTE_TOKENIZER(text, add_special_tokens=False, verbose=False)["input_ids"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpus_module, "PART_CHARS", 1000)
         patch.setattr(corpus_module, "BATCH_CHARS", 3000)
-        options = {"tokenizer": info(False, BYTE_TOKENIZER), "ctx_len": len(whole) - 1}
+        options = {"tokenizer": info(False, BYTE_TOKENIZER), "ctx_len": len(all_ids) - 1}
         prepared = prepare([Document(text + "tail", None, None)], tmp_path, **options)
     tokens = BYTE_TOKENIZER(text + "tail", add_special_tokens=False, verbose=False)["input_ids"]
     assert prepared.tokens.tolist() == tokens
@@ -267,8 +267,8 @@ def test_the_shortest_contexts_with_a_bos(tmp_path: Path) -> None:
     given = [document([2, 3, 4], None, True), document([0, 5, 6], None, False)]
     given += [document([7], None, False), document([0], None, False)]
     prepared = prepare(given, tmp_path, ctx_len=2)
-    found = [prepared.context(i).tolist() for i in range(prepared.contexts)]
-    assert found == [[0, 2], [0, 3], [0, 4], [0, 5]]
+    actual = [prepared.context(i).tolist() for i in range(prepared.contexts)]
+    assert actual == [[0, 2], [0, 3], [0, 4], [0, 5]]
     assert (prepared.included_tokens, prepared.contexts_with_bos) == (4, 4)
 
 
@@ -292,8 +292,8 @@ def test_the_kind_of_rows_is_recorded(tmp_path: Path) -> None:
     ):
         prepared = prepare(documents, tmp_path / str(len(list(tmp_path.iterdir()))))
         again = open_prepared(prepared.path)
-        for one in (prepared, again):
-            assert (one.pretokenized, one.contexts_with_bos) == expected
+        for item in (prepared, again):
+            assert (item.pretokenized, item.contexts_with_bos) == expected
 
 
 def test_rows_beyond_the_limit_do_not_count_as_read(tmp_path: Path) -> None:

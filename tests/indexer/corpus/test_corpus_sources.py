@@ -38,7 +38,7 @@ def test_without_a_column_the_name_of_the_file_is_the_source(
     else:
         (tmp_path / name).write_bytes(contents.get(name, b"w1 w2 w3"))
     corpus = open_corpus(str(tmp_path if in_folder else tmp_path / name))
-    assert [one.source for one in corpus.documents()] == [name[0]]
+    assert [entry.source for entry in corpus.documents()] == [name[0]]
 
 
 @pytest.mark.parametrize("in_folder", [False, True])
@@ -65,7 +65,7 @@ def test_a_file_name_with_control_characters(tmp_path: Path) -> None:
     (tmp_path / "a\n\u202eb.txt").write_text("w1 w2 w3")
     corpus = open_corpus(str(tmp_path / "a\n\u202eb.txt"))
     assert corpus.label == "a��b.txt"
-    assert [one.source for one in corpus.documents()] == ["a��b"]
+    assert [entry.source for entry in corpus.documents()] == ["a��b"]
 
 
 def test_past_a_thousand_sources_there_is_one_other(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_a_server_without_notes_has_none(fresh: Engine, any_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("token", "said"),
+    ("token", "message"),
     [
         (None, "Notes need a token"),
         ("", "Notes need a token"),
@@ -124,11 +124,11 @@ def test_a_server_without_notes_has_none(fresh: Engine, any_url: str) -> None:
         ("ein-schlüssel-mit-ü", "ASCII"),
     ],
 )
-def test_a_token_has_to_be_there_and_long(store_url: str, token: str | None, said: str) -> None:
+def test_a_token_has_to_be_there_and_long(store_url: str, token: str | None, message: str) -> None:
     """The server refuses to start and says why, without the token."""
     secret = None if token is None else SecretStr(token)
     settings = Settings(database_url=store_url, notes=True, notes_token=secret)
-    with pytest.raises(NeurariumError, match=said) as raised:
+    with pytest.raises(NeurariumError, match=message) as raised:
         create_app(settings)
     assert not token or token not in str(raised.value)
     assert "\n" not in str(raised.value)

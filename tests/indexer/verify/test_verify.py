@@ -98,12 +98,13 @@ def test_a_part_of_a_run_is_verified(float32: SmallRun) -> None:
     """Compares as many neurons as requested, and at least as many contexts."""
     findings = verified(float32, neurons=2, contexts=7)
     assert lines_of(findings) == []
-    whole = verified(float32).tallies
+    all_tallies = verified(float32).tallies
     assert findings.tallies["tokens at the highest peaks"].compared == 2
-    some, all_of_them = (
-        t["beyond maximum or minimum"].compared // (2 * NEURONS) for t in (findings.tallies, whole)
+    partial, all_of_them = (
+        t["beyond maximum or minimum"].compared // (2 * NEURONS)
+        for t in (findings.tallies, all_tallies)
     )
-    assert 7 <= some < all_of_them
+    assert 7 <= partial < all_of_them
 
 
 def test_the_seed_draws_the_neurons(float32: SmallRun) -> None:
@@ -310,8 +311,8 @@ def run(
         patch.setenv("NEURARIUM_CACHE_DIR", str(small.cache))
         with pytest.raises(SystemExit) as ended:
             cli.main()
-    said = capsys.readouterr()
-    return int(ended.value.code or 0), said.out.splitlines(), said.err
+    output = capsys.readouterr()
+    return int(ended.value.code or 0), output.out.splitlines(), output.err
 
 
 def test_the_command_passes_a_clean_run(

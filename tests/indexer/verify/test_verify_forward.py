@@ -53,11 +53,11 @@ def both(model: LoadedModel) -> tuple[list[LayerActivations], list[Captured]]:
 def check(model: LoadedModel) -> None:
     """Equal activations, gates and linear parts at attended positions."""
     attention = some_batch().attention
-    for one, other in zip(*both(model), strict=True):
-        wanted = other.activations.numpy()
-        assert one.activations.shape == wanted.shape
-        np.testing.assert_array_equal(one.activations[attention], wanted[attention])
-        for part, meant in ((one.gate, other.gate), (one.linear, other.linear)):
+    for plain, expected in zip(*both(model), strict=True):
+        wanted = expected.activations.numpy()
+        assert plain.activations.shape == wanted.shape
+        np.testing.assert_array_equal(plain.activations[attention], wanted[attention])
+        for part, meant in ((plain.gate, expected.gate), (plain.linear, expected.linear)):
             assert (part is None) == (meant is None)
             if part is not None and meant is not None:
                 np.testing.assert_array_equal(part.numpy()[attention], meant.numpy()[attention])

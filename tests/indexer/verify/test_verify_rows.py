@@ -48,29 +48,32 @@ def test_a_wrong_maximum_or_minimum(small: SmallRun, column: str, sign: int) -> 
 def test_what_searches_read_is_another(small: SmallRun) -> None:
     """A changed number in a column, a token with a wrong or missing neuron, a truncated column."""
     columns, tokens = schema.neuron_columns, schema.token_neurons
-    here = (columns.c.name == "density") & (columns.c.layer == NEURON[0])
+    of_density = (columns.c.name == "density") & (columns.c.layer == NEURON[0])
     role = schema.ROLES.index("promoted")
     engine = open_store(small.url, create=False)
     with engine.connect() as connection:
-        packed = connection.execute(select(columns.c.packed).where(here)).scalar_one()
+        packed = connection.execute(select(columns.c.packed).where(of_density)).scalar_one()
         rows = connection.execute(select(tokens).where(tokens.c.role == role)).all()
     engine.dispose()
     values = np.frombuffer(packed, "<f8").copy()
     values[NEURON[1]] += 0.25
-    for kept, others in ((values.tobytes(), 0), (packed[: 8 * NEURON[1]], WIDTH - NEURON[1] - 1)):
+    for column, others in ((values.tobytes(), 0), (packed[: 8 * NEURON[1]], WIDTH - NEURON[1] - 1)):
         change(
-            small, lambda c, kept=kept: c.execute(update(columns).where(here).values(packed=kept))
+            small,
+            lambda c, column=column: c.execute(
+                update(columns).where(of_density).values(packed=column)
+            ),
         )
         lines = lines_of(verified(small, contexts=1))
         assert len(lines) == 1 + others
         assert lines[0].startswith(f"{HERE}: searches have its density as ")
-    change(small, lambda c: c.execute(update(columns).where(here).values(packed=packed)))
+    change(small, lambda c: c.execute(update(columns).where(of_density).values(packed=packed)))
 
     row = next(row for row in rows if flat_of(NEURON) in unpack_token(row.packed, row.neurons)[0])
     neurons, effects, _ = unpack_token(row.packed, row.neurons)
     nine = np.where(neurons == flat_of(NEURON), np.float32(9), effects)
-    one, none = np.array([len(neurons)]), np.array([False])
-    (changed,) = pack_tokens(neurons, nine, np.zeros_like(neurons), one, none)
+    single, none = np.array([len(neurons)]), np.array([False])
+    (changed,) = pack_tokens(neurons, nine, np.zeros_like(neurons), single, none)
     there = (tokens.c.token_id == row.token_id) & (tokens.c.role == role)
     change(small, lambda c: c.execute(update(tokens).where(there).values(packed=changed)))
     check(small, f"{HERE}: searches have token {row.token_id} as promoted by 9.0, its own list by ")

@@ -69,8 +69,8 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The content hash of a run by a single process."""
     alone = Place(tmp_path_factory.mktemp("alone"))
     alone.index(CONFIG, Execution())
-    (found,) = alone.hashes()
-    return found
+    (result,) = alone.hashes()
+    return result
 
 
 @pytest.fixture
@@ -147,8 +147,8 @@ class Doomed(RayCrew):
 
     def wait(self, seconds: float) -> list[tuple[int, OrderResult | None]]:
         ended = super().wait(seconds)
-        type(self).killed += any(found is None for _, found in ended)
-        if self.killed and any(found is not None for _, found in ended):
+        type(self).killed += any(result is None for _, result in ended)
+        if self.killed and any(result is not None for _, result in ended):
             self.requested.set()
         return ended
 
@@ -198,10 +198,10 @@ def test_a_run_begun_by_one_process_is_carried_on_by_two(
     monkeypatch.setenv("NEURARIUM_CACHE_DIR", str(place.cache))
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    told = capfd.readouterr()
-    assert (ended.value.code, told.err) == (0, ""), told.err
-    assert "carrying on after" in told.out
-    assert "Starting workers on this machine" in told.out
+    output = capfd.readouterr()
+    assert (ended.value.code, output.err) == (0, ""), output.err
+    assert "carrying on after" in output.out
+    assert "Starting workers on this machine" in output.out
     assert place.hashes() == [expected]
 
 
@@ -209,10 +209,10 @@ def test_the_benchmark_of_workers_compares_equal_scans(ray: Any, tmp_path: Path)
     """The benchmark runs both ways and checks that their lists are equal."""
     question = ask(replace(CONFIG, max_tokens=4000))
     job = load(question, prepare(question, tmp_path, Silent()), Silent())
-    found = benchmark.measure(job, workers=2, rounds=1)
-    assert [len(seconds) for seconds in found["seconds"].values()] == [1, 1]
-    assert found["ratio"] > 0
-    assert found["tokens"] == job.corpus.included_tokens
+    result = benchmark.measure(job, workers=2, rounds=1)
+    assert [len(seconds) for seconds in result["seconds"].values()] == [1, 1]
+    assert result["ratio"] > 0
+    assert result["tokens"] == job.corpus.included_tokens
 
 
 def test_ray_listens_to_this_machine_alone(ray: Any) -> None:
@@ -272,8 +272,8 @@ def test_each_worker_has_a_seat() -> None:
 def test_cores_of_this_machine_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """More workers than cores have one thread each."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    found = [seats(FakeCluster(), "cpu", count, own=True)[1].threads for count in (1, 2, 3, 8, 20)]
-    assert found == [8, 4, 2, 1, 1]
+    result = [seats(FakeCluster(), "cpu", count, own=True)[1].threads for count in (1, 2, 3, 8, 20)]
+    assert result == [8, 4, 2, 1, 1]
 
 
 @dataclass
@@ -329,5 +329,5 @@ def test_what_cannot_be_joined_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
 def test_one_worker_here_is_no_worker() -> None:
     """Ray is not started for a single worker."""
     for workers in (None, 1):
-        with many_workers(fake_job("cpu"), Execution(workers=workers), Silent()) as found:
-            assert found is None
+        with many_workers(fake_job("cpu"), Execution(workers=workers), Silent()) as result:
+            assert result is None

@@ -71,25 +71,25 @@ class FakeCrew:
         if self.dies(order):
             self.scanners[worker] = self._new()
             return [(worker, None)]
-        found: OrderResult = pickle.loads(pickle.dumps(self.scanners[worker].scan(order)))
-        return [(worker, found)]
+        result: OrderResult = pickle.loads(pickle.dumps(self.scanners[worker].scan(order)))
+        return [(worker, result)]
 
 
 def content(scan: Scan) -> dict[str, bytes]:
     """The content of a scan, comparable regardless of the slots of its entries."""
-    found = {"maximum": scan.maximum.tobytes(), "minimum": scan.minimum.tobytes()}
+    result = {"maximum": scan.maximum.tobytes(), "minimum": scan.minimum.tobytes()}
     for name, selection in scan.selections().items():
-        kept = selection.payload.at(selection.slots[selection.ids != NO_ID])
-        found[name] = selection.values.tobytes() + selection.ids.tobytes()
-        found |= {f"{name}.{part}": array.tobytes() for part, array in kept.named().items()}
+        chosen = selection.payload.at(selection.slots[selection.ids != NO_ID])
+        result[name] = selection.values.tobytes() + selection.ids.tobytes()
+        result |= {f"{name}.{part}": array.tobytes() for part, array in chosen.named().items()}
     assert scan.sample is not None
     for name, array in scan.sample.arrays().items():
         if not name.startswith("bands."):
-            found[f"sample.{name}"] = array.tobytes()
+            result[f"sample.{name}"] = array.tobytes()
     bands = scan.sample.bands
-    kept = bands.payload.at(bands.slots[bands.ids != NO_ID])
-    found["bands"] = bands.values.tobytes() + bands.ids.tobytes()
-    return found | {f"bands.{part}": array.tobytes() for part, array in kept.named().items()}
+    chosen = bands.payload.at(bands.slots[bands.ids != NO_ID])
+    result["bands"] = bands.values.tobytes() + bands.ids.tobytes()
+    return result | {f"bands.{part}": array.tobytes() for part, array in chosen.named().items()}
 
 
 def positions_of(case: Case) -> np.ndarray:
@@ -116,11 +116,11 @@ def test_many_workers_make_the_scan_of_one(case: Case, workers: int, random: Ran
         died[key] += 1
         return died[key] < DEATHS and random.random() < 0.3
 
-    told: list[int] = []
+    reported: list[int] = []
     crew = FakeCrew(case, workers, dies, random.choice)
-    scan = work(case, crew, lambda *numbers: told.extend(numbers))
+    scan = work(case, crew, lambda *numbers: reported.extend(numbers))
     assert content(scan) == content(case.scan())
-    assert sorted(told) == list(range(len(case.plans())))
+    assert sorted(reported) == list(range(len(case.plans())))
 
 
 @fewer
@@ -132,17 +132,17 @@ def test_workers_return_exactly_the_entries_that_can_enter(case: Case, measured:
     rest = [plan for plan in plans if plan.part == "rest"]
     before, chunk = rest[: measured % (len(rest) + 1)], rest[measured % (len(rest) + 1) :]
     scanner = OrderScanner(case.model, case.corpus, case.corpus.source_index)
-    whole = Scan(case.shape, case.corpus.source_index)
+    merged = Scan(case.shape, case.corpus.source_index)
     crew = FakeCrew(case, 1)
     done = [*sampled, *before]
-    scan_by_crew(crew, whole, done, np.ones(len(done)), range(len(done)), lambda *_: None)
-    found = scanner.scan(Order(case.shape, tuple(chunk), bounds_of(whole), False))
+    scan_by_crew(crew, merged, done, np.ones(len(done)), range(len(done)), lambda *_: None)
+    result = scanner.scan(Order(case.shape, tuple(chunk), bounds_of(merged), False))
     seen = [int(context) for plan in done for context in plan.context_ids]
     new = [int(context) for plan in chunk for context in plan.context_ids]
-    entries = found.entries["top"]
+    entries = result.entries["top"]
     for layer, width in enumerate(case.shape.widths):
         for neuron in range(width):
-            row = int(whole.offsets[layer]) + neuron
+            row = int(merged.offsets[layer]) + neuron
             peaks = case.peaks(layer, neuron, np.max)
             k = case.shape.top_k
             best = sorted((-peaks[context], context) for context in seen)[:k]
@@ -152,7 +152,7 @@ def test_workers_return_exactly_the_entries_that_can_enter(case: Case, measured:
             mine = entries.rows == row
             pairs = zip(-entries.values[mine], entries.ids[mine], strict=True)
             assert sorted(pairs) == expected
-    assert ("bottom" in found.entries) == (case.shape.bottom_k > 0)
+    assert ("bottom" in result.entries) == (case.shape.bottom_k > 0)
 
 
 def plain_case() -> Case:
@@ -198,16 +198,16 @@ def test_what_after_raises_ends_the_scan() -> None:
     """Batches merged before the exception are reported; the scan stops."""
     case = plain_case()
     crew = FakeCrew(case, 2)
-    told: list[int] = []
+    reported: list[int] = []
 
     def after(*numbers: int) -> None:
-        told.extend(numbers)
-        if len(told) >= len(case.plans()) // 2:
+        reported.extend(numbers)
+        if len(reported) >= len(case.plans()) // 2:
             raise Stopped("enough")
 
     with pytest.raises(Stopped):
         work(case, crew, after)
-    assert len(told) < len(case.plans())
+    assert len(reported) < len(case.plans())
 
 
 def test_after_is_called_while_workers_are_busy() -> None:
@@ -221,10 +221,10 @@ def test_after_is_called_while_workers_are_busy() -> None:
             return [] if self.asked < 4 else super().wait(seconds)
 
     case = plain_case()
-    told: list[tuple[int, ...]] = []
-    work(case, Slow(case, 1), lambda *numbers: told.append(numbers))
-    assert told[:3] == [(), (), ()]
-    assert all(told[3:])
+    reported: list[tuple[int, ...]] = []
+    work(case, Slow(case, 1), lambda *numbers: reported.append(numbers))
+    assert reported[:3] == [(), (), ()]
+    assert all(reported[3:])
 
 
 def plans_of(*parts: Part) -> list[BatchPlan]:

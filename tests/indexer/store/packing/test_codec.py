@@ -117,18 +117,18 @@ def test_rows_say_which_kinds_they_hold() -> None:
     """A row has lists of consecutive kinds; empty lists are omitted."""
     rng = np.random.default_rng(4)
     lists = [_examples(rng, count) for count in (2, 0, 1, 3)]
-    found = unpack_kinds([(0, pack_lists(lists[:3])), (4, pack_lists(lists[3:]))])
-    assert list(found) == [0, 2, 4]
-    _same(found[0], lists[0])
-    _same(found[4], lists[3])
+    unpacked = unpack_kinds([(0, pack_lists(lists[:3])), (4, pack_lists(lists[3:]))])
+    assert list(unpacked) == [0, 2, 4]
+    _same(unpacked[0], lists[0])
+    _same(unpacked[4], lists[3])
 
 
 def test_arrays_of_fewer_names_are_read() -> None:
     """Names added later are empty in older bytes."""
     names = {"a": "<f8", "b": "<i4", "c": "<f8"}
     packed = pack_arrays({"a": np.array([0.5]), "b": np.array([3, 4])}, {"a": "<f8", "b": "<i4"})
-    found = unpack_arrays(packed, names)
-    assert {name: values.tolist() for name, values in found.items()} == {
+    unpacked = unpack_arrays(packed, names)
+    assert {name: values.tolist() for name, values in unpacked.items()} == {
         "a": [0.5],
         "b": [3, 4],
         "c": [],
@@ -181,7 +181,7 @@ def test_activations_are_clipped_to_the_exact_peak_and_trough() -> None:
 @given(st.dictionaries(st.sampled_from(sorted(NEURON_ARRAYS)), st.lists(st.integers(0, 200))))
 def test_named_arrays_come_back_as_they_were(lists: dict[str, list[int]]) -> None:
     """Every name has an array in its dtype; missing arrays are empty."""
-    back = unpack_arrays(pack_arrays({name: np.array(some) for name, some in lists.items()}))
+    back = unpack_arrays(pack_arrays({name: np.array(numbers) for name, numbers in lists.items()}))
     assert list(back) == list(NEURON_ARRAYS)
     for name, dtype in NEURON_ARRAYS.items():
         assert back[name].tolist() == lists.get(name, [])

@@ -32,10 +32,10 @@ def test_all_at_once_is_as_one_by_one(seed: int, count: int) -> None:
     """All arrays are equal bit by bit, padded with 0."""
     rng = np.random.default_rng(seed)
     packed = [pack_arrays(some_arrays(rng)) for _ in range(count)]
-    found = gather(packed, list(NEURON_ARRAYS))
-    for at, one in enumerate(map(unpack_arrays, packed)):
-        for name, values in one.items():
-            row, length = found[name].values[at], found[name].lengths[at]
+    gathered = gather(packed, list(NEURON_ARRAYS))
+    for at, arrays in enumerate(map(unpack_arrays, packed)):
+        for name, values in arrays.items():
+            row, length = gathered[name].values[at], gathered[name].lengths[at]
             assert length == len(values)
             assert row[:length].tobytes() == values.tobytes()
             assert not row[length:].any()

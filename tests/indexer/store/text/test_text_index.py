@@ -67,12 +67,10 @@ def test_pages_follow_one_another(any_filled: Engine) -> None:
                 for one, text in texts.items()
                 if all(found_in(text, [phrase]) for phrase in phrases)
             ]
-            found: list[int] = []
-            while some := text_index.search(
-                connection, RUN, phrases, found[-1] if found else -1, 7
-            ):
-                found += some
-            assert found == wanted, q
+            ids: list[int] = []
+            while page := text_index.search(connection, RUN, phrases, ids[-1] if ids else -1, 7):
+                ids += page
+            assert ids == wanted, q
 
 
 def test_postgres_asks_the_index_for_what_is_rare(postgres_engine: Engine) -> None:

@@ -34,11 +34,11 @@ def test_no_more_is_made_than_is_wanted_soon() -> None:
             begun.append(number)
             yield number
 
-    some = ahead(made(), most=2)
+    items = ahead(made(), most=2)
     for number in range(10):
-        assert next(some) == number
+        assert next(items) == number
         assert len(begun) <= number + 3
-    some.close()
+    items.close()
     assert len(begun) <= 13
 
 
@@ -50,10 +50,10 @@ def test_what_goes_wrong_is_heard_in_its_place() -> None:
         raise OSError("the disk is gone")
 
     before = threading.active_count()
-    some = ahead(made())
-    assert [next(some), next(some)] == [1, 2]
+    items = ahead(made())
+    assert [next(items), next(items)] == [1, 2]
     with pytest.raises(OSError, match="the disk is gone"):
-        next(some)
+        next(items)
     assert threading.active_count() == before
 
 
