@@ -13,7 +13,7 @@ from indexer.store.text import index as text_index
 
 
 @dataclass(frozen=True)
-class StoredRun:
+class RunSummary:
     """A run, as `neurarium runs` shows it."""
 
     id: int
@@ -27,13 +27,13 @@ class StoredRun:
     created_at: datetime
 
 
-def list_runs(engine: Engine) -> list[StoredRun]:
+def list_runs(engine: Engine) -> list[RunSummary]:
     """All runs, oldest first."""
     table = schema.runs
     with engine.connect() as connection:
         rows = connection.execute(select(table).where(table.c.ready).order_by(table.c.id)).all()
     return [
-        StoredRun(
+        RunSummary(
             id=row.id,
             model=row.model,
             model_id=row.model_id,
