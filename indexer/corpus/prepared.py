@@ -121,8 +121,7 @@ class PreparedCorpus(PreparedFacts):
 
 
 def open_prepared(path: Path) -> PreparedCorpus:
-    """The prepared corpus in a folder. Raises NeurariumError if it is damaged or of another
-    version."""
+    """The prepared corpus in a folder. Raises NeurariumError if damaged or of another version."""
     try:
         meta = json.loads((path / "meta.json").read_bytes())
         if meta.pop("format") != FORMAT:

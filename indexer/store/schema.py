@@ -227,8 +227,7 @@ examples = Table(
 
 
 def _store_uncompressed(table: Table, connection: Connection, **_: object) -> None:
-    """Keep PostgreSQL from compressing packed bytes again, which would dominate the cost of a
-    row."""
+    """Keep PostgreSQL from compressing packed bytes again: that would dominate a row's cost."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(
             f"ALTER TABLE {table.name} ALTER COLUMN packed SET STORAGE EXTERNAL"

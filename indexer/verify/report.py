@@ -1,6 +1,4 @@
-"""The result of a verification: what was compared, the differences, and the findings, as data and
-as text.
-"""
+"""The result of a verification, as data and as text: comparisons, differences and findings."""
 
 from __future__ import annotations
 

@@ -32,8 +32,7 @@ from indexer.verify.stored import Comparison, StoredRun, read_lists, read_run
 FLOAT32 = 1e-4
 """Allowed difference between two float32 passes over a context in different batches."""
 ELSEWHERE = 1 / 16
-"""Allowed difference between two passes in half precision on different devices or library
-versions."""
+"""Allowed difference between two passes in half precision on other devices or versions."""
 
 
 def verify(

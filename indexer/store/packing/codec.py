@@ -45,8 +45,7 @@ class ExampleArrays:
     lengths: UInt16[np.ndarray, " n"]
     scales: Float32[np.ndarray, " n"]
     gates: Float32[np.ndarray, " n"]
-    """Gated models: the gate before its nonlinearity, at the peak (for bottom examples, the
-    trough)."""
+    """Gated models: the gate before its nonlinearity, at the peak (bottom: at the trough)."""
     linears: Float32[np.ndarray, " n"]
     """Gated models: the linear part at the same position. NaN, like `gates`, for other models."""
     quantized: Int8[np.ndarray, " total"]

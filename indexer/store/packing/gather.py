@@ -1,5 +1,4 @@
-"""Unpacks named arrays of many neurons at once, much faster than `codec.unpack_arrays` one by
-one."""
+"""Unpacks named arrays of many neurons at once, faster than `codec.unpack_arrays` one by one."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Full-text search: one table per run, FTS5 without texts on SQLite, tsvector with GIN on
-PostgreSQL.
+"""Full-text search: a table per run, FTS5 on SQLite and tsvector with GIN on PostgreSQL.
 
 Both databases get the words that `words` splits, so that they give the same results.
 """
