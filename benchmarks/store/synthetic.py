@@ -45,7 +45,8 @@ from indexer.store.packing.codec import LAYER_ARRAYS, pack_arrays, pack_token_id
 from indexer.store.text import index as text_index
 from indexer.store.writing.bulk import insert_rows
 from indexer.store.writing.postings import Postings
-from indexer.store.writing.run import RunRecord, text_of, write_columns, write_run, write_tokens
+from indexer.store.writing.records import RunRecord
+from indexer.store.writing.run import text_of, write_columns, write_run, write_tokens
 
 POOL = 512
 LAYER_POOL = 64
@@ -212,7 +213,7 @@ def _write_run(
         insert_rows(connection, schema.contexts, rows)
         text_index.drop(connection, run_id)  # that of no contexts, which came with the run
         text_index.create(connection, run_id)
-        text_index.add(connection, run_id, shared.texts)
+        text_index.put(connection, run_id, text_index.rows_of(connection, shared.texts))
         text_index.finish(connection, run_id)
         write_tokens(connection, run_id, postings)
         ready = update(runs).where(runs.c.id == run_id).values(content_hash=digest, ready=True)

@@ -15,7 +15,7 @@ others."""
 
 def tables_of(engine: Engine) -> list[str]:
     """All tables of a store, those of words too."""
-    return [table.name for table in schema.ALL_TABLES] + [
+    return [table.name for table in schema.metadata.sorted_tables] + [
         name for name in inspect(engine).get_table_names() if name.startswith(_WORDS)
     ]
 

@@ -37,7 +37,8 @@ from indexer.scan.state import Scan
 from indexer.store import schema
 from indexer.store.database import changing, open_store
 from indexer.store.writing.bulk import insert_rows
-from indexer.store.writing.run import RunRecord, pack, write_run
+from indexer.store.writing.records import RunRecord
+from indexer.store.writing.run import pack, write_run
 
 CONTEXTS = 20_000
 VOCABULARY = 49_152

@@ -24,8 +24,6 @@ from indexer.scan.state import Scan
 
 FORMAT = 1
 """Raised whenever the files change their meaning: older ones are then refused."""
-CHECKPOINT_SECONDS = 300.0
-"""Between two checkpoints of a scan."""
 _DONE = "done"
 
 

@@ -28,7 +28,8 @@ from indexer.scan.job import Job, Question, ask, load, prepare
 from indexer.scan.state import Scan
 from indexer.store.database import check_writable, identity, open_store, shown, unusable, writing
 from indexer.store.runs import find_scan, list_runs
-from indexer.store.writing.run import NeuronBlock, write_run
+from indexer.store.writing.records import NeuronBlock
+from indexer.store.writing.run import write_run
 from indexer.weights.facts import weight_facts
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from indexer.config import IndexConfig
-from indexer.corpus.prepare import PreparedCorpus
+from indexer.corpus.prepared import PreparedCorpus
 from indexer.errors import NeurariumError
 from indexer.memory import readable_bytes
 from indexer.models.hook_points import HOOK_POST

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from indexer.corpus.prepare import PreparedCorpus
+from indexer.corpus.prepared import PreparedCorpus
 from indexer.corpus.rows import printable
 from indexer.measure.peaks import KEPT_PEAKS, sample_identity
 from indexer.models.load import LoadedModel
 from indexer.scan.job import Job
 from indexer.scan.state import Scan
-from indexer.store.writing.run import RunRecord
+from indexer.store.writing.records import RunRecord
 
 VERSIONED = ("neurarium", "torch", "transformers", "transformer-lens", "numpy", "tokenizers")
 

@@ -29,7 +29,7 @@ from indexer.scan.shape import ScanShape
 from indexer.scan.state import Scan
 from indexer.store.packing.layout import Columns, Windows, ranges
 from indexer.store.writing.ahead import ahead
-from indexer.store.writing.records import ContextRecord, NeuronBlock, NeuronRecord, records_of
+from indexer.store.writing.records import ContextRecord, NeuronBlock
 
 Array = np.ndarray[Any, Any]
 
@@ -204,29 +204,6 @@ class Results:
         found = np.full(len(each), -1)
         found[owners[won]] = source[won]
         return found
-
-
-def neuron_records(
-    scan: Scan,
-    corpus: Corpus,
-    gated: bool,
-    facts_of: Callable[[int], LayerFacts],
-    device: torch.device | None = None,
-) -> Iterator[NeuronRecord]:
-    """All neurons of one scan, one by one: slow, to look at."""
-    for block in Results(corpus, gated, facts_of, device).neurons(scan):
-        yield from records_of(block)
-
-
-def context_records(scan: Scan, corpus: Corpus) -> Iterator[ContextRecord]:
-    """All contexts that are an example of some neuron of one scan, by id."""
-
-    def no_facts(layer: int) -> LayerFacts:
-        raise ValueError(f"of contexts nothing is to be asked of layer {layer}")
-
-    results = Results(corpus, False, no_facts)
-    results.note(scan)
-    return results.contexts()
 
 
 class _Measured:

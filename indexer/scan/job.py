@@ -12,7 +12,9 @@ from typing import Any
 
 from indexer.config import IndexConfig, check_name
 from indexer.corpus.batches import BatchPlan, plan_batches
-from indexer.corpus.prepare import PreparedCorpus, TokenizerInfo, open_corpus, prepare_corpus
+from indexer.corpus.prepare import open_corpus, prepare_corpus
+from indexer.corpus.prepared import PreparedCorpus
+from indexer.corpus.tokens import TokenizerInfo
 from indexer.errors import NeurariumError
 from indexer.measure.sources import count_slots
 from indexer.models.device import choose_device, choose_dtype

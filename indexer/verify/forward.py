@@ -1,5 +1,5 @@
-"""A model's activations by a plain forward pass with plain hooks: written apart from what the scan
-captures with, so that a mistake there is not made here too."""
+"""Computes activations by a plain forward pass with plain hooks, independently of the code that the
+scan captures with."""
 
 from __future__ import annotations
 
@@ -21,24 +21,26 @@ from indexer.models.load import LoadedModel
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One layer on one batch."""
+class LayerActivations:
+    """The activations of one layer on one batch."""
 
     activations: Float32[np.ndarray, "batch pos n"]
     gate: Float[Tensor, "batch pos n"] | None
     linear: Float[Tensor, "batch pos n"] | None
 
 
-def forward(model: LoadedModel, batch: Batch, on_layer: Callable[[int, Seen], None]) -> None:
-    """Run the model over a batch and hand over every layer as it is reached.
+def forward(
+    model: LoadedModel, batch: Batch, on_layer: Callable[[int, LayerActivations], None]
+) -> None:
+    """Run the model on a batch and pass each layer to `on_layer`.
 
-    Raises `NeurariumError` where memory runs out.
+    Raises NeurariumError if memory runs out.
     """
     shape = batch.tokens.shape
     parts: dict[tuple[int, int], Tensor] = {}
     handles = []
 
-    def own(place: Place, values: Tensor) -> Tensor:
+    def part_of(place: Place, values: Tensor) -> Tensor:
         values = values.reshape(*shape, values.shape[-1])
         if place.half is None:
             return values
@@ -47,7 +49,7 @@ def forward(model: LoadedModel, batch: Batch, on_layer: Callable[[int, Seen], No
 
     def at_part(layer: int, which: int, place: Place) -> Callable[..., None]:
         def hook(_module: Any, _args: Any, output: Tensor) -> None:
-            parts[layer, which] = own(place, output)
+            parts[layer, which] = part_of(place, output)
 
         return hook
 
@@ -57,8 +59,11 @@ def forward(model: LoadedModel, batch: Batch, on_layer: Callable[[int, Seen], No
                 values = output
             else:
                 values = args[0] if args else next(iter(kwargs.values()))
-            acts = own(place, values).float().cpu().numpy()
-            on_layer(layer, Seen(acts, parts.pop((layer, 0), None), parts.pop((layer, 1), None)))
+            acts = part_of(place, values).float().cpu().numpy()
+            on_layer(
+                layer,
+                LayerActivations(acts, parts.pop((layer, 0), None), parts.pop((layer, 1), None)),
+            )
 
         return hook
 
@@ -79,7 +84,7 @@ def forward(model: LoadedModel, batch: Batch, on_layer: Callable[[int, Seen], No
             raise
         raise NeurariumError(
             f"There is not enough memory on {model.device} for {shape[0]} × {shape[1]} tokens of "
-            f"{model.source.label!r}, which the run itself read at once."
+            f"{model.source.label!r}, the size of the run's own batches."
         ) from error
     finally:
         for handle in handles:
@@ -90,7 +95,7 @@ def _call(model: LoadedModel, batch: Batch) -> None:
     tokens = torch.from_numpy(batch.tokens).to(model.device)
     attention = torch.from_numpy(batch.attention.astype(np.int64)).to(model.device)
     if isinstance(model.root, transformers.PreTrainedModel):
-        # The same model without its unembedding, whose logits would be most of the memory.
+        # Without the unembedding: logits would take most of the memory.
         model.root.base_model(input_ids=tokens, attention_mask=attention, use_cache=False)
     else:
         model.root(input_ids=tokens, attention_mask=attention)

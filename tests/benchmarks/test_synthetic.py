@@ -17,7 +17,7 @@ from benchmarks.store import invented, synthetic
 from indexer.errors import NeurariumError
 from indexer.store import schema
 from indexer.store.database import open_store
-from indexer.store.packing.codec import pack_examples, pack_lists, unpack_arrays, unpack_kinds
+from indexer.store.packing.codec import pack_lists, unpack_arrays, unpack_kinds
 from indexer.store.packing.postings import unpack_places
 
 ASKED = 500
@@ -85,7 +85,7 @@ def test_rows_have_the_shape_of_a_real_runs(store: Engine) -> None:
     with store.connect() as connection:
         counts = {
             table.name: connection.scalar(select(func.count()).select_from(table))
-            for table in schema.ALL_TABLES
+            for table in schema.metadata.sorted_tables
         }
         runs = connection.execute(select(schema.runs).order_by(schema.runs.c.id)).all()
         neurons = connection.execute(select(schema.neurons).order_by(schema.neurons.c.id)).all()
@@ -127,7 +127,7 @@ def test_examples_are_as_large_as_real_ones() -> None:
     some = invented.contexts(rng, 500, 10_000, 5_000)
     drawn = [invented.lists(rng, some, None) for _ in range(20)]
     sizes = {
-        kind: np.mean([len(pack_examples(lists[number])) for lists in drawn])
+        kind: np.mean([len(pack_lists([lists[number]])) for lists in drawn])
         for number, kind in enumerate(schema.KINDS)
     }
     sizes["all"] = np.mean([len(pack_lists(lists)) for lists in drawn])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from indexer.captured import Captured, OnLayer
 from indexer.corpus.batches import BatchPlan, plan_batches
 from indexer.measure.sources import count_slots
-from indexer.run.results import neuron_records
+from indexer.run.results import Corpus, LayerFacts, Results
 from indexer.scan.loop import scan_batches
 from indexer.scan.shape import ScanShape
 from indexer.scan.state import Scan
-from indexer.store.writing.run import NeuronRecord
+from indexer.store.writing.records import ContextRecord
+from tests.helpers import neuron_records as by_neuron
 
 relaxed = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -189,6 +190,25 @@ def fake_facts(layer: int) -> FakeFacts:
     )
 
 
-def records_of(case: Case) -> list[NeuronRecord]:
+def records_of(case: Case) -> list[by_neuron.NeuronRecord]:
     """All neurons of a case, scanned."""
     return list(neuron_records(case.scan(), case.corpus, False, fake_facts))
+
+
+def neuron_records(
+    scan: Scan, corpus: Corpus, gated: bool, facts_of: Callable[[int], LayerFacts]
+) -> Iterator[by_neuron.NeuronRecord]:
+    """All neurons of one scan, one by one."""
+    for block in Results(corpus, gated, facts_of).neurons(scan):
+        yield from by_neuron.records_of(block)
+
+
+def context_records(scan: Scan, corpus: Corpus) -> Iterator[ContextRecord]:
+    """All contexts that are an example of any neuron of one scan, by id."""
+
+    def no_facts(layer: int) -> LayerFacts:
+        raise ValueError(f"contexts need no facts of layer {layer}")
+
+    results = Results(corpus, False, no_facts)
+    results.note(scan)
+    return results.contexts()

@@ -122,7 +122,7 @@ LINES = [json.dumps({"text": "the light was good and the day was long " * 9, "x"
         ([], "model"),
         (["demo", "--top-k", "0"], "top_k is 0"),
         (["demo", "--corpus", "missing.txt"], "There is no file or folder 'missing.txt'"),
-        (["demo", "--corpus", "{folder}/empty.txt"], "of 1 document none gives a context of"),
+        (["demo", "--corpus", "{folder}/empty.txt"], "1 document, but no context of"),
         (["demo", "--corpus", "{folder}/good.jsonl", "--text-column", "words"], "words"),
         (["demo", "--corpus", "{folder}/broken.jsonl"], "line"),
         (["demo", "--corpus", "{folder}/fake.parquet"], "fake.parquet"),

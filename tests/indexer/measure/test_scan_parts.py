@@ -16,11 +16,10 @@ from indexer.errors import NeurariumError
 from indexer.measure.kernels import Scales, batch_sums, sign_sums
 from indexer.measure.layer import LayerBatch
 from indexer.run.checkpoint import RunFolder
-from indexer.run.results import neuron_records
 from indexer.scan.loop import scan_batch, scan_batches
 from indexer.scan.state import Scan
-from indexer.store.writing.run import NeuronRecord
-from tests.helpers.scan_cases import Case, cases, fake_facts, records_of, relaxed
+from tests.helpers.neuron_records import NeuronRecord
+from tests.helpers.scan_cases import Case, cases, fake_facts, neuron_records, records_of, relaxed
 
 
 def content(records: list[NeuronRecord]) -> list[tuple[object, ...]]:

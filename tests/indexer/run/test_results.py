@@ -15,15 +15,24 @@ from indexer.measure import sources as source_slots
 from indexer.measure.peaks import means_by_slot
 from indexer.measure.selection import Payload, Selection
 from indexer.run import results
-from indexer.run.results import Results, neuron_records
+from indexer.run.results import Results
 from indexer.scan.shape import ScanShape
 from indexer.scan.state import Scan
 from indexer.store import schema
 from indexer.store.packing import codec
-from indexer.store.writing.records import block_of, records_of
-from indexer.store.writing.run import ContentHash, NeuronBlock, RunRecord, pack
+from indexer.store.writing.records import NeuronBlock, RunRecord
+from indexer.store.writing.run import ContentHash, pack
 from tests.helpers import fixture_store
-from tests.helpers.scan_cases import Case, FakeCorpus, FakeModel, cases, fake_facts, relaxed
+from tests.helpers.neuron_records import block_of, records_of
+from tests.helpers.scan_cases import (
+    Case,
+    FakeCorpus,
+    FakeModel,
+    cases,
+    fake_facts,
+    neuron_records,
+    relaxed,
+)
 
 
 def two_layers(**shape: Any) -> Case:

@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 
 from indexer.errors import NeurariumError
 from indexer.measure.peaks import PEAK_QUANTILES
-from indexer.run.results import context_records, neuron_records
 from indexer.scan.shape import RANDOM_EXAMPLES, ScanShape
 from indexer.store.packing.codec import activations_of, peak_unit
-from indexer.store.writing.run import ContextRecord
+from indexer.store.writing.records import ContextRecord
 from tests.helpers.scan_cases import (
     Case,
     FakeCorpus,
     FakeModel,
     cases,
+    context_records,
     fake_facts,
+    neuron_records,
     records_of,
     relaxed,
 )

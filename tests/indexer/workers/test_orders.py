@@ -1,4 +1,4 @@
-"""One scan by many workers, without any process: whoever measures what, and dies over it."""
+"""Dividing a scan among workers, with fake workers in this process that may die."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from indexer.run.stopping import Stopped
 from indexer.scan.shape import ScanShape
 from indexer.scan.state import Scan
 from indexer.workers.orders import (
+    CHUNK_SECONDS,
     DEATHS,
     FIRST_BATCHES,
-    UNIT_SECONDS,
-    Found,
     Order,
-    Units,
-    UnitScanner,
+    OrderResult,
+    OrderScanner,
+    WorkQueue,
     bounds_of,
     scan_by_crew,
 )
@@ -38,9 +38,9 @@ fewer = settings(relaxed, max_examples=25)
 
 @dataclass
 class FakeCrew:
-    """Workers in this process that end, or die, in whatever order `choose` says.
+    """Workers in this process that finish, or die, in the order of `choose`.
 
-    What they find is handed over as another process would: as bytes.
+    Their results are pickled, as between processes.
     """
 
     case: Case
@@ -53,8 +53,8 @@ class FakeCrew:
     def __post_init__(self) -> None:
         self.scanners = [self._new() for _ in range(self.workers)]
 
-    def _new(self) -> UnitScanner:
-        return UnitScanner(self.case.model, self.case.corpus, self.case.corpus.source_index)
+    def _new(self) -> OrderScanner:
+        return OrderScanner(self.case.model, self.case.corpus, self.case.corpus.source_index)
 
     def __len__(self) -> int:
         return self.workers
@@ -64,32 +64,32 @@ class FakeCrew:
         self.waiting[worker] = order
         self.orders.append(order)
 
-    def wait(self, seconds: float) -> list[tuple[int, Found | None]]:
+    def wait(self, seconds: float) -> list[tuple[int, OrderResult | None]]:
         assert self.waiting
         worker = self.choose(sorted(self.waiting))
         order = self.waiting.pop(worker)
         if self.dies(order):
             self.scanners[worker] = self._new()
             return [(worker, None)]
-        found: Found = pickle.loads(pickle.dumps(self.scanners[worker].scan(order)))
-        return [(worker, found)]
+        result: OrderResult = pickle.loads(pickle.dumps(self.scanners[worker].scan(order)))
+        return [(worker, result)]
 
 
 def content(scan: Scan) -> dict[str, bytes]:
-    """All that a scan says, comparable: entries in their order, wherever they are kept."""
-    found = {"maximum": scan.maximum.tobytes(), "minimum": scan.minimum.tobytes()}
+    """The content of a scan, comparable regardless of the slots of its entries."""
+    result = {"maximum": scan.maximum.tobytes(), "minimum": scan.minimum.tobytes()}
     for name, selection in scan.selections().items():
-        kept = selection.payload.at(selection.slots[selection.ids != NO_ID])
-        found[name] = selection.values.tobytes() + selection.ids.tobytes()
-        found |= {f"{name}.{part}": array.tobytes() for part, array in kept.named().items()}
+        chosen = selection.payload.at(selection.slots[selection.ids != NO_ID])
+        result[name] = selection.values.tobytes() + selection.ids.tobytes()
+        result |= {f"{name}.{part}": array.tobytes() for part, array in chosen.named().items()}
     assert scan.sample is not None
     for name, array in scan.sample.arrays().items():
         if not name.startswith("bands."):
-            found[f"sample.{name}"] = array.tobytes()
+            result[f"sample.{name}"] = array.tobytes()
     bands = scan.sample.bands
-    kept = bands.payload.at(bands.slots[bands.ids != NO_ID])
-    found["bands"] = bands.values.tobytes() + bands.ids.tobytes()
-    return found | {f"bands.{part}": array.tobytes() for part, array in kept.named().items()}
+    chosen = bands.payload.at(bands.slots[bands.ids != NO_ID])
+    result["bands"] = bands.values.tobytes() + bands.ids.tobytes()
+    return result | {f"bands.{part}": array.tobytes() for part, array in chosen.named().items()}
 
 
 def positions_of(case: Case) -> np.ndarray:
@@ -98,7 +98,7 @@ def positions_of(case: Case) -> np.ndarray:
 
 
 def work(case: Case, crew: FakeCrew, after: Callable[..., None]) -> Scan:
-    """A scan by a crew."""
+    """The scan of a case by a crew."""
     scan = Scan(case.shape, case.corpus.source_index)
     plans = case.plans()
     scan_by_crew(crew, scan, plans, positions_of(case), range(len(plans)), after)
@@ -108,7 +108,7 @@ def work(case: Case, crew: FakeCrew, after: Callable[..., None]) -> Scan:
 @fewer
 @given(cases(), st.integers(1, 4), st.randoms(use_true_random=False))
 def test_many_workers_make_the_scan_of_one(case: Case, workers: int, random: Random) -> None:
-    """In whatever order they end, and though some die: all is there, and nothing twice."""
+    """In any order of finishing, and with deaths: every batch counts exactly once."""
     died: Counter[bytes] = Counter()
 
     def dies(order: Order) -> bool:
@@ -116,33 +116,33 @@ def test_many_workers_make_the_scan_of_one(case: Case, workers: int, random: Ran
         died[key] += 1
         return died[key] < DEATHS and random.random() < 0.3
 
-    told: list[int] = []
+    reported: list[int] = []
     crew = FakeCrew(case, workers, dies, random.choice)
-    scan = work(case, crew, lambda *numbers: told.extend(numbers))
+    scan = work(case, crew, lambda *numbers: reported.extend(numbers))
     assert content(scan) == content(case.scan())
-    assert sorted(told) == list(range(len(case.plans())))
+    assert sorted(reported) == list(range(len(case.plans())))
 
 
 @fewer
 @given(cases(), st.integers(0, 60))
-def test_workers_give_back_what_can_enter_and_nothing_else(case: Case, measured: int) -> None:
-    """Against brute force: pairs beyond the k-th best so far, at most k a neuron."""
+def test_workers_return_exactly_the_entries_that_can_enter(case: Case, measured: int) -> None:
+    """Compared with brute force: pairs beyond the k-th best so far, at most k per neuron."""
     plans = case.plans()
     sampled = [plan for plan in plans if plan.part != "rest"]
     rest = [plan for plan in plans if plan.part == "rest"]
-    before, unit = rest[: measured % (len(rest) + 1)], rest[measured % (len(rest) + 1) :]
-    scanner = UnitScanner(case.model, case.corpus, case.corpus.source_index)
-    whole = Scan(case.shape, case.corpus.source_index)
+    before, chunk = rest[: measured % (len(rest) + 1)], rest[measured % (len(rest) + 1) :]
+    scanner = OrderScanner(case.model, case.corpus, case.corpus.source_index)
+    merged = Scan(case.shape, case.corpus.source_index)
     crew = FakeCrew(case, 1)
     done = [*sampled, *before]
-    scan_by_crew(crew, whole, done, np.ones(len(done)), range(len(done)), lambda *_: None)
-    found = scanner.scan(Order(case.shape, tuple(unit), bounds_of(whole), False))
+    scan_by_crew(crew, merged, done, np.ones(len(done)), range(len(done)), lambda *_: None)
+    result = scanner.scan(Order(case.shape, tuple(chunk), bounds_of(merged), False))
     seen = [int(context) for plan in done for context in plan.context_ids]
-    new = [int(context) for plan in unit for context in plan.context_ids]
-    entries = found.entries["top"]
+    new = [int(context) for plan in chunk for context in plan.context_ids]
+    entries = result.entries["top"]
     for layer, width in enumerate(case.shape.widths):
         for neuron in range(width):
-            row = int(whole.offsets[layer]) + neuron
+            row = int(merged.offsets[layer]) + neuron
             peaks = case.peaks(layer, neuron, np.max)
             k = case.shape.top_k
             best = sorted((-peaks[context], context) for context in seen)[:k]
@@ -152,19 +152,19 @@ def test_workers_give_back_what_can_enter_and_nothing_else(case: Case, measured:
             mine = entries.rows == row
             pairs = zip(-entries.values[mine], entries.ids[mine], strict=True)
             assert sorted(pairs) == expected
-    assert ("bottom" in found.entries) == (case.shape.bottom_k > 0)
+    assert ("bottom" in result.entries) == (case.shape.bottom_k > 0)
 
 
 def plain_case() -> Case:
-    """Some contexts of one length, and more batches than workers."""
+    """Contexts of equal length, in more batches than workers."""
     rng = np.random.default_rng(0)
     table = [torch.tensor(rng.normal(size=(40, 5, 3)), dtype=torch.float32)]
     shape = ScanShape((3,), np.arange(0, 40, 5), 2, 2, 5)
     return Case(FakeCorpus(np.full(40, 5), True), FakeModel(table), shape, 10, 100)
 
 
-def test_batches_that_kill_every_worker_are_given_up() -> None:
-    """Three deaths over the same ones are one clear error; two are nothing."""
+def test_batches_that_kill_every_worker_are_an_error() -> None:
+    """Three deaths on the same batches are a clear error; two are tolerated."""
     case = plain_case()
     fatal = case.plans()[-1].context_ids[0]
     deaths = 0
@@ -179,12 +179,12 @@ def test_batches_that_kill_every_worker_are_given_up() -> None:
     assert content(work(case, FakeCrew(case, 2, dies), lambda *_: None)) == content(case.scan())
     assert deaths == DEATHS - 1
     deaths, most = 0, DEATHS
-    with pytest.raises(NeurariumError, match="3 workers died over the same batches"):
+    with pytest.raises(NeurariumError, match="3 workers died on the same batches"):
         work(case, FakeCrew(case, 2, dies), lambda *_: None)
 
 
 def test_the_sample_is_one_order_and_the_first() -> None:
-    """One worker measures it while the others scan the rest; no order holds both."""
+    """One worker scans the sample while others scan the rest; no order has both."""
     crew = FakeCrew(plain_case(), 3)
     work(crew.case, crew, lambda *_: None)
     parts = [{plan.part for plan in order.plans} for order in crew.orders]
@@ -195,82 +195,82 @@ def test_the_sample_is_one_order_and_the_first() -> None:
 
 
 def test_what_after_raises_ends_the_scan() -> None:
-    """What was merged before stays, and is told to the last batch; nothing more is begun."""
+    """Batches merged before the exception are reported; the scan stops."""
     case = plain_case()
     crew = FakeCrew(case, 2)
-    told: list[int] = []
+    reported: list[int] = []
 
     def after(*numbers: int) -> None:
-        told.extend(numbers)
-        if len(told) >= len(case.plans()) // 2:
+        reported.extend(numbers)
+        if len(reported) >= len(case.plans()) // 2:
             raise Stopped("enough")
 
     with pytest.raises(Stopped):
         work(case, crew, after)
-    assert len(told) < len(case.plans())
+    assert len(reported) < len(case.plans())
 
 
-def test_after_is_asked_while_nothing_ends() -> None:
-    """So that a user need not wait for a unit's end to stop."""
+def test_after_is_called_while_workers_are_busy() -> None:
+    """A user can stop without waiting for a chunk to finish."""
 
     class Slow(FakeCrew):
         asked = 0
 
-        def wait(self, seconds: float) -> list[tuple[int, Found | None]]:
+        def wait(self, seconds: float) -> list[tuple[int, OrderResult | None]]:
             self.asked += 1
             return [] if self.asked < 4 else super().wait(seconds)
 
     case = plain_case()
-    told: list[tuple[int, ...]] = []
-    work(case, Slow(case, 1), lambda *numbers: told.append(numbers))
-    assert told[:3] == [(), (), ()]
-    assert all(told[3:])
+    reported: list[tuple[int, ...]] = []
+    work(case, Slow(case, 1), lambda *numbers: reported.append(numbers))
+    assert reported[:3] == [(), (), ()]
+    assert all(reported[3:])
 
 
 def plans_of(*parts: Part) -> list[BatchPlan]:
-    """Batches of one context each."""
+    """Batches with one context each."""
     return [BatchPlan(part, np.array([number])) for number, part in enumerate(parts)]
 
 
-def test_units_shrink_towards_the_end() -> None:
-    """The first are small, since nobody knows how fast a worker is; then each is a share of what
-    is left, and none takes too long."""
+def test_chunks_shrink_towards_the_end() -> None:
+    """The first chunks are small, while the speed is unknown; then each is a share of the rest, and
+    none takes too long."""
     plans = plans_of("first_half", "second_half", *["rest"] * 1000)
-    units = Units(plans, np.full(1002, 100), range(1002), workers=2)
-    first = units.next()
+    queue = WorkQueue(plans, np.full(1002, 100), range(1002), workers=2)
+    first = queue.next()
     assert first is not None
     assert (first.numbers, first.sampled) == ((0, 1), True)
-    units.took(first, 1.0)
-    unit = units.next()
-    assert unit is not None
-    assert len(unit.numbers) == FIRST_BATCHES
-    units.took(unit, 0.1 * FIRST_BATCHES)  # ten batches a second
-    seen = list(unit.numbers)
+    queue.took(first, 1.0)
+    chunk = queue.next()
+    assert chunk is not None
+    assert len(chunk.numbers) == FIRST_BATCHES
+    queue.took(chunk, 0.1 * FIRST_BATCHES)  # ten batches a second
+    seen = list(chunk.numbers)
     sizes = []
-    while (unit := units.next()) is not None:
-        sizes.append(len(unit.numbers))
-        seen += unit.numbers
+    while (chunk := queue.next()) is not None:
+        sizes.append(len(chunk.numbers))
+        seen += chunk.numbers
     assert seen == list(range(2, 1002))
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] == (1000 - FIRST_BATCHES) // 6
     assert sizes[-1] == 1
-    many = Units(plans_of(*["rest"] * 10_000), np.full(10_000, 100), range(10_000), workers=2)
+    many = WorkQueue(plans_of(*["rest"] * 10_000), np.full(10_000, 100), range(10_000), workers=2)
     first = many.next()
     assert first is not None
     many.took(first, 0.1 * FIRST_BATCHES)
     second = many.next()
     assert second is not None
-    assert len(second.numbers) == 10 * UNIT_SECONDS
+    assert len(second.numbers) == 10 * CHUNK_SECONDS
 
 
-def test_a_unit_that_comes_again_is_the_next() -> None:
-    """The same batches, before any others."""
-    units = Units(plans_of(*["rest"] * 50), np.full(50, 100), range(50), workers=2)
-    first, second = units.next(), units.next()
+def test_a_returned_chunk_is_the_next() -> None:
+    """A returned chunk comes before any other."""
+    queue = WorkQueue(plans_of(*["rest"] * 50), np.full(50, 100), range(50), workers=2)
+    first, second = queue.next(), queue.next()
     assert first is not None
     assert second is not None
-    units.again(first)
-    assert units.next() == first
-    third = units.next()
+    queue.again(first)
+    assert queue.next() == first
+    third = queue.next()
     assert third is not None
     assert third.numbers[0] == second.numbers[-1] + 1

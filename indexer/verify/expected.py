@@ -1,5 +1,5 @@
-"""What a run promises of the form of its lists: how many examples each has, which contexts they may
-be of, and their order. Pure; nothing here needs the model."""
+"""Checks the form of a run's lists, without the model: how many examples each has, their contexts
+and their order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from indexer.measure.sources import count_slots, slots_of
 from indexer.store import schema
 from indexer.store.packing.codec import ExampleArrays
 
-# What the README promises of a list, not imported from the scan whose work is being checked.
+# Restated, not imported, so that the check does not rely on the scan.
 RANDOM_EXAMPLES = 15
 BAND_EXAMPLES = 3
 SOURCE_EXAMPLES = 3
@@ -25,8 +25,8 @@ Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class Promised:
-    """What every list of a run was made by: its settings as they came out, and its corpus."""
+class Expected:
+    """The properties of all lists that follow from a run's settings and its corpus."""
 
     top_k: int
     bottom_k: int
@@ -34,15 +34,15 @@ class Promised:
     sample: Int64[np.ndarray, " s"]
     """The sample's context ids in hash order."""
     slots: Int64[np.ndarray, " contexts"]
-    """The source slot of every context."""
+    """The source slot of each context."""
     source_slots: int
-    """How many slots there are; 0 where the corpus has one source."""
+    """The number of slots; 0 if the corpus has one source."""
     slot_sizes: Int64[np.ndarray, " slots"]
-    """Contexts of each."""
+    """Contexts in each slot."""
 
     @classmethod
-    def of(cls, settings: dict[str, Any], corpus: PreparedCorpus) -> Promised:
-        """From a run's settings. Raises KeyError where one is not there."""
+    def of(cls, settings: dict[str, Any], corpus: PreparedCorpus) -> Expected:
+        """From a run's settings. Raises KeyError if a setting is missing."""
         slots = slots_of(corpus.source_index)
         count = count_slots(len(corpus.sources))
         return cls(
@@ -57,45 +57,45 @@ class Promised:
 
     @property
     def contexts(self) -> int:
-        """Contexts of the corpus."""
+        """The number of contexts in the corpus."""
         return len(self.slots)
 
     @property
     def second_half(self) -> Int64[np.ndarray, " m"]:
-        """The half of the sample that random and band examples are of, in hash order."""
+        """The half of the sample with random and band examples, in hash order."""
         return self.sample[len(self.sample) // 2 :]
 
 
-def by_extreme_problem(examples: ExampleArrays | None, kind: int, promised: Promised) -> str | None:
-    """What is wrong with the form of a top, bottom or by-source list, or None."""
+def by_extreme_problem(examples: ExampleArrays | None, kind: int, expected: Expected) -> str | None:
+    """The problem with the form of a top, bottom or by-source list, or None."""
     if kind == SOURCE:
-        return _source_problem(examples, promised)
-    most = promised.top_k if kind == TOP else promised.bottom_k
+        return _source_problem(examples, expected)
+    most = expected.top_k if kind == TOP else expected.bottom_k
     if examples is None:
-        return f"the list is missing, it is to have {most} examples" if most else None
-    if (problem := _ids_problem(examples, most, promised)) is not None:
+        return f"the list is missing; it should have {most} examples" if most else None
+    if (problem := _ids_problem(examples, most, expected)) is not None:
         return problem
     values = examples.peaks if kind == TOP else -examples.troughs
     return _order_problem(values, examples.context_ids)
 
 
-def _source_problem(examples: ExampleArrays | None, promised: Promised) -> str | None:
-    wanted = np.minimum(promised.slot_sizes, SOURCE_EXAMPLES)
+def _source_problem(examples: ExampleArrays | None, expected: Expected) -> str | None:
+    wanted = np.minimum(expected.slot_sizes, SOURCE_EXAMPLES)
     most = int(wanted.sum())
     if examples is None:
-        return f"the list is missing, it is to have {most} examples" if most else None
-    if (problem := _ids_problem(examples, most, promised)) is not None:
+        return f"the list is missing; it should have {most} examples" if most else None
+    if (problem := _ids_problem(examples, most, expected)) is not None:
         return problem
-    slots = promised.slots[examples.context_ids]
+    slots = expected.slots[examples.context_ids]
     if (np.diff(slots) < 0).any():
         return "the sources are not in order"
     counts = np.bincount(slots, minlength=len(wanted))
     if (counts != wanted).any():
         slot = int(np.flatnonzero(counts != wanted)[0])
         return f"source {slot} has {counts[slot]} examples, not {wanted[slot]}"
-    for slot in range(promised.source_slots):
-        mine = slots == slot
-        problem = _order_problem(examples.peaks[mine], examples.context_ids[mine])
+    for slot in range(expected.source_slots):
+        rows = slots == slot
+        problem = _order_problem(examples.peaks[rows], examples.context_ids[rows])
         if problem is not None:
             return problem
     return None
@@ -104,56 +104,57 @@ def _source_problem(examples: ExampleArrays | None, promised: Promised) -> str |
 def sample_problem(
     examples: ExampleArrays | None,
     kind: int,
-    promised: Promised,
+    expected: Expected,
     band_cuts: Array,
     band_counts: Array,
 ) -> str | None:
-    """What is wrong with the form of a random or band list, or None.
+    """The problem with the form of a random or band list, or None.
 
-    A band is between two of `band_cuts`, a cut belonging to the band above it; `band_counts` are
-    the contexts of the second half in each.
+    `band_cuts` separate the bands; a cut belongs to the band above it. `band_counts` are the
+    contexts of the second half in each band.
     """
     ids = np.empty(0, np.int64) if examples is None else examples.context_ids
     if kind == RANDOM:
-        wanted = promised.second_half[:RANDOM_EXAMPLES]
+        wanted = expected.second_half[:RANDOM_EXAMPLES]
         same = len(ids) == len(wanted) and bool((ids == wanted).all())
-        return None if same else "they are not the first contexts of the sample's second half"
-    kept = np.minimum(band_counts, BAND_EXAMPLES)
-    if len(ids) != kept.sum():
-        return f"the list has {len(ids)} examples, not {int(kept.sum())}"
+        return None if same else "these are not the first contexts of the sample's second half"
+    sizes = np.minimum(band_counts, BAND_EXAMPLES)
+    if len(ids) != sizes.sum():
+        return f"the list has {len(ids)} examples, not {int(sizes.sum())}"
     if examples is None:
         return None
-    ranks = {int(context): rank for rank, context in enumerate(promised.second_half)}
+    ranks = {int(context): rank for rank, context in enumerate(expected.second_half)}
     if not all(int(context) in ranks for context in ids):
-        return "there is a context that is not in the sample's second half"
+        return "it has a context that is not in the sample's second half"
     bands = (examples.peaks[:, None].astype(np.float64) >= band_cuts).sum(axis=1)
-    if (np.bincount(bands, minlength=len(kept)) != kept).any() or (np.diff(bands) < 0).any():
-        return "there is a peak outside its band"
+    if (np.bincount(bands, minlength=len(sizes)) != sizes).any() or (np.diff(bands) < 0).any():
+        return "it has a peak outside its band"
     within = np.diff([ranks[int(context)] for context in ids])[np.diff(bands) == 0]
     return "a band is not in hash order" if (within <= 0).any() else None
 
 
-def ids_exist(examples: ExampleArrays, promised: Promised) -> bool:
+def ids_exist(examples: ExampleArrays, expected: Expected) -> bool:
+    """Whether all context ids are in the corpus."""
     ids = examples.context_ids
-    return bool(((ids >= 0) & (ids < promised.contexts)).all())
+    return bool(((ids >= 0) & (ids < expected.contexts)).all())
 
 
-def _ids_problem(examples: ExampleArrays, most: int, promised: Promised) -> str | None:
+def _ids_problem(examples: ExampleArrays, most: int, expected: Expected) -> str | None:
     ids = examples.context_ids
-    if not ids_exist(examples, promised):
-        outside = ids[(ids < 0) | (ids >= promised.contexts)]
+    if not ids_exist(examples, expected):
+        outside = ids[(ids < 0) | (ids >= expected.contexts)]
         return f"there is no context {int(outside[0])} in the corpus"
     if len(np.unique(ids)) != len(ids):
-        return "a context is there twice"
+        return "it has a context twice"
     if len(ids) != most:
         return f"the list has {len(ids)} examples, not {most}"
     return None
 
 
 def _order_problem(values: Array, ids: Array) -> str | None:
-    """Entries come best first, of equal ones the earlier context."""
+    """The first entry out of order, or None: best first, ties by context id."""
     worse = (values[1:] < values[:-1]) | ((values[1:] == values[:-1]) & (ids[1:] > ids[:-1]))
     if worse.all():
         return None
     place = int(np.flatnonzero(~worse)[0]) + 1
-    return f"example {place + 1} (context {int(ids[place])}) stands after a lesser one"
+    return f"example {place + 1} (context {int(ids[place])}) comes after a lower one"
