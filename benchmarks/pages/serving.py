@@ -26,7 +26,7 @@ from benchmarks.pages import addresses, servers
 from benchmarks.pages.asking import ask_all
 from benchmarks.pages.browser import chromium
 from benchmarks.results import Figure, run
-from benchmarks.rounds import interleave
+from benchmarks.rounds import Turn, interleave
 from benchmarks.tables import PAGE_ROWS, report
 from indexer.errors import NeurariumError
 
@@ -71,14 +71,16 @@ def measure(stores: Mapping[str, str], rounds: int, requests: int, seed: int) ->
             sizes += _sizes(store, cases[store, PAGE])
         asked = {key: case.ask(requests) for key, case in cases.items()}
         turns = list(interleave(asked, range(rounds), seed))
-    return [*figures(turns), *sizes]
+    return [*figures(turns, list(asked)), *sizes]
 
 
-def figures(turns: Sequence[Any]) -> list[Figure]:
+def figures(
+    turns: Sequence[Turn[tuple[str, str], int]], keys: Sequence[tuple[str, str]]
+) -> list[Figure]:
     """For each server and case: the median over rounds of the median answer, and of the time that
     95% of the round's answers took at most."""
     found = []
-    for store, name in dict.fromkeys(sorted(turn.key for turn in turns)):
+    for store, name in keys:
         rounds = [turn.result for turn in turns if turn.key == (store, name)]
         medians = [statistics.median(times) for times in rounds]
         slow = [sorted(times)[int(0.95 * (len(times) - 1))] for times in rounds]

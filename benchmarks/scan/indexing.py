@@ -85,7 +85,9 @@ def figures(name: str, turns: Sequence[BatchTurn]) -> list[Figure]:
     """Every way's speed as a share of the trunk's, in the sample, in the rest, in the rest's last
     quarter and over the whole run."""
     found = []
-    for dtype, way in dict.fromkeys(turn.key for turn in turns):
+    order = [TRUNK, FORWARD, SCAN, *OTHERS]
+    keys = {turn.key for turn in turns}
+    for dtype, way in sorted(keys, key=lambda key: (key[0], order.index(key[1]))):
         own = [turn for turn in turns if turn.key == (dtype, way)]
         if way == TRUNK:
             rates = [int(turn.item.included.sum()) / turn.wall for turn in own]
@@ -108,12 +110,7 @@ def figures(name: str, turns: Sequence[BatchTurn]) -> list[Figure]:
             ):
                 value = over_run(parts["sample"], parts[end] or parts["rest"], in_sample / total)
                 found.append(Figure(f"{way}, {title}, {dtype}", name, value, "× trunk"))
-    order = [TRUNK, FORWARD, SCAN, *OTHERS]
-    return sorted(found, key=lambda one: order.index(_way_of(one.row, order)))
-
-
-def _way_of(row: str, order: Sequence[str]) -> str:
-    return next(way for way in order if row.startswith(f"{way}, "))
+    return found
 
 
 def _parts(own: Sequence[BatchTurn], limits: Sequence[BatchTurn], key: Key) -> dict[str, Any]:

@@ -119,6 +119,6 @@ def test_rounds_are_put_together() -> None:
     """The median of the rounds' medians, and of what 95% of their answers took at most."""
     rounds = [[1.0, 2.0, 9.0], [4.0] * 3, [3.0] * 40 + [80.0]]
     turns = [Turn(("demo", "page"), n, n, 0.0, 0.0, times) for n, times in enumerate(rounds)]
-    median, slow = serving.figures(turns)
+    median, slow = serving.figures(turns, [("demo", "page")])
     assert (median.row, median.column, median.value) == ("page", "demo", 3.0)
     assert (slow.row, slow.value) == ("page, 95% of answers", 3.0)

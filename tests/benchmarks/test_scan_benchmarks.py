@@ -120,5 +120,5 @@ def test_memory_is_of_a_scan_as_large_as_asked(tmp_path: Path) -> None:
     announced, taken, ratio = memory.measure(model, corpus, 4_000)
     assert announced.row.startswith("48 neurons, 3,9")
     assert announced.value > 0
-    assert taken.value >= 0
+    assert -5 < taken.value < 500  # the system counts pages in batches
     assert ratio.value == pytest.approx(taken.value / announced.value)

@@ -49,7 +49,7 @@ def test_a_table_marks_what_misses_its_target() -> None:
         "| speed | 1,234 tokens/s | **0.95** × trunk | ≥ 0.95 |",
         "| page, ms | **11.0** (10.0–11.5) | 10.0 | ≤ 10 |",
     ]
-    assert tables.render(figures[4:]) == "| | b |\n|---|---|\n| other, kB | 3.0 |"
+    assert tables.render(figures[4:]) == "| | b |\n|---|---|\n| other, kB | 3.00 |"
     with pytest.raises(ValueError, match="same row and column"):
         tables.render([*figures, figures[0]])
 
