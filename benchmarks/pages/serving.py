@@ -79,14 +79,14 @@ def figures(
 ) -> list[Figure]:
     """For each server and case: the median over rounds of the median answer, and of the time that
     95% of the round's answers took at most."""
-    found = []
+    measured = []
     for store, name in keys:
         rounds = [turn.result for turn in turns if turn.key == (store, name)]
         medians = [statistics.median(times) for times in rounds]
         slow = [sorted(times)[int(0.95 * (len(times) - 1))] for times in rounds]
-        found.append(Figure.of(name, store, medians, "ms"))
-        found.append(Figure.of(f"{name}, 95% of answers", store, slow, "ms"))
-    return found
+        measured.append(Figure.of(name, store, medians, "ms"))
+        measured.append(Figure.of(f"{name}, 95% of answers", store, slow, "ms"))
+    return measured
 
 
 def _served(stack: ExitStack, url: str) -> str:
@@ -129,14 +129,14 @@ def _places(address: str, count: int, seed: int) -> list[addresses.Place]:
 
 def _sizes(store: str, pages: Case) -> list[Figure]:
     """Bytes of pages as sent: the median by encoding, and the largest."""
-    found = []
+    measured = []
     for encoding, name in ENCODINGS.items():
         headers = {"Accept-Encoding": encoding}
         answers = ask_all(pages.address, pages.paths[:_SIZES], headers)
         sizes = [len(answer.body) / 1000 for answer in answers]
-        found.append(Figure(f"page's size, {name}", store, statistics.median(sizes), "kB"))
-        found.append(Figure(f"largest page, {name}", store, max(sizes), "kB"))
-    return found
+        measured.append(Figure(f"page's size, {name}", store, statistics.median(sizes), "kB"))
+        measured.append(Figure(f"largest page, {name}", store, max(sizes), "kB"))
+    return measured
 
 
 def paint(store: str, url: str, loads: int, seed: int) -> list[Figure]:
@@ -159,12 +159,12 @@ def paint(store: str, url: str, loads: int, seed: int) -> list[Figure]:
         }
         browser.load(f"{plain}/line", 1280)  # the browser itself warms up
         turns = list(interleave(shown, pages, seed))
-    found = [
+    measured = [
         Figure.of(f"{kind}, {width} px", store, [t.result[0] for t in turns if t.key == key], "ms")
         for key in shown
         for kind, width in [key]
     ]
-    return [*found, Figure("layout shift", store, max(turn.result[1] for turn in turns))]
+    return [*measured, Figure("layout shift", store, max(turn.result[1] for turn in turns))]
 
 
 def main(
@@ -179,12 +179,12 @@ def main(
     named = dict(store.split("=", 1) for store in stores if "=" in store)
     if len(named) < len(stores):
         raise NeurariumError("Name each store once, as in demo=sqlite:////tmp/demo.db")
-    found = measure(named, rounds, requests, seed)
+    measured = measure(named, rounds, requests, seed)
     if loads:
         for name, url in named.items():
-            found += paint(name, url, loads, seed)
+            measured += paint(name, url, loads, seed)
     parameters = {"rounds": rounds, "requests": requests, "loads": loads, "seed": seed}
-    report("pages.serving", parameters, found, save)
+    report("pages.serving", parameters, measured, save)
 
 
 if __name__ == "__main__":

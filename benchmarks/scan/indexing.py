@@ -84,19 +84,19 @@ def batches(job: Job) -> Iterator[Batch]:
 def figures(name: str, turns: Sequence[BatchTurn]) -> list[Figure]:
     """Every way's speed as a share of the trunk's, in the sample, in the rest, in the rest's last
     quarter and over the whole run."""
-    found = []
+    measured = []
     order = [TRUNK, FORWARD, SCAN, *OTHERS]
     keys = {turn.key for turn in turns}
     for dtype, way in sorted(keys, key=lambda key: (key[0], order.index(key[1]))):
         own = [turn for turn in turns if turn.key == (dtype, way)]
         if way == TRUNK:
             rates = [int(turn.item.included.sum()) / turn.wall for turn in own]
-            found.append(Figure.of(f"{TRUNK}, {dtype}", name, rates, "tokens/s"))
+            measured.append(Figure.of(f"{TRUNK}, {dtype}", name, rates, "tokens/s"))
             continue
         limits = [turn for turn in turns if turn.key == (dtype, TRUNK)]
         parts = _parts(own, limits, (dtype, way))
         shown = ("sample", "rest", "late") if way == SCAN else ("rest",)
-        found += [
+        measured += [
             Figure.of(f"{way}, {part}, {dtype}", name, parts[part], "× trunk")
             for part in shown
             if parts.get(part)
@@ -109,8 +109,8 @@ def figures(name: str, turns: Sequence[BatchTurn]) -> list[Figure]:
                 (f"at {LONG_RUN // 10**6}M tokens", "late", LONG_RUN),
             ):
                 value = over_run(parts["sample"], parts[end] or parts["rest"], in_sample / total)
-                found.append(Figure(f"{way}, {title}, {dtype}", name, value, "× trunk"))
-    return found
+                measured.append(Figure(f"{way}, {title}, {dtype}", name, value, "× trunk"))
+    return measured
 
 
 def _parts(own: Sequence[BatchTurn], limits: Sequence[BatchTurn], key: Key) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _parts(own: Sequence[BatchTurn], limits: Sequence[BatchTurn], key: Key) -> d
         "late": rest[-(len(rest) // 4) :] if len(rest) >= 4 else [],
     }
     trunk_key = (key[0], TRUNK)
-    return {part: times_faster([*limits, *some], key, trunk_key) for part, some in groups.items()}
+    return {part: times_faster([*limits, *group], key, trunk_key) for part, group in groups.items()}
 
 
 def _in_sample(turn: BatchTurn) -> bool:
@@ -164,7 +164,7 @@ def main(
         raise NeurariumError(f"No shape {unknown.pop()!r}: choose from {', '.join(SHAPES)}.")
     if threads is not None:
         torch.set_num_threads(threads)
-    found: list[Figure] = []
+    measured: list[Figure] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for shape in shapes:
@@ -179,7 +179,7 @@ def main(
                 seed=seed,
             )
             dtypes = dtype or ["float32", "bfloat16"]
-            found += measure(f"{shape}, {ctx_len}", config, dtypes, folder / shape, others_every)
+            measured += measure(f"{shape}, {ctx_len}", config, dtypes, folder / shape, others_every)
     parameters = {
         "tokens": tokens,
         "sample": sample,
@@ -189,7 +189,7 @@ def main(
         "others-every": others_every,
         "seed": seed,
     }
-    report("scan.indexing", parameters, found, save)
+    report("scan.indexing", parameters, measured, save)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def main(
 ) -> None:
     """Measure the memory of scans."""
     tokens = tokens or [50_000, 200_000]
-    found: list[Figure] = []
+    measured: list[Figure] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = thin_model(folder, layers, width, seed=0)
@@ -69,8 +69,8 @@ def main(
             processes = multiprocessing.get_context("spawn")
             threaded = (torch.set_num_threads, (threads,)) if threads else (None, ())
             with processes.Pool(1, *threaded) as pool:
-                found += pool.apply(measure, (model, corpus, count))
-    report("scan.memory", {"layers": layers, "width": width}, found, save)
+                measured += pool.apply(measure, (model, corpus, count))
+    report("scan.memory", {"layers": layers, "width": width}, measured, save)
 
 
 if __name__ == "__main__":

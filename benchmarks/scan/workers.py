@@ -60,7 +60,7 @@ def measure(job: Job, workers: int, rounds: int) -> list[Figure]:
     first = _lists(turns[0].result)
     for turn in turns:
         if any((a != b).any() for a, b in zip(_lists(turn.result), first, strict=True)):
-            raise NeurariumError("One process and the workers found different lists.")
+            raise NeurariumError("One process and the workers measured different lists.")
     tokens, row = job.corpus.included_tokens, f"{job.name}, {job.corpus.included_tokens:,} tokens"
     rates = {key: [tokens / t.wall for t in turns if t.key == key] for key in ("alone", "together")}
     return [
@@ -91,8 +91,8 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         question = ask(config)
         text = prepare(question, Path(folder), Silent())
-        found = measure(load(question, text, Silent()), workers, rounds)
-    report("scan.workers", {"sample": sample, "workers": workers, "rounds": rounds}, found, save)
+        measured = measure(load(question, text, Silent()), workers, rounds)
+    report("scan.workers", {"sample": sample, "workers": workers, "rounds": rounds}, measured, save)
 
 
 if __name__ == "__main__":

@@ -80,19 +80,19 @@ def measure(
         processor.setdefault(turn.key, []).append(1e6 * turn.processor / shape.neurons)
         growth[turn.key] = max(growth.get(turn.key, 0), turn.result)
         sizes[turn.key] = bytes_by_purpose(turn.item[turn.key], shape.neurons)
-    found = []
+    measured = []
     for name in contestants:
         column = f"{name}, {shape.neurons:,} neurons"
-        found += [
+        measured += [
             Figure.of("writing", column, rates[name], "neurons/s"),
             Figure.of("processor time", column, processor[name], "µs a neuron"),
             Figure("the scan's state", column, state / 1e6, "MB"),
             Figure("more memory while writing", column, growth[name] / 1e6, "MB"),
         ]
-        found += [
+        measured += [
             Figure(purpose, column, size, "bytes a neuron") for purpose, size in sizes[name].items()
         ]
-    return found
+    return measured
 
 
 def bytes_by_purpose(engine: Engine, neurons: int) -> dict[str, float]:
@@ -112,11 +112,11 @@ def bytes_by_purpose(engine: Engine, neurons: int) -> dict[str, float]:
         else:
             size = func.pg_total_relation_size
             sizes = {name: connection.scalar(select(size(name))) for name in tables}
-    found = dict.fromkeys([*_PURPOSES.values(), "others"], 0.0)
+    totals = dict.fromkeys([*_PURPOSES.values(), "others"], 0.0)
     for table, size in sizes.items():
         purpose = next((what for name, what in _PURPOSES.items() if table.startswith(name)), None)
-        found[purpose or "others"] += size / neurons
-    return found | {"all": sum(found.values())}
+        totals[purpose or "others"] += size / neurons
+    return totals | {"all": sum(totals.values())}
 
 
 @contextmanager
@@ -182,8 +182,8 @@ def main(
                     yield engines
 
         names = ["SQLite"] if server is None else ["SQLite", "PostgreSQL"]
-        found = measure(names, stores(), layers, width)
-    report("store.writing", {"layers": layers, "width": width, "rounds": rounds}, found, save)
+        measured = measure(names, stores(), layers, width)
+    report("store.writing", {"layers": layers, "width": width, "rounds": rounds}, measured, save)
 
 
 if __name__ == "__main__":

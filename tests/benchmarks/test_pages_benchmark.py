@@ -43,9 +43,9 @@ def test_every_search_is_answered(client: TestClient) -> None:
     paths = addresses.searches(get, places, 0)
     assert tuple(paths) == (*SEARCHES, *LISTINGS)
     assert addresses.searches(get, places, 0) == paths
-    for name, some in paths.items():
-        assert len(some) == len(places)
-        for path in some:
+    for name, own in paths.items():
+        assert len(own) == len(places)
+        for path in own:
             answer = client.get(path)
             assert answer.status_code == 200, path
             if name in ("two words", "phrase", "word prefix"):
