@@ -18,7 +18,7 @@ from indexer.measure.selection import Payload, Selection
 from indexer.scan.shape import SOURCE_EXAMPLES, ScanShape
 from indexer.scan.state import Scan
 from indexer.store.packing.codec import quantize
-from indexer.store.writing.run import RunRecord
+from indexer.store.writing.records import RunRecord
 
 CTX_LEN = 128
 SOURCES = ("web", "books", "code", "encyclopaedia")

@@ -98,7 +98,7 @@ def measure(
 def bytes_by_purpose(engine: Engine, neurons: int) -> dict[str, float]:
     """Bytes a neuron of the tables with their indexes, by what they are for, and of the whole
     database."""
-    tables = [table.name for table in schema.ALL_TABLES]
+    tables = [table.name for table in schema.metadata.sorted_tables]
     tables += [name for name in inspect(engine).get_table_names() if name.startswith(_WORDS)]
     with engine.connect() as connection:
         if engine.dialect.name == "sqlite":

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from app.errors import Gone, Unavailable
-from app.live import engine as live
+from app.live import models as live
 from app.live.models import FAILED_FOR, Models, machine_memory
 from app.schemas import Run, Sample
 from indexer.models import reload

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.models import picture
-from app.models.schemas import LayerPicture, Statistic
+from app.models.schemas import LayerPicture, PictureStatistic
 from app.schemas import RunRef, Sample
 from tests.helpers.fixture_neurons import ATTRIBUTE, BIDI, CONTROLS, LONG, SCRIPT, ZERO_WIDTH
 
@@ -37,7 +37,7 @@ def drawing(
     *,
     dead: Set[int] = frozenset(),
     tokens: list[str] | None = None,
-    stat: Statistic = "max",
+    stat: PictureStatistic = "max",
     first: int = 0,
     neurons: int | None = None,
 ) -> LayerPicture:

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from app.notes import view as note_view
-from app.notes.routes import NOTES
+from app.notes.routes import SHOWN
 from indexer.store.database import open_store
 from tests.conftest import fill
 from tests.helpers.fixture_store import TOY_PRE
@@ -176,11 +176,11 @@ def test_a_note_is_deleted_by_its_button(client: TestClient) -> None:
 def test_many_notes_have_pages_of_their_own(client: TestClient) -> None:
     """The neuron's page shows the newest and leads to all, from page to page."""
     assert "Nobody has written" in client.get(NEURON).text
-    for number in range(2 * NOTES + 1):
+    for number in range(2 * SHOWN + 1):
         write(client, f"note {number}")
     page = read(client, NEURON)
-    newest = [f"note {number}" for number in range(2 * NOTES, -1, -1)]
-    assert said(page) == newest[:NOTES]
+    newest = [f"note {number}" for number in range(2 * SHOWN, -1, -1)]
+    assert said(page) == newest[:SHOWN]
     (link,) = [a for a in page.all("a") if a.text == "All 41 notes"]
     (count,) = [a.text for a in page.all("a") if a.attributes["href"] == "#notes"]
     assert count == "Notes 41"
@@ -190,7 +190,7 @@ def test_many_notes_have_pages_of_their_own(client: TestClient) -> None:
         page = read(client, path)
         found += said(page)
         links = {a.text: a.attributes["href"] for a in page.all("a")}
-        assert ("First page" in links) == (len(found) > NOTES)
+        assert ("First page" in links) == (len(found) > SHOWN)
         path = links.get("Next page")
     assert found == newest
 

@@ -22,6 +22,7 @@ from app.live.text import OnLayer, OpenText
 from app.neurons import queries as neurons
 from app.neurons.schemas import NeuronPage
 from app.reading.store import Store
+from app.web.links import Links
 from indexer.store.database import open_store
 from tests.helpers.fixture_store import RUNS, TOY, WIDE_RUN
 from tests.helpers.html_reader import elements
@@ -215,7 +216,7 @@ def test_a_run_that_is_deleted_meanwhile_is_gone(store_url: str, by: By, table: 
     with store.reading("toy", None) as reading:
         reading.connection.exec_driver_sql(f"DELETE FROM {table}")
         with pytest.raises(Gone, match="deleted while"):
-            ground(reading.connection, reading.run, 0, by)
+            ground(reading, 0, by)
     store.close()
 
 
@@ -258,7 +259,7 @@ def test_hostile_tokens_are_only_text(store: Store) -> None:
     """Markup, line breaks and directions are shown, in cells, titles and heads."""
     acts = activations(np.random.default_rng(3), [4, 4], len(HOSTILE) - 1)
     found = asked(store, "toy", [opened(acts, 1, HOSTILE)] * 2, against="…")
-    shown = result(found, None)
+    shown = result(found, Links("toy"))
     root = elements(f"<table>{shown.cells}</table><table><tbody>{shown.rows}</tbody></table>")
     text = str(shown.cells) + str(shown.rows)
     assert "<script" not in text

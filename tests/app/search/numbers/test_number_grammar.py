@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.reading.statistics import STATISTICS
 from app.search.numbers.grammar import (
     LONGEST,
     MOST_COMPARISONS,
-    STATISTICS,
     Comparison,
     GrammarError,
     Order,
@@ -23,7 +23,10 @@ from indexer.store import schema
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False).map(lambda value: value + 0.0)
 COMPARISONS = st.builds(
-    Comparison, st.sampled_from(STATISTICS), st.sampled_from([">", ">=", "<", "<=", "="]), NUMBERS
+    Comparison,
+    st.sampled_from(list(STATISTICS)),
+    st.sampled_from([">", ">=", "<", "<=", "="]),
+    NUMBERS,
 )
 ORDERS = st.builds(Order, st.sampled_from(["neuron", *STATISTICS]), st.booleans())
 FRAGMENTS = st.sampled_from(

@@ -100,7 +100,7 @@ def all_pages(store: Store, run: int, text: str, limit: int) -> Iterator[NumberS
 NUMBERS = ["-2", "-1.25", "-0.5", "0", "0.25", "50%", "0.3", "1", "1e30", "4.5"]
 COMPARED = st.builds(
     "{}{}{}".format,
-    st.sampled_from(STATISTICS),
+    st.sampled_from(list(STATISTICS)),
     st.sampled_from([">", ">=", "<", "<=", "="]),
     st.sampled_from(NUMBERS),
 )
