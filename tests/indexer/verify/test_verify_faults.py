@@ -265,7 +265,7 @@ def test_a_random_example_that_was_not_drawn(small: SmallRun) -> None:
     """Random examples in another order."""
     edit(small, "random", lambda e: only(e, [1, 0, *range(2, 12)]))
     check(
-        small, f"{HERE}, random: they are not the first contexts of the sample's second half  LINK"
+        small, f"{HERE}, random: these are not the first contexts of the sample's second half  LINK"
     )
 
 
