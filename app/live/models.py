@@ -12,7 +12,7 @@ from pathlib import Path
 from app.errors import AppError, Gone, Unavailable
 from app.schemas import Run
 from indexer.errors import NeurariumError
-from indexer.models.load import LoadedModel
+from indexer.models.loaded import LoadedModel
 from indexer.models.reload import Wanted
 
 FAILED_FOR = 30.0

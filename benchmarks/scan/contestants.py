@@ -15,7 +15,7 @@ from benchmarks.scan.others import Concatenated, Neuroscope, RunWithCache, Way, 
 from benchmarks.scan.pieces import Clocks, clocked
 from benchmarks.scan.rounds import Contestant, part_of
 from indexer.corpus.batches import Batch, BatchPlan, fill_batch
-from indexer.models.load import LoadedModel
+from indexer.models.loaded import LoadedModel
 from indexer.scan.job import Job
 from indexer.scan.loop import scan_batch
 from indexer.scan.state import Scan

@@ -118,7 +118,7 @@ def measure(
     return Measured(
         shape=shape,
         ctx_len=configs[0].ctx_len,
-        layers=job.model.n_layers,
+        layers=job.model.layout.n_layers,
         neurons=job.shape.neurons,
         parameters=sum(weights.numel() for weights in job.model.root.parameters()),
         attention=str(getattr(job.model.root.config, "_attn_implementation", "")),

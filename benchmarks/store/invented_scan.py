@@ -97,8 +97,8 @@ def scan(rng: np.random.Generator, of: ScanShape, some: InventedCorpus) -> Scan:
     sample.moments.low[:], sample.moments.high[:] = -1.0, 6.0
     sample.histogram.above[:] = sample.histogram.below[:] = -4
     sample.histogram.high[:] = 6.0
-    for first, width in zip(made.offsets.tolist(), of.widths, strict=False):
-        _fill(rng, made, slice(first, first + width), pool, len(some.token_ids))
+    for layer in range(len(of.widths)):
+        _fill(rng, made, made.places.layer(layer), pool, len(some.token_ids))
     return made
 
 

@@ -32,6 +32,7 @@ from benchmarks.store import invented, invented_scan
 from benchmarks.store.searchable import spent_on_searches
 from benchmarks.store.table_bytes import SEARCHED, bytes_by_table, bytes_inside
 from indexer.measure.together import together
+from indexer.models.units import never_large
 from indexer.run.results import Results
 from indexer.scan.state import Scan
 from indexer.store import schema
@@ -116,11 +117,11 @@ def measure(
         state=invented_scan.state_bytes(scan),
         expected=shape.bytes_held(),
     )
-    parts = _parts(scan, lambda: Results(corpus, True, lambda _: facts), rounds)
+    parts = _parts(scan, lambda: Results(corpus, never_large, lambda _: facts), rounds)
     for _ in range(rounds):
         for name, opened in engines.items():
             engine, again = opened(), opened()
-            results = Results(corpus, True, lambda _: facts)
+            results = Results(corpus, never_large, lambda _: facts)
             with (
                 _resident() as growth,
                 spent_on_searches() as spent,

@@ -10,7 +10,6 @@ import functools
 import json
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import huggingface_hub
 import torch
@@ -19,9 +18,7 @@ from huggingface_hub import errors as hub_errors
 from transformers import modeling_gguf_pytorch_utils
 
 from indexer.errors import NeurariumError
-
-if TYPE_CHECKING:
-    from indexer.models.source import ModelSource
+from indexer.models.source import ModelSource
 
 _HTTP_CLIENTS = frozenset({"httpx", "httpx2", "requests", "urllib3", "aiohttp"})
 """Packages whose exceptions mean that a request failed: named, not imported, because which of them
@@ -53,7 +50,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def told_in_one_line(source: ModelSource, what: str = "model") -> Iterator[None]:
+def one_line_errors(source: ModelSource, what: str = "model") -> Iterator[None]:
     """Turn whatever a load raises for a reason the user can act on into a `NeurariumError`.
 
     What is not recognised passes unchanged: a mistake of ours must not look like one of theirs.

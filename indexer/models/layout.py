@@ -24,7 +24,8 @@ from transformer_lens.model_bridge.sources._hf_format import determine_architect
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from indexer.errors import NeurariumError
-from indexer.models.hook_points import HOOK_BEFORE_LN, HOOK_POST, HOOK_PRE, Place, unwrap
+from indexer.models.modules import unwrap
+from indexer.models.units import Place
 
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 _CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
@@ -47,29 +48,17 @@ class Layout:
     label: str
     architecture: str
     n_layers: int
+    d_model: int
     max_context: int | None
     """Positions the model has, or None where nothing limits them."""
     activation_function: str
+    """The name of the MLPs' nonlinearity."""
     gated: bool
-    hook_points: tuple[str, ...]
-    """The hook points this model has."""
-    default_hook_point: str
+    """Whether the MLPs multiply a gate with a linear part."""
+    mlp_modules: frozenset[str]
+    """TransformerLens's names of the modules in each MLP: some of `in`, `gate`, `ln`, `out`."""
     adapter: Any
     """TransformerLens's map from its names to the model's modules."""
-
-    def choose_hook_point(self, hook_point: str | None) -> str:
-        """The asked-for hook point, or the default. Raises `NeurariumError` if it isn't there."""
-        chosen = hook_point or self.default_hook_point
-        if chosen not in self.hook_points:
-            raise NeurariumError(
-                f"{self.label!r} has no hook point {chosen!r}: it has "
-                f"{', '.join(self.hook_points)} (--hook-point)."
-            )
-        return chosen
-
-    def places(self, root: nn.Module, hook_point: str) -> tuple[Place, ...]:
-        """The place of `hook_point` in every layer of `root`. Raises `NeurariumError`."""
-        return tuple(self._place(root, layer, hook_point) for layer in range(self.n_layers))
 
     def component(self, root: nn.Module, path: str) -> nn.Module | None:
         """The module TransformerLens calls `path`, such as `blocks.3.mlp.out`, or None."""
@@ -121,29 +110,6 @@ class Layout:
         """What multiplies the unembedded logits (Cohere, Granite); a softcap's slope at 0 is 1."""
         small = torch.full((1,), 1e-6, dtype=torch.float64)
         return float(self.adapter.apply_output_logits_transform(small) / small)
-
-    def _place(self, root: nn.Module, layer: int, hook_point: str) -> Place:
-        out = self.output_projection(root, layer)
-        if hook_point == HOOK_POST:
-            return Place(out, "input", parts=self._parts(root, layer))
-        if hook_point == HOOK_BEFORE_LN:
-            module = self.component(root, f"blocks.{layer}.mlp.ln")
-            place = Place(module, "input") if module is not None else None
-        else:
-            place = self.input_projection(root, layer, "gate" if self.gated else "in")
-        if place is None:
-            raise NeurariumError(
-                f"{hook_point!r} cannot be found in layer {layer} of {self.label!r} "
-                f"({self.architecture}): choose {HOOK_POST} (--hook-point)."
-            )
-        return place
-
-    def _parts(self, root: nn.Module, layer: int) -> tuple[Place, Place] | None:
-        """Where a gated layer's gate and linear part come out of their projections."""
-        if not self.gated:
-            return None
-        gate, linear = (self.input_projection(root, layer, name) for name in ("gate", "in"))
-        return None if gate is None or linear is None else (gate, linear)
 
 
 def layout_of_config(config: Any, label: str) -> Layout:
@@ -198,23 +164,16 @@ def layout_of_adapter(
         )
     if not getattr(adapter, "supports_causal_loss", True):
         raise _not_causal(label, architecture, "not an autoregressive model")
-    gated = isinstance(component, GatedMLPBridge)
-    joint = isinstance(component, JointGateUpMLPBridge)
-    has_pre = joint or ("gate" if gated else "in") in component.submodules
-    has_ln = "ln" in component.submodules
+    fused = {"in", "gate"} if isinstance(component, JointGateUpMLPBridge) else set()
     return Layout(
         label=label,
         architecture=architecture,
         n_layers=int(cfg.n_layers),
+        d_model=int(cfg.d_model),
         max_context=max_context,
         activation_function=activation_function,
-        gated=gated,
-        hook_points=(
-            *((HOOK_PRE,) if has_pre else ()),
-            *((HOOK_BEFORE_LN,) if has_ln else ()),
-            HOOK_POST,
-        ),
-        default_hook_point=HOOK_BEFORE_LN if has_ln else HOOK_POST,
+        gated=isinstance(component, GatedMLPBridge),
+        mlp_modules=frozenset(component.submodules) | fused,
         adapter=adapter,
     )
 

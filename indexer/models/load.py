@@ -17,16 +17,13 @@ from transformer_lens.model_bridge.sources.tl_legacy import derive_tl_legacy_con
 from transformer_lens.model_bridge.supported_architectures.native import NativeArchitectureAdapter
 
 from indexer.errors import NeurariumError
-from indexer.models.capture import (
-    LoadedModel,
-    look_at_layers,
-    until_final_norm,
-    without_unembedding,
-)
+from indexer.models.capture import Trunk, until_final_norm, without_unembedding
 from indexer.models.device import choose_device, choose_dtype
-from indexer.models.failures import quiet, told_in_one_line
+from indexer.models.failures import one_line_errors, quiet
+from indexer.models.hook_points import choose_hook_point, find_neurons
 from indexer.models.hub import cached_commit
 from indexer.models.layout import Layout, layout_of_adapter, layout_of_config
+from indexer.models.loaded import LoadedModel
 from indexer.models.pretrained import (
     LoadedTokenizer,
     hash_weights,
@@ -36,21 +33,7 @@ from indexer.models.pretrained import (
     load_tokenizer,
     pin_revision,
 )
-from indexer.models.source import ModelSource, resolve_model
-
-__all__ = [
-    "Description",
-    "LoadedModel",
-    "LoadedTokenizer",
-    "ModelSource",
-    "check_ctx_len",
-    "describe",
-    "load_model",
-    "load_native",
-    "load_tokenizer",
-    "pin_revision",
-    "resolve_model",
-]
+from indexer.models.source import ModelSource
 
 
 @dataclass(frozen=True)
@@ -61,11 +44,6 @@ class Description:
     layout: Layout
     config: Any
     """The transformers configuration; None for a legacy model."""
-
-    @property
-    def max_context(self) -> int | None:
-        """Positions the model has, or None where nothing limits them."""
-        return self.layout.max_context
 
     @property
     def vocab_size(self) -> int:
@@ -84,7 +62,7 @@ def describe(source: ModelSource, *, trust_remote_code: bool = False) -> Descrip
         with quiet():
             layout = layout_of_config(config, source.label)
         return Description(source, layout, config)
-    with quiet(), told_in_one_line(source):
+    with quiet(), one_line_errors(source):
         if legacy_config(source).get("attn_only"):
             raise NeurariumError(
                 f"{source.label!r} is an attention-only model: it has no MLP neurons. Choose a "
@@ -102,7 +80,7 @@ def describe(source: ModelSource, *, trust_remote_code: bool = False) -> Descrip
 
 def check_ctx_len(model: LoadedModel | Description, ctx_len: int) -> None:
     """Refuse contexts longer than the model's positions. Raises `NeurariumError`."""
-    most = model.max_context
+    most = model.layout.max_context
     if most is not None and ctx_len > most:
         raise NeurariumError(
             f"ctx_len is {ctx_len}, but {model.source.label!r} has {most} positions: choose "
@@ -133,7 +111,7 @@ def load_model(
     description = description or describe(source, trust_remote_code=trust_remote_code)
     source = description.source
     layout = description.layout
-    chosen = layout.choose_hook_point(hook_point)
+    chosen = choose_hook_point(layout, hook_point)
     tokens = tokens or load_tokenizer(source, trust_remote_code=trust_remote_code)
     if source.kind == "legacy":
         bridge = _boot_legacy(source, tokens)
@@ -143,7 +121,7 @@ def load_model(
     model = load_causal_lm(
         source, description.config, dtype=wanted, trust_remote_code=trust_remote_code
     )
-    with told_in_one_line(source):
+    with one_line_errors(source):
         model.to(place)
         weights_hash = hash_weights(source, model)
     rows = int(model.get_input_embeddings().weight.shape[0])
@@ -152,23 +130,18 @@ def load_model(
             f"The configuration of {source.label!r} promises {description.vocab_size} token ids, "
             f"but its embedding has {rows} rows: its config.json belongs to another checkpoint."
         )
-    loaded = LoadedModel(
+    trunk = Trunk(without_unembedding(model), place, source.label)
+    return LoadedModel(
         source=source,
         layout=layout,
+        tokens=tokens,
+        units=find_neurons(trunk, layout, model, chosen),
         root=model,
-        trunk=without_unembedding(model),
-        revision=source.commit,
+        trunk=trunk,
         weights_hash=weights_hash,
-        hook_point=chosen,
-        d_model=int(layout.adapter.cfg.d_model),
         d_vocab=rows,
         dtype=next(model.parameters()).dtype,
-        device=place,
-        tokens=tokens,
-        places=layout.places(model, chosen),
     )
-    look_at_layers(loaded)
-    return loaded
 
 
 def load_native(
@@ -191,34 +164,29 @@ def load_native(
         max_context=int(cfg.n_ctx),
         activation_function=str(cfg.act_fn),
     )
-    chosen = layout.choose_hook_point(hook_point)
+    chosen = choose_hook_point(layout, hook_point)
     model = bridge.original_model.eval()
     place = device or torch.device("cpu")
-    with told_in_one_line(source):
+    with one_line_errors(source):
         weights_hash = _hash_state(model)
         model.to(device=place, dtype=dtype or torch.float32)
-    loaded = LoadedModel(
+    trunk = Trunk(until_final_norm(model, layout), place, source.label)
+    return LoadedModel(
         source=source,
         layout=layout,
+        tokens=tokens,
+        units=find_neurons(trunk, layout, model, chosen),
         root=model,
-        trunk=until_final_norm(model, layout),
-        revision=source.commit,
+        trunk=trunk,
         weights_hash=weights_hash,
-        hook_point=chosen,
-        d_model=int(cfg.d_model),
         d_vocab=int(cfg.d_vocab),
         dtype=dtype or torch.float32,
-        device=place,
-        tokens=tokens,
-        places=layout.places(model, chosen),
     )
-    look_at_layers(loaded)
-    return loaded
 
 
 def _boot_legacy(source: ModelSource, tokens: LoadedTokenizer) -> Any:
     checkpoint = None if source.revision is None else int(source.revision)
-    with quiet(), told_in_one_line(source):
+    with quiet(), one_line_errors(source):
         bridge = TransformerBridge.boot_tl_legacy(
             source.location,
             checkpoint_value=checkpoint,

@@ -18,7 +18,7 @@ import torch
 import transformers
 
 from indexer.errors import NeurariumError
-from indexer.models.failures import quiet, tokenizer_is_missing, told_in_one_line
+from indexer.models.failures import one_line_errors, quiet, tokenizer_is_missing
 from indexer.models.hub import cached_path, commit_of
 from indexer.models.source import HUB_ID, ModelSource
 from indexer.models.vocabulary import special_token_id, tokenizer_identity
@@ -58,14 +58,14 @@ def pin_revision(source: ModelSource) -> ModelSource:
     if source.kind not in ("hub", "legacy") or source.commit is not None:
         return source
     branch = source.revision if source.kind == "hub" else None  # a legacy one is a file's number
-    with quiet(), told_in_one_line(source):
+    with quiet(), one_line_errors(source):
         return replace(source, commit=commit_of(source.location, branch))
 
 
 def load_config(source: ModelSource, *, trust_remote_code: bool = False) -> Any:
     """The transformers configuration of a model that isn't legacy. Raises `NeurariumError`."""
     source = pin_revision(source)
-    with quiet(), told_in_one_line(source):
+    with quiet(), one_line_errors(source):
         return transformers.AutoConfig.from_pretrained(
             **_from_pretrained(source, trust_remote_code)
         )
@@ -78,7 +78,7 @@ def load_tokenizer(source: ModelSource, *, trust_remote_code: bool = False) -> L
     vocabulary, or has no row in the model's embedding, is none. Raises `NeurariumError`.
     """
     source = pin_revision(source)
-    with quiet(), told_in_one_line(source, what="tokenizer"):
+    with quiet(), one_line_errors(source, what="tokenizer"):
         if source.kind == "legacy":
             facts = legacy_config(source)
             rows = int(facts["d_vocab"])
@@ -116,7 +116,7 @@ def load_causal_lm(
     at random.
     """
     source = pin_revision(source)
-    with quiet(), told_in_one_line(source):
+    with quiet(), one_line_errors(source):
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
             **_from_pretrained(source, trust_remote_code),
             config=config,

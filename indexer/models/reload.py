@@ -13,8 +13,9 @@ import transformers
 
 from indexer.errors import NeurariumError
 from indexer.models.device import choose_device, choose_dtype
-from indexer.models.load import Description, LoadedModel, ModelSource, load_model
-from indexer.models.source import resolve_model
+from indexer.models.load import Description, load_model
+from indexer.models.loaded import LoadedModel
+from indexer.models.source import ModelSource, resolve_model
 
 
 class Changed(NeurariumError):
@@ -61,7 +62,7 @@ def bos_of(model: LoadedModel, provenance: Mapping[str, Any]) -> int | None:
     as tokens may have left it out; where its contexts differ, most of them decide."""
     corpus = provenance["corpus"]
     leading = corpus.get("contexts_with_bos", corpus["contexts"])
-    return model.bos_token_id if 2 * leading >= corpus["contexts"] else None
+    return model.tokens.bos_token_id if 2 * leading >= corpus["contexts"] else None
 
 
 def expected_bytes(what: Wanted, description: Description) -> int:
@@ -109,7 +110,7 @@ def reload(what: Wanted, description: Description) -> LoadedModel:
     )
     for found, meant, name in (
         (model.weights_hash, what.weights_hash, "weights"),
-        (model.tokenizer_identity, what.tokenizer, "tokenizer"),
+        (model.tokens.identity, what.tokenizer, "tokenizer"),
     ):
         if found != meant:
             raise Changed(

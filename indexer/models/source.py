@@ -64,6 +64,11 @@ class ModelSource:
             return self.location
         return Path(self.location).name if self.kind == "gguf" else self.url_name
 
+    @property
+    def checkpoint(self) -> str | None:
+        """The number of a legacy model's training checkpoint; None for its final weights."""
+        return self.revision if self.kind == "legacy" else None
+
 
 def resolve_model(model: str, revision: str | None = None) -> ModelSource:
     """Tell what `model` means: `demo`, a Neuroscope name, a folder, a `.gguf` file or a hub id.

@@ -21,7 +21,8 @@ from indexer.corpus.prepare import (
     prepare_corpus,
 )
 from indexer.errors import NeurariumError
-from indexer.models.load import LoadedModel, describe
+from indexer.models.load import describe
+from indexer.models.loaded import LoadedModel
 from indexer.models.reload import reload, wanted
 from indexer.reporter import Reporter
 from indexer.verify.choice import unpadded, whole_batches
@@ -140,9 +141,9 @@ def _corpus(
     spec = settings["corpus"] or model.source.default_corpus or ""
     info = TokenizerInfo(
         tokenizer=model.tokens.tokenizer,
-        bos_token_id=model.bos_token_id,
-        pad_token_id=model.pad_token_id,
-        identity=model.tokenizer_identity,
+        bos_token_id=model.tokens.bos_token_id,
+        pad_token_id=model.tokens.pad_token_id,
+        identity=model.tokens.identity,
         vocab_size=describe(model.source).vocab_size,
     )
     try:

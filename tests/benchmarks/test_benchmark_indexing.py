@@ -35,7 +35,8 @@ from benchmarks.scan.rounds import Contestant, Quartiles, Turn
 from indexer.config import IndexConfig
 from indexer.corpus.batches import Batch, fill_batch
 from indexer.errors import NeurariumError
-from indexer.models.load import load_model, resolve_model
+from indexer.models.load import load_model
+from indexer.models.source import resolve_model
 from indexer.scan.job import Job, ask, load, prepare
 
 CONFIG = IndexConfig(
@@ -80,8 +81,8 @@ def test_other_ways_find_what_the_scan_finds(job: Job, field: Field) -> None:
     assert len(job.plans) > 7
     assert sum(not batch.attention.all() for batch in batches(job)) > 3
     assert field.others.keys() == set(OTHERS)
-    for layer, width in enumerate(job.model.widths):
-        where = slice(int(field.scan.offsets[layer]), int(field.scan.offsets[layer]) + width)
+    for layer in range(job.model.layout.n_layers):
+        where = field.scan.places.layer(layer)
         values, ids = field.scan.top.values[where], field.scan.top.ids[where]
         assert np.isfinite(values).all()
         alone = np.ones(values.shape, np.bool_)  # equal values have no order the ways agree on
@@ -319,9 +320,9 @@ def test_a_random_gpt2_reads_the_demos_text(
         folder = tmp_path / str(number)
         model = load_model(resolve_model(shapes.model_of("gpt2", None, folder, seed)))
         hashes.append(model.weights_hash)
-    assert (model.d_vocab, model.widths, model.max_context) == (50257, (64,), 1024)
+    assert (model.d_vocab, model.units.widths, model.layout.max_context) == (50257, (64,), 1024)
     assert model.root.config._attn_implementation == "sdpa"
-    assert len(model.tokenizer) == 4096
+    assert len(model.tokens.tokenizer) == 4096
     assert hashes[0] == hashes[1] != hashes[2]
 
 

@@ -16,8 +16,10 @@ from indexer.captured import Captured
 from indexer.errors import NeurariumError
 from indexer.interventions import ablate as ablation
 from indexer.interventions.ablate import Effects, effects
-from indexer.interventions.read import read_neuron, read_text
-from indexer.models.load import LoadedModel, load_model, resolve_model
+from indexer.interventions.read import read_text, read_unit
+from indexer.models.load import load_model
+from indexer.models.loaded import LoadedModel
+from indexer.models.source import resolve_model
 from tests.helpers.tiny_models import TEXT, captured, save_tiny_model, some_tokens
 from tests.indexer.models.test_model_native import native_model
 
@@ -301,7 +303,7 @@ def test_activations_are_those_the_scan_is_handed(
 ) -> None:
     """One neuron's values for the same tokens, with the gate and the linear part if there are."""
     model = load_model(resolve_model(str(tiny(architecture))))
-    found = read_neuron(model, LAYER, NEURON, ids())
+    found = read_unit(model, LAYER, NEURON, ids())
     seen: list[Captured] = []
     tokens = torch.tensor([ids()])
     model.capture(tokens, torch.ones_like(tokens), lambda _, captured: seen.append(captured))

@@ -16,7 +16,9 @@ import transformers
 
 from indexer.errors import NeurariumError
 from indexer.models import load as model_module
-from indexer.models.load import describe, load_model, load_tokenizer, pin_revision, resolve_model
+from indexer.models.load import describe, load_model
+from indexer.models.pretrained import load_tokenizer, pin_revision
+from indexer.models.source import resolve_model
 from tests.helpers.tiny_models import (
     VOCAB,
     add_to_hub_cache,
@@ -112,7 +114,7 @@ def test_the_weights_of_the_hub_are_hashed_file_by_file(
     model = load_model(resolve_model(MODEL))
     assert not (snapshot / "README.md").exists()
     assert model.weights_hash == load_model(resolve_model(str(folder))).weights_hash
-    assert model.revision == NEW
+    assert model.source.commit == NEW
 
 
 def test_a_moving_branch_is_resolved_once(hub: Hub, tmp_path: Path) -> None:
@@ -129,7 +131,7 @@ def test_a_moving_branch_is_resolved_once(hub: Hub, tmp_path: Path) -> None:
     tokens = load_tokenizer(source)
     model = load_model(source, tokens=tokens, description=description)
     assert hub.asked == [(MODEL, "step3")]
-    assert (model.revision, model.checkpoint) == (OLD, None)
+    assert (model.source.commit, model.source.checkpoint) == (OLD, None)
     assert model.weights_hash == load_model(resolve_model(str(first))).weights_hash
     assert load_model(resolve_model(MODEL, "step3")).revision == NEW
 
@@ -230,7 +232,7 @@ def test_a_description_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(model_module, "describe", refused)
     monkeypatch.setattr(model_module, "load_config", refused)
     again = load_model(source, tokens=tokens, description=description)
-    assert (again.weights_hash, again.widths) == (plain.weights_hash, plain.widths)
+    assert (again.weights_hash, again.units.widths) == (plain.weights_hash, plain.units.widths)
     assert again.layout is description.layout
     assert len(again.vocabulary()) == again.d_vocab == VOCAB - 4 == description.vocab_size
 

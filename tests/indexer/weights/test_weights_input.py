@@ -12,10 +12,14 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from indexer.models.load import LoadedModel, load_model, resolve_model
+from indexer.models.load import load_model
+from indexer.models.loaded import LoadedModel
+from indexer.models.source import resolve_model
+from indexer.models.units import Reader
 from indexer.weights import inputs as weights_input
+from indexer.weights.embedding import embedded
 from indexer.weights.inputs import input_tokens
-from indexer.weights.read import Reader, embedded, readers
+from indexer.weights.units import readers
 from tests.helpers.tiny_models import SETTINGS, save_tiny_model
 from tests.helpers.weight_oracles import KNOWN, ranked
 from tests.indexer.models.test_model_native import native_model, plain_state
@@ -72,7 +76,7 @@ def check(model: LoadedModel, layer: int, truth: dict[str, Tensor], k: int = 10)
     """All tokens' inputs agree, and the lists are their first and last."""
     reader = readers(model)[layer]
     assert reader is not None
-    assert list(reader.matrices) == (["in", "gate"] if model.gated else ["in"])
+    assert list(reader.matrices) == (["in", "gate"] if model.layout.gated else ["in"])
     assert truth.keys() == reader.matrices.keys()
     known = model.known_tokens
     whole, lists = input_tokens(model, reader, known), input_tokens(model, reader, k)

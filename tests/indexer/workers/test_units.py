@@ -142,7 +142,7 @@ def test_workers_give_back_what_can_enter_and_nothing_else(case: Case, measured:
     entries = found.entries["top"]
     for layer, width in enumerate(case.shape.widths):
         for neuron in range(width):
-            row = int(whole.offsets[layer]) + neuron
+            row = whole.places.offsets[layer] + neuron
             peaks = case.peaks(layer, neuron, np.max)
             k = case.shape.top_k
             best = sorted((-peaks[context], context) for context in seen)[:k]
