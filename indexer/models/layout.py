@@ -1,8 +1,8 @@
-"""Where a model's neurons are: what TransformerLens knows about an architecture, asked before any
-weight is loaded, and the modules of the plain model it names.
+"""A model's layout: what TransformerLens knows about its architecture, and which modules of the
+plain model its names stand for. Needs the configuration only, so models that cannot be indexed are
+refused before any weight is read.
 
-With `load` this is the only importer of transformer_lens. It stands apart from it because
-every refusal of a kind of model is decided here, from the configuration alone.
+`layout` and `load` are the only importers of transformer_lens.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _MLP_NORMS = ("post_feedforward_layernorm", "post_mlp_layernorm", "post_feedforw
 
 @dataclass(frozen=True)
 class Layout:
-    """What is known about a model before its weights are there."""
+    """A model's architecture, known before its weights are loaded."""
 
     label: str
     architecture: str
@@ -61,7 +61,7 @@ class Layout:
     """TransformerLens's map from its names to the model's modules."""
 
     def component(self, root: nn.Module, path: str) -> nn.Module | None:
-        """The module TransformerLens calls `path`, such as `blocks.3.mlp.out`, or None."""
+        """The module that TransformerLens calls `path`, such as `blocks.3.mlp.out`, or None."""
         try:
             module = self.adapter.get_component(root, path)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):
@@ -69,7 +69,10 @@ class Layout:
         return module if isinstance(module, nn.Module) else None
 
     def output_projection(self, root: nn.Module, layer: int) -> nn.Module:
-        """The linear module that writes a layer's neurons to the residual stream."""
+        """The linear module that writes a layer's neurons to the residual stream.
+
+        Raises `NeurariumError` if the layer has none.
+        """
         module = self.component(root, f"blocks.{layer}.mlp.out")
         if module is None:
             raise NeurariumError(
@@ -79,8 +82,8 @@ class Layout:
         return module
 
     def input_projection(self, root: nn.Module, layer: int, name: str) -> Place | None:
-        """Where a layer's neurons come out of the matrix they read with, `in` or `gate`, fused with
-        the other or not; None where that is not known."""
+        """The output of the linear module `in` or `gate` that a layer's neurons read with, which
+        may be one half of a fused module; None where it is not known."""
         component = _mlp(self.adapter)
         if isinstance(component, JointGateUpMLPBridge):
             mlp = self.component(root, f"blocks.{layer}.mlp")
@@ -96,18 +99,19 @@ class Layout:
         if norm is not None:
             return norm
         block = self.component(root, f"blocks.{layer}")
-        found = (getattr(unwrap(block), name, None) for name in _MLP_NORMS) if block else ()
-        return next((norm for norm in found if isinstance(norm, nn.Module)), None)
+        norms = (getattr(unwrap(block), name, None) for name in _MLP_NORMS) if block else ()
+        return next((norm for norm in norms if isinstance(norm, nn.Module)), None)
 
     def final_norm(self, root: nn.Module) -> nn.Module | None:
-        """The norm before the unembedding. In a post-norm model (OPT 350m, GPT-1) the last layer's
-        closing norm takes its part."""
+        """The norm before the unembedding; in a post-norm model (OPT 350m, GPT-1) the last norm of
+        the last layer."""
         if "ln_final" in self.adapter.get_component_mapping():
             return self.component(root, "ln_final")
         return self.component(root, f"blocks.{self.n_layers - 1}.ln2")
 
     def logit_scale(self) -> float:
-        """What multiplies the unembedded logits (Cohere, Granite); a softcap's slope at 0 is 1."""
+        """The constant that multiplies the logits (Cohere, Granite), 1 for most; a softcap counts
+        with its slope at 0, which is 1."""
         small = torch.full((1,), 1e-6, dtype=torch.float64)
         return float(self.adapter.apply_output_logits_transform(small) / small)
 
@@ -121,7 +125,7 @@ def layout_of_config(config: Any, label: str) -> Layout:
     config = copy.copy(config)
     kind = str(config.model_type)
     named = (config.architectures or [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind, kind)])[0]
-    config.architectures = [named]  # a GGUF file's configuration names none
+    config.architectures = [named]  # a GGUF file's configuration has no architecture
     _refuse_kind(config, named, label)
     try:
         architecture = determine_architecture_from_hf_config(config)
@@ -185,7 +189,7 @@ def _mlp(adapter: Any) -> Any:
 
 
 def _refuse_kind(config: Any, named: str, label: str) -> None:
-    """Refuse, by name, the kinds of model that a configuration alone gives away."""
+    """Refuse the kinds of model that the configuration alone reveals. Raises `NeurariumError`."""
     if getattr(config, "is_encoder_decoder", False):
         raise _not_causal(label, named, "an encoder–decoder model")
     if named.endswith(("ForMaskedLM", "ForPreTraining", "ForTokenClassification")) or str(
@@ -221,7 +225,7 @@ def _not_causal(label: str, named: str, what: str) -> NeurariumError:
 
 
 def _activation_function(config: Any) -> str:
-    """What the configuration calls its nonlinearity; Bloom and MPT do not say."""
+    """The configuration's name of the nonlinearity; Bloom and MPT have none there."""
     text = config.get_text_config()
     names = (getattr(text, setting, None) for setting in _ACTIVATION)
     name = next((name for name in names if isinstance(name, str)), None)

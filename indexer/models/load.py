@@ -1,6 +1,6 @@
-"""Load a model: tell what it is, refuse what cannot be indexed, and bring it into memory.
+"""Load a model into memory, after refusing what cannot be indexed.
 
-With `layout`, which finds the neurons, this is the only importer of transformer_lens.
+`layout` and `load` are the only importers of transformer_lens.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from indexer.models.source import ModelSource
 
 @dataclass(frozen=True)
 class Description:
-    """What can be told about a model without its weights, so that mistakes show early."""
+    """What is known about a model without its weights, so that mistakes show early."""
 
     source: ModelSource
     layout: Layout
@@ -52,9 +52,9 @@ class Description:
 
 
 def describe(source: ModelSource, *, trust_remote_code: bool = False) -> Description:
-    """Tell what a model is, from its configuration alone; refuse the kinds that cannot be indexed.
+    """A model's description, from its configuration alone.
 
-    Raises `NeurariumError`.
+    Raises `NeurariumError` for kinds of model that cannot be indexed.
     """
     source = pin_revision(source)
     if source.kind != "legacy":
@@ -98,16 +98,16 @@ def load_model(
     tokens: LoadedTokenizer | None = None,
     description: Description | None = None,
 ) -> LoadedModel:
-    """Load a model and find its neurons.
+    """Load a model and find its neurons at `hook_point`.
 
-    `hook_point` None is the model's default place; `dtype` None is float32 on the CPU and the
-    checkpoint's own elsewhere; `device` None is CUDA where there is one. `tokens` and `description`
-    save loading the tokenizer and the configuration again; the weights are those of the commit that
-    was described. All that can be refused is refused before the weights are read. Raises
+    `hook_point` None is the model's default; `dtype` None is float32 on the CPU and the
+    checkpoint's own elsewhere; `device` None is CUDA if there is a GPU. `tokens` and `description`
+    save loading the tokenizer and the configuration again; the weights come from the commit that
+    was described. Everything that can be refused is refused before the weights are read. Raises
     `NeurariumError`.
     """
-    place = choose_device(device)
-    wanted = choose_dtype(dtype, place)
+    chosen_device = choose_device(device)
+    chosen_dtype = choose_dtype(dtype, chosen_device)
     description = description or describe(source, trust_remote_code=trust_remote_code)
     source = description.source
     layout = description.layout
@@ -116,13 +116,13 @@ def load_model(
     if source.kind == "legacy":
         bridge = _boot_legacy(source, tokens)
         return load_native(
-            bridge, source, tokens, hook_point=hook_point, dtype=wanted, device=place
+            bridge, source, tokens, hook_point=hook_point, dtype=chosen_dtype, device=chosen_device
         )
     model = load_causal_lm(
-        source, description.config, dtype=wanted, trust_remote_code=trust_remote_code
+        source, description.config, dtype=chosen_dtype, trust_remote_code=trust_remote_code
     )
     with one_line_errors(source):
-        model.to(place)
+        model.to(chosen_device)
         weights_hash = hash_weights(source, model)
     rows = int(model.get_input_embeddings().weight.shape[0])
     if rows < description.vocab_size:
@@ -130,7 +130,7 @@ def load_model(
             f"The configuration of {source.label!r} promises {description.vocab_size} token ids, "
             f"but its embedding has {rows} rows: its config.json belongs to another checkpoint."
         )
-    trunk = Trunk(without_unembedding(model), place, source.label)
+    trunk = Trunk(without_unembedding(model), chosen_device, source.label)
     return LoadedModel(
         source=source,
         layout=layout,
@@ -153,7 +153,7 @@ def load_native(
     dtype: torch.dtype | None = None,
     device: torch.device | None = None,
 ) -> LoadedModel:
-    """Take a TransformerLens model (`boot_native`, `boot_tl_legacy`), booted in float32.
+    """The same for a TransformerLens model (`boot_native`, `boot_tl_legacy`) booted in float32.
 
     Raises `NeurariumError` as `load_model` does.
     """
@@ -193,7 +193,7 @@ def _boot_legacy(source: ModelSource, tokens: LoadedTokenizer) -> Any:
             device="cpu",
             tokenizer=copy.deepcopy(tokens.tokenizer),  # booting changes it
         )
-    # It reads the main branch, and cannot be told a commit; the cache knows which one that was.
+    # TransformerLens reads the main branch, whatever its commit; the cache knows which it read.
     if cached_commit(source.location, None) not in (None, source.commit):
         raise NeurariumError(
             f"The repository of {source.label!r} changed on the hub while it was being loaded: run "

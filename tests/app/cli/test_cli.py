@@ -107,8 +107,8 @@ LINES = [json.dumps({"text": "the light was good and the day was long " * 9, "x"
     [
         (["no-such/model:x"], "There is no model 'no-such/model:x'"),
         (["./nowhere"], "nowhere"),
-        (["demo", "--name", "api"], "one of the server's own words"),
-        (["demo", "--name", "a/b"], "cannot stand in a URL"),
+        (["demo", "--name", "api"], "is reserved"),
+        (["demo", "--name", "a/b"], "cannot be part of a URL"),
         (["demo", "--ctx-len", "1"], "ctx_len is 1: it must be 2 or more"),
         (["demo", "--ctx-len", "4096"], "has 128 positions"),
         (["demo", "--ctx-len", "99999"], "no more than the model has positions (--ctx-len)"),

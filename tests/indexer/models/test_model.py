@@ -161,7 +161,7 @@ def test_a_model_tells_what_it_is(tiny: dict[str, Path]) -> None:
     )
     assert (model.d_vocab, model.known_tokens, model.layout.max_context) == (VOCAB, VOCAB - 4, 64)
     assert (model.dtype, model.device.type, model.source.commit) == (torch.bfloat16, "cpu", None)
-    assert (model.units.hook_point, model.default_hook_point) == ("mlp.hook_post", "mlp.hook_post")
+    assert (model.units.hook_point, model.units.is_default) == ("mlp.hook_post", True)
     assert (model.layout.activation_function, model.layout.gated) == ("gelu_pytorch_tanh", True)
     assert (model.tokens.bos_token_id, model.tokens.pad_token_id) == (1, 0)
     assert len(model.vocabulary()) == VOCAB
@@ -227,7 +227,7 @@ def test_a_context_longer_than_the_model_is_refused(tiny: dict[str, Path]) -> No
     check_ctx_len(description, 64)
     with pytest.raises(NeurariumError, match=r"ctx_len is 65.*64 positions.*--ctx-len 64"):
         check_ctx_len(description, 65)
-    assert describe(resolve_model(str(tiny["bloom"]))).max_context is None
+    assert describe(resolve_model(str(tiny["bloom"]))).layout.max_context is None
 
 
 def test_a_hook_point_that_is_not_there_is_refused(tiny: dict[str, Path]) -> None:
@@ -288,10 +288,10 @@ def test_a_layer_that_runs_twice_is_refused(
         return out
 
     monkeypatch.setattr(GPT2MLP, "forward", twice)
-    with pytest.raises(NeurariumError, match=r"Layer 0 .* runs its MLP 2 times in one pass"):
+    with pytest.raises(NeurariumError, match=r"Layer 0 .* runs 2 times in one forward pass"):
         load_model(resolve_model(str(tiny["gpt2"])))
     monkeypatch.setattr(GPT2MLP, "forward", lambda _self, x: x)
-    with pytest.raises(NeurariumError, match="runs its MLP 0 times"):
+    with pytest.raises(NeurariumError, match="runs 0 times"):
         load_model(resolve_model(str(tiny["gpt2"])))
 
 

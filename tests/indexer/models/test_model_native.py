@@ -220,7 +220,7 @@ def legacy_shapes(cfg: TransformerBridgeConfig) -> dict[str, tuple[int, ...]]:
 def test_a_toy_model_is_loaded_from_its_old_repository() -> None:
     """solu-1l and its like: the configuration, the tokenizer and the weights of the old format."""
     source = resolve_model("solu-1l")
-    assert describe(source).max_context == 32
+    assert describe(source).layout.max_context == 32
     assert load_tokenizer(source).bos_token_id == 1
     model = load_model(source)
     assert (model.units.hook_point, model.units.widths) == ("mlp.ln.hook_in", (24, 24))
