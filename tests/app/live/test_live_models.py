@@ -146,7 +146,7 @@ def test_other_weights_are_refused(
     with pytest.raises(Gone, match=told):
         models.get(run_of(tiny["gpt2"], model, 7, **change))
     assert len(models) == 0
-    assert models.get(runs["gpt2"]).model.hook_point == "mlp.hook_post"
+    assert models.get(runs["gpt2"]).model.units.hook_point == "mlp.hook_post"
 
 
 def test_a_model_that_has_gone_is_told_and_may_come_back(
@@ -169,7 +169,7 @@ def test_a_model_that_has_gone_is_told_and_may_come_back(
     with pytest.raises(Unavailable):
         models.get(run)
     clock += FAILED_FOR
-    assert models.get(run).model.n_layers == 2
+    assert models.get(run).model.layout.n_layers == 2
 
 
 def test_a_provenance_that_says_nothing_is_told() -> None:

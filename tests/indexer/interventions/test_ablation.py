@@ -337,7 +337,7 @@ def test_effects_leave_the_model_as_it_was(tiny: Callable[[str], Path]) -> None:
 def test_text_is_read_as_a_corpus_is(tiny: Callable[[str], Path]) -> None:
     """BOS in front, the tokenizer's own ids after it; a control token's name stays text."""
     model = load_model(resolve_model(str(tiny("gpt2"))))
-    plain = model.tokenizer(TEXT, add_special_tokens=False, split_special_tokens=True)
+    plain = model.tokens.tokenizer(TEXT, add_special_tokens=False, split_special_tokens=True)
     assert read_text(model, TEXT, 1) == [1, *plain["input_ids"]]
     assert read_text(model, TEXT, None) == plain["input_ids"]
     spelled = read_text(model, "a<bos>b<pad>", 1)

@@ -297,7 +297,7 @@ def test_a_bos_is_the_tokenizers_own(tmp_path: Path, bos: str | None, bos_id: in
     tiny_config("llama").save_pretrained(tmp_path)
     tiny_tokenizer(bos=bos).save_pretrained(tmp_path)
     loaded = load_tokenizer(resolve_model(str(tmp_path)))
-    assert (loaded.tokens.bos_token_id, loaded.tokens.pad_token_id) == (bos_id, 0)
+    assert (loaded.bos_token_id, loaded.pad_token_id) == (bos_id, 0)
 
 
 def test_a_bos_beyond_the_embedding_is_none(tmp_path: Path) -> None:

@@ -243,7 +243,7 @@ def test_ties_go_to_the_lower_token(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = torch.tensor([[1.0], [2.0], [2.0], [0.0], [2.0], [0.0], [1.0]])
     monkeypatch.setattr(weights_input, "embedded", lambda _model, ids: stream[ids])
     monkeypatch.setattr(weights_input, "_BLOCK", 6)
-    model: Any = SimpleNamespace(known_tokens=7, d_model=1)
+    model: Any = SimpleNamespace(known_tokens=7, layout=SimpleNamespace(d_model=1))
     reader = Reader(None, torch.ones(1), False, {"in": torch.tensor([[1.0, -1.0, 0.0]])})
     tokens = input_tokens(model, reader, k=2)["in"]
     assert tokens.token_ids.tolist() == [[1, 2, 3, 5], [3, 5, 1, 2], [0, 1, 0, 1]]

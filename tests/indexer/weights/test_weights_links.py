@@ -149,8 +149,8 @@ def fake(
     vectors = [torch.from_numpy(some).float() for some in writes]
     monkeypatch.setattr(weights_links, "write_vectors", lambda _, layer: vectors[layer])
     model: Any = SimpleNamespace(
-        widths=tuple(len(some) for some in writes),
-        n_layers=len(writes),
+        units=SimpleNamespace(widths=tuple(len(some) for some in writes)),
+        layout=SimpleNamespace(n_layers=len(writes)),
         device=torch.device("cpu"),
     )
     ones = torch.ones(writes[0].shape[1])
