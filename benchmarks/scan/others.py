@@ -19,7 +19,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from indexer.corpus.batches import Batch
 from indexer.models.failures import quiet
-from indexer.models.load import LoadedModel
+from indexer.models.loaded import LoadedModel
 
 
 class Way(Protocol):
@@ -62,7 +62,7 @@ def watched(model: LoadedModel, on_layer: Callable[[int, Tensor], None]) -> Iter
 
     handles = [
         place.module.register_forward_pre_hook(hook(layer))
-        for layer, place in enumerate(model.places)
+        for layer, place in enumerate(model.units.places)
     ]
     try:
         yield
@@ -81,7 +81,7 @@ class Neuroscope:
 
     def __init__(self, model: LoadedModel, k: int) -> None:
         self.model = model
-        self.stores = [_Replacing(width, k, model.device) for width in model.widths]
+        self.stores = [_Replacing(width, k, model.device) for width in model.units.widths]
 
     def add(self, batch: Batch) -> None:
         """A forward pass with logits; each layer's store is updated as it runs."""
@@ -132,14 +132,16 @@ class RunWithCache:
                 device=str(model.device),
                 dtype=model.dtype,
                 hf_model=copy.deepcopy(model.root),  # booting changes it, and its tokenizer
-                tokenizer=copy.deepcopy(model.tokenizer),
+                tokenizer=copy.deepcopy(model.tokens.tokenizer),
             )
-        self.names = [f"blocks.{layer}.{model.hook_point}" for layer in range(model.n_layers)]
+        self.names = [
+            f"blocks.{layer}.{model.units.hook_point}" for layer in range(model.layout.n_layers)
+        ]
         self.values = [
             torch.empty((0, width), dtype=model.dtype, device=model.device)
-            for width in model.widths
+            for width in model.units.widths
         ]
-        self.ids = [torch.empty((0, width), dtype=torch.long) for width in model.widths]
+        self.ids = [torch.empty((0, width), dtype=torch.long) for width in model.units.widths]
         self.ids = [ids.to(model.device) for ids in self.ids]
 
     def add(self, batch: Batch) -> None:

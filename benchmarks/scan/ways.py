@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.scan.others import Neuroscope, RunWithCache, Way, on_device
 from indexer.corpus.batches import Batch, BatchPlan, fill_batch
-from indexer.models.load import LoadedModel
+from indexer.models.loaded import LoadedModel
 from indexer.scan.job import Job
 from indexer.scan.loop import scan_batch
 from indexer.scan.state import Scan

@@ -146,7 +146,7 @@ def scan(rng: np.random.Generator, of: ScanShape, text: Corpus, pool: Payload) -
     sample.moments.low[:], sample.moments.high[:] = -1.0, 6.0
     sample.histogram.above[:] = sample.histogram.below[:] = -4
     sample.histogram.high[:] = 6.0
-    for first, width in zip(made.offsets.tolist(), of.widths, strict=False):
+    for first, width in zip(made.places.offsets, of.widths, strict=False):
         _fill(rng, made, slice(first, first + width), pool, len(text.token_ids))
     return made
 

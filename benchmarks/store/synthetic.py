@@ -21,6 +21,7 @@ from benchmarks.results import run
 from benchmarks.store import invented
 from indexer.errors import NeurariumError
 from indexer.measure.selection import Payload
+from indexer.models.units import never_positive
 from indexer.run.results import Results
 from indexer.store.database import open_store
 from indexer.store.writing.records import NeuronBlock
@@ -98,7 +99,7 @@ def make(
             own = np.random.default_rng([seed, layer])
             return invented.facts(own, widths, layer, vocabulary, gated=False)
 
-        results = Results(text, False, facts_of)
+        results = Results(text, never_positive, facts_of)
         record = invented.run_record(name, widths, contexts, tokens, number)
         write_run(engine, record, _blocks(rng, widths, text, pool, results), results.contexts())
         done += sum(widths)

@@ -25,6 +25,7 @@ from benchmarks.rounds import interleave
 from benchmarks.store import invented
 from benchmarks.tables import report
 from indexer import memory
+from indexer.models.units import never_large
 from indexer.run.results import Results
 from indexer.store import schema
 from indexer.store.database import open_store
@@ -64,7 +65,7 @@ def measure(
         def write(engines: Stores) -> int:
             memory.begin_peak()
             before = memory.peak()
-            results = Results(corpus, True, lambda _: facts)
+            results = Results(corpus, never_large, lambda _: facts)
             write_run(engines[name], record, results.neurons(scan), results.contexts())
             return memory.peak() - before
 

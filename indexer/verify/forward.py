@@ -16,8 +16,8 @@ from torch import Tensor
 from indexer.corpus.batches import Batch
 from indexer.errors import NeurariumError
 from indexer.models.failures import out_of_memory
-from indexer.models.hook_points import Place
-from indexer.models.load import LoadedModel
+from indexer.models.loaded import LoadedModel
+from indexer.models.units import Place
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,16 @@ def forward(
                 values = output
             else:
                 values = args[0] if args else next(iter(kwargs.values()))
-            acts = part_of(place, values).float().cpu().numpy()
-            on_layer(
-                layer,
-                LayerActivations(acts, parts.pop((layer, 0), None), parts.pop((layer, 1), None)),
-            )
+            held = [parts.pop((layer, which), None) for which in range(len(place.parts))]
+            known = tuple(part for part in held if part is not None)
+            seen = model.units.captured(layer, part_of(place, values), known)
+            acts = seen.activations.float().cpu().numpy()
+            on_layer(layer, LayerActivations(acts, seen.gate, seen.linear))
 
         return hook
 
-    for layer, place in enumerate(model.places):
-        for which, part in enumerate(place.parts or ()):
+    for layer, place in enumerate(model.units.places):
+        for which, part in enumerate(place.parts):
             handles.append(part.module.register_forward_hook(at_part(layer, which, part)))
         hook = at_place(layer, place)
         if place.side == "output":

@@ -17,7 +17,8 @@ from indexer.corpus.prepare import open_corpus, prepare_corpus
 from indexer.corpus.prepared import PreparedCorpus, open_prepared
 from indexer.corpus.tokens import TokenizerInfo
 from indexer.errors import NeurariumError
-from indexer.models.load import LoadedModel, describe
+from indexer.models.load import describe
+from indexer.models.loaded import LoadedModel
 from indexer.models.reload import reload, wanted
 from indexer.reporter import Reporter
 from indexer.verify.choice import unpadded, whole_batches
@@ -135,9 +136,9 @@ def _corpus(
     spec = settings["corpus"] or model.source.default_corpus or ""
     info = TokenizerInfo(
         tokenizer=model.tokens.tokenizer,
-        bos_token_id=model.bos_token_id,
-        pad_token_id=model.pad_token_id,
-        identity=model.tokenizer_identity,
+        bos_token_id=model.tokens.bos_token_id,
+        pad_token_id=model.tokens.pad_token_id,
+        identity=model.tokens.identity,
         vocab_size=describe(model.source).vocab_size,
     )
     try:

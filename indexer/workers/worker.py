@@ -38,7 +38,7 @@ class Task:
         return cls(
             source=job.model.source,
             weights_hash=job.model.weights_hash,
-            hook_point=job.model.hook_point,
+            hook_point=job.model.units.hook_point,
             dtype=str(job.model.dtype).removeprefix("torch."),
             device=job.model.device.type,
             trust_remote_code=job.config.trust_remote_code,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from indexer.captured import Captured, OnLayer
 from indexer.corpus.batches import BatchPlan, plan_batches
 from indexer.measure.sources import count_slots
-from indexer.run.results import Corpus, LayerFacts, Results
+from indexer.models.units import never_positive
+from indexer.run.results import Results
 from indexer.scan.loop import scan_batches
 from indexer.scan.shape import ScanShape
 from indexer.scan.state import Scan
@@ -190,25 +191,15 @@ def fake_facts(layer: int) -> FakeFacts:
     )
 
 
+def results_of(
+    scan: Scan, corpus: FakeCorpus, facts_of: Callable[[int], FakeFacts] = fake_facts
+) -> tuple[list[by_neuron.NeuronRecord], list[ContextRecord]]:
+    """All neurons of a scan, one by one, and the contexts of their examples."""
+    results = Results(corpus, never_positive, facts_of)
+    neurons = [record for block in results.neurons(scan) for record in by_neuron.records_of(block)]
+    return neurons, list(results.contexts())
+
+
 def records_of(case: Case) -> list[by_neuron.NeuronRecord]:
     """All neurons of a case, scanned."""
-    return list(neuron_records(case.scan(), case.corpus, False, fake_facts))
-
-
-def neuron_records(
-    scan: Scan, corpus: Corpus, gated: bool, facts_of: Callable[[int], LayerFacts]
-) -> Iterator[by_neuron.NeuronRecord]:
-    """All neurons of one scan, one by one."""
-    for block in Results(corpus, gated, facts_of).neurons(scan):
-        yield from by_neuron.records_of(block)
-
-
-def context_records(scan: Scan, corpus: Corpus) -> Iterator[ContextRecord]:
-    """All contexts that are an example of any neuron of one scan, by id."""
-
-    def no_facts(layer: int) -> LayerFacts:
-        raise ValueError(f"contexts need no facts of layer {layer}")
-
-    results = Results(corpus, False, no_facts)
-    results.note(scan)
-    return results.contexts()
+    return results_of(case.scan(), case.corpus)[0]

@@ -72,7 +72,7 @@ def test_index_tells_what_it_does_and_where_to_look(shell: Shell) -> None:
     assert "demo" in out
     assert "1,280" in out
     again = ("index", "demo", "--max-tokens", "2000", "--sample", "16")
-    assert "demo is indexed once more: run 1 stays at ?run=, and may be" in shell.run(*again)[1]
+    assert "demo is indexed again: run 1 stays at ?run=, and may be" in shell.run(*again)[1]
     other = save_tiny_model(shell.folder / "llama", "llama")
     words = ("index", str(other), "--corpus", "demo", "--ctx-len", "16", "--max-tokens", "500")
     told = shell.run(*words, "--sample", "8", "--name", "demo")[1]
@@ -107,11 +107,11 @@ LINES = [json.dumps({"text": "the light was good and the day was long " * 9, "x"
     [
         (["no-such/model:x"], "There is no model 'no-such/model:x'"),
         (["./nowhere"], "nowhere"),
-        (["demo", "--name", "api"], "one of the server's own words"),
-        (["demo", "--name", "a/b"], "cannot stand in a URL"),
+        (["demo", "--name", "api"], "is reserved"),
+        (["demo", "--name", "a/b"], "cannot be part of a URL"),
         (["demo", "--ctx-len", "1"], "ctx_len is 1: it must be 2 or more"),
         (["demo", "--ctx-len", "4096"], "has 128 positions"),
-        (["demo", "--ctx-len", "99999"], "no more than the model has positions (--ctx-len)"),
+        (["demo", "--ctx-len", "99999"], "number of positions (--ctx-len)"),
         (["demo", "--hook-point", "mlp.hook_nothing"], "There is no hook point"),
         (["demo", "--hook-point", "mlp.ln.hook_in"], "mlp.hook_post"),
         (["demo", "--dtype", "int7"], "dtype 'int7' is not one of"),

@@ -19,7 +19,7 @@ from indexer.run.checkpoint import RunFolder
 from indexer.scan.loop import scan_batch, scan_batches
 from indexer.scan.state import Scan
 from tests.helpers.neuron_records import NeuronRecord
-from tests.helpers.scan_cases import Case, cases, fake_facts, neuron_records, records_of, relaxed
+from tests.helpers.scan_cases import Case, cases, records_of, relaxed, results_of
 
 
 def content(records: list[NeuronRecord]) -> list[tuple[object, ...]]:
@@ -46,7 +46,7 @@ def whole(case: Case) -> list[tuple[object, ...]]:
 
 def of_scan(case: Case, scan: Scan) -> list[tuple[object, ...]]:
     """What a scan says that was made some other way."""
-    return content(list(neuron_records(scan, case.corpus, False, fake_facts)))
+    return content(results_of(scan, case.corpus)[0])
 
 
 @relaxed

@@ -115,7 +115,7 @@ def test_a_run_that_is_stopped_is_carried_on(
             place.index()
         assert len(place.unfinished()) == 1
     lines = place.index()
-    assert any("carrying on after" in line for line in lines)
+    assert any("resuming after" in line for line in lines)
     assert place.hashes() == [expected]
     assert place.unfinished() == []
 
@@ -134,7 +134,7 @@ def test_other_arguments_are_named_and_refused(
     place.index(replace(changed, name="other"))
     assert len(place.unfinished()) == 1
     lines = place.index(execution=replace(OFTEN, restart=True))
-    assert not any("carrying on" in line for line in lines)
+    assert not any("resuming" in line for line in lines)
     assert place.hashes()[1] == expected
     assert place.unfinished() == []
 
@@ -284,7 +284,7 @@ def test_shards_that_do_not_fit_are_refused(
     with pytest.raises(NeurariumError, match="needs --state"):
         scan_shard(CONFIG, Shard(1, 2), place.cache, Silent(), Execution())
     for bad in ("0/2", "3/2", "2", "a/b", "1/0", "-1/2", ""):
-        with pytest.raises(NeurariumError, match="cannot be understood"):
+        with pytest.raises(NeurariumError, match="is not recognised"):
             Shard.parse(bad)
     assert Shard.parse("2/8") == Shard(2, 8)
     assert place.hashes() == []

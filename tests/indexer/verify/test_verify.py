@@ -16,7 +16,7 @@ from app.cli import main as cli
 from indexer.corpus.batches import Batch, plan_batches
 from indexer.corpus.prepared import open_prepared
 from indexer.errors import NeurariumError
-from indexer.models.load import LoadedModel
+from indexer.models.loaded import LoadedModel
 from indexer.store import schema
 from indexer.verify.forward import forward
 from tests.conftest import Silent

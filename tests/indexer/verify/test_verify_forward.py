@@ -13,7 +13,9 @@ import torch
 from indexer.captured import Captured
 from indexer.corpus.batches import Batch, BatchPlan, plan_batches
 from indexer.errors import NeurariumError
-from indexer.models.load import LoadedModel, load_model, resolve_model
+from indexer.models.load import load_model
+from indexer.models.loaded import LoadedModel
+from indexer.models.source import resolve_model
 from indexer.verify.choice import unpadded, whole_batches
 from indexer.verify.forward import LayerActivations, forward
 from tests.helpers.tiny_models import save_tiny_model, some_tokens
@@ -46,7 +48,7 @@ def both(model: LoadedModel) -> tuple[list[LayerActivations], list[Captured]]:
 
     forward(model, batch, look)
     model.capture(torch.from_numpy(batch.tokens), torch.from_numpy(batch.attention), keep)
-    assert len(seen) == len(captured) == model.n_layers
+    assert len(seen) == len(captured) == model.layout.n_layers
     return seen, captured
 
 

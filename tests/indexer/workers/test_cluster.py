@@ -176,7 +176,7 @@ def test_a_worker_is_killed_and_the_run_is_stopped_and_carried_on(
     assert Doomed.killed == 1
     assert place.hashes() == []
     lines = place.index(CONFIG)
-    assert any("carrying on after" in line for line in lines)
+    assert any("resuming after" in line for line in lines)
     assert place.hashes() == [expected]
     assert capfd.readouterr() == ("", "")
 
@@ -200,7 +200,7 @@ def test_a_run_begun_by_one_process_is_carried_on_by_two(
         cli.main()
     output = capfd.readouterr()
     assert (ended.value.code, output.err) == (0, ""), output.err
-    assert "carrying on after" in output.out
+    assert "resuming after" in output.out
     assert "Starting workers on this machine" in output.out
     assert place.hashes() == [expected]
 

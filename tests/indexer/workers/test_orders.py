@@ -142,7 +142,7 @@ def test_workers_return_exactly_the_entries_that_can_enter(case: Case, measured:
     entries = result.entries["top"]
     for layer, width in enumerate(case.shape.widths):
         for neuron in range(width):
-            row = int(merged.offsets[layer]) + neuron
+            row = merged.places.offsets[layer] + neuron
             peaks = case.peaks(layer, neuron, np.max)
             k = case.shape.top_k
             best = sorted((-peaks[context], context) for context in seen)[:k]
