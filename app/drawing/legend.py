@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from app.drawing import tokens as highlight
 from app.drawing.numbers import number
+from app.drawing.palette import STEPS, step
 
 
 class Swatch(NamedTuple):
-    """One step of the legend."""
+    """A colour step."""
 
     css: str
     title: str
@@ -21,27 +21,29 @@ class Swatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Legend:
-    """The page's one colour scale, from the most negative step to the most positive."""
+    """The page's colour scale, from the most negative to the most positive step."""
 
     low: str
     high: str
     swatches: list[Swatch]
     ramp: Markup
-    """The swatches beside each other."""
+    """The swatches as markup, side by side."""
     words: str
-    """What the steps stand for, for who cannot point at them."""
+    """The steps in words, for readers who cannot hover."""
 
 
 def legend(scale: float) -> Legend | None:
-    """The steps of a colour scale with the activations each stands for; None without a scale."""
+    """The colour steps with the range of activations of each; None if `scale` is 0.
+
+    `scale` is the magnitude of the last step."""
     if scale <= 0:
         return None
-    unit = scale / highlight.STEPS
-    tenths = range(-highlight.STEPS, highlight.STEPS + 1)
+    unit = scale / STEPS
+    tenths = range(-STEPS, STEPS + 1)
     inner = [number((tenth + 0.5) * unit) for tenth in tenths[:-1]]
     edges = pairwise([number(-scale), *inner, number(scale)])
     swatches = [
-        Swatch(highlight.step(tenth * unit, scale), f"{low} to {high}")
+        Swatch(step(tenth * unit, scale), f"{low} to {high}")
         for tenth, (low, high) in zip(tenths, edges, strict=True)
     ]
     words = (

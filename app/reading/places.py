@@ -1,4 +1,4 @@
-"""A neuron's index over all layers, and its layer and its index within it."""
+"""Converts between a neuron's index over all layers and its layer and index in it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import accumulate
 
 
 class Places:
-    """Converts between the two ways of counting neurons, given the width of each layer."""
+    """The neurons of a run, given the width of each layer."""
 
     def __init__(self, widths: Sequence[int]) -> None:
         self.widths = widths
@@ -21,10 +21,10 @@ class Places:
         return self.first[-1]
 
     def index(self, layer: int, neuron: int) -> int:
-        """The index over all layers of a neuron that exists."""
+        """The index over all layers; the neuron has to exist."""
         return self.first[layer] + neuron
 
     def of(self, index: int) -> tuple[int, int]:
-        """Layer and neuron of an index that exists."""
+        """Layer and neuron at an index over all layers, which has to exist."""
         layer = bisect_right(self.first, index) - 1
         return layer, index - self.first[layer]
