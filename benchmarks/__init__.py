@@ -1,1 +1,1 @@
-"""How fast pages are served and models indexed, and what on; not in the package."""
+"""Benchmarks of serving, indexing and storing. `benchmarks/README.md` says how to run them."""

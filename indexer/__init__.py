@@ -1,1 +1,1 @@
-"""The offline half of Neurarium: a model and a corpus go in, a store of neuron facts comes out."""
+"""The offline half of Neurarium: turns a model and a corpus into a store of facts about neurons."""

@@ -1,5 +1,6 @@
-"""What a model hands over of one layer in one forward pass. Apart from the model, since the scan
-reads it without knowing any model library. Pure but for torch."""
+"""What a model hands over of one layer in one forward pass: the scan reads it without knowing any
+model library.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +13,21 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Captured:
-    """One layer's neurons on one batch, all on the model's device and in its dtype."""
+    """One layer's units on one batch, all on the model's device and in its dtype."""
 
     activations: Float[Tensor, "batch pos n"]
     gate: Float[Tensor, "batch pos n"] | None = None
-    """A gated neuron's gate before its nonlinearity; None where the activation is not one, or
-    where the parts it is a product of are not known."""
+    """The gate before its nonlinearity; None where the activation is not a product with a gate, or
+    where its parts are not known."""
     linear: Float[Tensor, "batch pos n"] | None = None
-    """A gated neuron's linear part: activation = nonlinearity(gate) · linear. None as `gate`."""
+    """The linear part: activation = nonlinearity(gate) · linear. None as `gate`."""
+
+    @property
+    def parts(self) -> tuple[Float[Tensor, "batch pos n"], ...]:
+        """Gate and linear part, or nothing."""
+        return () if self.gate is None or self.linear is None else (self.gate, self.linear)
 
 
 OnLayer = Callable[[int, Captured], None]
-"""Called once a layer, in order, with the layer's index. What is given is the model's own: read it
-until the pass is over, and change nothing in it."""
+"""Called once per layer, in order, with the layer's index. The tensors are the model's own: read
+them before the forward pass ends, and do not change them."""

@@ -13,7 +13,6 @@ RESERVED_NAMES = frozenset(
     "api compare docs favicon.ico go healthz help list openapi.json random robots.txt runs search "
     "static".split()
 )
-HOOK_POINTS = ("mlp.hook_pre", "mlp.hook_post", "mlp.ln.hook_in")
 DTYPES = ("float32", "bfloat16", "float16")
 MAX_CTX_LEN = 65_535  # positions are stored as 16-bit integers
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -138,10 +137,8 @@ class IndexConfig:
             raise NeurariumError("The model is empty: name a Hugging Face id, a folder or `demo`.")
         if self.name is not None:
             check_name(self.name)
-        if self.hook_point is not None and self.hook_point not in HOOK_POINTS:
-            raise NeurariumError(
-                f"There is no hook point {self.hook_point!r}: there are {', '.join(HOOK_POINTS)}."
-            )
+        if self.hook_point is not None:
+            _check_hook_point(self.hook_point)
         if self.dtype is not None and self.dtype not in DTYPES:
             raise NeurariumError(
                 f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)} (--dtype)."
@@ -149,13 +146,13 @@ class IndexConfig:
         _check_bounds(self)
 
     def as_dict(self) -> dict[str, str | int | bool | None]:
-        """The settings as plain values, for the run's provenance."""
+        """The settings as plain values, by name."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How a run is carried out. Nothing here changes a number."""
+    """How a run is carried out. None of these settings changes a result."""
 
     restart: bool = field(
         default=False,
@@ -209,6 +206,16 @@ def check_name(name: str) -> None:
         raise NeurariumError(
             f"The name {name!r} cannot be used in URLs: use up to 100 letters, digits, '.', '_' "
             "and '-', starting with a letter or digit (--name)."
+        )
+
+
+def _check_hook_point(hook_point: str) -> None:
+    from indexer.models.hook_points import HOOK_POINTS  # imports torch
+
+    if hook_point not in HOOK_POINTS:
+        raise NeurariumError(
+            f"There is no hook point {hook_point!r}: choose {', '.join(HOOK_POINTS)} "
+            "(--hook-point)."
         )
 
 

@@ -1,9 +1,8 @@
-"""The errors a user can cause. They stand apart so that the command line and the server can show
-each as one clear line, without a traceback."""
+"""The error that the command line and the server show as one line, without a traceback."""
 
 
 class NeurariumError(Exception):
-    """A mistake or a circumstance the user can do something about.
+    """A problem the user can fix.
 
     The message says what was wrong, with the value, and what to do. The command line prints it as
     one line and exits with code 2.

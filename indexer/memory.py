@@ -1,4 +1,4 @@
-"""How much memory there is, and how much this process has used."""
+"""Memory available to this process, and memory it has used."""
 
 from __future__ import annotations
 
@@ -19,33 +19,31 @@ _CGROUPS = (
 
 
 def available() -> int | None:
-    """Bytes that may still be taken without pushing others out: of the machine, and of the
-    container this process is in. None where that cannot be told."""
-    found = [_of_machine(), *(_of_container(*files) for files in _CGROUPS)]
-    known = [value for value in found if value is not None]
+    """Bytes still free on the machine or in this process's container, whichever is less; None if
+    unknown."""
+    limits = [_of_machine(), *(_of_container(*files) for files in _CGROUPS)]
+    known = [value for value in limits if value is not None]
     return max(0, min(known)) if known else None
 
 
 def give_back() -> None:
-    """Give freed memory back to the system, where the C library keeps it for itself (glibc)."""
+    """Return freed memory to the system; glibc otherwise holds on to it."""
     trim = getattr(_C_LIBRARY, "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def begin_peak() -> None:
-    """Let `peak` be counted from now on, where the system can do that (Linux)."""
+    """Reset `peak`, where the system supports that (Linux)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak() -> int:
-    """The largest resident size this process has had, in bytes, since `begin_peak` where that can
-    be done; 0 where it cannot be told."""
+    """The largest resident size of this process in bytes, since `begin_peak` where that is
+    supported; 0 if unknown."""
     with suppress(OSError, KeyError, ValueError):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        fields = dict(line.split(":", 1) for line in lines)
-        return int(fields["VmHWM"].split()[0]) * 1024
+        return _kernel_figure("/proc/self/status", "VmHWM")
     try:
         import resource
     except ImportError:  # Windows
@@ -56,15 +54,20 @@ def peak() -> int:
 
 def _of_machine() -> int | None:
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        fields = dict(line.split(":", 1) for line in lines)
-        return int(fields["MemAvailable"].split()[0]) * 1024
+        return _kernel_figure("/proc/meminfo", "MemAvailable")
     except (OSError, KeyError, ValueError):
         pass
-    try:  # not Linux: what is free is not told, so half of what there is
+    try:  # not Linux: free memory is unknown, so half of all memory
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     except (OSError, ValueError, AttributeError):
         return None
+
+
+def _kernel_figure(file: str, field: str) -> int:
+    """Bytes from a line `field: … kB` of a file below /proc."""
+    lines = Path(file).read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in lines)
+    return int(fields[field].split()[0]) * 1024
 
 
 def _of_container(limit: str, used: str) -> int | None:
@@ -75,7 +78,7 @@ def _of_container(limit: str, used: str) -> int | None:
 
 
 def readable_bytes(count: int) -> str:
-    """Bytes for people: 1,234,567 → 1.2 MB."""
+    """Bytes with a unit: 1,234,567 → 1.2 MB."""
     size = float(count)
     for unit in ("bytes", "KB", "MB", "GB"):
         if size < 1000:

@@ -1,4 +1,4 @@
-"""How a run tells what it does, apart from how that looks: the command line has its own way."""
+"""The interface through which a run reports progress; the command line implements it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Protocol
 
 
 class Reporter(Protocol):
-    """Where a run says what it does. Amounts are in the stage's own unit."""
+    """Receives the messages and progress of a run."""
 
     def say(self, line: str) -> None:
-        """A line for the user."""
+        """Show the user a line."""
         ...
 
     def stage(self, name: str, total: int | None, unit: str) -> Callable[[int], None]:
-        """Begin a stage; what is returned takes the amount done so far."""
+        """Begin a stage of `total` `unit`s (None: unknown). Returns a function to call with the
+        amount done so far."""
         ...

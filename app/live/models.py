@@ -15,7 +15,7 @@ from app.schemas import Run
 from indexer.errors import NeurariumError
 
 if TYPE_CHECKING:
-    from indexer.models.load import LoadedModel
+    from indexer.models.loaded import LoadedModel
     from indexer.models.reload import Wanted
 
 FAILED_FOR = 30.0

@@ -39,7 +39,7 @@ def tokenised(
     bos = bos_of(ready.model, run.provenance)
     token_ids = read_text(ready.model, text, bos)
     first = 0 if bos is None else 1
-    _check_length(len(token_ids), first, min(most, ready.model.max_context or most), name)
+    _check_length(len(token_ids), first, min(most, ready.model.layout.max_context or most), name)
     return token_ids, first
 
 

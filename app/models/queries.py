@@ -46,7 +46,7 @@ def model(store: Store, name: str, run: int | None) -> ModelPage:
         return ModelPage(
             model=name,
             n_layers=len(reading.run.widths),
-            n_neurons=reading.places.total,
+            n_neurons=len(reading.places),
             run=run_ref(reading.run),
             sample=sample_of(reading.run),
             layers=_summaries(reading.connection, reading.run),
@@ -128,7 +128,7 @@ def _model_summary(reading: Reading) -> ModelSummary:
     return ModelSummary(
         model=reading.run.model,
         n_layers=len(reading.run.widths),
-        n_neurons=reading.places.total,
+        n_neurons=len(reading.places),
         runs=1 + len(reading.others),
         run=run_ref(reading.run),
     )

@@ -20,11 +20,11 @@ def random_neuron(
             names = model_names(connection)
             if not names:
                 raise NotFound("There are no models yet: index a model first.")
-            sizes = [store.open(connection, name, None).places.total for name in names]
+            sizes = [len(store.open(connection, name, None).places) for name in names]
         model, run = random.choices(names, weights=sizes)[0], None
     with store.reading(model, run) as reading:
         if layer is None:
-            at = reading.places.of(random.randrange(reading.places.total))
+            at = reading.places.of(random.randrange(len(reading.places)))
         else:
             reading.check_layer(layer)
             at = layer, random.randrange(reading.run.widths[layer])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,13 +26,13 @@ from app.neurons.schemas import (
 )
 from app.reading.columns import finite
 from app.reading.neurons import peak_tokens
-from app.reading.places import Places
 from app.reading.runs import has_neuron, run_ref, sample_of
 from app.reading.store import Reading, Store
 from app.reading.vocabulary import text_of
 from app.schemas import NeuronRef
 from indexer.store import schema
 from indexer.store.packing.codec import unpack_arrays
+from indexer.store.places import Places
 
 Array = np.ndarray[Any, Any]
 
@@ -91,8 +92,8 @@ def neuron_page(reading: Reading, layer: int, neuron: int, reach: int | None = N
         ),
         previous=_ref(places, index - 1),
         next=_ref(places, index + 1),
-        layer_before=_in_layer(places, layer - 1, neuron),
-        layer_after=_in_layer(places, layer + 1, neuron),
+        layer_before=_in_layer(run.widths, layer - 1, neuron),
+        layer_after=_in_layer(run.widths, layer + 1, neuron),
         other_runs=[run_ref(other) for other in reading.others if has_neuron(other, layer, neuron)],
     )
 
@@ -133,17 +134,17 @@ def context(
 
 def _ref(places: Places, index: int) -> NeuronRef | None:
     """The neuron at an index over all layers; None before the first and after the last."""
-    if not 0 <= index < places.total:
+    if not 0 <= index < len(places):
         return None
     layer, neuron = places.of(index)
     return NeuronRef(layer=layer, neuron=neuron)
 
 
-def _in_layer(places: Places, layer: int, neuron: int) -> NeuronRef | None:
+def _in_layer(widths: Sequence[int], layer: int, neuron: int) -> NeuronRef | None:
     """The neuron with the same index in another layer, or that layer's last neuron."""
-    if not 0 <= layer < len(places.widths):
+    if not 0 <= layer < len(widths):
         return None
-    return NeuronRef(layer=layer, neuron=min(neuron, places.widths[layer] - 1))
+    return NeuronRef(layer=layer, neuron=min(neuron, widths[layer] - 1))
 
 
 def _links(reading: Reading, arrays: dict[str, Array]) -> dict[str, list[NeuronLink]]:

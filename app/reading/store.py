@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row
 
 from app.reading import runs
-from app.reading.places import Places
 from app.reading.versions import RunVersions
 from app.reading.vocabulary import Vocabularies, VocabularyIndex
+from indexer.store.places import Places
 
 
 @dataclass(frozen=True)

@@ -11,19 +11,25 @@ import indexer.store
 STYLES = (
     "base/theme",
     "base/style",
+    "base/header",
+    "base/help",
     "base/frame",
     "base/tables",
     "base/colours",
+    "base/forms",
     "neurons/neuron",
     "neurons/bar",
+    "neurons/charts",
     "examples/examples",
     "models/layer",
     "search/numbers",
     "live/live",
     "notes/notes",
     "search/search",
+    "contexts/context",
     "live/behaviour",
     "compare/compare",
+    "lists/list",
 )
 """The files that make up the style sheet, in order."""
 STYLE_SHEET = "site.css"

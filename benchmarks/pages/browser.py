@@ -1,8 +1,8 @@
-"""A Chromium that is told to open pages and is otherwise left alone.
+"""First contentful paint and layout shift of pages, in a Chromium driven over its DevTools pipe
+(https://chromedevtools.github.io/devtools-protocol/).
 
-A test's driver listens to every request and frame of a page: on two cores that took 50 of the
-200 ms to a first paint. So its own few commands, over the pipe that Chromium offers for them
-(https://chromedevtools.github.io/devtools-protocol/), and none while a page loads.
+Playwright listens to every request and frame, which took 50 of the 200 ms before a first paint on
+two cores. Here no command is sent while a page loads.
 """
 
 from __future__ import annotations
@@ -21,88 +21,82 @@ from typing import Any
 from indexer.errors import NeurariumError
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
-_ARGUMENTS = [
-    "--headless",
-    "--remote-debugging-pipe",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-_QUIET_SECONDS, _LOAD_SECONDS = 0.3, 0.8
-"""What a tab is given to settle before it goes anywhere, and a page before it is asked anything."""
-
-
-class Tab:
-    """One tab in a browser context of its own: nothing cached, and a new process."""
-
-    def __init__(self, browser: Browser, width: int) -> None:
-        self._browser = browser
-        self._context = browser.call("Target.createBrowserContext")["browserContextId"]
-        target = browser.call(
-            "Target.createTarget", url="about:blank", browserContextId=self._context
-        )
-        session = browser.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
-        self._session = session["sessionId"]
-        self._call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width, height=900, deviceScaleFactor=1, mobile=False,
-        )  # fmt: skip
-        time.sleep(_QUIET_SECONDS)
-
-    def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        return self._browser.call(method, self._session, **parameters)
-
-    def open(self, address: str) -> None:
-        """Go there and leave it alone for a while. Raises NeurariumError if nothing comes."""
-        failed = self._call("Page.navigate", url=address).get("errorText")
-        if failed:
-            raise NeurariumError(f"Chromium cannot open {address}: {failed}")
-        time.sleep(_LOAD_SECONDS)
-
-    def ask(self, function: str) -> Any:
-        """What a JavaScript function, or its promise, gives in the page."""
-        answer = self._call(
-            "Runtime.evaluate", expression=f"({function})()", awaitPromise=True, returnByValue=True
-        )
-        return answer["result"]["value"]
-
-    def close(self) -> None:
-        self._browser.call("Target.disposeBrowserContext", browserContextId=self._context)
+_ARGUMENTS = (
+    *("--headless", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+_SETTLE_SECONDS, _LOAD_SECONDS, _PATIENCE = 0.3, 0.8, 20
+"""A page is left alone for a load, and asked so often at most whether it was painted."""
+_OBSERVE = """
+(() => new Promise((resolve) => {
+  const seen = { paint: null, shift: 0 };
+  new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) {
+      if (entry.name === "first-contentful-paint") seen.paint = entry.startTime;
+    }
+  }).observe({ type: "paint", buffered: true });
+  new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) seen.shift += entry.value;
+  }).observe({ type: "layout-shift", buffered: true });
+  // Buffered entries reach the observers before a timer set after them fires.
+  setTimeout(() => resolve(seen), 300);
+}))()
+"""
 
 
 class Browser:
-    """The process, and the commands to it: one at a time, each waits for its answer."""
+    """A running Chromium. One command at a time; each waits for its answer."""
 
-    def __init__(self, process: subprocess.Popen[bytes], commands: int, answers: int) -> None:
-        self._process = process
+    def __init__(self, commands: int, answers: int) -> None:
+        """`commands` and `answers` are the file descriptors of its pipe."""
         self._commands, self._answers = commands, answers
         self._numbers = count(1)
         self._unread = b""
 
-    def call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
-        """One command of the protocol. Raises NeurariumError where Chromium refuses, or is gone."""
+    def load(self, address: str, width: int) -> tuple[float, float]:
+        """Load a page in a new, empty profile; milliseconds from navigation to first contentful
+        paint, and the sum of layout shifts. Raises NeurariumError if it cannot be loaded."""
+        context = self._call("Target.createBrowserContext")["browserContextId"]
+        target = self._call("Target.createTarget", url="about:blank", browserContextId=context)
+        attached = self._call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+        session = attached["sessionId"]
+        window = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        self._call("Emulation.setDeviceMetricsOverride", session, **window)
+        time.sleep(_SETTLE_SECONDS)
+        if error := self._call("Page.navigate", session, url=address).get("errorText"):
+            raise NeurariumError(f"Chromium cannot open {address}: {error}")
+        asked = {"expression": _OBSERVE, "awaitPromise": True, "returnByValue": True}
+        for _ in range(_PATIENCE):
+            time.sleep(_LOAD_SECONDS)
+            seen = self._call("Runtime.evaluate", session, **asked)["result"]["value"]
+            if seen["paint"] is not None:
+                break
+        self._call("Target.disposeBrowserContext", browserContextId=context)
+        if seen["paint"] is None:
+            raise NeurariumError(
+                f"{address} was not painted within {_PATIENCE * _LOAD_SECONDS:.0f} s."
+            )
+        return float(seen["paint"]), float(seen["shift"])
+
+    def _call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
         number = next(self._numbers)
         command: dict[str, Any] = {"id": number, "method": method, "params": parameters}
         if session:
             command["sessionId"] = session
         os.write(self._commands, json.dumps(command).encode() + b"\0")
-        while True:
-            message = self._message()
-            if message.get("id") == number:
-                if "error" in message:
-                    raise NeurariumError(f"Chromium refuses {method}: {message['error']}")
-                result: dict[str, Any] = message["result"]
-                return result
+        while (message := self._message()).get("id") != number:
+            pass
+        if "error" in message:
+            raise NeurariumError(f"Chromium refuses {method}: {message['error']}")
+        result: dict[str, Any] = message["result"]
+        return result
 
     def _message(self) -> dict[str, Any]:
         while b"\0" not in self._unread:
-            more = os.read(self._answers, 1 << 16)
-            if not more:
+            data = os.read(self._answers, 1 << 16)
+            if not data:
                 raise NeurariumError("Chromium ended before it answered.")
-            self._unread += more
+            self._unread += data
         text, self._unread = self._unread.split(b"\0", 1)
         message: dict[str, Any] = json.loads(text)
         return message
@@ -110,26 +104,26 @@ class Browser:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A Chromium with a profile of its own. Raises NeurariumError where there is none."""
-    found = next((path for name in _NAMES if (path := shutil.which(name))), None)
-    if found is None:
-        raise NeurariumError(f"No Chromium is installed: none of {', '.join(_NAMES)} is found.")
-    # It reads its commands from descriptor 3 and answers on 4.
-    theirs, commands = os.pipe()
-    answers, their_answers = os.pipe()
+    """A Chromium with a profile of its own. Raises NeurariumError if none is installed."""
+    program = next((path for name in _NAMES if (path := shutil.which(name))), None)
+    if program is None:
+        raise NeurariumError(f"Install Chromium, or pass --loads 0: no {' or '.join(_NAMES)}.")
+    # Chromium reads commands from descriptor 3 and writes answers to 4.
+    read_commands, commands = os.pipe()
+    answers, write_answers = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
-            ["sh", "-c", f'exec "$@" 3<&{theirs} 4>&{their_answers}', "sh", found,
+            ["sh", "-c", f'exec "$@" 3<&{read_commands} 4>&{write_answers}', "sh", program,
              f"--user-data-dir={profile}", *_ARGUMENTS, "about:blank"],
-            pass_fds=(theirs, their_answers),
+            pass_fds=(read_commands, write_answers),
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        os.close(theirs)
-        os.close(their_answers)
+        os.close(read_commands)
+        os.close(write_answers)
         try:
-            yield Browser(process, commands, answers)
+            yield Browser(commands, answers)
         finally:
-            os.close(commands)  # it ends when nothing can command it any more
+            os.close(commands)  # it ends when its pipe is closed
             os.close(answers)
             try:
                 process.wait(10)

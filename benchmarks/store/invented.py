@@ -1,64 +1,82 @@
-"""Neurons nobody found: example lists and small arrays that look, packed, like a real run's.
+"""A finished scan with invented values, of any size, to be written as a real one is.
 
-Apart from `synthetic.py`, which puts them in a database, because it knows nothing of databases.
+As in a real scan: the arrays and their sizes, how many examples of each kind a neuron has, and how
+many it shares between kinds. Drawn at random: all values. A neuron's examples come from a pool of
+windows that are made first, so a state of gigabytes is there in seconds.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 
-from indexer.measure.peaks import KEPT_PEAKS
-from indexer.store import schema
-from indexer.store.packing.codec import ExampleArrays, pack_arrays, pack_lists, quantize
+from indexer.measure.peaks import BANDS, SignCounts
+from indexer.measure.selection import Payload, Selection
+from indexer.scan.shape import SOURCE_EXAMPLES, ScanShape
+from indexer.scan.state import Scan
+from indexer.store.packing.codec import quantize
+from indexer.store.writing.records import RunRecord
 
 CTX_LEN = 128
 SOURCES = ("web", "books", "code", "encyclopaedia")
-EXAMPLES = {"top": 20, "bottom": 10, "random": 15, "band": 12, "source": 3 * len(SOURCES)}
-"""Examples a neuron by kind: as many as the indexer keeps by default."""
-LOGIT_EFFECTS = 15
-INPUT_TOKENS = 10
-"""Tokens each way in a list of tokens."""
+TOP, BOTTOM, SAMPLE = 20, 10, 1024
+LISTED = {"logit": 15, "in": 10, "gate": 10}
+"""Tokens at each end of a list of tokens."""
 NEIGHBOURS = 5
 """Neurons in a list of neurons."""
-SAMPLE_CONTEXTS = 1024
-SAMPLE_POSITIONS = SAMPLE_CONTEXTS * (CTX_LEN - 1)
-BAND_CUTS = (3.0, 4.0, 5.0)
+POOL = 20_000
 SHARED_BANDS = 9
-"""Of the examples of bands, how many are random ones as well (measured: 9.5)."""
+"""Of the twelve examples of the bands, how many are among the random ones (measured: 9.5)."""
 SHARED_SOURCES = 2
-"""Of the three examples of a source, how many are top ones as well."""
+"""Of the three examples of a source, how many are among the top ones."""
+_MADE = datetime(2026, 1, 1, tzinfo=UTC)
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class Contexts:
-    """The contexts that all invented runs share: they are of one corpus and one tokenizer."""
+class Corpus:
+    """Contexts of random tokens, four to a document. A BOS, token 0, starts each."""
 
-    ids: Array  # int64, ascending
-    source_index: Array  # one a context
     token_ids: Array  # [contexts, CTX_LEN]
+    source_index: Array  # [contexts]
+    sources: tuple[str, ...] = SOURCES
+
+    @property
+    def document_index(self) -> Array:
+        """[contexts]"""
+        return np.arange(len(self.token_ids)) // 4
+
+    @property
+    def included_from(self) -> Array:
+        """[contexts]"""
+        return np.ones(len(self.token_ids), np.int64)
+
+    def context(self, context_id: int) -> Array:
+        """Token ids of one context."""
+        ids: Array = self.token_ids[context_id]
+        return ids
 
 
 @dataclass(frozen=True)
-class PackedExamples:
-    """The examples of one neuron, ready to be written, and what its scalars have to agree with."""
+class Facts:
+    """What the weights of a layer say."""
 
-    packed: bytes
-    peak: float
-    trough: float
-    peak_token_id: int
+    scalars: dict[str, Array]
+    arrays: dict[str, Array]
 
 
-@dataclass(frozen=True)
-class PackedArrays:
-    """The small arrays of one neuron, ready to be written."""
-
-    packed: bytes
-    promoted_token_id: int
+def corpus(rng: np.random.Generator, contexts: int, vocabulary: int) -> Corpus:
+    """So many contexts; token frequencies fall off as in text (Zipf)."""
+    frequency = 1 / (np.arange(1, vocabulary) + 2.7)
+    cumulative = np.cumsum(frequency / frequency.sum())
+    drawn = np.searchsorted(cumulative, rng.random((contexts, CTX_LEN))).astype(np.uint32) + 1
+    token_ids = np.minimum(drawn, vocabulary - 1)
+    token_ids[:, 0] = 0
+    return Corpus(token_ids, rng.integers(0, len(SOURCES), contexts))
 
 
 def vocabulary(rng: np.random.Generator, size: int) -> list[bytes]:
@@ -79,193 +97,199 @@ def vocabulary(rng: np.random.Generator, size: int) -> list[bytes]:
     return texts
 
 
-def contexts(rng: np.random.Generator, count: int, corpus: int, vocabulary_size: int) -> Contexts:
-    """`count` of a corpus' `corpus` contexts; token frequencies fall off as in text (Zipf)."""
-    frequency = 1 / (np.arange(1, vocabulary_size) + 2.7)
-    cumulative = np.cumsum(frequency / frequency.sum())
-    drawn = np.searchsorted(cumulative, rng.random((count, CTX_LEN))).astype(np.uint32) + 1
-    token_ids = np.minimum(drawn, vocabulary_size - 1)
-    token_ids[:, 0] = 0  # BOS
-    return Contexts(
-        ids=np.sort(rng.choice(corpus, count, replace=False)).astype(np.int64),
-        source_index=rng.integers(0, len(SOURCES), count),
-        token_ids=token_ids,
+def run_record(
+    name: str, widths: tuple[int, ...], contexts: int, vocabulary: list[bytes], number: int = 0
+) -> RunRecord:
+    """A run of the default settings. `number` is how many minutes after others it was made."""
+    return RunRecord(
+        model=name,
+        model_id=f"invented/{name}",
+        revision=None,
+        hook_point="mlp.hook_post",
+        is_default_hook_point=True,
+        corpus="invented",
+        dtype="float32",
+        ctx_len=CTX_LEN,
+        contexts=contexts,
+        tokens=contexts * (CTX_LEN - 1),
+        sample_contexts=min(SAMPLE, contexts),
+        sample_positions=min(SAMPLE, contexts) * (CTX_LEN - 1),
+        sample_identity="invented",
+        widths=widths,
+        sources=SOURCES,
+        vocabulary=vocabulary,
+        provenance={"note": "invented by a benchmark: no model computed this"},
+        created_at=_MADE + timedelta(minutes=number),
     )
 
 
-def examples(rng: np.random.Generator, some: Contexts, window: int | None) -> PackedExamples:
-    """All examples of one neuron, each over a window of so many positions round its peak."""
-    kinds = lists(rng, some, window)
-    top, place = kinds[0], int(kinds[0].peak_positions[0])
-    row = int(np.searchsorted(some.ids, top.context_ids[0]))
-    return PackedExamples(
-        packed=pack_lists(kinds),
-        peak=float(top.peaks[0]),
-        trough=float(min(arrays.troughs.min() for arrays in kinds)),
-        peak_token_id=int(some.token_ids[row, place]),
+def shape(widths: tuple[int, ...], contexts: int) -> ScanShape:
+    """The default settings' scan of so many contexts."""
+    return ScanShape(
+        widths=widths,
+        sample=np.arange(min(SAMPLE, contexts)),
+        top_k=TOP,
+        bottom_k=BOTTOM,
+        window=CTX_LEN,
+        source_slots=len(SOURCES),
     )
 
 
-def lists(rng: np.random.Generator, some: Contexts, window: int | None) -> list[ExampleArrays]:
-    """The examples of one neuron in the order of `schema.KINDS`; kinds share as many as real
-    ones do."""
-    drawn = {kind: _rows(rng, kind, count, some) for kind, count in EXAMPLES.items()}
-    aims = {kind: _aims(rng, kind, count) for kind, count in EXAMPLES.items()}
-    aims["random"][:SHARED_BANDS] = aims["band"][:SHARED_BANDS]
-    of_sources = drawn["source"].reshape(len(SOURCES), 3)[:, :SHARED_SOURCES].reshape(-1)
-    others = rng.permutation(np.setdiff1d(drawn["top"], of_sources))
-    drawn["top"] = np.concatenate([of_sources, others])[: EXAMPLES["top"]]
-    kinds = {
-        kind: _examples(rng, kind, drawn[kind], aims[kind], some, window) for kind in schema.KINDS
+def scan(rng: np.random.Generator, of: ScanShape, text: Corpus, pool: Payload) -> Scan:
+    """A scan of that shape with everything in it."""
+    made = Scan(of, text.source_index)
+    sample = made.sample
+    assert sample is not None
+    sample.signs = SignCounts(of.neurons)
+    sample.signs.counts[:] = [30_000, 20_000, 45_000, 35_000]
+    sample.moments.count[:] = SAMPLE * (CTX_LEN - 1)
+    sample.moments.low[:], sample.moments.high[:] = -1.0, 6.0
+    sample.histogram.above[:] = sample.histogram.below[:] = -4
+    sample.histogram.high[:] = 6.0
+    for first, width in zip(made.places.offsets, of.widths, strict=False):
+        _fill(rng, made, slice(first, first + width), pool, len(text.token_ids))
+    return made
+
+
+def facts(
+    rng: np.random.Generator, widths: tuple[int, ...], layer: int, vocabulary: int, gated: bool
+) -> Facts:
+    """Facts of one layer: upstream neurons are in earlier layers, downstream ones in later."""
+    width, first = widths[layer], sum(widths[:layer])
+    after, neurons = first + width, sum(widths)
+
+    def falling(count: int) -> Array:
+        return -np.sort(-rng.uniform(0.1, 3.0, (width, count)).astype(np.float32))
+
+    arrays: dict[str, Array] = {}
+    for name, tokens in LISTED.items():
+        if gated or name != "gate":
+            arrays[f"{name}_values"] = np.concatenate([falling(tokens), -falling(tokens)], axis=1)
+            arrays[f"{name}_token_ids"] = rng.integers(0, vocabulary, (width, 2 * tokens), np.int32)
+    ranges = {"alike": (0, neurons), "upstream": (0, first), "downstream": (after, neurons)}
+    for name, (low, high) in ranges.items():
+        near = NEIGHBOURS if high > low else 0
+        arrays[f"{name}_neurons"] = rng.integers(low, max(high, low + 1), (width, near), np.int32)
+        arrays[f"{name}_values"] = falling(near)
+        if name != "alike":
+            arrays[f"{name}_parts"] = rng.integers(0, 1 + gated, (width, near), np.uint8)
+    bell = np.exp(-0.5 * ((np.arange(41) - 20) / 6) ** 2)
+    low_end = rng.normal(-1.0, 0.1, width)
+    arrays["effect_histogram_range"] = np.stack([low_end, rng.uniform(0.04, 0.06, width)], axis=1)
+    arrays["effect_histogram_counts"] = rng.poisson(vocabulary * bell / bell.sum(), (width, 41))
+    arrays["effect_moments"] = rng.normal(0.0, 0.1, (width, 2))
+    scalars = {
+        "effect_kurtosis": rng.gamma(1.0, 1.0, width),
+        "in_out_cosine": rng.normal(0.0, 0.2, width),
     }
-    shared = np.arange(SHARED_BANDS)
-    kinds["band"] = _replaced(kinds["band"], shared, kinds["random"], shared)
-    _, in_top, in_sources = np.intersect1d(
-        kinds["top"].context_ids, kinds["source"].context_ids, return_indices=True
-    )
-    # The best of each source first: those of the top list, then its own.
-    sources = _replaced(kinds["source"], in_sources, kinds["top"], in_top)
-    order = np.lexsort((-sources.peaks, np.repeat(np.arange(len(SOURCES)), 3)))
-    kinds["source"] = _replaced(sources, np.arange(len(order)), sources, order)
-    return list(kinds.values())
+    if gated:
+        scalars["gate_out_cosine"] = rng.normal(0.0, 0.2, width)
+    return Facts(scalars, arrays)
 
 
-def _examples(
-    rng: np.random.Generator,
-    kind: str,
-    rows: Array,
-    aims: Array,
-    some: Contexts,
-    window: int | None,
-) -> ExampleArrays:
-    count = len(rows)
-    # What real neurons do: small values everywhere, few large ones, some of those in runs.
-    values = rng.standard_normal((count, CTX_LEN)) * rng.gamma(0.6, 1.0, (count, CTX_LEN))
-    values = np.where(values < 0, values * 0.3, values)
-    values[:, 0] = 0  # the BOS: not included
-    index = np.arange(count)
-    if kind == "bottom":
-        values[index, 1 + rng.integers(0, CTX_LEN - 1, count)] = aims
-    else:
-        values *= (aims / values[:, 1:].max(axis=1))[:, None]
-    values = values.astype(np.float32)
-    peak_positions = 1 + values[:, 1:].argmax(axis=1)
-    trough_positions = 1 + values[:, 1:].argmin(axis=1)
-    order = np.arange(count)
-    if kind == "top":
-        order = np.lexsort((some.ids[rows], -values[index, peak_positions]))
-    elif kind == "bottom":
-        order = np.lexsort((some.ids[rows], values[index, trough_positions]))
-    rows, values = rows[order], values[order]
-    peak_positions, trough_positions = peak_positions[order], trough_positions[order]
-    length = min(CTX_LEN, window or CTX_LEN)
-    centres = trough_positions if kind == "bottom" else peak_positions
-    starts = np.clip(centres - length // 2, 0, CTX_LEN - length)
-    windows = np.take_along_axis(values, starts[:, None] + np.arange(length), axis=1)
-    quantized, scales = quantize(windows, np.ones(windows.shape, bool))
-    unknown = np.full(count, np.nan, np.float32)  # these models are not gated
-    return ExampleArrays(
-        peaks=values[index, peak_positions],
-        peak_positions=peak_positions.astype(np.uint16),
-        troughs=values[index, trough_positions],
-        trough_positions=trough_positions.astype(np.uint16),
-        context_ids=some.ids[rows],
-        starts=starts.astype(np.uint16),
-        lengths=np.full(count, length, np.uint16),
+def pool(rng: np.random.Generator, gated: bool) -> Payload:
+    """Windows that look like a model's: small values everywhere, a few large ones. The highest peak
+    comes first."""
+    width = CTX_LEN
+    unknown = np.full(POOL, np.nan, np.float32)
+    values = rng.standard_normal((POOL, width)) * rng.gamma(0.6, 1.0, (POOL, width))
+    values = np.where(values < 0, values * 0.3, values).astype(np.float32)
+    values = values[np.argsort(-values[:, 1:].max(axis=1))]
+    included = np.broadcast_to(np.arange(width) > 0, values.shape)
+    quantized, scales = quantize(values, included)
+    index = np.arange(POOL)
+    peaks, troughs = values[:, 1:].argmax(axis=1) + 1, values[:, 1:].argmin(axis=1) + 1
+    lengths = np.where(rng.random(POOL) < 0.97, width, rng.integers(20, width, POOL))
+    lengths = np.maximum(lengths, np.maximum(peaks, troughs) + 1)  # the last of a document
+    quantized[np.arange(width) >= lengths[:, None]] = 0
+    return Payload(
+        context_ids=np.zeros(POOL, np.int64),
+        peaks=values[index, peaks],
+        peak_positions=peaks.astype(np.uint16),
+        troughs=values[index, troughs],
+        trough_positions=troughs.astype(np.uint16),
+        starts=np.zeros(POOL, np.uint16),
+        lengths=lengths.astype(np.uint16),
         scales=scales,
-        gates=unknown,
-        linears=unknown,
-        quantized=quantized.reshape(-1),
+        gates=rng.normal(0, 2, POOL).astype(np.float32) if gated else unknown,
+        linears=rng.normal(0, 2, POOL).astype(np.float32) if gated else unknown,
+        quantized=quantized,
     )
 
 
-def _replaced(
-    examples: ExampleArrays, places: Array, others: ExampleArrays, of: Array
-) -> ExampleArrays:
-    """Other examples, with windows as long, in the place of some."""
-    fields = {}
-    for name, values in vars(examples).items():
-        rows = values.copy().reshape(len(examples), -1)
-        rows[places] = getattr(others, name).reshape(len(others), -1)[of]
-        fields[name] = rows.reshape(-1)
-    return ExampleArrays(**fields)
+def _fill(rng: np.random.Generator, made: Scan, where: slice, pool: Payload, contexts: int) -> None:
+    """One layer's neurons."""
+    sample, of = made.sample, made.shape
+    assert sample is not None
+    neurons = where.stop - where.start
+    draw = _Draw(rng, pool, contexts)
+    draw.rows(made.top, where, neurons, of.top_k)
+    draw.rows(made.bottom, where, neurons, of.bottom_k)
+    each = len(of.random_contexts)
+    random = slice(where.start * each, where.stop * each)
+    draw.payload(sample.random, random)
+    sample.random.context_ids[random] = np.tile(of.random_contexts, neurons)
+    bands = slice(where.start * BANDS, where.stop * BANDS)
+    draw.rows(sample.bands, bands, neurons * BANDS, sample.bands.k)
+    _share(sample.random, random, sample.bands, bands, neurons, SHARED_BANDS)
+    slots = of.source_slots
+    sources = slice(where.start * slots, where.stop * slots)
+    draw.rows(made.by_source, sources, neurons * slots, SOURCE_EXAMPLES)
+    top = slice(where.start * of.top_k, where.stop * of.top_k)
+    _share(made.top.payload, top, made.by_source, sources, neurons, SHARED_SOURCES * slots)
+    made.maximum[where] = made.top.payload.peaks[top][:: of.top_k]
+    made.minimum[where] = rng.uniform(-2.0, -1.0, neurons)
+    half = len(of.sample) // 2
+    peaks = rng.gamma(2.0, 0.6, (neurons, len(of.sample)))
+    sample.peaks[where] = peaks + rng.normal(0, 0.3, (1, len(of.sample)))
+    sample.band_counts[where] = rng.multinomial(half, (0.5, 0.4, 0.09, 0.01), neurons)
+    moments = sample.moments
+    moments.exponent[where] = 2
+    moments.powers[:, where] = (rng.uniform(0.1, 1.0, (4, neurons)).T * [1, 40, 2, 90]).T * 100
+    moments.positive[where] = rng.integers(1000, 100_000, neurons)
+    bins = sample.histogram.counts.shape[1]
+    heights = np.exp(-np.abs(np.arange(bins) - bins // 2) / 8.0) * 8000
+    sample.histogram.counts[where] = rng.poisson(heights, (64, bins))[np.arange(neurons) % 64]
 
 
-def _rows(rng: np.random.Generator, kind: str, count: int, some: Contexts) -> Array:
-    """Which contexts the examples are: random ones are the same for every neuron."""
-    if kind == "random":
-        return np.arange(count) * len(some.ids) // count
-    if kind != "source":
-        return rng.choice(len(some.ids), count, replace=False)
-    drawn = [
-        rng.choice(np.flatnonzero(some.source_index == slot), 3, replace=False)
-        for slot in range(len(SOURCES))
-    ]
-    return np.concatenate(drawn)
+@dataclass(frozen=True)
+class _Draw:
+    """Fills places in a scan with windows of the pool and contexts of the corpus."""
+
+    rng: np.random.Generator
+    pool: Payload
+    contexts: int
+
+    def rows(self, selection: Selection, where: slice, rows: int, k: int) -> None:
+        """All entries of some rows of a selection, highest peak first."""
+        places = slice(where.start * k, where.stop * k)
+        self.payload(selection.payload, places, k)
+        selection.values[where] = selection.payload.peaks[places].reshape(rows, k)
+        # One context of each k-th part of the corpus, so that none comes twice in a row.
+        part = self.contexts // k
+        ids = self.rng.integers(0, part, (rows, k)) + part * self.rng.permuted(
+            np.broadcast_to(np.arange(k), (rows, k)), axis=1
+        )
+        selection.ids[where] = ids
+        selection.payload.context_ids[places] = ids.ravel()
+
+    def payload(self, payload: Payload, places: slice, k: int = 1) -> None:
+        """Some places of a payload; within each k of them peaks fall."""
+        count = places.stop - places.start
+        drawn = np.sort(self.rng.integers(0, POOL, (count // k, k)), axis=1).ravel()
+        for mine, theirs in zip(payload.arrays(), self.pool.arrays(), strict=True):
+            mine[places] = theirs[drawn]
 
 
-def _aims(rng: np.random.Generator, kind: str, count: int) -> Array:
-    """The peaks the examples should have; bottom examples: troughs."""
-    if kind == "top":
-        return 6.0 + rng.gamma(2.0, 0.5, count)
-    if kind == "bottom":
-        return -1.5 - rng.gamma(2.0, 0.1, count)
-    if kind == "band":  # three in each band, lowest band first
-        lowest = BAND_CUTS[0] - 1
-        return np.repeat(lowest + np.arange(4), 3) + rng.uniform(0.1, 0.9, count)
-    if kind == "source":
-        return rng.uniform(4.5, 6.0, count)
-    return rng.uniform(1.0, 4.5, count)
-
-
-def arrays(
-    rng: np.random.Generator, widths: tuple[int, ...], layer: int, vocabulary_size: int
-) -> PackedArrays:
-    """The small arrays of a neuron of one layer: lists of neurons name such as there are."""
-    first = sum(widths[:layer])
-    after = first + widths[layer]
-
-    def neurons(low: int, high: int) -> Array:
-        number = min(NEIGHBOURS, high - low)
-        return low + rng.choice(high - low, number, replace=False) if number else np.empty(0, int)
-
-    def falling(count: int, high: float) -> Array:
-        return -np.sort(-rng.uniform(0.1, high, count))
-
-    def tokens(name: str, count: int, high: float) -> dict[str, Array]:
-        ids = rng.choice(vocabulary_size, 2 * count, replace=False)
-        ways = [falling(count, high), -falling(count, high)]
-        return {f"{name}_values": np.concatenate(ways), f"{name}_token_ids": ids}
-
-    def histogram(name: str, low: float, high: float, bins: int, total: int) -> dict[str, Array]:
-        shares = rng.dirichlet(np.exp(-0.2 * np.arange(bins)) * 5 + 0.02)
-        counts = rng.multinomial(total, shares)
-        return {f"{name}_range": np.array([low, (high - low) / bins]), f"{name}_counts": counts}
-
-    half = SAMPLE_CONTEXTS // 2
-    together, alike = neurons(first, after), neurons(0, sum(widths))
-    upstream, downstream = neurons(0, first), neurons(after, sum(widths))
-    some: dict[str, Array] = {
-        "peak_quantiles": np.sort(rng.uniform(0.0, 5.5, 7)),
-        **histogram("histogram", -1.0, 6.0, 64, SAMPLE_POSITIONS),
-        **histogram("peak_histogram", 0.5, 6.0, 40, SAMPLE_CONTEXTS),
-        "band_cuts": np.array(BAND_CUTS),
-        "band_counts": rng.multinomial(half, (0.5, 0.4, 0.09, 0.01)),
-        "source_mean_peaks": rng.uniform(0.5, 3.5, len(SOURCES)),
-        "together_neurons": together,
-        "together_values": falling(len(together), 0.9),
-        **tokens("logit", LOGIT_EFFECTS, 1.5),
-        **histogram("effect_histogram", -1.5, 1.5, 41, vocabulary_size),
-        "effect_moments": np.array([rng.normal(0.0, 0.01), rng.uniform(0.1, 0.4)]),
-        **tokens("in", INPUT_TOKENS, 4.0),
-        "alike_neurons": alike,
-        "alike_values": falling(len(alike), 0.7),
-        "upstream_neurons": upstream,
-        "upstream_values": falling(len(upstream), 1.0),
-        "upstream_parts": np.zeros(len(upstream)),
-        "downstream_neurons": downstream,
-        "downstream_values": falling(len(downstream), 1.0),
-        "downstream_parts": np.zeros(len(downstream)),
-        "sample_peaks": rng.uniform(0.1, 1.0, KEPT_PEAKS),
-    }
-    return PackedArrays(pack_arrays(some), int(some["logit_token_ids"][0]))
+def _share(
+    source: Payload, places: slice, into: Selection, rows: slice, neurons: int, count: int
+) -> None:
+    """Copy each neuron's first `count` examples in `source` over its first in a selection."""
+    k = into.k
+    each = (places.stop - places.start) // neurons
+    mine = (rows.stop - rows.start) // neurons * k
+    for have, give in zip(into.payload.arrays(), source.arrays(), strict=True):
+        there = have[rows.start * k : rows.stop * k].reshape(neurons, mine, *have.shape[1:])
+        there[:, :count] = give[places].reshape(neurons, each, *give.shape[1:])[:, :count]
+    ids = into.payload.context_ids[rows.start * k : rows.stop * k]
+    into.ids[rows] = ids.reshape(-1, k)

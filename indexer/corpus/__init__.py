@@ -1,0 +1,1 @@
+"""Documents → contexts → a prepared token file → batches in one global order."""

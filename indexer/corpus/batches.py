@@ -1,8 +1,8 @@
-"""Contexts → batches, in one global order that any number of workers shares. Pure.
+"""Contexts → batches, in one global order that any number of workers shares.
 
-The sample's contexts come first, its first half before its second (the bands' cut points come
-from the first and are used on the second), then the rest. Each part is cut into blocks of contexts
-in corpus order; inside a block contexts are sorted by length, so that padding costs little.
+The sample's first half comes first, since the bands' cut points come from it, then its second half,
+then all other contexts. Each part is cut into blocks of contexts in corpus order. Contexts in a
+block are sorted by length, so that padding costs little.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 BLOCK_CONTEXTS = 4096
-"""Contexts in a block: enough that lengths sort well, few enough to be a unit of work."""
+"""Contexts in a block: enough to sort well by length, few enough to keep corpus order."""
 
 Part = Literal["first_half", "second_half", "rest"]
 
 
 class Contexts(Protocol):
-    """What batches need of a prepared corpus."""
+    """The part of a prepared corpus that batches need."""
 
     @property
     def lengths(self) -> np.ndarray[Any, Any]:
-        """Tokens of every context, BOS counted: int [contexts]."""
+        """Tokens in each context, including BOS: int [contexts]."""
         ...
 
     @property
     def included_from(self) -> np.ndarray[Any, Any]:
-        """First included position of every context: int [contexts]."""
+        """First included position of each context: int [contexts]."""
         ...
 
     def context(self, context_id: int) -> np.ndarray[Any, Any]:
@@ -40,7 +40,7 @@ class Contexts(Protocol):
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """Which contexts one forward pass holds, and why they come when they do."""
+    """The contexts of one forward pass, and their part of the run."""
 
     part: Part
     context_ids: Int64[np.ndarray, " batch"]
@@ -48,7 +48,7 @@ class BatchPlan:
 
 @dataclass(frozen=True)
 class Batch:
-    """One forward pass: token ids padded on the right, and what is to be counted."""
+    """The input of one forward pass: token ids padded on the right, with masks."""
 
     part: Part
     context_ids: Int64[np.ndarray, " batch"]
@@ -66,10 +66,10 @@ def plan_batches(
     """All batches of a run, in order.
 
     Args:
-        lengths: tokens of every context, int [contexts].
-        sample: the sample's context ids in hash order; its first `len // 2` are the first half.
-        batch_tokens: positions, padding counted, that a batch may have; a single context longer
-            than that is a batch of its own.
+        lengths: tokens in each context, int [contexts].
+        sample: the sample's context ids in hash order, first half first.
+        batch_tokens: most positions in a batch, including padding; a longer context is a batch
+            of its own.
         block_contexts: contexts in a block.
     """
     half = len(sample) // 2
@@ -83,7 +83,7 @@ def plan_batches(
 
 
 def fill_batch(plan: BatchPlan, contexts: Contexts, padding_id: int) -> Batch:
-    """Read a planned batch's tokens. `padding_id` is any valid token id: it is masked."""
+    """A planned batch with its tokens. `padding_id` is any valid token id: it is masked."""
     lengths = contexts.lengths[plan.context_ids].astype(np.int64)
     positions = np.arange(lengths.max())
     attention = positions < lengths[:, None]
@@ -96,7 +96,7 @@ def fill_batch(plan: BatchPlan, contexts: Contexts, padding_id: int) -> Batch:
 def _plan_part(
     part: Part, ids: Int64[np.ndarray, " n"], lengths: np.ndarray[Any, Any], batch_tokens: int
 ) -> Iterator[BatchPlan]:
-    """Batches of one block: longest contexts first, so that memory peaks at once if at all."""
+    """Batches of one block, longest contexts first, so that running out of memory shows early."""
     order = ids[np.argsort(-lengths[ids].astype(np.int64), kind="stable")]
     start = 0
     while start < len(order):

@@ -1,5 +1,5 @@
-"""Cuts token ids into contexts and decides which are kept. Pure numpy: no tokenizer and no files,
-so that the exact rules can be tested against a plain loop."""
+"""Cuts token ids into contexts and drops duplicates: the exact rules, in numpy, without tokenizer
+or files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from jaxtyping import Bool, Int64, Integer
 from indexer.corpus.prepared import Contexts, digest
 
 MIN_INCLUDED = 2
-"""A context of fewer included tokens is dropped, since nothing is predicted from it, unless it is
-full: with a BOS and a `ctx_len` of 2 all are of one token."""
+"""Shorter contexts are dropped, since they predict nothing, unless they fill `ctx_len`: with a BOS
+and a `ctx_len` of 2, every context has one included token."""
 
 
 def chunk_documents(
@@ -25,10 +25,10 @@ def chunk_documents(
     ctx_len: int,
     bos_token_id: int | None,
 ) -> Contexts:
-    """Cut documents into consecutive chunks, a BOS in front of each if there is one.
+    """Contexts of documents: consecutive chunks, each after a BOS if there is one.
 
-    `ids` holds the documents one after the other. A chunk has `ctx_len - 1` tokens (`ctx_len`
-    without a BOS); a document's last one is dropped if it has fewer than 2 and is not full.
+    `ids` is the concatenation of all documents. A chunk has `ctx_len - 1` tokens (`ctx_len` without
+    a BOS). A last chunk of fewer than 2 tokens is dropped unless it is full.
     """
     lead = 0 if bos_token_id is None else 1
     step = ctx_len - lead
@@ -36,9 +36,9 @@ def chunk_documents(
     owner = np.repeat(np.arange(len(chunks)), chunks)
     nth = np.arange(len(owner)) - np.repeat(np.cumsum(chunks) - chunks, chunks)
     sizes = np.minimum(step, document_lengths[owner] - nth * step)
-    kept = sizes >= min(MIN_INCLUDED, step)
-    tokens = ids[np.repeat(kept, sizes)]
-    owner, sizes = owner[kept], sizes[kept]
+    long_enough = sizes >= min(MIN_INCLUDED, step)
+    tokens = ids[np.repeat(long_enough, sizes)]
+    owner, sizes = owner[long_enough], sizes[long_enough]
     return Contexts(
         _with_bos(tokens, sizes, bos_token_id),
         sizes + lead,
@@ -55,12 +55,12 @@ def _with_bos(
 ) -> np.ndarray:
     if bos_token_id is None:
         return tokens.astype(np.uint32)
-    whole = np.empty(len(tokens) + len(sizes), np.uint32)
-    is_bos: Bool[np.ndarray, " positions"] = np.zeros(len(whole), bool)
+    with_bos = np.empty(len(tokens) + len(sizes), np.uint32)
+    is_bos: Bool[np.ndarray, " positions"] = np.zeros(len(with_bos), bool)
     is_bos[np.cumsum(sizes + 1) - (sizes + 1)] = True
-    whole[is_bos] = bos_token_id
-    whole[~is_bos] = tokens
-    return whole
+    with_bos[is_bos] = bos_token_id
+    with_bos[~is_bos] = tokens
+    return with_bos
 
 
 def cut_rows(
@@ -72,22 +72,22 @@ def cut_rows(
     bos_token_id: int | None,
     pad_token_id: int | None,
 ) -> Contexts:
-    """Make one context of each pre-tokenised row: trailing padding off, then cut to `ctx_len`.
+    """One context for each pre-tokenised row: without trailing padding, cut to `ctx_len`.
 
-    No BOS is added; one that is there is not an included position. Rows of fewer than 2 included
-    tokens are dropped, unless they fill `ctx_len`.
+    No BOS is added, and a leading BOS is not included. Rows of fewer than 2 included tokens are
+    dropped unless they fill `ctx_len`.
     """
     cut = [_without_padding(row, pad_token_id)[:ctx_len] for row in rows]
     lengths = np.array([len(row) for row in cut], np.int64)
     leads = np.array([len(row) > 0 and row[0] == bos_token_id for row in cut], np.uint8)
-    kept = np.flatnonzero((lengths - leads >= MIN_INCLUDED) | (lengths == ctx_len))
-    tokens = np.concatenate([np.empty(0, np.int64), *(cut[i] for i in kept)])
+    long_enough = np.flatnonzero((lengths - leads >= MIN_INCLUDED) | (lengths == ctx_len))
+    tokens = np.concatenate([np.empty(0, np.int64), *(cut[i] for i in long_enough)])
     return Contexts(
         tokens.astype(np.uint32),
-        lengths[kept],
-        document_index[kept],
-        source_index[kept].astype(np.int32),
-        leads[kept],
+        lengths[long_enough],
+        document_index[long_enough],
+        source_index[long_enough].astype(np.int32),
+        leads[long_enough],
     )
 
 
@@ -99,32 +99,29 @@ def _without_padding(row: np.ndarray, pad_token_id: int | None) -> np.ndarray:
 
 
 @dataclass
-class Keeper:
-    """Drops contexts already seen and stops before `max_tokens` included tokens are passed.
+class ContextFilter:
+    """Drops duplicate contexts and stops at `max_tokens` included tokens.
 
-    The digests of what was kept are all that grows while a corpus is prepared; they stay in memory.
+    Its memory grows by one digest per context.
     """
 
     max_tokens: int | None
     included_tokens: int = 0
     duplicates: int = 0
     last_document: int | None = None
-    """The document at which `max_tokens` was reached; None: not yet."""
+    """The document at which `max_tokens` was reached; None before that."""
     _seen: set[bytes] = field(default_factory=set)
 
     @property
     def remaining(self) -> int | None:
-        """Included tokens that may still be kept; None: no limit."""
+        """Included tokens left before the limit; None without a limit."""
         return None if self.max_tokens is None else self.max_tokens - self.included_tokens
 
-    def keep(self, new: Contexts) -> Contexts:
-        """The contexts to keep, in order.
-
-        If the very first context is longer than `max_tokens`, it is cut to that.
-        """
+    def filter(self, new: Contexts) -> Contexts:
+        """The contexts to write, in order. The corpus's first context is cut to `max_tokens`."""
         if self.max_tokens is not None and not self._seen:
             new = _first_shortened(new, self.max_tokens)
-        kept: list[int] = []
+        chosen: list[int] = []
         content = new.tokens.tobytes()
         start = 0
         ends = (4 * np.cumsum(new.lengths)).tolist()
@@ -140,29 +137,29 @@ class Keeper:
                 break
             self._seen.add(hashed)
             self.included_tokens += size
-            kept.append(i)
+            chosen.append(i)
             if self.remaining == 0:
                 self.last_document = int(new.document_index[i])
                 break
-        return _selected(new, kept)
+        return _selected(new, chosen)
 
 
 def _first_shortened(contexts: Contexts, max_tokens: int) -> Contexts:
     if not len(contexts.lengths):
         return contexts
     length = int(contexts.lengths[0])
-    keep = min(length, int(contexts.included_from[0]) + max_tokens)
+    shortened = min(length, int(contexts.included_from[0]) + max_tokens)
     return contexts._replace(
-        tokens=np.concatenate([contexts.tokens[:keep], contexts.tokens[length:]]),
-        lengths=np.concatenate([[keep], contexts.lengths[1:]]),
+        tokens=np.concatenate([contexts.tokens[:shortened], contexts.tokens[length:]]),
+        lengths=np.concatenate([[shortened], contexts.lengths[1:]]),
     )
 
 
-def _selected(contexts: Contexts, kept: list[int]) -> Contexts:
-    if len(kept) == len(contexts.lengths):
+def _selected(contexts: Contexts, chosen: list[int]) -> Contexts:
+    if len(chosen) == len(contexts.lengths):
         return contexts
     mask = np.zeros(len(contexts.lengths), bool)
-    mask[kept] = True
+    mask[chosen] = True
     return Contexts(
         contexts.tokens[np.repeat(mask, contexts.lengths)],
         *(values[mask] for values in contexts[1:]),

@@ -1,5 +1,5 @@
-"""Reads documents from local files: text, JSON lines, CSV, Parquet, or a folder of these. Nothing
-is held but the line or row group being read."""
+"""Reads documents from local text, JSON lines, CSV and Parquet files, or a folder of these, holding
+only the line or row group being read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from indexer.corpus.rows import (
     Columns,
     Document,
     ReadReport,
-    WantedColumns,
+    RequestedColumns,
     choose_columns,
     kinds_of_row,
     kinds_of_schema,
@@ -35,7 +35,7 @@ from indexer.corpus.rows import (
 from indexer.errors import NeurariumError
 
 ENDINGS = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".csv")
-"""The kinds of file there is a reader for."""
+"""The supported kinds of file."""
 KINDS = ", ".join(ENDINGS)
 
 _MAGIC = {
@@ -45,28 +45,28 @@ _MAGIC = {
 }
 _CHUNK_BYTES = 1 << 20
 _ROWS_BYTES = 8 << 20
-"""Parquet rows are taken in batches of about this size."""
+"""Parquet rows are read in batches of about this size."""
 _BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
 class FilesCorpus:
-    """One local file, or the usable files below a folder in the order of their names."""
+    """One local file, or the supported files below a folder in order of their paths."""
 
     label: str
     root: Path
     files: tuple[Path, ...]
-    wanted: WantedColumns = field(default_factory=WantedColumns)
+    wanted: RequestedColumns = field(default_factory=RequestedColumns)
     report: ReadReport = field(default_factory=ReadReport, compare=False)
 
     @property
     def revision(self) -> None:
-        """Files have no commit; their content is told apart by `identity`."""
+        """None: files have no commit."""
         return None
 
     @cached_property
     def identity(self) -> str:
-        """Changes when a file is added, removed, renamed or written to."""
+        """A hash that changes when a file is added, removed, renamed or modified."""
         parts: list[object] = [str(self.root), self.wanted.text, self.wanted.source]
         for path in self.files:
             with _system_errors(path):
@@ -75,7 +75,7 @@ class FilesCorpus:
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
     def documents(self) -> Iterator[Document]:
-        """All documents, file by file. Raises `NeurariumError` for what cannot be read."""
+        """All documents, file by file. Raises NeurariumError if a file cannot be read."""
         self.report.reset()
         for path in self.files:
             with _system_errors(path):
@@ -85,9 +85,9 @@ class FilesCorpus:
     def _file_documents(self, path: Path) -> Iterator[Document]:
         ending = _ending(path)
         check_magic(path, ending)
-        source = _stem(path)  # of documents for which no column names one
+        source = _stem(path)  # for documents without a source column
         if ending == ".txt":
-            yield Document(_whole_text(path), None, source)
+            yield Document(_text(path), None, source)
         elif ending == ".csv":
             yield from _csv_documents(path, self.wanted, self.report, source)
         elif ending == ".parquet":
@@ -96,29 +96,27 @@ class FilesCorpus:
             yield from _json_documents(path, self.wanted, self.report, source)
 
 
-def open_files(path: Path, wanted: WantedColumns, label: str | None = None) -> FilesCorpus:
-    """The corpus of an existing file or folder. Raises `NeurariumError` if nothing is usable."""
+def open_files(path: Path, wanted: RequestedColumns, label: str | None = None) -> FilesCorpus:
+    """The corpus in an existing file or folder. Raises NeurariumError if no file is supported."""
     root = path.resolve()
     if root.is_dir():
         files = _usable_files(root)
         if not files:
-            raise NeurariumError(
-                f"The folder {path} holds no file to read: a corpus is made of {KINDS}."
-            )
+            raise NeurariumError(f"The folder {path} has no supported files. Supported: {KINDS}.")
         counted = "1 file" if len(files) == 1 else f"{len(files)} files"
         return FilesCorpus(label or f"{printable(root.name)}/ ({counted})", root, files, wanted)
     if not _ending(root):
-        raise NeurariumError(f"There is no reader for {path}: a corpus is made of {KINDS}.")
+        raise NeurariumError(f"{path} is not a supported file. Supported: {KINDS}.")
     return FilesCorpus(label or printable(root.name), root, (root,), wanted)
 
 
 def _usable_files(root: Path) -> tuple[Path, ...]:
-    """The files below a folder that there is a reader for; none hidden."""
-    seen: list[Path] = []
+    """The supported files below a folder, without hidden ones, in order of their paths."""
+    paths: list[Path] = []
     for folder, subfolders, names in os.walk(root, onerror=_cannot_list):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        seen += [Path(folder, name) for name in names if not name.startswith(".")]
-    return tuple(sorted((p for p in seen if _ending(p)), key=lambda p: _relative(p, root)))
+        paths += [Path(folder, name) for name in names if not name.startswith(".")]
+    return tuple(sorted((p for p in paths if _ending(p)), key=lambda p: _relative(p, root)))
 
 
 def _cannot_list(error: OSError) -> None:
@@ -135,7 +133,7 @@ def _ending(path: Path) -> str:
 
 
 def _stem(path: Path) -> str:
-    """The file's name without its ending; bytes of it that are no text as �."""
+    """The file's name without its ending; undecodable bytes become �."""
     return printable(path.name[: -len(_ending(path))] or path.name)
 
 
@@ -148,26 +146,28 @@ def _system_errors(path: Path) -> Iterator[None]:
 
 
 def check_magic(path: Path, ending: str) -> None:
-    """Refuse a file whose first bytes are of another kind than its name says."""
+    """Raises NeurariumError if the first bytes of a file contradict its ending."""
     with path.open("rb") as file:
         start = file.read(8)
-    found = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
+    actual = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
     expected = next((kind for kind in _MAGIC.values() if ending.endswith(kind[1])), None)
-    if found == expected or (expected is None and start.isascii() and start.decode().isprintable()):
-        return  # a CSV header may begin with PAR1 too
+    if actual == expected or (
+        expected is None and start.isascii() and start.decode().isprintable()
+    ):
+        return  # a text file may also begin with PAR1
     if not start:
-        raise NeurariumError(f"{path} is empty: a {ending} file of documents is needed.")
-    if expected is None and found is not None:
+        raise NeurariumError(f"{path} is empty: it should be a {ending} file of documents.")
+    if expected is None and actual is not None:
         raise NeurariumError(
-            f"{path} is a {found[0]} file, not what its name says: let its name end in {found[1]}."
+            f"{path} is a {actual[0]} file despite its name: rename it to end in {actual[1]}."
         )
     if expected is not None:
         raise NeurariumError(
-            f"{path} is not a {expected[0]} file, though its name says so: rename or replace it."
+            f"{path} is not a {expected[0]} file despite its name: rename or replace it."
         )
 
 
-def _whole_text(path: Path) -> str:
+def _text(path: Path) -> str:
     data = path.read_bytes()
     try:
         return data.removeprefix(_BOM).decode()
@@ -186,7 +186,7 @@ def _not_utf8(path: Path, offset: int) -> NeurariumError:
 
 
 def _json_documents(
-    path: Path, wanted: WantedColumns, report: ReadReport, source: str | None
+    path: Path, wanted: RequestedColumns, report: ReadReport, source: str | None
 ) -> Iterator[Document]:
     columns: Columns | None = None
     for number, line in enumerate(_lines(path), start=1):
@@ -216,7 +216,7 @@ def _json_object(line: bytes) -> dict[str, object]:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file, unpacked, without a byte order mark."""
+    """The decompressed lines of a file, without a byte order mark."""
     openers: dict[str, Callable[[Path], Iterator[bytes]]] = {
         ".jsonl.gz": _gzip_lines,
         ".jsonl.zst": _zstandard_lines,
@@ -242,20 +242,21 @@ def _gzip_lines(path: Path) -> Iterator[bytes]:
 
 
 def _zstandard_lines(path: Path) -> Iterator[bytes]:
-    kept = b""
+    rest = b""
     with path.open("rb") as file:
         try:
             for chunk in _zstandard_chunks(file):
-                *lines, kept = (kept + chunk).split(b"\n")
+                *lines, rest = (rest + chunk).split(b"\n")
                 yield from lines
         except (EOFError, zstandard.ZstdError) as error:
             raise _damaged(path, error) from None
-    if kept:
-        yield kept
+    if rest:
+        yield rest
 
 
 def _zstandard_chunks(file: BinaryIO) -> Iterator[bytes]:
-    """Unpacked pieces of all frames. The library itself takes a cut-off frame for the end."""
+    """Decompressed chunks of all frames. Raises EOFError for a truncated frame, which the library
+    itself takes for the end."""
     frame = None
     while data := file.read(_CHUNK_BYTES):
         while data:
@@ -268,14 +269,14 @@ def _zstandard_chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _damaged(path: Path, error: Exception) -> NeurariumError:
-    return NeurariumError(f"{path} is damaged ({error}): unpack it to see, or fetch it again.")
+    return NeurariumError(f"{path} is damaged ({error}): download it again.")
 
 
 # --- CSV ---
 
 
 def _csv_documents(
-    path: Path, wanted: WantedColumns, report: ReadReport, source: str | None
+    path: Path, wanted: RequestedColumns, report: ReadReport, source: str | None
 ) -> Iterator[Document]:
     csv.field_size_limit(2**31 - 1)  # a document may be longer than the default, 131,072
     reader = csv.reader(_decoded_lines(path))
@@ -316,18 +317,20 @@ def _decoded_lines(path: Path) -> Iterator[str]:
 # --- Parquet ---
 
 
-def _parquet_documents(path: Path, wanted: WantedColumns, source: str | None) -> Iterator[Document]:
+def _parquet_documents(
+    path: Path, wanted: RequestedColumns, source: str | None
+) -> Iterator[Document]:
     try:
         with pq.ParquetFile(path) as file:
             yield from _parquet_rows(file, path, wanted, source)
     except pa.ArrowException as error:
         raise NeurariumError(
-            f"{path} is not a whole Parquet file ({_first_line(error)}): fetch or make it again."
+            f"{path} is not a complete Parquet file ({_first_line(error)}): download it again."
         ) from None
 
 
 def _parquet_rows(
-    file: pq.ParquetFile, path: Path, wanted: WantedColumns, source: str | None
+    file: pq.ParquetFile, path: Path, wanted: RequestedColumns, source: str | None
 ) -> Iterator[Document]:
     kinds = kinds_of_schema(file.schema_arrow)
     first = next(file.iter_batches(batch_size=1), None)

@@ -1,5 +1,4 @@
-"""Reads documents from a data set on the Hugging Face hub, streamed and never wholly downloaded.
-Apart, because only this reader needs `datasets` and the network."""
+"""Streams documents from a data set on the Hugging Face hub, without downloading all of it."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from indexer.corpus.rows import (
     Columns,
     Document,
     ReadReport,
-    WantedColumns,
+    RequestedColumns,
     choose_columns,
     kinds_of_schema,
     table_documents,
@@ -21,8 +20,8 @@ from indexer.errors import NeurariumError
 
 _BATCH_ROWS = 64
 _NETWORK_ERRORS = frozenset({"TransportError", "RequestException", "ClientConnectionError"})
-"""Base classes of the network errors of the HTTP clients the hub's library has used: named,
-not imported, because which client is installed depends on that library's version."""
+"""Base classes of network errors of HTTP clients, by name: which client is installed depends on the
+version of huggingface_hub."""
 
 T = TypeVar("T")
 
@@ -35,23 +34,23 @@ class HubCorpus:
     config: str | None
     split: str
     revision: str | None
-    """The commit that was the newest when the corpus was opened."""
-    wanted: WantedColumns = field(default_factory=WantedColumns)
+    """The newest commit when the corpus was opened."""
+    wanted: RequestedColumns = field(default_factory=RequestedColumns)
     report: ReadReport = field(default_factory=ReadReport, compare=False)
 
     @property
     def label(self) -> str:
-        """The name as the user wrote it."""
+        """The name as the user typed it."""
         return self.name if self.config is None else f"{self.name}:{self.config}"
 
     @property
     def identity(self) -> str:
-        """Changes with the commit: no row needs to be read."""
+        """Changes with the commit, so that no row needs to be read."""
         parts = [self.name, self.config, self.split, self.revision]
         return json.dumps([*parts, self.wanted.text, self.wanted.source])
 
     def documents(self) -> Iterator[Document]:
-        """All documents in the data set's order. Raises `NeurariumError` for what goes wrong."""
+        """All documents in the data set's order. Raises NeurariumError if reading fails."""
         self.report.reset()
         tables = self._explained(self._tables)
         columns: Columns | None = None
@@ -75,15 +74,15 @@ class HubCorpus:
         return iter(rows.with_format("arrow").iter(batch_size=_BATCH_ROWS))
 
     def _explained(self, read: Callable[[], T]) -> T:
-        """What `read` returns; whatever the libraries below it raise becomes one line."""
+        """The result of `read`. Raises NeurariumError for any error of the libraries it uses."""
         try:
             return read()
         except Exception as error:
             raise explain(error, self.label, self.split) from error
 
 
-def open_hub(name: str, config: str | None, split: str, wanted: WantedColumns) -> HubCorpus:
-    """The corpus of a hub data set at its newest commit. Raises `NeurariumError`."""
+def open_hub(name: str, config: str | None, split: str, wanted: RequestedColumns) -> HubCorpus:
+    """The corpus of a hub data set at its newest commit. Raises NeurariumError."""
     from huggingface_hub import HfApi
 
     label = name if config is None else f"{name}:{config}"
@@ -95,43 +94,45 @@ def open_hub(name: str, config: str | None, split: str, wanted: WantedColumns) -
 
 
 def explain(error: Exception, label: str, split: str) -> NeurariumError:
-    """One line for an error of the hub: an unknown data set and a missing network differ."""
+    """An error of the hub as one line for the user."""
     chain = _chain(error)
     ancestors = {parent.__name__ for link in chain for parent in type(link).__mro__}
-    said = " ".join(str(error).split()) or type(error).__name__
+    message = " ".join(str(error).split()) or type(error).__name__
     name, _, config = label.partition(":")
-    if "GatedRepoError" in ancestors or "is a gated dataset" in said:
+    if "GatedRepoError" in ancestors or "is a gated dataset" in message:
         return NeurariumError(
             f"The data set {name} is gated: accept its terms on the hub, then log in "
             "(`hf auth login`)."
         )
     if ancestors & {"RepositoryNotFoundError", "DatasetNotFoundError", "HFValidationError"}:
         return NeurariumError(
-            f"There is neither a file nor a hub data set {name!r}: check its spelling, or log in "
+            f"Found neither a file nor a hub data set {name!r}: check its spelling, or log in "
             "if it is private (`hf auth login`)."
         )
-    if "Bad split" in said or "Unknown split" in said:
-        return NeurariumError(f"{label} has no split {split!r}: choose one with --split ({said}).")
-    if "BuilderConfig" in said or "Config name" in said:
+    if "Bad split" in message or "Unknown split" in message:
+        return NeurariumError(
+            f"{label} has no split {split!r}: choose one with --split ({message})."
+        )
+    if "BuilderConfig" in message or "Config name" in message:
         problem = f"has no configuration {config!r}" if config else "needs a configuration"
-        return NeurariumError(f"{name} {problem}: name one as {name}:CONFIGURATION ({said}).")
+        return NeurariumError(f"{name} {problem}: name one as {name}:CONFIGURATION ({message}).")
     if "OfflineModeIsEnabled" in ancestors:
         return NeurariumError(
             f"{label} would be read from the hub, but HF_HUB_OFFLINE is set: unset it."
         )
     if _is_network(chain, ancestors):
         return NeurariumError(
-            f"No network: the hub cannot be reached to read {label} ({said}). Try again when it "
-            "can, or take a local file."
+            f"No network: the hub cannot be reached to read {label} ({message}). Try again "
+            "later, or use a local file."
         )
     return NeurariumError(
-        f"The hub data set {label} cannot be read ({type(error).__name__}: {said[:300]}): try "
+        f"The hub data set {label} cannot be read ({type(error).__name__}: {message[:300]}): try "
         "another, or a local copy as Parquet or JSON lines."
     )
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """The error and what caused it."""
+    """The error and all its causes."""
     links: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in links:

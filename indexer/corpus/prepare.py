@@ -1,5 +1,5 @@
-"""From a corpus to its contexts: opens what the user named, tokenises it and cuts it into the rows
-the model sees. One sequential pass, kept as a cache; everything after it can seek."""
+"""Opens a corpus, tokenises it and cuts it into contexts, in one sequential pass into a cache on
+disk that later steps read in any order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import numpy as np
 from filelock import FileLock
 from jaxtyping import Int64
 
-from indexer.corpus.contexts import Keeper, chunk_documents, cut_rows
+from indexer.corpus.contexts import ContextFilter, chunk_documents, cut_rows
 from indexer.corpus.files import ENDINGS, KINDS, open_files
 from indexer.corpus.hub import open_hub
 from indexer.corpus.prepared import (
@@ -30,27 +30,16 @@ from indexer.corpus.prepared import (
     PreparedFacts,
     open_prepared,
 )
-from indexer.corpus.rows import Corpus, Document, ReadReport, WantedColumns
-from indexer.corpus.tokens import PIECE_CHARS, TextTokenizer, TokenizerInfo, text_pieces
+from indexer.corpus.rows import Corpus, RequestedColumns
+from indexer.corpus.tokens import PART_CHARS, TextTokenizer, TokenizerInfo, text_parts
 from indexer.errors import NeurariumError
 
-__all__ = [
-    "Corpus",
-    "Document",
-    "PreparedCorpus",
-    "ReadReport",
-    "TokenizerInfo",
-    "open_corpus",
-    "open_prepared",
-    "prepare_corpus",
-]
-
 BATCH_CHARS = 1 << 20
-"""About this much text is tokenised at once: enough for all threads, little enough to hold."""
+"""Characters tokenised at once: enough to keep all threads busy, few enough to hold in memory."""
 _MIN_BATCH_CHARS = 1 << 14
 MAX_SOURCES = 1000
-"""So many names of sources are kept, the first in corpus order. A column may hold another for each
-document, a URL for instance: those documents' source is then `OTHER_SOURCES`."""
+"""Most source names stored, the first in corpus order. Later ones become `OTHER_SOURCES`: a source
+column may differ in every document, such as a URL."""
 OTHER_SOURCES = "other"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:[^/]+)?")
 
@@ -64,9 +53,10 @@ def open_corpus(
 ) -> Corpus:
     """The corpus a user named: `demo`, a local file or folder, or a hub data set `name[:config]`.
 
-    Reads nothing yet but names, sizes and, for the hub, the newest commit. Raises `NeurariumError`.
+    Reads only file names, file sizes and, for the hub, the newest commit. Raises NeurariumError if
+    there is no such corpus.
     """
-    wanted = WantedColumns(text_column, source_column)
+    wanted = RequestedColumns(text_column, source_column)
     if spec == "demo":
         from indexer import demo
 
@@ -84,7 +74,7 @@ def open_corpus(
 def _existing(path: Path) -> Path:
     if not os.path.exists(path):
         raise NeurariumError(
-            f"There is no file or folder {str(path)!r}: give a {KINDS} file, a folder of such, or "
+            f"There is no file or folder {str(path)!r}: name a {KINDS} file, a folder of these, or "
             "a hub data set as name[:config]."
         )
     return path
@@ -99,11 +89,11 @@ def prepare_corpus(
     cache_dir: Path,
     on_progress: Callable[[int], None] | None = None,
 ) -> PreparedCorpus:
-    """All contexts of a corpus, from the cache if it is there, else made in one pass.
+    """All contexts of a corpus, from the cache if possible.
 
-    At most `max_tokens` included tokens are kept, and nothing is read beyond that.
-    `on_progress` is told the included tokens so far. Raises `NeurariumError` for a corpus that
-    cannot be read or holds no context, and for a cache that cannot be written.
+    Reading stops at `max_tokens` included tokens. `on_progress` is called with the included tokens
+    so far. Raises NeurariumError if the corpus cannot be read or gives no context, or if the cache
+    cannot be written.
     """
     key = _cache_key(corpus, tokenizer, ctx_len, max_tokens)
     target, partial = cache_dir / key, cache_dir / f"{key}.partial"
@@ -133,7 +123,7 @@ def _cache_key(
 
 
 def _from_cache(target: Path) -> PreparedCorpus | None:
-    """What the cache holds; a damaged or outdated entry is removed."""
+    """The cached corpus, if any. Removes a damaged or outdated one."""
     if not target.exists():
         return None
     try:
@@ -151,7 +141,7 @@ def _cache_errors(cache_dir: Path, corpus: Corpus) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NeurariumError(
                 f"The disk is full: {corpus.label} could not be prepared in {cache_dir}. Free "
-                "some space (about 5 bytes a token are needed), or set a lower --max-tokens."
+                "some space (about 5 bytes per token), or set a lower --max-tokens."
             ) from error
         raise NeurariumError(
             f"The folder {cache_dir} for prepared corpora cannot be used "
@@ -159,7 +149,7 @@ def _cache_errors(cache_dir: Path, corpus: Corpus) -> Iterator[None]:
         ) from error
 
 
-class _Piece(NamedTuple):
+class _Part(NamedTuple):
     """A document, or a part of a long one."""
 
     document_index: int
@@ -167,17 +157,17 @@ class _Piece(NamedTuple):
     text: str | None
     token_ids: Int64[np.ndarray, " row"] | None
     last: bool
-    """Whether the document ends here."""
+    """Whether this part ends the document."""
 
     @property
     def size(self) -> int:
-        """About how many characters it is to hold and handle."""
+        """Approximate cost to hold and process, in characters."""
         content = 0 if self.text is None else len(self.text)
         return 64 + content + (0 if self.token_ids is None else 4 * len(self.token_ids))
 
 
 class _Preparation:
-    """One sequential pass over a corpus: documents → pieces → batches → contexts → files."""
+    """One sequential pass over a corpus: documents → parts → batches → contexts → files."""
 
     def __init__(
         self,
@@ -191,27 +181,27 @@ class _Preparation:
         self.info = tokenizer
         self.ctx_len = ctx_len
         self.path = path
-        self.keeper = Keeper(max_tokens)
+        self.filter = ContextFilter(max_tokens)
         self.sources: dict[str, int] = {}
         self.documents = 0
         self.pretokenized = False
         self.text_tokenizer = TextTokenizer(tokenizer.tokenizer)
-        self.carried = np.empty(0, np.int64)
-        """Tokens of an unfinished document that do not fill a context yet."""
+        self.unfinished = np.empty(0, np.int64)
+        """Tokens at the end of an unfinished document, too few for a context."""
 
     def run(self, on_progress: Callable[[int], None] | None) -> None:
-        """Write the whole prepared corpus to `path`. Raises `NeurariumError`, OSError."""
+        """Write the prepared corpus to `path`. Raises NeurariumError or OSError."""
         writer = ContextWriter(self.path)
         try:
-            for batch in self._batches(self._pieces()):
-                contexts = self.keeper.keep(self._contexts(batch))
+            for batch in self._batches(self._parts()):
+                contexts = self.filter.filter(self._contexts(batch))
                 writer.append(contexts)
-                from_ids = batch[0].token_ids is not None  # as in the whole batch
+                from_ids = batch[0].token_ids is not None  # the same in all of a batch
                 self.pretokenized |= from_ids and len(contexts.lengths) > 0
                 if on_progress:
-                    on_progress(self.keeper.included_tokens)
-                if self.keeper.last_document is not None:
-                    self.documents = self.keeper.last_document + 1
+                    on_progress(self.filter.included_tokens)
+                if self.filter.last_document is not None:
+                    self.documents = self.filter.last_document + 1
                     break
             self.corpus.report.check()
             writer.finish(self._facts(writer))
@@ -220,12 +210,12 @@ class _Preparation:
 
     def _facts(self, writer: ContextWriter) -> PreparedFacts:
         if not writer.contexts:
-            found = "1 document" if self.documents == 1 else f"{self.documents:,} documents"
+            documents = "1 document" if self.documents == 1 else f"{self.documents:,} documents"
             raise NeurariumError(
-                f"The corpus {self.corpus.label} is empty: of {found} none gives a context of 2 "
-                "tokens. Choose another or, where it has columns, another --text-column."
+                f"The corpus {self.corpus.label} is empty: {documents}, but no context of 2 "
+                "tokens. Choose another corpus or, if it has columns, another --text-column."
             )
-        sources = tuple(self.sources)[: writer.sources]  # not those only read ahead
+        sources = tuple(self.sources)[: writer.sources]  # without those only read ahead
         return PreparedFacts(
             label=self.corpus.label,
             revision=self.corpus.revision,
@@ -236,38 +226,38 @@ class _Preparation:
             contexts=writer.contexts,
             contexts_with_bos=writer.contexts_with_bos,
             included_tokens=writer.included_tokens,
-            duplicates=self.keeper.duplicates,
+            duplicates=self.filter.duplicates,
             documents=self.documents,
             pretokenized=self.pretokenized,
             lines=self.corpus.report.lines_read,
             broken_lines=self.corpus.report.broken_lines,
         )
 
-    def _pieces(self) -> Iterator[_Piece]:
+    def _parts(self) -> Iterator[_Part]:
         for index, document in enumerate(self.corpus.documents()):
             self.documents = index + 1
             source = self._source_index(document.source or "")
             if document.text is None:
-                yield _Piece(index, source, None, document.token_ids, True)
+                yield _Part(index, source, None, document.token_ids, True)
             else:
-                for text, last in text_pieces(document.text, PIECE_CHARS):
-                    yield _Piece(index, source, text, None, last)
+                for text, last in text_parts(document.text, PART_CHARS):
+                    yield _Part(index, source, text, None, last)
 
     def _source_index(self, name: str) -> int:
         if name and name not in self.sources and len(self.sources) >= MAX_SOURCES:
             name = OTHER_SOURCES
         return self.sources.setdefault(name, len(self.sources))
 
-    def _batches(self, pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
-        """Pieces of one sort, text or token ids, up to about the size worth handling at once."""
-        batch: list[_Piece] = []
+    def _batches(self, parts: Iterable[_Part]) -> Iterator[list[_Part]]:
+        """Parts in batches of about `_batch_size`, each batch all text or all token ids."""
+        batch: list[_Part] = []
         size = 0
-        for piece in pieces:
-            if batch and (batch[0].text is None) != (piece.text is None):
+        for part in parts:
+            if batch and (batch[0].text is None) != (part.text is None):
                 yield batch
                 batch, size = [], 0
-            batch.append(piece)
-            size += piece.size
+            batch.append(part)
+            size += part.size
             if size >= self._batch_size():
                 yield batch
                 batch, size = [], 0
@@ -275,44 +265,45 @@ class _Preparation:
             yield batch
 
     def _batch_size(self) -> int:
-        """Close to `max_tokens` batches get small, so that little is read in vain."""
-        remaining = self.keeper.remaining
+        """Characters in a batch: fewer near `max_tokens`, so that little is read in vain."""
+        remaining = self.filter.remaining
         if remaining is None:
             return BATCH_CHARS
         return min(BATCH_CHARS, max(_MIN_BATCH_CHARS, 4 * remaining))
 
-    def _contexts(self, batch: list[_Piece]) -> Contexts:
-        documents = np.array([piece.document_index for piece in batch], np.int64)
-        sources = np.array([piece.source_index for piece in batch], np.int64)
+    def _contexts(self, batch: list[_Part]) -> Contexts:
+        documents = np.array([part.document_index for part in batch], np.int64)
+        sources = np.array([part.source_index for part in batch], np.int64)
         bos = self.info.bos_token_id
-        rows = [piece.token_ids for piece in batch if piece.token_ids is not None]
+        rows = [part.token_ids for part in batch if part.token_ids is not None]
         if rows:
             self._check_ids(np.concatenate(rows))
             pad = self.info.pad_token_id
             return cut_rows(
                 rows, documents, sources, ctx_len=self.ctx_len, bos_token_id=bos, pad_token_id=pad
             )
-        ids, lengths = self.text_tokenizer.tokenise([piece.text or "" for piece in batch])
+        ids, lengths = self.text_tokenizer.tokenise([part.text or "" for part in batch])
         self._check_ids(ids)
         starts = np.flatnonzero(np.diff(documents, prepend=-1))
-        ids, lengths = self._carry(ids, np.add.reduceat(lengths, starts), batch[-1].last)
+        ids, lengths = self._with_unfinished(ids, np.add.reduceat(lengths, starts), batch[-1].last)
         return chunk_documents(
             ids, lengths, documents[starts], sources[starts], ctx_len=self.ctx_len, bos_token_id=bos
         )
 
-    def _carry(
+    def _with_unfinished(
         self,
         ids: Int64[np.ndarray, " tokens"],
         lengths: Int64[np.ndarray, " documents"],
         finished: bool,
     ) -> tuple[Int64[np.ndarray, " tokens"], Int64[np.ndarray, " documents"]]:
-        """Put the carried tokens in front; if the last document goes on, carry its surplus over."""
-        ids = np.concatenate([self.carried, ids])
-        lengths[0] += len(self.carried)
+        """Tokens and document lengths with the unfinished tokens in front. If the last document
+        continues, its surplus becomes the new unfinished tokens."""
+        ids = np.concatenate([self.unfinished, ids])
+        lengths[0] += len(self.unfinished)
         step = self.ctx_len - (self.info.bos_token_id is not None)
         surplus = 0 if finished else int(lengths[-1]) % step
         lengths[-1] -= surplus
-        self.carried = ids[len(ids) - surplus :]
+        self.unfinished = ids[len(ids) - surplus :]
         return ids[: len(ids) - surplus], lengths
 
     def _check_ids(self, ids: Int64[np.ndarray, " tokens"]) -> None:
@@ -321,5 +312,5 @@ class _Preparation:
             wrong = int(ids.min() if ids.min() < 0 else ids.max())
             raise NeurariumError(
                 f"The corpus {self.corpus.label} has the token id {wrong}, but the model knows ids "
-                f"from 0 to {vocab_size - 1}: take a corpus and tokenizer made for this model."
+                f"from 0 to {vocab_size - 1}: use a corpus tokenised for this model."
             )

@@ -1,5 +1,5 @@
-"""The prepared corpus: all contexts of a corpus in memory-mapped arrays, numbered in corpus order.
-Apart from how it is made, because everything after preparation needs this and no tokenizer."""
+"""The prepared corpus: all contexts of a corpus in memory-mapped arrays, numbered in corpus
+order."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from jaxtyping import Int32, Int64, UInt8, UInt32
 from indexer.errors import NeurariumError
 
 FORMAT = 2
-"""Raised whenever the files change their meaning: an older cache is then made again."""
+"""Increased whenever the meaning of the files changes, so that older caches are rebuilt."""
 SAMPLE_MIN_TOKENS = 16
-"""Shorter contexts (BOS counted) are sampled only if there are none of this length."""
+"""Shorter contexts (including BOS) are sampled only if all are shorter."""
 DIGEST_BYTES = 16
 
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -34,68 +34,66 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 
 
 def digest(ids: bytes | memoryview) -> bytes:
-    """blake2b of a context's ids as little-endian uint32: contexts of equal digest are equal."""
+    """blake2b of a context's ids as little-endian uint32, to recognise duplicates."""
     return hashlib.blake2b(ids, digest_size=DIGEST_BYTES).digest()
 
 
 @dataclass(frozen=True)
 class PreparedFacts:
-    """What is known of a prepared corpus beside its arrays; stored as `meta.json`."""
+    """The metadata of a prepared corpus, stored as `meta.json`."""
 
     label: str
     revision: str | None
     """The commit of a hub data set; None for files."""
     fingerprint: str
-    """blake2b of the contexts, their documents and sources: equal content, equal fingerprint."""
+    """blake2b of the contexts with their documents and sources."""
     ctx_len: int
     bos_token_id: int | None
     sources: tuple[str, ...]
-    """In corpus order, few (`MAX_SOURCES`); a document without one has the source ""."""
+    """At most about `MAX_SOURCES` names in corpus order; "" for documents without a source."""
     contexts: int
     contexts_with_bos: int
-    """Contexts that begin with a BOS: those whose `included_from` is 1."""
+    """Contexts that begin with a BOS."""
     included_tokens: int
-    """Included positions of all contexts: neither BOS nor padding."""
+    """Included positions in all contexts."""
     duplicates: int
     """Contexts skipped because their ids were already seen."""
     documents: int
-    """Documents read; also those that gave no context."""
+    """Documents read, including those without a context."""
     pretokenized: bool
-    """Whether any context was made of a row of token ids, not of text."""
+    """Whether any context came from token ids instead of text."""
     lines: int
     broken_lines: int
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedCorpus(PreparedFacts):
-    """A corpus as contexts. The arrays are memory-mapped and read only.
-
-    Another process maps them anew with `open_prepared(path)`.
-    """
+    """A corpus as contexts, in read-only memory-mapped arrays."""
 
     path: Path
     tokens: UInt32[np.ndarray, " positions"]
-    """The ids of all contexts one after the other, BOS included, padding not."""
+    """The concatenated ids of all contexts, including BOS, without padding."""
     offsets: Int64[np.ndarray, " contexts+1"]
     document_index: Int64[np.ndarray, " contexts"]
     source_index: Int32[np.ndarray, " contexts"]
     included_from: UInt8[np.ndarray, " contexts"]
-    """The first included position: 1 where a BOS leads, else 0."""
+    """The first included position: 1 after a BOS, else 0."""
 
     @cached_property
     def lengths(self) -> Int64[np.ndarray, " contexts"]:
-        """Tokens of each context, a BOS counted."""
+        """Tokens in each context, including BOS."""
         return np.diff(self.offsets)
 
     def context(self, context_id: int) -> UInt32[np.ndarray, " pos"]:
-        """The ids of one context, BOS included. Raises IndexError for one there is not."""
+        """The ids of one context, including BOS. Raises IndexError if there is no such context."""
         if not 0 <= context_id < self.contexts:
-            raise IndexError(f"there are {self.contexts} contexts, not a context {context_id}")
+            raise IndexError(f"there is no context {context_id} among {self.contexts}")
         start, end = self.offsets[context_id : context_id + 2]
         return self.tokens[start:end]
 
     def sample(self, size: int, seed: int) -> Int64[np.ndarray, " size"]:
-        """The ids of up to `size` contexts with the lowest hash of (seed, token ids), in its order.
+        """The ids of up to `size` contexts with the lowest hash of (seed, token ids), in order of
+        the hash.
 
         The hash is 16 bytes of blake2b over the seed (8 bytes, little-endian) and the ids (uint32,
         little-endian). Contexts under 16 tokens are left out unless there are no others.
@@ -123,7 +121,7 @@ class PreparedCorpus(PreparedFacts):
 
 
 def open_prepared(path: Path) -> PreparedCorpus:
-    """Map a prepared corpus. Raises `NeurariumError` if it is damaged or of another version."""
+    """The prepared corpus in a folder. Raises NeurariumError if damaged or of another version."""
     try:
         meta = json.loads((path / "meta.json").read_bytes())
         if meta.pop("format") != FORMAT:
@@ -131,13 +129,13 @@ def open_prepared(path: Path) -> PreparedCorpus:
         facts = PreparedFacts(**{**meta, "sources": tuple(meta["sources"])})
         arrays: dict[str, Any] = {name: _map(path, name, facts.contexts) for name in _DTYPES}
         if arrays["offsets"][0] != 0 or arrays["offsets"][-1] != len(arrays["tokens"]):
-            raise ValueError("its offsets do not fit its tokens")
+            raise ValueError("offsets and tokens do not match")
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise NeurariumError(
             f"The prepared corpus {path} cannot be used ({error}): delete it and index again."
         ) from error
-    known: dict[str, Any] = {entry.name: getattr(facts, entry.name) for entry in fields(facts)}
-    return PreparedCorpus(path=path, **known, **arrays)
+    metadata: dict[str, Any] = {entry.name: getattr(facts, entry.name) for entry in fields(facts)}
+    return PreparedCorpus(path=path, **metadata, **arrays)
 
 
 def _map(path: Path, name: str, contexts: int) -> np.ndarray:
@@ -146,12 +144,12 @@ def _map(path: Path, name: str, contexts: int) -> np.ndarray:
     entries = {"tokens": None, "offsets": contexts + 1}
     expected = entries.get(name, contexts)
     if file.stat().st_size % array.itemsize or expected not in (None, len(array)):
-        raise ValueError(f"{file.name} is {file.stat().st_size} bytes, which is not its size")
+        raise ValueError(f"{file.name} is {file.stat().st_size} bytes, not the expected size")
     return array
 
 
 class Contexts(NamedTuple):
-    """Some contexts on their way into a prepared corpus, in corpus order."""
+    """Consecutive contexts, before they are written to a prepared corpus."""
 
     tokens: UInt32[np.ndarray, " positions"]
     lengths: Int64[np.ndarray, " contexts"]
@@ -161,7 +159,7 @@ class Contexts(NamedTuple):
 
 
 class ContextWriter:
-    """Writes a prepared corpus into an empty folder. Each array goes straight to its file."""
+    """Writes a prepared corpus into a new folder, each array straight to its file."""
 
     def __init__(self, path: Path) -> None:
         path.mkdir(parents=True)
@@ -169,7 +167,7 @@ class ContextWriter:
         self.contexts = 0
         self.contexts_with_bos = 0
         self.sources = 0
-        """How many sources, in corpus order, the contexts refer to."""
+        """Number of sources the contexts refer to."""
         self.included_tokens = 0
         self._positions = 0
         self._hashes = {name: hashlib.blake2b(digest_size=32) for name in _DTYPES}
@@ -180,7 +178,7 @@ class ContextWriter:
             self._opened = opened.pop_all()
 
     def append(self, new: Contexts) -> None:
-        """Add contexts. Raises OSError if the disk is full."""
+        """Write contexts. Raises OSError if the disk is full."""
         self._write("tokens", new.tokens)
         self._write("offsets", self._positions + np.cumsum(new.lengths) - new.lengths)
         self._write("document_index", new.document_index)
@@ -193,22 +191,22 @@ class ContextWriter:
         self.included_tokens += int(new.lengths.sum()) - int(new.included_from.sum())
 
     def fingerprint(self, sources: Iterable[str]) -> str:
-        """Of all that was appended."""
-        whole = hashlib.blake2b(digest_size=16)
+        """blake2b of all contexts written and the source names."""
+        combined = hashlib.blake2b(digest_size=16)
         for name in _DTYPES:
-            whole.update(self._hashes[name].digest())
-        whole.update(json.dumps(list(sources)).encode())
-        return whole.hexdigest()
+            combined.update(self._hashes[name].digest())
+        combined.update(json.dumps(list(sources)).encode())
+        return combined.hexdigest()
 
     def finish(self, facts: PreparedFacts) -> None:
-        """Write the facts last: a folder without them is not a prepared corpus."""
+        """Write the metadata, last: without it the folder is not a prepared corpus."""
         self._write("offsets", np.array([self._positions]))
         self.close()
         meta = {"format": FORMAT, **asdict(facts)}
         (self.path / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
     def close(self) -> None:
-        """Close the files; what is not finished is not usable."""
+        """Close the files. Without `finish` they are unusable."""
         self._opened.close()
 
     def _write(self, name: str, values: np.ndarray) -> None:

@@ -1,5 +1,5 @@
-"""What every corpus reader shares: the document, the count of lines read, and which columns of a
-row hold the text (or token ids) and the source. Apart, so that files and hub data sets agree."""
+"""What all corpus readers share: the document, the count of broken lines, and the choice of the
+columns with the text (or token ids) and the source."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ TEXT_COLUMNS = ("text", "content")
 SOURCE_COLUMNS = (("source",), ("meta", "pile_set_name"))
 
 BROKEN_SHARE = 0.01
-"""More broken lines than this and the corpus is refused."""
-HOPELESS_LINES = 100
-"""If this many lines are broken from the first on, nothing more is read."""
+"""A corpus with a larger share of broken lines is refused."""
+MAX_BROKEN_START = 100
+"""Reading stops if the first lines, as many as this, are all broken."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """One text of the corpus: either as text or as token ids, never both."""
+    """One text of the corpus, either as text or as token ids."""
 
     text: str | None
     token_ids: Int64[np.ndarray, " pos"] | None
@@ -38,31 +38,32 @@ class Document:
 
 @dataclass
 class ReadReport:
-    """How many lines of `.jsonl` and `.csv` files were read and how many of them were broken."""
+    """Counts of read and broken lines in `.jsonl` and `.csv` files."""
 
     lines_read: int = 0
     broken_lines: int = 0
     first_broken: str = ""
-    """The first broken line: file, number and what is wrong with it."""
+    """File, line number and problem of the first broken line."""
 
     def reset(self) -> None:
-        """Start counting anew."""
+        """Set all counts to 0."""
         self.lines_read, self.broken_lines, self.first_broken = 0, 0, ""
 
     def broken(self, place: str, problem: str) -> None:
-        """Count a broken line. Raises `NeurariumError` when no line so far was good."""
+        """Count a broken line. Raises NeurariumError if all lines so far are broken and there are
+        `MAX_BROKEN_START`."""
         self.broken_lines += 1
         self.first_broken = self.first_broken or f"{place}: {problem}"
-        if self.broken_lines == self.lines_read == HOPELESS_LINES:
+        if self.broken_lines == self.lines_read == MAX_BROKEN_START:
             self.check()
 
     def check(self) -> None:
-        """Raises `NeurariumError` if more than one line in a hundred was broken."""
+        """Raises NeurariumError if the share of broken lines exceeds `BROKEN_SHARE`."""
         if self.broken_lines > BROKEN_SHARE * self.lines_read:
             raise NeurariumError(
-                f"{self.broken_lines} of {self.lines_read} lines of the corpus are broken, the "
+                f"{self.broken_lines} of {self.lines_read} lines of the corpus are broken; the "
                 f"first is {self.first_broken}. Up to 1% would be skipped: repair or remove them, "
-                "or check that the file is what its name says."
+                "or check that the file has the right format."
             )
 
 
@@ -71,11 +72,11 @@ class Corpus(Protocol):
 
     @property
     def label(self) -> str:
-        """What a person calls it."""
+        """The name shown to users."""
 
     @property
     def identity(self) -> str:
-        """A cheap fingerprint: it differs when the documents may differ."""
+        """A cheap fingerprint that changes whenever the documents may have changed."""
 
     @property
     def revision(self) -> str | None:
@@ -83,19 +84,19 @@ class Corpus(Protocol):
 
     @property
     def report(self) -> ReadReport:
-        """What the last reading met; complete when `documents()` has ended."""
+        """Line counts of the last call of `documents()`, complete once it has ended."""
 
     def documents(self) -> Iterator[Document]:
-        """All documents in corpus order. Raises `NeurariumError` for what cannot be read."""
+        """All documents in corpus order. Raises NeurariumError if reading fails."""
 
 
 class BrokenRow(Exception):
-    """A row that cannot be a document; the message says why."""
+    """A row is not a document; the message says why."""
 
 
 @dataclass(frozen=True)
-class WantedColumns:
-    """The columns the user named; None: found by name and kind."""
+class RequestedColumns:
+    """The columns the user named; None: chosen by name and kind."""
 
     text: str | None = None
     source: str | None = None
@@ -103,16 +104,16 @@ class WantedColumns:
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a row's document is."""
+    """The columns of a row that make up its document."""
 
     content: str
-    """The column of the text or token ids."""
+    """The column with the text or token ids."""
     pretokenised: bool
     source: tuple[str, ...] = field(default=())
-    """The path of the source inside the row, or () where there is none."""
+    """The path to the source inside the row; () without one."""
 
     def document(self, row: Mapping[str, Any], default_source: str | None) -> Document:
-        """The document of one row. Raises `BrokenRow`. A missing or null text is an empty one."""
+        """The document of one row; a missing or null text is empty. Raises BrokenRow."""
         value = row.get(self.content)
         source = self.source_of(row, default_source)
         if self.pretokenised:
@@ -122,7 +123,7 @@ class Columns:
         return Document(value or "", None, source)
 
     def source_of(self, row: Mapping[str, Any], default: str | None) -> str | None:
-        """The row's source as text; `default` where the corpus has no source column."""
+        """The row's source; `default` without a source column."""
         if not self.source:
             return default
         value = look_up(row, self.source)
@@ -130,14 +131,14 @@ class Columns:
 
 
 def printable(name: str) -> str:
-    """A name that can be shown and stored: control, direction and surrogate characters as �."""
+    """The name with unprintable characters (control, direction, surrogate) as �."""
     return "".join(c if c.isprintable() else "\ufffd" for c in name)
 
 
 def choose_columns(
-    first_row: Mapping[str, Any], kinds: Mapping[str, Kind], wanted: WantedColumns, place: str
+    first_row: Mapping[str, Any], kinds: Mapping[str, Kind], wanted: RequestedColumns, place: str
 ) -> Columns:
-    """Decide which columns to read. Raises `NeurariumError` naming the columns there are.
+    """The columns to read. Raises NeurariumError, listing the columns, if the choice is unclear.
 
     `place` is the file or data set, for the message.
     """
@@ -146,7 +147,7 @@ def choose_columns(
     return Columns(content, kinds[content] == "tokens", source)
 
 
-def _content_column(kinds: Mapping[str, Kind], wanted: WantedColumns, place: str) -> str:
+def _content_column(kinds: Mapping[str, Kind], wanted: RequestedColumns, place: str) -> str:
     if wanted.text is not None:
         if wanted.text not in kinds:
             raise _no_column("text", wanted.text, kinds, place)
@@ -164,14 +165,14 @@ def _content_column(kinds: Mapping[str, Kind], wanted: WantedColumns, place: str
     strings = [n for n, kind in kinds.items() if kind == "text" and n not in TOKEN_COLUMNS]
     if len(strings) == 1:
         return strings[0]
-    problem = "several columns could be" if strings else "no column seems to be"
+    problem = "several columns could be" if strings else "no column looks like"
     raise NeurariumError(
         f"{place}: {problem} the text: name it with --text-column ({_listed(kinds)})."
     )
 
 
 def _source_path(
-    first_row: Mapping[str, Any], kinds: Mapping[str, Kind], wanted: WantedColumns, place: str
+    first_row: Mapping[str, Any], kinds: Mapping[str, Kind], wanted: RequestedColumns, place: str
 ) -> tuple[str, ...]:
     if wanted.source is not None:
         for path in ((wanted.source,), tuple(wanted.source.split("."))):
@@ -191,17 +192,17 @@ def _no_column(
 
 def _no_text(name: str, kinds: Mapping[str, Kind], place: str) -> NeurariumError:
     return NeurariumError(
-        f"The column {name!r} of {place} holds no text: choose another with --text-column "
+        f"The column {name!r} of {place} is not text: choose another with --text-column "
         f"({_listed(kinds)})."
     )
 
 
 def _listed(kinds: Mapping[str, Kind]) -> str:
-    return f"there are: {', '.join(kinds)}" if kinds else "there are none"
+    return f"columns: {', '.join(kinds)}" if kinds else "there are no columns"
 
 
 def look_up(row: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    """The value at a path of keys; an object may also be written as JSON. None: not there."""
+    """The value at a path of keys, or None. Objects may also be JSON text."""
     value: Any = row
     for key in path:
         value = _as_object(value)
@@ -227,7 +228,7 @@ def _as_object(value: Any) -> Mapping[str, Any] | None:
 
 
 def kinds_of_row(row: Mapping[str, Any]) -> dict[str, Kind]:
-    """What the columns of an untyped row hold."""
+    """The kind of each column, judged by one row."""
     return {name: _kind_of_value(value) for name, value in row.items()}
 
 
@@ -240,7 +241,7 @@ def _kind_of_value(value: Any) -> Kind:
 
 
 def token_row(value: Any, column: str) -> Int64[np.ndarray, " pos"]:
-    """A row of token ids as an array. Raises `BrokenRow`. A missing row is an empty one."""
+    """Token ids as an array; empty if missing. Raises BrokenRow."""
     if value is None:
         return np.empty(0, np.int64)
     if _kind_of_value(value) != "tokens":
@@ -248,7 +249,7 @@ def token_row(value: Any, column: str) -> Int64[np.ndarray, " pos"]:
     try:
         return np.array(value, dtype=np.int64)
     except OverflowError:
-        raise BrokenRow(f"{column!r} holds a number that is no token id") from None
+        raise BrokenRow(f"{column!r} has a number too large for a token id") from None
 
 
 def _name_kind(value: Any) -> str:
@@ -256,11 +257,11 @@ def _name_kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-# --- Arrow tables: what parquet files and streamed data sets come in ---
+# --- Arrow tables: Parquet files and streamed data sets ---
 
 
 def kinds_of_schema(schema: pa.Schema) -> dict[str, Kind]:
-    """What the columns of an Arrow schema hold."""
+    """The kind of each column of an Arrow schema."""
     return {entry.name: _kind_of_type(entry.type) for entry in schema}
 
 
@@ -284,7 +285,7 @@ def _kind_of_type(type_: pa.DataType) -> Kind:
 def table_documents(
     table: pa.Table, columns: Columns, place: str, default_source: str | None
 ) -> Iterator[Document]:
-    """The documents of an Arrow table. Raises `NeurariumError` for what is not a document."""
+    """The documents of an Arrow table. Raises NeurariumError for a row that is not a document."""
     sources = _table_sources(table, columns, default_source)
     content = table.column(columns.content)
     if columns.pretokenised:
@@ -300,7 +301,7 @@ def _texts(column: pa.ChunkedArray, place: str) -> list[str | None]:
         texts: list[str | None] = column.to_pylist()
     except UnicodeDecodeError as error:
         raise NeurariumError(
-            f"{place} holds text that is not UTF-8 ({error.reason}): make the file again."
+            f"{place} has text that is not UTF-8 ({error.reason}): recreate the file."
         ) from None
     return texts
 

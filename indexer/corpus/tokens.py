@@ -1,5 +1,4 @@
-"""Turns text into token ids in bulk, so that text can never become a control token. Apart, because
-it is the only place where a corpus meets a tokenizer."""
+"""Tokenises text in bulk, so that text never becomes a control token."""
 
 from __future__ import annotations
 
@@ -12,48 +11,49 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-PIECE_CHARS = 1 << 18
-"""A longer text is tokenised in pieces, cut at line ends, so that memory stays bounded."""
-_SEAM_CHARS = 1 << 14
-_SEAMS = (re.compile(r"\S\n(?=\S)"), re.compile(r"\S(?= \S)"), re.compile(r"\n(?=\S)"))
-"""Where a text may be cut, the best first: pre-tokenizers end a word at a single line end between
-two lines, and before a single space; in the middle of more white space they differ."""
+PART_CHARS = 1 << 18
+"""Longer texts are tokenised in parts, cut at line ends, to bound memory."""
+_CUT_CHARS = 1 << 14
+"""How far before the limit to look for a good place to cut."""
+_CUTS = (re.compile(r"\S\n(?=\S)"), re.compile(r"\S(?= \S)"), re.compile(r"\n(?=\S)"))
+"""Places to cut a text, best first. Pre-tokenizers end a word at a single line break and before a
+single space; inside longer white space they differ."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class TokenizerInfo:
-    """A tokenizer and what was decided about it before anything could change it."""
+    """A tokenizer, with its settings read before loading a model could change it."""
 
     tokenizer: Any
     """An untouched transformers tokenizer."""
     bos_token_id: int | None
-    """Put in front of each context; None: no BOS."""
+    """Begins each context; None: no BOS."""
     pad_token_id: int | None
-    """Taken off the end of pre-tokenised rows; None: nothing is taken off."""
+    """Removed from the end of pre-tokenised rows; None: nothing is removed."""
     identity: str
-    """A hash of the tokenizer, for the cache's key."""
+    """A hash of the tokenizer, part of the cache's key."""
     vocab_size: int
-    """Rows of the model's embedding: every id is below it."""
+    """Rows of the model's embedding; all ids are below it."""
 
 
-def text_pieces(text: str, size: int) -> Iterator[tuple[str, bool]]:
-    """A text in pieces of up to `size` characters, and whether each is the last.
+def text_parts(text: str, size: int) -> Iterator[tuple[str, bool]]:
+    """Parts of a text of up to `size` characters, each with whether it is the last.
 
-    Cut where byte-level tokenizers end a word, so that the pieces give the tokens of the whole. A
-    tokenizer that marks the beginning of each text it is given puts its mark before every piece.
+    Cuts are where byte-level tokenizers end a word, so that the parts have the same tokens as the
+    whole text. A tokenizer that marks the beginning of a text marks every part.
     """
     start = 0
     while len(text) - start > size:
-        end = _seam(text, start, start + size)
+        end = _cut(text, start, start + size)
         yield text[start:end], False
         start = end
     yield text[start:], True
 
 
-def _seam(text: str, start: int, end: int) -> int:
-    begin = max(start + 1, end - _SEAM_CHARS)
-    for pattern in _SEAMS:
+def _cut(text: str, start: int, end: int) -> int:
+    begin = max(start + 1, end - _CUT_CHARS)
+    for pattern in _CUTS:
         places = [match.end() for match in pattern.finditer(text, begin, end)]
         if places:
             return places[-1]
@@ -61,7 +61,7 @@ def _seam(text: str, start: int, end: int) -> int:
 
 
 class TextTokenizer:
-    """Tokenises many texts at once, without special tokens, whatever the texts contain."""
+    """Tokenises many texts at once, never into special tokens."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -71,7 +71,7 @@ class TextTokenizer:
             for token, token_id in zip(
                 tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True
             )
-            if token_id != unknown  # the one special token that text may become
+            if token_id != unknown  # the only special token that text may become
         }
         self._control_ids = np.array(list(controls), np.int64)
         names = sorted(controls.values(), key=len, reverse=True)
@@ -80,7 +80,7 @@ class TextTokenizer:
     def tokenise(
         self, texts: Sequence[str]
     ) -> tuple[Int64[np.ndarray, " tokens"], Int64[np.ndarray, " texts"]]:
-        """The ids of all texts one after the other, and how many each has."""
+        """The concatenated ids of all texts, and the number of tokens in each."""
         texts = [_encodable(text) for text in texts]
         rows = self._rows(texts)
         ids, lengths = _flat(rows)
@@ -100,26 +100,26 @@ class TextTokenizer:
             truncation=False,
             return_attention_mask=False,
             return_token_type_ids=False,
-            verbose=False,  # texts longer than the model's maximum are what we expect
+            verbose=False,  # texts longer than the model's maximum are expected
         )
         rows: list[list[int]] = encoded["input_ids"]
         return rows
 
     def _without_controls(self, text: str) -> list[int]:
-        """The ids of a text with the names of control tokens in it broken up.
+        """The ids of a text, with names of control tokens split after their first character.
 
-        Some vocabularies spell control tokens as ordinary words, where splitting special tokens
+        For vocabularies that spell control tokens as ordinary words, where `split_special_tokens`
         does not help.
         """
         cuts = [match.start() + 1 for match in self._control_names.finditer(text)]
         parts = [text[a:b] for a, b in pairwise([0, *cuts, len(text)])]
         ids, _ = _flat(self._rows(parts))
-        kept: list[int] = ids[~np.isin(ids, self._control_ids)].tolist()
-        return kept
+        row: list[int] = ids[~np.isin(ids, self._control_ids)].tolist()
+        return row
 
 
 def _encodable(text: str) -> str:
-    """The text with lone surrogates, which JSON allows and UTF-8 does not, replaced."""
+    """The text with lone surrogates, which JSON allows and UTF-8 does not, as �."""
     if text.isascii():
         return text
     try:

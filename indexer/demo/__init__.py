@@ -1,6 +1,6 @@
-"""The bundled model and corpus, so that everything can be tried at once and offline.
+"""The bundled model and corpus, for trying everything offline.
 
-`train.py` made both; this module only says where they are, so importing it costs nothing.
+Made by `train.py`; importing this module is cheap.
 """
 
 from pathlib import Path
@@ -9,4 +9,4 @@ MODEL_DIR: Path = Path(__file__).parent / "model"
 """A Hugging Face GPT-2 folder: config.json, model.safetensors, tokenizer.json, …"""
 
 CORPUS_FILE: Path = Path(__file__).parent / "corpus.jsonl.gz"
-"""The held-out text, one document a line: `{"text": …, "source": …, "title": …}`."""
+"""The held-out text, one document per line: `{"text": …, "source": …, "title": …}`."""

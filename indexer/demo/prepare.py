@@ -1,7 +1,6 @@
-"""From documents to what is trained on and what is held out: split, tokenizer, contexts, corpus.
+"""Prepares documents for training: split, tokenizer, contexts, held-out corpus.
 
-Kept apart from the training because nothing here has a weight in it: the same documents and seed
-always give the same files.
+The same documents and seed always give the same files.
 """
 
 import gzip
@@ -23,22 +22,22 @@ BOS = "<|bos|>"
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that the documents give: a tokenizer, and each source's two parts as ids and contexts."""
+    """The tokenizer and the training and held-out documents of each source."""
 
     tokenizer: PreTrainedTokenizerFast
     train: dict[str, list[Document]]
     held_out: dict[str, list[Document]]
     tokens: dict[str, list[int]]
-    """A document's text → its token ids."""
+    """Token ids by a document's text."""
     bos: int
     context: int
 
     def count(self, documents: list[Document]) -> int:
-        """How many tokens the documents have together, BOS not counted."""
+        """The number of tokens in the documents, without BOS."""
         return sum(len(self.tokens[document.text]) for document in documents)
 
     def rows(self, documents: list[Document]) -> torch.Tensor:
-        """Their contexts, `[n_contexts, context]`."""
+        """The documents' contexts, `[n_contexts, context]`."""
         ids = [self.tokens[document.text] for document in documents]
         return contexts(ids, self.context, self.bos)
 
@@ -51,10 +50,10 @@ def prepare(
     held_out_tokens: int,
     seed: int,
 ) -> Prepared:
-    """Split by document, train the tokenizer, and give every source as many tokens as the least.
+    """Split by document, train the tokenizer, and cut all sources to the tokens of the smallest.
 
-    `vocabulary` counts BOS and the 256 bytes, `context` counts BOS; at most `held_out_tokens` of
-    each source are held out.
+    `vocabulary` includes BOS and the 256 bytes, `context` includes BOS. At most `held_out_tokens`
+    of each source are held out.
     """
     splits = split_documents(documents, 0.12, seed)
     train_texts = [document.text for split in splits.values() for document in split.train]
@@ -66,10 +65,10 @@ def prepare(
     def size(document: Document) -> int:
         return len(tokens[document.text])
 
-    least = min(sum(map(size, split.train)) for split in splits.values())
+    smallest = min(sum(map(size, split.train)) for split in splits.values())
     return Prepared(
         tokenizer=tokenizer,
-        train={name: first_within(split.train, least, size) for name, split in splits.items()},
+        train={name: first_within(split.train, smallest, size) for name, split in splits.items()},
         held_out={
             name: first_within(split.held_out, held_out_tokens, size)
             for name, split in splits.items()
@@ -82,7 +81,7 @@ def prepare(
 
 @dataclass(frozen=True)
 class Split:
-    """One source's documents, those trained on and those held out."""
+    """The training and held-out documents of one source."""
 
     train: list[Document]
     held_out: list[Document]
@@ -91,7 +90,8 @@ class Split:
 def split_documents(
     documents: dict[str, list[Document]], share: float, seed: int
 ) -> dict[str, Split]:
-    """Shuffle each source, cut all to the shortest one's characters, hold a `share` of each out."""
+    """Shuffle each source, cut all to the characters of the shortest, hold out a `share` of
+    each."""
     shortest = min(sum(map(characters, texts)) for texts in documents.values())
     splits = {}
     for name, texts in documents.items():
@@ -103,7 +103,7 @@ def split_documents(
 
 
 def characters(document: Document) -> int:
-    """The length of its text."""
+    """The length of the document's text."""
     return len(document.text)
 
 
@@ -116,7 +116,7 @@ def first_within(
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer; BOS is token 0 and is never added by itself."""
+    """A byte-level BPE tokenizer. BOS is token 0 and is never added automatically."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -135,7 +135,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, documents: list[Document]) -> list[list[int]]:
-    """Each document's token ids; text never becomes a control token."""
+    """Token ids of each document; text never becomes a control token."""
     texts = [document.text for document in documents]
     encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)
     return [list(ids) for ids in encoded["input_ids"]]
@@ -155,13 +155,13 @@ def contexts(documents: list[list[int]], length: int, bos: int) -> torch.Tensor:
 
 
 def interleave(parts: dict[str, list[Document]]) -> list[Document]:
-    """One document of each source in turn, as long as the source has any left."""
+    """Documents of all sources in turn, until none are left."""
     rounds = zip_longest(*parts.values())
     return [document for turn in rounds for document in turn if document is not None]
 
 
 def write_corpus(path: Path, documents: list[Document]) -> None:
-    """One JSON object a line, gzipped so that the same documents give the same bytes."""
+    """Write one JSON object per line, gzipped so that equal documents give equal bytes."""
     lines = (json.dumps(asdict(document), ensure_ascii=False) for document in documents)
     data = "".join(f"{line}\n" for line in lines).encode("utf-8")
     path.write_bytes(gzip.compress(data, compresslevel=9, mtime=0))

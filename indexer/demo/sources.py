@@ -1,8 +1,7 @@
-"""The four texts the bundled model is made of, each read from where Debian or Python puts it.
+"""Reads the four texts the bundled model is trained on, from files of Debian packages and Python.
 
-Kept apart from the training because it knows file formats and nothing else: a reader takes a
-folder and gives documents of natural size (a chapter, a page of glosses, a piece of a module, a
-passage of a novel).
+Each reader gives documents of natural size: a chapter, a page of glosses, a part of a module, a
+passage of a novel.
 """
 
 import ast
@@ -15,26 +14,26 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from pathlib import Path
 
-PIECE_CHARS = 6000
-"""A Python document has about this many characters at most."""
+PART_CHARS = 6000
+"""Approximate most characters in a Python document."""
 
 PASSAGE_CHARS = 3000
 """A passage of a novel ends with the paragraph that reaches this many characters."""
 
 SHORTEST_CHARS = 100
-"""A document shorter than this (the last word of a novel, a lone import) is left out."""
+"""Shorter documents (the last word of a novel, a lone import) are omitted."""
 
 SYNSETS_PER_PAGE = 30
-"""So many neighbouring WordNet synsets make one document."""
+"""Neighbouring WordNet synsets in a document."""
 
 
 class SourceMissing(Exception):
-    """A source file is not where it should be, or not what it should be; says what to do."""
+    """A source file is missing or has an unknown format; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """One text, the sub-corpus it belongs to, and a title a reader can find it by."""
+    """A text with its sub-corpus and a title."""
 
     text: str
     source: str
@@ -42,23 +41,23 @@ class Document:
 
 
 def read_all(root: Path, python_lib: Path) -> dict[str, list[Document]]:
-    """Every source's documents, in their natural order, without repeated and very short texts.
+    """The documents of each source in order, without repeated and very short texts.
 
-    `root` is `/` when the Debian packages are installed, or the folder they were unpacked to.
-    Raises `SourceMissing` with the name of the package to install.
+    `root` is `/` if the Debian packages are installed, or the folder they were unpacked to.
+    Raises SourceMissing with the name of the package to install.
     """
     readers: dict[str, Callable[[], Iterable[Document]]] = {
         "bible": lambda: bible_chapters(root),
         "wordnet": lambda: wordnet_pages(root),
-        "python": lambda: python_pieces(python_lib),
+        "python": lambda: python_parts(python_lib),
         "austen": lambda: austen_passages(root),
     }
     return {name: _distinct(reader()) for name, reader in readers.items()}
 
 
 def _distinct(documents: Iterable[Document]) -> list[Document]:
-    kept = (document for document in documents if len(document.text) >= SHORTEST_CHARS)
-    return list({document.text: document for document in kept}.values())
+    long_enough = (document for document in documents if len(document.text) >= SHORTEST_CHARS)
+    return list({document.text: document for document in long_enough}.values())
 
 
 def _bytes_of(root: Path, relative: str, package: str) -> bytes:
@@ -67,7 +66,7 @@ def _bytes_of(root: Path, relative: str, package: str) -> bytes:
         raise SourceMissing(
             f"{path} does not exist. It is part of the Debian package {package}: install that, "
             f"or unpack it with `apt-get download {package} && dpkg -x {package}_*.deb DIR` "
-            "and give that DIR to --sources."
+            "and pass that DIR to --sources."
         )
     return path.read_bytes()
 
@@ -86,7 +85,7 @@ BIBLE_BOOKS = (
 
 
 def bible_chapters(root: Path) -> Iterator[Document]:
-    """One document a chapter: its name, then a line a verse, `chapter:verse text`."""
+    """One document per chapter: its name, then one line per verse, `chapter:verse text`."""
     packed = _bytes_of(root, "usr/lib/bible.data", "bible-kjv-text")
     verses = [
         match.groups()
@@ -103,8 +102,8 @@ def bible_chapters(root: Path) -> Iterator[Document]:
 def _unpack_bible(packed: bytes) -> str:
     """The text in Debian's `bible.data`: windows of 64 KiB, each packed by `compress`.
 
-    At byte 88 stand, big-endian, the number of windows, then where each begins and the last ends.
-    Windows lack the three bytes every `.Z` file begins with.
+    From byte 88 on, big-endian: the number of windows, the offset of each, and the end of the last.
+    Windows lack the three-byte header of `.Z` files.
     """
     if not packed.startswith(b"EC02"):
         raise SourceMissing("usr/lib/bible.data is not in the format of bible-kjv-text 4.38.")
@@ -129,7 +128,7 @@ PARTS_OF_SPEECH = {"noun": "nouns", "verb": "verbs", "adj": "adjectives", "adv":
 
 
 def wordnet_pages(root: Path) -> Iterator[Document]:
-    """One document for every 30 neighbouring synsets of one part of speech, one a line.
+    """One document for every 30 neighbouring synsets of a part of speech, one per line.
 
     A line is `word, word: definition; "example"`, as in a dictionary.
     """
@@ -143,7 +142,7 @@ def wordnet_pages(root: Path) -> Iterator[Document]:
 
 
 def _synset(line: str) -> tuple[list[str], str]:
-    """A data line's words and gloss; the line's fields are described in wndb(5WN)."""
+    """The words and gloss of a data line, whose format is described in wndb(5WN)."""
     fields, _, gloss = line.partition(" | ")
     columns = fields.split()
     count = int(columns[3], 16)
@@ -157,18 +156,18 @@ PYTHON_LEFT_OUT = {
     "test", "tests", "idlelib", "lib2to3", "ensurepip", "site-packages", "pydoc_data",
     "turtledemo", "encodings", "distutils", "__pycache__", "lib-dynload",
 }  # fmt: skip
-"""Folders that are tests, tables, programs, deprecated or other people's packages."""
+"""Folders with tests, tables, programs, deprecated modules or third-party packages."""
 
 
-def python_pieces(lib: Path) -> Iterator[Document]:
-    """Modules cut at top-level statements into pieces of at most about 6,000 characters.
+def python_parts(lib: Path) -> Iterator[Document]:
+    """Modules cut at top-level statements into parts of at most about 6,000 characters.
 
-    A file that carries a notice of its own beside the PSF's is left out, so that Python's licence
-    covers all that is taken. A piece still half as long again is a table: left out.
+    Files with a copyright notice other than the PSF's are omitted, so that Python's licence covers
+    everything. Parts longer than 9,000 characters are tables and omitted.
     """
     if not (lib / "argparse.py").is_file():
         raise SourceMissing(
-            f"{lib} holds no argparse.py, so it is not a Python standard library. Give the Lib "
+            f"{lib} has no argparse.py, so it is not a Python standard library. Pass the Lib "
             "folder of CPython 3.11 (Debian: libpython3.11-stdlib) to --python-lib."
         )
     for path in sorted(lib.rglob("*.py")):
@@ -177,27 +176,27 @@ def python_pieces(lib: Path) -> Iterator[Document]:
             continue
         text = path.read_text(encoding="utf-8")
         if not _has_other_notice(text):
-            for number, piece in enumerate(_cut_module(text), start=1):
-                if len(piece) <= 1.5 * PIECE_CHARS:
-                    yield Document(piece, "python", f"{name.as_posix()}, part {number}")
+            for number, part in enumerate(_cut_module(text), start=1):
+                if len(part) <= 1.5 * PART_CHARS:
+                    yield Document(part, "python", f"{name.as_posix()}, part {number}")
 
 
 def _has_other_notice(text: str) -> bool:
-    """Whether a line speaks of a copyright or licence without naming the PSF in the same line."""
+    """Whether a line mentions a copyright or licence without naming the PSF."""
     notices = re.findall(r"(?i).*(?:copyright|licen[cs]e|spdx-).*", text)
     return any("Python Software Foundation" not in notice for notice in notices)
 
 
 def _cut_module(text: str) -> list[str]:
-    """Cut before top-level statements; one longer than a piece is cut at blank lines as well."""
+    """The module cut before top-level statements; longer statements are also cut at blank lines."""
     lines = text.splitlines(keepends=True)
     starts = {0} | {_first_line(node) - 1 for node in ast.parse(text).body}
     blocks = ["".join(lines[a:b]) for a, b in _spans(sorted(starts), len(lines))]
     parts: list[str] = []
     for block in blocks:
-        long = len(block) > PIECE_CHARS
+        long = len(block) > PART_CHARS
         parts += re.split(r"(?<=\n\n)(?=\s*\S)", block) if long else [block]
-    return _pack(parts, PIECE_CHARS)
+    return _pack(parts, PART_CHARS)
 
 
 def _first_line(node: ast.stmt) -> int:
@@ -210,21 +209,21 @@ def _spans(starts: list[int], end: int) -> list[tuple[int, int]]:
 
 
 def _pack(parts: Iterable[str], limit: int) -> list[str]:
-    """Join neighbouring parts while they fit in `limit` characters; keeps every character."""
+    """Neighbouring parts joined while they fit in `limit` characters, without blank ones."""
     packed: list[str] = []
     for part in parts:
         if packed and len(packed[-1]) + len(part) <= limit:
             packed[-1] += part
         else:
             packed.append(part)
-    return [piece for piece in packed if piece.strip()]
+    return [part for part in packed if part.strip()]
 
 
 # --- Jane Austen's novels -----------------------------------------------------------------------
 
 
 def austen_passages(root: Path) -> Iterator[Document]:
-    """Passages of a few paragraphs; lines are joined, a blank line stands between paragraphs."""
+    """Passages of a few paragraphs, with lines joined and a blank line between paragraphs."""
     relative = "usr/lib/R/site-library/janeaustenr/data/Rdata.rdb"
     for lines in _r_string_vectors(_bytes_of(root, relative, "r-cran-janeaustenr")):
         title = lines[0].title().replace(" And ", " and ")
@@ -249,7 +248,7 @@ def _r_string_vectors(database: bytes) -> Iterator[list[str]]:
     """The character vectors in an R lazy-load database, in file order.
 
     Each record is its unpacked length (4 bytes, big-endian), then zlib data: R's serialisation,
-    version 3, in XDR, of which only character vectors are understood.
+    version 3, in XDR. Only character vectors are supported.
     """
     while database:
         unpacker = zlib.decompressobj()

@@ -1,8 +1,8 @@
 """Makes the bundled model and corpus: `python -m indexer.demo.train --sources DIR --out DIR`.
 
 Reads four sources, holds out a part of each, trains a tokenizer and a small GPT-2 on the rest,
-measures both on the held-out part, and writes `model/`, `corpus.jsonl.gz` and `report.json`.
-Not needed to use Neurarium: what it made lies beside it.
+measures the loss on the held-out part, and writes `model/`, `corpus.jsonl.gz` and `report.json`.
+Using Neurarium does not need it: the results are included.
 """
 
 import argparse
@@ -23,28 +23,28 @@ from indexer.demo.prepare import Prepared, interleave, prepare, write_corpus
 from indexer.demo.sources import SourceMissing, read_all
 
 IGNORED = -100
-"""The label of a position without a next token: `cross_entropy` leaves it out."""
+"""The label of a position without a next token, which `cross_entropy` ignores."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every number that decides what comes out."""
+    """All numbers that determine the result."""
 
     seed: int = 0
     vocabulary: int = 4096
-    """Tokens, BOS and the 256 bytes included."""
+    """Tokens, including BOS and the 256 bytes."""
     context: int = 128
-    """Positions of one context, BOS included."""
+    """Positions in a context, including BOS."""
     layers: int = 2
     width: int = 160
     heads: int = 5
     held_out_tokens: int = 100_000
-    """At most so many tokens of each source are held out, in whole documents."""
+    """Most tokens held out of each source, in complete documents."""
     steps: int = 4000
     batch: int = 8
     """Contexts in a step."""
     learning_rate: float = 2e-3
-    """The highest, after the warm-up; a cosine brings it down to a tenth of that."""
+    """The maximum, after warm-up; a cosine lowers it to a tenth."""
     warmup: int = 200
     """Steps."""
     weight_decay: float = 0.1
@@ -55,7 +55,7 @@ class Recipe:
 
 
 def new_model(recipe: Recipe, bos: int) -> GPT2LMHeadModel:
-    """A GPT-2 with GELU and no dropout, whose unembedding is a matrix of its own."""
+    """A GPT-2 with GELU, no dropout and untied embeddings."""
     return GPT2LMHeadModel(
         GPT2Config(
             vocab_size=recipe.vocabulary,
@@ -78,15 +78,15 @@ def new_model(recipe: Recipe, bos: int) -> GPT2LMHeadModel:
 def inputs_and_labels(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Padded ids `[batch, context]` → inputs and next tokens, both `[batch, context - 1]`.
 
-    Padding becomes token 0 in the inputs, which causal attention never shows to what stands
-    before it, and `IGNORED` in the labels.
+    Padding becomes token 0 in the inputs, which causal attention hides from earlier positions, and
+    `IGNORED` in the labels.
     """
     labels = rows[:, 1:]
     return rows[:, :-1].clamp(min=0), labels.masked_fill(labels < 0, IGNORED)
 
 
 def train(model: GPT2LMHeadModel, rows: torch.Tensor, recipe: Recipe) -> None:
-    """AdamW over shuffled contexts `[n_contexts, context]` for `recipe.steps` steps, in place."""
+    """Train with AdamW on shuffled contexts `[n_contexts, context]` for `recipe.steps` steps."""
     decayed = [p for p in model.parameters() if p.dim() >= 2]
     others = [p for p in model.parameters() if p.dim() < 2]
     groups = [
@@ -110,7 +110,7 @@ def train(model: GPT2LMHeadModel, rows: torch.Tensor, recipe: Recipe) -> None:
 
 
 def rate(step: int, recipe: Recipe) -> float:
-    """The learning rate's factor: linear warm-up, then a cosine from 1 down to 0.1."""
+    """The factor of the learning rate: linear warm-up, then a cosine from 1 to 0.1."""
     if step < recipe.warmup:
         return (step + 1) / recipe.warmup
     done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
@@ -118,25 +118,26 @@ def rate(step: int, recipe: Recipe) -> float:
 
 
 def shuffled_batches(rows: torch.Tensor, recipe: Recipe) -> Iterator[torch.Tensor]:
-    """`recipe.steps` batches `[batch, context]`; every epoch in a new order, the rest dropped."""
+    """`recipe.steps` batches `[batch, context]`, in a new order each epoch; incomplete batches are
+    dropped."""
     generator = torch.Generator().manual_seed(recipe.seed)
     left = recipe.steps
     while left > 0:
         order = torch.randperm(len(rows), generator=generator)
         groups = torch.split(order, recipe.batch)
-        whole = [group for group in groups if len(group) == recipe.batch][:left]
-        if not whole:
+        complete = [group for group in groups if len(group) == recipe.batch][:left]
+        if not complete:
             raise ValueError(f"{len(rows)} contexts do not fill one batch of {recipe.batch}.")
-        yield from (rows[group] for group in whole)
-        left -= len(whole)
+        yield from (rows[group] for group in complete)
+        left -= len(complete)
 
 
-# --- What it can do -----------------------------------------------------------------------------
+# --- Losses -------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
 def model_loss(model: GPT2LMHeadModel, rows: torch.Tensor) -> float:
-    """Mean loss in nats per token over contexts `[n_contexts, context]`, padding left out."""
+    """Mean loss in nats per token over contexts `[n_contexts, context]`, without padding."""
     model.eval()
     total, count = 0.0, 0
     for batch in torch.split(rows, 64):
@@ -150,13 +151,13 @@ def model_loss(model: GPT2LMHeadModel, rows: torch.Tensor) -> float:
 
 
 def unigram_log_probabilities(rows: torch.Tensor, vocabulary: int) -> torch.Tensor:
-    """Log frequencies `[vocabulary]` of the tokens trained on, one added to every count."""
+    """Log frequencies `[vocabulary]` of the training tokens, with 1 added to each count."""
     counts = torch.bincount(rows[:, 1:][rows[:, 1:] >= 0], minlength=vocabulary) + 1
     return (counts / counts.sum()).log()
 
 
 def unigram_loss(log_probabilities: torch.Tensor, rows: torch.Tensor) -> float:
-    """The same tokens' mean loss when each is guessed by its frequency alone, in nats."""
+    """Mean loss in nats of predicting each token by its frequency."""
     tokens = rows[:, 1:][rows[:, 1:] >= 0]
     return -log_probabilities[tokens].mean().item()
 
@@ -165,7 +166,7 @@ def unigram_loss(log_probabilities: torch.Tensor, rows: torch.Tensor) -> float:
 
 
 def make(sources: Path, python_lib: Path, out: Path, recipe: Recipe) -> dict[str, object]:
-    """The whole of it, from the sources to the files; returns what `report.json` says."""
+    """Make everything from the sources to the files; returns the content of `report.json`."""
     torch.manual_seed(recipe.seed)
     prepared = prepare(
         read_all(sources, python_lib),
@@ -180,7 +181,7 @@ def make(sources: Path, python_lib: Path, out: Path, recipe: Recipe) -> dict[str
     train(model, train_rows, recipe)
 
     model.save_pretrained(out / "model")
-    (out / "model" / "model.safetensors").chmod(0o644)  # it is written for its owner only
+    (out / "model" / "model.safetensors").chmod(0o644)  # by default only its owner may read it
     prepared.tokenizer.save_pretrained(out / "model")
     write_corpus(out / "corpus.jsonl.gz", interleave(prepared.held_out))
     report: dict[str, object] = {
@@ -197,7 +198,7 @@ def make(sources: Path, python_lib: Path, out: Path, recipe: Recipe) -> dict[str
 
 
 def sizes(prepared: Prepared, source: str) -> dict[str, int]:
-    """How much of one source was trained on and held out."""
+    """Documents and tokens of one source, for training and held out."""
     return {
         "train_documents": len(prepared.train[source]),
         "train_tokens": prepared.count(prepared.train[source]),
@@ -209,7 +210,7 @@ def sizes(prepared: Prepared, source: str) -> dict[str, int]:
 def losses(
     model: GPT2LMHeadModel, prepared: Prepared, train_rows: torch.Tensor
 ) -> dict[str, dict[str, float]]:
-    """The held-out loss of the model and of token frequencies, for each source and for all."""
+    """The held-out loss of the model and of token frequencies, by source and for all."""
     unigram = unigram_log_probabilities(train_rows, model.config.vocab_size)
     rows = {name: prepared.rows(part) for name, part in prepared.held_out.items()}
     rows["all"] = torch.cat(list(rows.values()))

@@ -1,0 +1,1 @@
+"""Runs one text through the model: reading, ablation and logit attribution."""

@@ -1,7 +1,7 @@
-"""One text through a model in memory: activations, and what a neuron does to the prediction.
+"""What one unit does to the prediction of one text: the unit left alone, ablated, attributed.
 
-Apart from the scan, which reads a corpus: what is here reads what somebody has just typed, and
-needs the whole model with its unembedding. Nothing here may be called by several threads at once.
+This needs the whole model with its unembedding, which the scan does not run. Nothing in this module
+may be called by several threads at once.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from indexer.errors import NeurariumError
-from indexer.interventions.attribute import Attribution, Norms, attribution
+from indexer.interventions.attribute import Attribution, LastPosition, attribution
 from indexer.models.failures import out_of_memory
-from indexer.models.hook_points import HOOK_POST, Place
-from indexer.models.load import LoadedModel
-from indexer.weights.write import unembedding
+from indexer.models.loaded import LoadedModel
+from indexer.weights.embedding import unembedding_module
+from indexer.weights.units import writes_of
 
 AS_IS, ZERO, MEAN = 0, 1, 2
-"""Rows of the one forward pass in which a neuron is left alone, set to 0 and set to its mean."""
+"""Rows of the one forward pass in which a unit is left alone, set to 0 and set to its mean."""
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """What the model expects next, most likely first."""
+    """The most likely next tokens, most likely first."""
 
     token_ids: tuple[int, ...]
     probabilities: tuple[float, ...]
     as_is: tuple[float, ...]
-    """The same tokens' probabilities with the neuron left alone."""
+    """The same tokens' probabilities with the unit left alone."""
     divergence: float
-    """Kullback–Leibler divergence from the prediction with the neuron left alone, in nats."""
+    """Kullback–Leibler divergence from the prediction with the unit left alone, in nats."""
 
 
 @dataclass(frozen=True)
 class Effects:
-    """What one neuron does to the prediction at the end of one text."""
+    """What one unit does to the prediction at the end of one text."""
 
     as_is: Predicted
     zero_ablated: Predicted
@@ -52,39 +52,31 @@ class Effects:
 def effects(
     model: LoadedModel,
     layer: int,
-    neuron: int,
+    unit: int,
     token_ids: list[int],
     *,
     first: int,
     mean: float,
     k: int = 10,
 ) -> Effects:
-    """The next token predicted after `token_ids`, with a neuron left alone, set to 0 and set to
-    `mean` at every position from `first` (the first included one) on; and its direct logit
-    attribution to the likeliest token.
+    """The next token predicted after `token_ids`, with a unit left alone, set to 0 and set to
+    `mean` at every position from `first` (the first included one) on; and the unit's direct logit
+    attribution to the most likely token.
 
-    The three predictions are rows of one forward pass. Each names the `k` likeliest tokens. In a
-    model that normalises after each addition (GPT-1, OPT 350m) the attribution is that of a neuron
-    of the last layer; of earlier ones it leaves out the norms between. Raises `NeurariumError` when
-    memory runs out, or where the unembedding cannot be found.
+    The three predictions are rows of one forward pass. Each names the `k` most likely tokens. In a
+    model that normalises after each addition (GPT-1, OPT 350m) the attribution is exact for the
+    last layer; for earlier layers it leaves out the norms between. Raises `NeurariumError` when
+    memory runs out, or where the unembedding or the unit's write vector is not known.
     """
     tokens = torch.tensor([token_ids] * 3, device=model.device)
-    layout, root = model.layout, model.root
-    norms = Norms(
-        final=layout.final_norm(root),
-        after_mlp=layout.mlp_norm(root, layer),
-        inside_mlp=layout.component(root, f"blocks.{layer}.mlp.ln"),
-    )
-    if model.hook_point == HOOK_POST:
-        norms.inside_mlp = None  # captured after it
-    writer = norms.inside_mlp or layout.output_projection(root, layer)
-    head = _unembedding_module(model)
+    root = model.root
+    writes, head = writes_of(model, layer), unembedding_module(model)
     seen: dict[str, Tensor] = {}
     with (
-        _ablated(model.places[layer], neuron, first, mean, tokens.shape[1]),
-        _seeing(writer, "neurons", tokens.shape, seen),
-        _seeing(norms.after_mlp, "after_mlp", tokens.shape, seen),
-        _seeing(norms.final, "final", tokens.shape, seen),
+        _ablated(model, layer, unit, first, mean, tokens.shape[1]),
+        _seeing(writes.source, "source", tokens.shape, seen),
+        _seeing(writes.outer_norm, "outer_norm", tokens.shape, seen),
+        _seeing(model.layout.final_norm(root), "final_norm", tokens.shape, seen),
         _last_position_only(head),
     ):
         try:
@@ -99,22 +91,15 @@ def effects(
     logits = getattr(out, "logits", out)[:, -1].double()  # small divergences need the digits
     log_p = logits.log_softmax(-1)
     as_is, zero, mean_ablated = (_predicted(log_p, row, k) for row in (AS_IS, ZERO, MEAN))
-    direct = attribution(model, layer, neuron, as_is.token_ids[0], norms, seen)
+    last = LastPosition(seen["source"], seen.get("outer_norm"), seen.get("final_norm"))
+    direct = attribution(model, writes, unit, as_is.token_ids[0], last)
     return Effects(as_is, zero, mean_ablated, direct)
-
-
-def _unembedding_module(model: LoadedModel) -> nn.Module:
-    """The module that turns the last residual stream into logits. Raises `NeurariumError`."""
-    unembedding(model)  # raises where there is none
-    root: Any = model.root
-    head: nn.Module = model.layout.component(root, "unembed") or root.get_output_embeddings()
-    return head
 
 
 def _predicted(log_p: Float64[Tensor, "3 d_vocab"], row: int, k: int) -> Predicted:
     best, ids = log_p[row].topk(min(k, log_p.shape[1]))
     p = log_p[AS_IS].exp()
-    # Where p is 0 nothing is added, whatever the other prediction says (0 × −inf is not a number).
+    # Where p is 0 nothing is added, whatever the other prediction is: 0 × −inf would be NaN.
     terms = torch.where(p > 0, p * (log_p[AS_IS] - log_p[row]), 0.0)
     return Predicted(
         token_ids=tuple(ids.tolist()),
@@ -125,14 +110,17 @@ def _predicted(log_p: Float64[Tensor, "3 d_vocab"], row: int, k: int) -> Predict
 
 
 @contextlib.contextmanager
-def _ablated(place: Place, neuron: int, first: int, mean: float, length: int) -> Iterator[None]:
-    """Set a neuron to 0 in row `ZERO` and to `mean` in row `MEAN`, from position `first` on."""
+def _ablated(
+    model: LoadedModel, layer: int, unit: int, first: int, mean: float, length: int
+) -> Iterator[None]:
+    """Set a unit to 0 in row `ZERO` and to `mean` in row `MEAN`, from position `first` on."""
+    place = model.units.places[layer]
 
     def changed(acts: Tensor) -> Tensor:
         acts = acts.clone(memory_format=torch.contiguous_format)
         rows = place.own(acts.view(3, length, acts.shape[-1]))
-        rows[ZERO, first:, neuron] = 0
-        rows[MEAN, first:, neuron] = mean
+        model.units.set_unit(layer, rows[ZERO, first:], unit, 0.0)
+        model.units.set_unit(layer, rows[MEAN, first:], unit, mean)
         return acts
 
     def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -171,7 +159,7 @@ def _seeing(
 
 @contextlib.contextmanager
 def _last_position_only(head: nn.Module) -> Iterator[None]:
-    """Unembed the last position alone: the logits of all would be the largest tensor there is."""
+    """Unembed the last position alone: the logits of all positions would take most memory."""
 
     def cut(_: Any, args: tuple[Any, ...]) -> Any:
         return (args[0][:, -1:], *args[1:])

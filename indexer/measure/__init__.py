@@ -1,0 +1,1 @@
+"""Measures activations of one batch of one layer: selection, moments, histograms, peaks."""

@@ -1,4 +1,4 @@
-"""Activations of chosen contexts → what is kept of an example. Pure."""
+"""From activations of chosen contexts to stored examples."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def describe(
 
     Args:
         activations: of the whole contexts, padded on the right.
-        included: positions that count; at least one a row.
-        lengths: tokens of each context, BOS counted.
+        included: positions that count; at least one in each row.
+        lengths: tokens of each context, including the BOS.
         context_ids: the contexts.
-        window: positions to keep round the centre; contexts that are shorter are kept whole.
-        centre: what the window is laid round.
+        window: positions to store around the centre; shorter contexts are stored completely.
+        centre: what the window is centred on.
 
-    Ties of a peak or a trough go to the earliest position.
+    Of equal peaks or troughs in a context the earliest position counts.
     """
     rows = np.arange(len(activations))
     values, left_out = activations.copy(), ~included
@@ -42,8 +42,8 @@ def describe(
     trough_positions = values.argmin(axis=1)
     troughs = values[rows, trough_positions]
     middle = peak_positions if centre == "peak" else trough_positions
-    kept = np.minimum(lengths, window)
-    starts = np.clip(middle - window // 2, 0, lengths - kept)
+    stored = np.minimum(lengths, window)
+    starts = np.clip(middle - window // 2, 0, lengths - stored)
     values[left_out] = 0
     if (starts > 0).any() or window < values.shape[1]:
         positions = starts[:, None] + np.arange(min(window, values.shape[1]))
@@ -59,7 +59,7 @@ def describe(
         troughs=troughs,
         trough_positions=trough_positions.astype(np.uint16),
         starts=starts.astype(np.uint16),
-        lengths=kept.astype(np.uint16),
+        lengths=stored.astype(np.uint16),
         scales=scales,
         gates=np.full(len(rows), np.nan, np.float32),
         linears=np.full(len(rows), np.nan, np.float32),

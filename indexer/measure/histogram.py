@@ -1,4 +1,4 @@
-"""An exact histogram of every neuron's activations, accumulated in one pass. Pure."""
+"""An exact histogram of every neuron's activations, accumulated in one pass."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from jaxtyping import Float32, Float64, Int32, Int64, Integer
 from indexer.measure.kernels import BINS
 
 SHOWN_BINS = 64
-"""Bins of the histogram that is kept, at most."""
+"""Bins of the histogram that is stored, at most."""
 _SMALLEST_EXPONENT = -110
 
 Array = np.ndarray[Any, Any]
 
 
 class Histogram:
-    """An exact histogram of each neuron whose range need not be known beforehand.
+    """An exact histogram of each neuron, whose range need not be known beforehand.
 
-    Values from 0 on and values below 0 have half the bins each, of their own width 2^e with edges
-    at multiples of it, so 0 is always an edge and neither side takes the other's precision. When
-    a side outgrows its bins, its e grows and neighbouring bins are joined: every count stays exact,
-    and the final bins depend on nothing but the values counted. Bin `half + i` covers
+    Values ≥ 0 and values < 0 have half the bins each. Each side has its own bin width 2^e with
+    edges at multiples of it, so 0 is always an edge and a large range on one side costs the other
+    no precision. When a side outgrows its bins, its e grows and neighbouring bins are joined: every
+    count stays exact, and the final bins depend only on the values counted. Bin `half + i` covers
     [i·2^e, (i + 1)·2^e), with i from −half on and the e of its side.
     """
 
@@ -34,22 +34,22 @@ class Histogram:
         self.high = np.full(neurons, -np.inf)
 
     def arrays(self) -> dict[str, Array]:
-        """All that was counted, by name."""
+        """All arrays, by name."""
         return {name: value for name, value in vars(self).items() if name != "half"}
 
     def prepare(
         self, where: slice, low: Float32[np.ndarray, " n"], high: Float32[np.ndarray, " n"]
     ) -> tuple[Float32[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
-        """Bins a unit, above 0 and below, for positions whose extremes are given.
+        """Bins per unit of activation, above 0 and below, for values with these extremes.
 
-        A neuron's bins are widened first, if those would not fit.
+        A neuron's bins are widened first if the values would not fit.
         """
         self._widen(where, low.astype(np.float64), high.astype(np.float64))
         above, below = (np.ldexp(1.0, -sides[where]) for sides in (self.above, self.below))
         return above.astype(np.float32), below.astype(np.float32)
 
     def add(self, where: slice, counts: Integer[np.ndarray, "n bins"]) -> None:
-        """Add what was counted in the bins that `prepare` gave."""
+        """Add counts of the bins that `prepare` gave."""
         self.counts[where] += counts.astype(np.int32)
 
     def _widen(
@@ -74,7 +74,7 @@ class Histogram:
         above: Int64[np.ndarray, " m"],
         below: Int64[np.ndarray, " m"],
     ) -> Int32[np.ndarray, "m bins"]:
-        """Counts moved to bins 2^above and 2^below as wide."""
+        """Counts moved to bins that are 2^above and 2^below times as wide."""
         rows, bins = np.nonzero(counts)
         index = bins - self.half
         growth = np.where(index >= 0, above[rows], below[rows])
@@ -85,13 +85,13 @@ class Histogram:
     def tenth_of(
         self, where: slice, maximum: Float64[np.ndarray, " n"]
     ) -> tuple[Float64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-        """10% of some neurons' maxima rounded up to an edge, and how many positions are at or
+        """10% of each neuron's maximum rounded up to an edge, and the number of positions at or
         above it.
 
-        The edge is at most 1/64 of the sample's own maximum higher. A neuron whose maximum is not
-        above 0 gets 0 and none.
+        The edge is higher by at most 1/64 of the sample's own maximum. A neuron whose maximum is
+        not above 0 gets 0 and 0.
         """
-        # Nothing in the sample may reach a tenth of the maximum: then no edge is near it.
+        # If no value in the sample reaches a tenth of the maximum, there is no edge near it.
         beyond = maximum / 10 > self.high[where]
         above = self.above[where]
         edge = np.ceil(np.ldexp(np.where(beyond, 0.0, maximum) / 10, -above))
@@ -104,16 +104,16 @@ class Histogram:
     def shown(
         self, where: slice, bins: int = SHOWN_BINS
     ) -> tuple[Float64[np.ndarray, "n 2"], Int32[np.ndarray, "n bins"], Int64[np.ndarray, " n"]]:
-        """Counts of some neurons, joined into at most `bins` equal bins over each one's range.
+        """Counts joined into at most `bins` equal bins over each neuron's range.
 
-        The lowest edge and the width of a bin, the counts, and how many bins there are of each:
-        what follows them is 0. A neuron that has counted nothing has one bin, from 0 to 0.
+        Returns the lowest edge and the width of a bin, the counts, and each neuron's number of
+        bins; the counts after them are 0. A neuron without counts has one bin, from 0 to 0.
         """
         counts = self.counts[where]
         above, below = self.above[where], self.below[where]
         filled = counts != 0
         none = ~filled.any(axis=1)
-        # The ends of what is filled; index −1 is the first bin below 0.
+        # The first and last filled bin; index −1 is the first bin below 0.
         first = filled.argmax(axis=1) - self.half
         last = self.half - 1 - filled[:, ::-1].argmax(axis=1)
         exponent = np.where(last >= 0, above, below)
@@ -136,7 +136,7 @@ class Histogram:
 
 
 def _exponent_over(largest: Float64[np.ndarray, " n"], bins: int) -> Int64[np.ndarray, " n"]:
-    """An e for which `bins` bins of width 2^e hold `largest`, and half as many would not."""
+    """The e for which `bins` bins of width 2^e hold `largest`, but half as many would not."""
     _, magnitude = np.frexp(largest)  # largest < 2^magnitude
     exponent = magnitude.astype(np.int64) - int(np.log2(bins))
     fitting: Int64[np.ndarray, " n"] = np.where(largest > 0, exponent, _SMALLEST_EXPONENT)

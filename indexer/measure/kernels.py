@@ -1,8 +1,8 @@
 """The hot loop of the sample's statistics: sums of powers and counts of bins over a batch's
-positions. Pure but for torch; apart from what keeps them, because it is all about speed.
+positions.
 
-On a CPU the columns are shared among as many threads as torch has, and each thread goes over its
-own a few rows at a time, so that all that is computed of them stays in its cache.
+On a CPU the columns are divided among as many threads as torch has. Each thread processes its
+columns a few rows at a time, so that intermediate results stay in its cache.
 """
 
 from __future__ import annotations
@@ -20,33 +20,34 @@ BINS = 256
 """Bins of a neuron's histogram while it is accumulated: half of them below 0."""
 _ROWS = 64
 _COLUMNS = 16
-"""Columns counted at once: their bins fit a first-level cache."""
+"""Columns counted at once: their bins fit into a first-level cache."""
 _ONES = torch.ones(1, _ROWS)
 _FAR = 2.0**64
-"""Where the sides' bins are further apart than that, one factor cannot bring one to the other."""
+"""The largest ratio of the two sides' bin widths for which a single prelu can scale both."""
 
 
 @dataclass(frozen=True)
 class Scales:
-    """How each neuron's activations are brought to a size at which float32 is exact enough."""
+    """Shifts and scales that bring each neuron's activations to a range where float32 is exact
+    enough."""
 
     shift: Float32[Tensor, " n"]
-    """About its mean: taken off before powers are taken, so that they do not cancel."""
+    """About the mean: subtracted before powers are taken, so that they do not cancel."""
     scale: Float32[Tensor, " n"]
-    """A power of two that brings what is left to about 1."""
+    """A power of two that brings the differences to about 1."""
     above: Float32[Tensor, " n"]
-    """Bins a unit on the positive side: a power of two."""
+    """Bins per unit of activation above 0: a power of two."""
     below: Float32[Tensor, " n"]
-    """Bins a unit on the negative side: a power of two."""
+    """Bins per unit of activation below 0: a power of two."""
 
-    def columns(self, some: slice) -> Scales:
-        """Those of some neurons."""
-        return Scales(self.shift[some], self.scale[some], self.above[some], self.below[some])
+    def columns(self, where: slice) -> Scales:
+        """The scales of a range of neurons."""
+        return Scales(self.shift[where], self.scale[where], self.above[where], self.below[where])
 
 
 @dataclass(frozen=True)
 class Sums:
-    """What a batch gives, on the device it was on."""
+    """A batch's sums, on its device."""
 
     powers: Float64[Tensor, "4 n"]
     """Sums of ((activation − shift) · scale)^p for p = 1…4."""
@@ -69,9 +70,9 @@ def batch_sums(values: Float[Tensor, "batch pos n"], scales: Scales) -> Sums:
     positive = torch.zeros(neurons, dtype=torch.int64)
     counts = torch.zeros((neurons, BINS), dtype=torch.int64)
 
-    def share(some: slice) -> None:
-        mine = Sums(powers[:, some], positive[some], counts[some])
-        _on_cpu(values[:, :, some], scales.columns(some), mine)
+    def share(columns: slice) -> None:
+        out = Sums(powers[:, columns], positive[columns], counts[columns])
+        _on_cpu(values[:, :, columns], scales.columns(columns), out)
 
     in_threads(share, even_shares(neurons, neurons, _COLUMNS))
     return Sums(powers, positive, counts)
@@ -80,29 +81,30 @@ def batch_sums(values: Float[Tensor, "batch pos n"], scales: Scales) -> Sums:
 def sign_sums(
     gate: Float[Tensor, "batch pos n"], linear: Float[Tensor, "batch pos n"]
 ) -> Float64[Tensor, "3 n"]:
-    """Positions in which both are above 0, the gate is, the linear part is."""
+    """Numbers of positions where both are above 0, where the gate is, and where the linear part
+    is."""
     neurons = gate.shape[2]
     if gate.device.type != "cpu":
         opened, through = gate.flatten(0, 1) > 0, linear.flatten(0, 1) > 0
         return torch.stack([part.sum(dim=0) for part in (opened & through, opened, through)])
     sums = torch.zeros((3, neurons), dtype=torch.float64)
 
-    def share(some: slice) -> None:
-        sums[:, some] = _signs_on_cpu(gate[:, :, some], linear[:, :, some])
+    def share(columns: slice) -> None:
+        sums[:, columns] = _signs_on_cpu(gate[:, :, columns], linear[:, :, columns])
 
     in_threads(share, even_shares(neurons, neurons, _COLUMNS))
     return sums
 
 
 def _on_cpu(values: Float[Tensor, "batch pos n"], scales: Scales, out: Sums) -> None:
-    """One thread's share. Whatever is large is written to room taken once: fresh memory costs as
-    much as the arithmetic."""
+    """One thread's share. Large results are written to buffers allocated once: allocating memory
+    costs as much as the arithmetic."""
     batch, pos, neurons = values.shape
     groups = -(-neurons // _COLUMNS)
     keys = torch.empty((groups, batch * pos, _COLUMNS), dtype=torch.int32)
-    # Column c of a group has its bins from c · 256 on.
+    # The bins of column c of a group begin at c · 256.
     offset = (torch.arange(_COLUMNS) * BINS + BINS // 2).float().repeat(groups)[:neurons]
-    ratio = scales.below / scales.above  # a power of two, so nothing is rounded
+    ratio = scales.below / scales.above  # a power of two, so there is no rounding
     plain = bool(((ratio > _FAR) | (ratio < 1 / _FAR)).any())
     shift = -scales.shift * scales.scale
     room = torch.empty((3, min(pos, _ROWS), neurons))
@@ -110,21 +112,21 @@ def _on_cpu(values: Float[Tensor, "batch pos n"], scales: Scales, out: Sums) -> 
     total = torch.zeros((5, neurons), dtype=torch.float64)
     done = 0
     with torch.inference_mode():
-        for piece in _pieces(values):
-            rows = len(piece)
+        for chunk in _chunks(values):
+            rows = len(chunk)
             ones = _ONES[:, :rows]
             scaled, square, places = room[:, :rows]
-            torch.addcmul(shift, piece, scales.scale, out=scaled)
+            torch.addcmul(shift, chunk, scales.scale, out=scaled)
             torch.mul(scaled, scaled, out=square)
             torch.mm(ones, scaled, out=sums[0:1])
             torch.mm(ones, square, out=sums[1:2])
             torch.mm(ones, scaled.mul_(square), out=sums[2:3])
             torch.mm(ones, square.square_(), out=sums[3:4])
-            torch.mm(ones, torch.gt(piece, 0, out=places), out=sums[4:5])
+            torch.mm(ones, torch.gt(chunk, 0, out=places), out=sums[4:5])
             total += sums
-            torch.mul(piece, scales.above, out=places)
+            torch.mul(chunk, scales.above, out=places)
             if plain:
-                places = torch.where(piece > 0, places, piece * scales.below)
+                places = torch.where(chunk > 0, places, chunk * scales.below)
             else:
                 places = torch.nn.functional.prelu(places, ratio)
             places.floor_().add_(offset)
@@ -133,9 +135,9 @@ def _on_cpu(values: Float[Tensor, "batch pos n"], scales: Scales, out: Sums) -> 
         for group in range(groups):
             start = group * _COLUMNS
             end = min(start + _COLUMNS, neurons)
-            some = keys[group, :, : end - start].reshape(-1)
-            found = torch.bincount(some, minlength=(end - start) * BINS)
-            out.counts[start:end] = found.view(-1, BINS)
+            in_group = keys[group, :, : end - start].reshape(-1)
+            counted = torch.bincount(in_group, minlength=(end - start) * BINS)
+            out.counts[start:end] = counted.view(-1, BINS)
     out.powers.copy_(total[:4])
     out.positive.copy_(total[4])
 
@@ -148,7 +150,7 @@ def _signs_on_cpu(
     sums = torch.empty((3, neurons))
     total = torch.zeros((3, neurons), dtype=torch.float64)
     with torch.inference_mode():
-        for gates, linears in zip(_pieces(gate), _pieces(linear), strict=True):
+        for gates, linears in zip(_chunks(gate), _chunks(linear), strict=True):
             ones = _ONES[:, : len(gates)]
             opened, through = room[:, : len(gates)]
             torch.mm(ones, torch.gt(gates, 0, out=opened), out=sums[1:2])
@@ -159,24 +161,24 @@ def _signs_on_cpu(
 
 
 def _spread(places: Float32[Tensor, "rows n"], keys: Int32[Tensor, "groups rows columns"]) -> None:
-    """Write whole numbers as integers, a group of columns after the other."""
+    """Copy whole numbers into `keys` as integers, one group of columns after another."""
     rows, neurons = places.shape
-    whole = neurons - neurons % _COLUMNS
-    if whole:
-        grouped = places[:, :whole].reshape(rows, -1, _COLUMNS)
-        keys[: whole // _COLUMNS] = grouped.transpose(0, 1)
-    if whole < neurons:
-        keys[-1, :, : neurons - whole] = places[:, whole:]
+    full = neurons - neurons % _COLUMNS
+    if full:
+        grouped = places[:, :full].reshape(rows, -1, _COLUMNS)
+        keys[: full // _COLUMNS] = grouped.transpose(0, 1)
+    if full < neurons:
+        keys[-1, :, : neurons - full] = places[:, full:]
 
 
-def _pieces(values: Float[Tensor, "batch pos n"]) -> Iterator[Float32[Tensor, "rows n"]]:
+def _chunks(values: Float[Tensor, "batch pos n"]) -> Iterator[Float32[Tensor, "rows n"]]:
     for context in values:
         for start in range(0, len(context), _ROWS):
             yield context[start : start + _ROWS].float()
 
 
 def _on_device(values: Float[Tensor, "batch pos n"], scales: Scales) -> Sums:
-    """The same in a few whole steps, none of which waits for the device."""
+    """The same in a few large steps, none of which waits for the device."""
     flat = values.flatten(0, 1).float()
     scaled = (flat - scales.shift) * scales.scale
     square = scaled * scaled

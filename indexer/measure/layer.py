@@ -1,12 +1,11 @@
-"""One layer's activations of one batch, with the few readings a scan needs of them. Pure but for
-torch; apart from the scan, which holds what all batches gave.
+"""One layer's activations of one batch: its extremes, and examples of chosen contexts and neurons.
 
-What is read stays on the model's device: the scan brings several layers' readings over at once.
+Tensors stay on the model's device here: the scan brings those of several layers over at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,9 +24,9 @@ from indexer.measure.transfers import to_device, to_host
 Array = np.ndarray[Any, Any]
 
 _LEAST = 512
-"""Pairs that are worth a thread of their own."""
+"""The smallest number of pairs worth a thread."""
 _DESCRIBED = 1024
-"""Pairs described at once: what is computed of them stays small, and in the cache."""
+"""Pairs described at once: few enough that intermediate arrays stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,11 @@ class Wanted:
     pairs: Pairs
     into: Payload
     slots: Int64[np.ndarray, " m"]
-    """Of `into`, one a pair."""
+    """Places in `into`, one per pair."""
 
 
 class LayerBatch:
-    """What a batch did in one layer: peaks, and examples of chosen contexts and neurons."""
+    """One layer's activations of one batch."""
 
     def __init__(self, batch: Batch, captured: Captured) -> None:
         self.batch = batch
@@ -60,7 +59,7 @@ class LayerBatch:
         self.activations = captured.activations
         self.device = captured.activations.device
         self.first = _uniform_start(batch.included)
-        """The first included position, where it is the same for all and nothing is padded."""
+        """The first included position, if it is the same in all contexts and nothing is padded."""
 
     def extremes(self) -> Float[Tensor, "2 batch n"]:
         """Peaks and troughs over included positions."""
@@ -78,20 +77,20 @@ class LayerBatch:
         )
 
     def _extremes_on_cpu(self) -> Float[Tensor, "2 batch n"]:
-        """The same a context at a time, which lies in the cache for the second look; numpy takes
-        less than half as long as torch."""
+        """The same, one context at a time, which is still in the cache for the second reduction;
+        numpy takes less than half as long as torch."""
         batch, _, neurons = self.activations.shape
-        found = np.empty((2, batch, neurons), np.float32)
+        extremes = np.empty((2, batch, neurons), np.float32)
 
-        def share(some: slice) -> None:
-            for number in range(some.start, some.stop):
-                (values,) = to_host([self.activations[number]])
-                counted = values[_span(self.batch.included[number])]
-                counted.max(axis=0, out=found[0, number])
-                counted.min(axis=0, out=found[1, number])
+        def share(rows: slice) -> None:
+            for row in range(rows.start, rows.stop):
+                (values,) = to_host([self.activations[row]])
+                counted = values[_span(self.batch.included[row])]
+                counted.max(axis=0, out=extremes[0, row])
+                counted.min(axis=0, out=extremes[1, row])
 
         in_threads(share, even_shares(batch, batch))
-        return torch.from_numpy(found)
+        return torch.from_numpy(extremes)
 
     def included(self, values: Float[Tensor, "batch pos n"]) -> Float[Tensor, "batch included n"]:
         """Values at included positions; where contexts differ in these, as if of one context."""
@@ -101,31 +100,32 @@ class LayerBatch:
         """The included positions, on the activations' device."""
         return to_device(self.batch.included, self.device)
 
-    def gather(self, pairs: Pairs) -> list[Tensor]:
-        """Activations of whole contexts [m, pos]; of gated models that are on another device also
-        gate and linear part at each one's centre [2, m]."""
+    def gather(self, pairs: Pairs) -> dict[str, Tensor]:
+        """`activations` of the pairs' whole contexts [m, pos]. Where neurons have parts and are not
+        on the CPU also `parts`, gate and linear part at each pair's centre [2, m]."""
         rows, neurons = (to_device(ids, self.device) for ids in (pairs.contexts, pairs.neurons))
-        gathered = self.activations[rows, :, neurons]
-        parts = self._parts
-        if not parts or self.on_cpu:  # `describe` reads them
-            return [gathered]
+        activations = self.activations[rows, :, neurons]
+        parts = self.captured.parts
+        if not parts or self.on_cpu:  # on the CPU, `describe` reads them where they are
+            return {"activations": activations}
         counted = to_device(self.batch.included[pairs.contexts], self.device)
-        centres = torch.empty(len(gathered), dtype=torch.int64, device=self.device)
-        for start in range(0, len(gathered), _DESCRIBED):
-            some = slice(start, start + _DESCRIBED)
-            centres[some] = _centres(gathered[some], counted[some], pairs.centre)
-        return [gathered, torch.stack([part[rows, centres, neurons] for part in parts])]
+        centres = torch.empty(len(activations), dtype=torch.int64, device=self.device)
+        for start in range(0, len(activations), _DESCRIBED):
+            chunk = slice(start, start + _DESCRIBED)
+            centres[chunk] = _centres(activations[chunk], counted[chunk], pairs.centre)
+        at_centres = torch.stack([part[rows, centres, neurons] for part in parts])
+        return {"activations": activations, "parts": at_centres}
 
-    def describe(self, pairs: Pairs, values: Iterator[Array], window: int) -> Payload:
-        """Examples of the pairs, from what `gather` gave of them; −0 counts as 0."""
-        gathered = next(values)
+    def describe(self, pairs: Pairs, gathered: Mapping[str, Array], window: int) -> Payload:
+        """Examples of the pairs, from the arrays that `gather` gave; −0 counts as 0."""
+        activations = gathered["activations"]
         lengths = self.batch.attention.sum(axis=1, dtype=np.int64)
-        payload = Payload.empty(len(gathered), window)
+        payload = Payload.empty(len(activations), window)
 
-        def share(some: slice) -> None:
-            contexts = pairs.contexts[some]
+        def share(chunk: slice) -> None:
+            contexts = pairs.contexts[chunk]
             described = describe(
-                gathered[some] + np.float32(0),
+                activations[chunk] + np.float32(0),
                 self.batch.included[contexts],
                 lengths[contexts],
                 self.batch.context_ids[contexts],
@@ -133,38 +133,32 @@ class LayerBatch:
                 pairs.centre,
             )
             for mine, new in zip(payload.arrays(), described.arrays(), strict=True):
-                mine[some] = new
+                mine[chunk] = new
 
-        in_threads(share, even_shares(len(gathered), _DESCRIBED, _LEAST))
-        if not self._parts:
+        in_threads(share, even_shares(len(activations), _DESCRIBED, _LEAST))
+        if not self.captured.parts:
             return payload
         if self.on_cpu:
             peaked = pairs.centre == "peak"
             centres = payload.peak_positions if peaked else payload.trough_positions
             at = (pairs.contexts, centres.astype(np.int64), pairs.neurons)
             index = tuple(torch.from_numpy(ids) for ids in at)
-            read = to_host([part[index] for part in self._parts])
+            parts = to_host([part[index] for part in self.captured.parts])
         else:
-            read = list(next(values))
-        gates, linears = (part + np.float32(0) for part in read)
+            parts = list(gathered["parts"])
+        gates, linears = (part + np.float32(0) for part in parts)
         return replace(payload, gates=gates, linears=linears)
 
     @property
     def on_cpu(self) -> bool:
-        """Whether numpy can read what was captured where it lies."""
+        """Whether numpy can read the activations where they are."""
         return self.device.type == "cpu"
-
-    @property
-    def _parts(self) -> list[Tensor]:
-        """Gate and linear part, or nothing."""
-        gate, linear = self.captured.gate, self.captured.linear
-        return [] if gate is None or linear is None else [gate, linear]
 
 
 def _centres(
     activations: Float[Tensor, "m pos"], counted: Bool[Tensor, "m pos"], centre: Centre
 ) -> Int64[Tensor, " m"]:
-    """Positions of peaks or troughs: the earliest of equals, which argmax does not promise."""
+    """Positions of peaks or troughs; ties: the earliest, which argmax does not promise."""
     values = activations if centre == "peak" else -activations
     values = values.masked_fill(~counted, -torch.inf)
     highest = values == values.amax(dim=1, keepdim=True)
@@ -173,12 +167,12 @@ def _centres(
 
 
 def _span(included: Bool[np.ndarray, " pos"]) -> slice | Bool[np.ndarray, " pos"]:
-    """Included positions as a slice, which copies nothing, where they follow one another."""
+    """The included positions, as a slice (which copies nothing) if they are contiguous."""
     first, last = int(included.argmax()), len(included) - int(included[::-1].argmax())
     return slice(first, last) if included[first:last].all() else included
 
 
 def _uniform_start(included: Bool[np.ndarray, "batch pos"]) -> int | None:
-    """The first included position, where it is the same for all and nothing is padded."""
+    """The first included position, if it is the same in all contexts and nothing is padded."""
     first = int(included[0].argmax())
     return first if included[:, first:].all() and not included[:, :first].any() else None

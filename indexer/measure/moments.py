@@ -1,4 +1,4 @@
-"""Count, mean and higher moments of every neuron, summed over batches. Pure but for torch."""
+"""Count, mean and higher moments of every neuron, summed over batches."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 _UNSET = np.iinfo(np.int64).min
-"""The exponent of a neuron that has not varied yet: its powers about the shift are all 0."""
+"""The exponent of a neuron whose values were all equal so far: its powers are 0."""
 _ALL = slice(None)
 
 
 class Moments:
-    """Sums of powers 1–4 of each neuron's activations about a shift of its own, in float64.
+    """Sums of powers 1–4 of each neuron's activations minus a shift, in float64.
 
-    The shift is the neuron's mean over the first positions seen, so that powers about it do not
-    cancel; both are scaled by a power of two, which grows with the values, so that float32 holds
-    the fourth power. Mean and standard deviation are exact to about 1e-7 of the standard deviation
-    (float32's rounding), skewness and kurtosis to about 1e-6 of what they are made of.
+    The shift is the neuron's mean over the first positions seen, so that the powers do not cancel.
+    The differences are scaled by a power of two, which follows the largest of them, so that float32
+    holds the fourth power. Mean and standard deviation are exact to about 1e-7 of the standard
+    deviation (float32's rounding), skewness and kurtosis to about 1e-6 of their largest term.
     """
 
     def __init__(self, neurons: int) -> None:
@@ -32,7 +32,7 @@ class Moments:
         self.high = np.full(neurons, -np.inf, np.float32)
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
-        """All that was measured, by name."""
+        """All arrays, by name."""
         return dict(vars(self))
 
     def prepare(
@@ -42,9 +42,9 @@ class Moments:
         low: Float32[np.ndarray, " n"],
         high: Float32[np.ndarray, " n"],
     ) -> tuple[Float32[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
-        """The shift and scale for positions whose smallest and largest values are given.
+        """The shift and scale for positions with these smallest and largest values.
 
-        `shift` is about their mean, and taken if these are the first.
+        `shift` is about their mean; it is used if these are the first positions.
         """
         first = self.count[where] == 0
         self.shift[where] = np.where(first, np.clip(shift, low, high), self.shift[where])
@@ -53,7 +53,7 @@ class Moments:
         centre = self.shift[where].astype(np.float64)
         largest = np.maximum(self.high[where] - centre, centre - self.low[where])
         _, exponent = np.frexp(largest)
-        # Float32 has no powers of two beyond these; what is smaller still counts as 0.
+        # Float32 has no larger or smaller powers of two; smaller differences count as 0.
         exponent = np.clip(exponent, -125, 125).astype(np.int64)
         exponent = np.where(largest > 0, np.maximum(exponent, self.exponent[where]), _UNSET)
         before = self._exponents(where)
@@ -70,14 +70,14 @@ class Moments:
         powers: Float64[np.ndarray, "4 n"],
         positive: Int64[np.ndarray, " n"],
     ) -> None:
-        """Add sums over `count` positions, taken with the shift and scale that `prepare` gave."""
+        """Add sums over `count` positions, computed with the shift and scale from `prepare`."""
         self.count[where] += count
         self.powers[:, where] += powers
         self.positive[where] += positive
 
     @property
     def mean(self) -> Float64[np.ndarray, " neurons"]:
-        """The mean, NaN where nothing was added."""
+        """The mean; NaN where nothing was added."""
         with np.errstate(invalid="ignore"):
             offset = self.powers[0] / np.where(self.count, self.count, np.nan)
         mean: np.ndarray[Any, Any] = self.shift + np.ldexp(offset, self._exponents())
@@ -89,11 +89,11 @@ class Moments:
         return np.where(self._varies(), np.ldexp(deviation, self._exponents()), 0.0)
 
     def skewness(self) -> Float64[np.ndarray, " neurons"]:
-        """m3 / m2^1.5 (Fisher–Pearson, population); NaN where a neuron never varied."""
+        """m3 / m2^1.5 (Fisher–Pearson, population); NaN where all values are equal."""
         return self._standardized(3)
 
     def kurtosis(self) -> Float64[np.ndarray, " neurons"]:
-        """Excess kurtosis, m4 / m2² − 3 (population); NaN where a neuron never varied."""
+        """Excess kurtosis, m4 / m2² − 3 (population); NaN where all values are equal."""
         return self._standardized(4) - 3
 
     def _varies(self) -> Bool[np.ndarray, " neurons"]:
@@ -119,6 +119,6 @@ class Moments:
     def _standardized(self, power: int) -> Float64[np.ndarray, " neurons"]:
         spread = self._central(2)
         result = np.full(len(spread), np.nan)
-        sure = self._varies() & (spread > 0)
-        np.divide(self._central(power), spread ** (power / 2), out=result, where=sure)
+        varies = self._varies() & (spread > 0)
+        np.divide(self._central(power), spread ** (power / 2), out=result, where=varies)
         return result

@@ -1,4 +1,4 @@
-"""What is made of the sample's peaks, and counts of signs. Pure."""
+"""Statistics of the sample's peaks, and counts of the signs of gates and linear parts."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ BAND_QUANTILES = (0.5, 0.9, 0.99)
 """Where the bands of peaks are cut."""
 BANDS = len(BAND_QUANTILES) + 1
 KEPT_PEAKS = 256
-"""Of the sample's first contexts each neuron's peak is kept, for comparing two neurons."""
+"""The sample's first contexts, of which each neuron's peak is stored to compare two neurons."""
 
 
 class SignCounts:
-    """How often each gated neuron's gate and linear part have each pair of signs.
+    """How often each neuron's gate and linear part have each pair of signs.
 
-    `counts[n]` is how many positions had (gate, linear): (> 0, > 0), (> 0, ≤ 0), (≤ 0, > 0),
-    (≤ 0, ≤ 0).
+    `counts[n]` are the numbers of positions with (gate, linear) = (> 0, > 0), (> 0, ≤ 0),
+    (≤ 0, > 0), (≤ 0, ≤ 0).
     """
 
     def __init__(self, neurons: int) -> None:
         self.counts: Int64[np.ndarray, "neurons 4"] = np.zeros((neurons, 4), np.int64)
 
     def add(self, where: slice, positions: int, sums: Float64[np.ndarray, "3 n"]) -> None:
-        """Add a batch: in how many of `positions` both were above 0, the gate, the linear part."""
-        both, gated, through = sums.astype(np.int64)
-        counted = [both, gated - both, through - both, positions - gated - through + both]
+        """Add a batch of `positions` with the sums from `kernels.sign_sums`."""
+        both, gate, linear = sums.astype(np.int64)
+        counted = [both, gate - both, linear - both, positions - gate - linear + both]
         self.counts[where] += np.stack(counted, axis=1)
 
 
@@ -62,26 +62,26 @@ def quantiles(
 ) -> Float64[np.ndarray, "neurons levels"]:
     """Quantiles of each row, interpolated linearly (Hyndman and Fan's type 7), in float64."""
     out = np.empty((len(peaks), len(levels)))
-    for start in range(0, len(peaks), 512):  # sorted copies of a piece at a time
-        piece = np.sort(peaks[start : start + 512], axis=1)
-        out[start : start + 512] = sorted_quantiles(piece, levels)
+    for start in range(0, len(peaks), 512):  # so that sorted copies stay small
+        ordered = np.sort(peaks[start : start + 512], axis=1)
+        out[start : start + 512] = sorted_quantiles(ordered, levels)
     return out
 
 
 def sorted_quantiles(
     ordered: Float32[np.ndarray, "neurons contexts"], levels: tuple[float, ...]
 ) -> Float64[np.ndarray, "neurons levels"]:
-    """The same of rows that are sorted."""
+    """The same for sorted rows."""
     place = (ordered.shape[1] - 1) * np.array(levels)
     below = np.floor(place).astype(np.int64)
     part = place - below
     low = ordered[:, below].astype(np.float64)
     high = ordered[:, np.ceil(place).astype(np.int64)].astype(np.float64)
-    # From the nearer of the two, so that a part of 1 would be exactly the higher one.
+    # Interpolate from the nearer value, so that a part near 1 gives the higher value exactly.
     step = high - low
-    found: Float64[np.ndarray, "neurons levels"]
-    found = np.where(part < 0.5, low + step * part, high - step * (1 - part))
-    return found
+    values: Float64[np.ndarray, "neurons levels"]
+    values = np.where(part < 0.5, low + step * part, high - step * (1 - part))
+    return values
 
 
 def peak_histograms(
@@ -93,8 +93,9 @@ def peak_histograms(
 ]:
     """Each neuron's peaks, sorted, in equal bins from the lowest to the highest.
 
-    The first edge and the width, the counts, and how many bins there are. Each bin has its lower
-    edge, the last both; where all peaks are one value there is one bin, of width 0.
+    Returns the lowest edge and the width of a bin, the counts, and the number of bins. A bin
+    includes its lower edge, the last both edges; where all peaks are equal there is one bin of
+    width 0.
     """
     low, high = ordered[:, 0].astype(np.float64), ordered[:, -1].astype(np.float64)
     ranges = np.stack([low, (high - low) / PEAK_BINS], axis=1)
@@ -119,15 +120,15 @@ def kept_peaks(
 
     `low` and `high` are each neuron's minimum and maximum in the whole run.
     """
-    some = peaks[:, :KEPT_PEAKS].astype(np.float64)
+    first = peaks[:, :KEPT_PEAKS].astype(np.float64)
     kept: Float16[np.ndarray, "neurons kept"]
-    kept = (some / peak_unit(low, high)[:, None]).astype("<f2")
+    kept = (first / peak_unit(low, high)[:, None]).astype("<f2")
     return kept
 
 
 def sample_identity(contexts: Iterable[Array]) -> str:
-    """blake2b of the tokens of the sample's first contexts: runs of equal identity have peaks that
-    can be put beside each other. `contexts`: their token ids, in the order of the sample."""
+    """blake2b of the tokens of the sample's first contexts: peaks of runs with equal identity can
+    be compared. `contexts` are their token ids, in the order of the sample."""
     hashed = hashlib.blake2b(digest_size=32)
     for token_ids in contexts:
         hashed.update(len(token_ids).to_bytes(8, "little") + token_ids.astype("<u4").tobytes())
@@ -144,7 +145,7 @@ def means_by_slot(
     for slot in range(count):
         members = np.flatnonzero(slots == slot)
         if len(members):
-            # Row by row in memory: in another layout numpy adds, and rounds, in another order.
-            some = np.ascontiguousarray(peaks[:, members], dtype=np.float64)
-            means[:, slot] = some.mean(axis=1)
+            # Contiguous rows, because numpy sums (and rounds) other layouts in another order.
+            of_slot = np.ascontiguousarray(peaks[:, members], dtype=np.float64)
+            means[:, slot] = of_slot.mean(axis=1)
     return means

@@ -1,8 +1,8 @@
-"""Running selections: for each row, the k best entries seen so far, with what belongs to them.
+"""Running selections: for each row, the k best entries seen so far and their examples.
 
-A row is a neuron (or a neuron's band). Entries are ordered by the pair (value descending, id
-ascending): a total order, so the result does not depend on the order in which entries come, and
-two selections merge into exactly the selection of both. Pure but for numpy.
+A row is a neuron, or a neuron's band or source. Entries are ordered by the pair (value descending,
+id ascending). This is a total order, so the result does not depend on the order in which entries
+come, and two selections merge into exactly the selection of both.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int8, Int64, UInt16
 
 NO_ID = np.iinfo(np.int64).max
-"""The id of an empty place: it loses against every entry, even at value −inf."""
+"""The id of an empty place: it comes after every entry, even one of value −inf."""
 _NOTHING = np.iinfo(np.int64).max
-"""A key that comes after those of all pairs."""
+"""A key that comes after all keys of pairs."""
 _LOW = 0xFFFFFFFF
-"""An id's bits in a key; all of them set is `NO_ID`, so that ids are below that."""
+"""An id's bits in a key. All of them set means `NO_ID`, so ids must be smaller."""
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Entries:
-    """Candidates or kept entries, flat: entry i belongs to row `rows[i]`."""
+    """Candidates or selected entries: entry i belongs to row `rows[i]`."""
 
     rows: Int64[np.ndarray, " m"]
     values: Float32[np.ndarray, " m"]
@@ -35,7 +35,7 @@ class Entries:
 
 @dataclass(frozen=True)
 class Payload:
-    """What is kept with an entry: the example, its activations as 8-bit integers."""
+    """The examples of entries, with their activations as 8-bit integers."""
 
     context_ids: Int64[np.ndarray, " m"]
     peaks: Float32[np.ndarray, " m"]
@@ -46,7 +46,7 @@ class Payload:
     lengths: UInt16[np.ndarray, " m"]
     scales: Float32[np.ndarray, " m"]
     gates: Float32[np.ndarray, " m"]
-    """The gate at the example's centre, its peak or trough; NaN where there is none."""
+    """The gate at the example's centre (its peak or trough); NaN where there is none."""
     linears: Float32[np.ndarray, " m"]
     """The linear part at the same place; NaN where there is none."""
     quantized: Int8[np.ndarray, "m window"]
@@ -77,20 +77,20 @@ class Payload:
         return tuple(vars(self).values())
 
     def at(self, places: slice | Int64[np.ndarray, " m"]) -> Payload:
-        """The examples at some places."""
+        """The examples at `places`."""
         return Payload(*(values[places] for values in self.arrays()))
 
     def put(
         self, slots: Int64[np.ndarray, " m"], other: Payload, places: Int64[np.ndarray, " m"]
     ) -> None:
-        """Put another's examples, those at `places`, into these slots."""
+        """Copy another payload's examples at `places` into `slots`."""
         for mine, theirs in zip(self.arrays(), other.arrays(), strict=True):
             mine[slots] = theirs[places]
 
 
 def _keys(values: Float32[Array, " *m"], ids: Int64[Array, " *m"]) -> Int64[Array, " *m"]:
-    """Integers in the order of the pairs: best first. The upper half is the value's bits, as an
-    integer that falls as the value rises; the lower half the id."""
+    """Integers in the order of the pairs, best first: the upper 32 bits are the value's, as an
+    integer that falls as the value rises, the lower 32 bits are the id."""
     bits = (values + np.float32(0)).view(np.int32)  # −0 is 0
     rising = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     return (~rising).astype(np.int64) << 32 | np.minimum(ids, _LOW)
@@ -109,9 +109,9 @@ def _ids(keys: Int64[Array, " *m"]) -> Int64[Array, " *m"]:
 class Selection:
     """The k best entries of each of `rows` rows.
 
-    `values`, `ids` and `slots` are sorted, best first; `slots` tells where in `payload` an entry's
-    rest lies. The payload itself stays where it was put: a newcomer takes the place of the entry
-    it drives out, so nothing but newcomers is ever copied.
+    `values`, `ids` and `slots` are sorted, best first; `slots` are the places of the entries'
+    examples in `payload`. Examples are never moved: a new entry's example replaces that of the
+    entry it displaces.
     """
 
     def __init__(self, rows: int, k: int, window: int) -> None:
@@ -123,7 +123,7 @@ class Selection:
 
     @staticmethod
     def bytes_for(rows: int, k: int, window: int) -> int:
-        """Memory the selection holds, in bytes: 56 an entry and its window."""
+        """Memory of a selection in bytes: 56 per entry, and the window."""
         return rows * k * (56 + window)
 
     def entering(
@@ -132,10 +132,10 @@ class Selection:
         values: Float32[np.ndarray, "batch n"],
         ids: Int64[np.ndarray, " batch"],
     ) -> Bool[np.ndarray, "batch n"]:
-        """Which entries beat the k-th best of their row: the pair decides, not the value alone.
+        """Which values beat the k-th best of their row, compared as pairs (value, id).
 
-        `rows` are those of the columns of `values`, the same for each line, or one for each value.
-        NaN never enters.
+        `rows` are the rows of the columns of `values`, as a slice, or one row for each value. NaN
+        never enters.
         """
         if self.k == 0:
             return np.zeros(values.shape, np.bool_)
@@ -152,10 +152,10 @@ class Selection:
         values: Float32[np.ndarray, " m"],
         ids: Int64[np.ndarray, " m"],
     ) -> tuple[Int64[np.ndarray, " a"], Int64[np.ndarray, " a"]]:
-        """Let candidates in that are among their row's k best, of any rows, in any order.
+        """Enter the candidates that are among their row's k best; rows may come in any order.
 
-        Returns which candidates they are and the slots that are theirs now: what belongs to them
-        is put into `payload` there, before anything is read.
+        Returns the indices of these candidates and their slots. The caller must put their examples
+        into `payload` at these slots before it is read.
         """
         if len(rows) == 0 or self.k == 0:
             return np.empty(0, np.int64), np.empty(0, np.int64)
@@ -166,7 +166,7 @@ class Selection:
         touched = rows[begins]
         lines = np.repeat(np.arange(len(touched)), counts)
         columns = self.k + np.arange(len(rows)) - np.repeat(begins, counts)
-        # Side by side in each line: the k entries that are there, then the candidates.
+        # Each line has the k present entries, then the candidates.
         keys = np.full((len(touched), self.k + int(counts.max())), _NOTHING)
         keys[:, : self.k] = _keys(self.values[touched], self.ids[touched])
         keys[lines, columns] = _keys(values[order], ids[order])
@@ -175,17 +175,17 @@ class Selection:
         stays = np.zeros(keys.shape, np.bool_)
         np.put_along_axis(stays, best, True, axis=1)
         slots = self.slots[touched]
-        # A row drives out as many entries as it lets in, and both come in the order of rows.
+        # As many entries leave a row as enter it, and both are in the order of rows.
         free = slots[~stays[:, : self.k]]
         slots = np.take_along_axis(slots, np.where(entered, 0, best), axis=1)
         slots[entered] = free
-        kept = np.take_along_axis(keys, best, axis=1)
-        self.values[touched], self.ids[touched] = _values(kept), _ids(kept)
+        best_keys = np.take_along_axis(keys, best, axis=1)
+        self.values[touched], self.ids[touched] = _values(best_keys), _ids(best_keys)
         self.slots[touched] = slots
         return order[(begins[:, None] + best - self.k)[entered]], free
 
     def add(self, new: Entries) -> None:
-        """Merge entries in. They may belong to any rows, several to one, in any order."""
+        """Merge entries of any rows, in any order."""
         places, slots = self.admit(new.rows, new.values, new.ids)
         self.payload.put(slots, new.payload, places)
 
@@ -195,7 +195,7 @@ class Selection:
         return order | self.payload.named()
 
     def entries(self) -> Entries:
-        """All that is kept, row by row, best first."""
+        """All entries, row by row, best first."""
         rows, places = np.nonzero(self.ids != NO_ID)
         payload = self.payload.at(self.slots[rows, places])
         return Entries(rows, self.values[rows, places], self.ids[rows, places], payload)

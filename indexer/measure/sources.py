@@ -1,6 +1,6 @@
-"""Sources → slots: which contexts compete for the same examples by source. Pure.
+"""Slots of sources: contexts in one slot compete for the same examples by source.
 
-The first sources in corpus order have a slot each; all later ones share one more.
+The first sources in corpus order have a slot each; all later sources share one more.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Int64
 
 NAMED_SOURCES = 8
-"""Sources that have a slot of their own; the store's schema says the same."""
+"""Sources with a slot of their own; the same number as in the store's schema."""
 
 
 def count_slots(sources: int) -> int:
-    """How many slots a corpus of so many sources has: none where there is nothing to compare."""
+    """The number of slots for a corpus's number of sources; 0 for a single source."""
     return 0 if sources < 2 else min(sources, NAMED_SOURCES + 1)
 
 

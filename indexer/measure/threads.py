@@ -1,6 +1,6 @@
-"""Shares of one piece of work on as many threads as torch has on a CPU. Pure but for torch.
+"""Work divided among as many threads as torch has on a CPU.
 
-For work that numpy and torch do without Python's lock, so that threads are enough.
+For numpy and torch calls that release Python's lock, so threads are enough.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import torch
 
 
 def in_threads(work: Callable[[slice], None], shares: Sequence[slice]) -> None:
-    """Do each share, and return when all are done. What one raises is raised."""
+    """Call `work` on each share, and return when all are done. Raises what a call raises."""
     threads = torch.get_num_threads()
     if len(shares) <= 1 or threads == 1:
-        for some in shares:
-            work(some)
+        for share in shares:
+            work(share)
         return
-    # Inference mode is a thread's own, and what was made in it can be filled in it alone.
+    # Inference mode is per thread, and tensors created in it can be changed only in it.
     list(_pool(threads).map(torch.inference_mode()(work), shares))
 
 
 def even_shares(count: int, most: int, multiple: int = 1) -> list[slice]:
-    """`count` things in shares for all threads, each of `most` at most, of a multiple of so many
-    except for the last."""
+    """Slices of `count` items for all threads, each of at most `most` items, and except for the
+    last a multiple of `multiple`."""
     each = -(-count // torch.get_num_threads())
     each = -(-min(each, most) // multiple) * multiple or multiple
     return [slice(start, min(start + each, count)) for start in range(0, count, each)]
@@ -34,7 +34,7 @@ def even_shares(count: int, most: int, multiple: int = 1) -> list[slice]:
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads that each run torch on one core: the setting is the calling thread's own."""
+    """A pool of threads that each run torch on one core; torch keeps this setting per thread."""
     ready = threading.Lock()
 
     def alone() -> None:

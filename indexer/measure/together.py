@@ -1,5 +1,4 @@
-"""Which neurons of a layer fire together: correlations of their peaks over the sample. Pure but
-for torch."""
+"""Neurons of a layer that fire together: correlations of their peaks over the sample."""
 
 from __future__ import annotations
 
@@ -11,21 +10,21 @@ from jaxtyping import Float, Float32, Int32, Int64
 from torch import Tensor
 
 TOGETHER = 5
-"""Neurons named for each neuron, at most."""
+"""Neurons listed for each neuron, at most."""
 _SPARE = 3
-"""Neurons beside those named whose correlations are computed exactly."""
+"""Further neurons whose correlations are computed exactly."""
 _BLOCK = 1 << 26
-"""Correlations held at once: 256 MiB, for layers so wide that their state takes as much."""
+"""Correlations held at once: 256 MiB, which the scan of so wide a layer takes as well."""
 _ROWS = 256
-"""Neurons of which anything is in float64 at once, beside their peaks."""
+"""Neurons computed in float64 at once."""
 
 
 @dataclass(frozen=True)
 class Together:
-    """For each neuron of a layer, the others whose peaks go up and down with its own.
+    """For each neuron of a layer, the neurons with the most correlated peaks.
 
-    Neurons whose peaks never vary have no correlation: they have no others and are none. So row n
-    has `counts[n]` entries, the same for all neurons that vary; what follows them means nothing.
+    Row n has `counts[n]` entries; the rest of it is undefined. Neurons with constant peaks have no
+    correlations: their rows are empty, and no row lists them.
     """
 
     counts: Int64[np.ndarray, " neurons"]
@@ -42,9 +41,9 @@ def together(
 ) -> Together:
     """The k highest Pearson correlations of each neuron's peaks with another's.
 
-    On `device` (default: the CPU), at most about `block` correlations at once. All are computed in
-    float32, which tells which may be among the highest; these in float64, and they are ranked as
-    float32: neurons that are equal then tie, whatever the rounding.
+    Computed on `device` (default: the CPU), at most about `block` correlations at once: all in
+    float32 to find candidates for the highest, and the candidates again in float64. They are ranked
+    after rounding to float32, so that equal neurons tie.
     """
     varying = np.flatnonzero(peaks.max(axis=1) != peaks.min(axis=1))
     k = min(k, max(len(varying) - 1, 0))
@@ -57,8 +56,8 @@ def together(
         single = standard.float()
         step = max(1, block // len(varying))
         for start in range(0, len(varying), step):
-            found = _correlations(single, start, min(start + step, len(varying)))
-            best, others = _highest(found, standard, start, k)
+            correlations = _correlations(single, start, min(start + step, len(varying)))
+            best, others = _highest(correlations, standard, start, k)
             rows = varying[start : start + step]
             neurons[rows], values[rows] = varying[others], best
     return Together(counts, neurons, values)
@@ -67,7 +66,7 @@ def together(
 def _standardised(
     peaks: Float32[np.ndarray, "neurons contexts"], device: torch.device
 ) -> Float[Tensor, "neurons contexts"]:
-    """Rows of mean 0 and length 1, so that a dot product is a correlation."""
+    """Rows with mean 0 and length 1, so that dot products are correlations."""
     if device.type == "mps":  # it has no float64
         device = torch.device("cpu")
     rows = torch.from_numpy(peaks).to(device).double()
@@ -79,16 +78,16 @@ def _standardised(
 def _correlations(
     single: Float[Tensor, "neurons contexts"], start: int, end: int
 ) -> Float[Tensor, "rows neurons"]:
-    """Correlations of rows start…end with all, in float32; with itself −inf. Where that is all
-    with all, each pair is computed once."""
-    whole = end - start == len(single)
+    """Correlations of rows start…end − 1 with all rows, in float32; −inf with itself. If these are
+    all rows, each pair is computed once."""
+    square = end - start == len(single)
     found = torch.empty((end - start, len(single)), device=single.device)
     for first in range(start, end, _ROWS):
-        last, left = min(first + _ROWS, end), first if whole else 0
-        some = found[first - start : last - start, left:]
-        torch.matmul(single[first:last], single[left:].T, out=some)
-        if whole:
-            found[last:, first:last] = some[:, last - first :].T
+        last, left = min(first + _ROWS, end), first if square else 0
+        block = found[first - start : last - start, left:]
+        torch.matmul(single[first:last], single[left:].T, out=block)
+        if square:
+            found[last:, first:last] = block[:, last - first :].T
     own = torch.arange(end - start, device=found.device)
     found[own, start + own] = -torch.inf
     return found
@@ -100,26 +99,26 @@ def _highest(
     start: int,
     k: int,
 ) -> tuple[Float32[np.ndarray, "rows k"], Int64[np.ndarray, "rows k"]]:
-    """The k highest correlations of rows start… with others, and with which."""
+    """The k highest correlations of the rows from `start` on, and with which rows."""
     neurons, contexts = standard.shape
     near, others = found.topk(min(k + _SPARE, neurons - 1), dim=1)
     best = torch.empty_like(near)
     for first in range(0, len(found), _ROWS):
-        mine = slice(first, first + _ROWS)
+        block = slice(first, first + _ROWS)
         rows = standard[start + first : start + min(first + _ROWS, len(found))]
-        best[mine] = _rounded(torch.bmm(standard[others[mine]], rows[:, :, None])[:, :, 0])
+        best[block] = _rounded(torch.bmm(standard[others[block]], rows[:, :, None])[:, :, 0])
     if others.shape[1] < neurons - 1:
-        # A dot product of unit vectors in float32 is off by at most a rounding a term, whatever
-        # their order, and one for each factor (Higham, Accuracy and Stability, 3.1). Where the
-        # last of those near is not further than that below the k-th, all are computed.
+        # A dot product of unit vectors in float32 is off by at most one rounding per term, whatever
+        # their order, and one per factor (Higham, Accuracy and Stability, 3.1). Rows whose last
+        # candidate is within that error of the k-th are computed completely.
         off = 2 * (contexts + 4) * 2.0**-24 + 2.0**-22
         unsure = (near[:, -1] >= near[:, k - 1] - off).nonzero()[:, 0]
-        for some in torch.split(unsure, _ROWS):
-            all_of_them = _rounded(standard[start + some] @ standard.T)
-            all_of_them[torch.arange(len(some), device=some.device), start + some] = -torch.inf
-            order = all_of_them.sort(dim=1, descending=True, stable=True)
-            best[some] = order.values[:, : best.shape[1]]
-            others[some] = order.indices[:, : best.shape[1]]
+        for rows in torch.split(unsure, _ROWS):
+            exact = _rounded(standard[start + rows] @ standard.T)
+            exact[torch.arange(len(rows), device=rows.device), start + rows] = -torch.inf
+            order = exact.sort(dim=1, descending=True, stable=True)
+            best[rows] = order.values[:, : best.shape[1]]
+            others[rows] = order.indices[:, : best.shape[1]]
     others, by_index = others.sort(dim=1)
     best, by_value = best.gather(1, by_index).sort(dim=1, descending=True, stable=True)
     others = others.gather(1, by_value)
@@ -127,5 +126,5 @@ def _highest(
 
 
 def _rounded(products: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
-    """Correlations as they are ranked and kept."""
+    """Correlations as they are ranked and stored."""
     return products.clamp_(-1, 1).float()

@@ -1,8 +1,8 @@
-"""From a model's device to numpy. Pure but for torch."""
+"""Tensors from a model's device to numpy and back."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ Array = np.ndarray[Any, Any]
 def to_host(tensors: Sequence[Tensor]) -> list[Array]:
     """Arrays of the tensors' values: 16-bit floats as float32, which holds them exactly.
 
-    All are copied at once and waited for once, so gather what a step gives before asking. What is
-    on the CPU already is not copied: the array is the tensor's own memory.
+    All are copied at once and the device is waited for once, so gather all tensors of a step first.
+    A tensor on the CPU is not copied: the array is the tensor's own memory.
     """
     widened = [
         tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
@@ -30,8 +30,14 @@ def to_host(tensors: Sequence[Tensor]) -> list[Array]:
     return [tensor.numpy() for tensor in landed]
 
 
+def to_host_by_name(readings: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Array]]:
+    """The same for tensors by name: one wait for all of them."""
+    arrays = iter(to_host([tensor for reading in readings for tensor in reading.values()]))
+    return [{name: next(arrays) for name in reading} for reading in readings]
+
+
 def to_device(array: Array, device: torch.device) -> Tensor:
-    """An array on a device; nothing waits for it to be there."""
+    """An array on a device; does not wait for the copy."""
     tensor = torch.from_numpy(array)
     if device.type == "cpu":
         return tensor
@@ -41,7 +47,7 @@ def to_device(array: Array, device: torch.device) -> Tensor:
 
 
 def _begin(tensor: Tensor) -> Tensor:
-    """Where the values will be once the device has been waited for."""
+    """Where the values will be once the device is synchronised."""
     if tensor.device.type != "cuda":
         return tensor.cpu()
     pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)

@@ -1,0 +1,1 @@
+"""Loads a model, describes its layout and captures activations at a hook point."""

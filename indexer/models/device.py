@@ -9,7 +9,10 @@ from indexer.errors import NeurariumError
 
 
 def choose_device(device: str | None) -> torch.device:
-    """The device asked for, or CUDA where there is one. Raises `NeurariumError`."""
+    """The device asked for; by default CUDA if there is a GPU, else the CPU.
+
+    Raises `NeurariumError` for a device that is not available or cannot be used.
+    """
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -18,19 +21,21 @@ def choose_device(device: str | None) -> torch.device:
             torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise NeurariumError(
-            f"There is no device {device!r} here: use cpu, or leave out --device."
+            f"There is no device {device!r} on this machine: use cpu, or leave out --device."
         ) from error
     if chosen.type not in ("cpu", "cuda"):
         raise NeurariumError(
-            f"The device {device!r} cannot be used: statistics are added up in float64, which only "
-            "the CPU and CUDA are sure to have. Choose --device cpu or cuda."
+            f"The device {device!r} cannot be used: statistics need float64, which only the CPU "
+            "and CUDA are sure to have. Choose --device cpu or cuda."
         )
     return chosen
 
 
 def choose_dtype(dtype: str | None, device: torch.device) -> torch.dtype | None:
-    """The dtype asked for, or float32 on the CPU, or None: the checkpoint's own. Raises
-    `NeurariumError`."""
+    """The dtype asked for; by default float32 on the CPU, elsewhere None, the checkpoint's own.
+
+    Raises `NeurariumError` for an unknown dtype.
+    """
     if dtype is None:
         return torch.float32 if device.type == "cpu" else None
     if dtype not in DTYPES:

@@ -1,5 +1,5 @@
-"""Every way a model's load can fail, told in one line; and the libraries' own chatter kept off the
-terminal. Apart because it knows the exceptions of three libraries, and nothing else should.
+"""One-line errors for every way in which loading a model can fail, and silence for the libraries'
+notices. The only module that knows the exceptions of the three libraries involved.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import functools
 import json
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import huggingface_hub
 import torch
@@ -19,18 +18,16 @@ from huggingface_hub import errors as hub_errors
 from transformers import modeling_gguf_pytorch_utils
 
 from indexer.errors import NeurariumError
-
-if TYPE_CHECKING:
-    from indexer.models.source import ModelSource
+from indexer.models.source import ModelSource
 
 _HTTP_CLIENTS = frozenset({"httpx", "httpx2", "requests", "urllib3", "aiohttp"})
-"""Packages whose exceptions mean that a request failed: named, not imported, because which of them
-the hub's library uses depends on its version."""
+"""Packages whose exceptions mean that a request failed. They are not imported, because which of
+them the hub's library uses depends on its version."""
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the libraries' notices and bars off the terminal; errors are still raised."""
+    """Hide the libraries' notices and progress bars; errors are still raised."""
     logging = transformers.utils.logging
     hub_logging = huggingface_hub.logging
     verbosity, hub_verbosity = logging.get_verbosity(), hub_logging.get_verbosity()
@@ -40,7 +37,7 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity_error()
         hub_logging.set_verbosity_error()
         logging.disable_progress_bar()
-        bar = modeling_gguf_pytorch_utils.tqdm  # the one bar that asks nobody
+        bar = modeling_gguf_pytorch_utils.tqdm  # this bar ignores the setting above
         modeling_gguf_pytorch_utils.tqdm = functools.partial(bar, disable=True)
         try:
             yield
@@ -53,10 +50,10 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def told_in_one_line(source: ModelSource, what: str = "model") -> Iterator[None]:
-    """Turn whatever a load raises for a reason the user can act on into a `NeurariumError`.
+def one_line_errors(source: ModelSource, what: str = "model") -> Iterator[None]:
+    """Turn exceptions whose cause the user can act on into `NeurariumError`.
 
-    What is not recognised passes unchanged: a mistake of ours must not look like one of theirs.
+    Other exceptions pass unchanged, so that a bug does not look like the user's mistake.
     """
     try:
         yield
@@ -70,19 +67,19 @@ def told_in_one_line(source: ModelSource, what: str = "model") -> Iterator[None]
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory, the machine's or the GPU's, ran out."""
+    """Whether an exception means that memory, of the machine or the GPU, ran out."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    said = str(error)
+    message = str(error)
     return isinstance(error, RuntimeError) and (
-        "allocate memory" in said or "not enough mem" in said
+        "allocate memory" in message or "not enough mem" in message
     )
 
 
 def hub_is_down(error: BaseException) -> bool:
-    """Whether an exception says that the hub gave no answer: no network, too slow, or broken."""
+    """Whether an exception means that the hub did not answer: no network, too slow, or broken."""
     chain = list(_causes(error))
     answers = [link for link in chain if isinstance(link, hub_errors.HfHubHTTPError)]
     if answers:
@@ -91,7 +88,7 @@ def hub_is_down(error: BaseException) -> bool:
 
 
 def tokenizer_is_missing(source: ModelSource) -> str:
-    """The line for a model without a tokenizer."""
+    """The error message for a model without a tokenizer."""
     return (
         f"The model {source.label!r} comes without a tokenizer that transformers can read: save "
         "one beside its weights (tokenizer.json)."
@@ -107,7 +104,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _failed_request(chain: list[BaseException]) -> BaseException | None:
-    """The exception, the first cause preferred, that says that no answer came, or None."""
+    """The exception nearest to the root cause that means a request failed, or None."""
 
     def failed(link: BaseException) -> bool:
         return isinstance(link, (ConnectionError, TimeoutError)) or any(
@@ -120,10 +117,10 @@ def _failed_request(chain: list[BaseException]) -> BaseException | None:
 
 
 def _explain(error: Exception, source: ModelSource, what: str) -> str | None:
-    """One line for the user, or None where the cause is not known to be theirs."""
+    """The error message, or None where the cause is not known to be the user's to solve."""
     label, where = source.label, f" at revision {source.revision!r}" if source.revision else ""
     chain = list(_causes(error))
-    said = " ".join(str(link) for link in chain)
+    messages = " ".join(str(link) for link in chain)
 
     def raised(*kinds: type[BaseException]) -> bool:
         return any(isinstance(link, kinds) for link in chain)
@@ -155,14 +152,14 @@ def _explain(error: Exception, source: ModelSource, what: str) -> str | None:
         if source.kind == "legacy":
             return (
                 f"The Hugging Face hub cannot be reached{why}, and {label!r}, a model in "
-                "TransformerLens's old format, is asked for there at every load: check the network "
-                "and try again."
+                "TransformerLens's old format, needs it at every load: check the network and try "
+                "again."
             )
         return (
-            f"The Hugging Face hub cannot be reached{why} and {label!r}{where} is not wholly in "
-            "the local cache: check the network and try again, or name a folder or a .gguf file."
+            f"The Hugging Face hub cannot be reached{why} and {label!r}{where} is not complete "
+            "in the local cache: check the network and try again, or name a folder or a .gguf file."
         )
-    if "trust_remote_code" in said:
+    if "trust_remote_code" in messages:
         return (
             f"The model {label!r} needs code from its own repository: read it, then allow it with "
             "--trust-remote-code."
@@ -183,7 +180,7 @@ def _explain(error: Exception, source: ModelSource, what: str) -> str | None:
         return f"The model {label!r}{where} cannot be loaded: {_first_line(error)}"
     if type(error).__name__ == "SafetensorError":
         return f"The weights of {label!r} are broken or incomplete: {_first_line(error)}"
-    if isinstance(error, RuntimeError) and "mismatch" in said:
+    if isinstance(error, RuntimeError) and "mismatch" in messages:
         return f"The weights of {label!r} do not fit its config.json: {_first_line(error)}"
     return None
 

@@ -1,89 +1,246 @@
-"""The hook points of MLP neurons: where they are captured."""
+"""MLP neurons as a set of units: where TransformerLens's hook points are in a model, and what the
+neurons captured there write, read and mean.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor, nn
 
 from indexer.captured import Captured
+from indexer.errors import NeurariumError
+from indexer.models.capture import Trunk
+from indexer.models.layout import Layout
+from indexer.models.modules import norm_gain, rows_by_input, through_norm, unwrap
+from indexer.models.reading import Inputs, find_readers
+from indexer.models.units import (
+    READ_PARTS,
+    Place,
+    Reader,
+    Unknown,
+    Writes,
+    never_large,
+    never_positive,
+)
 
 HOOK_PRE, HOOK_POST, HOOK_BEFORE_LN = "mlp.hook_pre", "mlp.hook_post", "mlp.ln.hook_in"
+HOOK_POINTS = (HOOK_PRE, HOOK_POST, HOOK_BEFORE_LN)
+"""Every hook point a user may ask for: before the activation function (in gated MLPs the gate
+alone), after it, and after SoLU but before the LayerNorm that follows it."""
+
+_NONLINEARITIES = ("act_fn", "activation_fn", "act", "activation")
+"""Attribute names under which MLP modules hold their nonlinearity."""
+
+
+def hook_points_of(layout: Layout) -> tuple[str, ...]:
+    """The hook points a model has."""
+    has_pre = ("gate" if layout.gated else "in") in layout.mlp_modules
+    has_norm = "ln" in layout.mlp_modules
+    return (
+        *((HOOK_PRE,) if has_pre else ()),
+        *((HOOK_BEFORE_LN,) if has_norm else ()),
+        HOOK_POST,
+    )
+
+
+def default_hook_point(layout: Layout) -> str:
+    """Where a model is captured unless the user chooses."""
+    return HOOK_BEFORE_LN if "ln" in layout.mlp_modules else HOOK_POST
+
+
+def choose_hook_point(layout: Layout, asked: str | None) -> str:
+    """The hook point asked for, or the default. Raises `NeurariumError` if the model lacks it."""
+    chosen = asked or default_hook_point(layout)
+    known = hook_points_of(layout)
+    if chosen not in known:
+        raise NeurariumError(
+            f"{layout.label!r} has no hook point {chosen!r}: it has {', '.join(known)} "
+            "(--hook-point)."
+        )
+    return chosen
 
 
 @dataclass(frozen=True)
-class Place:
-    """One module at which activations of a layer are captured."""
+class MlpNeurons:
+    """A model's MLP neurons at one hook point: a `UnitSet`."""
 
-    module: nn.Module
-    side: str
-    """`input` or `output` of the module."""
-    half: int | None = None
-    """Which half of the last axis the neurons are, 0 or 1 (a fused gate and up projection)."""
-    parts: tuple[Place, Place] | None = None
-    """Where a gated neuron's gate and linear part are, if its activation is their product."""
+    layout: Layout
+    root: nn.Module
+    trunk: Trunk
+    hook_point: str
+    places: tuple[Place, ...]
+    widths: tuple[int, ...] = ()
 
-    def own(self, values: Tensor) -> Tensor:
-        """This place's part of what its module takes or gives."""
-        return values if self.half is None else values.chunk(2, dim=-1)[self.half]
+    name: ClassVar[str] = "neurons"
+    noun: ClassVar[str] = "neuron"
+    sparse: ClassVar[bool] = False
+
+    @property
+    def is_default(self) -> bool:
+        """Whether this is what the model is indexed at unless the user chooses."""
+        return self.hook_point == default_hook_point(self.layout)
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether gate and linear part are captured beside each activation."""
+        return all(place.parts for place in self.places)
+
+    @property
+    def signed(self) -> bool:
+        """A product of a gate and a linear part has either sign."""
+        return self._is_product
+
+    @property
+    def remark(self) -> str:
+        """Names the parts of a product that could not be captured."""
+        unknown = self._is_product and not self.has_parts
+        return "the values of gates and linear parts unknown" if unknown else ""
+
+    def captured(
+        self,
+        layer: int,
+        values: Float[Tensor, "batch pos n"],
+        parts: tuple[Float[Tensor, "batch pos n"], ...],
+    ) -> Captured:
+        """The values are the activations; the parts are gate and linear part."""
+        return Captured(values, *parts) if len(parts) == 2 else Captured(values)
+
+    def set_unit(
+        self,
+        layer: int,
+        values: Float[Tensor, "*batch n"],
+        unit: int,
+        value: float,
+    ) -> None:
+        """A neuron has a number of its own in the tensor captured."""
+        values[..., unit] = value
+
+    @torch.inference_mode()
+    def writes(self, layer: int) -> Writes:
+        """What reaches the residual stream per unit of each neuron's activation, in float32.
+
+        The rows of W_out. For SoLU captured before its LayerNorm, scaled by that LayerNorm's weight
+        and centred over the neurons, up to its scale. Then through the norm after the MLP, if the
+        block has one (Gemma 2 and 3, OLMo 2), up to its scale, and times the constant that
+        multiplies the MLP's output (Granite, Falcon-H1). A neuron captured before its activation
+        function (`mlp.hook_pre`) has the vector it has after it: that activation is what writes,
+        the value captured only drives it. Raises `NeurariumError` for quantised weights.
+        """
+        layout, root = self.layout, self.root
+        out = layout.output_projection(root, layer)
+        vectors = rows_by_input(unwrap(out), self.widths[layer]).float()
+        inner = layout.component(root, f"blocks.{layer}.mlp.ln")
+        if self.hook_point == HOOK_POST:
+            inner = None  # captured after it
+        if inner is not None:
+            gain, centred = norm_gain(unwrap(inner), vectors.shape[0], vectors.device)
+            vectors = gain[:, None] * vectors
+            if centred:
+                vectors = vectors - vectors.mean(0, keepdim=True)
+        outer = layout.mlp_norm(root, layer)
+        if outer is not None:
+            vectors = through_norm(vectors, unwrap(outer))
+        for owner, constant in (
+            (getattr(root, "config", None), "residual_multiplier"),
+            (layout.component(root, f"blocks.{layer}.mlp"), "down_multiplier"),
+        ):
+            vectors = vectors * float(getattr(owner, constant, None) or 1.0)
+        return Writes(vectors, inner if inner is not None else out, inner, outer)
+
+    def readers(self, token_ids: Int[Tensor, "1 pos"]) -> tuple[Reader | Unknown, ...]:
+        """Each layer's norm and W_in, and in gated models W_gate."""
+        layout, root = self.layout, self.root
+        wanted = READ_PARTS if layout.gated else READ_PARTS[:1]
+
+        def inputs(layer: int) -> Inputs:
+            found = {part: layout.input_projection(root, layer, part) for part in wanted}
+            linear = {part: place for part, place in found.items() if place is not None}
+            norm = layout.mlp_norm(root, layer)
+            return Inputs(
+                block=layout.component(root, f"blocks.{layer}"),
+                linear=linear if len(linear) == len(wanted) else {},
+                last=layout.output_projection(root, layer) if norm is None else norm,
+            )
+
+        def run() -> None:
+            self.trunk.capture(self, token_ids, torch.ones_like(token_ids), lambda *_: None)
+
+        layers = [inputs(layer) for layer in range(layout.n_layers)]
+        return find_readers(layers, layout.d_model, run)
+
+    def dead(
+        self, maximum: Float32[np.ndarray, " n"], minimum: Float32[np.ndarray, " n"]
+    ) -> Bool[np.ndarray, " n"]:
+        """In gated models the activation may have either sign, in others it counts above 0."""
+        return (never_large if self.layout.gated else never_positive)(maximum, minimum)
+
+    @property
+    def _is_product(self) -> bool:
+        """Whether an activation is a gate after its nonlinearity times a linear part."""
+        return self.layout.gated and self.hook_point == HOOK_POST
 
 
-@contextlib.contextmanager
-def hooked(
-    places: tuple[Place, ...],
-    hand_over: Callable[[int, Captured], None],
-    layers: range | None = None,
-) -> Iterator[None]:
-    """Call `hand_over(layer, captured)` whenever a layer's place is reached, of `layers` alone.
+def find_neurons(trunk: Trunk, layout: Layout, root: nn.Module, hook_point: str) -> MlpNeurons:
+    """A model's neurons at a hook point, each layer's counted on two tokens.
 
-    A layer's parts come before its activations; they are held until then and no longer.
+    Gates and linear parts are captured only if act(gate) · linear is the activation in every layer.
+    Raises `NeurariumError` where the hook point cannot be found, or layers do not run once each.
     """
-    handles = []
-    held: dict[tuple[int, str], Tensor] = {}
+    places = tuple(_place(layout, root, layer, hook_point) for layer in range(layout.n_layers))
+    neurons = MlpNeurons(layout, root, trunk, hook_point, places)
+    products: list[bool] = []
 
-    def give(layer: int, values: Tensor) -> None:
-        gate, linear = (held.pop((layer, name), None) for name in ("gate", "linear"))
-        hand_over(layer, Captured(places[layer].own(values), gate, linear))
+    def look(layer: int, captured: Captured) -> None:
+        acts = _nonlinearities(layout, root, layer)
+        products.append(any(_is_product(captured, act) for act in acts))
 
-    def before(layer: int) -> Any:
-        def hook(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            give(layer, args[0] if args else next(iter(kwargs.values())))
-
-        return hook
-
-    def after(layer: int) -> Any:
-        def hook(_module: Any, _args: Any, output: Tensor) -> None:
-            give(layer, output)
-
-        return hook
-
-    def hold(layer: int, name: str, part: Place) -> Any:
-        def hook(_module: Any, _args: Any, output: Tensor) -> None:
-            held[layer, name] = part.own(output)
-
-        return hook
-
-    try:
-        for layer in layers if layers is not None else range(len(places)):
-            place = places[layer]
-            for name, part in zip(("gate", "linear"), place.parts or (), strict=False):
-                handles.append(part.module.register_forward_hook(hold(layer, name, part)))
-            if place.side == "input":
-                handle = place.module.register_forward_pre_hook(before(layer), with_kwargs=True)
-            else:
-                handle = place.module.register_forward_hook(after(layer))
-            handles.append(handle)
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    widths = trunk.widths(neurons, look)
+    if not all(products):  # parts of some layers alone would mislead
+        places = tuple(replace(place, parts=()) for place in places)
+    return replace(neurons, places=places, widths=widths)
 
 
-def unwrap(module: nn.Module) -> nn.Module:
-    """The model's own module inside TransformerLens's wrappers, if it has any."""
-    while isinstance(inner := getattr(module, "original_component", None), nn.Module):
-        module = inner
-    return module
+def _place(layout: Layout, root: nn.Module, layer: int, hook_point: str) -> Place:
+    """Where a hook point is in one layer. Raises `NeurariumError`."""
+    out = layout.output_projection(root, layer)
+    if hook_point == HOOK_POST:
+        names = ("gate", "in") if layout.gated else ()
+        parts = [layout.input_projection(root, layer, name) for name in names]
+        known = tuple(part for part in parts if part is not None)
+        return Place(out, "input", parts=known if len(known) == len(names) else ())
+    if hook_point == HOOK_BEFORE_LN:
+        module = layout.component(root, f"blocks.{layer}.mlp.ln")
+        place = Place(module, "input") if module is not None else None
+    else:
+        place = layout.input_projection(root, layer, "gate" if layout.gated else "in")
+    if place is None:
+        raise NeurariumError(
+            f"{hook_point!r} cannot be found in layer {layer} of {layout.label!r} "
+            f"({layout.architecture}): choose {HOOK_POST} (--hook-point)."
+        )
+    return place
+
+
+def _is_product(captured: Captured, act: Callable[[Tensor], Tensor]) -> bool:
+    """Whether a layer's activations are act(gate) · linear, up to rounding."""
+    acts, gate, linear = captured.activations, captured.gate, captured.linear
+    if gate is None or linear is None or gate.shape != acts.shape or linear.shape != acts.shape:
+        return False
+    product, largest = act(gate) * linear, float(acts.abs().max())
+    return bool(torch.allclose(product, acts, rtol=0.02, atol=0.01 * largest))
+
+
+def _nonlinearities(
+    layout: Layout, root: nn.Module, layer: int
+) -> list[Callable[[Tensor], Tensor]]:
+    """The nonlinearity an MLP module holds, or else the usual ones."""
+    mlp = layout.component(root, f"blocks.{layer}.mlp")
+    attributes = [getattr(unwrap(mlp), name, None) for name in _NONLINEARITIES] if mlp else []
+    own: list[Callable[[Tensor], Tensor]] = [act for act in attributes if callable(act)]
+    return own or [nn.functional.silu, nn.functional.gelu, nn.functional.relu]

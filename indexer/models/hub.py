@@ -1,6 +1,7 @@
-"""Which commit of a hub repository a branch or tag stands for, and which of its files are in the
-local cache. Apart because it alone knows that cache: a revision is resolved once, before anything
-is read, so that a branch that moves meanwhile cannot mix two states of a model.
+"""The commit that a branch or tag of a hub repository stands for, and its files in the local cache.
+
+A revision is resolved once, before anything is read, so a branch that moves meanwhile cannot mix
+two states of a model.
 """
 
 from __future__ import annotations
@@ -19,15 +20,16 @@ from indexer.models.failures import hub_is_down
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PATIENCE = 30.0
-"""Seconds to wait for the hub's answer; its library would wait for ever."""
+"""Seconds to wait for the hub's answer; its library has no limit."""
 
 
 def commit_of(repository: str, revision: str | None) -> str | None:
     """The commit that a branch, tag or commit stands for now; `revision` None is the main branch.
 
-    The hub is asked once. Where it does not answer, it is the commit the local cache last knew. The
-    answer is kept in the cache for that, since what is fetched by its commit leaves no such note.
-    None if the hub answers without a commit. Raises what huggingface_hub raises.
+    The hub is asked once. If it does not answer, this is the commit that the local cache last knew.
+    The answer is written to the cache for that purpose, since files fetched by commit leave no
+    record of the branch. None if the hub answers without a commit. Raises what huggingface_hub
+    raises.
     """
     if revision is not None and _COMMIT.fullmatch(revision):
         return revision
@@ -40,34 +42,34 @@ def commit_of(repository: str, revision: str | None) -> str | None:
         return known
     commit: str | None = info.sha
     if commit is not None and commit != cached_commit(repository, revision):
-        with contextlib.suppress(OSError):  # a cache that cannot be written is no failure
-            _keep(_note(repository, revision), commit)
+        with contextlib.suppress(OSError):  # a read-only cache is no error
+            _write(_ref(repository, revision), commit)
     return commit
 
 
 def cached_commit(repository: str, revision: str | None) -> str | None:
     """The commit a branch or tag stood for when the local cache last heard of it, or None."""
     try:
-        commit = _note(repository, revision).read_text().strip()
+        commit = _ref(repository, revision).read_text().strip()
     except OSError:
         return None
     return commit if _COMMIT.fullmatch(commit) else None
 
 
 def cached_path(repository: str, commit: str | None, name: str) -> Path | None:
-    """Where the local cache has one file of a repository at a commit, or None. No network is used,
-    and no other file need be there."""
+    """The path of one file of a repository at a commit in the local cache, or None. Uses no network
+    and needs no other file."""
     path = huggingface_hub.try_to_load_from_cache(repository, name, revision=commit)
     return Path(path) if isinstance(path, str) else None
 
 
-def _note(repository: str, revision: str | None) -> Path:
+def _ref(repository: str, revision: str | None) -> Path:
     home = repo_folder_name(repo_id=repository, repo_type="model")
     return Path(constants.HF_HUB_CACHE, home, "refs", revision or constants.DEFAULT_REVISION)
 
 
-def _keep(note: Path, commit: str) -> None:
-    note.parent.mkdir(parents=True, exist_ok=True)
-    whole = note.with_name(f"{note.name}.{uuid.uuid4().hex[:8]}.tmp")
-    whole.write_text(commit)
-    os.replace(whole, note)  # a reader never sees half of it
+def _write(ref: Path, commit: str) -> None:
+    ref.parent.mkdir(parents=True, exist_ok=True)
+    complete = ref.with_name(f"{ref.name}.{uuid.uuid4().hex[:8]}.tmp")
+    complete.write_text(commit)
+    os.replace(complete, ref)  # a reader never sees a partial file

@@ -1,8 +1,8 @@
-"""Where a model's neurons are: what TransformerLens knows about an architecture, asked before any
-weight is loaded, and the modules of the plain model it names.
+"""A model's layout: what TransformerLens knows about its architecture, and which modules of the
+plain model its names stand for. Needs the configuration only, so models that cannot be indexed are
+refused before any weight is read.
 
-With `load` this is the only importer of transformer_lens. It stands apart from it because
-every refusal of a kind of model is decided here, from the configuration alone.
+`layout` and `load` are the only importers of transformer_lens.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from transformer_lens.model_bridge.sources._hf_format import determine_architect
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from indexer.errors import NeurariumError
-from indexer.models.hook_points import HOOK_BEFORE_LN, HOOK_POST, HOOK_PRE, Place, unwrap
+from indexer.models.modules import unwrap
+from indexer.models.units import Place
 
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 _CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
@@ -42,37 +43,25 @@ _MLP_NORMS = ("post_feedforward_layernorm", "post_mlp_layernorm", "post_feedforw
 
 @dataclass(frozen=True)
 class Layout:
-    """What is known about a model before its weights are there."""
+    """A model's architecture, known before its weights are loaded."""
 
     label: str
     architecture: str
     n_layers: int
+    d_model: int
     max_context: int | None
     """Positions the model has, or None where nothing limits them."""
     activation_function: str
+    """The name of the MLPs' nonlinearity."""
     gated: bool
-    hook_points: tuple[str, ...]
-    """The hook points this model has."""
-    default_hook_point: str
+    """Whether the MLPs multiply a gate with a linear part."""
+    mlp_modules: frozenset[str]
+    """TransformerLens's names of the modules in each MLP: some of `in`, `gate`, `ln`, `out`."""
     adapter: Any
     """TransformerLens's map from its names to the model's modules."""
 
-    def choose_hook_point(self, hook_point: str | None) -> str:
-        """The asked-for hook point, or the default. Raises `NeurariumError` if it isn't there."""
-        chosen = hook_point or self.default_hook_point
-        if chosen not in self.hook_points:
-            raise NeurariumError(
-                f"{self.label!r} has no hook point {chosen!r}: it has "
-                f"{', '.join(self.hook_points)} (--hook-point)."
-            )
-        return chosen
-
-    def places(self, root: nn.Module, hook_point: str) -> tuple[Place, ...]:
-        """The place of `hook_point` in every layer of `root`. Raises `NeurariumError`."""
-        return tuple(self._place(root, layer, hook_point) for layer in range(self.n_layers))
-
     def component(self, root: nn.Module, path: str) -> nn.Module | None:
-        """The module TransformerLens calls `path`, such as `blocks.3.mlp.out`, or None."""
+        """The module that TransformerLens calls `path`, such as `blocks.3.mlp.out`, or None."""
         try:
             module = self.adapter.get_component(root, path)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):
@@ -80,7 +69,10 @@ class Layout:
         return module if isinstance(module, nn.Module) else None
 
     def output_projection(self, root: nn.Module, layer: int) -> nn.Module:
-        """The linear module that writes a layer's neurons to the residual stream."""
+        """The linear module that writes a layer's neurons to the residual stream.
+
+        Raises `NeurariumError` if the layer has none.
+        """
         module = self.component(root, f"blocks.{layer}.mlp.out")
         if module is None:
             raise NeurariumError(
@@ -90,8 +82,8 @@ class Layout:
         return module
 
     def input_projection(self, root: nn.Module, layer: int, name: str) -> Place | None:
-        """Where a layer's neurons come out of the matrix they read with, `in` or `gate`, fused with
-        the other or not; None where that is not known."""
+        """The output of the linear module `in` or `gate` that a layer's neurons read with, which
+        may be one half of a fused module; None where it is not known."""
         component = _mlp(self.adapter)
         if isinstance(component, JointGateUpMLPBridge):
             mlp = self.component(root, f"blocks.{layer}.mlp")
@@ -107,43 +99,21 @@ class Layout:
         if norm is not None:
             return norm
         block = self.component(root, f"blocks.{layer}")
-        found = (getattr(unwrap(block), name, None) for name in _MLP_NORMS) if block else ()
-        return next((norm for norm in found if isinstance(norm, nn.Module)), None)
+        norms = (getattr(unwrap(block), name, None) for name in _MLP_NORMS) if block else ()
+        return next((norm for norm in norms if isinstance(norm, nn.Module)), None)
 
     def final_norm(self, root: nn.Module) -> nn.Module | None:
-        """The norm before the unembedding. In a post-norm model (OPT 350m, GPT-1) the last layer's
-        closing norm takes its part."""
+        """The norm before the unembedding; in a post-norm model (OPT 350m, GPT-1) the last norm of
+        the last layer."""
         if "ln_final" in self.adapter.get_component_mapping():
             return self.component(root, "ln_final")
         return self.component(root, f"blocks.{self.n_layers - 1}.ln2")
 
     def logit_scale(self) -> float:
-        """What multiplies the unembedded logits (Cohere, Granite); a softcap's slope at 0 is 1."""
+        """The constant that multiplies the logits (Cohere, Granite), 1 for most; a softcap counts
+        with its slope at 0, which is 1."""
         small = torch.full((1,), 1e-6, dtype=torch.float64)
         return float(self.adapter.apply_output_logits_transform(small) / small)
-
-    def _place(self, root: nn.Module, layer: int, hook_point: str) -> Place:
-        out = self.output_projection(root, layer)
-        if hook_point == HOOK_POST:
-            return Place(out, "input", parts=self._parts(root, layer))
-        if hook_point == HOOK_BEFORE_LN:
-            module = self.component(root, f"blocks.{layer}.mlp.ln")
-            place = Place(module, "input") if module is not None else None
-        else:
-            place = self.input_projection(root, layer, "gate" if self.gated else "in")
-        if place is None:
-            raise NeurariumError(
-                f"{hook_point!r} cannot be found in layer {layer} of {self.label!r} "
-                f"({self.architecture}): choose {HOOK_POST} (--hook-point)."
-            )
-        return place
-
-    def _parts(self, root: nn.Module, layer: int) -> tuple[Place, Place] | None:
-        """Where a gated layer's gate and linear part come out of their projections."""
-        if not self.gated:
-            return None
-        gate, linear = (self.input_projection(root, layer, name) for name in ("gate", "in"))
-        return None if gate is None or linear is None else (gate, linear)
 
 
 def layout_of_config(config: Any, label: str) -> Layout:
@@ -155,7 +125,7 @@ def layout_of_config(config: Any, label: str) -> Layout:
     config = copy.copy(config)
     kind = str(config.model_type)
     named = (config.architectures or [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind, kind)])[0]
-    config.architectures = [named]  # a GGUF file's configuration names none
+    config.architectures = [named]  # a GGUF file's configuration has no architecture
     _refuse_kind(config, named, label)
     try:
         architecture = determine_architecture_from_hf_config(config)
@@ -198,23 +168,16 @@ def layout_of_adapter(
         )
     if not getattr(adapter, "supports_causal_loss", True):
         raise _not_causal(label, architecture, "not an autoregressive model")
-    gated = isinstance(component, GatedMLPBridge)
-    joint = isinstance(component, JointGateUpMLPBridge)
-    has_pre = joint or ("gate" if gated else "in") in component.submodules
-    has_ln = "ln" in component.submodules
+    fused = {"in", "gate"} if isinstance(component, JointGateUpMLPBridge) else set()
     return Layout(
         label=label,
         architecture=architecture,
         n_layers=int(cfg.n_layers),
+        d_model=int(cfg.d_model),
         max_context=max_context,
         activation_function=activation_function,
-        gated=gated,
-        hook_points=(
-            *((HOOK_PRE,) if has_pre else ()),
-            *((HOOK_BEFORE_LN,) if has_ln else ()),
-            HOOK_POST,
-        ),
-        default_hook_point=HOOK_BEFORE_LN if has_ln else HOOK_POST,
+        gated=isinstance(component, GatedMLPBridge),
+        mlp_modules=frozenset(component.submodules) | fused,
         adapter=adapter,
     )
 
@@ -226,7 +189,7 @@ def _mlp(adapter: Any) -> Any:
 
 
 def _refuse_kind(config: Any, named: str, label: str) -> None:
-    """Refuse, by name, the kinds of model that a configuration alone gives away."""
+    """Refuse the kinds of model that the configuration alone reveals. Raises `NeurariumError`."""
     if getattr(config, "is_encoder_decoder", False):
         raise _not_causal(label, named, "an encoder–decoder model")
     if named.endswith(("ForMaskedLM", "ForPreTraining", "ForTokenClassification")) or str(
@@ -262,7 +225,7 @@ def _not_causal(label: str, named: str, what: str) -> NeurariumError:
 
 
 def _activation_function(config: Any) -> str:
-    """What the configuration calls its nonlinearity; Bloom and MPT do not say."""
+    """The configuration's name of the nonlinearity; Bloom and MPT have none there."""
     text = config.get_text_config()
     names = (getattr(text, setting, None) for setting in _ACTIVATION)
     name = next((name for name in names if isinstance(name, str)), None)

@@ -1,6 +1,6 @@
-"""Load a model: tell what it is, refuse what cannot be indexed, and bring it into memory.
+"""Load a model into memory, after refusing what cannot be indexed.
 
-With `layout`, which finds the neurons, this is the only importer of transformer_lens.
+`layout` and `load` are the only importers of transformer_lens.
 """
 
 from __future__ import annotations
@@ -17,16 +17,13 @@ from transformer_lens.model_bridge.sources.tl_legacy import derive_tl_legacy_con
 from transformer_lens.model_bridge.supported_architectures.native import NativeArchitectureAdapter
 
 from indexer.errors import NeurariumError
-from indexer.models.capture import (
-    LoadedModel,
-    look_at_layers,
-    until_final_norm,
-    without_unembedding,
-)
+from indexer.models.capture import Trunk, until_final_norm, without_unembedding
 from indexer.models.device import choose_device, choose_dtype
-from indexer.models.failures import quiet, told_in_one_line
+from indexer.models.failures import one_line_errors, quiet
+from indexer.models.hook_points import choose_hook_point, find_neurons
 from indexer.models.hub import cached_commit
 from indexer.models.layout import Layout, layout_of_adapter, layout_of_config
+from indexer.models.loaded import LoadedModel
 from indexer.models.pretrained import (
     LoadedTokenizer,
     hash_weights,
@@ -36,36 +33,17 @@ from indexer.models.pretrained import (
     load_tokenizer,
     pin_revision,
 )
-from indexer.models.source import ModelSource, resolve_model
-
-__all__ = [
-    "Description",
-    "LoadedModel",
-    "LoadedTokenizer",
-    "ModelSource",
-    "check_ctx_len",
-    "describe",
-    "load_model",
-    "load_native",
-    "load_tokenizer",
-    "pin_revision",
-    "resolve_model",
-]
+from indexer.models.source import ModelSource
 
 
 @dataclass(frozen=True)
 class Description:
-    """What can be told about a model without its weights, so that mistakes show early."""
+    """What is known about a model without its weights, so that mistakes show early."""
 
     source: ModelSource
     layout: Layout
     config: Any
     """The transformers configuration; None for a legacy model."""
-
-    @property
-    def max_context(self) -> int | None:
-        """Positions the model has, or None where nothing limits them."""
-        return self.layout.max_context
 
     @property
     def vocab_size(self) -> int:
@@ -74,9 +52,9 @@ class Description:
 
 
 def describe(source: ModelSource, *, trust_remote_code: bool = False) -> Description:
-    """Tell what a model is, from its configuration alone; refuse the kinds that cannot be indexed.
+    """A model's description, from its configuration alone.
 
-    Raises `NeurariumError`.
+    Raises `NeurariumError` for kinds of model that cannot be indexed.
     """
     source = pin_revision(source)
     if source.kind != "legacy":
@@ -84,7 +62,7 @@ def describe(source: ModelSource, *, trust_remote_code: bool = False) -> Descrip
         with quiet():
             layout = layout_of_config(config, source.label)
         return Description(source, layout, config)
-    with quiet(), told_in_one_line(source):
+    with quiet(), one_line_errors(source):
         if legacy_config(source).get("attn_only"):
             raise NeurariumError(
                 f"{source.label!r} is an attention-only model: it has no MLP neurons. Choose a "
@@ -102,7 +80,7 @@ def describe(source: ModelSource, *, trust_remote_code: bool = False) -> Descrip
 
 def check_ctx_len(model: LoadedModel | Description, ctx_len: int) -> None:
     """Refuse contexts longer than the model's positions. Raises `NeurariumError`."""
-    most = model.max_context
+    most = model.layout.max_context
     if most is not None and ctx_len > most:
         raise NeurariumError(
             f"ctx_len is {ctx_len}, but {model.source.label!r} has {most} positions: choose "
@@ -120,31 +98,31 @@ def load_model(
     tokens: LoadedTokenizer | None = None,
     description: Description | None = None,
 ) -> LoadedModel:
-    """Load a model and find its neurons.
+    """Load a model and find its neurons at `hook_point`.
 
-    `hook_point` None is the model's default place; `dtype` None is float32 on the CPU and the
-    checkpoint's own elsewhere; `device` None is CUDA where there is one. `tokens` and `description`
-    save loading the tokenizer and the configuration again; the weights are those of the commit that
-    was described. All that can be refused is refused before the weights are read. Raises
+    `hook_point` None is the model's default; `dtype` None is float32 on the CPU and the
+    checkpoint's own elsewhere; `device` None is CUDA if there is a GPU. `tokens` and `description`
+    save loading the tokenizer and the configuration again; the weights come from the commit that
+    was described. Everything that can be refused is refused before the weights are read. Raises
     `NeurariumError`.
     """
-    place = choose_device(device)
-    wanted = choose_dtype(dtype, place)
+    chosen_device = choose_device(device)
+    chosen_dtype = choose_dtype(dtype, chosen_device)
     description = description or describe(source, trust_remote_code=trust_remote_code)
     source = description.source
     layout = description.layout
-    chosen = layout.choose_hook_point(hook_point)
+    chosen = choose_hook_point(layout, hook_point)
     tokens = tokens or load_tokenizer(source, trust_remote_code=trust_remote_code)
     if source.kind == "legacy":
         bridge = _boot_legacy(source, tokens)
         return load_native(
-            bridge, source, tokens, hook_point=hook_point, dtype=wanted, device=place
+            bridge, source, tokens, hook_point=hook_point, dtype=chosen_dtype, device=chosen_device
         )
     model = load_causal_lm(
-        source, description.config, dtype=wanted, trust_remote_code=trust_remote_code
+        source, description.config, dtype=chosen_dtype, trust_remote_code=trust_remote_code
     )
-    with told_in_one_line(source):
-        model.to(place)
+    with one_line_errors(source):
+        model.to(chosen_device)
         weights_hash = hash_weights(source, model)
     rows = int(model.get_input_embeddings().weight.shape[0])
     if rows < description.vocab_size:
@@ -152,23 +130,18 @@ def load_model(
             f"The configuration of {source.label!r} promises {description.vocab_size} token ids, "
             f"but its embedding has {rows} rows: its config.json belongs to another checkpoint."
         )
-    loaded = LoadedModel(
+    trunk = Trunk(without_unembedding(model), chosen_device, source.label)
+    return LoadedModel(
         source=source,
         layout=layout,
+        tokens=tokens,
+        units=find_neurons(trunk, layout, model, chosen),
         root=model,
-        trunk=without_unembedding(model),
-        revision=source.commit,
+        trunk=trunk,
         weights_hash=weights_hash,
-        hook_point=chosen,
-        d_model=int(layout.adapter.cfg.d_model),
         d_vocab=rows,
         dtype=next(model.parameters()).dtype,
-        device=place,
-        tokens=tokens,
-        places=layout.places(model, chosen),
     )
-    look_at_layers(loaded)
-    return loaded
 
 
 def load_native(
@@ -180,7 +153,7 @@ def load_native(
     dtype: torch.dtype | None = None,
     device: torch.device | None = None,
 ) -> LoadedModel:
-    """Take a TransformerLens model (`boot_native`, `boot_tl_legacy`), booted in float32.
+    """The same for a TransformerLens model (`boot_native`, `boot_tl_legacy`) booted in float32.
 
     Raises `NeurariumError` as `load_model` does.
     """
@@ -191,41 +164,36 @@ def load_native(
         max_context=int(cfg.n_ctx),
         activation_function=str(cfg.act_fn),
     )
-    chosen = layout.choose_hook_point(hook_point)
+    chosen = choose_hook_point(layout, hook_point)
     model = bridge.original_model.eval()
     place = device or torch.device("cpu")
-    with told_in_one_line(source):
+    with one_line_errors(source):
         weights_hash = _hash_state(model)
         model.to(device=place, dtype=dtype or torch.float32)
-    loaded = LoadedModel(
+    trunk = Trunk(until_final_norm(model, layout), place, source.label)
+    return LoadedModel(
         source=source,
         layout=layout,
+        tokens=tokens,
+        units=find_neurons(trunk, layout, model, chosen),
         root=model,
-        trunk=until_final_norm(model, layout),
-        revision=source.commit,
+        trunk=trunk,
         weights_hash=weights_hash,
-        hook_point=chosen,
-        d_model=int(cfg.d_model),
         d_vocab=int(cfg.d_vocab),
         dtype=dtype or torch.float32,
-        device=place,
-        tokens=tokens,
-        places=layout.places(model, chosen),
     )
-    look_at_layers(loaded)
-    return loaded
 
 
 def _boot_legacy(source: ModelSource, tokens: LoadedTokenizer) -> Any:
     checkpoint = None if source.revision is None else int(source.revision)
-    with quiet(), told_in_one_line(source):
+    with quiet(), one_line_errors(source):
         bridge = TransformerBridge.boot_tl_legacy(
             source.location,
             checkpoint_value=checkpoint,
             device="cpu",
             tokenizer=copy.deepcopy(tokens.tokenizer),  # booting changes it
         )
-    # It reads the main branch, and cannot be told a commit; the cache knows which one that was.
+    # TransformerLens reads the main branch, whatever its commit; the cache knows which it read.
     if cached_commit(source.location, None) not in (None, source.commit):
         raise NeurariumError(
             f"The repository of {source.label!r} changed on the hub while it was being loaded: run "

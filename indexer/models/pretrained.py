@@ -1,8 +1,7 @@
-"""What to load and from where: names to hub ids, folders, GGUF files and legacy repositories; their
-configurations, tokenizers and weights as plain transformers objects.
+"""Configurations, tokenizers and weights of any model source as plain transformers objects.
 
-It stands apart from `load` because none of this needs TransformerLens or the weights: a
-corpus is prepared, and a mistaken name refused, before anything heavy is read.
+Needs no TransformerLens, and the tokenizer needs no weights, so a corpus is prepared before
+anything heavy is read.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import torch
 import transformers
 
 from indexer.errors import NeurariumError
-from indexer.models.failures import quiet, tokenizer_is_missing, told_in_one_line
+from indexer.models.failures import one_line_errors, quiet, tokenizer_is_missing
 from indexer.models.hub import cached_path, commit_of
 from indexer.models.source import HUB_ID, ModelSource
 from indexer.models.vocabulary import special_token_id, tokenizer_identity
@@ -33,52 +32,53 @@ _WEIGHT_FILES = (
 
 @dataclass(frozen=True)
 class LoadedTokenizer:
-    """A tokenizer as it came, and the facts decided on it before anything could change it."""
+    """A tokenizer, and facts decided before other code could change it."""
 
     tokenizer: Any
     bos_token_id: int | None
-    """None: the model's contexts have no BOS in front."""
+    """None if there is no BOS in front of the model's contexts."""
     pad_token_id: int | None
+    """The tokenizer's padding token, or None. Padding is masked, so any id will do."""
     identity: str
     """Class and hash: equal for tokenizers that give equal ids."""
 
     @property
     def name(self) -> str:
-        """The hub id it was loaded from, or its class where it came from this machine."""
+        """The hub id it was loaded from, or its class if it was loaded from this machine."""
         name = str(getattr(self.tokenizer, "name_or_path", "") or "")
         on_the_hub = HUB_ID.fullmatch(name) and not Path(name).exists()
         return name if on_the_hub else type(self.tokenizer).__name__
 
 
 def pin_revision(source: ModelSource) -> ModelSource:
-    """The same source at the commit its revision stands for now, so that all that is loaded from it
-    is of one state. The first step that may use the network; what is on this machine, or is pinned,
-    comes back as it is. Raises `NeurariumError`.
+    """The same source with the commit its revision stands for now, so that everything loaded from
+    it belongs together. This is the first step that may use the network. A source on this machine,
+    or one with a commit, is returned unchanged. Raises `NeurariumError`.
     """
     if source.kind not in ("hub", "legacy") or source.commit is not None:
         return source
-    branch = source.revision if source.kind == "hub" else None  # a legacy one is a file's number
-    with quiet(), told_in_one_line(source):
+    branch = source.revision if source.kind == "hub" else None  # legacy revisions are file numbers
+    with quiet(), one_line_errors(source):
         return replace(source, commit=commit_of(source.location, branch))
 
 
 def load_config(source: ModelSource, *, trust_remote_code: bool = False) -> Any:
     """The transformers configuration of a model that isn't legacy. Raises `NeurariumError`."""
     source = pin_revision(source)
-    with quiet(), told_in_one_line(source):
+    with quiet(), one_line_errors(source):
         return transformers.AutoConfig.from_pretrained(
             **_from_pretrained(source, trust_remote_code)
         )
 
 
 def load_tokenizer(source: ModelSource, *, trust_remote_code: bool = False) -> LoadedTokenizer:
-    """Load a model's tokenizer alone, without its weights, so that a corpus can be prepared first.
+    """Load a model's tokenizer without its weights, so that a corpus can be prepared first.
 
-    Whether there is a BOS is decided here, on the untouched tokenizer: a BOS that is not in the
-    vocabulary, or has no row in the model's embedding, is none. Raises `NeurariumError`.
+    Whether there is a BOS is decided on the untouched tokenizer: a BOS that is not in the
+    vocabulary, or has no row in the model's embedding, does not count. Raises `NeurariumError`.
     """
     source = pin_revision(source)
-    with quiet(), told_in_one_line(source, what="tokenizer"):
+    with quiet(), one_line_errors(source, what="tokenizer"):
         if source.kind == "legacy":
             facts = legacy_config(source)
             rows = int(facts["d_vocab"])
@@ -112,11 +112,11 @@ def load_causal_lm(
 ) -> Any:
     """The plain transformers model, on the CPU, in eval mode; `dtype` None is the checkpoint's own.
 
-    Raises `NeurariumError`, also where the checkpoint lacks weights that transformers would fill in
-    at random.
+    Raises `NeurariumError`, also if the checkpoint lacks weights, which transformers would
+    initialise at random.
     """
     source = pin_revision(source)
-    with quiet(), told_in_one_line(source):
+    with quiet(), one_line_errors(source):
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
             **_from_pretrained(source, trust_remote_code),
             config=config,
@@ -133,7 +133,7 @@ def load_causal_lm(
 
 
 def hash_weights(source: ModelSource, model: Any) -> str:
-    """SHA-256 over the SHA-256 of each file the weights came from, in order of name."""
+    """SHA-256 over the SHA-256 of each weight file, in order of name. Raises `NeurariumError`."""
     total = hashlib.sha256()
     for path in _weight_files(source, model):
         with path.open("rb") as file:
@@ -149,7 +149,7 @@ def legacy_config(source: ModelSource) -> dict[str, Any]:
 
 
 def _from_pretrained(source: ModelSource, trust_remote_code: bool) -> dict[str, Any]:
-    """The arguments every `from_pretrained` shares."""
+    """The arguments of every `from_pretrained` call."""
     arguments: dict[str, Any] = {
         "pretrained_model_name_or_path": source.location,
         "trust_remote_code": trust_remote_code,
@@ -164,8 +164,8 @@ def _from_pretrained(source: ModelSource, trust_remote_code: bool) -> dict[str, 
 
 
 def _embedding_rows(source: ModelSource, trust_remote_code: bool) -> int:
-    """Rows of the model's embedding, or 0: a GGUF file's are those of its own tokenizer, and its
-    configuration takes seconds to read."""
+    """Rows of the model's embedding; 0 for a GGUF file, whose tokenizer cannot disagree with them
+    and whose configuration takes seconds to read."""
     if source.kind == "gguf":
         return 0
     config = transformers.AutoConfig.from_pretrained(**_from_pretrained(source, trust_remote_code))
@@ -173,8 +173,8 @@ def _embedding_rows(source: ModelSource, trust_remote_code: bool) -> int:
 
 
 def _weight_files(source: ModelSource, model: Any) -> list[Path]:
-    """The files the weights came from, those an index lists or the one there is, looked for in
-    transformers' own order. Raises `NeurariumError`."""
+    """The files the weights came from: a single file, or those an index lists, in transformers' own
+    order of preference. Raises `NeurariumError`."""
     if source.kind == "gguf":
         return [Path(source.location)]
     named = getattr(model.config, "transformers_weights", None)
@@ -190,13 +190,13 @@ def _weight_files(source: ModelSource, model: Any) -> list[Path]:
             return [path for path in paths if path is not None]
     where = "the hub's local cache" if source.kind == "hub" else source.location
     raise NeurariumError(
-        f"The weights of {source.label!r} were loaded but are no longer in {where}, so that their "
-        "hash cannot be told: was it being cleared? Try again."
+        f"The weights of {source.label!r} were loaded but are no longer in {where}, so they "
+        "cannot be hashed: was it being cleared? Try again."
     )
 
 
 def _located(source: ModelSource, name: str) -> Path | None:
-    """One file of a folder's or, in the local cache, of a hub model's, or None."""
+    """A file of a folder, or of a hub model in the local cache; None if it is not there."""
     if source.kind == "hub":
         return cached_path(source.location, source.commit or source.revision, name)
     path = Path(source.location) / name

@@ -1,5 +1,5 @@
-"""The model of a run that was made earlier, loaded again: the same weights, tokenizer, hook point
-and number format, or a refusal. Apart from `load`, which loads whatever it is asked for.
+"""Load the model of an earlier run again: the same weights, tokenizer, hook point and number
+format, or an error.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ import transformers
 
 from indexer.errors import NeurariumError
 from indexer.models.device import choose_device, choose_dtype
-from indexer.models.load import Description, LoadedModel, ModelSource, load_model
-from indexer.models.source import resolve_model
+from indexer.models.load import Description, load_model
+from indexer.models.loaded import LoadedModel
+from indexer.models.source import ModelSource, resolve_model
 
 
 class Changed(NeurariumError):
-    """What is found where the run's model was is not that model any more."""
+    """The model at the run's location has changed since the run."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A run's model, as far as its provenance tells how to get it again."""
+    """A run's model: where to get it, and how to recognise it."""
 
     source: ModelSource
     hook_point: str
@@ -35,8 +36,8 @@ class Wanted:
 
 
 def wanted(provenance: Mapping[str, Any]) -> Wanted:
-    """What a run's provenance says of its model. Raises `NeurariumError` where it cannot be told,
-    or names a folder or file that is gone."""
+    """The model named by a run's provenance. Raises `NeurariumError` if the provenance is
+    incomplete or names a folder or file that no longer exists."""
     try:
         model, capture = provenance["model"], provenance["capture"]
         source = resolve_model(model["asked_for"], model["asked_revision"])
@@ -57,48 +58,48 @@ def wanted(provenance: Mapping[str, Any]) -> Wanted:
 
 
 def bos_of(model: LoadedModel, provenance: Mapping[str, Any]) -> int | None:
-    """What stands in front of the run's contexts: the model's BOS, or nothing. A corpus that came
-    as tokens may have left it out; where its contexts differ, most of them decide."""
+    """The BOS in front of the run's contexts, or None. A pre-tokenised corpus may lack it; where
+    its contexts differ, the majority decides."""
     corpus = provenance["corpus"]
     leading = corpus.get("contexts_with_bos", corpus["contexts"])
-    return model.bos_token_id if 2 * leading >= corpus["contexts"] else None
+    return model.tokens.bos_token_id if 2 * leading >= corpus["contexts"] else None
 
 
 def expected_bytes(what: Wanted, description: Description) -> int:
-    """The memory its parameters will take, told from the configuration alone; 0 where that does
-    not tell it (TransformerLens's old format: small models)."""
+    """The memory of the model's parameters in bytes, from the configuration alone; 0 for models in
+    TransformerLens's old format, which are small."""
     if description.config is None:
         return 0
     dtype = choose_dtype(what.dtype, what.device)
-    assert dtype is not None  # a dtype was named
-    with torch.device("meta"):  # a model without memory behind it
+    assert dtype is not None  # a run names its dtype
+    with torch.device("meta"):  # allocates no memory
         model = transformers.AutoModelForCausalLM.from_config(description.config)
     count: int = sum(parameter.numel() for parameter in model.parameters())
     return count * dtype.itemsize
 
 
 def bytes_of(model: LoadedModel) -> int:
-    """The memory a model's parameters and buffers take."""
-    held = {
+    """The memory of a model's parameters and buffers in bytes."""
+    sizes = {
         tensor.data_ptr(): tensor.numel() * tensor.element_size()
         for tensor in (*model.root.parameters(), *model.root.buffers())
-    }  # tied weights once
-    return sum(held.values())
+    }  # tied weights count once
+    return sum(sizes.values())
 
 
 def memory_of(device: torch.device) -> int | None:
-    """All the memory of a CUDA device; None for the CPU, whose memory is the machine's."""
+    """The memory of a CUDA device in bytes; None for the CPU, which uses the machine's."""
     if device.type != "cuda":
         return None
     return int(torch.cuda.get_device_properties(device).total_memory)
 
 
 def reload(what: Wanted, description: Description) -> LoadedModel:
-    """Load it, as `describe(what.source)` told. Code from a model's repository is never run: the
-    store names the model, whoever wrote that.
+    """Load a run's model; `description` is that of `what.source`.
 
-    Raises `Changed` if the weights or the tokenizer are others than the run's, `NeurariumError`
-    if the model cannot be loaded.
+    Code from a model's repository is never run, since a store's author chose the model's name.
+    Raises `Changed` if the weights or the tokenizer differ from the run's, and `NeurariumError` if
+    the model cannot be loaded.
     """
     model = load_model(
         description.source,
@@ -107,19 +108,19 @@ def reload(what: Wanted, description: Description) -> LoadedModel:
         device=str(what.device),
         description=description,
     )
-    for found, meant, name in (
+    for actual, expected, name in (
         (model.weights_hash, what.weights_hash, "weights"),
-        (model.tokenizer_identity, what.tokenizer, "tokenizer"),
+        (model.tokens.identity, what.tokenizer, "tokenizer"),
     ):
-        if found != meant:
+        if actual != expected:
             raise Changed(
-                f"What is now at {what.source.label!r} has another {name} hash than the model the "
-                f"run was made with ({found[-12:]}, not {meant[-12:]}): its activations would not "
-                "be those of this page. Put the old model back, or index the new one."
+                f"The model at {what.source.label!r} has another {name} hash than the run's model "
+                f"({actual[-12:]}, not {expected[-12:]}): its activations would not match this "
+                "page. Restore the old model, or index the new one."
             )
     return model
 
 
 def _device(name: str) -> torch.device:
-    """The CPU for what ran there; what ran on CUDA runs there again, if there is one."""
+    """The CPU for a run on the CPU; for a run on CUDA, CUDA if there is a GPU."""
     return choose_device("cpu" if name == "cpu" else None)

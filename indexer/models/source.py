@@ -1,4 +1,6 @@
-"""What a model's name means: the demo, a Neuroscope name, a folder, a GGUF file, a hub id."""
+"""What a model's name on the command line means: the demo, a Neuroscope name, a folder, a GGUF file
+or a hub id.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,9 @@ NEUROSCOPE_MODELS: dict[str, tuple[str, str]] = {
     "pythia-160m": ("EleutherAI/pythia-160m", PILE),
     "pythia-350m": ("EleutherAI/pythia-410m", PILE),
 }
-"""Neuroscope's 25 names: hub id and default corpus. The corpora are the ones Neuroscope's own code
-(`model_name_to_data_name`, `get_dataset`) read, tokenised with the very tokenizer of the model;
-only C4 and code, two sets there, are one here, already mixed 4 to 1."""
+"""Neuroscope's 25 names: hub id and default corpus. The corpora are those Neuroscope's own code
+(`model_name_to_data_name`, `get_dataset`) read, tokenised with the model's tokenizer. C4 and code,
+two data sets there, are one data set here, already mixed 4 to 1."""
 LEGACY_PREFIXES = ("NeelNanda/", "ArthurConmy/", "Baidicoot/")
 """Owners of the repositories in TransformerLens's old format."""
 HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
@@ -41,7 +43,7 @@ Kind = Literal["hub", "folder", "gguf", "legacy"]
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model that can be loaded: where it is, and what it is called."""
+    """Where a model is, and what it is called."""
 
     kind: Kind
     location: str
@@ -51,25 +53,31 @@ class ModelSource:
     label: str
     """What the user typed."""
     url_name: str
-    """The name it gets in URLs unless the user chooses one."""
+    """Its name in URLs unless the user chooses another."""
     default_corpus: str | None
     commit: str | None = None
-    """The commit of a hub or legacy repository, once `pin_revision` has asked for it."""
+    """The commit of a hub or legacy repository, once `pin_revision` has resolved it."""
 
     @property
     def model_id(self) -> str:
-        """What the model is, on whichever machine: its hub id, whatever alias was typed, or the
+        """The model's identity on any machine: its hub id (not the alias that was typed), or the
         name of its folder or file."""
         if self.kind in ("hub", "legacy"):
             return self.location
         return Path(self.location).name if self.kind == "gguf" else self.url_name
 
+    @property
+    def checkpoint(self) -> str | None:
+        """The number of a legacy model's training checkpoint; None for its final weights."""
+        return self.revision if self.kind == "legacy" else None
+
 
 def resolve_model(model: str, revision: str | None = None) -> ModelSource:
-    """Tell what `model` means: `demo`, a Neuroscope name, a folder, a `.gguf` file or a hub id.
+    """The source that `model` names: `demo`, a Neuroscope name, a folder, a `.gguf` file or a hub
+    id.
 
-    Nothing is loaded and no network is used. Raises `NeurariumError` for what can't be a model, and
-    for a `revision` where there are none.
+    Loads nothing and uses no network. Raises `NeurariumError` for a name that cannot be a model,
+    and for a `revision` of a model that has no revisions.
     """
     if model == "demo":
         from indexer.demo import MODEL_DIR
@@ -132,6 +140,6 @@ def _check_gguf(path: Path) -> None:
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise NeurariumError(
-                f"{str(path)!r} is not a GGUF file, whatever its name: it does not begin with "
-                "'GGUF'. Was it downloaded whole?"
+                f"{str(path)!r} is not a GGUF file despite its name: it does not begin with "
+                "'GGUF'. Is the download complete?"
             )

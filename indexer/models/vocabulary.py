@@ -1,5 +1,5 @@
-"""The exact bytes of every token. They stand apart because three shapes of tokenizer spell bytes in
-three ways, and a page that joins tokens has to give the text back byte for byte.
+"""The exact bytes of every token, so that joined tokens give the text back byte for byte. The kinds
+of tokenizer spell bytes in three ways.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _LOW_LINE = "\u2581"  # SentencePiece's mark for a space
 def token_bytes(tokenizer: Any, size: int) -> list[bytes]:
     """The bytes of the tokens 0 … size − 1.
 
-    The bytes of an encoded text's tokens, joined, are the text in UTF-8, up to what the tokenizer
-    itself normalises (a space SentencePiece puts in front, for instance). Added and special tokens
-    are their literal text. An id without a token (a padding row of the embedding) is `b""`.
+    The bytes of an encoded text's tokens, joined, are the text in UTF-8, up to the tokenizer's own
+    normalisation (such as a space SentencePiece puts in front). Added and special tokens are their
+    literal text. An id without a token (a padding row of the embedding) is `b""`.
     """
     added = {int(i): str(token) for i, token in tokenizer.added_tokens_decoder.items()}
     names: dict[int, Any] = {i: name for name, i in tokenizer.get_vocab().items()}
@@ -43,9 +43,9 @@ def known_tokens(tokenizer: Any, size: int) -> int:
 
 
 def special_token_id(tokenizer: Any, kind: str) -> int | None:
-    """The id of a special token such as `bos_token`, or None where the tokenizer has none.
+    """The id of a special token such as `bos_token`, or None.
 
-    A class's default token that is not in the vocabulary is none: transformers would answer with
+    A class's default token that is not in the vocabulary does not count: transformers would return
     the unknown token's id.
     """
     token = getattr(tokenizer, kind, None)
@@ -73,7 +73,7 @@ def tokenizer_identity(tokenizer: Any) -> str:
 
 
 def _speller(tokenizer: Any) -> Callable[[str], bytes]:
-    """How this tokenizer's vocabulary writes bytes as text."""
+    """The function from a name in this tokenizer's vocabulary to its bytes."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         if hasattr(tokenizer, "byte_decoder"):
@@ -97,7 +97,7 @@ def _speller(tokenizer: Any) -> Callable[[str], bytes]:
 
 
 def _parts(component: Any) -> Iterator[dict[str, Any]]:
-    """A tokenizer.json component, or each of the members of a sequence of them."""
+    """A component of tokenizer.json, or each member of a sequence of components."""
     if not isinstance(component, dict):
         return
     if component.get("type") == "Sequence":

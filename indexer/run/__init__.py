@@ -1,0 +1,1 @@
+"""Indexing from start to finish: plan, passes, checkpoints, results, provenance."""

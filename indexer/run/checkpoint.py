@@ -1,8 +1,8 @@
-"""Stop, crash, carry on: the folder in which an unfinished run waits for the same command again.
+"""The folder from which an unfinished run is resumed.
 
-It holds `run.json`, what the run is asked to do and finds, and one file a scan with all it has
-measured and which batches those were. Each file is written whole beside its place and then put
-there, so that a process killed at any moment leaves the one before.
+It holds `run.json`, with the run's settings and what they led to, and one file per scan with all it
+has measured and the batches in it. Each file is written beside its place and then moved there, so a
+process killed at any moment leaves the previous file.
 """
 
 from __future__ import annotations
@@ -23,40 +23,38 @@ from indexer.errors import NeurariumError
 from indexer.scan.state import Scan
 
 FORMAT = 1
-"""Raised whenever the files change their meaning: older ones are then refused."""
-CHECKPOINT_SECONDS = 300.0
-"""Between two checkpoints of a scan."""
+"""Increased whenever the files change their meaning: older files are then refused."""
 _DONE = "done"
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a run is: it can be carried on only while all of this is the same."""
+    """What identifies a run: it can be resumed only while all of this is the same."""
 
     id: str
-    """A name no other run has, kept with what is written at the end."""
+    """A name no other run has; it is written to the store too."""
     settings: dict[str, Any]
-    """What was asked for."""
+    """The fields of its `IndexConfig`."""
     found: dict[str, Any]
-    """What that led to, such as the weights' hash."""
+    """What the settings led to, such as the weights' hash."""
     slices: tuple[tuple[int, int], ...]
-    """First layer and end of each scan."""
+    """First layer and end of each pass."""
 
 
 class RunFolder:
-    """Where one run's unfinished scans are kept."""
+    """One unfinished run's folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @property
     def exists(self) -> bool:
-        """Whether a run was begun here and is not finished."""
+        """Whether it holds an unfinished run."""
         return self._facts_file.exists()
 
     @property
     def facts(self) -> RunFacts:
-        """What is known of the run. Raises NeurariumError where there is none."""
+        """The run's facts. Raises NeurariumError if there is no usable run."""
         try:
             facts: dict[str, Any] = json.loads(self._facts_file.read_bytes())
             if facts.pop("format") != FORMAT:
@@ -70,15 +68,15 @@ class RunFolder:
             ) from error
 
     def begin(self, facts: RunFacts) -> None:
-        """Note what the run is, before anything is kept of it. Raises OSError."""
+        """Create the folder and write the run's facts. Raises OSError."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with _whole(self._facts_file) as file:
+        with _atomic(self._facts_file) as file:
             file.write(json.dumps({"format": FORMAT, **asdict(facts)}, indent=1).encode())
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
-        """Make sure that the run begun here, if any, was asked for with the same settings.
+        """Check that the folder's run, if any, has the same settings.
 
-        Raises NeurariumError that names those that differ.
+        Raises NeurariumError that names the settings that differ.
         """
         if not self.exists:
             return
@@ -90,14 +88,14 @@ class RunFolder:
         ]
         if changed:
             raise NeurariumError(
-                f"An unfinished run of this model is kept in {self.path}, and {', '.join(changed)}"
-                ": give the same arguments to carry on, --restart to begin anew, or another --name."
+                f"An unfinished run of this model is in {self.path}, and {', '.join(changed)}: use "
+                "the same arguments to resume it, --restart to start over, or another --name."
             )
 
     def check_found(self, found: Mapping[str, Any]) -> None:
-        """Make sure that what the settings lead to is still what the run was begun with.
+        """Check that the settings still lead to the same model, tokenizer and corpus.
 
-        Raises NeurariumError that says what has changed underneath.
+        Raises NeurariumError that names what has changed.
         """
         if not self.exists:
             return
@@ -106,51 +104,50 @@ class RunFolder:
         if changed:
             verb = "has" if len(changed) == 1 else "have"
             raise NeurariumError(
-                f"An unfinished run of this model is kept in {self.path}, but "
-                f"{' and '.join(changed)} {verb} changed since it was begun: put it back as it "
-                "was, or begin anew with --restart."
+                f"An unfinished run of this model is in {self.path}, but {' and '.join(changed)} "
+                f"{verb} changed since it began: undo the change, or start over with --restart."
             )
 
     def save(self, name: str, scan: Scan, done: Bool[np.ndarray, " batches"]) -> None:
-        """Keep a scan and which of the run's batches are in it. Raises OSError."""
+        """Write a scan and the run's batches that are in it. Raises OSError."""
         arrays = {_DONE: done, **scan.arrays()}
-        with _whole(self.path / f"{name}.npz") as file, zipfile.ZipFile(file, "w") as kept:
+        with _atomic(self.path / f"{name}.npz") as file, zipfile.ZipFile(file, "w") as archive:
             for key, array in arrays.items():
-                with kept.open(f"{key}.npy", "w", force_zip64=True) as entry:
+                with archive.open(f"{key}.npy", "w", force_zip64=True) as entry:
                     np.lib.format.write_array(entry, array, allow_pickle=False)
 
     def load(self, name: str, scan: Scan, done: Bool[np.ndarray, " batches"]) -> bool:
-        """Fill a new scan, and `done`, with what was kept; False, if nothing was.
+        """Fill a new scan and `done` from the scan's file; False if there is none.
 
-        Raises NeurariumError where the file is damaged, or of another shape.
+        Raises NeurariumError if the file is damaged or has another shape.
         """
         path = self.path / f"{name}.npz"
         if not path.exists():
             return False
         try:
-            with zipfile.ZipFile(path) as kept:
-                names = {entry.removesuffix(".npy") for entry in kept.namelist()}
+            with zipfile.ZipFile(path) as archive:
+                names = {entry.removesuffix(".npy") for entry in archive.namelist()}
                 if scan.sample is not None and "sample.signs" in names:
                     scan.sample.count_signs()
                 arrays = {_DONE: done, **scan.arrays()}
                 if names != set(arrays):
-                    raise ValueError("it holds other things")
+                    raise ValueError("it holds other arrays")
                 for key, array in arrays.items():
-                    with kept.open(f"{key}.npy") as file:
+                    with archive.open(f"{key}.npy") as file:
                         _read_into(file, array)
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise NeurariumError(
-                f"The checkpoint {path} cannot be used ({error}): begin anew with --restart."
+                f"The checkpoint {path} cannot be used ({error}): start over with --restart."
             ) from error
         return True
 
     def remove(self) -> None:
-        """Forget the run: it is written, or begun anew."""
-        # The facts go last: while they are there, it can be told that the run is written.
+        """Delete the run's files: it is in the store, or starts over."""
+        # The facts go last: as long as they are there, the run in the store can be recognised.
         for file in self.path.glob("*.npz*"):
             file.unlink(missing_ok=True)
         self._facts_file.unlink(missing_ok=True)
-        with suppress(OSError):  # there may be something else in it
+        with suppress(OSError):  # the folder may hold other files
             self.path.rmdir()
 
     @property
@@ -159,7 +156,7 @@ class RunFolder:
 
 
 def _option(name: str) -> str:
-    """A setting as the command line writes it."""
+    """A setting as on the command line."""
     return "the model" if name == "model" else "--" + name.replace("_", "-")
 
 
@@ -168,8 +165,8 @@ def _plain(value: Any) -> str:
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its place only when all is written and on the disk."""
+def _atomic(path: Path) -> Iterator[IO[bytes]]:
+    """A file that is moved to its place only when all of it is on the disk."""
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("wb") as file:
@@ -182,7 +179,7 @@ def _whole(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _read_into(file: IO[bytes], array: np.ndarray[Any, Any]) -> None:
-    """Read an array of numpy's format into memory that is there. Raises ValueError."""
+    """Read an array in numpy's format into an existing array. Raises ValueError."""
     if np.lib.format.read_magic(file) == (1, 0):
         shape, by_column, dtype = np.lib.format.read_array_header_1_0(file)
     else:
@@ -197,5 +194,5 @@ def _read_into(file: IO[bytes], array: np.ndarray[Any, Any]) -> None:
             raise ValueError("it ends too early")
         view[place : place + len(read)] = read
         place += len(read)
-    if file.read(1):  # also checks the sum of the whole
-        raise ValueError("it goes on too long")
+    if file.read(1):  # reading to the end also checks the checksum
+        raise ValueError("it is too long")

@@ -1,6 +1,6 @@
 """One indexing run from top to bottom: corpus → contexts → batches → model → scan → store.
 
-Killed or stopped at any moment, the same command carries on from its last checkpoint.
+If it is killed or stopped at any moment, the same command resumes from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from indexer.scan.job import Job, Question, ask, load, prepare
 from indexer.scan.state import Scan
 from indexer.store.database import check_writable, identity, open_store, shown, unusable, writing
 from indexer.store.runs import find_scan, list_runs
-from indexer.store.writing.run import NeuronBlock, write_run
+from indexer.store.writing.records import NeuronBlock
+from indexer.store.writing.run import write_run
 from indexer.weights.facts import weight_facts
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run that was written."""
+    """A run that is in the store."""
 
     run_id: int
     model: str
@@ -44,7 +45,7 @@ class Outcome:
     peak_memory: int
     """The process's largest resident size so far, in bytes."""
     carried_on: bool = False
-    """Whether some of it was scanned before, by another process."""
+    """Whether part of it was scanned earlier, by another process."""
 
 
 def index(
@@ -56,8 +57,8 @@ def index(
 ) -> Outcome:
     """Index a model: everything from its name to rows in the store.
 
-    Raises `Stopped` where the user ended it: a checkpoint is kept; NeurariumError for whatever the
-    user can do something about. Nothing is written to the store then.
+    Raises `Stopped` when the user stops it, after saving a checkpoint, and NeurariumError for every
+    problem the user can solve. In both cases nothing is written to the store.
     """
     question = ask(config)
     execution = execution or Execution()
@@ -74,7 +75,7 @@ def index(
 
 
 def _folder(cache_dir: Path, engine: Engine, name: str) -> Path:
-    """Where runs of one model name into one database are kept until they are written."""
+    """Where the checkpoints of one model name's run into one database are."""
     digest = hashlib.blake2b(f"{identity(engine.url)}\n{name}".encode(), digest_size=6)
     return cache_dir / "runs" / f"{name}-{digest.hexdigest()}"
 
@@ -99,10 +100,10 @@ def _index(
     plan = make_plan(job.name, job.shape, job.corpus)
     check_disk(plan, engine, folder.path)
     reporter.say(describe_plan(plan, job.config, job.model, job.corpus, shown(engine.url)))
-    for line in namesakes(engine, job.name, job.model.model_id):
+    for line in namesakes(engine, job.name, job.model.source.model_id):
         reporter.say(line)
     folder.check_found(job.facts())
-    # Killed when all was written: there is nothing left to scan.
+    # The process may have been killed after the run was written.
     run_id = find_scan(engine, folder.facts.id) if folder.exists else None
     if run_id is None:
         scans = scan_slices(job, folder, execution, reporter)
@@ -113,7 +114,7 @@ def _index(
 
 
 def namesakes(engine: Engine, name: str, model_id: str) -> list[str]:
-    """What is to be said of the runs whose pages a new run of this name will take over."""
+    """Lines for the user about earlier runs with this name, whose pages the new run takes over."""
     runs = [run for run in list_runs(engine) if run.model == name]
     if not runs:
         return []
@@ -122,9 +123,9 @@ def namesakes(engine: Engine, name: str, model_id: str) -> list[str]:
     if others := sorted({run.model_id for run in runs} - {model_id}):
         return [
             f"Note: {name} is also the name of another model here ({', '.join(others)}). Its pages "
-            f"will show this one, and {earlier} at ?run=; --name gives this one another."
+            f"will show the new run, and {earlier} at ?run=; choose another name with --name."
         ]
-    return [f"{name} is indexed once more: {earlier} at ?run=, and may be deleted."]
+    return [f"{name} is indexed again: {earlier} at ?run=, and may be deleted."]
 
 
 def write(
@@ -135,22 +136,22 @@ def write(
     clock: Clock,
     reporter: Reporter,
 ) -> int:
-    """Write a finished scan, and return the run's id."""
-    held = [next(scans)]
-    record = run_record(job, scan_id, held[0], clock.seconds)
-    progress = reporter.stage("Writing", job.shape.neurons, "neurons")
+    """Write finished scans to the store; returns the run's id."""
+    current = [next(scans)]
+    record = run_record(job, scan_id, current[0], clock.seconds)
+    progress = reporter.stage("Writing", job.shape.neurons, f"{job.model.units.noun}s")
     facts_of = weight_facts(job.model, connections=job.config.connections)
-    results = Results(job.corpus, job.model.gated, facts_of, job.model.device)
+    results = Results(job.corpus, job.model.units.dead, facts_of, job.model.device)
 
     def neurons() -> Iterator[NeuronBlock]:
         done = 0
-        while held:
-            for block in results.neurons(held[0]):
+        while current:
+            for block in results.neurons(current[0]):
                 yield block
                 done += len(block)
                 progress(done)
-            held.clear()  # before the next is loaded: the memory may hold one only
-            held.extend(itertools.islice(scans, 1))
+            current.clear()  # free its memory before the next is loaded
+            current.extend(itertools.islice(scans, 1))
 
     run_id = write_run(engine, record, neurons(), results.contexts())
     clock.lap("write")
@@ -158,14 +159,14 @@ def write(
 
 
 class Clock:
-    """Seconds of each stage, wall time."""
+    """Wall time of each stage in seconds."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._last = time.monotonic()
 
     def lap(self, stage: str) -> None:
-        """End a stage."""
+        """Record the time since the last stage ended."""
         now = time.monotonic()
         self.seconds[stage] = now - self._last
         self._last = now

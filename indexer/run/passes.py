@@ -1,5 +1,5 @@
-"""The passes over the corpus that make a run's scans: one for each slice of its layers, each
-carried on from its last checkpoint, and kept until the run is written.
+"""The passes over the corpus that make a run's scans: one pass for each slice of the layers, each
+resumed from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from indexer.scan.state import Scan
 from indexer.workers.ray import Workers, many_workers, memory_for
 
 MEMORY_MARGIN = 1.3
-"""A scan may take so many times what its state takes."""
+"""How many times its state a scan may take before the user is told."""
 MEMORY_NOISE = 1 << 28
-"""What allocators and one layer's sums may take beside that."""
+"""Bytes that allocators and one layer's sums may take beside that."""
 
 Done = Bool[np.ndarray, " batches"]
 
@@ -42,16 +42,16 @@ def scan_slices(
     reporter: Reporter,
     todo: Sequence[int] | None = None,
 ) -> Iterator[Scan]:
-    """Scan all layers, in as many passes as memory wants, and then give the finished scans.
+    """Scan all layers, in as many passes as memory requires, and return the finished scans.
 
     Args:
-        job: what is to be scanned.
-        folder: where the run's checkpoints are, or will be.
-        execution: how it is to be carried out.
-        reporter: where to say how it goes.
-        todo: the batches to scan, a shard's share of them. None: all.
+        job: the model, the corpus and all batches.
+        folder: the run's checkpoints; created if it does not exist.
+        execution: workers, memory, time between checkpoints.
+        reporter: told about progress.
+        todo: the batches to scan, such as a shard's share. None: all.
 
-    Raises `Stopped` if the user asks for an end, when a checkpoint is kept.
+    Raises `Stopped` when the user stops it, after saving a checkpoint.
     """
     if folder.exists:
         folder.check_found(job.facts())
@@ -61,7 +61,7 @@ def scan_slices(
         facts = RunFacts(uuid.uuid4().hex, job.config.as_dict(), job.facts(), slices)
         folder.begin(facts)
     if len(slices) > 1:
-        reporter.say(f"The memory holds the state of some layers at a time: {len(slices)} passes")
+        reporter.say(f"Memory does not hold the state of all layers at once: {len(slices)} passes")
     batches = range(len(job.plans)) if todo is None else todo
     before = _forward_peak(job)
     only: Scan | None = None
@@ -70,15 +70,15 @@ def scan_slices(
             title = "Scanning" if len(slices) == 1 else f"Pass {number + 1}"
             shape = job.shape.slice(first, end)
             only = _Pass(job, shape, folder, execution, reporter, title, batches).run(workers)
-            if workers is None:  # what is on its way from them is not in what was expected
+            if workers is None:  # results in transit from workers are not in the estimate
                 _check_memory(memory.peak() - before, shape, reporter)
     assert only is not None  # a model has layers
     return iter([only]) if len(slices) == 1 else _finished(job, folder)
 
 
 def _forward_peak(job: Job) -> int:
-    """The memory of this process with the model and its forward pass: of the first layer and the
-    first batch, which is as large as any. Counted by `memory.peak` from here on."""
+    """The memory of this process with the model and a forward pass through the first layer, of the
+    first batch, which is as large as any. `memory.peak` counts from this call on."""
     batch = fill_batch(job.plans[0], job.corpus, padding_id=0)
     tokens, attention = torch.from_numpy(batch.tokens), torch.from_numpy(batch.attention)
     memory.begin_peak()
@@ -87,7 +87,7 @@ def _forward_peak(job: Job) -> int:
 
 
 def _check_memory(used: int, shape: ScanShape, reporter: Reporter) -> None:
-    """Say so where a scan took much more than the user was told."""
+    """Tell the user if a scan took much more memory than the plan said."""
     expected = shape.bytes_held()
     if used > MEMORY_MARGIN * expected + MEMORY_NOISE:
         reporter.say(
@@ -97,7 +97,7 @@ def _check_memory(used: int, shape: ScanShape, reporter: Reporter) -> None:
 
 
 def _finished(job: Job, folder: RunFolder) -> Iterator[Scan]:
-    """The scans of all slices, one at a time."""
+    """The scans of all slices, loaded one at a time."""
     for first, end in folder.facts.slices:
         yield load_scan(job, folder, job.shape.slice(first, end))[0]
 
@@ -105,7 +105,7 @@ def _finished(job: Job, folder: RunFolder) -> Iterator[Scan]:
 def load_scan(
     job: Job, folder: RunFolder, shape: ScanShape, *, with_sample: bool = True
 ) -> tuple[Scan, Done]:
-    """A slice's scan as far as it was kept, and the batches in it. Raises NeurariumError."""
+    """A slice's scan from its last checkpoint, and the batches in it. Raises NeurariumError."""
     done = np.zeros(len(job.plans), np.bool_)
     scan = Scan(shape, job.corpus.source_index, with_sample=with_sample)
     folder.load(slice_name(shape), scan, done)
@@ -113,12 +113,12 @@ def load_scan(
 
 
 def slice_name(shape: ScanShape) -> str:
-    """What a slice's file is called."""
+    """The name of a slice's file, without its ending."""
     return f"layers-{shape.layers[0]}-{shape.layers[-1]}"
 
 
 def has_sample(job: Job, batches: Sequence[int]) -> bool:
-    """Whether the sample is among some batches: then all of it is."""
+    """Whether batches include the sample: they then include all of it."""
     return any(job.plans[number].part != "rest" for number in batches)
 
 
@@ -150,7 +150,7 @@ class _Pass:
         self.saved = time.monotonic()
 
     def run(self, workers: Workers | None) -> Scan:
-        """Scan the batches that are not done, here or with workers, and keep the scan."""
+        """Scan the batches that are not done, in this process or in workers, and save the scan."""
         mine = np.zeros(len(self.done), np.bool_)
         mine[self.batches] = True
         todo = np.flatnonzero(mine & ~self.done).tolist()
@@ -158,7 +158,7 @@ class _Pass:
         total = int(positions[mine].sum())
         before = int(positions[self.done].sum())
         if before:
-            self.reporter.say(f"{self.title}: carrying on after {before:,} of {total:,} tokens")
+            self.reporter.say(f"{self.title}: resuming after {before:,} of {total:,} tokens")
         if not todo:
             return self.scan
         tell = self.reporter.stage(self.title, total, "tokens")
@@ -167,7 +167,7 @@ class _Pass:
             def after(*numbers: int) -> None:
                 self.done[list(numbers)] = True
                 tell(int(positions[self.done].sum()))
-                self._keep(stop, total, int(positions[self.done].sum()))
+                self._save(stop, total, int(positions[self.done].sum()))
 
             job = self.job
             if workers is None:
@@ -177,13 +177,13 @@ class _Pass:
         self.folder.save(self.name, self.scan, self.done)
         return self.scan
 
-    def _keep(self, stop: threading.Event, total: int, done: int) -> None:
-        """A checkpoint, if it is time for one or the user asked for an end."""
+    def _save(self, stop: threading.Event, total: int, done: int) -> None:
+        """Save a checkpoint if it is time for one, or if the user wants to stop."""
         if stop.is_set():
             self.folder.save(self.name, self.scan, self.done)
             raise Stopped(
-                f"Stopped after {done:,} of {total:,} tokens: the same command carries on from "
-                "there, --restart begins anew."
+                f"Stopped after {done:,} of {total:,} tokens: the same command resumes from "
+                "there, --restart starts over."
             )
         if time.monotonic() - self.saved > self.every:
             try:
@@ -191,6 +191,6 @@ class _Pass:
             except OSError as error:
                 self.reporter.say(
                     f"No checkpoint could be written to {self.folder.path} "
-                    f"({error.strerror or error}): the one before stays, and the scan goes on."
+                    f"({error.strerror or error}): the previous one stays, and the scan goes on."
                 )
             self.saved = time.monotonic()

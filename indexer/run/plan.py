@@ -1,4 +1,4 @@
-"""What a run is about to do and will need, from its sizes alone: said before it begins."""
+"""What a run will do and need, from its sizes alone: shown to the user before it begins."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from indexer.config import IndexConfig
-from indexer.corpus.prepare import PreparedCorpus
+from indexer.corpus.prepared import PreparedCorpus
 from indexer.errors import NeurariumError
 from indexer.memory import readable_bytes
-from indexer.models.hook_points import HOOK_POST
-from indexer.models.load import LoadedModel
+from indexer.models.loaded import LoadedModel
 from indexer.scan.shape import ScanShape
 from indexer.store.database import file_of
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is about to do, and what it expects to need."""
+    """What a run will do, and what it will need."""
 
     model: str
     layers: int
@@ -28,13 +27,13 @@ class Plan:
     contexts: int
     tokens: int
     scan_bytes: int
-    """Memory the scan's state takes, beyond the model and its forward pass."""
+    """Memory of the scan's state in bytes, without the model and its forward pass."""
     store_bytes: int
-    """About what the run takes in the database."""
+    """Bytes the run takes in the database, roughly."""
 
 
 def make_plan(name: str, shape: ScanShape, corpus: PreparedCorpus) -> Plan:
-    """What the run will need, from its sizes alone."""
+    """Estimate what the run will need."""
     # Activations compress to about four fifths of a byte.
     examples = shape.examples * (32 + 0.8 * shape.window)
     examples += shape.source_examples * (32 + 0.8 * shape.window)
@@ -53,16 +52,17 @@ def make_plan(name: str, shape: ScanShape, corpus: PreparedCorpus) -> Plan:
 def describe_plan(
     plan: Plan, config: IndexConfig, model: LoadedModel, corpus: PreparedCorpus, where: str
 ) -> str:
-    """The plan in two lines, for the user."""
+    """The plan in three lines, for the user."""
     skipped = f", {corpus.duplicates:,} duplicates skipped" if corpus.duplicates else ""
     broken = f", {corpus.broken_lines:,} broken lines skipped" if corpus.broken_lines else ""
     ready = ", tokenised already" if corpus.pretokenized else ""
     dtype = str(model.dtype).removeprefix("torch.")
-    unknown = model.gated and model.hook_point == HOOK_POST and not model.knows_parts
-    parts = ", the values of gates and linear parts unknown" if unknown else ""
+    units = model.units
+    where_captured = f"{plan.neurons:,} {units.noun}s at {units.hook_point}"
+    remark = f", {units.remark}" if units.remark else ""
     return (
-        f"{plan.model}: {plan.layers} layers, {plan.neurons:,} neurons at {model.hook_point}, "
-        f"{dtype} on {model.device}{parts}\n"
+        f"{plan.model}: {plan.layers} layers, {where_captured}, "
+        f"{dtype} on {model.device}{remark}\n"
         f"{corpus.label}: {plan.contexts:,} contexts of up to {config.ctx_len} tokens, "
         f"{plan.tokens:,} tokens{ready}{skipped}{broken}\n"
         f"Expected: {readable_bytes(plan.scan_bytes)} of memory beside the model, about "
@@ -71,13 +71,16 @@ def describe_plan(
 
 
 def check_disk(plan: Plan, engine: Engine, checkpoints: Path) -> None:
-    """Refuse a run that a full disk would stop: at a checkpoint, or for SQLite at its very end."""
+    """Refuse a run for which a disk is too full: its checkpoints', or an SQLite database's.
+
+    Raises NeurariumError.
+    """
     _check_room(checkpoints, 2 * plan.scan_bytes, "for its checkpoints", "--state")
     database = file_of(engine.url)
     if database is None:
         return
     folder = database.absolute().parent
-    # The journal holds it all once more until the end.
+    # SQLite's journal holds a second copy until the end.
     _check_room(folder, 2 * plan.store_bytes, "while it writes", "--database")
 
 
@@ -88,5 +91,5 @@ def _check_room(folder: Path, needed: int, why: str, option: str) -> None:
     if free < needed:
         raise NeurariumError(
             f"The disk of {folder} has {readable_bytes(free)} free and this run needs about "
-            f"{readable_bytes(needed)} {why}: make room, or name another place with {option}."
+            f"{readable_bytes(needed)} {why}: free space, or choose another place with {option}."
         )

@@ -1,4 +1,4 @@
-"""What is written down of a run besides its neurons: where everything came from and how."""
+"""A run's record in the store: where its model and corpus came from, and how it was made."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from indexer.corpus.prepare import PreparedCorpus
+from indexer.corpus.prepared import PreparedCorpus
 from indexer.corpus.rows import printable
 from indexer.measure.peaks import KEPT_PEAKS, sample_identity
-from indexer.models.load import LoadedModel
 from indexer.scan.job import Job
 from indexer.scan.state import Scan
-from indexer.store.writing.run import RunRecord
+from indexer.store.writing.records import RunRecord
 
 VERSIONED = ("neurarium", "torch", "transformers", "transformer-lens", "numpy", "tokenizers")
 
 
 def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) -> RunRecord:
-    """The run's facts and its provenance, from its scan or the first of them."""
+    """The run's record with its provenance. `scan` is the run's scan, or the first of several."""
     config, model, corpus = job.config, job.model, job.corpus
-    assert scan.sample is not None  # a whole scan has measured it
+    source, layout, tokens, units = model.source, model.layout, model.tokens, model.units
+    assert scan.sample is not None  # a complete scan has measured it
     sample_positions = int(scan.sample.moments.count[0])
     dtype = str(model.dtype).removeprefix("torch.")
     provenance: dict[str, Any] = {
         "scan": scan_id,
         "model": {
-            "id": model.model_id,
-            "asked_for": printable(model.source.label),
-            "asked_revision": model.source.revision,
-            "revision": model.revision,
-            "checkpoint": model.checkpoint,
+            "id": source.model_id,
+            "asked_for": printable(source.label),
+            "asked_revision": source.revision,
+            "revision": source.commit,
+            "checkpoint": source.checkpoint,
             "weights_hash": model.weights_hash,
-            "architecture": model.architecture,
-            "activation_function": model.activation_function,
-            "gated": model.gated,
-            "layers": model.n_layers,
-            "d_model": model.d_model,
+            "architecture": layout.architecture,
+            "activation_function": layout.activation_function,
+            "gated": layout.gated,
+            "layers": layout.n_layers,
+            "d_model": layout.d_model,
         },
         "tokenizer": {
-            "name": model.tokenizer_name,
-            "identity": model.tokenizer_identity,
+            "name": tokens.name,
+            "identity": tokens.identity,
             "vocabulary": model.d_vocab,
         },
         "corpus": {
@@ -57,9 +57,9 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
             "broken_lines_skipped": corpus.broken_lines,
             "sources": list(corpus.sources),
         },
-        "capture": {"hook_point": model.hook_point, "dtype": dtype, "device": str(model.device)},
+        "capture": {"hook_point": units.hook_point, "dtype": dtype, "device": str(model.device)},
         "policy": {
-            "bos": _bos_policy(model, corpus),
+            "bos": _bos_policy(tokens.bos_token_id, corpus),
             "padding": "on the right, masked, not included",
             "short_contexts": "a last chunk of fewer than 2 tokens is dropped, unless it is full",
             "duplicates": "contexts with the same token ids are counted once",
@@ -79,10 +79,10 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
     }
     return RunRecord(
         model=job.name,
-        model_id=model.model_id,
-        revision=model.revision,
-        hook_point=model.hook_point,
-        is_default_hook_point=model.hook_point == model.default_hook_point,
+        model_id=source.model_id,
+        revision=source.commit,
+        hook_point=units.hook_point,
+        is_default_hook_point=units.is_default,
         corpus=corpus.label,
         dtype=dtype,
         ctx_len=config.ctx_len,
@@ -93,7 +93,7 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
         sample_identity=sample_identity(
             corpus.context(context_id) for context_id in scan.shape.sample[:KEPT_PEAKS].tolist()
         ),
-        widths=model.widths,
+        widths=units.widths,
         sources=corpus.sources,
         vocabulary=model.vocabulary(),
         provenance=provenance,
@@ -101,12 +101,12 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
     )
 
 
-def _bos_policy(model: LoadedModel, corpus: PreparedCorpus) -> str:
+def _bos_policy(bos_token_id: int | None, corpus: PreparedCorpus) -> str:
     if corpus.pretokenized:
         return (
             f"as the corpus came: {corpus.contexts_with_bos:,} of {corpus.contexts:,} contexts "
             "begin with a BOS, not included"
         )
-    if model.bos_token_id is None:
+    if bos_token_id is None:
         return "none: the tokenizer has no BOS"
-    return f"token {model.bos_token_id} in front of every context, not included"
+    return f"token {bos_token_id} in front of every context, not included"

@@ -1,7 +1,7 @@
-"""A finished scan → the records of the store: where arrays over all neurons become blocks of rows.
+"""From a finished scan to the records of the store: arrays over all neurons become blocks of rows.
 
-Everything is done for a block of neurons at once, and a block is small: beside the scan, which is
-nearly all the memory there is, nothing as large as a part of it is made.
+Everything is computed for a small block of neurons at a time, since the scan may fill nearly all of
+the memory.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from indexer.scan.shape import ScanShape
 from indexer.scan.state import Scan
 from indexer.store.packing.layout import Columns, Windows, ranges
 from indexer.store.writing.ahead import ahead
-from indexer.store.writing.records import ContextRecord, NeuronBlock, NeuronRecord, records_of
+from indexer.store.writing.records import ContextRecord, NeuronBlock
 
 Array = np.ndarray[Any, Any]
 
 _BLOCK_BYTES = 1 << 22
-"""Examples in a block, about: some tens of such blocks are in memory while a run is written."""
+"""Bytes of examples in a block, roughly. Tens of blocks are in memory while a run is written."""
 
 
 class Corpus(Protocol):
@@ -54,74 +54,76 @@ class Corpus(Protocol):
 
 
 class LayerFacts(Protocol):
-    """What results need of what a layer's weights alone say."""
+    """What results need of the facts from a layer's weights."""
 
     @property
     def scalars(self) -> dict[str, Array]:
-        """Columns of `neurons` by name: [neurons] each, NaN where a number is not known."""
+        """Columns of the table of neurons by name: [neurons] each, NaN where unknown."""
         ...
 
     @property
     def arrays(self) -> dict[str, Array]:
-        """Arrays of codec.NEURON_ARRAYS by name, [neurons, m] each; `logit_token_ids` is there."""
+        """Arrays of codec.NEURON_ARRAYS by name, [neurons, m] each, with `logit_token_ids`."""
         ...
 
+
+IsDead = Callable[[Array, Array], Array]
+"""Which neurons are dead, bool, from their maxima and minima: see `UnitSet.dead`."""
 
 WEIGHT_SCALARS = ("effect_kurtosis", "in_out_cosine", "gate_out_cosine")
 
 
 class Results:
-    """What scans have found, as the store takes it: neurons first, scan by scan, then contexts."""
+    """What scans measured, as records of the store: neurons first, scan by scan, then contexts."""
 
     def __init__(
         self,
         corpus: Corpus,
-        gated: bool,
+        is_dead: IsDead,
         facts_of: Callable[[int], LayerFacts],
         device: torch.device | None = None,
     ) -> None:
-        """`facts_of` tells what a layer's weights say, asked when it is the layer's turn.
+        """`facts_of` gives the facts from a layer's weights; it is called once per layer, in order.
         Correlations are computed on `device` (default: the CPU)."""
         self._corpus = corpus
-        self._gated = gated
+        self._is_dead = is_dead
         self._facts_of = facts_of
         self._device = device
         self._used = np.zeros(len(corpus.source_index), np.bool_)
-        """Which contexts are an example of some neuron."""
+        """Which contexts are an example of a neuron."""
 
     def neurons(self, scan: Scan) -> Iterator[NeuronBlock]:
-        """All neurons of a scan in order. Scans come in the order of their layers.
+        """All neurons of a scan in order. Call it for scans in the order of their layers.
 
-        Raises ValueError where the scan has no sample.
+        Raises ValueError if the scan has no sample.
         """
         sample = _sample(scan)
         shape = scan.shape
-        self.note(scan)
-        measured = _Measured(scan, sample, self._gated)
+        self._note_contexts(scan, sample)
+        measured = _Measured(scan, sample, self._is_dead)
         step = max(1, _BLOCK_BYTES // _example_bytes(shape))
-        # A layer's correlations take as long as some tens of its blocks: those wait for none.
+        # A layer's correlations take as long as tens of its blocks, so they are computed ahead.
         layers = ahead(self._layers(scan, sample), 1)
         for width, (layer, weights, near) in zip(shape.widths, layers, strict=True):
             for begin in range(0, width, step):
-                mine = slice(begin, min(begin + step, width))
-                yield self._block(scan, measured, layer, mine, weights, near)
+                chunk = slice(begin, min(begin + step, width))
+                yield self._block(scan, measured, layer, chunk, weights, near)
 
     def _layers(self, scan: Scan, sample: SampleScan) -> Iterator[tuple[int, LayerFacts, Together]]:
-        """What is known of each layer as a whole."""
-        for index, width in enumerate(scan.shape.widths):
-            layer, first = scan.shape.first_layer + index, int(scan.offsets[index])
-            near = together(sample.peaks[first : first + width], device=self._device)
+        """Each layer's index in the model, the facts from its weights, and its correlations."""
+        for index, layer in enumerate(scan.shape.layers):
+            near = together(sample.peaks[scan.places.layer(index)], device=self._device)
             yield layer, self._facts_of(layer), near
 
     def contexts(self) -> Iterator[ContextRecord]:
-        """All contexts that are an example of some neuron of the scans so far, by id."""
+        """All contexts that are an example of a neuron of the scans so far, by id."""
         corpus = self._corpus
-        every = np.flatnonzero(self._used)
-        places = [
-            values[every].tolist()
+        used = np.flatnonzero(self._used)
+        columns = [
+            values[used].tolist()
             for values in (corpus.document_index, corpus.source_index, corpus.included_from)
         ]
-        for context, document, source, first in zip(every.tolist(), *places, strict=True):
+        for context, document, source, first in zip(used.tolist(), *columns, strict=True):
             yield ContextRecord(
                 context_id=context,
                 document_index=document,
@@ -130,27 +132,27 @@ class Results:
                 token_ids=corpus.context(context),
             )
 
-    def note(self, scan: Scan) -> None:
-        """Remember the contexts of a scan's examples, for `contexts`; `neurons` does so itself."""
+    def _note_contexts(self, scan: Scan, sample: SampleScan) -> None:
+        """Mark the contexts of a scan's examples as used."""
         self._used[scan.shape.random_contexts] = True
-        for some in (scan.top, scan.bottom, _sample(scan).bands, scan.by_source):
-            for first in range(0, some.rows, 1 << 16):
-                slots = _slots(some, first, first + (1 << 16))
-                self._used[some.payload.context_ids[slots]] = True
+        for selection in (scan.top, scan.bottom, sample.bands, scan.by_source):
+            for first in range(0, selection.rows, 1 << 16):
+                slots = _slots(selection, first, first + (1 << 16))
+                self._used[selection.payload.context_ids[slots]] = True
 
     def _block(
         self,
         scan: Scan,
         measured: _Measured,
         layer: int,
-        mine: slice,
+        chunk: slice,
         weights: LayerFacts,
         near: Together,
     ) -> NeuronBlock:
-        """Some neurons of a layer."""
+        """The neurons `chunk` of a layer."""
         shape, sample = scan.shape, _sample(scan)
-        first = int(scan.offsets[layer - shape.first_layer])
-        where = slice(first + mine.start, first + mine.stop)
+        first = scan.places.layer(layer - shape.first_layer).start
+        where = slice(first + chunk.start, first + chunk.stop)
         counts, examples = _examples(scan, sample, where)
         best = np.cumsum(counts.sum(axis=1)) - counts.sum(axis=1)
         peak_token_ids = [
@@ -162,16 +164,16 @@ class Results:
             )
         ]
         scalars, arrays = measured.facts(where)
-        promoted = weights.arrays["logit_token_ids"][mine, 0]
+        promoted = weights.arrays["logit_token_ids"][chunk, 0]
         slots = slots_of(self._corpus.source_index[shape.sample])
         means = means_by_slot(sample.peaks[where], slots, shape.source_slots)
         flat = shape.first_neuron + first
         return NeuronBlock(
             layer=layer,
-            first=mine.start,
+            first=chunk.start,
             scalars={
                 **scalars,
-                **_weight_scalars(weights, mine),
+                **_weight_scalars(weights, chunk),
                 "peak_token_id": np.array(peak_token_ids, np.int64),
                 "promoted_token_id": np.asarray(promoted, np.int64),
                 "top_source": self._top_source(counts, examples),
@@ -182,9 +184,9 @@ class Results:
                 "sample_peaks": Columns(
                     kept_peaks(sample.peaks[where], scalars["min"], scalars["max"])
                 ),
-                "together_neurons": Columns(flat + near.neurons[mine], near.counts[mine]),
-                "together_values": Columns(near.values[mine], near.counts[mine]),
-                **{name: Columns(values[mine]) for name, values in weights.arrays.items()},
+                "together_neurons": Columns(flat + near.neurons[chunk], near.counts[chunk]),
+                "together_values": Columns(near.values[chunk], near.counts[chunk]),
+                **{name: Columns(values[chunk]) for name, values in weights.arrays.items()},
             },
             counts=counts,
             examples=examples,
@@ -193,46 +195,23 @@ class Results:
     def _top_source(
         self, counts: Int64[np.ndarray, "neurons kinds"], examples: Windows
     ) -> Int64[np.ndarray, " neurons"]:
-        """The source that more than half of each neuron's top examples are from; −1: none is."""
+        """The source of more than half of each neuron's top examples; −1 if there is none."""
         each = counts[:, 0]
         begins = np.cumsum(counts.sum(axis=1)) - counts.sum(axis=1)
         sources = self._corpus.source_index[examples.context_ids[ranges(begins, each)]]
         owner = np.repeat(np.arange(len(each)), each)
         kinds, votes = np.unique(owner * len(self._corpus.sources) + sources, return_counts=True)
         owners, source = np.divmod(kinds, len(self._corpus.sources))
-        won = 2 * votes > each[owners]  # at most once for a neuron
-        found = np.full(len(each), -1)
-        found[owners[won]] = source[won]
-        return found
-
-
-def neuron_records(
-    scan: Scan,
-    corpus: Corpus,
-    gated: bool,
-    facts_of: Callable[[int], LayerFacts],
-    device: torch.device | None = None,
-) -> Iterator[NeuronRecord]:
-    """All neurons of one scan, one by one: slow, to look at."""
-    for block in Results(corpus, gated, facts_of, device).neurons(scan):
-        yield from records_of(block)
-
-
-def context_records(scan: Scan, corpus: Corpus) -> Iterator[ContextRecord]:
-    """All contexts that are an example of some neuron of one scan, by id."""
-
-    def no_facts(layer: int) -> LayerFacts:
-        raise ValueError(f"of contexts nothing is to be asked of layer {layer}")
-
-    results = Results(corpus, False, no_facts)
-    results.note(scan)
-    return results.contexts()
+        won = 2 * votes > each[owners]  # true of at most one source
+        top = np.full(len(each), -1)
+        top[owners[won]] = source[won]
+        return top
 
 
 class _Measured:
-    """What a scan measured: of all neurons what is one number each, the rest of some when asked."""
+    """What a scan measured: numbers of all neurons at once, arrays of a block when asked."""
 
-    def __init__(self, scan: Scan, sample: SampleScan, gated: bool) -> None:
+    def __init__(self, scan: Scan, sample: SampleScan, is_dead: IsDead) -> None:
         self._sample = sample
         moments = sample.moments
         self._columns: dict[str, Array] = {
@@ -243,14 +222,14 @@ class _Measured:
             "skewness": moments.skewness(),
             "kurtosis": np.nan_to_num(moments.kurtosis(), nan=-np.inf, neginf=-np.inf),
             "density": moments.positive / np.maximum(moments.count, 1),
-            "dead": scan.dead(gated),
+            "dead": is_dead(scan.maximum, scan.minimum),
         }
         self._cuts = np.full((scan.shape.neurons, BANDS - 1), np.nan)
         if sample.cuts is not None:
             self._cuts = sample.cuts.cuts
 
     def facts(self, where: slice) -> tuple[dict[str, Array], dict[str, Columns]]:
-        """Scalars by column, small arrays by name, where no other neuron has a part in them."""
+        """Scalars by column, and small arrays by name, of a block of neurons."""
         sample = self._sample
         scalars = {name: column[where] for name, column in self._columns.items()}
         tenth, above = sample.histogram.tenth_of(where, scalars["max"])
@@ -273,11 +252,11 @@ class _Measured:
         return scalars, arrays
 
 
-def _weight_scalars(weights: LayerFacts, mine: slice) -> dict[str, Array]:
-    """Numbers from the weights; effects that never vary have a kurtosis of −inf."""
-    unknown = np.full(mine.stop - mine.start, np.nan)
+def _weight_scalars(weights: LayerFacts, chunk: slice) -> dict[str, Array]:
+    """Scalars from the weights; where all effects are equal the kurtosis is stored as −inf."""
+    unknown = np.full(chunk.stop - chunk.start, np.nan)
     scalars = {
-        name: weights.scalars[name][mine] if name in weights.scalars else unknown
+        name: weights.scalars[name][chunk] if name in weights.scalars else unknown
         for name in WEIGHT_SCALARS
     }
     kurtosis = scalars["effect_kurtosis"]
@@ -291,14 +270,14 @@ def _sample(scan: Scan) -> SampleScan:
 
 
 def _example_bytes(shape: ScanShape) -> int:
-    """What the examples of one neuron take in a block, about."""
+    """Bytes of one neuron's examples in a block, roughly."""
     return (shape.examples + shape.source_examples) * (shape.window + 40)
 
 
 def _examples(
     scan: Scan, sample: SampleScan, where: slice
 ) -> tuple[Int64[np.ndarray, "neurons kinds"], Windows]:
-    """Examples of some neurons, and how many there are of each kind, as `NeuronBlock` has them."""
+    """The counts and examples of a `NeuronBlock`."""
     neurons = where.stop - where.start
     each = len(scan.shape.random_contexts)
     random = np.arange(where.start * each, where.stop * each)
@@ -326,8 +305,8 @@ def _examples(
 def _chosen(
     selection: Selection, where: slice, each: int
 ) -> tuple[Payload, Int64[np.ndarray, " m"], Int64[np.ndarray, " neurons"]]:
-    """Where the entries of some neurons lie in the payload, and how many each neuron has, of a
-    selection with `each` rows a neuron."""
+    """The payload of a selection with `each` rows per neuron, the places in it of some neurons'
+    entries, and how many entries each neuron has."""
     first, end = where.start * each, where.stop * each
     real = selection.ids[first:end] != NO_ID
     counts = real.reshape(where.stop - where.start, -1).sum(axis=1)
@@ -335,7 +314,7 @@ def _chosen(
 
 
 def _slots(selection: Selection, first: int, end: int) -> Int64[np.ndarray, " m"]:
-    """Where the entries of rows first…end lie in the payload, best first, row by row."""
+    """Places in the payload of the entries of rows first…end − 1, best first, row by row."""
     real = selection.ids[first:end] != NO_ID
     slots: Int64[np.ndarray, " m"] = selection.slots[first:end][real]
     return slots

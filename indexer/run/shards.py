@@ -1,7 +1,7 @@
-"""A run in parts that know nothing of one another: for clusters that only have a batch queue.
+"""A run split into shards that do not communicate: for clusters that only have a batch queue.
 
-Each shard scans its share of the batches and leaves its scans in a folder; `merge` puts them
-together and writes the run. The content is that of a run in one piece.
+Each shard scans its share of the batches and leaves its scans in a folder; `merge` combines them
+and writes the run. Its content equals that of a run that was not split.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from indexer.store.database import check_writable, open_store, shown, unusable
 from indexer.store.runs import find_scan
 
 SAMPLE_COST = 1.25
-"""A position of the sample takes about so many times as long as one of the rest."""
+"""The time for a position of the sample, as a multiple of the time for one of the rest."""
 
 
 @dataclass(frozen=True)
@@ -44,30 +44,30 @@ class Shard:
     @classmethod
     def parse(cls, text: str) -> Shard:
         """Read `2/8`. Raises NeurariumError."""
-        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
-        number, count = (int(part) for part in found.groups()) if found else (0, 0)
+        match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+        number, count = (int(part) for part in match.groups()) if match else (0, 0)
         if not 1 <= number <= count:
             raise NeurariumError(
-                f"--shard {text} cannot be understood: write 2/8 for the second of eight."
+                f"--shard {text} is not recognised: use 2/8 for the second of eight shards."
             )
         return cls(number, count)
 
     @property
     def folder_name(self) -> str:
-        """Where in the run's folder this shard keeps its own."""
+        """The name of this shard's folder in the run's folder."""
         return f"shard-{self.number}-of-{self.count}"
 
 
 def scan_shard(
     config: IndexConfig, shard: Shard, cache_dir: Path, reporter: Reporter, execution: Execution
 ) -> Path:
-    """Scan a shard's share and leave its scans in a folder of the run's, which is returned.
+    """Scan a shard's share of the batches; returns the run's folder, which holds the scans.
 
     Raises `Stopped`, NeurariumError.
     """
     if execution.state is None:
         raise NeurariumError(
-            "A shard needs --state FOLDER, one that all shards and `neurarium merge` can see."
+            "A shard needs --state FOLDER, a folder that all shards and `neurarium merge` can see."
         )
     question = ask(config)
     folder = RunFolder(execution.state / shard.folder_name)
@@ -92,7 +92,7 @@ def scan_shard(
 
 
 def share(job: Job, shard: Shard) -> list[int]:
-    """The batches of a shard: of about equal cost, one after the other, the sample in the first."""
+    """The batches of a shard: consecutive, of about equal cost, the whole sample in the first."""
     sampled = np.array([plan.part != "rest" for plan in job.plans])
     cost = positions_of(job) * np.where(sampled, SAMPLE_COST, 1.0)
     return np.flatnonzero(_owners(cost, int(sampled.sum()), shard.count) == shard.number).tolist()
@@ -107,7 +107,7 @@ def _owners(
     if count == 1:
         return owners
     middle = np.cumsum(cost[sampled:]) - cost[sampled:] / 2
-    if first > target:  # the sample alone is more than a share: the others take the rest
+    if first > target:  # the sample alone is more than a share: the other shards take the rest
         target = cost[sampled:].sum() / (count - 1)
         first, before = 0.0, 1
     else:
@@ -119,9 +119,9 @@ def _owners(
 def merge(
     folder: Path, database_url: str, cache_dir: Path, reporter: Reporter, execution: Execution
 ) -> Outcome:
-    """Put all shards' scans together and write the run. The folder stays: it can be deleted then.
+    """Merge all shards' scans and write the run. The folder stays and may be deleted afterwards.
 
-    Raises NeurariumError where a shard is missing, not finished or made otherwise.
+    Raises NeurariumError if a shard is missing, unfinished, or has other settings.
     """
     folders = _shards(folder)
     facts = folders[0].facts
@@ -131,8 +131,8 @@ def merge(
         other.check_found(facts.found)
         if other.facts.slices != facts.slices:
             raise NeurariumError(
-                f"{folders[0].path.name} and {other.path.name} were scanned in other slices of "
-                "the layers: index all shards with the same --memory."
+                f"{folders[0].path.name} and {other.path.name} were scanned with different "
+                "slices of the layers: index all shards with the same --memory."
             )
     clock = Clock()
     question = ask(config)
@@ -159,17 +159,17 @@ def merge(
 
 
 def _shards(folder: Path) -> list[RunFolder]:
-    """All shards of a run, in order; none may be missing."""
-    found = {path.name: path for path in folder.glob("shard-*-of-*") if path.is_dir()}
-    counts = {name.rpartition("-")[2] for name in found}
+    """The folders of all shards of a run, in order. Raises NeurariumError if one is missing."""
+    names = [path.name for path in folder.glob("shard-*-of-*") if path.is_dir()]
+    counts = {name.rpartition("-")[2] for name in names}
     if len(counts) > 1:
         raise NeurariumError(
-            f"{folder} holds shards of several runs, of {' and of '.join(sorted(counts))} each: "
-            "take away those that do not belong."
+            f"{folder} holds shards of several runs, of {' and of '.join(sorted(counts))} shards: "
+            "remove those that do not belong."
         )
     if not counts or not (total := counts.pop()).isdigit():
         raise NeurariumError(
-            f"{folder} holds no shards of one run: index them with --shard and --state {folder}."
+            f"{folder} holds no shards: index them with --shard and --state {folder}."
         )
     names = [Shard(number, int(total)).folder_name for number in range(1, int(total) + 1)]
     missing = [name for name in names if not RunFolder(folder / name).exists]
@@ -182,21 +182,21 @@ def _shards(folder: Path) -> list[RunFolder]:
 def _merged(
     job: Job, folders: list[RunFolder], slices: tuple[tuple[int, int], ...]
 ) -> Iterator[Scan]:
-    """The scans of all slices, each put together from all shards'."""
+    """The scans of all slices, each merged from all shards."""
     shards = [Shard(number, len(folders)) for number in range(1, len(folders) + 1)]
     shares = [share(job, shard) for shard in shards]
     for first, end in slices:
         shape = job.shape.slice(first, end)
-        whole: Scan | None = None
+        merged: Scan | None = None
         for folder, mine in zip(folders, shares, strict=True):
             scan, done = load_scan(job, folder, shape, with_sample=has_sample(job, mine))
             if not done[mine].all():
                 raise NeurariumError(
-                    f"{folder.path.name} is not finished: run its command again, it carries on."
+                    f"{folder.path.name} is not finished: run its command again to resume it."
                 )
-            if whole is None:
-                whole = scan
+            if merged is None:
+                merged = scan
             else:
-                whole.merge(scan)
-        assert whole is not None  # there is a shard
-        yield whole
+                merged.merge(scan)
+        assert merged is not None  # there is at least one shard
+        yield merged

@@ -1,4 +1,4 @@
-"""Ctrl-C and a system's request to end: a scan then stops between two batches, not within one."""
+"""Ctrl-C and SIGTERM: the scan stops between two batches, not within one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from indexer.errors import NeurariumError
 
 
 class Stopped(NeurariumError):
-    """The user asked for an end, and what was done so far is kept."""
+    """The user stopped the run; a checkpoint is saved."""
 
 
 @contextmanager
 def stop_requests() -> Iterator[threading.Event]:
-    """An event that is set by the first SIGINT or SIGTERM; the second acts as it always does.
+    """An event set by the first SIGINT or SIGTERM; a second signal has its usual effect.
 
-    Outside the main thread, where signals cannot be taken, nothing sets it.
+    Outside the main thread, where signals cannot be handled, nothing sets it.
     """
     requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -32,7 +32,7 @@ def stop_requests() -> Iterator[threading.Event]:
         signal.signal(number, before[signal.Signals(number)])
 
     for caught in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(caught) != signal.SIG_IGN:  # so a shell runs what is not to be stopped
+        if signal.getsignal(caught) != signal.SIG_IGN:  # nohup and the like ignore it on purpose
             before[caught] = signal.signal(caught, request)
     try:
         yield requested

@@ -1,0 +1,1 @@
+"""The state of a scan over all batches, and the loop that fills it."""

@@ -1,7 +1,6 @@
-"""All that a process needs to scan: the model, the prepared corpus, what to measure, every batch.
+"""Everything a process needs to scan: the model, the prepared corpus, the sizes, the batches.
 
-Made alike by a run on one machine, by each shard or worker of a cluster, and by what puts their
-scans together.
+A run on one machine, each shard, each worker and the merging of shards all make the same job.
 """
 
 from __future__ import annotations
@@ -12,19 +11,16 @@ from typing import Any
 
 from indexer.config import IndexConfig, check_name
 from indexer.corpus.batches import BatchPlan, plan_batches
-from indexer.corpus.prepare import PreparedCorpus, TokenizerInfo, open_corpus, prepare_corpus
+from indexer.corpus.prepare import open_corpus, prepare_corpus
+from indexer.corpus.prepared import PreparedCorpus
+from indexer.corpus.tokens import TokenizerInfo
 from indexer.errors import NeurariumError
 from indexer.measure.sources import count_slots
 from indexer.models.device import choose_device, choose_dtype
-from indexer.models.load import (
-    Description,
-    LoadedModel,
-    check_ctx_len,
-    describe,
-    load_model,
-    pin_revision,
-)
-from indexer.models.pretrained import LoadedTokenizer, load_tokenizer
+from indexer.models.hook_points import choose_hook_point
+from indexer.models.load import Description, check_ctx_len, describe, load_model
+from indexer.models.loaded import LoadedModel
+from indexer.models.pretrained import LoadedTokenizer, load_tokenizer, pin_revision
 from indexer.models.source import ModelSource, resolve_model
 from indexer.reporter import Reporter
 from indexer.scan.shape import ScanShape
@@ -32,7 +28,7 @@ from indexer.scan.shape import ScanShape
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked for, as far as it can be told without weights and text."""
+    """Which model is to be indexed, before anything is read."""
 
     config: IndexConfig
     source: ModelSource
@@ -42,7 +38,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Text:
-    """The corpus, prepared for the model, and what preparing needed of the model."""
+    """The corpus, prepared for the model, and the model's configuration and tokenizer."""
 
     source: ModelSource
     description: Description
@@ -52,7 +48,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Job:
-    """A model, a corpus and the work to be done."""
+    """A model, a corpus and the batches to scan."""
 
     config: IndexConfig
     name: str
@@ -64,19 +60,19 @@ class Job:
     """All batches, the sample's first."""
 
     def facts(self) -> dict[str, Any]:
-        """What the settings led to: a scan can only be carried on while it is the same."""
+        """What the settings led to: a scan can be resumed only while all of it is the same."""
         return {
             "the model's weights": self.model.weights_hash,
-            "the tokenizer": self.model.tokenizer_identity,
+            "the tokenizer": self.model.tokens.identity,
             "the corpus": self.corpus.fingerprint,
             "the number format": str(self.model.dtype).removeprefix("torch."),
-            "the place captured": self.model.hook_point,
+            "the place captured": self.model.units.hook_point,
             "the number of batches": len(self.plans),
         }
 
 
 def ask(config: IndexConfig) -> Question:
-    """Find out which model is meant. Raises NeurariumError."""
+    """Resolve the model's name. Raises NeurariumError."""
     source = resolve_model(config.model, config.revision)
     name = config.name or source.url_name
     check_name(name)
@@ -84,12 +80,15 @@ def ask(config: IndexConfig) -> Question:
 
 
 def prepare(question: Question, cache_dir: Path, reporter: Reporter) -> Text:
-    """The corpus as contexts. All that can be refused without weights or text is refused first."""
+    """Prepare the corpus. Everything that can be refused without weights or text is refused first.
+
+    Raises NeurariumError.
+    """
     config = question.config
     source = pin_revision(question.source)
     description = describe(source, trust_remote_code=config.trust_remote_code)
     check_ctx_len(description, config.ctx_len)
-    description.layout.choose_hook_point(config.hook_point)
+    choose_hook_point(description.layout, config.hook_point)
     choose_dtype(config.dtype, choose_device(config.device))
     tokens = load_tokenizer(source, trust_remote_code=config.trust_remote_code)
     info = TokenizerInfo(
@@ -124,7 +123,7 @@ def prepare(question: Question, cache_dir: Path, reporter: Reporter) -> Text:
 
 
 def load(question: Question, text: Text, reporter: Reporter) -> Job:
-    """Load the model, and plan the work."""
+    """Load the model and plan the batches. Raises NeurariumError."""
     config, corpus = question.config, text.corpus
     reporter.say(f"Loading {text.source.label}")
     model = load_model(
@@ -138,7 +137,7 @@ def load(question: Question, text: Text, reporter: Reporter) -> Job:
     )
     sample = corpus.sample(config.sample, config.seed)
     shape = ScanShape(
-        widths=model.widths,
+        widths=model.units.widths,
         sample=sample,
         top_k=min(config.top_k, corpus.contexts),
         bottom_k=min(config.bottom_k, corpus.contexts),

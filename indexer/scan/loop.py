@@ -1,4 +1,4 @@
-"""The loop of a scan: every batch that is not done yet through the model and into the scan."""
+"""The loop of a scan: each batch goes through the model and into the scan."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from indexer.corpus.batches import Batch, BatchPlan, Contexts, fill_batch
 from indexer.scan.state import Scan
 
 GROUP_BYTES = 2**31
-"""Captured activations that wait on a device before it is waited for."""
+"""Bytes of captured activations gathered on a device before the host waits for it."""
 _GIVE_BACK_SECONDS = 1.0
-"""Between two times that freed memory is given back to the system."""
+"""Between two returns of freed memory to the system."""
 
 
 class Model(Protocol):
@@ -26,7 +26,7 @@ class Model(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where token ids have to be."""
+        """Where the model runs."""
         ...
 
     def capture(
@@ -36,7 +36,7 @@ class Model(Protocol):
         on_layer: OnLayer,
         layers: range | None = None,
     ) -> None:
-        """One forward pass that hands over what each layer gave, of `layers` alone."""
+        """One forward pass that hands over each layer, or each of `layers`."""
         ...
 
 
@@ -48,27 +48,27 @@ def scan_batches(
     todo: Iterable[int],
     after: Callable[[int], None],
 ) -> None:
-    """Run the model over the batches `todo`, numbers of `plans`, and measure their neurons.
+    """Run the model over batches and measure them.
 
-    `after` is told each batch once it is measured, whole; what it raises ends the loop between two
-    batches.
+    `todo` are indices into `plans`. `after(index)` is called when a batch is measured in all
+    layers; an exception from it ends the loop between two batches.
     """
     given_back = time.monotonic()
     for number in todo:
         scan_batch(model, fill_batch(plans[number], corpus, padding_id=0), scan)
         if time.monotonic() - given_back > _GIVE_BACK_SECONDS:
-            # What a batch needs for a moment is of another size each time, and the holes it leaves
-            # add up: a fifth of the state and more. To close them takes some milliseconds.
+            # Each batch needs temporary memory of another size, and the holes this leaves add up to
+            # a fifth of the state and more. Closing them takes some milliseconds.
             memory.give_back()
             given_back = time.monotonic()
         after(number)
 
 
 def scan_batch(model: Model, batch: Batch, scan: Scan, group_bytes: int | None = None) -> None:
-    """One forward pass, measured.
+    """Run one forward pass and measure its layers.
 
-    On a CPU each layer is measured while it lies in the cache; on another device up to
-    `group_bytes` of captures are gathered first, since each measurement has to wait for it.
+    On a CPU each layer is measured while it is in the cache. On another device up to `group_bytes`
+    of activations are gathered first, since each measurement has to wait for the device.
     """
     if group_bytes is None:
         group_bytes = 0 if model.device.type == "cpu" else GROUP_BYTES
@@ -77,7 +77,7 @@ def scan_batch(model: Model, batch: Batch, scan: Scan, group_bytes: int | None =
 
     def measure(layer: int, captured: Captured) -> None:
         group.append((layer - layers[0], captured))
-        if layer == layers[-1] or sum(_bytes(one) for _, one in group) >= group_bytes:
+        if layer == layers[-1] or sum(_bytes(item) for _, item in group) >= group_bytes:
             scan.add(batch, group)
             group.clear()
 
@@ -87,5 +87,5 @@ def scan_batch(model: Model, batch: Batch, scan: Scan, group_bytes: int | None =
 
 
 def _bytes(captured: Captured) -> int:
-    parts = (captured.activations, captured.gate, captured.linear)
-    return sum(part.numel() * part.element_size() for part in parts if part is not None)
+    tensors = (captured.activations, *captured.parts)
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -1,11 +1,12 @@
-"""What a scan measures on the sample's contexts alone: statistics, random examples and bands.
+"""What a scan measures on the sample's contexts only: statistics, random examples and bands.
 
-The sample's batches come first and in one order, and one process measures them all: the bands' cut
-points come from its first half and are used on the second.
+The sample's batches come first and in a fixed order, and one process measures them all: the bands'
+cut points come from the sample's first half and are used on the second.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,8 @@ Array = np.ndarray[Any, Any]
 
 
 class SampleScan:
-    """Everything measured on the sample so far: examples by what is `wanted`, sums by `sums` and
-    then `add_sums`."""
+    """Everything measured on the sample so far. For each layer of a batch call `wanted` and `sums`,
+    then `add_sums` with the values of those sums."""
 
     def __init__(self, shape: ScanShape) -> None:
         neurons, window = shape.neurons, shape.window
@@ -34,7 +35,7 @@ class SampleScan:
         self.moments = Moments(neurons)
         self.histogram = Histogram(neurons)
         self.signs: SignCounts | None = None
-        """Of gated neurons whose gates and linear parts the model hands over."""
+        """None until the first batch with gates and linear parts."""
         self.peaks: Float32[np.ndarray, "neurons s"] = np.zeros(
             (neurons, len(shape.sample)), np.float32
         )
@@ -51,13 +52,13 @@ class SampleScan:
 
     @property
     def cuts(self) -> BandCuts | None:
-        """Where peaks are cut into bands: known once the whole first half is measured."""
+        """Where peaks are cut into bands. Ask only when the whole first half is measured."""
         if self._cuts is None and self.half:
             self._cuts = BandCuts(quantiles(self.peaks[:, : self.half], BAND_QUANTILES))
         return self._cuts
 
     def arrays(self) -> dict[str, Array]:
-        """All that was measured, by name."""
+        """Everything measured, by name."""
         named = {f"moments.{name}": value for name, value in self.moments.arrays().items()}
         named |= {f"histogram.{name}": value for name, value in self.histogram.arrays().items()}
         named |= {"peaks": self.peaks, "band_counts": self.band_counts}
@@ -66,7 +67,7 @@ class SampleScan:
         return named if self.signs is None else named | {"signs": self.signs.counts}
 
     def count_signs(self) -> None:
-        """Begin to count signs: the model hands over gates and linear parts."""
+        """Begin to count signs, if that has not begun."""
         self.signs = self.signs or SignCounts(self.shape.neurons)
 
     def sums(
@@ -75,38 +76,37 @@ class SampleScan:
         seen: LayerBatch,
         peaks: Float32[np.ndarray, "batch n"],
         troughs: Float32[np.ndarray, "batch n"],
-    ) -> list[Tensor]:
-        """A layer's sums over the batch, on its device: give their values to `add_sums`."""
+    ) -> dict[str, Tensor]:
+        """A layer's sums over the batch, on its device, by name: `add_sums` takes their values."""
         low, high = troughs.min(axis=0), peaks.max(axis=0)
         included = seen.included(seen.activations)
         about = (peaks.mean(axis=0) + troughs.mean(axis=0)) / 2
-        if not self.moments.count[where].any():  # only now is a shift taken
+        if not self.moments.count[where].any():  # the shift is taken from the first batch
             about = included[:1].float().mean(dim=(0, 1)).cpu().numpy()
         parts = (
             *self.moments.prepare(where, about, low, high),
             *self.histogram.prepare(where, low, high),
         )
         sums = batch_sums(included, Scales(*(to_device(part, seen.device) for part in parts)))
-        tensors = [sums.powers, sums.positive, sums.counts]
-        gate, linear = seen.captured.gate, seen.captured.linear
-        if gate is not None and linear is not None:
+        tensors = {"powers": sums.powers, "positive": sums.positive, "counts": sums.counts}
+        if seen.captured.parts:
             self.count_signs()
-            tensors.append(sign_sums(seen.included(gate), seen.included(linear)))
+            gate, linear = (seen.included(part) for part in seen.captured.parts)
+            tensors["signs"] = sign_sums(gate, linear)
         return tensors
 
-    def add_sums(self, where: slice, seen: LayerBatch, values: list[Array]) -> None:
-        """Keep what `sums` gave."""
-        powers, positive, counts, *signs = values
+    def add_sums(self, where: slice, seen: LayerBatch, values: Mapping[str, Array]) -> None:
+        """Add the values of `sums`."""
         positions = int(seen.batch.included.sum())
-        self.moments.add(where, positions, powers, positive)
-        self.histogram.add(where, counts)
-        if self.signs is not None and signs:
-            self.signs.add(where, positions, signs[0])
+        self.moments.add(where, positions, values["powers"], values["positive"])
+        self.histogram.add(where, values["counts"])
+        if self.signs is not None and "signs" in values:
+            self.signs.add(where, positions, values["signs"])
 
     def wanted(
         self, where: slice, seen: LayerBatch, peaks: Float32[np.ndarray, "batch n"]
     ) -> list[Wanted]:
-        """Keep a layer's peaks; the random examples and those of bands that are wanted."""
+        """Record a layer's peaks; the random and band examples wanted of this batch."""
         ranks = self._ranks(seen.batch.context_ids)
         self.peaks[where, ranks] = peaks.T
         if seen.batch.part != "second_half":
@@ -115,8 +115,8 @@ class SampleScan:
 
     def _ranks(self, context_ids: Int64[np.ndarray, " batch"]) -> Int64[np.ndarray, " batch"]:
         """The contexts' places in the sample's hash order."""
-        found = np.searchsorted(self.shape.sample, context_ids, sorter=self._order)
-        return self._order[found]
+        places = np.searchsorted(self.shape.sample, context_ids, sorter=self._order)
+        return self._order[places]
 
     def _wanted_random(self, where: slice, ranks: Int64[np.ndarray, " batch"]) -> Wanted:
         count = len(self.shape.random_contexts)
@@ -141,8 +141,8 @@ class SampleScan:
             self.band_counts[where, index] += (band == index).sum(axis=0)
         rows = (np.arange(where.start, where.stop) * BANDS)[None, :] + band
         contexts, columns = np.nonzero(ranks[:, None] < self.bands.ids[rows, -1])
-        # Equal values: the pair then orders a band's contexts by their rank in the hash order.
+        # With equal values, a selection keeps the contexts that come first in the hash order.
         equal = np.zeros(len(contexts), np.float32)
-        places, slots = self.bands.admit(rows[contexts, columns], equal, ranks[contexts])
-        pairs = Pairs(contexts[places], columns[places])
+        entered, slots = self.bands.admit(rows[contexts, columns], equal, ranks[contexts])
+        pairs = Pairs(contexts[entered], columns[entered])
         return [Wanted(pairs, self.bands.payload, slots)]

@@ -1,4 +1,4 @@
-"""The sizes that decide what a scan holds in memory. Pure."""
+"""The sizes of a scan, which decide how much memory it holds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SOURCE_EXAMPLES = 3
 
 @dataclass(frozen=True)
 class ScanShape:
-    """What a scan measures: some layers that follow one another, all of a model unless said."""
+    """What a scan measures: consecutive layers, by default all of a model."""
 
     widths: tuple[int, ...]
     """Neurons of each layer."""
@@ -29,11 +29,11 @@ class ScanShape:
     window: int
     """Activations stored an example."""
     source_slots: int = 0
-    """Slots of sources that have examples of their own; 0 where the corpus has one source."""
+    """Sources with examples of their own; 0 where the corpus has one source."""
     first_layer: int = 0
-    """The model's layer that is the first here."""
+    """The index in the model of the first of these layers."""
     first_neuron: int = 0
-    """Neurons in the layers before that."""
+    """Neurons in the layers before it."""
 
     @property
     def source_examples(self) -> int:
@@ -58,30 +58,30 @@ class ScanShape:
 
     @property
     def examples(self) -> int:
-        """Examples of a neuron, of all kinds but those by source."""
+        """Examples of a neuron, without those by source."""
         return self.top_k + self.bottom_k + self.sample_examples
 
     @property
     def sample_examples(self) -> int:
-        """Random examples and those of the bands."""
+        """Random and band examples of a neuron."""
         return len(self.random_contexts) + BANDS * BAND_EXAMPLES
 
     def extremes_bytes(self) -> int:
-        """Memory that what is taken over all contexts holds, in bytes."""
-        kept = self.top_k + self.bottom_k + self.source_examples
-        return Selection.bytes_for(self.neurons, kept, self.window) + 8 * self.neurons
+        """Memory for what is measured over all contexts, in bytes."""
+        examples = self.top_k + self.bottom_k + self.source_examples
+        return Selection.bytes_for(self.neurons, examples, self.window) + 8 * self.neurons
 
     def sample_bytes(self) -> int:
-        """Memory that what is taken over the sample holds, in bytes."""
+        """Memory for what is measured over the sample, in bytes."""
         examples = Selection.bytes_for(self.neurons, self.sample_examples, self.window)
         return examples + self.neurons * (4 * len(self.sample) + 4 * BINS + 8 * 20)
 
     def bytes_held(self) -> int:
-        """Memory the scan's state takes, in bytes, beyond the model and its forward pass."""
+        """Memory of the scan's state in bytes, without the model and its forward pass."""
         return self.extremes_bytes() + self.sample_bytes()
 
     def slice(self, first: int, end: int) -> ScanShape:
-        """The same of layers first…end of these."""
+        """The same for layers first…end − 1 of these."""
         before = sum(self.widths[:first])
         return ScanShape(
             widths=self.widths[first:end],

@@ -1,4 +1,4 @@
-"""Which layers are scanned at a time: all, or where memory does not hold their state, slices."""
+"""Which layers are scanned in one pass: all, or slices where memory does not hold their state."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from indexer.memory import readable_bytes
 from indexer.scan.shape import ScanShape
 
 SHARE = 0.7
-"""Of the memory that is free when the model is loaded: the rest is for its forward pass."""
+"""The share of memory free after loading the model that the scan may use; the rest is for the
+forward pass."""
 
 
 def choose_slices(shape: ScanShape, allowed: int | None = None) -> tuple[tuple[int, int], ...]:
-    """First layer and end of each slice: as many layers as `allowed` bytes hold (None: most of what
-    is free).
+    """First layer and end of each slice, each with as many layers as `allowed` bytes hold.
 
-    Raises NeurariumError where one layer alone does not fit.
+    `allowed` None means most of the free memory. Raises NeurariumError if one layer does not fit.
     """
     if allowed is None:
         free = memory.available()

@@ -1,9 +1,9 @@
-"""Opening a store: the engine, the tables, the version of the schema, the writer's lock."""
+"""Opens a store and guards it: engine, tables, schema version, transactions, locks, COPY."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,15 +29,15 @@ from indexer.store.schema import SCHEMA_VERSION, metadata, store
 
 _BUSY_SECONDS = 600  # another indexer may be writing its run
 _WRITES = "neurarium_writes"
-_CHANGING = 7_310_588_202_411_233  # any number of our own, for PostgreSQL's advisory lock
+_CHANGING = 7_310_588_202_411_233  # key of our PostgreSQL advisory lock; arbitrary
 
 
 def open_store(url: str, *, create: bool, patience: int = _BUSY_SECONDS) -> Engine:
-    """Connect to a store, and make its tables where there are none and `create` says so.
+    """An engine for a store; with `create`, its tables are made if missing.
 
-    `patience`: seconds that a writer waits for another one to end, on SQLite.
-    Raises NeurariumError where the address is wrong, the database is out of reach, it was made by
-    a newer version, or there is nothing in it and `create` is False.
+    `patience`: seconds a writer on SQLite waits for another writer. Raises NeurariumError if the
+    address is invalid, the database cannot be reached or has another schema version, or there is no
+    store and `create` is False.
     """
     parsed = _parse(url)
     if parsed.get_backend_name() == "sqlite":
@@ -65,28 +65,30 @@ def open_store(url: str, *, create: bool, patience: int = _BUSY_SECONDS) -> Engi
 
 
 def shown(url: URL) -> str:
-    """The address without its password."""
+    """The database address without its password."""
     return url.render_as_string(hide_password=True)
 
 
 def unusable(error: SQLAlchemyError, where: str) -> str:
-    """One line for what the database driver said."""
+    """A database error as one line for the user; `where` is the database address."""
     reason = str(getattr(error, "orig", None) or error).strip().splitlines()
     first = reason[0] if reason else type(error).__name__
     lowered = " ".join(reason).lower()
     if "disk is full" in lowered or "no space left" in lowered:
-        return f"The disk is full: nothing was written to {where}. Make room and run again."
+        return f"The disk is full: nothing was written to {where}. Free some space and run again."
     if "database is locked" in lowered:
-        return f"The database {where} is being written by another process: wait for it, run again."
+        return f"The database {where} is being written by another process: wait and run again."
     if "file is not a database" in lowered:
         return f"{where} is not an SQLite database: name another file with --database."
-    return f"The database {where} cannot be used: {first}. Check that it runs and its address."
+    return (
+        f"The database {where} cannot be used: {first}. Check its address and that it is running."
+    )
 
 
 @contextmanager
 def changing(engine: Engine, *, alone: bool = False) -> Iterator[Connection]:
-    """A transaction that writes. SQLite lets in one at a time; on PostgreSQL runs may be written
-    side by side, but what is done `alone` waits for the others and they for it."""
+    """A transaction that writes runs. SQLite allows one writer at a time. On PostgreSQL several
+    may write at once, but an `alone` transaction excludes all others."""
     with changing_apart(engine) as connection:
         if engine.dialect.name == "postgresql":
             lock = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"
@@ -96,13 +98,13 @@ def changing(engine: Engine, *, alone: bool = False) -> Iterator[Connection]:
 
 @contextmanager
 def changing_apart(engine: Engine) -> Iterator[Connection]:
-    """As `changing`, of what has nothing to do with runs: on PostgreSQL it waits for nobody."""
+    """A transaction that writes something other than runs: on PostgreSQL it never waits."""
     with engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
         yield connection
 
 
 def check_writable(engine: Engine) -> None:
-    """Change something and take it back. Raises NeurariumError where that is not allowed."""
+    """Try a change and roll it back. Raises NeurariumError if writing is not allowed."""
     try:
         with changing(engine) as connection:
             connection.execute(update(store).values(schema_version=SCHEMA_VERSION))
@@ -111,16 +113,40 @@ def check_writable(engine: Engine) -> None:
         raise NeurariumError(unusable(error, shown(engine.url))) from None
 
 
+def copy_rows(
+    connection: Connection,
+    statement: str,
+    rows: Iterable[Sequence[Any]],
+    types: Sequence[str] | None = None,
+) -> None:
+    """Send rows to a PostgreSQL COPY statement; `types` are needed for its binary form.
+
+    Raises SQLAlchemy's DBAPIError.
+    """
+    driver: Any = connection.dialect.dbapi
+    cursor = connection.connection.cursor()
+    try:
+        with cursor.copy(statement) as copy:
+            if types is not None:
+                copy.set_types(types)
+            for row in rows:
+                copy.write_row(row)
+    except driver.Error as error:
+        raise DBAPIError(statement, None, error) from error
+    finally:
+        cursor.close()
+
+
 @contextmanager
 def writing(engine: Engine, key: str, lock_folder: Path) -> Iterator[None]:
-    """Hold the right to write the run that `key` stands for, for as long as this process lives.
+    """Hold the lock on the run named by `key`. It is released when this process dies.
 
-    Raises NeurariumError where another indexer holds it.
+    Raises NeurariumError if another indexer holds it.
     """
     digest = hashlib.blake2b(f"{identity(engine.url)}\n{key}".encode(), digest_size=8)
     taken = NeurariumError(
-        "Another indexer is making a run of this model in this database: wait for it to end, or "
-        "give this run another --name."
+        "Another indexer is writing a run of this model to this database: wait for it to finish, "
+        "or give this run another --name."
     )
     if engine.dialect.name == "postgresql":
         number = int.from_bytes(digest.digest(), "little", signed=True)
@@ -132,7 +158,7 @@ def writing(engine: Engine, key: str, lock_folder: Path) -> Iterator[None]:
             try:
                 yield
             finally:
-                # The lock goes with its connection: one that broke meanwhile has let it go.
+                # A broken connection has already released the lock.
                 with suppress(DBAPIError):
                     unlock = text("SELECT pg_advisory_unlock(:number)")
                     connection.execute(unlock, {"number": number})
@@ -150,13 +176,13 @@ def writing(engine: Engine, key: str, lock_folder: Path) -> Iterator[None]:
 
 
 def identity(url: URL) -> str:
-    """One name for one database, however its file's path is written."""
+    """A canonical name of the database, whatever the form of its file's path."""
     path = file_of(url)
     return str(url if path is None else path.resolve())
 
 
 def file_of(url: URL) -> Path | None:
-    """The file that an SQLite database is in, also where it is given as a URI with options."""
+    """The file of an SQLite database, also if the address is a URI with options; None otherwise."""
     if url.get_backend_name() != "sqlite" or not url.database:
         return None
     if url.database.startswith("file:"):
@@ -169,14 +195,14 @@ def _parse(url: str) -> URL:
         parsed = make_url(url)
     except ArgumentError:
         raise NeurariumError(
-            f"{url!r} is no database address: write sqlite:///FILE or "
+            f"{url!r} is not a database address: use sqlite:///FILE or "
             "postgresql+psycopg://USER:PASSWORD@HOST/NAME."
         ) from None
     if parsed.drivername in ("postgres", "postgresql"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise NeurariumError(
-            f"{shown(parsed)}: only sqlite:/// and postgresql+psycopg:// are understood."
+            f"{shown(parsed)}: only sqlite:/// and postgresql+psycopg:// are supported."
         )
     return parsed
 
@@ -189,7 +215,7 @@ def _options(url: URL, patience: int) -> dict[str, Any]:
 
 
 def _binary_cursor() -> Any:
-    """What asks PostgreSQL for bytes: as text, a packed column comes as twice as many digits."""
+    """A cursor that receives results in binary: as text, packed columns take twice the bytes."""
     from psycopg import Cursor, pq
 
     class BinaryCursor(Cursor[Any]):
@@ -203,30 +229,30 @@ def _binary_cursor() -> Any:
 def _check_file(url: URL, create: bool) -> None:
     path = file_of(url)
     if path is None or not path.name or path.name == ":memory:":
-        raise NeurariumError("The store must be a file: write sqlite:///FILE.")
+        raise NeurariumError("The store must be a file: use sqlite:///FILE.")
     if path.is_dir():
-        raise NeurariumError(f"{path} is a folder: name a file in it for the database.")
+        raise NeurariumError(f"{path} is a folder: name a file for the database.")
     if path.exists():
         return
     if not create:
         raise NeurariumError(
             f"There is no database at {path}: index a model first (`neurarium index demo`), "
-            "or name another with --database."
+            "or name another database with --database."
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise NeurariumError(
-            f"The folder {path.parent} cannot be made: {error.strerror}."
+            f"The folder {path.parent} cannot be created: {error.strerror}."
         ) from None
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:
-    # Python's driver would begin no transaction for SELECT and CREATE; `_begin` does.
+    # Python's driver begins no transaction for SELECT and CREATE; `_begin` does.
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute("PRAGMA page_size=4096")  # for a new file: larger pages leave more of them empty
-    cursor.execute("PRAGMA journal_mode=WAL")  # pages are served while a run is written
+    cursor.execute("PRAGMA page_size=4096")  # for a new file: larger pages waste more space
+    cursor.execute("PRAGMA journal_mode=WAL")  # readers continue while a run is written
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
@@ -234,7 +260,7 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
 
 def _begin(connection: Connection) -> None:
     writes = connection.get_execution_options().get(_WRITES)
-    # One writer at a time: it waits for its turn here, not in the middle.
+    # A writer waits for its turn here instead of failing in the middle.
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
@@ -242,7 +268,7 @@ def _check_version(engine: Engine, where: str, create: bool) -> None:
     if not inspect(engine).has_table(store.name):
         if not create:
             raise NeurariumError(
-                f"The database {where} holds no Neurarium store: index a model first "
+                f"The database {where} has no Neurarium store: index a model first "
                 "(`neurarium index demo`)."
             )
         _make_tables(engine, where)
@@ -252,18 +278,18 @@ def _check_version(engine: Engine, where: str, create: bool) -> None:
         age = "a newer" if (version or 0) > SCHEMA_VERSION else "an older"
         raise NeurariumError(
             f"The database {where} was made by {age} version of Neurarium (schema {version}, "
-            f"this is {SCHEMA_VERSION}): update Neurarium, or name another with --database."
+            f"this is {SCHEMA_VERSION}): update Neurarium, or use another database with --database."
         )
 
 
 def _make_tables(engine: Engine, where: str) -> None:
     with changing(engine, alone=True) as connection:
-        there = inspect(connection).get_table_names()
-        if store.name in there:  # another process has made them in the meantime
+        tables = inspect(connection).get_table_names()
+        if store.name in tables:  # another process was faster
             return
-        if there and engine.dialect.name == "sqlite":
+        if tables and engine.dialect.name == "sqlite":
             raise NeurariumError(
-                f"The database {where} belongs to another program (it has a table {there[0]!r}): "
+                f"The database {where} belongs to another program (it has a table {tables[0]!r}): "
                 "name another file with --database."
             )
         metadata.create_all(connection)

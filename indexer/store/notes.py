@@ -1,14 +1,13 @@
-"""Notes that people write on neurons: a table of its own beside the runs.
+"""Notes that people write on neurons, in a table of their own beside the runs.
 
-A note belongs to a model's name, a layer and a neuron, not to a run: every run of the model shows
-it, and it stays when one is deleted, even the last, to be shown again by the next.
+A note belongs to a model's name, a layer and a neuron, not to a run: all runs of the model show it,
+and it survives their deletion.
 
-The table is made by whoever first wants to write (`prepare`), not with the store. So a store that
-nobody writes notes in is the same to the byte as ever and needs no other version of the schema, and
-a server without notes neither asks for the table nor writes anything.
+`prepare` creates the table when a server first allows notes. Stores without notes therefore do not
+change, and need no new schema version.
 
-What changes the table does so one after another. Numbers of notes only grow therefore, and how many
-there are, with the highest number, says which: what tags are made of.
+Changes of the table happen one at a time, so ids of notes only grow. The count of notes together
+with the highest id identifies the current state, which HTTP tags rely on.
 """
 
 from __future__ import annotations
@@ -49,16 +48,16 @@ from indexer.store.database import changing_apart, shown, unusable
 from indexer.store.schema import UtcDateTime
 
 MAX_MODEL, MAX_AUTHOR, MAX_TEXT = 100, 80, 4_000
-"""Characters of a model's name, an author line, a note."""
+"""Most characters in a model's name, an author line, a note."""
 MAX_INDEX = 2**31 - 1
-"""Of a layer, of a neuron."""
+"""Largest layer or neuron index."""
 PATIENCE = 5
-"""Seconds that a visitor's note waits for another writer to end."""
-_AT_ONCE = 500
+"""Seconds a change of a note waits for another writer."""
+_BATCH = 500
 
 _notes = Table(
     "notes",
-    MetaData(),  # not the store's: it would be made with every store
+    MetaData(),  # not the store's, so that only `prepare` creates it
     Column(
         "id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
     ),
@@ -70,13 +69,13 @@ _notes = Table(
     Column("text", String(MAX_TEXT), nullable=False),
     Index("ix_notes_place", "model", "layer", "neuron", "time", "id"),
     Index("ix_notes_time", "time", "id"),
-    sqlite_autoincrement=True,  # the number of a deleted note is not given again
+    sqlite_autoincrement=True,  # ids of deleted notes are not reused
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A neuron of every run of a model."""
+    """A neuron, in all runs of a model."""
 
     model: str
     layer: int
@@ -85,31 +84,31 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One note, as it is written."""
+    """A note without its id."""
 
     model: str
     layer: int
     neuron: int
     time: datetime
-    """With a zone."""
+    """With a time zone."""
     author: str
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Notes:
-    """Some of a neuron's notes or of all, and what there is."""
+    """A page of notes, of one neuron or of all neurons."""
 
     rows: list[Row[Any]]
-    """Newest first, each with the fields of `Note` and its `id`."""
+    """Newest first; each has the fields of `Note` and an `id`."""
     count: int
-    """Of all, not of `rows` alone."""
+    """All notes, not only those in `rows`."""
     highest: int
-    """The highest number of any; 0 where there is none."""
+    """The highest id among all; 0 without notes."""
 
 
 def prepare(engine: Engine) -> None:
-    """Make the table, unless it is there. Raises NeurariumError where that cannot be done."""
+    """Create the table if it is missing. Raises NeurariumError if that fails."""
     try:
         if inspect(engine).has_table(_notes.name):
             return
@@ -124,33 +123,33 @@ def prepare(engine: Engine) -> None:
 def read(
     engine: Engine, place: Place | None, limit: int, before: tuple[datetime, int] | None = None
 ) -> Notes:
-    """The newest notes of a neuron, or of all, that come after `before` in that order: the time
-    and number of the last of the page before. Reads one state of the store."""
-    if place is not None and not _can_be(place):
+    """The newest notes of a neuron, or of all neurons, in one consistent read. `before` is the time
+    and id of the last note of the previous page."""
+    if place is not None and not _is_valid(place):
         return Notes([], 0, 0)
-    here = [] if place is None else _at(place)
-    wanted = select(_notes).where(*here)
+    conditions = [] if place is None else _at(place)
+    wanted = select(_notes).where(*conditions)
     if before is not None:
-        time, number = before
-        earlier = and_(_notes.c.time == time, _notes.c.id < number)
+        time, note_id = before
+        earlier = and_(_notes.c.time == time, _notes.c.id < note_id)
         wanted = wanted.where(or_(_notes.c.time < time, earlier))
     wanted = wanted.order_by(_notes.c.time.desc(), _notes.c.id.desc()).limit(limit)
-    numbers = select(func.count(_notes.c.id), func.max(_notes.c.id)).where(*here)
+    totals = select(func.count(_notes.c.id), func.max(_notes.c.id)).where(*conditions)
     if engine.dialect.name == "postgresql":
         engine = engine.execution_options(isolation_level="REPEATABLE READ")
     with engine.connect() as connection:
-        count, highest = connection.execute(numbers).one()
+        count, highest = connection.execute(totals).one()
         rows = list(connection.execute(wanted)) if count else []
     return Notes(rows, count, highest or 0)
 
 
 def walk(engine: Engine) -> Iterator[Note]:
-    """All notes, oldest first; none where there is no table."""
+    """All notes, oldest first; none without the table."""
     if not inspect(engine).has_table(_notes.name):
         return
     columns = [column for column in _notes.c if column.name != "id"]
     with engine.connect() as connection:
-        rows = connection.execution_options(yield_per=_AT_ONCE).execute(
+        rows = connection.execution_options(yield_per=_BATCH).execute(
             select(*columns).order_by(_notes.c.time, _notes.c.id)
         )
         for row in rows:
@@ -158,37 +157,37 @@ def walk(engine: Engine) -> Iterator[Note]:
 
 
 def add(engine: Engine, note: Note) -> int:
-    """Keep a note; its number."""
+    """Store a note and return its id."""
     with _changing(engine, PATIENCE) as connection:
         result = connection.execute(insert(_notes).values(asdict(note)))
     assert result.inserted_primary_key is not None
     return int(result.inserted_primary_key[0])
 
 
-def remove(engine: Engine, place: Place, number: int) -> Row[Any] | None:
-    """Delete a note of a neuron; what it was, or None where there is no such note."""
+def remove(engine: Engine, place: Place, note_id: int) -> Row[Any] | None:
+    """Delete a note of a neuron and return its row, or None if there is no such note."""
     with _changing(engine, PATIENCE) as connection:
-        row = connection.execute(select(_notes).where(_notes.c.id == number)).one_or_none()
+        row = connection.execute(select(_notes).where(_notes.c.id == note_id)).one_or_none()
         if row is None or Place(row.model, row.layer, row.neuron) != place:
             return None
-        connection.execute(delete(_notes).where(_notes.c.id == number))
+        connection.execute(delete(_notes).where(_notes.c.id == note_id))
     return row
 
 
 def merge(engine: Engine, notes: Iterable[Note]) -> tuple[int, int]:
-    """Keep those of `notes` that are not there yet, in all that is in them: how many were added,
-    and how many were there. All of them or, if anything goes wrong, none."""
+    """Store those of `notes` that are not stored yet, all or (on an error) none. Returns how many
+    were added and how many were already stored."""
     count = select(func.count(_notes.c.id))
     new = {column.name: bindparam(f"new_{column.name}", type_=column.type) for column in _notes.c}
     del new["id"]
     same = select(literal(1)).where(*(_notes.c[name] == value for name, value in new.items()))
     statement = insert(_notes).from_select([*new], select(*new.values()).where(~same.exists()))
-    given, coming = 0, iter(notes)
+    given, remaining = 0, iter(notes)
     with _changing(engine) as connection:
         before = connection.scalar(count) or 0
-        while some := list(islice(coming, _AT_ONCE)):
-            given += len(some)
-            rows = [{f"new_{k}": v for k, v in asdict(note).items()} for note in some]
+        while batch := list(islice(remaining, _BATCH)):
+            given += len(batch)
+            rows = [{f"new_{k}": v for k, v in asdict(note).items()} for note in batch]
             connection.execute(statement, rows)
         added = (connection.scalar(count) or 0) - before
     return added, given - added
@@ -196,8 +195,8 @@ def merge(engine: Engine, notes: Iterable[Note]) -> tuple[int, int]:
 
 @contextmanager
 def _changing(engine: Engine, patience: int = 0) -> Iterator[Connection]:
-    """A transaction that changes notes; on either database one at a time. `patience`: seconds to
-    wait for another on PostgreSQL (0: for ever); on SQLite the engine has its own."""
+    """A transaction that changes notes, one at a time. `patience`: seconds to wait for another on
+    PostgreSQL (0: no limit); on SQLite the engine's limit holds."""
     with changing_apart(engine) as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text(f"SET LOCAL lock_timeout = '{patience}s'"))
@@ -213,8 +212,8 @@ def _at(place: Place) -> list[Any]:
     ]
 
 
-def _can_be(place: Place) -> bool:
-    """Whether a database can be asked about a place; it may be whatever stood in an address."""
+def _is_valid(place: Place) -> bool:
+    """Whether a database accepts the place, which comes from a URL, as query parameters."""
     name = place.model
     return (
         max(place.layer, place.neuron) <= MAX_INDEX

@@ -1,4 +1,4 @@
-"""The runs of a store, for the command line: which there are, and deleting one."""
+"""Lists, finds and deletes runs, for the command line."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from indexer.store.text import index as text_index
 
 
 @dataclass(frozen=True)
-class StoredRun:
-    """One run, as a table shows it."""
+class RunSummary:
+    """A run, as `neurarium runs` shows it."""
 
     id: int
     model: str
@@ -27,13 +27,13 @@ class StoredRun:
     created_at: datetime
 
 
-def list_runs(engine: Engine) -> list[StoredRun]:
+def list_runs(engine: Engine) -> list[RunSummary]:
     """All runs, oldest first."""
     table = schema.runs
     with engine.connect() as connection:
         rows = connection.execute(select(table).where(table.c.ready).order_by(table.c.id)).all()
     return [
-        StoredRun(
+        RunSummary(
             id=row.id,
             model=row.model,
             model_id=row.model_id,
@@ -49,10 +49,7 @@ def list_runs(engine: Engine) -> list[StoredRun]:
 
 
 def delete_run(engine: Engine, run_id: int) -> bool:
-    """Remove a run and all its rows. False where there is no such run.
-
-    Notes stay: they are of a model's neurons, not of a run (see `notes.py`).
-    """
+    """Delete a run and all its rows, but no notes. False if there is no such run."""
     first, last = schema.key_range(run_id)
     with changing(engine, alone=True) as connection:
         row = connection.execute(
@@ -73,12 +70,12 @@ def delete_run(engine: Engine, run_id: int) -> bool:
 
 
 def find_scan(engine: Engine, scan_id: str) -> int | None:
-    """The run that was written from a scan, if it was."""
+    """The id of the run written from a scan, or None."""
     runs = schema.runs
     with engine.connect() as connection:
-        found = connection.execute(select(runs.c.id, runs.c.provenance).where(runs.c.ready))
-        written = [row.id for row in found if row.provenance.get("scan") == scan_id]
-    return int(written[0]) if written else None
+        rows = connection.execute(select(runs.c.id, runs.c.provenance).where(runs.c.ready))
+        ids = [row.id for row in rows if row.provenance.get("scan") == scan_id]
+    return int(ids[0]) if ids else None
 
 
 def _drop_unused_vocabulary(connection: Connection, vocabulary_id: int) -> None:

@@ -1,13 +1,12 @@
 """The tables of the store: one schema for SQLite and PostgreSQL.
 
-A run owns all its rows. Big arrays are packed columns (see `codec.py`); what people sort by is a
-real column with an index.
+A run owns all its rows. Arrays are packed columns (see `packing/`); what people sort by is a real
+column with an index.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -33,53 +32,53 @@ from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
 SCHEMA_VERSION = 3
 
 KINDS = ("top", "bottom", "random", "band", "source")
-"""Why an example was chosen; `examples.kind` is the index in this tuple."""
+"""Why an example was chosen; `examples.kind` is an index into this tuple."""
 
 ROLES = ("peak", "promoted", "suppressed", "in", "gate")
-"""What a token can be to a neuron; `token_neurons.role` is the index in this tuple. `in` and
-`gate`: its embedding excites this part of the neuron."""
+"""How a token relates to a neuron; `token_neurons.role` is an index into this tuple. For `in` and
+`gate`, the token's embedding activates the linear part or the gate."""
 
 SOURCE_SLOTS = 8
-"""Sources that have examples of their own; all later ones share one more slot, "other"."""
+"""Sources with their own examples; all later ones share one more slot, "other"."""
 
 COLUMNS = (
     *("max", "min", "mean", "std", "skewness", "kurtosis", "density", "density_over_tenth"),
     *("effect_kurtosis", "in_out_cosine", "gate_out_cosine", "dead", "top_source"),
     "peak_token_id",
 )
-"""Columns of `neurons` that are read of a whole layer, by searches and for its picture:
-`neuron_columns` has them."""
+"""Columns of `neurons` that searches and the layer's picture read for a whole layer, from
+`neuron_columns`."""
 
 SORTABLE = ("max", "density", "mean", "kurtosis", "effect_kurtosis")
-"""Columns of `neurons` that a layer is sorted by, each with an index."""
+"""Columns a layer can be sorted by, each with an index."""
 
 _NEURON_BITS = 32
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A time in UTC: SQLite keeps no zone, so it is put back on reading."""
+    """A time in UTC. SQLite stores no time zone, so reading restores it."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Put the time in UTC. SQLAlchemy's hook."""
+        """SQLAlchemy's hook: the time in UTC."""
         return None if value is None else value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give the time its zone. SQLAlchemy's hook."""
+        """SQLAlchemy's hook: the time with its zone."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def neuron_key(run_id: int, flat_index: int) -> int:
-    """The integer key of a neuron: its run, then its index counted over all layers."""
+    """The integer key of a neuron, from its run and its flat index over all layers."""
     return (run_id << _NEURON_BITS) | flat_index
 
 
 def key_range(run_id: int) -> tuple[int, int]:
-    """First and last neuron key a run can have."""
+    """The first and last possible neuron key of a run."""
     return neuron_key(run_id, 0), neuron_key(run_id + 1, 0) - 1
 
 
@@ -125,15 +124,15 @@ runs = Table(
     Column("tokens", BigInteger, nullable=False),
     Column("sample_contexts", BigInteger, nullable=False),
     Column("sample_positions", BigInteger, nullable=False),
-    Column("sample_identity", String(64), nullable=False),  # of the contexts of `sample_peaks`
-    Column("widths", JSON, nullable=False),  # neurons a layer
+    Column("sample_identity", String(64), nullable=False),  # hash of the contexts of `sample_peaks`
+    Column("widths", JSON, nullable=False),  # neurons per layer
     Column("sources", JSON, nullable=False),  # names, in corpus order
     Column("vocabulary_id", ForeignKey("vocabularies.id"), nullable=False),
     Column("provenance", JSON, nullable=False),
     Column("content_hash", String(64), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("ready", Boolean, nullable=False),
-    sqlite_autoincrement=True,  # the number of a deleted run is not given again
+    sqlite_autoincrement=True,  # ids of deleted runs are not reused
 )
 
 layers = Table(
@@ -156,10 +155,12 @@ contexts = Table(
     Column("run_id", ForeignKey("runs.id"), primary_key=True, autoincrement=False),
     Column("context_id", BigInteger, primary_key=True, autoincrement=False),
     Column("document_index", BigInteger, nullable=False),
-    Column("source_index", Integer, nullable=False),  # in runs.sources; "" is none
-    Column("included_from", Integer, nullable=False),  # 1 where a BOS leads, else 0
+    Column("source_index", Integer, nullable=False),  # index into runs.sources, where "" means none
+    Column("included_from", Integer, nullable=False),  # 1 after a BOS, else 0
     Column("token_ids", LargeBinary, nullable=False),
-    Column("neurons", LargeBinary, nullable=False),  # posting_codec.PLACE: whose example it is
+    Column(
+        "neurons", LargeBinary, nullable=False
+    ),  # packing.postings.PLACE: neurons with this example
 )
 
 neurons = Table(
@@ -174,35 +175,35 @@ neurons = Table(
     Column("mean", _Double, nullable=False),
     Column("std", _Double, nullable=False),
     Column("skewness", _Double),
-    Column("kurtosis", _Double, nullable=False),  # −inf: it never varied (so it sorts)
+    Column("kurtosis", _Double, nullable=False),  # −inf if constant, so that it sorts
     Column("density", _Double, nullable=False),
     Column("density_over_tenth", _Double, nullable=False),
     Column("tenth", _Double, nullable=False),
     Column("dead", Boolean, nullable=False),
     Column("peak_token_id", Integer, nullable=False),
     Column("promoted_token_id", Integer, nullable=False),
-    Column("effect_kurtosis", _Double, nullable=False),  # of its logit effects; −inf as above
+    Column("effect_kurtosis", _Double, nullable=False),  # of logit effects; −inf if constant
     Column("in_out_cosine", _Double),
     Column("gate_out_cosine", _Double),
-    Column("top_source", Integer, nullable=False),  # of most of its top examples; −1: of none
+    Column("top_source", Integer, nullable=False),  # source of most top examples, or −1
     Index("ix_neurons_place", "run_id", "layer", "neuron", unique=True),
     *(Index(f"ix_neurons_{name}", "run_id", "layer", name, "neuron") for name in SORTABLE),
 )
 
 neuron_arrays = Table(
-    "neuron_arrays",  # apart, so that a walk over the scalars of a layer is short
+    "neuron_arrays",  # a separate table, so that scans over scalars stay fast
     metadata,
     Column("neuron_id", ForeignKey("neurons.id"), primary_key=True, autoincrement=False),
     Column("packed", LargeBinary, nullable=False),  # codec.NEURON_ARRAYS
 )
 
 neuron_columns = Table(
-    "neuron_columns",  # one of COLUMNS, of all of a layer's neurons, as one array
+    "neuron_columns",  # a column of COLUMNS for all neurons of a layer, as one array
     metadata,
     Column("run_id", ForeignKey("runs.id"), primary_key=True, autoincrement=False),
     Column("name", String(32), primary_key=True),
     Column("layer", Integer, primary_key=True, autoincrement=False),
-    Column("packed", LargeBinary, nullable=False),  # float64, little-endian; NaN: not known
+    Column("packed", LargeBinary, nullable=False),  # float64, little-endian; NaN: unknown
 )
 
 token_neurons = Table(
@@ -210,23 +211,23 @@ token_neurons = Table(
     metadata,
     Column("run_id", ForeignKey("runs.id"), primary_key=True, autoincrement=False),
     Column("token_id", Integer, primary_key=True, autoincrement=False),
-    Column("role", Integer, primary_key=True, autoincrement=False),  # in ROLES
-    Column("neurons", Integer, nullable=False),  # how many
-    Column("packed", LargeBinary, nullable=False),  # posting_codec.pack_token
+    Column("role", Integer, primary_key=True, autoincrement=False),  # index into ROLES
+    Column("neurons", Integer, nullable=False),  # count
+    Column("packed", LargeBinary, nullable=False),  # packing.postings.pack_tokens
 )
 
 examples = Table(
     "examples",
     metadata,
     Column("neuron_id", ForeignKey("neurons.id"), primary_key=True, autoincrement=False),
-    # A row has the lists of this kind and of those after it: all of a neuron's in one, as a rule.
+    # A row has the lists of this kind and of the kinds after it, usually all of a neuron.
     Column("kind", Integer, primary_key=True, autoincrement=False),
     Column("packed", LargeBinary, nullable=False),
 )
 
 
-def _leave_as_it_is(table: Table, connection: Connection, **_: object) -> None:
-    """PostgreSQL would try to compress once more what is compressed: most of a row's cost."""
+def _store_uncompressed(table: Table, connection: Connection, **_: object) -> None:
+    """Keep PostgreSQL from compressing packed bytes again: that would dominate a row's cost."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(
             f"ALTER TABLE {table.name} ALTER COLUMN packed SET STORAGE EXTERNAL"
@@ -234,21 +235,4 @@ def _leave_as_it_is(table: Table, connection: Connection, **_: object) -> None:
 
 
 for _packed in (examples, neuron_columns, token_neurons):
-    event.listen(_packed, "after_create", _leave_as_it_is)
-
-ALL_TABLES: tuple[Table, ...] = (
-    store,
-    vocabularies,
-    vocabulary,
-    runs,
-    layers,
-    contexts,
-    neurons,
-    neuron_arrays,
-    neuron_columns,
-    token_neurons,
-    examples,
-)
-
-Row = dict[str, Any]
-"""One row to be written: column name → value."""
+    event.listen(_packed, "after_create", _store_uncompressed)

@@ -1,0 +1,1 @@
+"""Rechecks a stored run against its model."""

@@ -1,4 +1,4 @@
-"""Which batches a verification runs: few, and such that what comes out can be compared. Pure."""
+"""Chooses the batches that a verification runs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from indexer.corpus.batches import BatchPlan
 def unpadded(
     context_ids: Int64[np.ndarray, " c"], lengths: np.ndarray[Any, Any], batch_tokens: int
 ) -> list[BatchPlan]:
-    """Batches of some contexts, those of one length together, so that nothing is padded or masked.
+    """Batches of contexts of equal length, so that nothing is padded or masked.
 
     Args:
         context_ids: the contexts.
-        lengths: tokens of every context of the corpus, int [contexts].
-        batch_tokens: positions that a batch may have.
+        lengths: tokens in each context of the corpus, int [contexts].
+        batch_tokens: most positions in a batch.
     """
     plans = []
     for length in np.unique(lengths[context_ids]):
@@ -34,27 +34,25 @@ def unpadded(
 def whole_batches(
     plans: list[BatchPlan], examples: Mapping[int, int], contexts: int, rng: np.random.Generator
 ) -> list[BatchPlan]:
-    """Some of a run's own batches: random ones with about `contexts` contexts in them, and those
-    with most examples.
+    """A selection of a run's own batches: random batches, and the batches with the most examples.
 
-    A whole batch has to be run for one context in it, so that all examples' batches may be nearly
-    the whole run. Here no more contexts are run for the examples' sake than they have contexts,
-    whichever batches hold most of them first: the others are left out.
+    Running all batches with examples may mean running nearly all batches. Therefore batches are
+    taken, those with the most examples first, until they have as many contexts as the examples.
 
     Args:
         plans: all batches of the run.
-        examples: how many examples there are to compare in a context.
-        contexts: how many random contexts to run.
-        rng: draws the batches, and among those with as many examples.
+        examples: number of examples to compare, by context id.
+        contexts: number of contexts in the random batches.
+        rng: draws batches and breaks ties.
     """
     batch_of = {int(c): index for index, plan in enumerate(plans) for c in plan.context_ids}
     sizes = np.array([len(plan.context_ids) for plan in plans])
-    held = np.zeros(len(plans), np.int64)
+    counts = np.zeros(len(plans), np.int64)
     for context_id, count in examples.items():
-        held[batch_of[context_id]] += count
+        counts[batch_of[context_id]] += count
     shuffled = rng.permutation(len(plans))
-    richest = shuffled[np.argsort(-held[shuffled], kind="stable")]
-    richest = richest[held[richest] > 0]
+    richest = shuffled[np.argsort(-counts[shuffled], kind="stable")]
+    richest = richest[counts[richest] > 0]
     chosen = np.union1d(
         _until(shuffled, sizes, contexts), _until(richest, sizes, len(examples))
     ).astype(np.int64)
@@ -64,7 +62,7 @@ def whole_batches(
 def _until(
     order: Int64[np.ndarray, " m"], sizes: Int64[np.ndarray, " plans"], enough: int
 ) -> Int64[np.ndarray, " n"]:
-    """The first of `order` that together have `enough` contexts, or all."""
+    """The shortest beginning of `order` whose batches have `enough` contexts, or all of it."""
     before = np.cumsum(sizes[order]) - sizes[order]
     first: Int64[np.ndarray, " n"] = order[before < enough]
     return first

@@ -1,5 +1,5 @@
-"""The examples of some neurons, one by one, beside what the model gives of their contexts now: the
-peak and where it is, the trough, every stored activation, the gate and the linear part."""
+"""Compares the examples of chosen neurons with recomputed contexts: peak, trough and their
+positions, all stored activations, gate and linear part."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from indexer.corpus.batches import Batch
 from indexer.corpus.prepared import PreparedCorpus
 from indexer.store import schema
 from indexer.store.packing.codec import ExampleArrays, activations_of, unpack_arrays
-from indexer.verify.forward import Seen
-from indexer.verify.promised import BAND, BOTTOM, RANDOM, TOP, Promised, ids_exist, sample_problem
+from indexer.verify.expected import BAND, BOTTOM, RANDOM, TOP, Expected, ids_exist, sample_problem
+from indexer.verify.forward import LayerActivations
 from indexer.verify.report import SMALL, Findings
-from indexer.verify.stored import Compared, StoredRun, read_rows, unpack
+from indexer.verify.stored import Comparison, StoredRun, read_rows, unpack
 
-_CHUNK = 100  # neurons read at once: with all their examples
+_SAMPLE_LISTS = "random and band lists: complete, in order"
+_CHUNK = 100  # neurons read at once, with all their examples
 
 Array = np.ndarray[Any, Any]
 
@@ -32,7 +33,7 @@ class Example:
     """One stored example."""
 
     flat: int
-    """Its neuron, counted over all layers."""
+    """Flat index of its neuron."""
     layer: int
     neuron: int
     kind: int
@@ -48,71 +49,72 @@ class Example:
 
     @property
     def centre(self) -> int:
-        """What the window is laid round, and where the gate and the linear part are of."""
+        """The centre of the window and the position of the gate and linear part."""
         return self.trough_position if self.kind == BOTTOM else self.peak_position
 
 
 @dataclass
 class Examples:
-    """The examples of the chosen neurons, found by where the model gives them."""
+    """The examples of the chosen neurons."""
 
     by_place: dict[tuple[int, int], list[Example]] = field(
         default_factory=lambda: defaultdict(list)
     )
-    """By their context and layer."""
+    """By (context id, layer)."""
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of examples."""
         return sum(map(len, self.by_place.values()))
 
     @property
     def context_ids(self) -> Int64[np.ndarray, " m"]:
-        """Their contexts, ascending."""
+        """Ids of their contexts, ascending."""
         return np.unique(np.array([context_id for context_id, _ in self.by_place], np.int64))
 
     def per_context(self) -> Counter[int]:
-        """How many there are of each context."""
+        """The number of examples by context id."""
         counts: Counter[int] = Counter()
-        for (context_id, _), some in self.by_place.items():
-            counts[context_id] += len(some)
+        for (context_id, _), examples in self.by_place.items():
+            counts[context_id] += len(examples)
         return counts
 
     def only(self, context_ids: Array) -> Examples:
-        """Those of some contexts."""
+        """The examples of these contexts."""
         wanted = set(context_ids.tolist())
         return Examples(
-            {place: some for place, some in self.by_place.items() if place[0] in wanted}
+            {place: examples for place, examples in self.by_place.items() if place[0] in wanted}
         )
 
 
 def read_examples(
     engine: Engine,
     run: StoredRun,
-    promised: Promised,
+    expected: Expected,
     corpus: PreparedCorpus,
     flats: Int64[np.ndarray, " n"],
     findings: Findings,
 ) -> Examples:
-    """All examples of some neurons, told by their flat indices. The form of their random and band
-    lists is checked on the way."""
-    found = Examples()
+    """All examples of neurons, given by flat index. Also checks the form of their random and band
+    lists, and their token at the peak."""
+    all_examples = Examples()
     with engine.connect() as connection:
         for start in range(0, len(flats), _CHUNK):
-            some = flats[start : start + _CHUNK].tolist()
-            packed = read_rows(connection, run, some)
-            for row in _neurons(connection, run, some):
+            chunk = flats[start : start + _CHUNK].tolist()
+            packed = read_rows(connection, run, chunk)
+            for row in _neurons(connection, run, chunk):
                 flat = row.id - schema.neuron_key(run.id, 0)
                 lists = unpack(packed[flat])
                 if isinstance(lists, str):
-                    continue  # told where the lists of all neurons are read
-                _check_sample_lists(run, promised, flat, lists, row.packed, findings)
+                    continue  # reported when the lists of all neurons are read
+                _check_sample_lists(run, expected, flat, lists, row.packed, findings)
                 for kind, examples in lists.items():
-                    if ids_exist(examples, promised):
-                        for one in _examples(run, flat, kind, examples):
-                            found.by_place[one.context_id, one.layer].append(one)
-                _check_token(run, promised, corpus, flat, lists.get(TOP), row, findings)
-    return found
+                    if ids_exist(examples, expected):
+                        for example in _examples(run, flat, kind, examples):
+                            place = (example.context_id, example.layer)
+                            all_examples.by_place[place].append(example)
+                _check_token(run, expected, corpus, flat, lists.get(TOP), row, findings)
+    return all_examples
 
 
 def _neurons(connection: Connection, run: StoredRun, flats: list[int]) -> list[Any]:
@@ -146,7 +148,7 @@ def _examples(run: StoredRun, flat: int, kind: int, examples: ExampleArrays) -> 
 
 def _check_sample_lists(
     run: StoredRun,
-    promised: Promised,
+    expected: Expected,
     flat: int,
     lists: dict[int, ExampleArrays],
     packed: bytes,
@@ -155,53 +157,57 @@ def _check_sample_lists(
     try:
         arrays = unpack_arrays(packed)
     except (ValueError, struct.error, IndexError) as error:
-        findings.equal("lists of the sample: whole and in order", 1, 1)
+        findings.equal(_SAMPLE_LISTS, 1, 1)
         findings.tell(run.finding(flat, f"its small arrays cannot be read: {error}"))
         return
     for kind in (RANDOM, BAND):
         problem = sample_problem(
-            lists.get(kind), kind, promised, arrays["band_cuts"], arrays["band_counts"]
+            lists.get(kind), kind, expected, arrays["band_cuts"], arrays["band_counts"]
         )
-        findings.equal("lists of the sample: whole and in order", 1, int(problem is not None))
+        findings.equal(_SAMPLE_LISTS, 1, int(problem is not None))
         if problem is not None:
             findings.tell(run.finding(flat, problem, schema.KINDS[kind]))
 
 
 def _check_token(
     run: StoredRun,
-    promised: Promised,
+    expected: Expected,
     corpus: PreparedCorpus,
     flat: int,
     top: ExampleArrays | None,
     row: Any,
     findings: Findings,
 ) -> None:
-    """The token a neuron is listed with is the one at its highest peak."""
-    if top is None or not len(top) or not ids_exist(top, promised):
+    """Check that a neuron's token is the token at its highest peak."""
+    if top is None or not len(top) or not ids_exist(top, expected):
         return
     token_ids, place = corpus.context(int(top.context_ids[0])), int(top.peak_positions[0])
     wanted = int(token_ids[place]) if place < len(token_ids) else None
     wrong = wanted is not None and row.peak_token_id != wanted
     findings.equal("tokens at the highest peaks", 1, int(wrong))
     if wrong:
-        what = f"its token is {row.peak_token_id}, the one at its highest peak {wanted}"
+        what = f"its token is {row.peak_token_id}, the token at its highest peak {wanted}"
         findings.tell(run.finding(flat, what))
 
 
 def compare_examples(
-    what: Compared, examples: Examples, batch: Batch, layer: int, seen: Seen
+    comparison: Comparison,
+    examples: Examples,
+    batch: Batch,
+    layer: int,
+    layer_acts: LayerActivations,
 ) -> None:
-    """Compare the examples that lie in a batch, those of one layer."""
+    """Compare the examples of one layer in a batch."""
     for row, context_id in enumerate(batch.context_ids.tolist()):
         length = int(batch.attention[row].sum())
         first = int(batch.included[row].argmax())
         for example in examples.by_place.get((context_id, layer), ()):
-            truth = seen.activations[row, :length, example.neuron]
-            checked = _Checked(what, example, truth, first)
+            truth = layer_acts.activations[row, :length, example.neuron]
+            checked = _Checked(comparison, example, truth, first)
             checked.values()
             for name, stored, part in (
-                ("gate", example.gate, seen.gate),
-                ("linear part", example.linear, seen.linear),
+                ("gate", example.gate, layer_acts.gate),
+                ("linear part", example.linear, layer_acts.linear),
             ):
                 values = None
                 if part is not None:
@@ -211,37 +217,37 @@ def compare_examples(
 
 @dataclass(frozen=True)
 class _Checked:
-    """One example beside its recomputed activations."""
+    """An example with its recomputed activations."""
 
-    what: Compared
+    comparison: Comparison
     example: Example
     truth: Float32[np.ndarray, " pos"]
-    """The neuron's activations over the whole context."""
+    """The neuron's recomputed activations over the context."""
     first: int
     """The first included position."""
 
     def values(self) -> None:
-        """Peak and trough, their places, the window and the activations in it."""
+        """Check the window, peak and trough with their positions, and the activations."""
         example, included = self.example, self.truth[self.first :]
         end = example.start + len(example.activations)
-        kept = min(self.what.promised.window, len(self.truth))
-        whole = len(example.activations) == kept and end <= len(self.truth)
-        wrong = not (whole and example.start <= example.centre < end)
-        self.what.findings.equal("windows: round their peak, of their length", 1, int(wrong))
+        window = min(self.comparison.expected.window, len(self.truth))
+        fits = len(example.activations) == window and end <= len(self.truth)
+        wrong = not (fits and example.start <= example.centre < end)
+        self.comparison.findings.equal("windows: around the peak, right length", 1, int(wrong))
         if wrong:
-            self._tell(f"the window is of positions {example.start} to {end - 1}")
-        # At most this much of the window is left where it reaches over the context's end.
+            self._tell(f"the window covers positions {example.start} to {end - 1}")
+        # A wrong window may reach beyond the context: compare only what is inside.
         begin = max(example.start, self.first)
         truth = self.truth[begin:end]
         stored = example.activations[begin - example.start :][: len(truth)]
         largest = float(np.abs(truth).max(initial=SMALL))
         self._extreme("peak", example.peak, example.peak_position, included, largest, 1)
         self._extreme("trough", example.trough, example.trough_position, included, largest, -1)
-        # 8 bits are of the window's own largest magnitude, however small that is.
-        bounds, own = self.what.bounds, float(np.abs(truth).max(initial=0.0))
+        # 8-bit rounding is relative to the window's own largest magnitude, however small.
+        bounds, own = self.comparison.bounds, float(np.abs(truth).max(initial=0.0))
         allowed = own / 254 + (bounds.activation - 1 / 254) * largest
         differences = np.abs(stored.astype(np.float64) - truth) * (bounds.activation / allowed)
-        bad = self.what.findings.within("activations", bounds.activation, differences)
+        bad = self.comparison.findings.within("activations", bounds.activation, differences)
         if bad.any():
             worst = int(np.where(bad, np.nan_to_num(differences, nan=np.inf), -1).argmax())
             self._tell(
@@ -259,44 +265,43 @@ class _Checked:
         largest: float,
         sign: int,
     ) -> None:
-        """A peak (sign 1) or trough (sign −1) and its place."""
-        bounds, best = self.what.bounds, float((sign * included).max())
+        """Check a peak (sign 1) or trough (sign −1) and its position."""
+        bounds, best = self.comparison.bounds, float((sign * included).max())
         scale = max(largest, abs(best))
         difference = abs(sign * stored - best) / scale
-        if not self.what.findings.one_within("peaks and troughs", bounds.value, difference):
+        if not self.comparison.findings.one_within("peaks and troughs", bounds.value, difference):
             self._tell(f"the {name}", stored, sign * best)
         inside = self.first <= place < len(self.truth)
-        there = sign * float(self.truth[place]) if inside else np.nan
-        moved = (best - there) / scale
-        wrong = not self.what.findings.one_within("their positions", bounds.place, moved)
+        at_place = sign * float(self.truth[place]) if inside else np.nan
+        moved = (best - at_place) / scale
+        wrong = not self.comparison.findings.one_within("their positions", bounds.place, moved)
         earliest = self.first + int((sign * included).argmax())
         if bounds.value == 0 and not wrong and place != earliest:
-            self.what.findings.equal("their positions", 0, 1)
+            self.comparison.findings.equal("their positions", 0, 1)
             wrong = True
         if wrong:
             self._tell(f"the {name} is at position {earliest}, not {place}")
 
     def part(self, name: str, stored: float, values: Float32[np.ndarray, " pos"] | None) -> None:
-        """The gate or the linear part at the example's centre; it has none where the model does
-        not say it."""
+        """Check the gate or linear part at the example's centre. Without `values`, the model has
+        none."""
         if values is None:
-            known = not np.isnan(stored)
-            if known:
-                self.what.findings.equal("gates and linear parts", 0, 1)
-                self._tell(f"the {name} is {stored:.7g}, the model does not tell it")
+            if not np.isnan(stored):
+                self.comparison.findings.equal("gates and linear parts", 0, 1)
+                self._tell(f"the {name} is {stored:.7g}, but the model has none")
             return
         centre = self.example.centre
         truth = float(values[centre]) if centre < len(values) else np.nan
         scale = float(np.abs(values[self.first :]).max(initial=SMALL))
         difference = abs(stored - truth) / scale
-        bound = self.what.bounds.value
-        if not self.what.findings.one_within("gates and linear parts", bound, difference):
+        bound = self.comparison.bounds.value
+        if not self.comparison.findings.one_within("gates and linear parts", bound, difference):
             self._tell(f"the {name} at its centre", stored, truth)
 
     def _tell(self, what: str, stored: float | None = None, truth: float | None = None) -> None:
         example = self.example
-        self.what.findings.tell(
-            self.what.run.finding(
+        self.comparison.findings.tell(
+            self.comparison.run.finding(
                 example.flat,
                 what,
                 schema.KINDS[example.kind],

@@ -1,5 +1,5 @@
-"""A model's activations by a plain forward pass with plain hooks: written apart from what the scan
-captures with, so that a mistake there is not made here too."""
+"""Computes activations by a plain forward pass with plain hooks, independently of the code that the
+scan captures with."""
 
 from __future__ import annotations
 
@@ -16,29 +16,31 @@ from torch import Tensor
 from indexer.corpus.batches import Batch
 from indexer.errors import NeurariumError
 from indexer.models.failures import out_of_memory
-from indexer.models.hook_points import Place
-from indexer.models.load import LoadedModel
+from indexer.models.loaded import LoadedModel
+from indexer.models.units import Place
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One layer on one batch."""
+class LayerActivations:
+    """The activations of one layer on one batch."""
 
     activations: Float32[np.ndarray, "batch pos n"]
     gate: Float[Tensor, "batch pos n"] | None
     linear: Float[Tensor, "batch pos n"] | None
 
 
-def forward(model: LoadedModel, batch: Batch, on_layer: Callable[[int, Seen], None]) -> None:
-    """Run the model over a batch and hand over every layer as it is reached.
+def forward(
+    model: LoadedModel, batch: Batch, on_layer: Callable[[int, LayerActivations], None]
+) -> None:
+    """Run the model on a batch and pass each layer to `on_layer`.
 
-    Raises `NeurariumError` where memory runs out.
+    Raises NeurariumError if memory runs out.
     """
     shape = batch.tokens.shape
     parts: dict[tuple[int, int], Tensor] = {}
     handles = []
 
-    def own(place: Place, values: Tensor) -> Tensor:
+    def part_of(place: Place, values: Tensor) -> Tensor:
         values = values.reshape(*shape, values.shape[-1])
         if place.half is None:
             return values
@@ -47,7 +49,7 @@ def forward(model: LoadedModel, batch: Batch, on_layer: Callable[[int, Seen], No
 
     def at_part(layer: int, which: int, place: Place) -> Callable[..., None]:
         def hook(_module: Any, _args: Any, output: Tensor) -> None:
-            parts[layer, which] = own(place, output)
+            parts[layer, which] = part_of(place, output)
 
         return hook
 
@@ -57,13 +59,16 @@ def forward(model: LoadedModel, batch: Batch, on_layer: Callable[[int, Seen], No
                 values = output
             else:
                 values = args[0] if args else next(iter(kwargs.values()))
-            acts = own(place, values).float().cpu().numpy()
-            on_layer(layer, Seen(acts, parts.pop((layer, 0), None), parts.pop((layer, 1), None)))
+            held = [parts.pop((layer, which), None) for which in range(len(place.parts))]
+            known = tuple(part for part in held if part is not None)
+            seen = model.units.captured(layer, part_of(place, values), known)
+            acts = seen.activations.float().cpu().numpy()
+            on_layer(layer, LayerActivations(acts, seen.gate, seen.linear))
 
         return hook
 
-    for layer, place in enumerate(model.places):
-        for which, part in enumerate(place.parts or ()):
+    for layer, place in enumerate(model.units.places):
+        for which, part in enumerate(place.parts):
             handles.append(part.module.register_forward_hook(at_part(layer, which, part)))
         hook = at_place(layer, place)
         if place.side == "output":
@@ -79,7 +84,7 @@ def forward(model: LoadedModel, batch: Batch, on_layer: Callable[[int, Seen], No
             raise
         raise NeurariumError(
             f"There is not enough memory on {model.device} for {shape[0]} × {shape[1]} tokens of "
-            f"{model.source.label!r}, which the run itself read at once."
+            f"{model.source.label!r}, the size of the run's own batches."
         ) from error
     finally:
         for handle in handles:
@@ -90,7 +95,7 @@ def _call(model: LoadedModel, batch: Batch) -> None:
     tokens = torch.from_numpy(batch.tokens).to(model.device)
     attention = torch.from_numpy(batch.attention.astype(np.int64)).to(model.device)
     if isinstance(model.root, transformers.PreTrainedModel):
-        # The same model without its unembedding, whose logits would be most of the memory.
+        # Without the unembedding: logits would take most of the memory.
         model.root.base_model(input_ids=tokens, attention_mask=attention, use_cache=False)
     else:
         model.root(input_ids=tokens, attention_mask=attention)

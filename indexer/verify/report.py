@@ -1,7 +1,4 @@
-"""What a verification found: how much was compared, by how much it differed, and what is wrong.
-
-Apart from the checks themselves, so that what they promise stands in one place. Pure.
-"""
+"""The result of a verification, as data and as text: comparisons, differences and findings."""
 
 from __future__ import annotations
 
@@ -13,38 +10,38 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-KEPT_FINDINGS = 50
-"""So many findings are told one by one; the rest are counted."""
+MAX_FINDINGS = 50
+"""Findings listed individually; the rest are only counted."""
 SMALL = 0.01
-"""Differences are told as parts of the largest magnitude in an example's window, or of this where
-that is smaller: float32's own rounding upstream is no longer small beside such activations."""
-_ROUNDED = 1e-6  # of 8-bit activations: the scale's own rounding to float32
+"""Differences are relative to the largest magnitude in an example's window, or to this if it is
+larger: below it, float32 rounding in earlier layers dominates."""
+_ROUNDED = 1e-6  # rounding of the scale of 8-bit activations to float32
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far a recomputed value may be from the stored one, in parts of the largest magnitude."""
+    """The largest allowed differences of recomputed values, relative to the largest magnitude."""
 
     value: float
-    """Of peaks, troughs, gates and linear parts; 0: they are equal, bit for bit."""
+    """For peaks, troughs, gates and linear parts; 0: equal bit for bit."""
     why: str
-    """One line for the user."""
+    """The reason, one line for the user."""
 
     @property
     def place(self) -> float:
-        """How far below the peak another position's activation may be and still pass for it: both
-        may be off by the bound."""
+        """How far below the peak another position may be and still count as its position: both
+        values may be off by the bound."""
         return 2 * self.value
 
     @property
     def activation(self) -> float:
-        """Of activations stored with 8 bits."""
+        """For activations stored with 8 bits."""
         return 1 / 254 + max(self.value, _ROUNDED)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as promised. What does not apply is None."""
+    """A mismatch. Fields that do not apply are None."""
 
     what: str
     layer: int | None = None
@@ -57,27 +54,27 @@ class Finding:
 
 @dataclass
 class Tally:
-    """One kind of check: how often it was made, and how it came out."""
+    """The outcome of one kind of check."""
 
     compared: int = 0
     largest: float = 0.0
-    """The largest difference, in parts of the largest magnitude; 0 of what is equal or not."""
+    """The largest relative difference; 0 for checks of equality."""
     bound: float | None = None
-    """What was promised of the difference; None of what is equal or not."""
+    """The allowed difference; None for checks of equality."""
     wrong: int = 0
 
 
 @dataclass
 class Findings:
-    """All that was compared and found so far."""
+    """All comparisons and findings so far."""
 
     tallies: dict[str, Tally] = field(default_factory=dict)
-    """By the name of the check, in the order in which they were first made."""
+    """By name of the check, in order of first use."""
     first: list[Finding] = field(default_factory=list)
     count: int = 0
 
     def within(self, check: str, bound: float, differences: Any) -> Bool[np.ndarray, "..."]:
-        """Count comparisons, and tell which differ by more than `bound`. NaN differs."""
+        """Count comparisons, and return which differ by more than `bound`. NaN differs."""
         array = np.asarray(differences, np.float64)
         tally = self.tallies.setdefault(check, Tally(bound=bound))
         tally.compared += array.size
@@ -88,7 +85,7 @@ class Findings:
         return wrong
 
     def one_within(self, check: str, bound: float, difference: float) -> bool:
-        """The same for a single comparison: whether it is within the bound. NaN is not."""
+        """Count one comparison, and return whether it is within the bound. NaN is not."""
         tally = self.tallies.setdefault(check, Tally(bound=bound))
         tally.compared += 1
         if math.isfinite(difference):
@@ -98,41 +95,41 @@ class Findings:
         return not wrong
 
     def equal(self, check: str, compared: int, wrong: int) -> None:
-        """Count what is equal or not."""
+        """Count comparisons of equality."""
         tally = self.tallies.setdefault(check, Tally())
         tally.compared += compared
         tally.wrong += wrong
 
     def tell(self, finding: Finding) -> None:
-        """Keep a finding, or count it where there are many."""
+        """Add a finding. Beyond `MAX_FINDINGS` it is only counted."""
         self.count += 1
-        if len(self.first) < KEPT_FINDINGS:
+        if len(self.first) < MAX_FINDINGS:
             self.first.append(finding)
 
     def tell_many(self, count: int, finding_of: Callable[[int], Finding]) -> None:
-        """Keep as many of `count` findings as are told; `finding_of` makes the i-th."""
-        for index in range(min(count, KEPT_FINDINGS - len(self.first))):
+        """Add `count` findings, of which `finding_of` makes the i-th if it is listed."""
+        for index in range(min(count, MAX_FINDINGS - len(self.first))):
             self.first.append(finding_of(index))
         self.count += count
 
 
 def report_lines(findings: Findings, link: Callable[[int, int], str]) -> Iterator[str]:
-    """The whole outcome as lines of text; `link` gives the address of a neuron's page."""
-    rows = [("check", "compared", "largest difference", "promised", "wrong")]
+    """The report as lines of text; `link` gives the URL of the page of (layer, neuron)."""
+    rows = [("check", "compared", "largest difference", "allowed", "wrong")]
     for name, tally in findings.tallies.items():
-        largest, promised = "", "equal"
+        largest, allowed = "", "equal"
         if tally.bound is not None:
-            largest, promised = (_share(value) for value in (tally.largest, tally.bound))
-        rows.append((name, f"{tally.compared:,}", largest, promised, f"{tally.wrong:,}"))
+            largest, allowed = (_share(value) for value in (tally.largest, tally.bound))
+        rows.append((name, f"{tally.compared:,}", largest, allowed, f"{tally.wrong:,}"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for name, *others in rows:
         columns = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
         yield "  ".join([name.ljust(widths[0]), *columns])
     yield (
-        "Differences are parts of the largest magnitude in an example's window "
-        f"(of {SMALL:g} where that is smaller)."
+        "Differences are relative to the largest magnitude in an example's window "
+        f"(at least {SMALL:g})."
     )
-    yield f"Not as promised: {findings.count:,}." if findings.count else "All is as promised."
+    yield f"Mismatches: {findings.count:,}." if findings.count else "No mismatches."
     for finding in findings.first:
         yield finding_line(finding, link)
     if findings.count > len(findings.first):
@@ -152,8 +149,8 @@ def finding_line(finding: Finding, link: Callable[[int, int], str]) -> str:
         parts.append(finding.kind)
     if finding.context_id is not None:
         parts.append(f"context {finding.context_id}")
-    told = ", ".join(parts)
-    line = f"{told}: {finding.what}" if told else finding.what
+    subject = ", ".join(parts)
+    line = f"{subject}: {finding.what}" if subject else finding.what
     if finding.stored is not None and finding.recomputed is not None:
         line += f" (stored {finding.stored:.7g}, recomputed {finding.recomputed:.7g})"
     if finding.layer is not None and finding.neuron is not None:

@@ -1,5 +1,5 @@
-"""Whether a run's store says what its model does: the model is loaded anew, contexts are read again
-by a plain forward pass, and what is stored of them is compared. Reads only."""
+"""Verifies a run: loads its model again, recomputes contexts by a plain forward pass and compares
+them with the store, without changing it."""
 
 from __future__ import annotations
 
@@ -13,30 +13,27 @@ import torch
 from sqlalchemy import Engine
 
 from indexer.corpus.batches import BatchPlan, fill_batch, plan_batches
-from indexer.corpus.prepare import (
-    PreparedCorpus,
-    TokenizerInfo,
-    open_corpus,
-    open_prepared,
-    prepare_corpus,
-)
+from indexer.corpus.prepare import open_corpus, prepare_corpus
+from indexer.corpus.prepared import PreparedCorpus, open_prepared
+from indexer.corpus.tokens import TokenizerInfo
 from indexer.errors import NeurariumError
-from indexer.models.load import LoadedModel, describe
+from indexer.models.load import describe
+from indexer.models.loaded import LoadedModel
 from indexer.models.reload import reload, wanted
 from indexer.reporter import Reporter
 from indexer.verify.choice import unpadded, whole_batches
 from indexer.verify.examples import Examples, compare_examples, read_examples
-from indexer.verify.forward import Seen, forward
+from indexer.verify.expected import Expected
+from indexer.verify.forward import LayerActivations, forward
 from indexer.verify.missed import check_contexts, compare_layer
-from indexer.verify.promised import Promised
 from indexer.verify.report import Bounds, Findings
 from indexer.verify.searches import check_searches
-from indexer.verify.stored import Compared, StoredRun, read_lists, read_run
+from indexer.verify.stored import Comparison, StoredRun, read_lists, read_run
 
 FLOAT32 = 1e-4
-"""How far two float32 passes over a context in different batches may be apart (DESIGN.md)."""
+"""Allowed difference between two float32 passes over a context in different batches."""
 ELSEWHERE = 1 / 16
-"""How far two passes in half precision may be apart, where they are not sure to compute alike."""
+"""Allowed difference between two passes in half precision on other devices or versions."""
 
 
 def verify(
@@ -49,11 +46,11 @@ def verify(
     contexts: int,
     seed: int | None = None,
 ) -> tuple[StoredRun, Findings]:
-    """Compare a run with its model: the examples of so many random neurons, and so many random
+    """Compare a run with its model: the examples of `neurons` random neurons, and `contexts` random
     contexts with the lists of all neurons.
 
-    `seed` draws both; None: another each time. Raises `NeurariumError` where there is no such run,
-    or its model or corpus is gone or another.
+    `seed` draws both; None: a random seed. Raises NeurariumError if there is no such run, or if its
+    model or corpus is missing or has changed.
     """
     for name, number in (("neurons", neurons), ("contexts", contexts)):
         if number < 1:
@@ -63,32 +60,31 @@ def verify(
     reporter.say(f"Loading the model of run {run.id}, {run.model}")
     model = _model(run)
     corpus = _corpus(run, model, cache_dir, reporter)
-    promised, bounds = _promised(run, corpus), _bounds(run, model)
+    expected, bounds = _expected(run, corpus), _bounds(run, model)
     rng = np.random.default_rng(seed)
     flats = np.sort(rng.choice(run.neurons, min(neurons, run.neurons), replace=False))
     findings = Findings()
-    examples = read_examples(engine, run, promised, corpus, flats, findings)
+    examples = read_examples(engine, run, expected, corpus, flats, findings)
     check_searches(engine, run, flats, findings)
     most = run.provenance["settings"]["batch_tokens"]
     if model.dtype == torch.float32:
         random = rng.choice(corpus.contexts, min(contexts, corpus.contexts), replace=False)
         plans = unpadded(np.union1d(random, examples.context_ids), corpus.lengths, most)
     else:
-        every = list(plan_batches(corpus.lengths, promised.sample, most))
+        every = list(plan_batches(corpus.lengths, expected.sample, most))
         plans = whole_batches(every, examples.per_context(), contexts, rng)
     chosen = np.sort(np.concatenate([plan.context_ids for plan in plans]))
     within = examples.only(chosen)
     reporter.say(
         f"Run {run.id}: {run.model} at {run.hook_point}, {run.dtype} on {model.device}\n"
         f"Examples of {len(flats):,} neurons: {within.count:,} of {examples.count:,}\n"
-        f"Lists of all {run.neurons:,} neurons: against {len(chosen):,} of {corpus.contexts:,} "
-        f"contexts\n"
-        f"To do: {len(plans):,} batches. {bounds.why}\n"
-        f"Once more the same: --seed {seed}"
+        f"Lists of all {run.neurons:,} neurons: {len(chosen):,} of {corpus.contexts:,} contexts\n"
+        f"{len(plans):,} batches. {bounds.why}\n"
+        f"To repeat this verification: --seed {seed}"
     )
     progress = reporter.stage("Reading", run.neurons, "neurons")
-    lists = read_lists(engine, run, promised, chosen, findings, progress)
-    compared = Compared(run, promised, lists, bounds, findings)
+    lists = read_lists(engine, run, expected, chosen, findings, progress)
+    compared = Comparison(run, expected, lists, bounds, findings)
     check_contexts(engine, compared, corpus, examples.context_ids)
     progress = reporter.stage("Verifying", len(chosen), "contexts")
     done = 0
@@ -104,11 +100,11 @@ def _compare(
     corpus: PreparedCorpus,
     plan: BatchPlan,
     examples: Examples,
-    compared: Compared,
+    compared: Comparison,
 ) -> None:
     batch = fill_batch(plan, corpus, padding_id=0)
 
-    def on_layer(layer: int, seen: Seen) -> None:
+    def on_layer(layer: int, seen: LayerActivations) -> None:
         compare_examples(compared, examples, batch, layer, seen)
         compare_layer(compared, batch, layer, seen)
 
@@ -119,7 +115,7 @@ def _compare(
 
 
 def _model(run: StoredRun) -> LoadedModel:
-    """The run's model. Raises `NeurariumError` if it is gone or another."""
+    """The run's model. Raises NeurariumError if it is missing or has changed."""
     try:
         what = wanted(run.provenance)
         return reload(what, describe(what.source))
@@ -130,19 +126,19 @@ def _model(run: StoredRun) -> LoadedModel:
 def _corpus(
     run: StoredRun, model: LoadedModel, cache_dir: Path, reporter: Reporter
 ) -> PreparedCorpus:
-    """The run's contexts: from the cache, else prepared anew. Raises `NeurariumError` if the corpus
-    is gone or another."""
-    told, settings = run.provenance["corpus"], run.provenance["settings"]
+    """The run's contexts, from the cache or prepared again. Raises NeurariumError if the corpus is
+    missing or has changed."""
+    recorded, settings = run.provenance["corpus"], run.provenance["settings"]
     folder = cache_dir / "corpora"
-    cached = _prepared(folder, told["fingerprint"], settings["ctx_len"])
+    cached = _prepared(folder, recorded["fingerprint"], settings["ctx_len"])
     if cached is not None:
         return cached
     spec = settings["corpus"] or model.source.default_corpus or ""
     info = TokenizerInfo(
         tokenizer=model.tokens.tokenizer,
-        bos_token_id=model.bos_token_id,
-        pad_token_id=model.pad_token_id,
-        identity=model.tokenizer_identity,
+        bos_token_id=model.tokens.bos_token_id,
+        pad_token_id=model.tokens.pad_token_id,
+        identity=model.tokens.identity,
         vocab_size=describe(model.source).vocab_size,
     )
     try:
@@ -162,54 +158,56 @@ def _corpus(
         )
     except NeurariumError as error:
         raise NeurariumError(f"Run {run.id} cannot be verified. {error}") from error
-    if prepared.fingerprint != told["fingerprint"]:
+    if prepared.fingerprint != recorded["fingerprint"]:
         raise NeurariumError(
-            f"The corpus {told['label']} is not what run {run.id} was made of: it gives "
+            f"The corpus {recorded['label']} is not the corpus of run {run.id}: it gives "
             f"{prepared.contexts:,} contexts with another fingerprint than the run's "
-            f"{told['contexts']:,} ({prepared.fingerprint[-12:]}, not {told['fingerprint'][-12:]})"
-            ". Put the old one back, or index the new one."
+            f"{recorded['contexts']:,} ({prepared.fingerprint[-12:]}, not "
+            f"{recorded['fingerprint'][-12:]}). Restore the old corpus, or index the new one."
         )
     return prepared
 
 
 def _prepared(folder: Path, fingerprint: str, ctx_len: int) -> PreparedCorpus | None:
-    """The prepared corpus with these very contexts, if the cache has it."""
+    """The cached corpus with this fingerprint and context length, or None."""
     for meta in sorted(folder.glob("*/meta.json")):
         try:
             facts = json.loads(meta.read_bytes())
             if (facts["fingerprint"], facts["ctx_len"]) == (fingerprint, ctx_len):
                 return open_prepared(meta.parent)
         except (OSError, ValueError, KeyError, TypeError, NeurariumError):
-            continue  # damaged, or of another version: prepared anew
+            continue  # damaged or of another version: prepared again
     return None
 
 
-def _promised(run: StoredRun, corpus: PreparedCorpus) -> Promised:
+def _expected(run: StoredRun, corpus: PreparedCorpus) -> Expected:
     try:
-        return Promised.of(run.provenance["settings"], corpus)
+        return Expected.of(run.provenance["settings"], corpus)
     except KeyError as error:
         raise NeurariumError(
-            f"The provenance of run {run.id} does not tell its {error}: index the model again."
+            f"The provenance of run {run.id} lacks its {error}: index the model again."
         ) from None
 
 
 def _bounds(run: StoredRun, model: LoadedModel) -> Bounds:
-    """What is promised of a recomputed value: see DESIGN.md."""
+    """The allowed differences of recomputed values."""
     if model.dtype == torch.float32:
-        return Bounds(FLOAT32, "Contexts of one length go together: in float32 any batch will do.")
-    told = run.provenance
+        return Bounds(
+            FLOAT32, "Contexts of equal length form a batch: in float32 any batch will do."
+        )
+    recorded = run.provenance
     others = [
         f"{name} {version(name)} (then {then})"
         for name in ("torch", "transformers")
-        if (then := told["versions"][name]) != version(name)
+        if (then := recorded["versions"][name]) != version(name)
     ]
-    if str(model.device) != told["capture"]["device"]:
-        others.append(f"{model.device} (then {told['capture']['device']})")
+    if str(model.device) != recorded["capture"]["device"]:
+        others.append(f"{model.device} (then {recorded['capture']['device']})")
     if others:
         return Bounds(
             ELSEWHERE,
-            f"They are the run's own, but with {', '.join(others)}: in {run.dtype} values may then "
-            "differ by some percent.",
+            f"They are the run's own, but with {', '.join(others)}: in {run.dtype} values may "
+            "therefore differ by a few percent.",
         )
     return Bounds(
         0.0,

@@ -1,5 +1,5 @@
-"""What searches read of some neurons beside what their own rows say: the columns that are searched
-by number, and the tokens that name a neuron for what its weights do to them."""
+"""Compares the tables that searches read with the neurons' own rows: columns searched by number,
+and tokens listed for their weights."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _CHUNK = 200  # neurons, or tokens, read at once
 def check_searches(
     engine: Engine, run: StoredRun, flats: Int64[np.ndarray, " n"], findings: Findings
 ) -> None:
-    """Compare some neurons, told by their flat indices, with what is kept of them for searches."""
+    """Compare neurons, given by flat index, with the tables for searches."""
     by_layer: dict[int, list[int]] = defaultdict(list)
     for flat in flats.tolist():
         by_layer[run.place(flat)[0]].append(flat)
     with engine.connect() as connection:
-        for layer, mine in by_layer.items():
+        for layer, in_layer in by_layer.items():
             columns = _columns(connection, run, layer)
-            for start in range(0, len(mine), _CHUNK):
-                rows = _rows(connection, run, mine[start : start + _CHUNK])
+            for start in range(0, len(in_layer), _CHUNK):
+                rows = _rows(connection, run, in_layer[start : start + _CHUNK])
                 _compare_columns(run, layer, columns, rows, findings)
                 _compare_tokens(connection, run, rows, findings)
 
@@ -70,10 +70,10 @@ def _compare_columns(
         for name in schema.COLUMNS:
             own = getattr(row, name)
             own = math.nan if own is None else float(own)
-            kept = columns.get(name, b"")[at : at + 8]
-            found = struct.unpack("<d", kept)[0] if len(kept) == 8 else None
-            if found is None or not (found == own or (math.isnan(found) and math.isnan(own))):
-                wrong.append((flat, f"searches have its {name} as {found}, its row as {own}"))
+            packed = columns.get(name, b"")[at : at + 8]
+            value = struct.unpack("<d", packed)[0] if len(packed) == 8 else None
+            if value is None or not (value == own or (math.isnan(value) and math.isnan(own))):
+                wrong.append((flat, f"searches have its {name} as {value}, its row as {own}"))
     findings.equal(_COLUMNS, len(rows) * len(schema.COLUMNS), len(wrong))
     for flat, what in wrong:
         findings.tell(run.finding(flat, what))
@@ -86,13 +86,13 @@ def _compare_tokens(
     for flat, row in rows.items():
         for role, token_id, value in _listed(row):
             wanted[token_id, role].append((flat, value))
-    kept = _of_tokens(connection, run, sorted({token_id for token_id, _ in wanted}))
+    by_token = _of_tokens(connection, run, sorted({token_id for token_id, _ in wanted}))
     wrong = []
     for (token_id, role), named in wanted.items():
-        there = kept.get((token_id, role), {})
+        stored = by_token.get((token_id, role), {})
         for flat, value in named:
-            if there.get(flat) != value:
-                what = f"{schema.ROLES[role]} by {there.get(flat)}, its own list by {value}"
+            if stored.get(flat) != value:
+                what = f"{schema.ROLES[role]} by {stored.get(flat)}, its own list by {value}"
                 wrong.append((flat, f"searches have token {token_id} as {what}"))
     findings.equal(_TOKENS, sum(map(len, wanted.values())), len(wrong))
     for flat, what in wrong:
@@ -100,31 +100,31 @@ def _compare_tokens(
 
 
 def _listed(row: Any) -> Iterator[tuple[int, int, float]]:
-    """Role, token and value of everything a neuron's lists of tokens have."""
+    """Role, token and value of each entry in a neuron's lists of tokens."""
     try:
         arrays = unpack_arrays(bytes(row.packed))
     except (ValueError, struct.error, IndexError):
-        return  # told where the neuron's examples are read
-    for role, some in listed_tokens(arrays).items():
-        for token_id, value in zip(*some, strict=True):
+        return  # reported when the neuron's examples are read
+    for role, tokens in listed_tokens(arrays).items():
+        for token_id, value in zip(*tokens, strict=True):
             yield schema.ROLES.index(role), int(token_id), float(value)
 
 
 def _of_tokens(
     connection: Connection, run: StoredRun, token_ids: list[int]
 ) -> dict[tuple[int, int], dict[int, float]]:
-    """By token and role: its neurons with their values."""
+    """The stored neurons, by token and role, with their values."""
     table = schema.token_neurons
-    found: dict[tuple[int, int], dict[int, float]] = {}
+    by_token: dict[tuple[int, int], dict[int, float]] = {}
     for start in range(0, len(token_ids), _CHUNK):
-        some = token_ids[start : start + _CHUNK]
-        query = select(table).where(table.c.run_id == run.id, table.c.token_id.in_(some))
+        batch = token_ids[start : start + _CHUNK]
+        query = select(table).where(table.c.run_id == run.id, table.c.token_id.in_(batch))
         for row in connection.execute(query):
             try:
                 neurons, values, _ = unpack_token(bytes(row.packed), row.neurons)
             except ValueError:
-                continue  # it names none: all that should be there are missed
-            found[row.token_id, row.role] = dict(
+                continue  # all its neurons will be reported as missing
+            by_token[row.token_id, row.role] = dict(
                 zip(neurons.tolist(), values.tolist(), strict=True)
             )
-    return found
+    return by_token

@@ -1,5 +1,5 @@
-"""What the store has of a run that is to be verified: every list's form is checked as it is read,
-and what is kept of the lists tells a context that should be in one and is not."""
+"""Reads the stored run to verify. Checks the form of each list, and holds what is needed to
+recognise contexts missing from a list."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from sqlalchemy import Connection, Engine, select
 from indexer.errors import NeurariumError
 from indexer.store import schema
 from indexer.store.packing.codec import ExampleArrays, unpack_kinds
-from indexer.verify.promised import (
+from indexer.verify.expected import (
     BOTTOM,
     SOURCE,
     SOURCE_EXAMPLES,
     TOP,
-    Promised,
+    Expected,
     by_extreme_problem,
     ids_exist,
 )
 from indexer.verify.report import Bounds, Finding, Findings
 
 _BY_EXTREME = (TOP, BOTTOM, SOURCE)
-_FORM = "lists by extreme: whole and in order"
+_FORM = "top, bottom and source lists: complete, in order"
 _CHUNK = 500  # neurons read at once
 
 Array = np.ndarray[Any, Any]
@@ -35,7 +35,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as the store has it, without its neurons."""
+    """A stored run, without its neurons."""
 
     id: int
     model: str
@@ -47,7 +47,7 @@ class StoredRun:
 
     @property
     def neurons(self) -> int:
-        """Neurons in all layers."""
+        """The number of neurons in all layers."""
         return sum(self.widths)
 
     @property
@@ -56,7 +56,7 @@ class StoredRun:
         return np.concatenate([[0], np.cumsum(self.widths)])
 
     def place(self, flat: int) -> tuple[int, int]:
-        """The layer and the neuron of a flat index."""
+        """The layer and neuron of a flat index."""
         layer = int(np.searchsorted(self.offsets, flat, side="right")) - 1
         return layer, flat - int(self.offsets[layer])
 
@@ -67,7 +67,7 @@ class StoredRun:
 
 
 def read_run(engine: Engine, run_id: int) -> StoredRun:
-    """A run that is ready. Raises `NeurariumError` where there is none of that number."""
+    """The run. Raises NeurariumError if there is no such run."""
     table = schema.runs
     with engine.connect() as connection:
         row = connection.execute(select(table).where(table.c.id == run_id, table.c.ready)).first()
@@ -87,109 +87,108 @@ def read_run(engine: Engine, run_id: int) -> StoredRun:
 def read_rows(
     connection: Connection, run: StoredRun, flats: list[int]
 ) -> dict[int, list[tuple[int, bytes]]]:
-    """The packed lists of some neurons, as (kind, bytes) by flat index."""
+    """The packed lists of neurons, as (kind, bytes) by flat index."""
     table, zero = schema.examples, schema.neuron_key(run.id, 0)
     query = select(table).where(table.c.neuron_id.in_([zero + flat for flat in flats]))
-    found: dict[int, list[tuple[int, bytes]]] = {flat: [] for flat in flats}
+    lists: dict[int, list[tuple[int, bytes]]] = {flat: [] for flat in flats}
     for row in connection.execute(query.order_by(table.c.neuron_id, table.c.kind)):
-        found[row.neuron_id - zero].append((row.kind, row.packed))
-    return found
+        lists[row.neuron_id - zero].append((row.kind, row.packed))
+    return lists
 
 
 def unpack(rows: list[tuple[int, bytes]]) -> dict[int, ExampleArrays] | str:
-    """A neuron's lists by kind, or what is wrong with their bytes."""
+    """A neuron's lists by kind, or the problem with their bytes."""
     try:
         return unpack_kinds(rows)
     except (ValueError, struct.error) as error:
         return f"its lists of examples cannot be read: {error}"
 
 
-class Kept:
-    """The lists of one kind of all neurons, as far as contexts have to be compared with them.
+class ExtremeLists:
+    """The lists of one kind for all neurons, reduced to what comparing the chosen contexts needs.
 
-    A row is a neuron, or a neuron's source. Values are such that larger is better: troughs are
-    negated. Beside the k-th best of every row only those entries are held whose context is among
-    the chosen ones.
+    A row is a neuron, or a source of a neuron. Larger values are better: troughs are negated. Holds
+    the k-th best entry of each row, and the entries of chosen contexts.
     """
 
     def __init__(self, neurons: int, each: int, chosen: Int64[np.ndarray, " c"]) -> None:
-        """`each` is how many rows a neuron has; `chosen` are the ids of the contexts that will be
-        compared, ascending."""
+        """`each`: rows per neuron. `chosen`: ids of the contexts that will be compared,
+        ascending."""
         rows = neurons * each
         self.rows, self.each = rows, each
         self.chosen = chosen
         self.worst = np.full(rows, np.inf, np.float32)
-        """The k-th best of each row: −inf where every context is to be in it, inf where the list
-        is damaged and nothing can be told by it."""
+        """The k-th best value of each row: −inf if all contexts belong in the list, inf if the list
+        is damaged and cannot be compared."""
         self.worst_ids = np.zeros(rows, np.int64)
         self.best = np.full(rows, np.nan, np.float32)
         self._keys: list[Array] = []
         self._values: list[Array] = []
 
-    def keep(self, rows: Array, values: Array, ids: Array, most: int, available: Array) -> None:
-        """Take in the whole lists of some rows, one after the other and each best first.
+    def add(self, rows: Array, values: Array, ids: Array, most: int, available: Array) -> None:
+        """Add complete lists, concatenated, each best first.
 
-        A row has at most `most` examples, and as many contexts compete in it as `available` says of
-        the rows of a neuron, or of all.
+        A row has at most `most` examples. `available` are the contexts that compete in each row of
+        a neuron, or one number for all.
         """
         if not len(rows):
             return
         ends = np.flatnonzero(np.diff(rows, append=-1))
         begins = np.concatenate([[0], ends[:-1] + 1])
-        given, counts = rows[ends], ends - begins + 1
-        there_are = available[given % len(available)]
-        every = (there_are <= most) & (counts == there_are)
-        self.best[given] = values[begins]
-        self.worst[given] = np.where(every, -np.inf, values[ends])
-        self.worst_ids[given] = ids[ends]
+        added, counts = rows[ends], ends - begins + 1
+        competing = available[added % len(available)]
+        every = (competing <= most) & (counts == competing)
+        self.best[added] = values[begins]
+        self.worst[added] = np.where(every, -np.inf, values[ends])
+        self.worst_ids[added] = ids[ends]
         ranks = np.searchsorted(self.chosen, ids)
-        there = ranks < len(self.chosen)
-        there[there] = self.chosen[ranks[there]] == ids[there]
-        self._keys.append(ranks[there] * self.rows + rows[there])
-        self._values.append(values[there])
+        is_chosen = ranks < len(self.chosen)
+        is_chosen[is_chosen] = self.chosen[ranks[is_chosen]] == ids[is_chosen]
+        self._keys.append(ranks[is_chosen] * self.rows + rows[is_chosen])
+        self._values.append(values[is_chosen])
 
     def sort(self) -> None:
-        """When all rows are in: put the entries in order."""
+        """Sort the entries, after all rows are added."""
         keys = np.concatenate([np.empty(0, np.int64), *self._keys])
         values = np.concatenate([np.empty(0, np.float32), *self._values])
         order = np.argsort(keys)
         self.keys: Int64[np.ndarray, " m"] = keys[order]
-        """Of each entry: the rank of its context × rows + its row; ascending."""
+        """For each entry: rank of its context × `rows` + its row, ascending."""
         self.values: Float32[np.ndarray, " m"] = values[order]
         self._keys, self._values = [], []
 
     def entries(
         self, rank: int, first: int, end: int
     ) -> tuple[Int64[np.ndarray, " m"], Float32[np.ndarray, " m"]]:
-        """Of the neurons first…end, the rows whose list has the chosen context of that rank, and
-        the values they give it."""
+        """For neurons `first` to `end`: the rows whose list has the chosen context of this rank,
+        and its values there."""
         base = rank * self.rows
         low, high = np.searchsorted(self.keys, [base + first * self.each, base + end * self.each])
         return self.keys[low:high] - base, self.values[low:high]
 
     def listed(self) -> Int64[np.ndarray, " m"]:
-        """The ids of the chosen contexts that are in any list."""
+        """Ids of the chosen contexts that are in any list."""
         ids: Int64[np.ndarray, " m"] = self.chosen[np.unique(self.keys // max(self.rows, 1))]
         return ids
 
 
 @dataclass(frozen=True)
 class AllLists:
-    """Every neuron's lists by extreme, and its own extremes."""
+    """All neurons' top, bottom and by-source lists, maxima and minima."""
 
-    top: Kept
-    bottom: Kept
-    source: Kept
+    top: ExtremeLists
+    bottom: ExtremeLists
+    source: ExtremeLists
     maximum: Float32[np.ndarray, " neurons"]
     minimum: Float32[np.ndarray, " neurons"]
 
 
 @dataclass(frozen=True)
-class Compared:
-    """What every batch is compared with."""
+class Comparison:
+    """What recomputed batches are compared with, and the findings."""
 
     run: StoredRun
-    promised: Promised
+    expected: Expected
     lists: AllLists
     bounds: Bounds
     findings: Findings
@@ -198,20 +197,20 @@ class Compared:
 def read_lists(
     engine: Engine,
     run: StoredRun,
-    promised: Promised,
+    expected: Expected,
     chosen: Int64[np.ndarray, " c"],
     findings: Findings,
     progress: Callable[[int], None],
 ) -> AllLists:
-    """Read the top, bottom and by-source lists of all neurons once, and check their form.
+    """The top, bottom and by-source lists of all neurons; their form is checked.
 
-    `chosen` are the ids of the contexts that will be compared with them, ascending; `progress`
-    takes the neurons read so far.
+    `chosen`: ids of the contexts that will be compared, ascending. `progress` is called with the
+    neurons read so far.
     """
     lists = AllLists(
-        Kept(run.neurons, 1, chosen),
-        Kept(run.neurons, 1, chosen),
-        Kept(run.neurons, promised.source_slots, chosen),
+        ExtremeLists(run.neurons, 1, chosen),
+        ExtremeLists(run.neurons, 1, chosen),
+        ExtremeLists(run.neurons, expected.source_slots, chosen),
         np.full(run.neurons, np.nan, np.float32),
         np.full(run.neurons, np.nan, np.float32),
     )
@@ -220,11 +219,11 @@ def read_lists(
             end = min(first + _CHUNK, run.neurons)
             for flat, maximum, minimum in _extremes(connection, run, first, end):
                 lists.maximum[flat], lists.minimum[flat] = maximum, minimum
-            _read_some(connection, run, promised, lists, (first, end), findings)
+            _read_range(connection, run, expected, lists, (first, end), findings)
             progress(end)
-    for kept in (lists.top, lists.bottom, lists.source):
-        kept.sort()
-    _compare_extremes(run, promised, lists, findings)
+    for kind in (lists.top, lists.bottom, lists.source):
+        kind.sort()
+    _compare_extremes(run, expected, lists, findings)
     return lists
 
 
@@ -238,58 +237,58 @@ def _extremes(
         yield row.id - schema.neuron_key(run.id, 0), row.max, row.min
 
 
-def _read_some(
+def _read_range(
     connection: Connection,
     run: StoredRun,
-    promised: Promised,
+    expected: Expected,
     lists: AllLists,
     flats: tuple[int, int],
     findings: Findings,
 ) -> None:
-    whole: dict[int, list[tuple[int, ExampleArrays]]] = {kind: [] for kind in _BY_EXTREME}
+    by_kind: dict[int, list[tuple[int, ExampleArrays]]] = {kind: [] for kind in _BY_EXTREME}
     for flat, rows in read_rows(connection, run, list(range(*flats))).items():
-        found = unpack(rows)
-        if isinstance(found, str):
+        unpacked = unpack(rows)
+        if isinstance(unpacked, str):
             findings.equal(_FORM, len(_BY_EXTREME), len(_BY_EXTREME))
-            findings.tell(run.finding(flat, found))
+            findings.tell(run.finding(flat, unpacked))
             continue
         for kind in _BY_EXTREME:
-            examples = found.get(kind)
-            problem = by_extreme_problem(examples, kind, promised)
+            examples = unpacked.get(kind)
+            problem = by_extreme_problem(examples, kind, expected)
             findings.equal(_FORM, 1, int(problem is not None))
             if problem is not None:
                 findings.tell(run.finding(flat, problem, schema.KINDS[kind]))
-            if examples is not None and ids_exist(examples, promised):
-                whole[kind].append((flat, examples))
-    for kind, some in whole.items():
-        if some:
-            _keep(lists, kind, some, promised)
+            if examples is not None and ids_exist(examples, expected):
+                by_kind[kind].append((flat, examples))
+    for kind, chunk in by_kind.items():
+        if chunk:
+            _add(lists, kind, chunk, expected)
 
 
-def _keep(
-    lists: AllLists, kind: int, some: list[tuple[int, ExampleArrays]], promised: Promised
+def _add(
+    lists: AllLists, kind: int, chunk: list[tuple[int, ExampleArrays]], expected: Expected
 ) -> None:
-    rows = np.repeat([flat for flat, _ in some], [len(examples) for _, examples in some])
-    ids = np.concatenate([examples.context_ids for _, examples in some])
-    every = np.array([promised.contexts])
+    rows = np.repeat([flat for flat, _ in chunk], [len(examples) for _, examples in chunk])
+    ids = np.concatenate([examples.context_ids for _, examples in chunk])
+    every = np.array([expected.contexts])
     if kind == BOTTOM:
-        values = -np.concatenate([examples.troughs for _, examples in some])
-        lists.bottom.keep(rows, values, ids, promised.bottom_k, every)
+        values = -np.concatenate([examples.troughs for _, examples in chunk])
+        lists.bottom.add(rows, values, ids, expected.bottom_k, every)
         return
-    values = np.concatenate([examples.peaks for _, examples in some])
+    values = np.concatenate([examples.peaks for _, examples in chunk])
     if kind == TOP:
-        lists.top.keep(rows, values, ids, promised.top_k, every)
-    elif promised.source_slots:
-        rows = rows * promised.source_slots + promised.slots[ids]
-        lists.source.keep(rows, values, ids, SOURCE_EXAMPLES, promised.slot_sizes)
+        lists.top.add(rows, values, ids, expected.top_k, every)
+    elif expected.source_slots:
+        rows = rows * expected.source_slots + expected.slots[ids]
+        lists.source.add(rows, values, ids, SOURCE_EXAMPLES, expected.slot_sizes)
 
 
 def _compare_extremes(
-    run: StoredRun, promised: Promised, lists: AllLists, findings: Findings
+    run: StoredRun, expected: Expected, lists: AllLists, findings: Findings
 ) -> None:
-    """The columns people sort by say what the lists begin with."""
+    """Check that each maximum and minimum equals the first example."""
     _compare_column(run, findings, ("maximum", "peak", "top"), lists.maximum, lists.top.best)
-    if promised.bottom_k:
+    if expected.bottom_k:
         names = ("minimum", "trough", "bottom")
         _compare_column(run, findings, names, lists.minimum, -lists.bottom.best)
 
@@ -299,13 +298,13 @@ def _compare_column(
 ) -> None:
     name, extreme, kind = names
     wrong = np.flatnonzero(~(column == best))
-    findings.equal("maximum and minimum: as their lists begin", run.neurons, len(wrong))
+    findings.equal("maximum and minimum: equal to first example", run.neurons, len(wrong))
 
     def finding(index: int) -> Finding:
         flat = int(wrong[index])
-        told = (
+        problem = (
             f"the {name} is {column[flat]:.7g}, the {extreme} of its first example {best[flat]:.7g}"
         )
-        return run.finding(flat, told, kind)
+        return run.finding(flat, problem, kind)
 
     findings.tell_many(len(wrong), finding)

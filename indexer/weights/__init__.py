@@ -1,0 +1,1 @@
+"""What the weights alone say about a neuron: logit effects, input tokens, similar neurons."""

@@ -1,6 +1,5 @@
 """Logit effects: what a neuron's write vector adds to every token's logit, the tokens it raises and
-lowers most, and how all of its effects are spread. Apart from what neurons read and from their
-links, because it alone needs the unembedding.
+lowers most, and the distribution of its effects.
 """
 
 from __future__ import annotations
@@ -14,19 +13,20 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int32
 from torch import Tensor
 
-from indexer.models.capture import LoadedModel
+from indexer.models.loaded import LoadedModel
+from indexer.weights.embedding import through_final_norm, unembedding
 from indexer.weights.rank import largest, unpack
-from indexer.weights.write import through_final_norm, unembedding, write_vectors
+from indexer.weights.units import write_vectors
 
 BINS = 41
 """Of the histogram of a neuron's effects."""
 
 _BLOCK = 1 << 24
 """Logits held at once: 64 MiB in float32."""
-_PIECE = 1 << 20
-"""Logits ranked and counted at once, few enough to stay in a processor's cache."""
+_CHUNK = 1 << 20
+"""Logits ranked and counted at once: few enough to stay in a processor's cache."""
 _NEAR = 2.0**-14
-"""How near to an edge, in bins, float32 may be wrong about the side: its error is below 2^-16."""
+"""How near to an edge, in bins, float32 may choose the wrong bin: its error is below 2^-16."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class LogitEffects:
     histogram_range: Float64[np.ndarray, "neurons 2"]
     """Lowest effect and width of a bin, of 41 bins from the lowest to the highest."""
     histogram_counts: Int32[np.ndarray, "neurons 41"]
-    """What `numpy.histogram` counts in float64: a bin is closed below, the last above too. Where
-    all effects are equal, all are in the first bin, of width 0."""
+    """As `numpy.histogram` counts in float64: a bin includes its lower edge, the last both edges.
+    Where all effects are equal, all are in the first bin, of width 0."""
     mean: Float64[np.ndarray, " neurons"]
     std: Float64[np.ndarray, " neurons"]
     """Population standard deviation."""
@@ -64,13 +64,13 @@ def logit_effects(
     (Cohere, Granite). Biases and a final softcap are left out. Only ids below `vocab_size` take
     part (default: those the tokenizer knows; the rest of the unembedding is padding). Computed in
     float32 on the model's device, at most 64 MiB of logits at a time; `k` is cut to the vocabulary.
-    Raises `NeurariumError` where the unembedding cannot be found.
+    Raises `NeurariumError` where the unembedding or the write vectors are not known.
     """
     size = model.known_tokens if vocab_size is None else min(vocab_size, model.d_vocab)
     k = min(k, size)
     directions = through_final_norm(model, write_vectors(model, layer)) * model.layout.logit_scale()
     weight = unembedding(model)[:size]
-    parts = [_facts(piece, k) for block in _products(directions, weight) for piece in block]
+    parts = [_facts(chunk, k) for block in _products(directions, weight) for chunk in block]
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     return LogitEffects(*columns)
 
@@ -78,17 +78,17 @@ def logit_effects(
 def _products(
     directions: Float[Tensor, "neurons d"], weight: Float[Tensor, "size d"]
 ) -> Iterator[tuple[Float[Tensor, "n size"], ...]]:
-    """All effects, in blocks of neurons cut into pieces; a block is overwritten by the next."""
+    """All effects, in blocks of neurons cut into chunks. Each block overwrites the last."""
     size = weight.shape[0]
     rows = min(max(1, _BLOCK // size), directions.shape[0])
-    held = torch.empty((rows, size), device=directions.device)
-    tokens = size if weight.dtype == torch.float32 else max(1, _PIECE // weight.shape[1])
-    for some in torch.split(directions, rows):
-        block = held[: len(some)]
+    buffer = torch.empty((rows, size), device=directions.device)
+    tokens = size if weight.dtype == torch.float32 else max(1, _CHUNK // weight.shape[1])
+    for rows_of in torch.split(directions, rows):
+        block = buffer[: len(rows_of)]
         for first in range(0, size, tokens):
             read = weight[first : first + tokens].float()
-            torch.mm(some, read.T, out=block[:, first : first + tokens])
-        yield torch.split(block, max(1, _PIECE // size))
+            torch.mm(rows_of, read.T, out=block[:, first : first + tokens])
+        yield torch.split(block, max(1, _CHUNK // size))
 
 
 def _facts(effects: Float[Tensor, "n size"], k: int) -> list[np.ndarray[Any, Any]]:
@@ -103,7 +103,7 @@ def _facts(effects: Float[Tensor, "n size"], k: int) -> list[np.ndarray[Any, Any
 def _histogram(
     effects: Float[Tensor, "n size"],
 ) -> tuple[Float[Tensor, "n 2"], Int32[Tensor, "n 41"]]:
-    """Each row's range and counts. Bins are found in float32, those near an edge in float64."""
+    """Each row's range and counts. Bins are computed in float32, near an edge in float64."""
     rows = effects.shape[0]
     low = effects.amin(dim=1, keepdim=True)
     width = (effects.amax(dim=1, keepdim=True).double() - low) / BINS
@@ -133,8 +133,8 @@ def _exact_bins(
 def _moments(
     effects: Float[Tensor, "n size"],
 ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " n"], Float64[Tensor, " n"]]:
-    """Mean, standard deviation and excess kurtosis of each row; in units of its range, so that no
-    power of a deviation under- or overflows."""
+    """Mean, standard deviation and excess kurtosis of each row, computed in units of its range so
+    that powers neither under- nor overflow."""
     size = effects.shape[1]
     mean = effects.sum(dim=1, dtype=torch.float64) / size
     spread = effects.amax(dim=1) - effects.amin(dim=1)

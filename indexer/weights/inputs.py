@@ -1,5 +1,5 @@
-"""The input side: which tokens' embeddings excite and inhibit a neuron most, read directly. Apart
-from the logit effects, its mirror image, because it goes through the model's own first modules.
+"""The tokens whose embeddings, read directly, excite and inhibit a neuron most: the counterpart of
+the logit effects at the model's input.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ import torch
 from jaxtyping import Float32, Int32, Int64
 from torch import Tensor
 
-from indexer.models.capture import LoadedModel
+from indexer.models.loaded import LoadedModel
+from indexer.models.units import Reader
+from indexer.weights.embedding import embedded
 from indexer.weights.rank import best, largest, unpack
-from indexer.weights.read import Reader, embedded
 
 _BLOCK = 1 << 23
-"""Inputs of neurons held at once: 32 MiB in float32; of embeddings, a quarter of it at most."""
+"""Neuron inputs held at once: 32 MiB in float32. Embeddings take at most a quarter of it."""
 
 
 @dataclass(frozen=True)
 class InputTokens:
-    """For each neuron of a layer, by one matrix: the tokens that excite and inhibit it most."""
+    """For each neuron of a layer and one matrix: the tokens that excite and inhibit it most."""
 
     values: Float32[np.ndarray, "neurons 2*k"]
     """k most exciting, largest first, then k most inhibiting, most negative first."""
@@ -38,18 +39,18 @@ def input_tokens(
 
     The embedding is what enters the first block for that token, no position added; the norm is the
     layer's own, applied to that embedding alone, its scale and bias included; the bias of the
-    projection is left out. Attention and all earlier layers are left out too, so the later the
-    layer, the less of what it reads this is. Only ids below `vocab_size` take part (default: those
+    projection is left out. So are attention and all earlier layers: the later the layer, the less
+    this says about its real input. Only ids below `vocab_size` take part (default: those
     the tokenizer knows). Computed in float32 on the model's device, at most 32 MiB of inputs at
-    a time; `k` is cut to the vocabulary. Empty where the model's embeddings cannot be had.
+    a time; `k` is cut to the vocabulary. Empty where the embeddings are not known.
     """
     size = model.known_tokens if vocab_size is None else min(vocab_size, model.d_vocab)
     neurons = next(iter(reader.matrices.values())).shape[1]
-    step = max(1, _BLOCK // max(neurons, 4 * model.d_model))
+    step = max(1, _BLOCK // max(neurons, 4 * model.layout.d_model))
     ranked: dict[tuple[str, int], Int64[Tensor, "neurons k"]] = {}
     for first in range(0, size, step):
         stream = embedded(model, torch.arange(first, min(first + step, size)))
-        if stream is None or stream.shape[1] != model.d_model:
+        if stream is None or stream.shape[1] != model.layout.d_model:
             return {}
         normed = reader.normed(stream).T
         for part, matrix in reader.matrices.items():
@@ -57,8 +58,8 @@ def input_tokens(
             for sign in (1, -1):
                 keys = largest(inputs if sign > 0 else inputs.neg_(), min(k, size)) - first
                 known = ranked.get((part, sign))
-                every = keys if known is None else torch.cat([known, keys], dim=1)
-                ranked[part, sign] = best(every, min(k, size))
+                merged = keys if known is None else torch.cat([known, keys], dim=1)
+                ranked[part, sign] = best(merged, min(k, size))
     return {part: _listed(ranked[part, 1], ranked[part, -1]) for part in reader.matrices}
 
 

@@ -1,5 +1,5 @@
-"""The largest numbers of each row, ties in one order everywhere: a ranking that comes in pieces is
-the ranking of the whole. Apart from the other weight modules, which all rank by it.
+"""The largest numbers of each row, with ties always broken alike, so that rankings of chunks merge
+into the ranking of the whole.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ NOTHING = torch.iinfo(torch.int64).min
 """The key of an empty place: below every other."""
 
 _GROUP = 16
-"""Numbers of which only the largest is looked at first."""
+"""Numbers in a group, of which only the largest is looked at first."""
 _TIED = 1 << 20
 """Numbers of tied rows ranked at once: 8 MiB a copy."""
 _LAST_ID = (1 << 32) - 1
@@ -47,34 +47,35 @@ def largest(values: Float[Tensor, "n size"], k: int) -> Int64[Tensor, "n k"]:
     """The k largest of each row (all, if there are fewer) as keys of value and column, largest
     first; ties, also at the k-th place: lower column first.
 
-    A row is cut into groups, and only those with the k + 1 largest maxima are searched: no number
-    above the (k + 1)-th largest can be in another. Where the k-th and (k + 1)-th are equal, the row
-    is ranked whole.
+    A row is cut into groups, and only those with the k + 1 largest maxima are searched: the other
+    groups hold no number above the (k + 1)-th largest. Where the k-th and (k + 1)-th are equal, the
+    row is ranked without groups.
     """
     size = values.shape[1]
     k = min(k, size)
     wanted = min(k + 1, size)
     columns = _candidates(values, wanted)
     if columns is None:
-        found, ids = values.topk(wanted, dim=1)
+        top, ids = values.topk(wanted, dim=1)
     else:
-        found, places = values.gather(1, columns).topk(wanted, dim=1)
+        top, places = values.gather(1, columns).topk(wanted, dim=1)
         ids = columns.gather(1, places)
-    keys = best(pack(found[:, :k], ids[:, :k]), k)
+    keys = best(pack(top[:, :k], ids[:, :k]), k)
     if wanted > k:
-        tied = (found[:, k - 1] == found[:, k]).nonzero()[:, 0]
-        every = torch.arange(size, device=values.device)
-        for some in torch.split(tied, max(1, _TIED // size)):
-            keys[some] = best(pack(values[some], every), k)
+        tied = (top[:, k - 1] == top[:, k]).nonzero()[:, 0]
+        all_ids = torch.arange(size, device=values.device)
+        for rows in torch.split(tied, max(1, _TIED // size)):
+            keys[rows] = best(pack(values[rows], all_ids), k)
     return keys
 
 
 def _candidates(
     values: Float[Tensor, "n size"], wanted: int
 ) -> Int64[Tensor, "n candidates"] | None:
-    """Columns among which the `wanted` largest of each row are; None where grouping saves nothing.
+    """Columns that include the `wanted` largest of each row; None where grouping saves nothing.
 
-    Group g has the columns g, g + groups, g + 2·groups, …; what is left at the end is in none.
+    Group g has the columns g, g + groups, g + 2·groups, …; the last columns may be in no group and
+    are always included.
     """
     rows, size = values.shape
     groups = size // _GROUP

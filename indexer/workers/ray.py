@@ -1,7 +1,7 @@
-"""The same scan over many workers, on Ray: on this machine, or on a cluster that it is part of.
+"""Runs a scan's workers on Ray, on this machine or on a cluster it belongs to.
 
-Workers are processes with a model each. This process keeps the scan and its checkpoints, hands out
-batches and merges what comes back (`orders`); only what is Ray's is in this file.
+Each worker is a process with its own model. This process has the scan and its checkpoints, and
+divides the work (`orders`).
 """
 
 from __future__ import annotations
@@ -27,37 +27,37 @@ from indexer.scan.loop import scan_batches
 from indexer.scan.shape import ScanShape
 from indexer.scan.slices import SHARE
 from indexer.scan.state import Scan
-from indexer.workers.orders import Found, Order, scan_by_crew
+from indexer.workers.orders import Order, OrderResult, scan_by_crew
 from indexer.workers.worker import Task, Worker
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS_SKIP_REGEX": "(?s).*",  # what its processes would have this one print
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "(?s).*",  # output its processes would print here
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     "RAY_SCHEDULER_EVENTS": "0",
 }
-"""What keeps Ray from talking to the user: all that matters to him is said by us."""
+"""Silences Ray: we report everything that matters to the user."""
 _STORE_LEAST = 128 << 20
 _CONNECT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Seat:
-    """What one worker takes of a machine."""
+    """The resources of one worker."""
 
     cpus: int
     gpus: int
     threads: int | None
-    """It computes with so many on its CPUs; None where it computes elsewhere."""
+    """Threads for computing on CPUs; None on a GPU."""
 
 
 class RayCrew:
-    """Workers as Ray's actors. One that dies is replaced."""
+    """Workers as Ray actors, replaced when they die; see `indexer.workers.orders.Crew`."""
 
     def __init__(self, ray: Any, task: Task, count: int, seat: Seat) -> None:
         self._ray, self._task, self._seat = ray, task, seat
         self.lost: type[Exception] = ray.exceptions.RayError
-        """What is raised where Ray itself is gone."""
+        """Raised when Ray itself is gone."""
         self._class = ray.remote(Worker).options(num_cpus=seat.cpus, num_gpus=seat.gpus)
         self._actors = [self._hire() for _ in range(count)]
         self._orders: dict[Any, int] = {}
@@ -66,48 +66,48 @@ class RayCrew:
         return len(self._actors)
 
     def give(self, worker: int, order: Order) -> None:
-        """Begin an order. Does not wait."""
+        """Start an order, without waiting."""
         self._orders[self._actors[worker].scan.remote(order)] = worker
 
-    def wait(self, seconds: float) -> list[tuple[int, Found | None]]:
-        """What has ended within so long; see `indexer.workers.orders.Crew`."""
+    def wait(self, seconds: float) -> list[tuple[int, OrderResult | None]]:
+        """Workers that finish within `seconds`, with their results."""
         done, _ = self._ray.wait(list(self._orders), timeout=seconds)
-        ended = [(self._orders.pop(reference), self._result(reference)) for reference in done]
-        for worker, found in ended:
-            if found is None:
-                self._ray.kill(self._actors[worker])  # where its result alone is lost
+        finished = [(self._orders.pop(reference), self._result(reference)) for reference in done]
+        for worker, result in finished:
+            if result is None:
+                self._ray.kill(self._actors[worker])  # it may live on, with only its result lost
                 self._actors[worker] = self._hire()
-        return ended
+        return finished
 
     def processes(self) -> list[int]:
-        """The ids of the workers' processes, each on its own machine."""
-        found: list[int] = self._ray.get([actor.process.remote() for actor in self._actors])
-        return found
+        """The process ids of the workers."""
+        processes: list[int] = self._ray.get([actor.process.remote() for actor in self._actors])
+        return processes
 
     def close(self) -> None:
-        """End all workers, whatever they do."""
+        """Kill all workers."""
         for actor in self._actors:
             self._ray.kill(actor)
 
     def _hire(self) -> Any:
         return self._class.remote(self._task, self._seat.threads)
 
-    def _result(self, reference: Any) -> Found | None:
+    def _result(self, reference: Any) -> OrderResult | None:
         try:
-            found: Found = self._ray.get(reference)
+            result: OrderResult = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, NeurariumError):
                 raise NeurariumError(str(error.cause)) from None
             cause = error.cause or error
             reason = " ".join(str(cause).split())
             raise NeurariumError(f"A worker failed: {type(cause).__name__}: {reason}") from error
-        except self._ray.exceptions.RayError:  # its process, its machine or its result is gone
+        except self._ray.exceptions.RayError:  # process, machine or result is lost
             return None
-        return found
+        return result
 
 
 class Workers:
-    """All workers of a run, with what they need to be there: begun when there is work."""
+    """All workers of a run, and Ray, started when there is work."""
 
     def __init__(self, job: Job, execution: Execution, reporter: Reporter) -> None:
         self._job, self._execution, self._reporter = job, execution, reporter
@@ -121,10 +121,10 @@ class Workers:
         positions: Any,
         after: Callable[..., None],
     ) -> None:
-        """Scan the batches `todo`; as `indexer.workers.orders.scan_by_crew`.
+        """Scan the batches `todo`, as `indexer.workers.orders.scan_by_crew` does.
 
-        A sample that was begun by one process alone is first finished here, since one process has
-        to measure all of it.
+        A partly scanned sample is finished in this process first, since one process has to measure
+        all of it.
         """
         job = self._job
         sample = [number for number in todo if job.plans[number].part != "rest"]
@@ -134,21 +134,20 @@ class Workers:
         if not todo:
             return
         if self._crew is None:
-            self._crew = self._begin(scan.shape)
+            self._crew = self._start(scan.shape)
         try:
             scan_by_crew(self._crew, scan, job.plans, positions, todo, after)
         except self._crew.lost as error:
-            after()  # whoever asks this process to end may have asked Ray's as well
+            after()  # a signal to stop may have reached Ray's processes as well
             raise NeurariumError(
-                "Ray came to an end before the scan did: the same command carries on from the last "
-                "checkpoint."
+                "Ray ended before the scan: the same command continues from the last checkpoint."
             ) from error
 
     def close(self) -> None:
-        """End the workers, and Ray where it was begun here."""
+        """End the workers, and Ray if it was started here."""
         self._opened.close()
 
-    def _begin(self, shape: ScanShape) -> RayCrew:
+    def _start(self, shape: ScanShape) -> RayCrew:
         where = self._execution.ray_address or "this machine"
         self._reporter.say(f"Starting workers on {where}")
         job, wanted = self._job, self._execution.workers
@@ -162,17 +161,17 @@ class Workers:
 
 @contextmanager
 def many_workers(job: Job, execution: Execution, reporter: Reporter) -> Iterator[Workers | None]:
-    """A run's workers, ended afterwards; None where this process scans alone.
+    """The workers of a run, ended afterwards; None if this process scans alone.
 
-    Raises NeurariumError.
+    Raises NeurariumError for a device with an index.
     """
     if execution.workers in (None, 1) and execution.ray_address is None:
         yield None
         return
     if job.model.device.index is not None:
         raise NeurariumError(
-            f"--device {job.model.device} names one device, and each worker takes another: "
-            f"write --device {job.model.device.type}."
+            f"--device {job.model.device} names one device, but each worker needs its own: "
+            f"use --device {job.model.device.type}."
         )
     workers = Workers(job, execution, reporter)
     try:
@@ -182,10 +181,10 @@ def many_workers(job: Job, execution: Execution, reporter: Reporter) -> Iterator
 
 
 def memory_for(job: Job, execution: Execution) -> int | None:
-    """Bytes that one scan's state may take in this process; None: most of what is free.
+    """Bytes that the state of one scan may take in this process; None: most of the free memory.
 
-    With workers on this machine there is one in each of them too, and at times another on its way;
-    with those of a cluster, what is on its way. `Execution.memory` is what all may take together.
+    `Execution.memory` limits all states together: the one here, one per worker on this machine, and
+    as many results in transfer.
     """
     if execution.workers in (None, 1) and execution.ray_address is None:
         return execution.memory
@@ -205,31 +204,31 @@ def _model_bytes(job: Job) -> int:
 
 
 def seats(ray: Any, device: str, wanted: int | None, *, own: bool) -> tuple[int, Seat]:
-    """How many workers there are to be, and what each takes: a GPU or an equal share of the CPUs.
+    """The number of workers, and the resources of each: a GPU or an equal share of the CPUs.
 
-    `wanted` None is one a GPU or, without, one a machine. `own` tells that Ray was begun here, for
-    these workers alone. Raises NeurariumError where there is not room for so many.
+    `wanted` None means one per GPU or, without GPUs, one per machine. `own`: Ray was started here,
+    for these workers only. Raises NeurariumError if they do not fit.
     """
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if device == "cuda":
         gpus = sum(int(machine.get("GPU", 0)) for machine in machines)
         if gpus < (wanted or 1):
             raise NeurariumError(
-                f"There {_are(gpus, 'GPU')} for {_many(wanted or 1, 'worker')}: each needs one of "
-                "its own. Set --workers to their number, or --device cpu."
+                f"There {_are(gpus, 'GPU')} for {_many(wanted or 1, 'worker')}: each needs its "
+                "own. Set --workers to the number of GPUs, or --device cpu."
             )
         return wanted or gpus, Seat(cpus=0, gpus=1, threads=None)
     if own:
         count = wanted or 1
         return count, Seat(cpus=1, gpus=0, threads=max(1, _cores() // count))
-    cores = [int(machine.get("CPU", 0)) for machine in machines]
-    count = wanted or sum(found > 0 for found in cores)
-    share = max(cores, default=0)
-    while share and sum(found // share for found in cores) < count:
+    cpus = [int(machine.get("CPU", 0)) for machine in machines]
+    count = wanted or sum(number > 0 for number in cpus)
+    share = max(cpus, default=0)
+    while share and sum(number // share for number in cpus) < count:
         share -= 1
     if not share or not count:
         raise NeurariumError(
-            f"The cluster {_has(sum(cores), 'CPU')} for {_many(count, 'worker')}: each needs one. "
+            f"The cluster {_has(sum(cpus), 'CPU')} for {_many(count, 'worker')}: each needs one. "
             "Set fewer --workers."
         )
     return count, Seat(cpus=share, gpus=0, threads=share)
@@ -237,13 +236,13 @@ def seats(ray: Any, device: str, wanted: int | None, *, own: bool) -> tuple[int,
 
 @contextmanager
 def connected(execution: Execution, needed: int) -> Iterator[Any]:
-    """Ray, joined or begun on this machine, where a Ray that this process began before is used.
+    """Ray: a cluster, or started on this machine unless this process has already started it.
 
     Args:
-        execution: says which Ray.
-        needed: bytes of results that may be on their way at a time.
+        execution: has the cluster's address, if any.
+        needed: bytes of results in transfer at a time.
 
-    Raises NeurariumError.
+    Raises NeurariumError if Ray is missing or cannot be reached or started.
     """
     if execution.ray_address is not None:
         _check_address(execution.ray_address)
@@ -262,34 +261,35 @@ def connected(execution: Execution, needed: int) -> Iterator[Any]:
     with ExitStack() as opened:
         options: dict[str, Any] = {"address": execution.ray_address}
         if execution.ray_address is None:
-            options = opened.enter_context(_here(ray, execution.workers or 1, needed))
+            options = opened.enter_context(_local(ray, execution.workers or 1, needed))
         try:
             with _same_signals():
                 ray.init(log_to_driver=False, logging_level="critical", **options)
-        except Exception as error:  # of many kinds
+        except Exception as error:  # Ray raises many types
             raise NeurariumError(_why(error, execution.ray_address)) from error
         opened.callback(ray.shutdown)
         yield ray
 
 
 def environment(address: str | None) -> dict[str, str]:
-    """What is set for Ray, which reads it when it is imported, unless the user has set it."""
+    """Environment variables for Ray, read on import; the user's own values take precedence."""
     if address is not None:
-        return _QUIET | {"RAY_NUM_REDIS_GET_RETRIES": "1"}  # else it tries for a quarter hour
+        return _QUIET | {"RAY_NUM_REDIS_GET_RETRIES": "1"}  # otherwise it retries for 15 minutes
     return _QUIET | {
-        # Whoever reaches Ray's ports can have code run: only those that know the token are heard.
+        # Anyone who reaches Ray's ports can run code: require a token.
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_worker_niceness": "0",  # else all else on the machine goes first
+        "RAY_worker_niceness": "0",  # the default lets other processes go first
     }
 
 
 @contextmanager
-def _here(ray: Any, workers: int, needed: int) -> Iterator[dict[str, Any]]:
-    """How to begin Ray for this process alone: heard by this machine alone, and nothing stays."""
+def _local(ray: Any, workers: int, needed: int) -> Iterator[dict[str, Any]]:
+    """Options to start Ray for this process only: on the loopback address, in a temporary
+    folder."""
     free = memory.available()
     store = max(_STORE_LEAST, min(needed, needed if free is None else int(0.3 * free)))
-    # A short path: the names of its sockets have a hundred characters at most.
+    # A short path: names of sockets have at most about 100 characters.
     short = "/tmp" if Path("/tmp").is_dir() else None
     with (
         tempfile.TemporaryDirectory(
@@ -309,8 +309,7 @@ def _here(ray: Any, workers: int, needed: int) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def _on_loopback(ray: Any) -> Iterator[None]:
-    """Let Ray listen where it is told to: by itself it takes 127.0.0.1 for a mistake, and listens
-    on all of the machine's addresses."""
+    """Make Ray listen on 127.0.0.1, which it otherwise replaces by an address of the network."""
     services = ray._private.services
     before = services.resolve_ip_for_localhost
     services.resolve_ip_for_localhost = lambda host: host
@@ -322,7 +321,7 @@ def _on_loopback(ray: Any) -> Iterator[None]:
 
 @contextmanager
 def _same_signals() -> Iterator[None]:
-    """Ray sets a handler of its own for SIGTERM: the one that was there stays."""
+    """Restore our SIGTERM handler, which Ray replaces."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -334,13 +333,13 @@ def _same_signals() -> Iterator[None]:
 
 
 def _check_address(address: str) -> None:
-    """Refuse an address where nothing listens: Ray itself would try again and again."""
+    """Raises NeurariumError if nothing listens at the address; Ray itself would retry for long."""
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdigit() or not 0 < int(port) < 65536:
         raise NeurariumError(
-            f"--ray-address {address} cannot be understood: write HOST:PORT of the cluster's head, "
+            f"--ray-address {address} is not valid: use HOST:PORT of the cluster's head, "
             "as `ray start --head` prints it, or auto on a machine of the cluster."
         )
     try:
@@ -360,7 +359,7 @@ def _why(error: Exception, address: str | None) -> str:
 
 
 def _cores() -> int:
-    """Those this process may use."""
+    """CPU cores this process may use."""
     with suppress(AttributeError):  # not Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

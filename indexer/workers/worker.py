@@ -1,4 +1,4 @@
-"""What runs in a worker's own process: it loads the model and the corpus, and measures batches."""
+"""The code in a worker's process: loads the model and the corpus, and scans batches."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from pathlib import Path
 
 import torch
 
-from indexer.corpus.prepare import open_prepared
+from indexer.corpus.prepared import open_prepared
 from indexer.errors import NeurariumError
 from indexer.models.load import load_model
 from indexer.models.source import ModelSource
 from indexer.scan.job import Job
-from indexer.workers.orders import Found, Order, UnitScanner
+from indexer.workers.orders import Order, OrderResult, OrderScanner
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker loads: what the process that began the run has loaded."""
+    """What a worker loads: the model and corpus of the run."""
 
     source: ModelSource
     weights_hash: str
     hook_point: str
     dtype: str
     device: str
-    """Its type alone: which one of several is the worker's own."""
+    """The type only, such as "cuda": Ray assigns the device itself."""
     trust_remote_code: bool
     corpus: Path
     fingerprint: str
-    """The corpus's."""
+    """Of the corpus."""
 
     @classmethod
     def of(cls, job: Job) -> Task:
@@ -38,7 +38,7 @@ class Task:
         return cls(
             source=job.model.source,
             weights_hash=job.model.weights_hash,
-            hook_point=job.model.hook_point,
+            hook_point=job.model.units.hook_point,
             dtype=str(job.model.dtype).removeprefix("torch."),
             device=job.model.device.type,
             trust_remote_code=job.config.trust_remote_code,
@@ -48,39 +48,39 @@ class Task:
 
 
 class Worker:
-    """One worker. It loads when its first order comes: an order of no batches does only that."""
+    """A worker. It loads on its first order, which may have no batches."""
 
     def __init__(self, task: Task, threads: int | None) -> None:
-        """`threads` for computing on a CPU; None leaves them as they are."""
+        """`threads`: for computing on CPUs; None: torch's default."""
         self.task, self.threads = task, threads
-        self._scanner: UnitScanner | None = None
+        self._scanner: OrderScanner | None = None
 
     def process(self) -> int:
-        """The process's id."""
+        """The process id."""
         return os.getpid()
 
-    def scan(self, order: Order) -> Found:
-        """Measure batches. Raises NeurariumError."""
+    def scan(self, order: Order) -> OrderResult:
+        """The result of an order. Raises NeurariumError."""
         if self._scanner is None:
             self._scanner = self._load()
         return self._scanner.scan(order)
 
-    def _load(self) -> UnitScanner:
-        task, here = self.task, socket.gethostname()
-        # transformers would ask a service of the hub, in a thread, to convert weights that are old.
+    def _load(self) -> OrderScanner:
+        task, host = self.task, socket.gethostname()
+        # Otherwise transformers asks a service of the hub, on a thread, to convert old weights.
         os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         if not task.corpus.is_dir():
             raise NeurariumError(
-                f"The worker on {here} does not see the prepared corpus {task.corpus}: set "
-                "NEURARIUM_CACHE_DIR to a folder that all machines of the cluster share."
+                f"The worker on {host} does not see the prepared corpus {task.corpus}: set "
+                "NEURARIUM_CACHE_DIR to a folder shared by all machines of the cluster."
             )
         corpus = open_prepared(task.corpus)
         if corpus.fingerprint != task.fingerprint:
             raise NeurariumError(
-                f"The worker on {here} sees another corpus in {task.corpus} than the machine that "
-                "began the run: set NEURARIUM_CACHE_DIR to a folder that all machines share."
+                f"The worker on {host} sees another corpus in {task.corpus} than the machine that "
+                "started the run: set NEURARIUM_CACHE_DIR to a folder shared by all machines."
             )
         model = load_model(
             task.source,
@@ -91,7 +91,7 @@ class Worker:
         )
         if model.weights_hash != task.weights_hash:
             raise NeurariumError(
-                f"The worker on {here} found other weights of {task.source.label!r} than the "
-                "machine that began the run: give all machines the same files."
+                f"The worker on {host} found other weights of {task.source.label!r} than the "
+                "machine that started the run: give all machines the same files."
             )
-        return UnitScanner(model, corpus, corpus.source_index)
+        return OrderScanner(model, corpus, corpus.source_index)

@@ -1,4 +1,4 @@
-// Starts Swagger UI on the page of the API's documentation, in the page's own light or dark.
+// Starts Swagger UI on the page of the API's documentation, light or dark as the page is.
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
 follow();
@@ -8,5 +8,5 @@ window.SwaggerUIBundle({
   url: document.getElementById("swagger-ui").dataset.schema,
   dom_id: "#swagger-ui",
   deepLinking: true,
-  validatorUrl: null, // no other host is asked to look at the schema
+  validatorUrl: null, // or another host would be asked to check the schema
 });

@@ -1,10 +1,10 @@
-// The help in a dialog over the page, fetched when it is first asked for: one text for both.
+// Shows the help page in a dialog. Its text is fetched when it is first needed.
 
 const link = document.querySelector('a[data-key="?"]');
 
 let loading = null;
 
-async function made() {
+async function fetchDialog() {
   const response = await fetch(link.href);
   if (!response.ok) {
     throw new Error(`${response.status} for ${link.href}`);
@@ -25,12 +25,12 @@ async function made() {
 }
 
 async function show() {
-  loading ??= made();
+  loading ??= fetchDialog();
   let dialog;
   try {
     dialog = await loading;
   } catch {
-    location.assign(link.href); // the browser says better than we could what is wrong
+    location.assign(link.href); // the browser shows best what is wrong
     return;
   }
   if (!dialog.open) {

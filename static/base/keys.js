@@ -1,5 +1,5 @@
-// Keys that follow the page's own links: ← → its previous and next, ↑ ↓ the layers, r random,
-// ? help; and / which opens the go-to box.
+// Keys that follow the page's links: ← → previous and next, ↑ ↓ layers, r random, ? help; and /, which
+// opens the go-to box.
 
 const LINKS = {
   ArrowLeft: ['a[rel="prev"]', "←"],
@@ -22,14 +22,14 @@ for (const [key, [selector, sign]] of Object.entries(LINKS)) {
 }
 field.setAttribute("aria-keyshortcuts", "/");
 
-// In a wide window the box stands in the header; in a narrow one it is a popover, which the browser
-// closes on Escape, giving the focus back.
+// In a wide window the box is in the header; in a narrow one it is a popover, which the browser closes
+// on Escape and then gives the focus back.
 let before = null;
 
 function goTo() {
   if (opener.checkVisibility()) {
     box.showPopover();
-    field.focus(); // at once: the event below comes only after the next key
+    field.focus(); // at once, because the event below comes only after the next key
     field.select();
   } else {
     before = document.activeElement;
@@ -39,7 +39,7 @@ function goTo() {
 }
 
 box.addEventListener("toggle", (event) => {
-  // Who is in it already may have typed by now: selected, that would be written over.
+  // Text that was typed meanwhile must not be selected: the next key would replace it.
   if (event.newState === "open" && document.activeElement !== field) {
     field.focus();
     field.select();
@@ -58,11 +58,11 @@ addEventListener("keydown", (event) => {
   if (event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey) {
     return;
   }
-  // On some keyboards / and ? need Shift; no other key means anything with it.
+  // On some keyboards / and ? need Shift; other keys with Shift do nothing here.
   if (event.shiftKey && event.key !== "/" && event.key !== "?") {
     return;
   }
-  // Where keys already mean something (typing, scrolling, walking over tokens) they keep it.
+  // Keys keep their meaning where they have one: in fields, scrolled regions and whole contexts.
   const taken = "input, textarea, select, [contenteditable], [tabindex]:not(main), dialog";
   if (event.target.closest(taken)) {
     return;

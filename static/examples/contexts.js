@@ -4,15 +4,15 @@ const texts = new Map();
 
 function whole(address) {
   if (!texts.has(address)) {
-    const asked = fetch(address).then(async (response) => {
+    const text = fetch(address).then(async (response) => {
       if (!response.ok) {
         throw new Error(response.statusText);
       }
       const page = new DOMParser().parseFromString(await response.text(), "text/html");
       return page.querySelector(".whole");
     });
-    asked.catch(() => texts.delete(address));
-    texts.set(address, asked);
+    text.catch(() => texts.delete(address));
+    texts.set(address, text);
   }
   return texts.get(address);
 }
@@ -23,9 +23,9 @@ async function open(details) {
     return;
   }
   try {
-    const found = await whole(link.href);
-    if (found && !details.querySelector(".whole")) {
-      details.querySelector(".opened").prepend(document.importNode(found, true));
+    const context = await whole(link.href);
+    if (context && !details.querySelector(".whole")) {
+      details.querySelector(".opened").prepend(document.importNode(context, true));
       link.textContent = "own page";
       details.dispatchEvent(new Event("whole", { bubbles: true }));
     }
@@ -34,14 +34,14 @@ async function open(details) {
   }
 }
 
-// toggle does not bubble, but it can be seen on its way down.
+// The event "toggle" does not bubble, but it can be captured.
 addEventListener("toggle", (event) => {
   if (event.target.matches?.(".example") && event.target.open) {
     open(event.target);
   }
 }, { capture: true });
 
-// What will probably be opened is fetched a little before.
+// What will probably be opened is fetched a little earlier.
 addEventListener("pointerdown", (event) => {
   const link = event.target.closest?.(".example:not([open]) > summary")?.parentElement.querySelector(".fetch");
   if (link) {

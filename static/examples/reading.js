@@ -1,7 +1,7 @@
-// The layout of examples that was chosen last is the one an address without ?view= leads to.
+// An address without ?view= leads to the layout of examples that was chosen last.
 
 const KEY = "neurarium.view";
-const USUAL = "peak";
+const DEFAULT = "peak";
 
 function remembered() {
   try {
@@ -25,11 +25,11 @@ function remember(event) {
 const here = new URL(location.href);
 const wanted = remembered();
 const known = document.querySelector(`[data-reading="${CSS.escape(wanted ?? "")}"]`);
-if (known && wanted !== USUAL && !here.searchParams.has("view")) {
+if (known && wanted !== DEFAULT && !here.searchParams.has("view")) {
   here.searchParams.set("view", wanted);
   location.replace(here);
 }
 
-// On the way down: the page must not be left before. Also for the middle button's new tab.
+// Captured, because the page must not be left first. The middle button opens a new tab.
 addEventListener("click", remember, { capture: true });
 addEventListener("auxclick", remember, { capture: true });

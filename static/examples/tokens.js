@@ -1,39 +1,36 @@
-// What a token's title says, at once: under the pointer, and with the arrow keys in a whole context.
-// So also for the steps of the colour scale. Whole contexts say all of it without this script.
+// Shows a token's title at once: under the pointer, and by arrow keys inside a whole context. The
+// steps of the colour scale do the same. Without this script the titles are there all the same.
 
-import { say, silence } from "../base/tip.js";
+import { hideTitle, showTitle } from "../base/tip.js";
 
 const SPOT = ":is(.tok, .ramp) :is([title], .at)";
 const CONTEXT = ".whole .tok";
 
 let shown = null;
-let said = "";
 
 function hide() {
+  hideTitle();
   if (shown) {
-    // Taken off while it is shown, or the browser would show it a second time.
-    shown.title = said;
     shown.classList.remove("at");
     if (!shown.classList.length) {
       shown.removeAttribute("class");
     }
   }
   shown = null;
-  silence();
 }
 
 const LONGEST = 60;
 
 function parts(spot, title) {
-  // A step of the scale has no text of its own; tokens that share a span are named in its title.
+  // A step of the scale has no text; the title of tokens that share a span names them.
   if (!spot.textContent || title.includes(" tokens together, ")) {
     return [title];
   }
   const text = document.createElement("b");
   const characters = [...spot.textContent.replaceAll("\n", "")];
-  const shown = characters.slice(0, LONGEST).join("") + (characters.length > LONGEST ? "…" : "");
-  text.textContent = shown.replace(/^ +| +$/g, (spaces) => "␣".repeat(spaces.length));
-  // Titles are short, as a page has thousands of them; here is room for whole words.
+  const start = characters.slice(0, LONGEST).join("") + (characters.length > LONGEST ? "…" : "");
+  text.textContent = start.replace(/^ +| +$/g, (spaces) => "␣".repeat(spaces.length));
+  // Titles are short because a page has thousands of them; the tip has room for whole words.
   return [text, ` ${title.replace(/, at (\d+), id (\d+)$/, " · position $1 · id $2")}`];
 }
 
@@ -42,16 +39,14 @@ function show(spot) {
     return;
   }
   hide();
-  said = spot.title;
   shown = spot;
-  spot.removeAttribute("title");
   spot.classList.add("at");
-  say(spot.getClientRects()[0] ?? spot.getBoundingClientRect(), ...parts(spot, said));
+  showTitle(spot, (title) => parts(spot, title));
 }
 
-// The tokens of a line are brief, so that a page comes quickly. A title says value and id; a token
-// without colour has no element, but a comment in front of it that says the same. Here they become
-// what they are in a whole context: position and share of the neuron's maximum are added.
+// To keep pages small, a token in a line has a short title, with value and id; a token without colour
+// has no element but a comment in front of it with the same words. They are expanded when the pointer
+// comes to the line: position and share of the neuron's maximum are added, as in a whole context.
 const BRIEF = /^(.*), id (\d+)$/;
 const SEVERAL = /^(\d+) tokens together, /;
 const FULL = /, at \d+, id \d+$/;
@@ -59,7 +54,7 @@ const FULL = /, at \d+, id \d+$/;
 function share(value, { max, min }) {
   const number = Number(value.replaceAll("−", "-").replaceAll(",", ""));
   if (Number.isNaN(number)) {
-    return ""; // not included, not stored
+    return ""; // words: the position is not included, or its activation is not stored
   }
   const end = number < 0 ? -min : Number(max);
   const percent = end > 0 ? Math.min(100, Math.round((100 * Math.abs(number)) / end)) : 0;
@@ -120,7 +115,8 @@ addEventListener("pointerover", (event) => {
 });
 addEventListener("scroll", () => shown && hide(), { capture: true, passive: true });
 
-// A whole context is one stop for the Tab key; inside it the arrow keys walk from token to token.
+// A whole context is one stop for the Tab key; inside it the arrow keys move from token to token.
+// A script that adds one to the page sends the event "whole".
 function walkable(root) {
   for (const context of root.querySelectorAll(CONTEXT)) {
     context.tabIndex = 0;
@@ -150,7 +146,7 @@ addEventListener("keydown", (event) => {
     show(token);
   }
 });
-// Focus that leaves something else, such as the line that was just opened, says nothing of the token.
+// Only where the focus leaves the token: it may leave the line that was just opened.
 addEventListener("focusout", (event) => {
   if (shown && event.target.contains(shown)) {
     hide();

@@ -1,34 +1,34 @@
-// The list that was looked at last is remembered here, and a neuron's page adds to it without leaving.
+// The browser remembers the list that was opened last, and a neuron's page adds to it.
 
-const KEPT = "neurarium-list";
+const KEY = "neurarium-list";
 const LIMIT = 150;
 const NAMED = /^(\/?)([^/]+)\/(\d+)\/(\d+)(\?run=\d+)?$/;
 
 function remembered() {
   try {
-    const { n, title } = JSON.parse(localStorage.getItem(KEPT)) ?? {};
+    const { n, title } = JSON.parse(localStorage.getItem(KEY)) ?? {};
     return { n: String(n ?? ""), title: String(title ?? "") };
   } catch {
-    return { n: "", title: "" }; // nothing kept, or it may not be asked
+    return { n: "", title: "" }; // nothing stored, or storage is forbidden
   }
 }
 
 function remember(list) {
   try {
-    localStorage.setItem(KEPT, JSON.stringify(list));
+    localStorage.setItem(KEY, JSON.stringify(list));
     return true;
   } catch {
     return false;
   }
 }
 
-// Each neuron in full: what names no model is of that before it, and of its run.
+// Each neuron in full: an entry without a model takes model and run from the entry before it.
 function neurons(n) {
   let [start, run] = ["", ""];
   return n.split(",").filter(Boolean).map((text) => {
-    const [, slash, model, , , its = ""] = NAMED.exec(text) ?? [];
+    const [, slash, model, , , entryRun = ""] = NAMED.exec(text) ?? [];
     if (model !== undefined) {
-      [start, run] = [`${slash}${model}/`, its];
+      [start, run] = [`${slash}${model}/`, entryRun];
       return text;
     }
     return /^\d+\/\d+$/.test(text) ? `${start}${text}${run}` : text;
@@ -70,11 +70,11 @@ if (link) {
   link.addEventListener("click", (event) => {
     const plain = !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
     if (plain && link.dataset.adds && remember(show())) {
-      event.preventDefault(); // it stays on this page, and leads to the list from now on
+      event.preventDefault(); // stay on this page; the next click leads to the list
       show();
     }
   });
-  addEventListener("storage", show); // another tab has added one
+  addEventListener("storage", show); // another tab has added a neuron
   addEventListener("pageshow", show);
   show();
 }

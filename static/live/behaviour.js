@@ -1,22 +1,18 @@
-// The picture of layers and tokens: what a cell's title says, at once, under the pointer or where the
-// arrow keys are; and the form, which is sent by the keyboard too. All of it works without this script.
+// The picture of layers and tokens: shows a cell's title at once, under the pointer or where the arrow
+// keys are. And the form, which the keyboard can send. The page works without this script too.
 
-import { say, silence } from "../base/tip.js";
+import { hideTitle, place, showTitle } from "../base/tip.js";
+import { sendByKeyboard, WAITING } from "./send.js";
 
 const form = document.querySelector("form.behaviour");
 const status = form.querySelector(".status");
 
-form.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
-    event.preventDefault();
-    form.requestSubmit();
-  }
-});
+sendByKeyboard(form);
 form.addEventListener("submit", () => {
-  status.textContent = "Reading… (the first text waits until the model is loaded)";
+  status.textContent = WAITING;
 });
 addEventListener("pageshow", () => {
-  status.textContent = ""; // come back to
+  status.textContent = ""; // after going back
 });
 
 const region = document.querySelector("[data-walk]");
@@ -27,7 +23,6 @@ if (region) {
 function walk(region) {
   const rows = [...region.querySelectorAll("tbody tr")].map((row) => [...row.querySelectorAll("td")]);
   let shown = null;
-  let said = "";
   let at = [0, 0];
 
   function spot(cell) {
@@ -35,11 +30,8 @@ function walk(region) {
   }
 
   function hide() {
-    if (shown) {
-      shown.title = said;
-    }
     shown = null;
-    silence();
+    hideTitle();
   }
 
   function show(cell) {
@@ -47,15 +39,11 @@ function walk(region) {
     if (target === shown) {
       return;
     }
-    hide();
-    // Taken off while it is shown, or the browser would show it a second time.
-    said = target.title;
     shown = target;
-    target.removeAttribute("title");
-    say(target.getBoundingClientRect(), said);
+    showTitle(target);
   }
 
-  // Hundreds of cells are one stop for the Tab key; inside it the arrow keys walk.
+  // Hundreds of cells are one stop for the Tab key; the arrow keys move inside it.
   for (const cell of rows.flat()) {
     spot(cell).tabIndex = -1;
   }
@@ -105,7 +93,7 @@ function walk(region) {
   region.addEventListener("pointerleave", hide);
   addEventListener("scroll", () => {
     if (shown && shown === document.activeElement) {
-      say(shown.getBoundingClientRect(), said); // the arrow keys moved it into sight
+      place(shown.getBoundingClientRect()); // the arrow keys scrolled it into view
     } else {
       hide();
     }

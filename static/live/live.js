@@ -1,5 +1,7 @@
-// The box for a text of one's own: sends it without leaving the page, and takes examples in.
-// The server renders what came of it; without this script the form leads to a page of its own.
+// The box for a visitor's text: sends it without leaving the page, and takes in examples.
+// The server renders the result; without this script the form leads to a page of its own.
+
+import { sendByKeyboard, WAITING } from "./send.js";
 
 const box = document.querySelector("#live");
 const form = box.querySelector("form");
@@ -16,9 +18,9 @@ async function read() {
   status.classList.remove("unseen");
   status.textContent = "Reading…";
   const slow = setTimeout(() => {
-    status.textContent = "Reading… (the first text waits until the model is loaded)";
+    status.textContent = WAITING;
   }, SLOW);
-  let said = "";
+  let message = "";
   let done = false;
   try {
     const body = new URLSearchParams({ text: field.value });
@@ -30,31 +32,23 @@ async function read() {
     }
     if (result) {
       old.replaceWith(document.adoptNode(result));
-      walkable(result);
-      result.scrollIntoView({ block: "nearest" }); // a long text may have pushed it out of sight
+      result.dispatchEvent(new Event("whole", { bubbles: true })); // for tokens.js
+      result.scrollIntoView({ block: "nearest" }); // a long text may have pushed it out of view
       const peak = result.querySelector("#live-peak");
-      said = peak ? peak.textContent.replaceAll(/\s+/g, " ").trim() : "";
+      message = peak ? peak.textContent.replaceAll(/\s+/g, " ").trim() : "";
       done = true;
     } else {
-      said = page.querySelector("h1")?.textContent ?? `The server answered ${response.status}.`;
+      message = page.querySelector("h1")?.textContent ?? `The server answered ${response.status}.`;
     }
   } catch {
-    said = "The server does not answer: try again in a moment.";
+    message = "The server does not answer: try again in a moment.";
   } finally {
     clearTimeout(slow);
     if (mine === latest) {
-      status.textContent = said;
-      status.classList.toggle("unseen", done); // read out, not shown: it stands below as well
+      status.textContent = message;
+      status.classList.toggle("unseen", done); // only read out: the result below shows it
       old.removeAttribute("aria-busy");
     }
-  }
-}
-
-// As in an open example: one stop for the Tab key, the arrow keys walk from token to token.
-function walkable(result) {
-  for (const text of result.querySelectorAll(".whole .tok")) {
-    text.tabIndex = 0;
-    text.setAttribute("aria-label", "Your text; arrow keys read out tokens");
   }
 }
 
@@ -62,14 +56,9 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   read();
 });
-field.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
-    event.preventDefault();
-    form.requestSubmit();
-  }
-});
+sendByKeyboard(form);
 
-// "Edit this example": its whole text into the box.
+// "Edit this example" puts its whole text into the box.
 async function take(context) {
   const address = new URL(form.dataset.neuron, location.href);
   address.pathname += `/contexts/${encodeURIComponent(context)}`;
@@ -89,11 +78,11 @@ async function take(context) {
 }
 
 function offer(root) {
-  const found = [...root.querySelectorAll("[data-context]")];
+  const contexts = [...root.querySelectorAll("[data-context]")];
   if (root.matches("[data-context]")) {
-    found.push(root);
+    contexts.push(root);
   }
-  for (const whole of found) {
+  for (const whole of contexts) {
     if (whole.querySelector(":scope > .edit")) {
       continue;
     }
@@ -107,7 +96,6 @@ function offer(root) {
 }
 
 offer(document.body);
-walkable(box);
 // Whole contexts are fetched when they are opened.
 new MutationObserver((changes) => {
   for (const change of changes) {

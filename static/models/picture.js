@@ -1,5 +1,5 @@
-// A layer's picture: what a cell's title says, at once, under the pointer or where the arrow keys are.
-// The titles are the source, so that nothing is lost without this script.
+// A layer's picture: shows a cell's title at once, under the pointer or where the arrow keys are.
+// The titles are the source, so nothing is lost without this script.
 
 import { say, silence } from "../base/tip.js";
 
@@ -15,24 +15,24 @@ for (const link of document.querySelectorAll(".neurons .name")) {
 let shown = null;
 let cursor = 0;
 
-// "12 · token · 3.45" → number, token, value; a token can hold anything, also what parts them.
-function parts(said) {
-  const first = said.indexOf(" · ");
-  const last = said.lastIndexOf(" · ");
-  return [said.slice(0, first), said.slice(first + 3, last), said.slice(last + 3)];
+// "12 · token · 3.45" → number, token, value; a token can hold anything, also the separator.
+function parts(title) {
+  const first = title.indexOf(" · ");
+  const last = title.lastIndexOf(" · ");
+  return [title.slice(0, first), title.slice(first + 3, last), title.slice(last + 3)];
 }
 
 function row() {
-  return shown && rows.get(parts(shown.dataset.said)[0]);
+  return shown && rows.get(parts(shown.dataset.title)[0]);
 }
 
 function hide() {
   if (shown) {
     row()?.classList.remove("here");
     const title = document.createElementNS(picture.namespaceURI, "title");
-    title.textContent = shown.dataset.said;
+    title.textContent = shown.dataset.title;
     shown.prepend(title);
-    delete shown.dataset.said;
+    delete shown.dataset.title;
     shown.classList.remove("at");
   }
   shown = null;
@@ -46,13 +46,13 @@ function show(cell) {
   hide();
   shown = cell;
   cursor = cells.indexOf(cell);
-  // Taken off while it is shown, or the browser would show it a second time.
+  // Removed while the tip shows it, or the browser would show it as well.
   const title = cell.querySelector("title");
-  cell.dataset.said = title.textContent;
+  cell.dataset.title = title.textContent;
   title.remove();
   cell.classList.add("at");
   row()?.classList.add("here");
-  const [number, token, value] = parts(cell.dataset.said);
+  const [number, token, value] = parts(cell.dataset.title);
   const text = document.createElement("b");
   text.textContent = token;
   const box = cell.getBoundingClientRect();
@@ -66,12 +66,12 @@ addEventListener("pointerover", (event) => {
       show(cell);
     }
   } else if (event.target !== picture) {
-    hide(); // between two cells the last one stays
+    hide(); // between two cells the tip stays
   }
 });
 addEventListener("scroll", hide, { capture: true, passive: true });
 
-// A finger cannot hover, and cells are small: the first tap names one, the second opens it.
+// A finger cannot hover, and cells are small: the first tap names a cell, the second opens it.
 let touched = null;
 grid.addEventListener("pointerdown", (event) => {
   touched = event.pointerType === "touch" ? { was: shown } : null;
@@ -85,7 +85,7 @@ grid.addEventListener("click", (event) => {
   touched = null;
 });
 
-// The picture is one stop for the Tab key; inside it the arrow keys walk from cell to cell.
+// The picture is one stop for the Tab key; inside it the arrow keys move from cell to cell.
 grid.tabIndex = 0;
 grid.setAttribute("aria-keyshortcuts", "ArrowLeft ArrowRight ArrowUp ArrowDown Home End Enter");
 

@@ -1,8 +1,8 @@
-// What a chart's bins hold, said where they are pointed at: in the words that are below the numbers.
+// Shows what a chart's bin holds where it is pointed at, in the words of the page's list of bins.
 
 import { say, silence } from "../base/tip.js";
 
-function speaking(chart) {
+function describeBins(chart) {
   const [left, wide, top, foot] = chart.dataset.bins.split(" ").map(Number);
   const name = chart.getAttribute("aria-labelledby").split("-t ")[0];
   const bins = document.getElementById(`${name}-bins`)?.children ?? [];
@@ -11,7 +11,7 @@ function speaking(chart) {
   column.setAttribute("y", top);
   column.setAttribute("width", Math.max(2, wide - 0.6));
   column.setAttribute("height", foot - top);
-  // Taken off, or the browser would show them a second time.
+  // Removed, or the browser would show them as well.
   const titles = new Map();
   for (const title of chart.querySelectorAll(":scope > * > title")) {
     titles.set(title.parentElement, title.textContent);
@@ -46,5 +46,5 @@ function speaking(chart) {
 }
 
 for (const chart of document.querySelectorAll(".chart[data-bins]")) {
-  speaking(chart);
+  describeBins(chart);
 }

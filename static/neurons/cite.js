@@ -1,9 +1,9 @@
-// Opening a citation copies it. The line stays in sight, for where the browser forbids to copy.
+// Opening a citation copies it. The line stays visible, because a browser may forbid copying.
 
 for (const details of document.querySelectorAll(".cite")) {
   const line = details.querySelector("code");
   const status = details.querySelector("[role=status]");
-  // The server goes by what it was asked as, which a server in front of it may have changed.
+  // The server uses the host it was asked for, which a proxy may have changed.
   for (const address of line.querySelectorAll("[data-address]")) {
     const { pathname, search } = new URL(address.textContent, location.origin);
     address.textContent = location.origin + pathname + search;

@@ -1,34 +1,34 @@
-// Who writes notes types author and token once: they are remembered until the tab is closed, and only
-// here. A token that the server refused is forgotten.
+// Author and token of a note are typed once: this tab remembers them until it is closed. A token that
+// the server refused is forgotten.
 
-const KEPT = "neurarium-notes";
+const KEY = "neurarium-notes";
 const forms = [...document.querySelectorAll(".notes form")];
 
 function remembered() {
   try {
-    return JSON.parse(sessionStorage.getItem(KEPT)) ?? {};
+    return JSON.parse(sessionStorage.getItem(KEY)) ?? {};
   } catch {
-    return {}; // nothing kept, or it may not be asked
+    return {}; // nothing stored, or storage is forbidden
   }
 }
 
-function remember(kept) {
+function remember(fields) {
   try {
-    sessionStorage.setItem(KEPT, JSON.stringify(kept));
+    sessionStorage.setItem(KEY, JSON.stringify(fields));
   } catch {
-    // it is typed again then
+    // they have to be typed again
   }
 }
 
 if (document.querySelector(".notes [data-refused]")) {
   remember({ ...remembered(), token: "" });
 }
-const kept = remembered();
+const stored = remembered();
 for (const form of forms) {
   for (const name of ["author", "token"]) {
     const field = form.elements.namedItem(name);
     if (field && !field.value) {
-      field.value = String(kept[name] ?? "");
+      field.value = String(stored[name] ?? "");
     }
   }
   form.addEventListener("submit", () => {

@@ -1,27 +1,27 @@
-// While a token is typed, those of the vocabulary that begin so, in the browser's own list. One that
-// is picked is gone to by its number: a box of one line cannot hold a token with a line break.
+// Completes a token while it is typed, in the browser's own list. A token picked from the list is
+// searched by its id, because a field of one line cannot hold a token with a line break.
 
 const box = document.querySelector("[data-tokens]");
 const list = document.getElementById("tokens");
 let asked = "";
-let offered = new Map(); // by what stands in the list
+let offered = new Map(); // token by its text in the list
 
-// What a box cannot hold, or would not show, is written as in programs.
-const WRITTEN = { "\n": "\\n", "\t": "\\t", "\r": "\\r" };
+// What a field cannot hold or show is written as in source code.
+const ESCAPES = { "\n": "\\n", "\t": "\\t", "\r": "\\r" };
 const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
 
-function seen(token) {
-  return token.replace(UNSEEN, (one) => {
-    const code = one.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
-    return WRITTEN[one] ?? `‹U+${code}›`;
+function escaped(token) {
+  return token.replace(UNSEEN, (character) => {
+    const code = character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+    return ESCAPES[character] ?? `‹U+${code}›`;
   });
 }
 
-function meant(text) {
-  return Object.entries(WRITTEN).reduce((so, [one, written]) => so.replaceAll(written, one), text);
+function unescaped(text) {
+  return Object.entries(ESCAPES).reduce((result, [character, code]) => result.replaceAll(code, character), text);
 }
 
-async function begin(prefix) {
+async function beginning(prefix) {
   const address = new URL(box.dataset.tokens, location.href);
   address.searchParams.set("prefix", prefix);
   const answer = await fetch(address);
@@ -33,13 +33,13 @@ async function complete() {
   if (!prefix || prefix === asked) return;
   asked = prefix;
   try {
-    // As it is typed first: a vocabulary may have a backslash and an n, too.
-    const items = (await Promise.all(Array.from(new Set([prefix, meant(prefix)]), begin))).flat();
-    if (box.value !== prefix) return; // what was typed meanwhile is asked for by itself
+    // First as it is typed: a vocabulary may have a backslash with an n, too.
+    const items = (await Promise.all(Array.from(new Set([prefix, unescaped(prefix)]), beginning))).flat();
+    if (box.value !== prefix) return; // more was typed meanwhile, and asks for its own
     offered = new Map();
-    for (const one of items) {
-      const text = seen(one.token);
-      offered.set(offered.has(text) ? `${text} (${one.token_id})` : text, one);
+    for (const item of items) {
+      const text = escaped(item.token);
+      offered.set(offered.has(text) ? `${text} (${item.token_id})` : text, item);
     }
     list.replaceChildren(
       ...Array.from(offered.keys(), (text) => {
@@ -49,7 +49,7 @@ async function complete() {
       }),
     );
   } catch {
-    // No list then: what is typed can be sent all the same.
+    // Without a list, what is typed can still be sent.
   }
 }
 
@@ -64,7 +64,7 @@ function go({ token_id }) {
 let waiting;
 box?.addEventListener("input", (event) => {
   clearTimeout(waiting);
-  // What is picked out of the list comes as a replacement, in some browsers as nothing that is typed.
+  // A token picked from the list comes as a replacement, in some browsers without an input type.
   const picked = (event.inputType ?? "insertReplacementText") === "insertReplacementText";
   if (picked && offered.has(box.value)) {
     go(offered.get(box.value));
@@ -73,8 +73,8 @@ box?.addEventListener("input", (event) => {
   waiting = setTimeout(complete, 80);
 });
 box?.form.addEventListener("submit", (event) => {
-  const found = offered.get(box.value);
-  if (!found || found.token === box.value) return;
+  const token = offered.get(box.value);
+  if (!token || token.token === box.value) return;
   event.preventDefault();
-  go(found);
+  go(token);
 });

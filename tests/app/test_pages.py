@@ -315,7 +315,7 @@ def test_an_empty_store_says_what_to_do(store_url: str) -> None:
 def test_the_server_s_words_are_no_model_names(name: str) -> None:
     """No model can be called by a word of the server's, however it is written."""
     for spelling in (name, name.upper()):
-        with pytest.raises(NeurariumError, match="own words"):
+        with pytest.raises(NeurariumError, match="reserved"):
             check_name(spelling)
 
 

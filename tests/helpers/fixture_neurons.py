@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from indexer.store.packing.codec import ExampleArrays, quantize
-from indexer.store.writing.run import NeuronRecord
+from tests.helpers.neuron_records import NeuronRecord
 
 BOS = "<|bos|>"
 EMOJI = "😀"
@@ -149,7 +149,7 @@ class Neuron:
         return best if 2 * sources.count(best) > len(sources) else -1
 
     def record(self, layer: int, neuron: int) -> NeuronRecord:
-        """The record the store's writer takes."""
+        """The neuron as a record."""
         best = self.top[0]
         place = best.peak_position
         effects = [list(self.promotes), list(self.suppresses)]

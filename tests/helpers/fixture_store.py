@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Engine
 
-from indexer.store.writing.run import ContextRecord, NeuronRecord, RunRecord, write_run
+from indexer.store.writing.records import ContextRecord, NeuronBlock, RunRecord
+from indexer.store.writing.run import write_run
 from tests.helpers.fixture_neurons import (
     ATTRIBUTE,
     BIDI,
@@ -42,6 +43,7 @@ from tests.helpers.fixture_neurons import (
     Neuron,
     Text,
 )
+from tests.helpers.neuron_records import block_of
 
 __all__ = [
     "ATTRIBUTE",
@@ -108,11 +110,12 @@ class RunOf:
             created_at=MADE + timedelta(minutes=self.minutes),
         )
 
-    def neuron_records(self) -> Iterator[NeuronRecord]:
-        """All neurons in order."""
+    def blocks(self, size: int = 500) -> Iterator[NeuronBlock]:
+        """All neurons in order, up to `size` in a block."""
         for layer, neurons in enumerate(self.layers):
-            for index, neuron in enumerate(neurons):
-                yield neuron.record(layer, index)
+            records = [neuron.record(layer, index) for index, neuron in enumerate(neurons)]
+            for first in range(0, len(records), size):
+                yield block_of(records[first : first + size])
 
     def context_records(self) -> Iterator[ContextRecord]:
         """All contexts in order."""
@@ -127,7 +130,7 @@ class RunOf:
 
     def write(self, engine: Engine) -> int:
         """Put the run in a store; its id."""
-        return write_run(engine, self.record(), self.neuron_records(), self.context_records())
+        return write_run(engine, self.record(), self.blocks(), self.context_records())
 
 
 def wide_layer(count: int, seed: int = 0) -> tuple[Neuron, ...]:

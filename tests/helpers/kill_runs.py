@@ -1,7 +1,7 @@
 """Kills runs at random moments and resumes each: `python -m tests.helpers.kill_runs FOLDER 30`.
 
-A process of its own, with all modules imported before it forks, so that a kill falls into the run's
-own work: preparing, loading, scanning, a checkpoint after every batch, writing. Prints JSON.
+Imports all modules before it forks, so that kills hit the run's own work: preparing, loading,
+scanning, a checkpoint after every batch, writing. Prints JSON.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ CONFIG = IndexConfig(
 
 
 def run_once(folder: Path, config: IndexConfig = CONFIG) -> None:
-    """One attempt, in this process."""
+    """Index once, in this process."""
     url = f"sqlite:///{folder / 'runs.db'}"
     index(config, url, folder / "cache", Silent(), Execution(checkpoint_seconds=0))
 
 
 def attempt(folder: Path, seconds: float | None) -> bool:
-    """One attempt in a process that is killed after so many seconds; whether it came to its end."""
+    """Index once in a process that is killed after `seconds`; returns whether it finished."""
     child = os.fork()
     if child == 0:
         try:
@@ -50,7 +50,7 @@ def attempt(folder: Path, seconds: float | None) -> bool:
     if os.WIFSIGNALED(status):
         return False
     if os.WEXITSTATUS(status) != 0:
-        raise SystemExit(f"a run failed of itself in {folder}")
+        raise SystemExit(f"a run failed by itself in {folder}")
     return True
 
 
@@ -63,35 +63,35 @@ def hashes(folder: Path) -> list[str]:
     rows = connection.execute("select content_hash from runs where ready").fetchall()
     (all_rows,) = connection.execute("select count(*) from runs").fetchone()
     connection.close()
-    assert len(rows) == all_rows, "a run that is not whole can be seen"
+    assert len(rows) == all_rows, "an incomplete run is visible"
     return [row[0] for row in rows]
 
 
 def is_over(folder: Path) -> bool:
-    """Whether the run is written and its checkpoint gone, but for the folder it was in."""
+    """Whether the run is written and its checkpoint deleted."""
     written = (folder / "runs.db").exists() and bool(hashes(folder))
     return written and not any((folder / "cache" / "runs").glob("*/*"))
 
 
 def main(folder: Path, kills: int) -> None:
-    """Kill so many runs, each begun or carried on, and say what they came to."""
+    """Kill runs, resuming each, until there were `kills`; print the hashes."""
     torch.set_num_threads(1)
     rng = random.Random(0)
     began = time.monotonic()
     assert attempt(folder / "plain", None)
     taken = time.monotonic() - began
     (expected,) = hashes(folder / "plain")
-    killed, found, left = 0, [], []
+    killed, resumed, left = 0, [], []
     while killed < kills:
         place = folder / f"{killed}"
         while not attempt(place, rng.uniform(0, taken)):
             killed += 1
-            if is_over(place):  # killed on its way out
+            if is_over(place):  # killed after its work
                 break
-        found.append(hashes(place))
+        resumed.append(hashes(place))
         left += [str(path.name) for path in (place / "cache" / "runs").glob("*/*")]
         shutil.rmtree(place)
-    print(json.dumps({"expected": expected, "found": found, "kills": killed, "left": left}))
+    print(json.dumps({"expected": expected, "found": resumed, "kills": killed, "left": left}))
 
 
 if __name__ == "__main__":

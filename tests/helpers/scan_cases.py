@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from indexer.captured import Captured, OnLayer
 from indexer.corpus.batches import BatchPlan, plan_batches
 from indexer.measure.sources import count_slots
-from indexer.run.results import neuron_records
+from indexer.models.units import never_positive
+from indexer.run.results import Results
 from indexer.scan.loop import scan_batches
 from indexer.scan.shape import ScanShape
 from indexer.scan.state import Scan
-from indexer.store.writing.run import NeuronRecord
+from indexer.store.writing.records import ContextRecord
+from tests.helpers import neuron_records as by_neuron
 
 relaxed = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -189,6 +191,15 @@ def fake_facts(layer: int) -> FakeFacts:
     )
 
 
-def records_of(case: Case) -> list[NeuronRecord]:
+def results_of(
+    scan: Scan, corpus: FakeCorpus, facts_of: Callable[[int], FakeFacts] = fake_facts
+) -> tuple[list[by_neuron.NeuronRecord], list[ContextRecord]]:
+    """All neurons of a scan, one by one, and the contexts of their examples."""
+    results = Results(corpus, never_positive, facts_of)
+    neurons = [record for block in results.neurons(scan) for record in by_neuron.records_of(block)]
+    return neurons, list(results.contexts())
+
+
+def records_of(case: Case) -> list[by_neuron.NeuronRecord]:
     """All neurons of a case, scanned."""
-    return list(neuron_records(case.scan(), case.corpus, False, fake_facts))
+    return results_of(case.scan(), case.corpus)[0]

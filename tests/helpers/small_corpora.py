@@ -11,13 +11,10 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from indexer.corpus.prepare import (
-    Document,
-    PreparedCorpus,
-    ReadReport,
-    TokenizerInfo,
-    prepare_corpus,
-)
+from indexer.corpus.prepare import prepare_corpus
+from indexer.corpus.prepared import PreparedCorpus
+from indexer.corpus.rows import Document, ReadReport
+from indexer.corpus.tokens import TokenizerInfo
 
 WORDS = 12
 """The word tokenizer knows w0 … w11 as ids 2 … 13; 0 is the BOS and 1 the padding."""
@@ -25,7 +22,7 @@ WORDS = 12
 
 @dataclass(frozen=True)
 class ListCorpus:
-    """A corpus in memory that knows how far it was read."""
+    """A corpus in memory that records which documents were read."""
 
     given: Sequence[Document]
     label: str = "a list"

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
 from indexer.captured import Captured
-from indexer.models.load import LoadedModel
+from indexer.models.loaded import LoadedModel
 
 TEXT = (
     "The quick brown fox jumps over the lazy dog. In the beginning was the word, and the word was "
@@ -217,7 +217,7 @@ def captured(model: LoadedModel, tokens: Tensor, mask: Tensor | None = None) -> 
         acts.append(captured.activations.clone())
 
     model.capture(tokens, torch.ones_like(tokens) if mask is None else mask, keep)
-    assert layers == list(range(model.n_layers))
+    assert layers == list(range(model.layout.n_layers))
     return acts
 
 

@@ -1,4 +1,4 @@
-"""Small real runs to be verified, and faults planted in their stores."""
+"""SmallRun real runs to verify, and ways to plant faults in their stores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from indexer.config import IndexConfig
 from indexer.run.index import index
 from indexer.store import schema
 from indexer.store.database import open_store
-from indexer.store.packing.codec import ExampleArrays, Packer, pack_examples, unpack_kinds
+from indexer.store.packing.codec import ExampleArrays, Packer, pack_lists, unpack_kinds
 from indexer.store.packing.postings import PLACE, pack_places, unpack_places
 from indexer.verify.report import Findings, report_lines
 from indexer.verify.run import verify
@@ -24,12 +24,15 @@ from tests.conftest import Silent
 from tests.helpers.tiny_models import TEXT, save_tiny_model
 
 WIDTH, NEURONS, CONTEXTS = 16, 32, 1000
-"""Neurons of a layer of a tiny Llama and of both, and more contexts than its corpus has."""
+"""Neurons in a layer and in both layers of a tiny Llama, and more contexts than its corpus has."""
+NEURON = (1, 7)
+HERE = "layer 1, neuron 7"
+"""The neuron with faults, and how findings name it."""
 KIND = {name: number for number, name in enumerate(schema.KINDS)}
 
 
 def write_corpus(path: Path) -> Path:
-    """Documents of three sources and of many lengths, no two alike."""
+    """Write different documents of three sources and many lengths."""
     numbers = np.random.default_rng(0)
     words = TEXT.split()
     with path.open("w") as file:
@@ -41,8 +44,8 @@ def write_corpus(path: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Small:
-    """A run that is written, and where everything of it is."""
+class SmallRun:
+    """A written run, and the places of its files."""
 
     folder: Path
     config: IndexConfig
@@ -50,22 +53,22 @@ class Small:
 
     @property
     def cache(self) -> Path:
-        """Where its prepared corpus is."""
+        """The folder of its prepared corpus."""
         return self.folder / "cache"
 
-    def copy(self, folder: Path) -> Small:
-        """The same run in a store of its own, to be damaged."""
+    def copy(self, folder: Path) -> SmallRun:
+        """The same run in its own store, to be damaged."""
         shutil.copy(self.folder / "store.db", folder / "copy.db")
         return replace(self, url=f"sqlite:///{folder / 'copy.db'}")
 
 
 def save_llama(folder: Path) -> Path:
-    """A tiny gated model on disk."""
+    """Save a tiny gated model."""
     return save_tiny_model(folder, "llama", intermediate_size=WIDTH)
 
 
-def make(folder: Path, model: Path | str, url: str | None = None, **settings: Any) -> Small:
-    """Index a model over the corpus above."""
+def make(folder: Path, model: Path | str, url: str | None = None, **settings: Any) -> SmallRun:
+    """Index a model over the corpus of `write_corpus`."""
     folder.mkdir(exist_ok=True)
     small: dict[str, Any] = {
         "ctx_len": 16,
@@ -78,13 +81,13 @@ def make(folder: Path, model: Path | str, url: str | None = None, **settings: An
     config = IndexConfig(
         model=str(model), corpus=str(write_corpus(folder / "corpus.jsonl")), **(small | settings)
     )
-    made = Small(folder, config, url or f"sqlite:///{folder / 'store.db'}")
+    made = SmallRun(folder, config, url or f"sqlite:///{folder / 'store.db'}")
     index(config, made.url, made.cache, Silent())
     return made
 
 
-def verified(small: Small, **options: Any) -> Findings:
-    """What a verification of all of it finds; in a cache of its own, where `cache` names one."""
+def verified(small: SmallRun, **options: Any) -> Findings:
+    """The findings of verifying the whole run. `cache`: another cache folder."""
     settings: dict[str, Any] = {"neurons": NEURONS, "contexts": CONTEXTS, "seed": 0}
     cache = options.pop("cache", small.cache)
     reporter = options.pop("reporter", Silent())
@@ -95,23 +98,24 @@ def verified(small: Small, **options: Any) -> Findings:
         engine.dispose()
 
 
-def told(findings: Findings) -> list[str]:
-    """Every finding as it is printed, with no link."""
+def lines_of(findings: Findings) -> list[str]:
+    """All findings as printed, with LINK for the URL."""
     lines = list(report_lines(findings, lambda layer, neuron: "LINK"))
     return lines[len(findings.tallies) + 3 :]
 
 
-def check(small: Small, *expected: str) -> None:
-    """All findings together begin as expected, in this order, and there are no others."""
-    lines = told(verified(small))
+def check(small: SmallRun, *expected: str) -> None:
+    """Check that the findings begin with `expected`, in this order, and that there are no
+    others."""
+    lines = lines_of(verified(small))
     assert len(lines) == len(expected), lines
     for line, wanted in zip(lines, expected, strict=True):
         assert line.startswith(wanted), line
         assert line.endswith("  LINK") == line.startswith("layer ")
 
 
-def change(small: Small, work: Callable[[Connection], Any]) -> None:
-    """Do something to the store."""
+def change(small: SmallRun, work: Callable[[Connection], Any]) -> None:
+    """Change the store with `work`."""
     engine = open_store(small.url, create=False)
     with engine.begin() as connection:
         work(connection)
@@ -119,11 +123,11 @@ def change(small: Small, work: Callable[[Connection], Any]) -> None:
 
 
 def flat_of(neuron: tuple[int, int]) -> int:
-    """A neuron's index over all layers."""
+    """A neuron's flat index."""
     return neuron[0] * WIDTH + neuron[1]
 
 
-def lists_of(small: Small, neuron: tuple[int, int]) -> dict[int, ExampleArrays]:
+def lists_of(small: SmallRun, neuron: tuple[int, int]) -> dict[int, ExampleArrays]:
     """A neuron's stored lists by kind."""
     table, key = schema.examples, schema.neuron_key(1, flat_of(neuron))
     engine = open_store(small.url, create=False)
@@ -134,24 +138,26 @@ def lists_of(small: Small, neuron: tuple[int, int]) -> dict[int, ExampleArrays]:
     return unpack_kinds(rows)
 
 
-def examples_of(small: Small, neuron: tuple[int, int], kind: str) -> ExampleArrays:
-    """One of them."""
+def examples_of(small: SmallRun, neuron: tuple[int, int], kind: str) -> ExampleArrays:
+    """A neuron's stored list of one kind."""
     return lists_of(small, neuron)[KIND[kind]]
 
 
 def put(
-    small: Small, neuron: tuple[int, int], kind: str, examples: ExampleArrays | bytes | None
+    small: SmallRun, neuron: tuple[int, int], kind: str, examples: ExampleArrays | bytes | None
 ) -> None:
-    """Put another list, or these bytes, in a list's place, or take it away."""
+    """Replace a list by another, or by bytes, or remove it."""
     table, key = schema.examples, schema.neuron_key(1, flat_of(neuron))
     packed: dict[int, bytes] = {
-        number: pack_examples(some) for number, some in lists_of(small, neuron).items()
+        number: pack_lists([stored]) for number, stored in lists_of(small, neuron).items()
     }
     packed.pop(KIND[kind], None)
     if examples is not None:
         is_list = isinstance(examples, ExampleArrays)
-        packed[KIND[kind]] = pack_examples(examples) if is_list else examples
-    rows = [{"neuron_id": key, "kind": number, "packed": some} for number, some in packed.items()]
+        packed[KIND[kind]] = pack_lists([examples]) if is_list else examples
+    rows = [
+        {"neuron_id": key, "kind": number, "packed": content} for number, content in packed.items()
+    ]
 
     def work(connection: Connection) -> None:
         connection.execute(delete(table).where(table.c.neuron_id == key))
@@ -160,45 +166,45 @@ def put(
     change(small, work)
 
 
-def set_neuron(small: Small, neuron: tuple[int, int], **columns: Any) -> None:
+def set_neuron(small: SmallRun, neuron: tuple[int, int], **columns: Any) -> None:
     """Change columns of a neuron."""
     table, key = schema.neurons, schema.neuron_key(1, flat_of(neuron))
     change(small, lambda c: c.execute(update(table).where(table.c.id == key).values(**columns)))
 
 
-def set_context(small: Small, context_id: int, **columns: Any) -> None:
+def set_context(small: SmallRun, context_id: int, **columns: Any) -> None:
     """Change columns of a context."""
     table = schema.contexts
-    here = (table.c.run_id == 1) & (table.c.context_id == context_id)
-    change(small, lambda c: c.execute(update(table).where(here).values(**columns)))
+    place = (table.c.run_id == 1) & (table.c.context_id == context_id)
+    change(small, lambda c: c.execute(update(table).where(place).values(**columns)))
 
 
-def name_neuron(small: Small, neuron: tuple[int, int], context_id: int, *, named: bool) -> None:
-    """Let a context say, or not, that a neuron has it as a top example."""
+def name_neuron(small: SmallRun, neuron: tuple[int, int], context_id: int, *, named: bool) -> None:
+    """Add a neuron to, or remove it from, the top examples that a context lists."""
     table = schema.contexts
     engine = open_store(small.url, create=False)
     with engine.connect() as connection:
-        here = (table.c.run_id == 1) & (table.c.context_id == context_id)
-        packed = connection.execute(select(table.c.neurons).where(here)).scalar_one()
+        place = (table.c.run_id == 1) & (table.c.context_id == context_id)
+        packed = connection.execute(select(table.c.neurons).where(place)).scalar_one()
     engine.dispose()
     places = unpack_places(packed)
     changed = places[(places["neuron"] != flat_of(neuron)) | (places["kind"] != 0)]
     if named:
-        mine = np.array([(flat_of(neuron), 0, 0, 0.0)], PLACE)
-        changed = np.sort(np.append(changed, mine), order=["neuron", "kind"])
+        added = np.array([(flat_of(neuron), 0, 0, 0.0)], PLACE)
+        changed = np.sort(np.append(changed, added), order=["neuron", "kind"])
     (neurons,) = pack_places(changed, [len(changed)], Packer())
     set_context(small, context_id, neurons=neurons)
 
 
 def with_value(examples: ExampleArrays, field: str, index: int, value: Any) -> ExampleArrays:
-    """The same list with one number changed."""
+    """The list with one number changed."""
     array = getattr(examples, field).copy()
     array[index] = value
     return replace(examples, **{field: array})
 
 
 def only(examples: ExampleArrays, order: list[int]) -> ExampleArrays:
-    """Some examples of a list, in the order given."""
+    """The examples at `order`, in that order."""
     ends = np.cumsum(examples.lengths.astype(np.int64))
     pieces = [examples.quantized[ends[i] - int(examples.lengths[i]) : ends[i]] for i in order]
     names = [name for name in ExampleArrays.__dataclass_fields__ if name != "quantized"]

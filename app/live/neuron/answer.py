@@ -39,11 +39,11 @@ def higher_than(peaks: Histogram, peak: float) -> float | None:
 def answer(ready: Ready, run: Run, page: NeuronPage, text: str, most: int) -> LiveAnswer:
     """The neuron of `page` on a text of at most `most` tokens. Raises Invalid, TooLarge."""
     from indexer.interventions.ablate import effects
-    from indexer.interventions.read import read_neuron
+    from indexer.interventions.read import read_unit
 
     model = ready.model
     token_ids, first = tokenised(ready, run, text, most)
-    reading = read_neuron(model, page.layer, page.neuron, token_ids)
+    reading = read_unit(model, page.layer, page.neuron, token_ids)
     values = reading.activations[first:]
     check_finite(values, run)
     mean = page.stats.mean

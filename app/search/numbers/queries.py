@@ -111,7 +111,7 @@ def _layers(run: Row[Any], query: Query) -> list[int]:
 
 def _columns(reading: Reading, query: Query) -> tuple[Indices, dict[str, Column]]:
     """The indices of the neurons that a query covers, and the columns it needs."""
-    layers, first = _layers(reading.run, query), reading.places.first
+    layers, first = _layers(reading.run, query), reading.places.offsets
     indices = np.concatenate([np.arange(first[layer], first[layer + 1]) for layer in layers])
     names = list(query.statistics)
     names += ["dead"] if query.dead is not None else []
@@ -142,7 +142,7 @@ def _after(reading: Reading, query: Query, cursor: str) -> tuple[float, int]:
     *its_order, value, index = cursors.decode(cursor, str, str, int, float, int)
     if tuple(its_order) != _order_of(reading.run, query):
         raise Invalid("The cursor belongs to another order or run: start again without it.")
-    if not math.isfinite(value) or not 0 <= index < reading.places.total:
+    if not math.isfinite(value) or not 0 <= index < len(reading.places):
         raise Invalid(cursors.BAD_CURSOR)
     return value, index
 

@@ -1,0 +1,1 @@
+"""Arrays ↔ the bytes of one database column."""

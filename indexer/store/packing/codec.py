@@ -1,7 +1,7 @@
-"""Arrays ↔ bytes: how examples, histograms and lists are packed into one column each. Pure.
+"""Packs examples, histograms and lists into one column each, and unpacks them.
 
-What the bytes mean before they are compressed is in `layout`. All numbers are little-endian. A
-packed value begins with a one-byte format number, so that a later format can be told from this one.
+`layout` defines the bytes before compression. All numbers are little-endian. A packed value begins
+with a one-byte format number.
 """
 
 from __future__ import annotations
@@ -20,22 +20,20 @@ from indexer.store.packing import layout
 from indexer.store.packing.layout import Columns, Windows
 
 FORMAT = 2
-_FIRST_FORMAT = 1
-"""A list of examples a row and no byte planes: still read."""
 _LEVEL = 1
-"""Of zstd, for activations: they get no smaller above it."""
+"""zstd level for activations; higher levels do not make them smaller."""
 _FAST = -1
-"""For what has runs and random bits alone, and so gains nothing by Huffman's code."""
+"""zstd level for byte planes: mostly runs and random bits, where entropy coding gains nothing."""
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class ExampleArrays:
-    """Examples of one neuron and one kind, best first, as a struct of arrays.
+    """The `n` examples of one neuron and kind, best first, as a struct of arrays.
 
-    `n` is the number of examples; row i of the activations has `lengths[i]` entries, the context's
-    positions from `starts[i]` on, all rows one after the other.
+    `quantized` is the concatenation of the examples' windows: window i covers `lengths[i]`
+    positions of its context from `starts[i]` on.
     """
 
     peaks: Float32[np.ndarray, " n"]
@@ -47,9 +45,9 @@ class ExampleArrays:
     lengths: UInt16[np.ndarray, " n"]
     scales: Float32[np.ndarray, " n"]
     gates: Float32[np.ndarray, " n"]
-    """Gated models: the gate before its nonlinearity, at the peak (bottom examples: the trough)."""
+    """Gated models: the gate before its nonlinearity, at the peak (bottom: at the trough)."""
     linears: Float32[np.ndarray, " n"]
-    """Gated models: the linear part at the same place. NaN, as `gates`, where there is none."""
+    """Gated models: the linear part at the same position. NaN, like `gates`, for other models."""
     quantized: Int8[np.ndarray, " total"]
 
     def __len__(self) -> int:
@@ -58,17 +56,17 @@ class ExampleArrays:
 
 NEURON_ARRAYS: dict[str, str] = {
     "peak_quantiles": "<f8",
-    "histogram_range": "<f8",  # first edge, width of a bin; so of all ranges
+    "histogram_range": "<f8",  # first edge, bin width; likewise for all ranges
     "histogram_counts": "<i4",
     "peak_histogram_range": "<f8",
     "peak_histogram_counts": "<i4",
     "band_cuts": "<f8",
     "band_counts": "<i8",
-    "source_mean_peaks": "<f8",  # one a source slot; NaN: none of it in the sample
+    "source_mean_peaks": "<f8",  # per source slot; NaN: none in the sample
     "sign_counts": "<i8",  # (gate > 0, linear > 0): both, gate only, linear only, neither
-    "together_neurons": "<i4",  # flat indices; so of all lists of neurons
+    "together_neurons": "<i4",  # flat indices; likewise for all lists of neurons
     "together_values": "<f4",
-    "logit_values": "<f4",  # k promoted, then k suppressed; so of all lists of tokens
+    "logit_values": "<f4",  # k promoted, then k suppressed
     "logit_token_ids": "<i4",
     "effect_histogram_range": "<f8",
     "effect_histogram_counts": "<i4",
@@ -81,66 +79,66 @@ NEURON_ARRAYS: dict[str, str] = {
     "alike_values": "<f4",
     "upstream_neurons": "<i4",
     "upstream_values": "<f4",
-    "upstream_parts": "u1",  # what is read: 0 the linear part, 1 the gate
+    "upstream_parts": "u1",  # reading part: 0 linear, 1 gate
     "downstream_neurons": "<i4",
     "downstream_values": "<f4",
     "downstream_parts": "u1",
-    "sample_peaks": "<f2",  # of the sample's first contexts, in units of `peak_unit`
+    "sample_peaks": "<f2",  # in the sample's first contexts, in units of `peak_unit`
 }
-"""The small arrays of a neuron and how their numbers are stored. Not known: empty."""
+"""The small arrays of a neuron, with their stored types. Unknown arrays are empty."""
 
 LAYER_ARRAYS: dict[str, str] = {"max_quantiles": "<f8", "density_quantiles": "<f8"}
-"""The small arrays of a layer: quantiles over its neurons, 0 to 100% in steps of 5%."""
+"""The small arrays of a layer: quantiles over its neurons, from 0 to 100% in steps of 5%."""
 
 
 class Packer:
-    """Compresses what `layout` has laid out. Not to be used by two threads at once."""
+    """Compresses bytes of `layout`. Not thread-safe."""
 
     def __init__(self) -> None:
         self._compress = zstandard.ZstdCompressor(level=_LEVEL).compress
         self.fast = zstandard.ZstdCompressor(level=_FAST).compress
-        """For what is laid out as byte planes."""
+        """Compresses byte planes."""
 
     def lists(self, head: bytes, activations: bytes) -> bytes:
-        """Bytes for one row of `examples`. Apart, each of the two is smaller."""
+        """Bytes for one row of `examples`. Compressed separately, the two parts are smaller."""
         first = self.fast(head)
         return struct.pack("<BI", FORMAT, len(first)) + first + self._compress(activations)
 
     def arrays(self, laid_out: bytes) -> bytes:
-        """Bytes for one column of named arrays."""
+        """Bytes for a column of named arrays."""
         return bytes([FORMAT]) + self.fast(laid_out)
 
 
 def windows_of(lists: Sequence[ExampleArrays]) -> Windows:
-    """Lists of examples, one after the other, as `layout` wants them."""
-    lengths = np.concatenate([np.empty(0, np.uint16), *(some.lengths for some in lists)])
+    """The examples of all lists, concatenated in the form `layout` takes."""
+    lengths = np.concatenate([np.empty(0, np.uint16), *(examples.lengths for examples in lists)])
     quantized = np.zeros((len(lengths), int(lengths.max(initial=0))), np.int8)
     inside = np.arange(quantized.shape[1]) < lengths[:, None]
-    quantized[inside] = np.concatenate([np.empty(0, np.int8), *(some.quantized for some in lists)])
+    quantized[inside] = np.concatenate(
+        [np.empty(0, np.int8), *(examples.quantized for examples in lists)]
+    )
     fields = {
-        name: np.concatenate([np.empty(0, dtype), *(getattr(some, name) for some in lists)])
+        name: np.concatenate([np.empty(0, dtype), *(getattr(examples, name) for examples in lists)])
         for name, dtype in layout.FIELDS.items()
     }
     return Windows(quantized=quantized, **fields)
 
 
 def pack_lists(lists: Sequence[ExampleArrays]) -> bytes:
-    """Bytes for one row of `examples`: the lists of several kinds of one neuron.
+    """Bytes for one row of `examples`: lists of consecutive kinds of one neuron.
 
-    Raises ValueError where an activation list has another length than it says.
+    Raises ValueError if a list does not have the activations its `lengths` state.
     """
-    counts = np.array([[len(some) for some in lists]], np.int64).reshape(1, len(lists))
-    for some in lists:
-        if len(some.quantized) != int(some.lengths.sum(dtype=np.int64)):
-            raise ValueError("A list of examples has not as many activations as it says.")
+    counts = np.array([[len(examples) for examples in lists]], np.int64).reshape(1, len(lists))
+    for examples in lists:
+        if len(examples.quantized) != int(examples.lengths.sum(dtype=np.int64)):
+            raise ValueError("A list of examples does not have as many activations as stated.")
     (head,), (activations,) = layout.lists_bytes(counts, windows_of(lists))
     return Packer().lists(head, activations)
 
 
 def unpack_lists(packed: bytes) -> list[ExampleArrays]:
-    """The inverse of `pack_lists`. Raises ValueError where the bytes are not its work."""
-    if packed[:1] == bytes([_FIRST_FORMAT]):
-        return [_first_format_examples(decompressed(packed[1:]))]
+    """The inverse of `pack_lists`. Raises ValueError for other bytes."""
     if packed[:1] != bytes([FORMAT]) or len(packed) < 5:
         raise ValueError("A packed list of examples has an unknown format.")
     (size,) = struct.unpack_from("<I", packed, 1)
@@ -152,29 +150,16 @@ def unpack_lists(packed: bytes) -> list[ExampleArrays]:
 
 
 def unpack_kinds(rows: Iterable[tuple[int, bytes]]) -> dict[int, ExampleArrays]:
-    """The lists of one neuron by kind, from its rows of `examples`; empty lists are left out.
+    """The non-empty lists of one neuron by kind, from its rows of `examples`.
 
-    A row has the list of its kind and those of the kinds after it, as many as are in it.
+    A row has lists of consecutive kinds, beginning with its own.
     """
     return {
-        kind + index: some
+        kind + index: examples
         for kind, packed in rows
-        for index, some in enumerate(unpack_lists(bytes(packed)))
-        if len(some)
+        for index, examples in enumerate(unpack_lists(bytes(packed)))
+        if len(examples)
     }
-
-
-def pack_examples(examples: ExampleArrays) -> bytes:
-    """One list alone."""
-    return pack_lists([examples])
-
-
-def unpack_examples(packed: bytes) -> ExampleArrays:
-    """The inverse of `pack_examples`. Raises ValueError as `unpack_lists`."""
-    lists = unpack_lists(packed)
-    if len(lists) != 1:
-        raise ValueError(f"A packed list of examples is {len(lists)} lists.")
-    return lists[0]
 
 
 def _lists(head: bytes, quantized: Int8[np.ndarray, " total"]) -> list[ExampleArrays]:
@@ -187,21 +172,22 @@ def _lists(head: bytes, quantized: Int8[np.ndarray, " total"]) -> list[ExampleAr
     fields["scales"] = (fields["scales"].view("<u4") ^ expected.view("<u4")).view("<f4")
     ends = [0, *accumulate(fields["lengths"].tolist())]
     if len(quantized) != ends[-1]:
-        raise ValueError("A packed list of examples has not as many activations as it says.")
+        raise ValueError("A packed list of examples does not have as many activations as stated.")
     distinct = ExampleArrays(quantized=quantized, **fields)
-    found, met = [], 0
+    lists, seen = [], 0
     for first, end in pairwise([0, *accumulate(counts)]):
-        before, places = met, []
+        before, places = seen, []
         for step in back[first:end]:
-            places.append(met - step if step else met)
-            met += not step
-        if places and not (min(places) >= 0 and met <= count):
-            raise ValueError("A packed list of examples names one that is not there.")
-        if met - before == len(places):  # all of them new: they stand side by side
-            found.append(_sliced(distinct, slice(before, met), slice(ends[before], ends[met])))
+            places.append(seen - step if step else seen)
+            seen += not step
+        if places and not (min(places) >= 0 and seen <= count):
+            raise ValueError("A packed list of examples refers to a missing example.")
+        if seen - before == len(places):  # all are new, and so stored consecutively
+            activations = slice(ends[before], ends[seen])
+            lists.append(_sliced(distinct, slice(before, seen), activations))
         else:
-            found.append(_at(distinct, places, ends))
-    return found
+            lists.append(_at(distinct, places, ends))
+    return lists
 
 
 def _sliced(distinct: ExampleArrays, where: slice, activations: slice) -> ExampleArrays:
@@ -216,14 +202,14 @@ def _at(distinct: ExampleArrays, places: list[int], ends: list[int]) -> ExampleA
 
 
 class _Planes:
-    """Numbers in byte planes, read one array after the other."""
+    """Reads arrays stored as byte planes, one after the other."""
 
     def __init__(self, raw: bytes, offset: int) -> None:
         self._bytes = np.frombuffer(raw, np.uint8)
         self._offset = offset
 
     def read(self, dtype: str, count: int) -> Array:
-        """The next `count` numbers. Raises ValueError where there are not as many."""
+        """The next `count` numbers. Raises ValueError if fewer are left."""
         size = int(dtype[-1])
         end = self._offset + count * size
         if end > len(self._bytes):
@@ -234,26 +220,12 @@ class _Planes:
         return values
 
 
-def _first_format_examples(raw: bytes) -> ExampleArrays:
-    (count,) = struct.unpack_from("<I", raw)
-    offset = 4
-    arrays: dict[str, Array] = {}
-    for name, dtype in layout.FIELDS.items():
-        arrays[name] = np.frombuffer(raw, dtype, count, offset)
-        offset += arrays[name].nbytes
-    quantized = np.frombuffer(raw, "<i1", offset=offset)
-    if len(quantized) != int(arrays["lengths"].sum(dtype=np.int64)):
-        raise ValueError("A packed list of examples has not as many activations as it says.")
-    return ExampleArrays(quantized=quantized, **arrays)
-
-
 def quantize(
     activations: Float32[np.ndarray, "n pos"], included: np.ndarray[Any, np.dtype[np.bool_]]
 ) -> tuple[Int8[np.ndarray, "n pos"], Float32[np.ndarray, " n"]]:
-    """Activations as 8-bit integers with one scale a row; 0 where a position is not included.
+    """Activations as 8-bit integers with one scale per row; 0 at excluded positions.
 
-    The error of value ≈ integer × scale is at most 1/254 of the row's largest |activation| over
-    its included positions.
+    The error of integer × scale is at most 1/254 of the row's largest included |activation|.
     """
     return quantize_in_place(np.where(included, activations, np.float32(0)))
 
@@ -261,13 +233,13 @@ def quantize(
 def quantize_in_place(
     values: Float32[np.ndarray, "n pos"],
 ) -> tuple[Int8[np.ndarray, "n pos"], Float32[np.ndarray, " n"]]:
-    """The same of values that are 0 already where a position is not included; they are lost."""
+    """As `quantize`, for values that are 0 at excluded positions. Overwrites `values`."""
     largest = np.maximum(values.max(axis=1, initial=0), -values.min(axis=1, initial=0))
     scales = largest / np.float32(127)
-    # A magnitude near the smallest float32 divides to a scale of 0: then all is stored as 0.
+    # Magnitudes near the smallest float32 give a scale of 0: then all values are stored as 0.
     values /= np.where(scales > 0, scales, np.float32(1))[:, None]
     np.rint(values, out=values)
-    if (scales < np.finfo(np.float32).tiny).any():  # rounded by more than a part of its own size
+    if (scales < np.finfo(np.float32).tiny).any():  # the scale itself is rounded coarsely
         np.clip(values, -127, 127, out=values)
         values[scales == 0] = 0
     return values.astype(np.int8), scales
@@ -276,9 +248,8 @@ def quantize_in_place(
 def activations_of(
     examples: ExampleArrays,
 ) -> tuple[Float32[np.ndarray, " total"], Int64[np.ndarray, " n+1"]]:
-    """All examples' activations, each clipped to its exact peak and trough, one after the other.
-
-    Those of example i are at the second array's places i to i + 1.
+    """The concatenated activations of all examples, clipped to the exact peaks and troughs, and the
+    bounds of the examples: example i is values[bounds[i] : bounds[i + 1]].
     """
     lengths = examples.lengths.astype(np.int64)
     values = examples.quantized.astype(np.float32) * np.repeat(examples.scales, lengths)
@@ -287,16 +258,17 @@ def activations_of(
 
 
 def pack_arrays(arrays: Mapping[str, Array], names: Mapping[str, str] = NEURON_ARRAYS) -> bytes:
-    """Bytes for one column of named arrays. Raises KeyError for a name that is not in `names`."""
+    """Bytes for a column of named arrays. Raises KeyError for a name that is not in `names`."""
     rows = {name: Columns(np.asarray(values).reshape(1, -1)) for name, values in arrays.items()}
     (laid_out,) = layout.arrays_bytes(1, rows, names)
     return Packer().arrays(laid_out)
 
 
 def unpack_arrays(packed: bytes, names: Mapping[str, str] = NEURON_ARRAYS) -> dict[str, Array]:
-    """The inverse of `pack_arrays`: every name, those that were not known with an empty array."""
-    if packed[:1] == bytes([_FIRST_FORMAT]):
-        return _first_format_arrays(decompressed(packed[1:]), names)
+    """The inverse of `pack_arrays`, with an empty array for each missing name.
+
+    Raises ValueError for other bytes.
+    """
     if packed[:1] != bytes([FORMAT]):
         raise ValueError("A packed value has an unknown format.")
     raw = decompressed(packed[1:])
@@ -304,40 +276,28 @@ def unpack_arrays(packed: bytes, names: Mapping[str, str] = NEURON_ARRAYS) -> di
     lengths = dict(zip(names, reader.read("<u2", raw[0]).tolist(), strict=False))
     if raw[0] > len(names):
         raise ValueError("A packed value has arrays that this version does not know.")
-    found: dict[str, Array] = {}
-    for dtype, some in layout.types_of(names):
-        counts = [lengths.get(name, 0) for name in some]
+    arrays: dict[str, Array] = {}
+    for dtype, typed in layout.types_of(names):
+        counts = [lengths.get(name, 0) for name in typed]
         values, first = reader.read(dtype, sum(counts)), 0
-        for name, count in zip(some, counts, strict=True):
-            found[name] = values[first : first + count]
+        for name, count in zip(typed, counts, strict=True):
+            arrays[name] = values[first : first + count]
             first += count
-    return {name: found[name] for name in names}
-
-
-def _first_format_arrays(raw: bytes, names: Mapping[str, str]) -> dict[str, Array]:
-    order = list(names.items())
-    arrays = {name: np.empty(0, dtype) for name, dtype in order}
-    offset = 0
-    while offset < len(raw):
-        index, count = struct.unpack_from("<BH", raw, offset)
-        name, dtype = order[index]
-        arrays[name] = np.frombuffer(raw, dtype, count, offset + 3)
-        offset += 3 + arrays[name].nbytes
-    return arrays
+    return {name: arrays[name] for name in names}
 
 
 def peak_unit(
     low: Float64[np.ndarray, " neurons"], high: Float64[np.ndarray, " neurons"]
 ) -> Float64[np.ndarray, " neurons"]:
-    """What `sample_peaks` are multiples of: the least power of two above all activations of a
-    neuron in size, from its minimum and maximum. 1 where both are 0."""
+    """The unit of `sample_peaks`: the smallest power of two above a neuron's |activations|, given
+    its minimum and maximum. 1 if both are 0."""
     _, exponent = np.frexp(np.maximum(np.abs(low), np.abs(high)))
     unit: Float64[np.ndarray, " neurons"] = np.ldexp(1.0, exponent)
     return unit
 
 
 def pack_token_ids(token_ids: Array) -> bytes:
-    """A context's token ids as bytes, 4 each."""
+    """Token ids as bytes, 4 each."""
     body: bytes = np.asarray(token_ids).astype("<u4").tobytes()
     return body
 
@@ -348,7 +308,7 @@ def unpack_token_ids(packed: bytes) -> np.ndarray[Any, np.dtype[np.uint32]]:
 
 
 def decompressed(frame: bytes) -> bytes:
-    """What zstd made smaller. Raises ValueError."""
+    """The content of a zstd frame. Raises ValueError if it is damaged."""
     try:
         return zstandard.decompress(frame)
     except zstandard.ZstdError as error:

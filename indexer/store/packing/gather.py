@@ -1,6 +1,4 @@
-"""Named arrays of many neurons at once: `codec.unpack_arrays` for who reads a whole layer, in a
-fraction of its time. Apart from the codec: it reads what `layout` wrote in a way of its own. Pure.
-"""
+"""Unpacks named arrays of many neurons at once, faster than `codec.unpack_arrays` one by one."""
 
 from __future__ import annotations
 
@@ -11,74 +9,65 @@ import numpy as np
 from jaxtyping import Int64
 
 from indexer.store.packing import layout
-from indexer.store.packing.codec import FORMAT, NEURON_ARRAYS, decompressed, unpack_arrays
+from indexer.store.packing.codec import FORMAT, NEURON_ARRAYS, decompressed
 
 Array = np.ndarray[Any, Any]
 
 
 class Gathered(NamedTuple):
-    """One array of each of many neurons."""
+    """One named array of many neurons."""
 
     values: Array
-    """A row a neuron, 0 after its end."""
+    """[neurons, longest], padded with 0."""
     lengths: Int64[np.ndarray, " n"]
-    """How many numbers each neuron has: none where it is not known."""
+    """Numbers in each neuron's array; 0 if unknown."""
 
 
 def gather(packed: Sequence[bytes], wanted: Sequence[str]) -> dict[str, Gathered]:
-    """The `wanted` arrays of neurons as `pack_arrays` packed them.
+    """The `wanted` arrays, by name, of neurons packed by `pack_arrays`.
 
-    Raises KeyError for a name there is not, ValueError where the bytes are not its work.
+    Raises KeyError for an unknown name, ValueError for other bytes.
     """
-    if any(row[:1] != bytes([FORMAT]) for row in packed):  # of the first format, or damaged
-        each = [unpack_arrays(row) for row in packed]
-        return {name: _padded([one[name] for one in each], name) for name in wanted}
+    if any(row[:1] != bytes([FORMAT]) for row in packed):
+        raise ValueError("A packed value has an unknown format.")
     raws = [decompressed(row[1:]) for row in packed]
     sizes = [len(raw) for raw in raws]
     if min(sizes, default=1) < 1:
         raise ValueError("A packed value is empty.")
     begins = np.cumsum([0, *sizes])[:-1].astype(np.int64)
     raw = np.frombuffer(b"".join(raws), np.uint8)
-    held = int(raw[begins[0]]) if raws else 0
-    if (raw[begins] != held).any() or held > len(NEURON_ARRAYS):
-        raise ValueError("Packed values have not the same arrays, or some that are not known.")
-    head = raw[begins[:, None] + 1 + np.arange(2 * held)].astype(np.int64)
+    stored = int(raw[begins[0]]) if raws else 0
+    if (raw[begins] != stored).any() or stored > len(NEURON_ARRAYS):
+        raise ValueError("Packed values have different or unknown arrays.")
+    head = raw[begins[:, None] + 1 + np.arange(2 * stored)].astype(np.int64)
     lengths = dict.fromkeys(NEURON_ARRAYS, np.zeros(len(raws), np.int64))
-    lengths |= zip(NEURON_ARRAYS, (head[:, :held] + 256 * head[:, held:]).T, strict=False)
-    start = begins + 1 + 2 * held
-    taken = sum(int(dtype[-1]) * lengths[name] for name, dtype in NEURON_ARRAYS.items())
-    if (start + taken != begins + sizes).any():
-        raise ValueError("A packed value has another length than it says.")
-    found: dict[str, Gathered] = {}
-    for dtype, some in layout.types_of(NEURON_ARRAYS):
-        counts = np.array([lengths[name] for name in some])
+    lengths |= zip(NEURON_ARRAYS, (head[:, :stored] + 256 * head[:, stored:]).T, strict=False)
+    start = begins + 1 + 2 * stored
+    sizes_stated = sum(int(dtype[-1]) * lengths[name] for name, dtype in NEURON_ARRAYS.items())
+    if (start + sizes_stated != begins + sizes).any():
+        raise ValueError("A packed value does not have the stated length.")
+    gathered: dict[str, Gathered] = {}
+    for dtype, typed in layout.types_of(NEURON_ARRAYS):
+        counts = np.array([lengths[name] for name in typed])
         before, of_type = np.cumsum(counts, axis=0) - counts, counts.sum(axis=0)
-        for index, name in enumerate(some):
+        for index, name in enumerate(typed):
             if name in wanted:
                 values = _planes(raw, dtype, start + before[index], of_type, counts[index])
-                found[name] = Gathered(values, counts[index])
+                gathered[name] = Gathered(values, counts[index])
         start = start + int(dtype[-1]) * of_type
-    return {name: found[name] for name in wanted}
+    return {name: gathered[name] for name in wanted}
 
 
-def _planes(raw: Array, dtype: str, first: Array, apart: Array, lengths: Array) -> Array:
-    """Numbers in byte planes: of each neuron where the first byte of its first number is, and how
-    far one plane is from the next."""
+def _planes(raw: Array, dtype: str, first: Array, stride: Array, lengths: Array) -> Array:
+    """Numbers [neurons, longest] from byte planes. `first` is the place of each neuron's first
+    byte, `stride` the distance between its planes."""
     column = np.arange(int(lengths.max(initial=0)))
     inside = column < lengths[:, None]
     at = (first[:, None] + column)[inside]
-    step = np.broadcast_to(apart[:, None], inside.shape)[inside]
+    step = np.broadcast_to(stride[:, None], inside.shape)[inside]
     size = int(dtype[-1])
-    spelled = np.zeros((*inside.shape, size), np.uint8)
+    content = np.zeros((*inside.shape, size), np.uint8)
     for byte in range(size):
-        spelled[inside, byte] = raw[at + byte * step]
-    values: Array = spelled.view(dtype)[..., 0]
+        content[inside, byte] = raw[at + byte * step]
+    values: Array = content.view(dtype)[..., 0]
     return values
-
-
-def _padded(rows: Sequence[Array], name: str) -> Gathered:
-    lengths = np.array([len(row) for row in rows], np.int64)
-    values = np.zeros((len(rows), int(lengths.max(initial=0))), NEURON_ARRAYS[name])
-    for to, row in zip(values, rows, strict=True):
-        to[: len(row)] = row
-    return Gathered(values, lengths)

@@ -1,25 +1,24 @@
-"""Arrays of many neurons → each neuron's canonical bytes: what is hashed, and what is compressed.
+"""Arrays of many neurons → each neuron's canonical bytes, which are hashed and compressed.
 
-Everything is laid out for a block of neurons at once, in numpy; one neuron is a block of one. All
-numbers are little-endian. Numbers of one type stand together as byte planes: the first byte of each
-of them, then the second of each, and so on. Where they are alike (high bytes, lengths) runs
-arise, which compress to nothing; random bits are not spread over them. Pure.
+Blocks of neurons are laid out at once in numpy. All numbers are little-endian. Numbers of one type
+are stored as byte planes: the first byte of each number, then the second byte of each, and so on.
+High bytes are often alike and form runs, which compress well, separate from random low bytes.
 
-A neuron's lists of examples, of several kinds, have this form:
+A neuron's lists of examples of several kinds:
 
-    u1  how many lists                                                  ┐
-    u2  of each list: how many examples (planes)                        │ the head
-    u2  how many distinct examples                                      │
-    u2  of each example: 0, it is the next of the distinct ones;        │
-        else how many of those met so far it lies back (planes)         │
-    of the distinct examples: each of `FIELDS` (planes)                 ┘
-    i1  of the distinct examples: the activations, one after the other
+    u1  number of lists                                                 ┐
+    u2  examples in each list (planes)                                  │ the head
+    u2  number of distinct examples                                     │
+    u2  for each example: 0 if it is the next distinct example, else    │
+        how many distinct examples back it is (planes)                  │
+    for the distinct examples: each of `FIELDS` (planes)                ┘
+    i1  activations of the distinct examples, concatenated
 
 A neuron's small arrays:
 
-    u1  how many names there are
-    u2  of each name: how many numbers (planes)
-    of each type in `_TYPES`: the numbers of the arrays of that type, in the order of names (planes)
+    u1  number of names
+    u2  length of each array (planes)
+    for each type in `_TYPES`: the numbers of all arrays of that type, in order of names (planes)
 """
 
 from __future__ import annotations
@@ -42,19 +41,19 @@ FIELDS: dict[str, str] = {
     "context_ids": "<i8",
     "starts": "<u2",
     "lengths": "<u2",
-    "scales": "<f4",  # its bits, those of `expected_scales` taken away by XOR: nearly always 0
+    "scales": "<f4",  # bits XOR those of `expected_scales`: nearly always 0
     "gates": "<f4",
     "linears": "<f4",
 }
-"""What an example has besides its activations, and how it is stored."""
+"""The fields of an example besides its activations, with their stored types."""
 MOST = (1 << 16) - 1
-"""Examples, or numbers of an array, that a neuron can have."""
+"""Most examples, or numbers in an array, of a neuron."""
 _TYPES = ("<f8", "<f4", "<i8", "<i4", "u1", "<f2")
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Examples as a struct of arrays, activations in rows of one width, 0 after their end."""
+    """Examples as a struct of arrays, with activations in rows of equal width, padded with 0."""
 
     peaks: Float32[np.ndarray, " m"]
     peak_positions: UInt16[np.ndarray, " m"]
@@ -71,16 +70,16 @@ class Windows:
 
 @dataclass(frozen=True)
 class Columns:
-    """One small array of each neuron of a block: `counts[n]` numbers at the beginning of row n."""
+    """One small array of each neuron in a block: the first `counts[n]` numbers of row n."""
 
     values: Array
     """[neurons, m]."""
     counts: Int64[np.ndarray, " neurons"] | None = None
-    """None: all of them."""
+    """None: all numbers of each row."""
 
     @property
     def lengths(self) -> Int64[np.ndarray, " neurons"]:
-        """How many numbers each neuron has."""
+        """Numbers in each neuron's array."""
         rows, width = self.values.shape
         return np.full(rows, width, np.int64) if self.counts is None else self.counts
 
@@ -88,32 +87,32 @@ class Columns:
 def lists_bytes(
     counts: Int64[np.ndarray, "neurons lists"], examples: Windows
 ) -> tuple[list[bytes], list[bytes]]:
-    """The lists of each neuron: the head and the activations, apart.
+    """The head and the activations of each neuron's lists.
 
     Args:
-        counts: how many examples each list of each neuron has.
-        examples: of all neurons, neuron by neuron, list by list.
+        counts: examples in each list of each neuron.
+        examples: all examples, neuron by neuron, list by list.
 
-    An example that is the same as one before it in its neuron, in every field, is stored once.
-    Raises ValueError where a neuron has more than `MOST` examples.
+    An example that equals an earlier one of its neuron in every field is stored once. Raises
+    ValueError if a neuron has more than `MOST` examples.
     """
     neurons, lists = counts.shape
     totals = counts.sum(axis=1)
     if (totals > MOST).any():
-        raise ValueError(f"A neuron has {totals.max():,} examples: {MOST:,} can be stored.")
+        raise ValueError(f"A neuron has {totals.max():,} examples; at most {MOST:,} can be stored.")
     owner = np.repeat(np.arange(neurons), totals)
     same_as = first_alike(owner, examples)
     new = same_as == np.arange(len(owner))
-    kept = np.bincount(owner[new], minlength=neurons)
-    # Counted over the whole block: the difference of two places in one neuron is what is stored.
-    met = np.cumsum(new)
-    place = met - 1
-    back = np.where(new, 0, met - place[same_as])
+    distinct_counts = np.bincount(owner[new], minlength=neurons)
+    # Places count over the whole block; only differences within one neuron are stored.
+    seen = np.cumsum(new)
+    place = seen - 1
+    back = np.where(new, 0, seen - place[same_as])
     fixed = np.empty((neurons, 2 * lists + 3), np.uint8)
     fixed[:, 0] = lists
     fixed[:, 1 : 1 + lists] = counts & 255
     fixed[:, 1 + lists : 1 + 2 * lists] = counts >> 8
-    fixed[:, 1 + 2 * lists :] = kept.astype("<u2").view(np.uint8).reshape(-1, 2)
+    fixed[:, 1 + 2 * lists :] = distinct_counts.astype("<u2").view(np.uint8).reshape(-1, 2)
     distinct = np.flatnonzero(new)
     parts = [_Part(back.astype("<u2"), totals)]
     for name, dtype in FIELDS.items():
@@ -122,14 +121,14 @@ def lists_bytes(
             expected = expected_scales(examples.peaks[distinct], examples.troughs[distinct])
             values = values.astype(dtype).view("<u4") ^ expected.view("<u4")
             dtype = "<u4"
-        parts.append(_Part(values.astype(dtype, copy=False), kept))
+        parts.append(_Part(values.astype(dtype, copy=False), distinct_counts))
     return _joined(fixed, parts), _activations(examples, new, neurons, owner)
 
 
 def expected_scales(
     peaks: Float32[np.ndarray, " m"], troughs: Float32[np.ndarray, " m"]
 ) -> Float32[np.ndarray, " m"]:
-    """The scale of an example whose window has both its peak and its trough."""
+    """The scale of an example whose window contains both its peak and its trough."""
     largest = np.maximum(np.abs(peaks), np.abs(troughs))
     scales: Float32[np.ndarray, " m"] = (largest / np.float32(127)).astype("<f4")
     return scales
@@ -138,42 +137,42 @@ def expected_scales(
 def arrays_bytes(
     neurons: int, arrays: Mapping[str, Columns], names: Mapping[str, str]
 ) -> list[bytes]:
-    """The small arrays of each neuron; `names` gives their order and types.
+    """The bytes of each neuron's small arrays; `names` gives their order and types.
 
-    Raises KeyError for an array whose name is not among them, ValueError for one too long.
+    Raises KeyError for an unknown name, ValueError for more than `MOST` numbers.
     """
     unknown = arrays.keys() - names.keys()
     if unknown:
-        raise KeyError(f"no such arrays: {', '.join(sorted(unknown))}")
+        raise KeyError(f"unknown arrays: {', '.join(sorted(unknown))}")
     lengths = np.zeros((neurons, len(names)), np.int64)
     for index, name in enumerate(names):
         if name in arrays:
             lengths[:, index] = arrays[name].lengths
     if lengths.max(initial=0) > MOST:
-        raise ValueError(f"An array has {lengths.max():,} numbers: {MOST:,} can be stored.")
+        raise ValueError(f"An array has {lengths.max():,} numbers; at most {MOST:,} can be stored.")
     fixed = np.empty((neurons, 1 + 2 * len(names)), np.uint8)
     fixed[:, 0] = len(names)
     fixed[:, 1 : 1 + len(names)] = lengths & 255
     fixed[:, 1 + len(names) :] = lengths >> 8
     parts = []
     for dtype in _TYPES:
-        some = [index for index, one in enumerate(names.values()) if one == dtype]
-        parts.append(_gathered(arrays, list(names), some, lengths, dtype))
+        typed = [index for index, type_ in enumerate(names.values()) if type_ == dtype]
+        parts.append(_gathered(arrays, list(names), typed, lengths, dtype))
     return _joined(fixed, parts)
 
 
 def types_of(names: Mapping[str, str]) -> list[tuple[str, list[str]]]:
-    """The types in the order of their numbers in `arrays_bytes`, each with its arrays' names."""
-    return [(dtype, [name for name, one in names.items() if one == dtype]) for dtype in _TYPES]
+    """The types in the order of `arrays_bytes`, each with the names of its arrays."""
+    return [(dtype, [name for name, type_ in names.items() if type_ == dtype]) for dtype in _TYPES]
 
 
 def first_alike(owner: Int64[np.ndarray, " m"], examples: Windows) -> Int64[np.ndarray, " m"]:
-    """Of each example, the first of its neuron that is the same: itself or one before it."""
+    """For each example, the index of the first equal example of its neuron."""
     same_as = np.arange(len(owner))
     if not len(owner):
         return same_as
     ids = examples.context_ids - examples.context_ids.min()
-    if (int(ids.max()) + 1) * (int(owner[-1]) + 1) >= 1 << 63:  # too large to be one key with both
+    if (int(ids.max()) + 1) * (int(owner[-1]) + 1) >= 1 << 63:  # too large for one combined key
         _, ids = np.unique(ids, return_inverse=True)
     keys = owner * (int(ids.max()) + 1) + ids
     order = np.argsort(keys)
@@ -197,7 +196,7 @@ def first_alike(owner: Int64[np.ndarray, " m"], examples: Windows) -> Int64[np.n
 def ranges(
     begins: Int64[np.ndarray, " n"], counts: Int64[np.ndarray, " n"]
 ) -> Int64[np.ndarray, " m"]:
-    """`counts[n]` numbers from `begins[n]` on, for each n, one after the other."""
+    """The concatenated ranges of `counts[n]` numbers from `begins[n]` on."""
     before = np.cumsum(counts) - counts
     places: Int64[np.ndarray, " m"] = np.repeat(begins - before, counts) + np.arange(counts.sum())
     return places
@@ -205,14 +204,14 @@ def ranges(
 
 @dataclass(frozen=True)
 class _Part:
-    """Numbers of all neurons, `counts[n]` of neuron n, one neuron after the other."""
+    """Numbers of all neurons, concatenated, `counts[n]` of neuron n."""
 
     values: Array
     counts: Int64[np.ndarray, " neurons"]
 
 
 def _joined(fixed: UInt8[np.ndarray, "neurons bytes"], parts: Sequence[_Part]) -> list[bytes]:
-    """Each neuron's bytes: its row of `fixed`, then its numbers of each part in planes."""
+    """Each neuron's bytes: its row of `fixed`, then its numbers of each part as planes."""
     width = fixed.shape[1]
     sizes = width + sum(part.values.itemsize * part.counts for part in parts)
     ends = np.cumsum(sizes)
@@ -223,7 +222,7 @@ def _joined(fixed: UInt8[np.ndarray, "neurons bytes"], parts: Sequence[_Part]) -
     for part in parts:
         size = part.values.itemsize
         if len(part.values):
-            # Where each number's first byte goes; the next plane is `counts` further on.
+            # The place of each number's first byte; planes are `counts` apart.
             before = np.cumsum(part.counts) - part.counts
             to = np.repeat(at - before, part.counts) + np.arange(len(part.values))
             step = np.repeat(part.counts, part.counts)
@@ -239,15 +238,15 @@ def _joined(fixed: UInt8[np.ndarray, "neurons bytes"], parts: Sequence[_Part]) -
 def _gathered(
     arrays: Mapping[str, Columns],
     names: Sequence[str],
-    some: Sequence[int],
+    typed: Sequence[int],
     lengths: Int64[np.ndarray, "neurons names"],
     dtype: str,
 ) -> _Part:
-    """The numbers of the arrays of one type, neuron by neuron."""
-    counts = lengths[:, some].sum(axis=1)
+    """The numbers of all arrays of one type, neuron by neuron; `typed` are the arrays' indices."""
+    counts = lengths[:, typed].sum(axis=1)
     values = np.empty(int(counts.sum()), dtype)
     at = np.cumsum(counts) - counts
-    for index in some:
+    for index in typed:
         columns = arrays.get(names[index])
         if columns is None:
             continue
@@ -262,16 +261,16 @@ def _gathered(
 
 
 def _rows_equal(
-    rows: Int8[np.ndarray, "n window"], some: Array, others: Array
+    rows: Int8[np.ndarray, "n window"], first: Array, second: Array
 ) -> Bool[np.ndarray, " m"]:
-    equal: Bool[np.ndarray, " m"] = (rows[some] == rows[others]).all(axis=1)
+    equal: Bool[np.ndarray, " m"] = (rows[first] == rows[second]).all(axis=1)
     return equal
 
 
 def _activations(
     examples: Windows, new: Bool[np.ndarray, " m"], neurons: int, owner: Int64[np.ndarray, " m"]
 ) -> list[bytes]:
-    """Each neuron's activations, of new examples alone and without what lies after their ends."""
+    """Each neuron's activations, only of new examples and without padding."""
     lengths = np.where(new, examples.lengths, 0).astype(np.uint16)
     inside = np.arange(examples.quantized.shape[1], dtype=np.uint16) < lengths[:, None]
     data = examples.quantized[inside].tobytes()

@@ -1,4 +1,4 @@
-"""What contexts and tokens say of neurons ↔ bytes: one column each. Pure, little-endian."""
+"""Packs the neurons of a context and the neurons of a token into one column each, little-endian."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ from indexer.store.packing.codec import Packer, decompressed
 Array = np.ndarray[Any, Any]
 
 PLACE = np.dtype([("neuron", "<i4"), ("kind", "u1"), ("position", "<u2"), ("value", "<f4")])
-"""An example as its context has it: the neuron's flat index, the kind in `schema.KINDS`, the
-position of the peak (bottom: of the trough), the activation there."""
+"""A neuron that has a context as an example: its flat index, the kind (in `schema.KINDS`), the
+position of the peak (for bottom examples, the trough) and the activation there."""
 _FORMAT = 1
 
 
 def pack_places(places: Array, sizes: Sequence[int], packer: Packer) -> list[bytes]:
-    """Bytes for `contexts.neurons` of contexts that have `sizes` places each, one context after
-    the other. `places`: `PLACE`, in each context by neuron, its bottom example last.
+    """Bytes for `contexts.neurons` of each context.
 
-    After a format byte: all first bytes, all second bytes, and so on, of n rows whose neuron is
-    the step from the one before; there may be more of them than a neuron's array can have.
+    Args:
+        places: concatenated `PLACE` rows, in each context by neuron, a bottom example last.
+        sizes: rows of each context.
+        packer: compresses.
+
+    After a format byte come the byte planes of the rows, with each neuron as the difference from
+    the previous row.
     """
     ends = np.cumsum([0, *sizes])
     steps = places.copy()
@@ -39,13 +43,13 @@ def pack_places(places: Array, sizes: Sequence[int], packer: Packer) -> list[byt
 
 
 def unpack_places(packed: bytes) -> Array:
-    """What `pack_places` made of one context. Raises ValueError."""
+    """The `PLACE` rows of one context; undoes `pack_places`. Raises ValueError for other bytes."""
     if packed[:1] != bytes([_FORMAT]):
         raise ValueError("A context's neurons have an unknown format.")
     planes = np.frombuffer(decompressed(packed[1:]), np.uint8)
     rows, rest = divmod(len(planes), PLACE.itemsize)
     if rest:
-        raise ValueError("A context's neurons are no whole number of them.")
+        raise ValueError("A context's neurons have an incomplete row.")
     places = np.array(planes.reshape(PLACE.itemsize, rows).T, order="C").reshape(-1).view(PLACE)
     places["neuron"] = np.cumsum(places["neuron"])
     return places
@@ -58,23 +62,22 @@ def pack_tokens(
     sizes: Int64[np.ndarray, " tokens"],
     counted: Bool[np.ndarray, " tokens"],
 ) -> list[bytes]:
-    """Bytes for `token_neurons.packed` of tokens that have `sizes` neurons each, best first, one
-    token after the other: neurons, values and, where a token is `counted`, counts.
+    """Bytes for `token_neurons.packed` of each token: neurons, values, then counts if `counted`.
 
-    As they are: there are many tokens, most with few neurons, whose numbers have nothing to be made
-    smaller by.
+    `sizes` are the neurons of each token; the first three arrays are concatenated over the tokens.
+    The bytes are not compressed: most tokens have too few neurons for that to help.
     """
     ends = np.cumsum(np.where(counted, 3, 2) * sizes)
     begins = ends - np.where(counted, 3, 2) * sizes
     out = np.empty(int(ends[-1]) if len(ends) else 0, "<i4")
     at = np.repeat(begins - (np.cumsum(sizes) - sizes), sizes) + np.arange(len(neurons))
-    step, mine = np.repeat(sizes, sizes), np.repeat(counted, sizes)
+    step, with_count = np.repeat(sizes, sizes), np.repeat(counted, sizes)
     out[at] = neurons
     out[at + step] = values.astype("<f4", copy=False).view("<i4")
-    out[(at + 2 * step)[mine]] = counts[mine]
-    spelled = out.tobytes()
+    out[(at + 2 * step)[with_count]] = counts[with_count]
+    content = out.tobytes()
     return [
-        spelled[begin:end]
+        content[begin:end]
         for begin, end in zip((4 * begins).tolist(), (4 * ends).tolist(), strict=True)
     ]
 
@@ -82,9 +85,10 @@ def pack_tokens(
 def unpack_token(
     packed: bytes, neurons: int
 ) -> tuple[Int32[np.ndarray, " n"], Float32[np.ndarray, " n"], Int32[np.ndarray, " n"] | None]:
-    """What `pack_tokens` made of one token. Raises ValueError where it has not so many neurons."""
+    """Neurons, values and, if stored, counts of one token, from bytes of `pack_tokens`. Raises
+    ValueError if there are not `neurons` of them."""
     numbers = np.frombuffer(packed, "<i4")
     if not neurons or len(numbers) not in (2 * neurons, 3 * neurons):
-        raise ValueError("A packed token has another number of neurons than it says.")
+        raise ValueError("A packed token does not have the stated number of neurons.")
     ids, values, *counts = numbers.reshape(-1, neurons)
     return ids, values.view("<f4"), counts[0] if counts else None

@@ -1,7 +1,4 @@
-"""The words of a text, as both databases keep them and as a search asks for them. Pure.
-
-Databases differ in what a word is to them; so it is decided here, and they are given the words.
-"""
+"""Splits texts into words, the same way for both databases and for queries."""
 
 from __future__ import annotations
 
@@ -12,17 +9,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 MOST = 64
-"""Characters of a word that count: more of them would not tell two words apart."""
+"""Significant characters of a word."""
 
 _UNSPACED = (
     "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\U00020000-\U0003ffff\u0e00-\u0eff\u1780-\u17ff\u1000-\u109f"
 )
-"""Scripts that put no space between words: each of their characters is a word of its own."""
+"""Scripts without spaces between words: each character is a word."""
 _MARKS = (
     "\u0300-\u036f\u0483-\u0487\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0900-\u0963\u0966-\u0dff"
 )
-"""Accents and vowel signs that stand after their letter, and the letters among them."""
+"""Accents and vowel signs that follow their letter, and letters in the same ranges."""
 _WORD = re.compile(
     rf"[{_UNSPACED}]|(?![{_UNSPACED}])[^\W_](?:(?![{_UNSPACED}])(?:[^\W_]|[{_MARKS}]))*"
 )
@@ -30,11 +27,11 @@ _WORD = re.compile(
 _PLAIN = (
     "".join(chr(n).lower() if chr(n).isalnum() else " " for n in range(128)).encode().ljust(256)
 )
-"""What becomes of each byte of an ASCII text."""
+"""Translation of each byte of an ASCII text: lower case, or a space."""
 
 
 class Word(NamedTuple):
-    """A word and where it stands in its text."""
+    """A word and its place in the text."""
 
     word: str
     start: int
@@ -43,7 +40,7 @@ class Word(NamedTuple):
 
 @dataclass(frozen=True)
 class Phrase:
-    """Words that follow one another; of the last one only the beginning, where `prefix` says so."""
+    """Consecutive words; with `prefix`, the last is only the beginning of a word."""
 
     words: tuple[str, ...]
     prefix: bool = False
@@ -52,8 +49,8 @@ class Phrase:
 def words_of(text: str) -> Iterator[Word]:
     """The words of a text in order: runs of letters and digits, in lower case.
 
-    `foo_bar.baz` is three words, and so are three Chinese characters; accents are kept, but however
-    they are spelled (NFKC).
+    `foo_bar.baz` is three words, and so are three Chinese characters. Accents stay, normalised
+    (NFKC).
     """
     for match in _WORD.finditer(text):
         if folded := _folded(match.group()):
@@ -61,7 +58,7 @@ def words_of(text: str) -> Iterator[Word]:
 
 
 def plain_words(text: str) -> list[str]:
-    """The same words without their places: of a run's many texts, most are ASCII."""
+    """The words of `words_of` without places, fast for ASCII."""
     if not text.isascii():
         return [folded for word in _WORD.findall(text) if (folded := _folded(word))]
     words = text.encode().translate(_PLAIN).decode().split()
@@ -71,10 +68,10 @@ def plain_words(text: str) -> list[str]:
 
 
 def _folded(word: str) -> str:
-    """One spelling for all a word has; empty where nothing is left that counts."""
+    """The normalised word, cut to `MOST` characters; empty if no significant character is left."""
     folded = word.lower()
     if not folded.isascii():
-        # What folding makes of it may have characters that are in no word.
+        # Normalising may give characters that belong to no word.
         folded = "".join(filter(_counts, unicodedata.normalize("NFKC", word).lower()))
     return folded[:MOST]
 

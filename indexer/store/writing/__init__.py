@@ -1,0 +1,1 @@
+"""Writes a finished run into the store in one transaction."""

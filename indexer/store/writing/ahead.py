@@ -1,5 +1,5 @@
-"""Work done ahead of who asks for it, on threads, in order: what numpy, torch, zstd and the
-databases' drivers do lets other threads run meanwhile."""
+"""Iterators that work ahead on threads, in order. numpy, torch, zstd and the database drivers
+release the interpreter's lock meanwhile."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 class _End:
-    """What follows the last item."""
+    """Marks the end of the items."""
 
 
 def ahead(items: Iterable[Item], most: int = 2) -> Generator[Item, None, None]:
-    """The same items, made on a thread of their own, `most` of them before they are asked for.
+    """The same items, produced on a thread, up to `most` of them ahead.
 
-    What making one raises comes where it is asked for. Who stops asking waits for those begun.
+    An error while producing an item is raised when that item is due. Closing the generator waits
+    for the items in progress.
     """
     end = _End()
     source = iter(items)
@@ -28,21 +29,21 @@ def ahead(items: Iterable[Item], most: int = 2) -> Generator[Item, None, None]:
         def begin() -> Future[Item | _End]:
             return thread.submit(next, source, end)
 
-        coming = deque(begin() for _ in range(most))
-        while not isinstance(item := coming.popleft().result(), _End):
-            coming.append(begin())
+        pending = deque(begin() for _ in range(most))
+        while not isinstance(item := pending.popleft().result(), _End):
+            pending.append(begin())
             yield item
 
 
 def mapped_ahead(
-    work: Callable[[Item], Made], items: Iterable[Item], threads: int
-) -> Iterator[Made]:
-    """`work` on each item, in the order of the items, on so many threads and as many ahead."""
+    work: Callable[[Item], Result], items: Iterable[Item], threads: int
+) -> Iterator[Result]:
+    """`work` applied to each item, in order, on `threads` threads and as many items ahead."""
     with ThreadPoolExecutor(threads) as pool:
-        coming: deque[Future[Made]] = deque()
+        pending: deque[Future[Result]] = deque()
         for item in items:
-            coming.append(pool.submit(work, item))
-            if len(coming) > threads:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
+            pending.append(pool.submit(work, item))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

@@ -1,4 +1,4 @@
-"""Many rows into one table, by the fastest way each database has."""
+"""Inserts many rows into one table, the fastest way each database has."""
 
 from __future__ import annotations
 
@@ -8,39 +8,30 @@ from itertools import chain
 from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Connection, Float, Integer, LargeBinary, String, Table
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
+
+from indexer.store.database import copy_rows
 
 _MOST_ROWS, _MOST_VALUES = 500, 32_766
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rows whose values stand in the order of the table's columns.
+    """Insert rows with values in the order of the table's columns: numbers, text, bytes, None.
 
-    Straight to the driver: executemany into SQLite, COPY in its binary form into PostgreSQL. Values
-    are the driver's own: numbers, bytes, None. Raises SQLAlchemy's DBAPIError.
+    They go straight to the driver: multi-row INSERT on SQLite, binary COPY on PostgreSQL.
+    Raises SQLAlchemy's DBAPIError.
     """
     if not rows:
         return
     if connection.dialect.name != "postgresql":
         most = min(_MOST_ROWS, _MOST_VALUES // len(table.c))
         for first in range(0, len(rows), most):
-            some = rows[first : first + most]
-            values = tuple(chain.from_iterable(some))
-            connection.exec_driver_sql(_insert(table, len(some)), values)
+            batch = rows[first : first + most]
+            values = tuple(chain.from_iterable(batch))
+            connection.exec_driver_sql(_insert(table, len(batch)), values)
         return
     statement, types = _copy(table)
-    driver: Any = connection.dialect.dbapi
-    cursor = connection.connection.cursor()
-    try:
-        with cursor.copy(statement) as copy:
-            copy.set_types(types)
-            for row in rows:
-                copy.write_row(row)
-    except driver.Error as error:
-        raise DBAPIError(statement, None, error) from error
-    finally:
-        cursor.close()
+    copy_rows(connection, statement, rows, types)
 
 
 @cache
@@ -69,4 +60,4 @@ def _postgres_type(kind: TypeEngine[Any]) -> str:
         (LargeBinary, "bytea"),
         (String, "text"),
     )
-    return next(name for one, name in names if isinstance(kind, one))
+    return next(name for class_, name in names if isinstance(kind, class_))

@@ -1,7 +1,7 @@
-"""From contexts and tokens to neurons: the store's rows turned round while they are written.
+"""Inverts the neurons' lists while a run is written: from contexts and from tokens to neurons.
 
-A context names the neurons it is an example of, and where they peak; a token those that peak on
-it, promote or suppress it, or are excited by it. What is between lies in a `Spool`.
+A context lists the neurons it is an example of. A token lists the neurons that peak on it, promote
+or suppress it, or are activated by its embedding. Intermediate rows are on disk, in a `Spool`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ENTRY = np.dtype([("token", "<i4"), ("role", "u1"), ("neuron", "<i4"), ("value"
 
 _TOP, _BOTTOM, _RANDOM, _BAND, _SOURCE = range(len(schema.KINDS))
 _ORDER = np.argsort([_TOP, _SOURCE, _BAND, _BOTTOM, _RANDOM]).astype(np.uint8)
-"""Of each kind: its turn. Of several that have a context for its peak, the first names it."""
+"""Precedence of each kind: a context lists a neuron's peak once, under the first of its kinds."""
 _PEAK = schema.ROLES.index("peak")
 _LISTS = {
     "promoted": ("logit", 0),
@@ -35,7 +35,7 @@ _LISTS = {
     "in": ("in", 0),
     "gate": ("gate", 0),
 }
-"""Of the roles that weights give: the list of tokens, and which half of it."""
+"""For roles that come from the weights: the list of tokens, and which half of it."""
 
 
 class TokenRow(NamedTuple):
@@ -48,11 +48,12 @@ class TokenRow(NamedTuple):
 
 
 class Postings:
-    """Takes a run's neurons, then its contexts by id, and gives what each context and each token
-    has to say."""
+    """Takes a run's neurons, then its contexts by id, and gives the neurons of each context and of
+    each token."""
 
     def __init__(self, contexts: int, tokens: int) -> None:
-        """Of the run: contexts there are, and tokens of its vocabulary."""
+        """`contexts` and `tokens`: the number of contexts in the run and of tokens in its
+        vocabulary."""
         self._places = Spool(_EXAMPLE, contexts)
         self._entries = Spool(_ENTRY, tokens)
         self._range = -1
@@ -61,24 +62,28 @@ class Postings:
         self._packer = Packer()
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Delete the files."""
         self._places.close()
         self._entries.close()
 
     def add_neurons(self, block: NeuronBlock, first: int) -> None:
-        """Take a block; `first` is the flat index of its first neuron."""
+        """Add a block; `first` is the flat index of its first neuron."""
         flat = np.arange(first, first + len(block), dtype=np.int64)
         kinds = block.counts.shape[1]
         owner = np.repeat(np.repeat(flat, kinds), block.counts.ravel())
         kind = np.repeat(np.tile(np.arange(kinds), len(block)), block.counts.ravel())
-        mine = np.flatnonzero(kind != _RANDOM)  # the same contexts for all: they would name all
-        owner, kind, examples, low = owner[mine], kind[mine], block.examples, kind[mine] == _BOTTOM
+        # Random examples are the same contexts for all neurons: those would list every neuron.
+        chosen = np.flatnonzero(kind != _RANDOM)
+        owner, kind, examples = owner[chosen], kind[chosen], block.examples
+        low = kind == _BOTTOM
         self.add_places(
-            examples.context_ids[mine],
+            examples.context_ids[chosen],
             neuron=owner,
             kind=kind,
-            position=np.where(low, examples.trough_positions[mine], examples.peak_positions[mine]),
-            value=np.where(low, examples.troughs[mine], examples.peaks[mine]),
+            position=np.where(
+                low, examples.trough_positions[chosen], examples.peak_positions[chosen]
+            ),
+            value=np.where(low, examples.troughs[chosen], examples.peaks[chosen]),
         )
         for role, (name, half) in _LISTS.items():
             if f"{name}_token_ids" not in block.arrays:
@@ -91,27 +96,28 @@ class Postings:
             self.add_tokens(role, token_ids.values[inside], neurons, values.values[inside])
 
     def add_places(self, context_ids: Array, **columns: Array) -> None:
-        """Take examples: of each its `neuron`, `kind`, `position` and `value` there."""
+        """Add examples: the columns are `neuron`, `kind`, `position` and the `value` there."""
         places = _rows(PLACE, **columns)
         self._places.put(context_ids, _rows(_EXAMPLE, context=context_ids, place=places))
 
     def add_tokens(self, role: str, token_ids: Array, neurons: Array, values: Array) -> None:
-        """Take what tokens are to neurons, in one role."""
+        """Add pairs of token and neuron in one role, with values."""
         number = np.full(len(token_ids), schema.ROLES.index(role))
         rows = _rows(_ENTRY, token=token_ids, role=number, neuron=neurons, value=values)
         self._entries.put(rows["token"], rows)
 
     def contexts(self, ids: Sequence[int], token_ids: Sequence[Array]) -> list[bytes]:
-        """What contexts name, packed, given their tokens; they come by id, after all neurons."""
-        found, sizes = [np.empty(0, PLACE)], []
-        for _, some in groupby(ids, self._places.range_of):
-            wanted = np.fromiter(some, np.int64)
-            own, keys = self._of(self._places.range_of(int(wanted[0])))
+        """The packed neurons of contexts, given their tokens. Contexts come by id, after all
+        neurons."""
+        chunks, sizes = [np.empty(0, PLACE)], []
+        for _, group in groupby(ids, self._places.range_of):
+            wanted = np.fromiter(group, np.int64)
+            rows, keys = self._of(self._places.range_of(int(wanted[0])))
             begins, ends = np.searchsorted(keys, wanted), np.searchsorted(keys, wanted + 1)
             sizes += (ends - begins).tolist()
-            found.append(rows_at(own, ranges(begins, ends - begins)))
-        places = np.concatenate(found)
-        ends = np.cumsum([0, *(len(some) for some in token_ids)])
+            chunks.append(rows_at(rows, ranges(begins, ends - begins)))
+        places = np.concatenate(chunks)
+        ends = np.cumsum([0, *(len(row) for row in token_ids)])
         flat = np.concatenate([np.empty(0, np.uint32), *token_ids])
         top = places["kind"] == _TOP
         tokens = flat[(np.repeat(ends[:-1], sizes) + places["position"])[top]]
@@ -119,25 +125,25 @@ class Postings:
         return pack_places(places, sizes, self._packer)
 
     def _of(self, index: int) -> tuple[Array, Array]:
-        """The places of a range of contexts, by context, and each one's context."""
+        """The places of a range of contexts, by context, and the context id of each."""
         if index != self._range:
-            some = self._places.take(index)
-            places = some["place"]
-            order = np.lexsort((_ORDER[places["kind"]], places["neuron"], some["context"]))
-            some = rows_at(some, order)
-            again = np.diff(some["context"], prepend=-1) == 0
-            again &= np.diff(some["place"]["neuron"], prepend=-1) == 0
-            some = rows_at(some, ~again | (some["place"]["kind"] == _BOTTOM))
+            rows = self._places.take(index)
+            places = rows["place"]
+            order = np.lexsort((_ORDER[places["kind"]], places["neuron"], rows["context"]))
+            rows = rows_at(rows, order)
+            again = np.diff(rows["context"], prepend=-1) == 0
+            again &= np.diff(rows["place"]["neuron"], prepend=-1) == 0
+            rows = rows_at(rows, ~again | (rows["place"]["kind"] == _BOTTOM))
             self._range = index
-            self._open = np.ascontiguousarray(some["place"])
-            self._ids = np.ascontiguousarray(some["context"])
+            self._open = np.ascontiguousarray(rows["place"])
+            self._ids = np.ascontiguousarray(rows["context"])
         return self._open, self._ids
 
     def tokens(self) -> Iterator[TokenRow]:
-        """All tokens that any neuron has to do with, by id and role; when all contexts are in.
+        """All rows of `token_neurons` by token id and role, after all contexts.
 
-        A peak's neurons: by how many of their top examples peak on the token, then by the mean of
-        those peaks. The others': by the size of their values. Ties: in the order of neurons.
+        Neurons of the role `peak` are ordered by how many of their top examples peak on the token,
+        then by the mean of those peaks; other roles by |value|. Ties: in the order of neurons.
         """
         for rows in mapped_ahead(
             _token_rows, map(self._entries.take, range(len(self._entries))), 2
@@ -146,14 +152,14 @@ class Postings:
 
 
 def listed_tokens(arrays: Mapping[str, Array]) -> dict[str, tuple[Array, Array]]:
-    """Of one neuron's small arrays: by role, the tokens it is named by, and the values."""
-    found = {}
+    """From one neuron's small arrays: by role, the tokens that list it and the values."""
+    tokens = {}
     for role, (name, half) in _LISTS.items():
         token_ids, values = arrays[f"{name}_token_ids"], arrays[f"{name}_values"]
         middle = len(token_ids) // 2
-        mine = slice(middle, 2 * middle) if half else slice(0, middle)
-        found[role] = (token_ids[mine], values[mine])
-    return found
+        part = slice(middle, 2 * middle) if half else slice(0, middle)
+        tokens[role] = (token_ids[part], values[part])
+    return tokens
 
 
 def _rows(dtype: np.dtype[Any], **columns: Array) -> Array:
@@ -164,19 +170,19 @@ def _rows(dtype: np.dtype[Any], **columns: Array) -> Array:
 
 
 def _token_rows(rows: Array) -> list[TokenRow]:
-    """The rows of some tokens: all arrays at once, since most tokens have few neurons."""
+    """The rows of a range of tokens, computed together since most tokens have few neurons."""
     key = rows["token"].astype(np.int64) * len(schema.ROLES) + rows["role"]
     neurons, values = rows["neuron"].astype(np.int64), rows["value"].copy()
     counts = np.ones(len(rows), np.int64)
-    # Of a peak's entries those of one neuron become one; others have one a neuron as they are.
+    # Entries of the role `peak` are merged per neuron; other roles have one per neuron already.
     peak = rows["role"] == _PEAK
     peaks, rest = _means(key[peak], neurons[peak], values[peak]), ~peak
     key, neurons, values, counts = (
-        np.concatenate([some, column[rest]])
-        for some, column in zip(peaks, (key, neurons, values, counts), strict=True)
+        np.concatenate([merged, column[rest]])
+        for merged, column in zip(peaks, (key, neurons, values, counts), strict=True)
     )
     peak = np.arange(len(key)) < len(peaks[0])
-    # Four things to sort by as two numbers: a sort by each costs as much as any.
+    # Four sort keys packed into two: each key costs a full sort.
     first = (key << 32) - np.where(peak, counts, 0)
     second = (_falling(np.where(peak, values, np.abs(values))) << 32) | neurons
     order = np.lexsort((second, first))
@@ -191,7 +197,7 @@ def _token_rows(rows: Array) -> list[TokenRow]:
 
 
 def _means(key: Array, neurons: Array, values: Array) -> tuple[Array, Array, Array, Array]:
-    """By key and neuron: the mean of the values, and how many they are."""
+    """For each key and neuron: the mean and the number of values."""
     order = np.lexsort((-values, (key << 32) | neurons))
     key, neurons, values = key[order], neurons[order], values[order]
     new = (np.diff(key, prepend=-1) != 0) | (np.diff(neurons, prepend=-1) != 0)
@@ -202,7 +208,7 @@ def _means(key: Array, neurons: Array, values: Array) -> tuple[Array, Array, Arr
 
 
 def _falling(values: Array) -> Array:
-    """float32 → int64 that rises as the values fall, and fits into 32 bits with its sign."""
+    """float32 → int64 in reverse order, within 32 bits including the sign."""
     bits = (values + np.float32(0)).view(np.int32)  # −0 is 0
     falling: Array = ~(bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)
     return falling

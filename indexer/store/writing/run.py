@@ -1,7 +1,6 @@
-"""Records → rows: a run is written in one transaction, so it is there whole or not at all.
+"""Writes a run in one transaction, so that the store has all of it or nothing.
 
-Neurons come and are laid out in blocks; while one is inserted, others are compressed and hashed on
-threads of their own, which numpy, zstd, SHA-256 and the databases' drivers all allow.
+Neurons come in blocks. While one block is inserted, others are compressed and hashed on threads.
 """
 
 from __future__ import annotations
@@ -38,16 +37,12 @@ from indexer.store.writing.postings import Postings
 from indexer.store.writing.records import (
     ContextRecord,
     NeuronBlock,
-    NeuronRecord,
     RunRecord,
-    block_of,
     plain,
 )
 
-__all__ = ["ContentHash", "ContextRecord", "NeuronBlock", "NeuronRecord", "RunRecord", "write_run"]
-
-_ROWS = 500  # single records a block, contexts an executemany: the memory of one call decides
-_PACKERS = max(1, min(4, (os.cpu_count() or 1) - 1))  # one core is kept busy with inserting
+_ROWS = 500  # per insert; bounds memory
+_PACKERS = max(1, min(4, (os.cpu_count() or 1) - 1))  # inserting needs one core
 _SCALARS = [c.name for c in schema.neurons.c if c.name not in ("id", "run_id", "layer", "neuron")]
 
 Array = np.ndarray[Any, Any]
@@ -56,18 +51,19 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Packed:
-    """A block, ready to be written: of each neuron what is hashed, and what is stored."""
+    """A block ready to be written, with the bytes of each neuron."""
 
     block: NeuronBlock
     hashed: list[bytes]
+    """Canonical bytes for the content hash."""
     arrays: list[bytes]
-    """Rows of `neuron_arrays`."""
+    """`neuron_arrays.packed` of each neuron."""
     lists: list[bytes]
-    """Rows of `examples`."""
+    """`examples.packed` of each neuron."""
 
 
 class ContentHash:
-    """SHA-256 over all a run holds, in key order, without ids, times, versions or machine."""
+    """SHA-256 over the content of a run in key order, without ids, times, versions or machine."""
 
     def __init__(self, run: RunRecord) -> None:
         self._sha = hashlib.sha256()
@@ -77,12 +73,12 @@ class ContentHash:
         self._sha.update(_vocabulary_identity(run.vocabulary).encode())
 
     def add_neurons(self, rows: Iterable[bytes]) -> None:
-        """Neurons as canonical bytes, in order of (layer, neuron), before all contexts."""
+        """Add the canonical bytes of neurons, in order of (layer, neuron), before any context."""
         for row in rows:
             self._sha.update(row)
 
     def add_context(self, record: ContextRecord) -> None:
-        """Contexts come in order of their id."""
+        """Add a context; contexts come in order of id."""
         place = (record.context_id, record.document_index, record.source_index)
         self._sha.update(struct.pack("<4q", *place, record.included_from))
         self._sha.update(pack_token_ids(record.token_ids))
@@ -95,26 +91,26 @@ class ContentHash:
 def write_run(
     engine: Engine,
     run: RunRecord,
-    neurons: Iterable[NeuronBlock | NeuronRecord],
+    blocks: Iterable[NeuronBlock],
     contexts: Iterable[ContextRecord],
 ) -> int:
     """Write a run and return its id.
 
     Args:
         engine: an open store.
-        run: the run's facts.
-        neurons: all its neurons, by (layer, neuron), in blocks or one by one.
-        contexts: all contexts its examples name, by id; asked for when all neurons are written.
+        run: the run's metadata.
+        blocks: all its neurons in order of (layer, neuron).
+        contexts: all contexts of its examples in order of id, read after all neurons.
 
-    Raises what the database raises; nothing is written then.
+    On an error, of the database or of the iterables, nothing is written.
     """
     content = ContentHash(run)
     postings = Postings(run.contexts, len(run.vocabulary))
     with closing(postings), changing(engine) as connection:
         run_id = _insert_run(connection, run)
         offsets = list(itertools.accumulate(run.widths, initial=0))
-        blocks = _hashed(content, mapped_ahead(pack, ahead(_blocks(neurons)), _PACKERS))
-        for layer, group in itertools.groupby(blocks, key=lambda packed: packed.block.layer):
+        packed_blocks = _hashed(content, mapped_ahead(pack, ahead(blocks), _PACKERS))
+        for layer, group in itertools.groupby(packed_blocks, key=lambda packed: packed.block.layer):
             _write_layer(connection, run_id, layer, offsets[layer], group, postings)
         _write_contexts(connection, run_id, run.vocabulary, contexts, content, postings)
         write_tokens(connection, run_id, postings)
@@ -140,54 +136,40 @@ def _insert_run(connection: Connection, run: RunRecord) -> int:
         )
     )
     key = result.inserted_primary_key
-    assert key is not None  # an INSERT of one row always has one
+    assert key is not None  # always present after an INSERT of one row
     return int(key[0])
 
 
 def _vocabulary_id(connection: Connection, run: RunRecord) -> int:
-    """The id of the run's vocabulary, written if no run has brought it yet."""
+    """The id of the run's vocabulary, written unless the store has it."""
     table = schema.vocabularies
     identity = _vocabulary_identity(run.vocabulary)
     new = _insert_new(connection)(table).values(identity=identity).on_conflict_do_nothing()
-    brought = connection.execute(new.returning(table.c.id)).scalar_one_or_none()
-    if brought is None:
-        known = select(table.c.id).where(table.c.identity == identity)
-        return int(connection.execute(known).scalar_one())
-    tokens = ((brought, token_id, value) for token_id, value in enumerate(run.vocabulary))
-    for some in _batched(tokens, _ROWS):
-        insert_rows(connection, schema.vocabulary, some)
-    return int(brought)
+    vocabulary_id = connection.execute(new.returning(table.c.id)).scalar_one_or_none()
+    if vocabulary_id is None:
+        existing = select(table.c.id).where(table.c.identity == identity)
+        return int(connection.execute(existing).scalar_one())
+    tokens = ((vocabulary_id, token_id, value) for token_id, value in enumerate(run.vocabulary))
+    for batch in _batched(tokens, _ROWS):
+        insert_rows(connection, schema.vocabulary, batch)
+    return int(vocabulary_id)
 
 
 def _insert_new(connection: Connection) -> Any:
-    """The dialect's INSERT that can pass over rows that are there."""
+    """The dialect's INSERT, which can skip existing rows."""
     return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
 
 
 def _vocabulary_identity(vocabulary: list[bytes]) -> str:
-    """A hash of the tokens themselves: two tokenizers with the same tokens share one."""
+    """A hash of the tokens; tokenizers with equal tokens share a vocabulary."""
     content = hashlib.blake2b(digest_size=32)
     for token in vocabulary:
         content.update(struct.pack("<I", len(token)) + token)
     return content.hexdigest()
 
 
-def _blocks(neurons: Iterable[NeuronBlock | NeuronRecord]) -> Iterator[NeuronBlock]:
-    """All in blocks: single records of a layer are put together."""
-
-    def kind(one: NeuronBlock | NeuronRecord) -> tuple[bool, int]:
-        return isinstance(one, NeuronBlock), one.layer
-
-    for (ready, _), group in itertools.groupby(neurons, key=kind):
-        if ready:
-            yield from (one for one in group if isinstance(one, NeuronBlock))
-        else:
-            records = (one for one in group if isinstance(one, NeuronRecord))
-            yield from map(block_of, _batched(records, _ROWS))
-
-
 def pack(block: NeuronBlock) -> Packed:
-    """Lay out and compress a block: all that can be done before its turn comes."""
+    """The block laid out and compressed: all work that does not need the database."""
     heads, activations = layout.lists_bytes(block.counts, block.examples)
     arrays = layout.arrays_bytes(len(block), block.arrays, NEURON_ARRAYS)
     packer = Packer()
@@ -200,24 +182,24 @@ def pack(block: NeuronBlock) -> Packed:
 
 
 def _facts(block: NeuronBlock) -> list[bytes]:
-    """Place and scalars of each neuron as bytes, for the hash."""
+    """Layer, index and scalars of each neuron as bytes, for the hash."""
     rows = np.empty((len(block), 2 + len(block.scalars)), "<f8")
     place = rows.view("<i8")
     place[:, 0] = block.layer
     place[:, 1] = block.first + np.arange(len(block))
     for index, name in enumerate(sorted(block.scalars), 2):
         values = block.scalars[name].astype(np.float64) + 0.0
-        rows[:, index] = np.where(np.isnan(values), np.nan, values)  # one NaN of the many
+        rows[:, index] = np.where(np.isnan(values), np.nan, values)  # one canonical NaN
     return [row.tobytes() for row in rows]
 
 
 def _hashed(content: ContentHash, blocks: Iterable[Packed]) -> Iterator[Packed]:
-    """Hashes what goes by on a thread of its own; all of it is hashed when the last has gone."""
+    """The same blocks, hashed in order on a thread; the hash is complete after the last block."""
     with ThreadPoolExecutor(1) as thread:
         last: Future[None] | None = None
         for packed in blocks:
             if last is not None:
-                last.result()  # no more than one waits: their bytes are in memory
+                last.result()  # at most one block waits, to bound memory
             last = thread.submit(content.add_neurons, packed.hashed)
             yield packed
         if last is not None:
@@ -277,7 +259,7 @@ def _write_layer(
 def write_columns(
     connection: Connection, run_id: int, layer: int, columns: Mapping[str, Array]
 ) -> None:
-    """The `schema.COLUMNS` of one layer: [neurons] each."""
+    """Write the `schema.COLUMNS` of one layer, each an array [neurons]."""
     rows = [
         (run_id, name, layer, (columns[name].astype("<f8") + 0.0).tobytes())
         for name in schema.COLUMNS
@@ -309,33 +291,33 @@ def _write_contexts(
         included = record.token_ids[record.included_from :]
         return record.context_id, text_of(vocabulary, included)
 
-    def made() -> Iterator[tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]]:
-        for some in _batched(records, _ROWS):
-            ids = [record.context_id for record in some]
-            neurons = postings.contexts(ids, [record.token_ids for record in some])
-            rows = list(map(row, some, neurons))
-            yield rows, text_index.rows_of(connection, map(text, some))
+    def batches() -> Iterator[tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]]:
+        for batch in _batched(records, _ROWS):
+            ids = [record.context_id for record in batch]
+            neurons = postings.contexts(ids, [record.token_ids for record in batch])
+            rows = list(map(row, batch, neurons))
+            yield rows, text_index.rows_of(connection, map(text, batch))
 
     text_index.create(connection, run_id)
-    for rows, words in ahead(made()):
+    for rows, words in ahead(batches()):
         insert_rows(connection, schema.contexts, rows)
         text_index.put(connection, run_id, words)
     text_index.finish(connection, run_id)
 
 
 def write_tokens(connection: Connection, run_id: int, postings: Postings) -> None:
-    """What each token is to which neurons; all contexts have been written."""
-    for some in ahead(_batched(postings.tokens(), _ROWS)):
-        insert_rows(connection, schema.token_neurons, [(run_id, *row) for row in some])
+    """Write `token_neurons`, after all contexts."""
+    for batch in ahead(_batched(postings.tokens(), _ROWS)):
+        insert_rows(connection, schema.token_neurons, [(run_id, *row) for row in batch])
 
 
 def text_of(vocabulary: list[bytes], token_ids: Array) -> str:
-    """The text that tokens stand for; bytes that are no whole character become U+FFFD."""
-    spelled = b"".join(map(vocabulary.__getitem__, token_ids.tolist()))
-    return spelled.decode("utf-8", "replace")
+    """The text of tokens; partial UTF-8 bytes become U+FFFD."""
+    content = b"".join(map(vocabulary.__getitem__, token_ids.tolist()))
+    return content.decode("utf-8", "replace")
 
 
 def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     iterator = iter(items)
-    while some := list(itertools.islice(iterator, size)):
-        yield some
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch

@@ -1,5 +1,5 @@
-"""Rows on their way to another order, kept in files of ranges: what is sorted at once is one range,
-so that the memory it takes does not grow with the run."""
+"""Groups rows by ranges of a key in temporary files, so that sorting them range by range needs
+memory independent of the size of a run."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ Array = np.ndarray[Any, Any]
 
 
 def rows_at(rows: Array, places: Array) -> Array:
-    """`rows[places]`, moved whole instead of field by field: a tenth of the time."""
+    """`rows[places]`, copied row by row instead of field by field, ten times as fast."""
     taken: Array = rows.view(f"V{rows.itemsize}")[places].view(rows.dtype)
     return taken
 
 
 class Spool:
-    """Rows of one dtype, put in by any key and taken out range of keys by range of keys."""
+    """Rows of one dtype, put in any order of keys and taken out by ranges of keys."""
 
     def __init__(self, dtype: np.dtype[Any], keys: int, ranges: int = 64) -> None:
-        """`keys`: all keys are below it."""
+        """`keys`: an upper bound of all keys, exclusive."""
         self._dtype = dtype
         self._step = max(1, -(-keys // ranges))
         self._files: list[IO[bytes] | None] = [None] * -(-max(1, keys) // self._step)
 
     def put(self, keys: Array, rows: Array) -> None:
-        """Keep rows, each under its key."""
-        at = (keys // self._step).astype(np.uint16)  # of few bytes: sorted by counting
+        """Add rows, each with its key."""
+        at = (keys // self._step).astype(np.uint16)  # small integers sort by counting
         order = np.argsort(at, kind="stable")
         ends = np.searchsorted(at[order], np.arange(len(self._files) + 1))
         rows = rows_at(rows, order)
@@ -39,15 +39,15 @@ class Spool:
             file.write(rows[ends[index] : ends[index + 1]].tobytes())
 
     def range_of(self, key: int) -> int:
-        """The number of the range that a key is in."""
+        """The index of a key's range."""
         return key // self._step
 
     def __len__(self) -> int:
-        """How many ranges there are."""
+        """The number of ranges."""
         return len(self._files)
 
     def take(self, index: int) -> Array:
-        """The rows of a range in the order they came. They are kept no longer."""
+        """Remove the rows of a range and return them in the order they were added."""
         file = self._files[index]
         if file is None:
             return np.empty(0, self._dtype)
@@ -58,6 +58,6 @@ class Spool:
         return rows
 
     def close(self) -> None:
-        """Let go of all that was not taken."""
+        """Delete all remaining rows."""
         for index in range(len(self._files)):
             self.take(index)

@@ -73,7 +73,7 @@ def test_index_prints_its_plan_and_where_the_pages_are(shell: Shell) -> None:
     assert "demo" in out
     assert "1,280" in out
     again = ("index", "demo", "--max-tokens", "2000", "--sample", "16")
-    assert "demo is indexed once more: run 1 stays at ?run=, and may be" in shell.run(*again)[1]
+    assert "demo is indexed again: run 1 stays at ?run=, and may be" in shell.run(*again)[1]
     other = save_tiny_model(shell.folder / "llama", "llama")
     words = ("index", str(other), "--corpus", "demo", "--ctx-len", "16", "--max-tokens", "500")
     out = shell.run(*words, "--sample", "8", "--name", "demo")[1]
@@ -127,7 +127,7 @@ LINES = [json.dumps({"text": "the light was good and the day was long " * 9, "x"
         (["demo", "--top-k", "0"], "top_k is 0: it must be 1 or more (--top-k)"),
         (["demo", "--workers", "0"], "workers is 0: it must be 1 or more (--workers)"),
         (["demo", "--corpus", "missing.txt"], "There is no file or folder 'missing.txt'"),
-        (["demo", "--corpus", "{folder}/empty.txt"], "of 1 document none gives a context of"),
+        (["demo", "--corpus", "{folder}/empty.txt"], "1 document, but no context of"),
         (["demo", "--corpus", "{folder}/good.jsonl", "--text-column", "words"], "words"),
         (["demo", "--corpus", "{folder}/broken.jsonl"], "line"),
         (["demo", "--corpus", "{folder}/fake.parquet"], "fake.parquet"),

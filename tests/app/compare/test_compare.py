@@ -121,7 +121,7 @@ def test_another_corpus_shares_nothing(any_url: str) -> None:
     for name in ("one", "other"):
         run = RunOf(name, TOY_NEURONS)
         record = replace(run.record(), corpus=name)
-        write_run(engine, record, run.neuron_records(), run.context_records())
+        write_run(engine, record, run.blocks(), run.context_records())
     engine.dispose()
     with serving(any_url) as client:
         assert compared(client, "one/0/0", "other/0/0")["shared"] is None
@@ -147,7 +147,7 @@ def test_peaks_correlate_over_the_sample_of_both(any_url: str) -> None:
     for model, identity in (("first", "same"), ("second", "same"), ("third", "not"), ("old", "")):
         run = RunOf(model, (neurons, neurons))
         record = replace(run.record(), sample_identity=identity)
-        write_run(engine, record, run.neuron_records(), run.context_records())
+        write_run(engine, record, run.blocks(), run.context_records())
     engine.dispose()
     with serving(any_url) as client:
         for b in ("first/1/1", "second/0/1"):

@@ -15,8 +15,10 @@ from app.live import models as live
 from app.live.models import FAILED_FOR, Models, machine_memory
 from app.schemas import Run, Sample
 from indexer.models import reload
-from indexer.models.load import LoadedModel, describe, load_model, resolve_model
+from indexer.models.load import describe, load_model
+from indexer.models.loaded import LoadedModel
 from indexer.models.reload import bos_of, bytes_of, expected_bytes, wanted
+from indexer.models.source import resolve_model
 from tests.helpers.tiny_models import save_tiny_model
 
 
@@ -29,8 +31,8 @@ def run_of(folder: Path, model: LoadedModel, number: int, **changes: Any) -> Run
             "revision": None,
             "weights_hash": model.weights_hash,
         },
-        "tokenizer": {"identity": model.tokenizer_identity},
-        "capture": {"hook_point": model.hook_point, "dtype": "float32", "device": "cpu"},
+        "tokenizer": {"identity": model.tokens.identity},
+        "capture": {"hook_point": model.units.hook_point, "dtype": "float32", "device": "cpu"},
         "corpus": {"contexts": 10, "contexts_with_bos": 10},
     }
     for path, value in changes.items():
@@ -41,7 +43,7 @@ def run_of(folder: Path, model: LoadedModel, number: int, **changes: Any) -> Run
         model="tiny",
         model_id="tiny",
         revision=None,
-        hook_point=model.hook_point,
+        hook_point=model.units.hook_point,
         corpus="none",
         dtype="float32",
         contexts=10,
@@ -49,8 +51,8 @@ def run_of(folder: Path, model: LoadedModel, number: int, **changes: Any) -> Run
         ctx_len=16,
         created_at=datetime.now(UTC),
         content_hash="0" * 64,
-        n_layers=model.n_layers,
-        n_neurons=sum(model.widths),
+        n_layers=model.layout.n_layers,
+        n_neurons=sum(model.units.widths),
         sample=Sample(contexts=10, positions=100),
         provenance=provenance,
     )
@@ -144,7 +146,7 @@ def test_other_weights_are_refused(
     with pytest.raises(Gone, match=told):
         models.get(run_of(tiny["gpt2"], model, 7, **change))
     assert len(models) == 0
-    assert models.get(runs["gpt2"]).model.hook_point == "mlp.hook_post"
+    assert models.get(runs["gpt2"]).model.units.hook_point == "mlp.hook_post"
 
 
 def test_a_model_that_has_gone_is_told_and_may_come_back(
@@ -167,7 +169,7 @@ def test_a_model_that_has_gone_is_told_and_may_come_back(
     with pytest.raises(Unavailable):
         models.get(run)
     clock += FAILED_FOR
-    assert models.get(run).model.n_layers == 2
+    assert models.get(run).model.layout.n_layers == 2
 
 
 def test_a_provenance_that_says_nothing_is_told() -> None:

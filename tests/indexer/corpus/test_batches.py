@@ -32,7 +32,7 @@ class Contexts:
 def test_every_context_comes_once_and_the_sample_first(
     lengths: list[int], sampled: int, batch_tokens: int, block: int, seed: int
 ) -> None:
-    """First half, second half, rest; each batch within its size unless one context is larger."""
+    """First half, second half, rest; batches respect the size unless a single context is larger."""
     sizes = np.array(lengths)
     sample = np.random.default_rng(seed).permutation(len(sizes))[:sampled]
     plans = list(plan_batches(sizes, sample, batch_tokens, block))
@@ -41,8 +41,8 @@ def test_every_context_comes_once_and_the_sample_first(
     half = len(sample) // 2
     parts = {"first_half": sample[:half], "second_half": sample[half:]}
     for part, members in parts.items():
-        found = [int(c) for plan in plans if plan.part == part for c in plan.context_ids]
-        assert sorted(found) == sorted(members.tolist())
+        planned = [int(c) for plan in plans if plan.part == part for c in plan.context_ids]
+        assert sorted(planned) == sorted(members.tolist())
     order = [plan.part for plan in plans]
     assert order == sorted(order, key=["first_half", "second_half", "rest"].index)
     for plan in plans:
@@ -53,7 +53,7 @@ def test_every_context_comes_once_and_the_sample_first(
 
 
 def test_a_batch_is_padded_on_the_right_and_masked() -> None:
-    """Tokens stand in their places; padding and BOS are not included."""
+    """Tokens are in place; padding and BOS are not included."""
     contexts = Contexts(np.array([3, 2]), bos=1)
     (plan,) = plan_batches(contexts.lengths, np.array([], np.int64), 100)
     batch = fill_batch(plan, contexts, padding_id=9)

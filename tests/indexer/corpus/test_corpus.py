@@ -14,15 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.corpus import prepare as corpus_module
-from indexer.corpus.prepare import (
-    Document,
-    PreparedCorpus,
-    TokenizerInfo,
-    open_corpus,
-    open_prepared,
-    prepare_corpus,
-)
-from indexer.corpus.tokens import TextTokenizer, text_pieces
+from indexer.corpus.prepare import open_corpus, prepare_corpus
+from indexer.corpus.prepared import PreparedCorpus, open_prepared
+from indexer.corpus.rows import Document
+from indexer.corpus.tokens import TextTokenizer, TokenizerInfo, text_parts
 from indexer.errors import NeurariumError
 from tests.helpers.small_corpora import (
     BYTE_TOKENIZER,
@@ -37,7 +32,7 @@ from tests.helpers.small_corpora import (
 
 @dataclass
 class Expected:
-    """What a plain loop finds: rows of (ids, document, source, first included position)."""
+    """The contexts of a plain loop: rows of (ids, document, source, first included position)."""
 
     rows: list[tuple[list[int], int, str, int]] = field(default_factory=list)
     duplicates: int = 0
@@ -48,11 +43,11 @@ class Expected:
 def candidates(
     documents: Sequence[Document], ctx_len: int, bos: int | None, pad: int | None
 ) -> Iterator[tuple[list[int], int, str, int]]:
-    """Every context before duplicates and limits, as DESIGN.md says it, token by token."""
-    for number, one in enumerate(documents):
-        source = one.source or ""
-        if one.token_ids is not None:
-            row = one.token_ids.tolist()
+    """All contexts before duplicates and limits, built token by token."""
+    for number, item in enumerate(documents):
+        source = item.source or ""
+        if item.token_ids is not None:
+            row = item.token_ids.tolist()
             while pad is not None and row and row[-1] == pad:
                 row.pop()
             row = row[:ctx_len]
@@ -60,7 +55,7 @@ def candidates(
             if len(row) - lead >= 2 or len(row) == ctx_len:
                 yield row, number, source, lead
             continue
-        ids = [int(word[1:]) + 2 for word in (one.text or "").split()]
+        ids = [int(word[1:]) + 2 for word in (item.text or "").split()]
         front = [] if bos is None else [bos]
         room = ctx_len - len(front)
         while ids:
@@ -80,7 +75,7 @@ def brute_force(
     for row, number, source, lead in candidates(documents, ctx_len, bos, pad):
         if max_tokens is not None and not expected.rows:
             row = row[: lead + max_tokens]
-        if row in [kept for kept, *_ in expected.rows]:
+        if row in [earlier for earlier, *_ in expected.rows]:
             expected.duplicates += 1
             continue
         size = len(row) - lead
@@ -96,7 +91,7 @@ def brute_force(
 
 
 def check(prepared: PreparedCorpus, expected: Expected, documents: int) -> None:
-    found = [
+    actual = [
         (
             prepared.context(i).tolist(),
             int(prepared.document_index[i]),
@@ -105,7 +100,7 @@ def check(prepared: PreparedCorpus, expected: Expected, documents: int) -> None:
         )
         for i in range(prepared.contexts)
     ]
-    assert found == expected.rows
+    assert actual == expected.rows
     assert prepared.duplicates == expected.duplicates
     assert prepared.included_tokens == expected.included
     assert prepared.lengths.tolist() == [len(row) for row, *_ in expected.rows]
@@ -133,7 +128,7 @@ DOCUMENTS = st.lists(
     bos=st.booleans(),
     max_tokens=st.none() | st.integers(2, 60),
     batch=st.sampled_from([1, 100, 1 << 20]),
-    piece=st.sampled_from([16, 40, 1 << 20]),
+    part=st.sampled_from([16, 40, 1 << 20]),
 )
 def test_contexts_equal_a_plain_loop(
     documents: list[Document],
@@ -141,14 +136,14 @@ def test_contexts_equal_a_plain_loop(
     bos: bool,
     max_tokens: int | None,
     batch: int,
-    piece: int,
+    part: int,
 ) -> None:
-    """Chunks, BOS, duplicates, limits, documents and sources, however the corpus is batched."""
+    """Chunks, BOS, duplicates, limits, documents and sources, for any batching."""
     expected = brute_force(documents, ctx_len, 0 if bos else None, 1, max_tokens)
     options = {"ctx_len": ctx_len, "max_tokens": max_tokens, "tokenizer": info(bos)}
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpus_module, "BATCH_CHARS", batch)
-        patch.setattr(corpus_module, "PIECE_CHARS", piece)
+        patch.setattr(corpus_module, "PART_CHARS", part)
         if not expected.rows:
             with pytest.raises(NeurariumError, match="is empty"):
                 prepare(documents, Path(folder), **options)
@@ -167,7 +162,8 @@ def test_contexts_equal_a_plain_loop(
 def test_rows_of_ids_equal_a_plain_loop(
     rows: list[list[int]], ctx_len: int, bos: int | None, pad: int | None, max_tokens: int | None
 ) -> None:
-    """Pre-tokenised rows: padding off, cut, a BOS recognised, also where both are one id."""
+    """Pre-tokenised rows lose padding, are cut, and have a BOS recognised, even if both share an
+    id."""
     documents = [document(row, None, as_text=False) for row in rows]
     expected = brute_force(documents, ctx_len, bos, pad, max_tokens)
     tokenizer = TokenizerInfo(WORD_TOKENIZER, bos, pad, "words", 5)
@@ -188,7 +184,7 @@ TEXT = st.text(
 @settings(max_examples=60, deadline=None)
 @given(texts=st.lists(TEXT, min_size=1, max_size=5), bos=st.booleans())
 def test_contexts_of_a_byte_level_tokenizer(texts: list[str], bos: bool) -> None:
-    """Any text, emoji, lone surrogates and all, gives back the tokenizer's own ids in order."""
+    """Any text, including emoji and lone surrogates, gives the tokenizer's own ids in order."""
     texts = [*texts, "the quick brown fox"]
     with tempfile.TemporaryDirectory() as folder:
         prepared = prepare(
@@ -204,13 +200,13 @@ def test_contexts_of_a_byte_level_tokenizer(texts: list[str], bos: bool) -> None
         ids = BYTE_TOKENIZER(clean, add_special_tokens=False, verbose=False)["input_ids"]
         chunks = [ids[i : i + 500 - lead] for i in range(0, len(ids), 500 - lead)]
         seen += [chunk for chunk in chunks if len(chunk) >= 2 and chunk not in seen]
-    found = [prepared.context(i)[lead:].tolist() for i in range(prepared.contexts)]
-    assert found == seen
+    actual = [prepared.context(i)[lead:].tolist() for i in range(prepared.contexts)]
+    assert actual == seen
 
 
 @pytest.mark.parametrize("tokenizer", [WORD_TOKENIZER, BYTE_TOKENIZER], ids=["words", "bytes"])
 def test_text_never_becomes_a_control_token(tokenizer: Any) -> None:
-    """The name of a control token in a text is plain text, even if the vocabulary has that word."""
+    """The name of a control token is plain text, even if the vocabulary has that word."""
     text = "w1 <|endoftext|> w2 <s> <pad>\n<s>"
     ids, lengths = TextTokenizer(tokenizer).tokenise([text, "w3", text])
     controls = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
@@ -225,30 +221,30 @@ def test_text_never_becomes_a_control_token(tokenizer: Any) -> None:
     "line",
     ["the quick brown fox\n\n  and then\nsome more  words\n", "the quick\n\n\nbrown  fox\n\n"],
 )
-def test_pieces_of_a_long_text_give_the_same_tokens(tmp_path: Path, line: str) -> None:
-    """A long document is tokenised in pieces, and nobody can tell from the contexts."""
+def test_parts_of_a_long_text_give_the_same_tokens(tmp_path: Path, line: str) -> None:
+    """Tokenising a long document in parts does not change its contexts."""
     text = line * (40_000 // len(line))
-    whole = BYTE_TOKENIZER(text, add_special_tokens=False, verbose=False)["input_ids"]
+    all_ids = BYTE_TOKENIZER(text, add_special_tokens=False, verbose=False)["input_ids"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus_module, "PIECE_CHARS", 1000)
+        patch.setattr(corpus_module, "PART_CHARS", 1000)
         patch.setattr(corpus_module, "BATCH_CHARS", 3000)
-        options = {"tokenizer": info(False, BYTE_TOKENIZER), "ctx_len": len(whole) - 1}
+        options = {"tokenizer": info(False, BYTE_TOKENIZER), "ctx_len": len(all_ids) - 1}
         prepared = prepare([Document(text + "tail", None, None)], tmp_path, **options)
     tokens = BYTE_TOKENIZER(text + "tail", add_special_tokens=False, verbose=False)["input_ids"]
     assert prepared.tokens.tolist() == tokens
 
 
 @given(text=st.text(st.sampled_from("ab \n"), max_size=200), size=st.integers(1, 50))
-def test_pieces_add_up(text: str, size: int) -> None:
-    """Pieces are the text, none is longer than asked, and only the last says it is the last."""
-    pieces = list(text_pieces(text, size))
-    assert "".join(piece for piece, _ in pieces) == text
-    assert all(0 < len(piece) <= size for piece, last in pieces if not last)
-    assert [last for _, last in pieces] == [False] * (len(pieces) - 1) + [True]
+def test_parts_add_up(text: str, size: int) -> None:
+    """Parts join to the text, respect the size, and only the last is marked as last."""
+    parts = list(text_parts(text, size))
+    assert "".join(part for part, _ in parts) == text
+    assert all(0 < len(part) <= size for part, last in parts if not last)
+    assert [last for _, last in parts] == [False] * (len(parts) - 1) + [True]
 
 
-def test_no_more_is_read_than_is_needed(tmp_path: Path) -> None:
-    """With a limit, reading stops soon after it is reached, and what was read ahead not counted."""
+def test_reading_stops_at_the_limit(tmp_path: Path) -> None:
+    """Reading stops soon after the limit, and documents read ahead are not counted."""
     given = [
         document([2 + i % 9, 3 + i % 7, 4 + i % 5], f"s{i // 200}", True) for i in range(50_000)
     ]
@@ -261,31 +257,31 @@ def test_no_more_is_read_than_is_needed(tmp_path: Path) -> None:
 
 
 def test_a_limit_below_the_first_context_cuts_it(tmp_path: Path) -> None:
-    """Even a tiny limit gives one context, of exactly that many included tokens."""
+    """Even a tiny limit gives one context with exactly that many included tokens."""
     prepared = prepare([document(range(2, 9), None, True)], tmp_path, max_tokens=3)
     assert [prepared.context(i).tolist() for i in range(prepared.contexts)] == [[0, 2, 3, 4]]
 
 
 def test_the_shortest_contexts_with_a_bos(tmp_path: Path) -> None:
-    """With ctx_len 2 a BOS leaves room for one token: each is a whole chunk, no short last one."""
+    """With ctx_len 2, a BOS leaves room for one token, which is a full chunk."""
     given = [document([2, 3, 4], None, True), document([0, 5, 6], None, False)]
     given += [document([7], None, False), document([0], None, False)]
     prepared = prepare(given, tmp_path, ctx_len=2)
-    found = [prepared.context(i).tolist() for i in range(prepared.contexts)]
-    assert found == [[0, 2], [0, 3], [0, 4], [0, 5]]
+    actual = [prepared.context(i).tolist() for i in range(prepared.contexts)]
+    assert actual == [[0, 2], [0, 3], [0, 4], [0, 5]]
     assert (prepared.included_tokens, prepared.contexts_with_bos) == (4, 4)
 
 
 def test_a_short_last_chunk_is_dropped(tmp_path: Path) -> None:
-    """One token left over at a document's end is no context, with a BOS or without."""
+    """A single token at a document's end is no context, with or without a BOS."""
     for bos, ctx_len, expected in ((True, 3, [0, 2, 3]), (False, 2, [2, 3])):
         options = {"ctx_len": ctx_len, "tokenizer": info(bos)}
         prepared = prepare([document([2, 3, 4], None, True)], tmp_path, **options)
         assert prepared.tokens.tolist() == expected
 
 
-def test_what_the_rows_were_is_known(tmp_path: Path) -> None:
-    """Whether contexts came as ids, and how many begin with a BOS, is kept with the corpus."""
+def test_the_kind_of_rows_is_recorded(tmp_path: Path) -> None:
+    """The corpus records whether contexts came as ids, and how many begin with a BOS."""
     text, with_bos = document([2, 3], None, True), document([0, 4, 5], None, False)
     bare, short = document([6, 7], None, False), document([8], None, False)
     for documents, expected in (
@@ -296,18 +292,18 @@ def test_what_the_rows_were_is_known(tmp_path: Path) -> None:
     ):
         prepared = prepare(documents, tmp_path / str(len(list(tmp_path.iterdir()))))
         again = open_prepared(prepared.path)
-        for one in (prepared, again):
-            assert (one.pretokenized, one.contexts_with_bos) == expected
+        for item in (prepared, again):
+            assert (item.pretokenized, item.contexts_with_bos) == expected
 
 
 def test_rows_beyond_the_limit_do_not_count_as_read(tmp_path: Path) -> None:
-    """Ids after the place where `max_tokens` ended the reading are not part of the corpus."""
+    """Rows after `max_tokens` are not part of the corpus."""
     given = [document([2, 3, 4], None, True), document([5, 6], None, False)]
     assert not prepare(given, tmp_path, max_tokens=3).pretokenized
 
 
-def test_progress_is_told(tmp_path: Path) -> None:
-    """The caller hears the included tokens grow to the total, also from the cache."""
+def test_progress_is_reported(tmp_path: Path) -> None:
+    """Progress grows to all included tokens, also from the cache."""
     given = [document([2, 3, 4 + i], None, True) for i in range(8)]
     for _ in range(2):
         heard: list[int] = []
@@ -319,8 +315,8 @@ def test_progress_is_told(tmp_path: Path) -> None:
 
 
 def test_an_empty_corpus(tmp_path: Path) -> None:
-    """Documents without a context of 2 tokens are one clear error, and leave nothing behind."""
-    empty = "The corpus a list is empty: of 2 documents none gives a context of 2 tokens"
+    """A corpus without a context of 2 tokens is a clear error and leaves no files."""
+    empty = "The corpus a list is empty: 2 documents, but no context of 2 tokens"
     with pytest.raises(NeurariumError, match=empty):
         prepare([Document("", None, None), Document("w1", None, None)], tmp_path)
     assert [path.suffix for path in tmp_path.iterdir()] in ([], [".lock"])
@@ -328,13 +324,13 @@ def test_an_empty_corpus(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", [-1, 40])
 def test_ids_the_model_does_not_know(tmp_path: Path, wrong: int) -> None:
-    """Ids outside the model's embedding mean the corpus is for another tokenizer."""
+    """Ids outside the model's embedding are refused."""
     with pytest.raises(NeurariumError, match=f"token id {wrong}, but the model knows ids from 0"):
         prepare([Document(None, np.array([2, 3, wrong]), None)], tmp_path)
 
 
 def test_broken_lines_are_fatal_although_reading_stopped(tmp_path: Path) -> None:
-    """The share of broken lines is also judged when the limit ends the reading early."""
+    """The share of broken lines also counts when the limit ends reading early."""
     lines = ['{"text": "w1 w2 w3"}', *["{oops"] * 9, *['{"text": "w4 w5 w6"}'] * 5000]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     corpus = open_corpus(str(tmp_path / "a.jsonl"))

@@ -1,4 +1,4 @@
-"""Reading documents from local files, and the one line a user gets for each kind of bad file."""
+"""Reading local files, and the one-line error for each kind of bad file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from indexer.corpus.prepare import Corpus, Document, open_corpus
+from indexer.corpus.prepare import open_corpus
+from indexer.corpus.rows import Corpus, Document
 from indexer.errors import NeurariumError
 
 ROWS = [
@@ -74,7 +75,7 @@ def refusal(path: Path, **options: Any) -> str:
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_format_gives_the_same_documents(tmp_path: Path, name: str) -> None:
-    """Text and source come out as they went in, whatever the file's kind, and more than once."""
+    """Every kind of file gives the same texts and sources, on every reading."""
     WRITERS[name](tmp_path / name)
     corpus = open_corpus(str(tmp_path / name))
     assert corpus.label == name
@@ -84,14 +85,14 @@ def test_every_format_gives_the_same_documents(tmp_path: Path, name: str) -> Non
 
 
 def test_a_text_file_is_one_document(tmp_path: Path) -> None:
-    """A .txt file is read whole, line ends untouched, and its name is its source."""
+    """A .txt file is one document with its line ends, and its name as source."""
     path = tmp_path / "moby.txt"
     path.write_bytes(b"\xef\xbb\xbfCall me\r\nIshmael.\n")
     assert pairs(open_corpus(str(path))) == [("Call me\r\nIshmael.\n", "moby")]
 
 
 def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
-    """Folders are walked, what is hidden or unreadable skipped; names of files are sources."""
+    """Subfolders are included, hidden and unsupported files skipped; file names are sources."""
     (tmp_path / "notes" / "b").mkdir(parents=True)
     (tmp_path / "notes" / ".git").mkdir()
     for name in ("c.txt", "b/x.txt", ".hidden.txt", ".git/y.txt", "picture.png"):
@@ -104,7 +105,7 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
 
 
 def test_demo_is_the_bundled_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`demo` names the corpus that comes with Neurarium, and is called so."""
+    """`demo` is the bundled corpus, labelled `demo`."""
     monkeypatch.setattr("indexer.demo.CORPUS_FILE", tmp_path / "a.jsonl.gz")
     WRITERS["a.jsonl.gz"](tmp_path / "a.jsonl.gz")
     corpus = open_corpus("demo")
@@ -133,7 +134,7 @@ def test_demo_is_the_bundled_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_columns_are_found(
     tmp_path: Path, kind: str, row: dict[str, Any], options: dict[str, str], expected: object
 ) -> None:
-    """Text and source are found by name, by being the only one, or where the user says."""
+    """Text and source columns are chosen by name, as the only candidate, or by the user."""
     path = tmp_path / f"a.{kind}"
     if kind == "jsonl":
         path.write_bytes(json_lines([row]))
@@ -146,18 +147,18 @@ def test_columns_are_found(
     ("row", "options", "words"),
     [
         ({"text": "t"}, {"text_column": "body"}, ["no column 'body'", "--text-column", "text"]),
-        ({"text": "t", "n": 1}, {"text_column": "n"}, ["'n'", "holds no text"]),
-        ({"text": 1, "id": "t"}, {}, ["'text'", "holds no text", "text, id"]),
+        ({"text": "t", "n": 1}, {"text_column": "n"}, ["'n'", "is not text"]),
+        ({"text": 1, "id": "t"}, {}, ["'text'", "is not text", "text, id"]),
         ({"text": "t"}, {"source_column": "a.b"}, ["no column 'a.b'", "--source-column"]),
         ({"a": "t", "b": "u"}, {}, ["several columns", "--text-column", "a, b"]),
-        ({"n": 1}, {}, ["no column seems to be the text", "there are: n"]),
+        ({"n": 1}, {}, ["no column looks like the text", "columns: n"]),
     ],
 )
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_a_missing_column_is_named(
     tmp_path: Path, kind: str, row: dict[str, Any], options: dict[str, str], words: list[str]
 ) -> None:
-    """When columns are missing or in doubt, the message names the option and those there are."""
+    """For missing or ambiguous columns, the message names the option and lists the columns."""
     path = tmp_path / f"a.{kind}"
     if kind == "jsonl":
         path.write_bytes(json_lines([row]))
@@ -170,7 +171,7 @@ def test_a_missing_column_is_named(
 
 
 def test_null_and_missing_texts_are_empty_documents(tmp_path: Path) -> None:
-    """A row without text still is a document, so that document_index counts rows."""
+    """A row without text is still a document, so that document_index counts rows."""
     (tmp_path / "a.jsonl").write_bytes(json_lines([{"text": None}, {"id": 1}, {"text": "x"}]))
     assert pairs(open_corpus(str(tmp_path / "a.jsonl"))) == [("", "a"), ("", "a"), ("x", "a")]
     pq.write_table(pa.table({"text": pa.array([None, "x"], pa.string())}), tmp_path / "a.parquet")
@@ -179,14 +180,14 @@ def test_null_and_missing_texts_are_empty_documents(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("column", ["tokens", "input_ids"])
 def test_token_columns_in_json_lines(tmp_path: Path, column: str) -> None:
-    """Lists of numbers under the usual names are token ids, also beside a text."""
+    """Lists of numbers in the usual columns are token ids, even next to a text."""
     rows = [{column: [1, 2, 3], "text": "x"}, {column: [], "text": "y"}, {column: None}]
     (tmp_path / "a.jsonl").write_bytes(json_lines(rows))
     assert token_rows(open_corpus(str(tmp_path / "a.jsonl"))) == [[1, 2, 3], [], []]
 
 
 def test_a_named_text_column_is_preferred_to_tokens(tmp_path: Path) -> None:
-    """The user's choice decides, also for a column of token ids with an unusual name."""
+    """The user's choice wins, also for token ids in an unusual column."""
     (tmp_path / "a.jsonl").write_bytes(json_lines([{"tokens": [1, 2], "text": "x", "ids": [3]}]))
     path = str(tmp_path / "a.jsonl")
     assert pairs(open_corpus(path, text_column="text")) == [("x", "a")]
@@ -194,7 +195,7 @@ def test_a_named_text_column_is_preferred_to_tokens(tmp_path: Path) -> None:
 
 
 def test_a_tokens_column_that_is_no_list_is_not_taken(tmp_path: Path) -> None:
-    """A column `tokens` that only counts them does not make a corpus pre-tokenised."""
+    """A column `tokens` with counts does not make a corpus pre-tokenised."""
     (tmp_path / "a.jsonl").write_bytes(json_lines([{"tokens": 12, "text": "x"}]))
     assert pairs(open_corpus(str(tmp_path / "a.jsonl"))) == [("x", "a")]
 
@@ -205,7 +206,7 @@ def test_a_tokens_column_that_is_no_list_is_not_taken(tmp_path: Path) -> None:
     ids=str,
 )
 def test_token_columns_in_parquet(tmp_path: Path, type_: pa.DataType) -> None:
-    """All sorts of Arrow lists are token ids; a null row is an empty one."""
+    """All Arrow list types work; a null row is empty."""
     table = pa.table({"tokens": pa.array([[1, 2, 3], None, [4, 5, 6]], type_)})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=1)
     assert token_rows(open_corpus(str(tmp_path / "a.parquet"))) == [[1, 2, 3], [], [4, 5, 6]]
@@ -218,7 +219,7 @@ def test_documents_are_text_or_tokens(tmp_path: Path) -> None:
 
 
 def test_many_zstandard_frames_and_odd_line_ends(tmp_path: Path) -> None:
-    """Frames one after the other, blank lines, CRLF, a byte order mark, no newline at the end."""
+    """Several frames, blank lines, CRLF, a byte order mark, no final newline."""
     frames = [b'\xef\xbb\xbf{"text": "a"}\r\n\r\n{"te', b'xt": "b"}\n\n', b'{"text": "c\\r"}']
     packed = b"".join(zstandard.ZstdCompressor().compress(frame) for frame in frames)
     (tmp_path / "a.jsonl.zst").write_bytes(packed)
@@ -228,14 +229,14 @@ def test_many_zstandard_frames_and_odd_line_ends(tmp_path: Path) -> None:
 
 
 def test_csv_takes_long_fields(tmp_path: Path) -> None:
-    """A CSV field may hold line breaks and more characters than the csv module's default."""
+    """A CSV field may have line breaks and exceed the csv module's default size."""
     rows = [{"text": "long " * 50_000 + "\n\nend", "source": "x"}]
     write_csv(tmp_path / "a.csv", rows)
     assert pairs(open_corpus(str(tmp_path / "a.csv"))) == [(rows[0]["text"], "x")]
 
 
 def test_few_broken_lines_are_skipped_and_counted(tmp_path: Path) -> None:
-    """Up to one line in a hundred may be broken, in any of the ways a line can be."""
+    """Up to 1% of lines may be broken, in any way."""
     good = json_lines([{"text": "x"}])
     bad = [b"{oops\n", b"[1, 2]\n", b'{"text": 3}\n', b'{"text": "\xff"}\n', b"[" * 99_999 + b"\n"]
     lines = [good, *bad, *[good] * 494]
@@ -258,17 +259,17 @@ def test_few_broken_lines_are_skipped_and_counted(tmp_path: Path) -> None:
 def test_more_than_one_percent_broken_lines_are_fatal(
     tmp_path: Path, line: bytes, words: str
 ) -> None:
-    """Past one in a hundred the corpus is refused, naming the first broken line and its fault."""
+    """Above 1% the corpus is refused; the message names the first broken line and its problem."""
     good = json_lines([{"text": "x"}])
     path = tmp_path / "a.jsonl"
     path.write_bytes(good * 7 + line + good * 50 + line + good * 140)
     message = refusal(path)
-    assert message.startswith(f"2 of 199 lines of the corpus are broken, the first is {path}")
+    assert message.startswith(f"2 of 199 lines of the corpus are broken; the first is {path}")
     assert f"line 8: {words}" in message
 
 
 def test_broken_token_rows_are_broken_lines(tmp_path: Path) -> None:
-    """Token ids that are no whole numbers, or far too big, are counted as broken."""
+    """Token ids that are not integers, or too large, count as broken."""
     rows: list[Any] = [{"tokens": [1]}, {"tokens": [1.5]}, {"tokens": "x"}, {"tokens": [2**70]}]
     (tmp_path / "a.jsonl").write_bytes(json_lines(rows))
     message = refusal(tmp_path / "a.jsonl")
@@ -276,21 +277,21 @@ def test_broken_token_rows_are_broken_lines(tmp_path: Path) -> None:
     assert "'tokens' is a list, not a list of token ids" in message
 
 
-def test_a_hopeless_file_is_not_read_to_its_end(tmp_path: Path) -> None:
-    """After a hundred lines of which none is good, reading stops."""
+def test_reading_stops_after_a_hundred_broken_lines(tmp_path: Path) -> None:
+    """If the first hundred lines are all broken, reading stops."""
     (tmp_path / "a.jsonl").write_bytes(b"plain text\n" * 5000)
     assert refusal(tmp_path / "a.jsonl").startswith("100 of 100 lines")
 
 
 def test_csv_rows_of_another_width_are_broken(tmp_path: Path) -> None:
-    """A CSV row with more or fewer fields than the header is not guessed at."""
+    """A CSV row with more or fewer fields than the header is broken."""
     (tmp_path / "a.csv").write_text("text,source\nx,y\n\nx,y,z\n")
     message = refusal(tmp_path / "a.csv")
     assert "line 4: 3 fields, the header has 2" in message
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    """What looks like a path is not looked for on the hub."""
+    """A name that looks like a path is not searched on the hub."""
     for spec in (tmp_path / "no.txt", tmp_path / "nothing"):
         assert "There is no file or folder" in refusal(spec)
     with pytest.raises(NeurariumError, match=r"There is no file or folder 'data/no\.jsonl'"):
@@ -300,16 +301,16 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_an_unknown_kind_of_file(tmp_path: Path) -> None:
-    """A file there is no reader for is refused, and the kinds there are are named."""
+    """An unsupported file is refused; the message lists the supported kinds."""
     (tmp_path / "a.docx").write_text("x")
-    assert "There is no reader for" in refusal(tmp_path / "a.docx")
+    assert "is not a supported file" in refusal(tmp_path / "a.docx")
     assert ".jsonl.zst" in refusal(tmp_path / "a.docx")
 
 
-def test_a_folder_of_nothing_usable(tmp_path: Path) -> None:
-    """A folder without a single usable file is refused."""
+def test_a_folder_without_supported_files(tmp_path: Path) -> None:
+    """A folder without supported files is refused."""
     (tmp_path / "a.docx").write_text("x")
-    assert "holds no file to read" in refusal(tmp_path)
+    assert "has no supported files" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -319,8 +320,8 @@ def test_a_folder_of_nothing_usable(tmp_path: Path) -> None:
         ("a.jsonl.zst", b'{"text": "x"}\n', "is not a zstandard file"),
         ("a.parquet", b'{"text": "x"}\n', "is not a Parquet file"),
         ("a.parquet", b"", "is empty"),
-        ("a.parquet", b"PAR1 and no more", "is not a whole Parquet file"),
-        ("a.jsonl", gzip.compress(b"x", mtime=0), "is a gzip file, not what its name says"),
+        ("a.parquet", b"PAR1 and no more", "is not a complete Parquet file"),
+        ("a.jsonl", gzip.compress(b"x", mtime=0), "is a gzip file despite its name"),
         ("a.txt", zstandard.ZstdCompressor().compress(b"x"), "is a zstandard file"),
         ("a.csv", b"PAR1\x15\x04\x15\x00", "is a Parquet file"),
         ("a.txt", b"caf\xe9", "is not UTF-8 text (byte 3)"),
@@ -333,7 +334,7 @@ def test_a_folder_of_nothing_usable(tmp_path: Path) -> None:
 def test_a_file_that_is_not_what_its_name_says(
     tmp_path: Path, name: str, content: bytes, words: str
 ) -> None:
-    """The message names the file and what is wrong with it."""
+    """The message names the file and the problem."""
     (tmp_path / name).write_bytes(content)
     message = refusal(tmp_path / name)
     assert message.startswith(str(tmp_path / name))
@@ -342,12 +343,12 @@ def test_a_file_that_is_not_what_its_name_says(
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst", "a.parquet"])
 def test_a_file_that_was_cut_off(tmp_path: Path, name: str) -> None:
-    """Half a compressed file is an error, not a short corpus."""
+    """A truncated file is an error, not a short corpus."""
     WRITERS[name](tmp_path / name)
     data = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(data[: len(data) - 9])
     message = refusal(tmp_path / name)
-    assert "is damaged" in message or "is not a whole Parquet file" in message
+    assert "is damaged" in message or "is not a complete Parquet file" in message
 
 
 def test_a_parquet_file_with_nulls_among_ids(tmp_path: Path) -> None:
@@ -358,7 +359,7 @@ def test_a_parquet_file_with_nulls_among_ids(tmp_path: Path) -> None:
 
 
 def test_a_csv_header_may_begin_like_a_parquet_file(tmp_path: Path) -> None:
-    """Four letters alone do not make a file binary."""
+    """The text PAR1 does not make a file Parquet."""
     (tmp_path / "a.csv").write_text("PAR1,text\n1,x\n")
     assert pairs(open_corpus(str(tmp_path / "a.csv"))) == [("x", "a")]
 
@@ -373,7 +374,7 @@ def test_an_unreadable_file(tmp_path: Path) -> None:
 
 
 def test_identity_changes_with_the_files(tmp_path: Path) -> None:
-    """Content, time, name, and the chosen columns each change the identity; nothing else does."""
+    """Content, time, name and chosen columns each change the identity; nothing else does."""
     path = tmp_path / "a.jsonl"
     path.write_bytes(json_lines(ROWS))
     os.utime(path, ns=(0, 10))

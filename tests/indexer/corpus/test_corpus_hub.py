@@ -16,13 +16,14 @@ import huggingface_hub.errors
 import pytest
 
 from indexer.corpus.hub import explain
-from indexer.corpus.prepare import Corpus, open_corpus
+from indexer.corpus.prepare import open_corpus
+from indexer.corpus.rows import Corpus
 from indexer.errors import NeurariumError
 
 
 @dataclass
 class FakeHub:
-    """A hub of one data set, `someone/texts`, which counts what is read of it."""
+    """A hub with one data set, `someone/texts`, which counts rows read."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     info_error: Exception | None = None
@@ -69,7 +70,7 @@ def pairs(corpus: Corpus) -> list[tuple[str | None, str | None]]:
 
 
 def test_text_is_streamed_at_one_commit(hub: FakeHub) -> None:
-    """Rows come in order, with their source, from the commit that the identity names."""
+    """Rows come in order with their source, from the commit in the identity."""
     hub.rows = [{"text": f"t{i}", "meta": {"pile_set_name": f"s{i % 2}"}} for i in range(150)]
     corpus = open_corpus("someone/texts:en", split="validation")
     assert corpus.label == "someone/texts:en"
@@ -87,7 +88,7 @@ def test_token_rows_are_taken_as_they_are(hub: FakeHub) -> None:
 
 
 def test_nothing_is_read_when_opening_and_little_ahead(hub: FakeHub) -> None:
-    """Opening asks for the commit alone, and reading goes on only as documents are asked for."""
+    """Opening only asks for the commit; rows are read as documents are consumed."""
     hub.rows = [{"text": "x"}] * 10_000
     corpus = open_corpus("someone/texts")
     assert hub.loaded == ()
@@ -111,14 +112,14 @@ def test_identity_is_of_the_commit_and_the_choice(hub: FakeHub) -> None:
 
 
 def test_a_local_file_goes_before_the_hub(hub: FakeHub, tmp_path: Path) -> None:
-    """A folder of that name here is meant before a data set of that name there."""
+    """A local folder takes precedence over a data set of the same name."""
     (tmp_path / "someone" / "texts").mkdir(parents=True)
     (tmp_path / "someone" / "texts" / "a.txt").write_text("here")
     assert pairs(open_corpus("someone/texts")) == [("here", "a")]
 
 
 def test_missing_columns_name_the_data_set(hub: FakeHub) -> None:
-    """The message for a wrong column says which data set and which columns it has."""
+    """The message for a wrong column names the data set and its columns."""
     hub.rows = [{"a": "x", "b": "y"}]
     with pytest.raises(NeurariumError, match=r"someone/texts: several columns .*--text-col.*a, b"):
         pairs(open_corpus("someone/texts"))
@@ -171,7 +172,8 @@ ERRORS = [
 def test_every_error_of_the_hub_is_one_line(
     hub: FakeHub, at: str, error: Exception, words: str
 ) -> None:
-    """Unknown, gated, offline, no network, wrong split or configuration: each its own message."""
+    """Unknown, gated, offline, no network, wrong split or configuration: each has its own
+    message."""
     setattr(hub, at, error)
     with pytest.raises(NeurariumError) as caught:
         pairs(open_corpus("someone/texts"))
@@ -180,21 +182,21 @@ def test_every_error_of_the_hub_is_one_line(
 
 
 def test_a_wrong_configuration_lists_the_right_ones(hub: FakeHub) -> None:
-    """What the library says of the configurations there are is passed on."""
+    """The message includes the library's list of configurations."""
     hub.load_error = ValueError("BuilderConfig 'fr' not found. Available: ['en', 'de']")
     with pytest.raises(NeurariumError, match=r"no configuration 'fr'.*Available: \['en', 'de'\]"):
         pairs(open_corpus("someone/texts:fr"))
 
 
 def test_a_network_that_fails_midway(hub: FakeHub) -> None:
-    """An error while rows are streamed is told like one at the beginning."""
+    """An error while streaming gives the same message as one at the start."""
     hub.rows, hub.fails_at = [{"text": "x"}] * 300, 200
     with pytest.raises(NeurariumError, match=r"No network.*the line went dead"):
         pairs(open_corpus("someone/texts"))
 
 
 def test_the_cause_is_looked_at_too() -> None:
-    """A network error wrapped in another is still one of the network."""
+    """A network error wrapped in another error is recognised."""
     wrapped = RuntimeError("could not load")
     wrapped.__cause__ = httpx.ConnectError("refused")
     assert str(explain(wrapped, "a/b", "train")).startswith("No network")

@@ -18,7 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.corpus import prepared as corpus_prepared
-from indexer.corpus.prepare import Document, PreparedCorpus, open_prepared, prepare_corpus
+from indexer.corpus.prepare import prepare_corpus
+from indexer.corpus.prepared import PreparedCorpus, open_prepared
+from indexer.corpus.rows import Document
 from indexer.errors import NeurariumError
 from tests.helpers.small_corpora import WORDS, ListCorpus, document, info, prepare
 
@@ -37,7 +39,8 @@ def brute_force_sample(prepared: PreparedCorpus, size: int, seed: int) -> list[i
 @settings(max_examples=40, deadline=None)
 @given(data=st.data(), ctx_len=st.sampled_from([6, 15, 16, 40]), seed=st.integers(0, 2**64 - 1))
 def test_the_sample_is_the_lowest_hashes(data: st.DataObject, ctx_len: int, seed: int) -> None:
-    """In hash order, short contexts only where there is no other, all where N is less."""
+    """Lowest hashes in order; short contexts only if all are short; all contexts if there are
+    fewer."""
     sizes = data.draw(st.lists(st.integers(2, 60), min_size=1, max_size=20))
     rng = np.random.default_rng(0)
     given = [document(rng.integers(2, WORDS, n).tolist(), None, False) for n in sizes]
@@ -50,7 +53,7 @@ def test_the_sample_is_the_lowest_hashes(data: st.DataObject, ctx_len: int, seed
 
 
 def test_the_sample_does_not_depend_on_the_order_of_the_corpus(tmp_path: Path) -> None:
-    """The same contexts are drawn from a corpus read backwards; another seed draws others."""
+    """A reversed corpus gives the same sample; another seed gives another."""
     rng = np.random.default_rng(1)
     given = [document(rng.integers(2, WORDS, 20).tolist(), None, False) for _ in range(200)]
     forth = prepare(given, tmp_path / "a", ctx_len=32)
@@ -70,7 +73,7 @@ def entries(cache: Path) -> list[Path]:
 
 
 def test_the_second_time_nothing_is_read(tmp_path: Path) -> None:
-    """A prepared corpus is taken from the cache, under the name it has now."""
+    """A prepared corpus comes from the cache, with its current label."""
     first = prepare(GIVEN, tmp_path)
     corpus = ListCorpus([], label="another name")
     second = prepare_corpus(corpus, info(), ctx_len=8, max_tokens=None, cache_dir=tmp_path)
@@ -81,7 +84,7 @@ def test_the_second_time_nothing_is_read(tmp_path: Path) -> None:
 
 
 def test_the_revision_is_kept(tmp_path: Path) -> None:
-    """The commit that a corpus was read at is known of the prepared one, also from the cache."""
+    """The commit is recorded with the prepared corpus, also in the cache."""
     for revision in ("c0ffee", None):
         corpus = ListCorpus(GIVEN, identity=f"list at {revision}", revision=revision)
         options: dict[str, Any] = {"ctx_len": 8, "max_tokens": None, "cache_dir": tmp_path}
@@ -90,7 +93,7 @@ def test_the_revision_is_kept(tmp_path: Path) -> None:
 
 
 def test_only_what_is_read_again_is_written(tmp_path: Path) -> None:
-    """A prepared corpus is its facts and five arrays: digests of contexts need no disk."""
+    """A prepared corpus has its metadata and five arrays on disk, and no digests."""
     assert {path.name for path in prepare(GIVEN, tmp_path).path.iterdir()} == {
         "meta.json",
         "tokens.bin",
@@ -102,7 +105,7 @@ def test_only_what_is_read_again_is_written(tmp_path: Path) -> None:
 
 
 def test_arrays_are_read_only(tmp_path: Path) -> None:
-    """Nobody can change a prepared corpus by accident, and there is no context beyond the last."""
+    """Arrays cannot be changed by accident, and contexts out of range raise IndexError."""
     prepared = prepare(GIVEN, tmp_path)
     with pytest.raises(ValueError, match="read-only"):
         prepared.tokens[0] = 1
@@ -112,7 +115,7 @@ def test_arrays_are_read_only(tmp_path: Path) -> None:
 
 
 def test_every_setting_has_its_own_cache_entry(tmp_path: Path) -> None:
-    """Whatever can change the contexts is part of the key."""
+    """Every setting that affects contexts is part of the key."""
     words = info()
     variants: list[dict[str, Any]] = [
         {},
@@ -128,7 +131,7 @@ def test_every_setting_has_its_own_cache_entry(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
-    """Equal content, wherever it is from, has one fingerprint; ids and sources change it."""
+    """Equal content has equal fingerprints; ids and sources change it."""
     fingerprints = [
         prepare(given, tmp_path / str(i)).fingerprint
         for i, given in enumerate(
@@ -151,7 +154,7 @@ def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
     ["tokens.bin", "offsets.bin", "source_index.bin", "meta.json", "version", "junk", "count"],
 )
 def test_a_damaged_cache_is_made_again(tmp_path: Path, damage: str) -> None:
-    """Short, missing, foreign and outdated files are noticed and the corpus prepared anew."""
+    """Short, missing, foreign and outdated files are noticed, and the corpus is prepared again."""
     first = prepare(GIVEN, tmp_path)
     meta = json.loads((first.path / "meta.json").read_text())
     if damage == "version":
@@ -172,8 +175,8 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, damage: str) -> None:
     assert again.context(0).tolist() == [0, 2, 3, 4, 5]
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
-    """Half-written files of an earlier try are not in the way and do not stay."""
+def test_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
+    """Partial files of an earlier attempt do no harm and are removed."""
     path = prepare(GIVEN, tmp_path).path
     path.rename(path.with_name(path.name + ".partial"))
     assert prepare(GIVEN, tmp_path).path == path
@@ -184,8 +187,10 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     ("number", "words"),
     [(errno.ENOSPC, "The disk is full: a list"), (errno.EACCES, "cannot be used .*make it wr")],
 )
-def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, number: int, words: str) -> None:
-    """An error while writing says what to do, and no half-written files stay."""
+def test_a_full_disk_is_a_clear_error_and_leaves_nothing(
+    tmp_path: Path, number: int, words: str
+) -> None:
+    """An error while writing says what to do and leaves no partial files."""
 
     def fail(self: corpus_prepared.ContextWriter, name: str, values: object) -> None:
         raise OSError(number, "what the system says")
@@ -198,14 +203,14 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, number: int, wor
 
 
 def test_a_cache_folder_that_cannot_be(tmp_path: Path) -> None:
-    """A file where the cache folder should be is one clear error."""
+    """A file in place of the cache folder is a clear error."""
     (tmp_path / "cache").write_text("")
     with pytest.raises(NeurariumError, match=r"cache for prepared corpora cannot be used \("):
         prepare(GIVEN, tmp_path / "cache")
 
 
 def test_two_at_once_do_the_work_once(tmp_path: Path) -> None:
-    """While one prepares a corpus, another that wants the same waits and takes the result."""
+    """A second process waits for the first and uses its result."""
     begun, go_on = threading.Event(), threading.Event()
 
     class SlowCorpus(ListCorpus):

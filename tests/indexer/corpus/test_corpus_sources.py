@@ -1,5 +1,4 @@
-"""Where a document's source comes from: names of files, whatever their bytes, and how many there
-can be."""
+"""Sources of documents: names of files, whatever their bytes, and the limit on their number."""
 
 from __future__ import annotations
 
@@ -13,13 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from indexer.corpus import prepare as corpus_module
-from indexer.corpus.prepare import (
-    Document,
-    PreparedCorpus,
-    open_corpus,
-    open_prepared,
-    prepare_corpus,
-)
+from indexer.corpus.prepare import open_corpus, prepare_corpus
+from indexer.corpus.prepared import PreparedCorpus, open_prepared
+from indexer.corpus.rows import Document
 from tests.helpers.small_corpora import document, info, prepare
 
 ROW = json.dumps({"text": "w1 w2 w3"}).encode()
@@ -35,20 +30,21 @@ def sources_of(prepared: PreparedCorpus) -> list[str]:
 def test_without_a_column_the_name_of_the_file_is_the_source(
     tmp_path: Path, name: str, in_folder: bool
 ) -> None:
-    """A single file of any kind, alone or in a folder, gives its name without its ending."""
+    """The source is the file's name without its ending, for every kind of file, alone or in a
+    folder."""
     contents = {"a.jsonl": ROW, "a.jsonl.gz": gzip.compress(ROW), "a.csv": b"text\nw1 w2 w3\n"}
     if name == "a.parquet":
         pq.write_table(pa.table({"text": ["w1 w2 w3"]}), tmp_path / name)
     else:
         (tmp_path / name).write_bytes(contents.get(name, b"w1 w2 w3"))
     corpus = open_corpus(str(tmp_path if in_folder else tmp_path / name))
-    assert [one.source for one in corpus.documents()] == [name[0]]
+    assert [entry.source for entry in corpus.documents()] == [name[0]]
 
 
 @pytest.mark.parametrize("in_folder", [False, True])
 @pytest.mark.parametrize("ending", ["txt", "jsonl"])
 def test_a_file_name_that_is_not_utf8(tmp_path: Path, in_folder: bool, ending: str) -> None:
-    """Bytes that are no text are shown as � in source and label, and the corpus can be stored."""
+    """Undecodable bytes become � in source and label, and the corpus can be stored."""
     folder = tmp_path / os.fsdecode(b"d\xe9p\xf4t")
     path = folder / os.fsdecode(b"caf\xe9." + ending.encode())
     try:
@@ -65,15 +61,15 @@ def test_a_file_name_that_is_not_utf8(tmp_path: Path, in_folder: bool, ending: s
 
 
 def test_a_file_name_with_control_characters(tmp_path: Path) -> None:
-    """A line break or a change of direction in a file's name does not reach a page."""
+    """Line breaks and direction marks in a file's name do not reach a page."""
     (tmp_path / "a\n\u202eb.txt").write_text("w1 w2 w3")
     corpus = open_corpus(str(tmp_path / "a\n\u202eb.txt"))
     assert corpus.label == "a��b.txt"
-    assert [one.source for one in corpus.documents()] == ["a��b"]
+    assert [entry.source for entry in corpus.documents()] == ["a��b"]
 
 
 def test_past_a_thousand_sources_there_is_one_other(tmp_path: Path) -> None:
-    """The first 1,000 names in corpus order stay, also later on; all others are `other`."""
+    """The first 1,000 names in corpus order remain; all others become `other`."""
     given = [
         document([2 + i % 12, 2 + i // 12 % 12, 2 + i // 144], f"s{i}", True) for i in range(1500)
     ]
@@ -90,7 +86,7 @@ def test_past_a_thousand_sources_there_is_one_other(tmp_path: Path) -> None:
 
 
 def test_other_may_be_a_name_of_the_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a source is called `other` already, what is beyond the limit joins it."""
+    """Sources beyond the limit join an existing source `other`."""
     monkeypatch.setattr(corpus_module, "MAX_SOURCES", 2)
     names = ["other", "a", "b", "a", "c", "other"]
     given = [document([2 + i, 3, 4], name, True) for i, name in enumerate(names)]
@@ -100,7 +96,7 @@ def test_other_may_be_a_name_of_the_corpus(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_sources_beyond_the_limit_are_not_held(tmp_path: Path) -> None:
-    """A column of a million different values, named by the user, leaves a thousand and one."""
+    """A column with very many values leaves 1,001 sources."""
     rows = [{"text": f"w{i % 12} w{i // 12 % 12} w{i // 144 % 12}", "url": i} for i in range(1700)]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     corpus = open_corpus(str(tmp_path / "a.jsonl"), source_column="url")
@@ -112,6 +108,6 @@ def test_sources_beyond_the_limit_are_not_held(tmp_path: Path) -> None:
 
 
 def test_no_source_stays_no_source(tmp_path: Path) -> None:
-    """Documents without a source have the source "" and are never `other`."""
+    """Documents without a source have the source "", never `other`."""
     prepared = prepare([Document("w1 w2", None, None)], tmp_path)
     assert prepared.sources == ("",)

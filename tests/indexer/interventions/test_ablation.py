@@ -16,8 +16,10 @@ from indexer.captured import Captured
 from indexer.errors import NeurariumError
 from indexer.interventions import ablate as ablation
 from indexer.interventions.ablate import Effects, effects
-from indexer.interventions.read import read_neuron, read_text
-from indexer.models.load import LoadedModel, load_model, resolve_model
+from indexer.interventions.read import read_text, read_unit
+from indexer.models.load import load_model
+from indexer.models.loaded import LoadedModel
+from indexer.models.source import resolve_model
 from tests.helpers.tiny_models import TEXT, captured, save_tiny_model, some_tokens
 from tests.indexer.models.test_model_native import native_model
 
@@ -301,7 +303,7 @@ def test_activations_are_those_the_scan_is_handed(
 ) -> None:
     """One neuron's values for the same tokens, with the gate and the linear part if there are."""
     model = load_model(resolve_model(str(tiny(architecture))))
-    found = read_neuron(model, LAYER, NEURON, ids())
+    found = read_unit(model, LAYER, NEURON, ids())
     seen: list[Captured] = []
     tokens = torch.tensor([ids()])
     model.capture(tokens, torch.ones_like(tokens), lambda _, captured: seen.append(captured))
@@ -335,7 +337,7 @@ def test_effects_leave_the_model_as_it_was(tiny: Callable[[str], Path]) -> None:
 def test_text_is_read_as_a_corpus_is(tiny: Callable[[str], Path]) -> None:
     """BOS in front, the tokenizer's own ids after it; a control token's name stays text."""
     model = load_model(resolve_model(str(tiny("gpt2"))))
-    plain = model.tokenizer(TEXT, add_special_tokens=False, split_special_tokens=True)
+    plain = model.tokens.tokenizer(TEXT, add_special_tokens=False, split_special_tokens=True)
     assert read_text(model, TEXT, 1) == [1, *plain["input_ids"]]
     assert read_text(model, TEXT, None) == plain["input_ids"]
     spelled = read_text(model, "a<bos>b<pad>", 1)

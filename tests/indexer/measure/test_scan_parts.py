@@ -16,11 +16,10 @@ from indexer.errors import NeurariumError
 from indexer.measure.kernels import Scales, batch_sums, sign_sums
 from indexer.measure.layer import LayerBatch
 from indexer.run.checkpoint import RunFolder
-from indexer.run.results import neuron_records
 from indexer.scan.loop import scan_batch, scan_batches
 from indexer.scan.state import Scan
-from indexer.store.writing.run import NeuronRecord
-from tests.helpers.scan_cases import Case, cases, fake_facts, records_of, relaxed
+from tests.helpers.neuron_records import NeuronRecord
+from tests.helpers.scan_cases import Case, cases, records_of, relaxed, results_of
 
 
 def content(records: list[NeuronRecord]) -> list[tuple[object, ...]]:
@@ -47,7 +46,7 @@ def whole(case: Case) -> list[tuple[object, ...]]:
 
 def of_scan(case: Case, scan: Scan) -> list[tuple[object, ...]]:
     """What a scan says that was made some other way."""
-    return content(list(neuron_records(scan, case.corpus, False, fake_facts)))
+    return content(results_of(scan, case.corpus)[0])
 
 
 @relaxed

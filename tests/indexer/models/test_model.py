@@ -14,8 +14,11 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from indexer.captured import Captured
 from indexer.errors import NeurariumError
+from indexer.models.hook_points import hook_points_of
 from indexer.models.layout import layout_of_config
-from indexer.models.load import check_ctx_len, describe, load_model, load_tokenizer, resolve_model
+from indexer.models.load import check_ctx_len, describe, load_model
+from indexer.models.pretrained import load_tokenizer
+from indexer.models.source import resolve_model
 from tests.helpers.tiny_models import (
     LAYERS,
     TEXT,
@@ -95,7 +98,7 @@ def test_captured_is_what_enters_the_output_projection(
     expected = plainly_hooked(
         tiny[architecture], [path.format(i) for i in range(LAYERS)], tokens, after=False
     )
-    assert model.widths == (width,) * LAYERS
+    assert model.units.widths == (width,) * LAYERS
     for acts, truth in zip(captured(model, tokens), expected, strict=True):
         assert acts.shape == (3, 17, width)
         torch.testing.assert_close(acts, truth, rtol=1e-4, atol=1e-5)
@@ -151,14 +154,18 @@ def test_hook_pre_is_transformer_lens_own(tiny: dict[str, Path]) -> None:
 def test_a_model_tells_what_it_is(tiny: dict[str, Path]) -> None:
     """The facts a run keeps as its provenance."""
     model = load_model(resolve_model(str(tiny["gemma2"])), dtype="bfloat16")
-    assert (model.architecture, model.n_layers, model.d_model) == ("Gemma2ForCausalLM", 2, 32)
-    assert (model.d_vocab, model.known_tokens, model.max_context) == (VOCAB, VOCAB - 4, 64)
-    assert (model.dtype, model.device.type, model.revision) == (torch.bfloat16, "cpu", None)
-    assert (model.hook_point, model.default_hook_point) == ("mlp.hook_post", "mlp.hook_post")
-    assert (model.activation_function, model.gated) == ("gelu_pytorch_tanh", True)
-    assert (model.bos_token_id, model.pad_token_id) == (1, 0)
+    assert (model.layout.architecture, model.layout.n_layers, model.layout.d_model) == (
+        "Gemma2ForCausalLM",
+        2,
+        32,
+    )
+    assert (model.d_vocab, model.known_tokens, model.layout.max_context) == (VOCAB, VOCAB - 4, 64)
+    assert (model.dtype, model.device.type, model.source.commit) == (torch.bfloat16, "cpu", None)
+    assert (model.units.hook_point, model.units.is_default) == ("mlp.hook_post", True)
+    assert (model.layout.activation_function, model.layout.gated) == ("gelu_pytorch_tanh", True)
+    assert (model.tokens.bos_token_id, model.tokens.pad_token_id) == (1, 0)
     assert len(model.vocabulary()) == VOCAB
-    assert model.layout.hook_points == ("mlp.hook_pre", "mlp.hook_post")
+    assert hook_points_of(model.layout) == ("mlp.hook_pre", "mlp.hook_post")
 
 
 def test_the_weights_hash_is_of_the_files(tiny: dict[str, Path], tmp_path: Path) -> None:
@@ -220,7 +227,7 @@ def test_a_context_longer_than_the_model_is_refused(tiny: dict[str, Path]) -> No
     check_ctx_len(description, 64)
     with pytest.raises(NeurariumError, match=r"ctx_len is 65.*64 positions.*--ctx-len 64"):
         check_ctx_len(description, 65)
-    assert describe(resolve_model(str(tiny["bloom"]))).max_context is None
+    assert describe(resolve_model(str(tiny["bloom"]))).layout.max_context is None
 
 
 def test_a_hook_point_that_is_not_there_is_refused(tiny: dict[str, Path]) -> None:
@@ -281,10 +288,10 @@ def test_a_layer_that_runs_twice_is_refused(
         return out
 
     monkeypatch.setattr(GPT2MLP, "forward", twice)
-    with pytest.raises(NeurariumError, match=r"Layer 0 .* runs its MLP 2 times in one pass"):
+    with pytest.raises(NeurariumError, match=r"Layer 0 .* runs 2 times in one forward pass"):
         load_model(resolve_model(str(tiny["gpt2"])))
     monkeypatch.setattr(GPT2MLP, "forward", lambda _self, x: x)
-    with pytest.raises(NeurariumError, match="runs its MLP 0 times"):
+    with pytest.raises(NeurariumError, match="runs 0 times"):
         load_model(resolve_model(str(tiny["gpt2"])))
 
 
@@ -295,12 +302,16 @@ def test_a_gguf_file_is_a_model(tmp_path: Path, capfd: pytest.CaptureFixture[str
     tokens = load_tokenizer(source)
     model = load_model(source, tokens=tokens)
     assert capfd.readouterr() == ("", "")
-    assert (source.url_name, model.architecture, model.widths) == (
+    assert (source.url_name, model.layout.architecture, model.units.widths) == (
         "tiny",
         "LlamaForCausalLM",
         (48, 48),
     )
-    assert (model.bos_token_id, model.max_context, model.d_vocab) == (1, 64, VOCAB - 4)
+    assert (model.tokens.bos_token_id, model.layout.max_context, model.d_vocab) == (
+        1,
+        64,
+        VOCAB - 4,
+    )
     ids = tokens.tokenizer(TEXT, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     spelled = model.vocabulary()
     assert b"".join(spelled[i] for i in ids) == TEXT.encode()

@@ -16,7 +16,9 @@ import transformers
 
 from indexer.errors import NeurariumError
 from indexer.models import load as model_module
-from indexer.models.load import describe, load_model, load_tokenizer, pin_revision, resolve_model
+from indexer.models.load import describe, load_model
+from indexer.models.pretrained import hash_weights, load_tokenizer, pin_revision
+from indexer.models.source import resolve_model
 from tests.helpers.tiny_models import (
     VOCAB,
     add_to_hub_cache,
@@ -112,7 +114,7 @@ def test_the_weights_of_the_hub_are_hashed_file_by_file(
     model = load_model(resolve_model(MODEL))
     assert not (snapshot / "README.md").exists()
     assert model.weights_hash == load_model(resolve_model(str(folder))).weights_hash
-    assert model.revision == NEW
+    assert model.source.commit == NEW
 
 
 def test_a_moving_branch_is_resolved_once(hub: Hub, tmp_path: Path) -> None:
@@ -129,9 +131,9 @@ def test_a_moving_branch_is_resolved_once(hub: Hub, tmp_path: Path) -> None:
     tokens = load_tokenizer(source)
     model = load_model(source, tokens=tokens, description=description)
     assert hub.asked == [(MODEL, "step3")]
-    assert (model.revision, model.checkpoint) == (OLD, None)
+    assert (model.source.commit, model.source.checkpoint) == (OLD, None)
     assert model.weights_hash == load_model(resolve_model(str(first))).weights_hash
-    assert load_model(resolve_model(MODEL, "step3")).revision == NEW
+    assert load_model(resolve_model(MODEL, "step3")).source.commit == NEW
 
 
 def test_resolving_a_name_asks_nobody(hub: Hub) -> None:
@@ -167,7 +169,7 @@ def test_without_network_the_commit_is_the_caches(
     assert pin_revision(resolve_model(MODEL)).commit == NEW
     assert pin_revision(resolve_model(MODEL, "main")).commit == NEW
     assert pin_revision(resolve_model(MODEL, "v1")).commit == OLD
-    assert load_model(resolve_model(MODEL)).revision == NEW
+    assert load_model(resolve_model(MODEL)).source.commit == NEW
     with pytest.raises(NeurariumError, match=r"'v2'|refused"):
         pin_revision(resolve_model(MODEL, "v2"))
 
@@ -197,7 +199,7 @@ def test_weights_that_vanish_are_told(hub: Hub, tmp_path: Path) -> None:
     model = load_model(source)
     (snapshot / "model.safetensors").unlink()
     with pytest.raises(NeurariumError, match=r"weights of 'someone/gpt2' .* cache"):
-        model_module.hash_weights(source, model.root)
+        hash_weights(source, model.root)
 
 
 def test_a_model_is_called_by_its_id(hub: Hub, tmp_path: Path) -> None:
@@ -206,16 +208,16 @@ def test_a_model_is_called_by_its_id(hub: Hub, tmp_path: Path) -> None:
     add_to_hub_cache(hub.cache, "EleutherAI/pythia-410m", NEW, folder)
     hub.revisions = {None: NEW, "step7": OLD}
     alias = load_model(resolve_model("pythia-350m"))
-    assert (alias.model_id, alias.source.label) == ("EleutherAI/pythia-410m", "pythia-350m")
-    assert alias.tokenizer_name == "EleutherAI/pythia-410m"
+    assert (alias.source.model_id, alias.source.label) == ("EleutherAI/pythia-410m", "pythia-350m")
+    assert alias.tokens.name == "EleutherAI/pythia-410m"
     local = load_model(resolve_model(str(folder)))
-    assert local.model_id == "model"
-    assert local.tokenizer_name == type(local.tokenizer).__name__
+    assert local.source.model_id == "model"
+    assert local.tokens.name == type(local.tokens.tokenizer).__name__
     assert resolve_model("demo").model_id == "demo"
     assert resolve_model("solu-1l").model_id == "NeelNanda/SoLU_1L512W_C4_Code"
     gguf = save_tiny_gguf(tmp_path / "tiny.Q8.gguf")
     assert resolve_model(str(gguf)).model_id == "tiny.Q8.gguf"
-    assert "/" not in load_model(resolve_model(str(gguf))).tokenizer_name
+    assert "/" not in load_model(resolve_model(str(gguf))).tokens.name
 
 
 def test_a_description_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +232,7 @@ def test_a_description_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(model_module, "describe", refused)
     monkeypatch.setattr(model_module, "load_config", refused)
     again = load_model(source, tokens=tokens, description=description)
-    assert (again.weights_hash, again.widths) == (plain.weights_hash, plain.widths)
+    assert (again.weights_hash, again.units.widths) == (plain.weights_hash, plain.units.widths)
     assert again.layout is description.layout
     assert len(again.vocabulary()) == again.d_vocab == VOCAB - 4 == description.vocab_size
 

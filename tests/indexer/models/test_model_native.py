@@ -15,17 +15,11 @@ from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
 
 from indexer.errors import NeurariumError
-from indexer.models.load import (
-    LoadedModel,
-    LoadedTokenizer,
-    ModelSource,
-    describe,
-    load_model,
-    load_native,
-    load_tokenizer,
-    pin_revision,
-    resolve_model,
-)
+from indexer.models.hook_points import hook_points_of
+from indexer.models.load import describe, load_model, load_native
+from indexer.models.loaded import LoadedModel
+from indexer.models.pretrained import LoadedTokenizer, load_tokenizer, pin_revision
+from indexer.models.source import ModelSource, resolve_model
 from tests.helpers.tiny_models import (
     VOCAB,
     add_to_hub_cache,
@@ -97,8 +91,8 @@ def test_solu_is_captured_before_its_layer_norm() -> None:
     """By default a SoLU model is captured where Neuroscope captured it, by a hand computation."""
     bridge, model = native_model()
     tokens = some_tokens(2, 9)
-    assert model.hook_point == "mlp.ln.hook_in"
-    assert model.layout.hook_points == ("mlp.hook_pre", "mlp.ln.hook_in", "mlp.hook_post")
+    assert model.units.hook_point == "mlp.ln.hook_in"
+    assert hook_points_of(model.layout) == ("mlp.hook_pre", "mlp.ln.hook_in", "mlp.hook_post")
     first = captured(model, tokens)[0]
     state = plain_state(bridge)
     for row in (0, 1):
@@ -226,11 +220,11 @@ def legacy_shapes(cfg: TransformerBridgeConfig) -> dict[str, tuple[int, ...]]:
 def test_a_toy_model_is_loaded_from_its_old_repository() -> None:
     """solu-1l and its like: the configuration, the tokenizer and the weights of the old format."""
     source = resolve_model("solu-1l")
-    assert describe(source).max_context == 32
+    assert describe(source).layout.max_context == 32
     assert load_tokenizer(source).bos_token_id == 1
     model = load_model(source)
-    assert (model.hook_point, model.widths) == ("mlp.ln.hook_in", (24, 24))
-    assert model.activation_function == "solu_ln"
+    assert (model.units.hook_point, model.units.widths) == ("mlp.ln.hook_in", (24, 24))
+    assert model.layout.activation_function == "solu_ln"
     again = load_model(source, dtype="bfloat16")
     assert again.weights_hash == model.weights_hash
     assert again.dtype is torch.bfloat16
@@ -242,10 +236,10 @@ def test_a_toy_model_has_its_own_checkpoints() -> None:
     there is refused."""
     final = load_model(resolve_model("solu-1l"))
     early = load_model(resolve_model("solu-1l", "1000"))
-    assert (final.revision, final.checkpoint) == (COMMIT, None)
-    assert (early.revision, early.checkpoint) == (COMMIT, "1000")
+    assert (final.source.commit, final.source.checkpoint) == (COMMIT, None)
+    assert (early.source.commit, early.source.checkpoint) == (COMMIT, "1000")
     assert early.weights_hash != final.weights_hash
-    assert (early.model_id, early.tokenizer_name) == (TOY, "someone/tokenizer")
+    assert (early.source.model_id, early.tokens.name) == (TOY, "someone/tokenizer")
     with pytest.raises(NeurariumError, match="checkpoint_value=7 not in available checkpoints"):
         load_model(resolve_model("solu-1l", "7"))
 

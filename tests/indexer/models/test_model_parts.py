@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from indexer.captured import Captured
 from indexer.config import IndexConfig
-from indexer.models.hook_points import hooked
-from indexer.models.load import LoadedModel, load_model, resolve_model
+from indexer.models.load import load_model
+from indexer.models.loaded import LoadedModel
+from indexer.models.source import resolve_model
 from indexer.run.plan import describe_plan, make_plan
 from indexer.scan.shape import ScanShape
 from tests.helpers.tiny_models import LAYERS, save_tiny_model, some_tokens
@@ -55,7 +56,7 @@ def test_a_gate_times_its_linear_part_is_the_activation(tmp_path: Path, architec
     """act(gate) · linear is what is captured, and the parts are those of the plain modules."""
     folder = save_tiny_model(tmp_path / architecture, architecture)
     model = load_model(resolve_model(str(folder)))
-    assert model.knows_parts
+    assert model.units.has_parts
     root: Any = model.root
     mlps = [block.mlp for block in root.model.layers]
     projected: list[Tensor] = []
@@ -101,7 +102,7 @@ def test_what_is_no_product_has_no_parts(
     """A plain MLP has no gate, and a gate alone is not made of two parts."""
     folder = save_tiny_model(tmp_path / architecture, architecture)
     model = load_model(resolve_model(str(folder)), hook_point=hook_point)
-    assert not model.knows_parts
+    assert not model.units.has_parts
     for captured in handed_over(model, some_tokens(2, 5)):
         assert captured.gate is None
         assert captured.linear is None
@@ -121,9 +122,9 @@ def test_parts_that_do_not_make_the_activation_are_not_given(
     plain = load_model(resolve_model(str(folder)))
     monkeypatch.setattr(LlamaMLP, "forward", scaled)
     model = load_model(resolve_model(str(folder)))
-    assert plain.knows_parts
-    assert not model.knows_parts
-    assert model.widths == plain.widths
+    assert plain.units.has_parts
+    assert not model.units.has_parts
+    assert model.units.widths == plain.units.widths
     assert all(captured.gate is None for captured in handed_over(model, some_tokens(1, 4)))
     assert "gates and linear parts unknown" in planned(model)
     assert "unknown" not in planned(plain)
@@ -135,7 +136,7 @@ def planned(model: LoadedModel) -> str:
         contexts=9, included_tokens=90, ctx_len=16, duplicates=0, broken_lines=0
     )
     corpus.label, corpus.pretokenized = "text", False
-    shape = ScanShape(model.widths, np.arange(4), 2, 2, 16)
+    shape = ScanShape(model.units.widths, np.arange(4), 2, 2, 16)
     plan = make_plan("tiny", shape, corpus)
     return describe_plan(plan, IndexConfig(model="tiny", ctx_len=16), model, corpus, "store")
 
@@ -155,7 +156,7 @@ def test_a_nonlinearity_the_module_does_not_hold_is_found(
     monkeypatch.setattr(LlamaMLP, "forward", forward)
     model = load_model(resolve_model(str(folder)))
     assert not hasattr(model.root.get_submodule("model.layers.0.mlp"), "act_fn")
-    assert model.knows_parts
+    assert model.units.has_parts
 
 
 def test_nothing_is_held_beyond_its_layer(tmp_path: Path) -> None:
@@ -171,7 +172,6 @@ def test_nothing_is_held_beyond_its_layer(tmp_path: Path) -> None:
             seen.append(weakref.ref(part))
 
     tokens = some_tokens(1, 4)
-    with torch.inference_mode(), hooked(model.places, look):
-        model.trunk(tokens, attention_mask=torch.ones_like(tokens))
-        assert alive == [0] * LAYERS
-        assert [ref() for ref in seen] == [None] * 2 * LAYERS
+    model.capture(tokens, torch.ones_like(tokens), look)
+    assert alive == [0] * LAYERS
+    assert [ref() for ref in seen] == [None] * 2 * LAYERS

@@ -24,8 +24,8 @@ from indexer.models.pretrained import (
     load_causal_lm,
     load_config,
     load_tokenizer,
+    one_line_errors,
     quiet,
-    told_in_one_line,
 )
 from indexer.models.source import NEUROSCOPE_MODELS, ModelSource, resolve_model
 from tests.helpers.tiny_models import save_tiny_model, tiny_config, tiny_tokenizer
@@ -220,14 +220,14 @@ def test_a_failure_that_nothing_wraps_is_one_line(
     error: Exception, message: str, what: str
 ) -> None:
     """The same exceptions raised bare, as by a download that breaks half way."""
-    with pytest.raises(NeurariumError, match=message) as caught, told_in_one_line(HUB, what):
+    with pytest.raises(NeurariumError, match=message) as caught, one_line_errors(HUB, what):
         raise error
     assert "\n" not in str(caught.value)
 
 
 def test_a_mistake_of_ours_is_not_told_as_theirs() -> None:
     """An exception nobody expects keeps its traceback."""
-    with pytest.raises(ZeroDivisionError), told_in_one_line(HUB):
+    with pytest.raises(ZeroDivisionError), one_line_errors(HUB):
         _ = 1 / 0
 
 

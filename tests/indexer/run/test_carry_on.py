@@ -115,7 +115,7 @@ def test_a_run_that_is_stopped_is_carried_on(
             place.index()
         assert len(place.unfinished()) == 1
     lines = place.index()
-    assert any("carrying on after" in line for line in lines)
+    assert any("resuming after" in line for line in lines)
     assert place.hashes() == [expected]
     assert place.unfinished() == []
 
@@ -134,7 +134,7 @@ def test_other_arguments_are_named_and_refused(
     place.index(replace(changed, name="other"))
     assert len(place.unfinished()) == 1
     lines = place.index(execution=replace(OFTEN, restart=True))
-    assert not any("carrying on" in line for line in lines)
+    assert not any("resuming" in line for line in lines)
     assert place.hashes()[1] == expected
     assert place.unfinished() == []
 
@@ -155,7 +155,7 @@ def test_a_corpus_that_changed_underneath_is_noticed(
     write_lines(corpus, [{"text": "This is another beginning. " * 9}, *rows[1:]])
     with pytest.raises(NeurariumError, match="the corpus") as refused:
         place.index(config)
-    assert "changed since it was begun" in str(refused.value)
+    assert "changed since it began" in str(refused.value)
     write_lines(corpus, rows)
     place.index(config)
     assert len(place.hashes()) == 1
@@ -277,14 +277,14 @@ def test_shards_that_do_not_fit_are_refused(
     with pytest.raises(NeurariumError, match="shard-2-of-2, and --seed was 0 and is 1"):
         merge(state, place.url, place.cache, Silent(), Execution())
     (state / "shard-1-of-3").mkdir()
-    with pytest.raises(NeurariumError, match="shards of several runs, of 2 and of 3 each"):
+    with pytest.raises(NeurariumError, match="shards of several runs, of 2 and of 3 shards"):
         merge(state, place.url, place.cache, Silent(), Execution())
     with pytest.raises(NeurariumError, match="no shards of one run"):
         merge(tmp_path / "nothing", place.url, place.cache, Silent(), Execution())
     with pytest.raises(NeurariumError, match="needs --state"):
         scan_shard(CONFIG, Shard(1, 2), place.cache, Silent(), Execution())
     for bad in ("0/2", "3/2", "2", "a/b", "1/0", "-1/2", ""):
-        with pytest.raises(NeurariumError, match="cannot be understood"):
+        with pytest.raises(NeurariumError, match="is not recognised"):
             Shard.parse(bad)
     assert Shard.parse("2/8") == Shard(2, 8)
     assert place.hashes() == []

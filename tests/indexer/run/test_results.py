@@ -14,15 +14,17 @@ from hypothesis import strategies as st
 from indexer.measure import sources as source_slots
 from indexer.measure.peaks import means_by_slot
 from indexer.measure.selection import Payload, Selection
+from indexer.models.units import never_positive
 from indexer.run import results
-from indexer.run.results import Results, neuron_records
+from indexer.run.results import Results
 from indexer.scan.shape import ScanShape
 from indexer.scan.state import Scan
 from indexer.store import schema
 from indexer.store.packing import codec
-from indexer.store.writing.records import block_of, records_of
-from indexer.store.writing.run import ContentHash, NeuronBlock, RunRecord, pack
-from tests.helpers import fixture_store
+from indexer.store.writing.records import NeuronBlock, RunRecord
+from indexer.store.writing.run import ContentHash, pack
+from tests.helpers import fixture_store, scan_cases
+from tests.helpers.neuron_records import block_of, records_of
 from tests.helpers.scan_cases import Case, FakeCorpus, FakeModel, cases, fake_facts, relaxed
 
 
@@ -44,7 +46,7 @@ def test_facts_of_the_weights_stand_beside_those_of_the_data() -> None:
         asked.append(layer)
         return fake_facts(layer)
 
-    records = list(neuron_records(case.scan(), case.corpus, True, facts_of))
+    records = scan_cases.results_of(case.scan(), case.corpus, facts_of)[0]
     assert asked == [0, 1]  # each layer once, in its turn
     for record in records:
         layer, neuron = record.layer, record.neuron
@@ -63,7 +65,7 @@ def test_facts_of_the_weights_stand_beside_those_of_the_data() -> None:
 def test_records_are_what_the_store_takes(case: Case) -> None:
     """All names are the codec's and survive it; scalars are the columns; kinds are all there."""
     columns = {column.name for column in schema.neurons.columns}
-    for record in neuron_records(case.scan(), case.corpus, False, fake_facts):
+    for record in scan_cases.records_of(case):
         assert set(record.scalars) | {"id", "run_id", "layer", "neuron"} == columns
         assert len(record.examples) == len(schema.KINDS)
         unpacked = codec.unpack_arrays(codec.pack_arrays(record.arrays))
@@ -92,13 +94,13 @@ RUN: RunRecord = fixture_store.RUNS[0].record()
 @given(cases(), st.integers(1, 3), st.data())
 def test_blocks_and_slices_change_nothing(case: Case, size: int, data: st.DataObject) -> None:
     """Neurons one a block or in larger ones, of one scan or of two: the same rows are written."""
-    whole = Results(case.corpus, False, fake_facts)
+    whole = Results(case.corpus, never_positive, fake_facts)
     one_by_one = [
         block_of([record]) for block in whole.neurons(case.scan()) for record in records_of(block)
     ]
     layers = len(case.shape.widths)
     cut = data.draw(st.integers(0, layers))
-    sliced = Results(case.corpus, False, fake_facts)
+    sliced = Results(case.corpus, never_positive, fake_facts)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(results, "_BLOCK_BYTES", size * results._example_bytes(case.shape))
         blocks: list[NeuronBlock] = []
@@ -127,7 +129,7 @@ def test_a_scan_without_the_sample_has_no_results() -> None:
     case = two_layers()
     scan = Scan(case.shape, case.corpus.source_index, with_sample=False)
     with pytest.raises(ValueError, match="merge it first"):
-        next(Results(case.corpus, False, fake_facts).neurons(scan))
+        next(Results(case.corpus, never_positive, fake_facts).neurons(scan))
 
 
 def test_a_slot_means_the_same_here_and_in_the_store() -> None:

@@ -74,7 +74,7 @@ def test_stored_activations_are_the_models(small: tuple[str, Path], model: Any) 
 
 def test_no_context_is_missed(small: tuple[str, Path], model: Any) -> None:
     """Brute force over every prepared context gives the same top and bottom lists."""
-    from indexer.corpus.prepare import open_prepared
+    from indexer.corpus.prepared import open_prepared
 
     (folder,) = [path for path in (small[1] / "corpora").iterdir() if path.is_dir()]
     corpus = open_prepared(folder)
@@ -170,7 +170,7 @@ def test_a_stopped_run_leaves_nothing(tmp_path: Path, stage: str) -> None:
     with engine.connect() as connection:
         rows = {
             table.name: connection.scalar(select(func.count()).select_from(table))
-            for table in schema.ALL_TABLES
+            for table in schema.metadata.sorted_tables
         }
         assert rows == {name: int(name == "store") for name in rows}
     engine.dispose()

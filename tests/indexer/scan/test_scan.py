@@ -12,18 +12,17 @@ from hypothesis import strategies as st
 
 from indexer.errors import NeurariumError
 from indexer.measure.peaks import PEAK_QUANTILES
-from indexer.run.results import context_records, neuron_records
+from indexer.models.units import never_large, never_positive
 from indexer.scan.shape import RANDOM_EXAMPLES, ScanShape
 from indexer.store.packing.codec import activations_of, peak_unit
-from indexer.store.writing.run import ContextRecord
 from tests.helpers.scan_cases import (
     Case,
     FakeCorpus,
     FakeModel,
     cases,
-    fake_facts,
     records_of,
     relaxed,
+    results_of,
 )
 
 
@@ -155,8 +154,7 @@ def test_random_and_bands_come_from_the_second_half(case: Case) -> None:
 def test_every_context_that_an_example_names_is_there(case: Case) -> None:
     """Once, in order, and no other."""
     scan = case.scan()
-    neurons = list(neuron_records(scan, case.corpus, False, fake_facts))
-    contexts: list[ContextRecord] = list(context_records(scan, case.corpus))
+    neurons, contexts = results_of(scan, case.corpus)
     used = {int(c) for record in neurons for some in record.examples for c in some.context_ids}
     assert [record.context_id for record in contexts] == sorted(used)
     for context in contexts:
@@ -192,8 +190,9 @@ def test_gated_neurons_die_by_magnitude() -> None:
     values = torch.tensor([[[-1.0, 5e-7]], [[-2.0, -5e-7]]])
     shape = ScanShape((2,), np.array([0, 1]), 1, 1, 1)
     case = Case(FakeCorpus(np.array([1, 1]), False), FakeModel([values]), shape, 100, 100)
-    assert case.scan().dead(gated=True).tolist() == [False, True]
-    assert case.scan().dead(gated=False).tolist() == [True, False]
+    scan = case.scan()
+    assert never_large(scan.maximum, scan.minimum).tolist() == [False, True]
+    assert never_positive(scan.maximum, scan.minimum).tolist() == [True, False]
 
 
 @relaxed

@@ -1,4 +1,5 @@
-"""Where notes are kept: a table made by who needs it, which outlives runs; and who keeps none."""
+"""The table of notes: created on demand, it outlives runs; servers without notes do not touch
+it."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ NARROW = RunOf("toy", ((CONSTANT, DEAD), (TIED,)), "mlp.hook_pre", default=False
 
 @pytest.fixture
 def fresh(any_url: str) -> Iterator[Engine]:
-    """A store of a test's own, where nobody ever wrote a note."""
+    """A store without notes."""
     engine = open_store(any_url, create=True)
     TOY.write(engine)
     yield engine
@@ -36,7 +37,7 @@ def fresh(any_url: str) -> Iterator[Engine]:
 
 
 def test_the_table_is_made_once_by_who_needs_it(fresh: Engine) -> None:
-    """Not with the store; asked for again, it stays as it is."""
+    """The table is not created with the store; a second `prepare` changes nothing."""
     assert not inspect(fresh).has_table("notes")
     store.prepare(fresh)
     number = store.add(fresh, Note("toy", 0, 1, datetime(2026, 3, 14, tzinfo=UTC), "k", "x"))
@@ -45,7 +46,7 @@ def test_the_table_is_made_once_by_who_needs_it(fresh: Engine) -> None:
 
 
 def test_a_store_without_notes_is_the_same_to_the_byte(tmp_path: Path) -> None:
-    """A server without notes leaves an SQLite file as it was."""
+    """A server without notes does not change an SQLite file."""
     path = tmp_path / "store.db"
     engine = open_store(f"sqlite:///{path}", create=True)
     TOY.write(engine)
@@ -60,11 +61,11 @@ def test_a_store_without_notes_is_the_same_to_the_byte(tmp_path: Path) -> None:
 
 
 def test_a_database_that_cannot_be_written_keeps_no_notes(tmp_path: Path) -> None:
-    """The server says so in one line and does not start; without --notes it does."""
+    """The server refuses to start with one line; without --notes it starts."""
     path = tmp_path / "store.db"
     engine = open_store(f"sqlite:///{path}", create=True)
     TOY.write(engine)
-    with engine.connect() as connection:  # a store whose disk is full, or that is only to be read
+    with engine.connect() as connection:  # like a full disk or a read-only store
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     engine.dispose()
     readonly = f"sqlite:///file:{path}?mode=ro&uri=true"
@@ -74,8 +75,8 @@ def test_a_database_that_cannot_be_written_keeps_no_notes(tmp_path: Path) -> Non
 
 
 def test_notes_are_of_the_neuron_and_not_of_its_run(fresh: Engine, any_url: str) -> None:
-    """They stay when a run is deleted, even the last; the next run of the model shows them. Runs
-    are written beside a server that keeps notes."""
+    """Notes survive the deletion of all runs; the next run of the model shows them. Runs can be
+    written while a server accepts notes."""
     with keeping(any_url) as client:
         write(client, "on all runs")
         second = NARROW.write(fresh)
@@ -95,7 +96,7 @@ def test_notes_are_of_the_neuron_and_not_of_its_run(fresh: Engine, any_url: str)
 
 
 def test_a_server_without_notes_has_none(fresh: Engine, any_url: str) -> None:
-    """Its routes say so, its pages have no place for them, and it makes no table."""
+    """Its routes refuse notes, its pages do not show them, and it creates no table."""
     with serving(any_url) as client:
         for method, path in (
             ("GET", API),
@@ -114,7 +115,7 @@ def test_a_server_without_notes_has_none(fresh: Engine, any_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("token", "said"),
+    ("token", "message"),
     [
         (None, "Notes need a token"),
         ("", "Notes need a token"),
@@ -123,11 +124,11 @@ def test_a_server_without_notes_has_none(fresh: Engine, any_url: str) -> None:
         ("ein-schlüssel-mit-ü", "ASCII"),
     ],
 )
-def test_a_token_has_to_be_there_and_long(store_url: str, token: str | None, said: str) -> None:
-    """Else the server does not start, and says why without saying the token."""
+def test_a_token_has_to_be_there_and_long(store_url: str, token: str | None, message: str) -> None:
+    """The server refuses to start and says why, without the token."""
     secret = None if token is None else SecretStr(token)
     settings = Settings(database_url=store_url, notes=True, notes_token=secret)
-    with pytest.raises(NeurariumError, match=said) as raised:
+    with pytest.raises(NeurariumError, match=message) as raised:
         create_app(settings)
     assert not token or token not in str(raised.value)
     assert "\n" not in str(raised.value)

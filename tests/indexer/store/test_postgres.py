@@ -1,4 +1,4 @@
-"""One store in two databases: the same answers; and a run that is not ready is nowhere."""
+"""SQLite and PostgreSQL give the same answers, and runs that are not ready are invisible."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from tests.helpers.fixture_store import RUNS, TOY_PRE
 
 
 def addresses() -> list[str]:
-    """Every JSON address of the hand-written store, and some that do not exist."""
-    found = ["/healthz", "/api/v1/models", "/api/v1/models?limit=2", "/api/v1/models/nobody"]
+    """All JSON URLs of the fixture store, and invalid ones."""
+    urls = ["/healthz", "/api/v1/models", "/api/v1/models?limit=2", "/api/v1/models/nobody"]
     for number, run in enumerate(RUNS, 1):
         base, query = f"/api/v1/models/{run.model}", f"run={number}"
-        found += [f"/api/v1/runs/{number}", f"{base}?{query}", base]
+        urls += [f"/api/v1/runs/{number}", f"{base}?{query}", base]
         for layer, neurons in enumerate(run.layers):
-            found += [
+            urls += [
                 f"{base}/layers/{layer}/neurons?{query}&sort={sort}&order={order}&limit=3"
                 for sort in ("neuron", "max", "density", "mean", "kurtosis")
                 for order in ("asc", "desc")
             ]
             if run.model != "wide":
-                found += [
+                urls += [
                     f"{base}/layers/{layer}/neurons/{neuron}?{query}"
                     for neuron in range(len(neurons) + 1)
                 ]
-        found += searches(base, query)
+        urls += searches(base, query)
     return [
-        *found,
+        *urls,
         "/api/v1/compare?a=toy/0/0&b=1/1",
         "/api/v1/compare?a=toy/0/0&b=Zebra_2.0/0/1",
         f"/api/v1/compare?a=toy/1/1&b=%2Ftoy%2F0%2F1%3Frun%3D{fixture_store.FIRST_TOY}",
@@ -44,27 +44,27 @@ def addresses() -> list[str]:
 
 
 def searches(base: str, query: str) -> list[str]:
-    """Searches of a run, of every kind; some of them find nothing."""
-    found = [f"{base}/tokens?{query}&prefix={prefix}" for prefix in ("a", "%20", "%3C", "no+such")]
-    found += [
+    """Searches of every kind, with and without results."""
+    urls = [f"{base}/tokens?{query}&prefix={prefix}" for prefix in ("a", "%20", "%3C", "no+such")]
+    urls += [
         f"{base}/search/token?{query}&token_id={token_id}&limit=3{role}"
         for token_id in (0, 1, 2, 3, 5, 15, 999_999)
         for role in ("", *(f"&as={role}" for role in schema.ROLES))
     ]
-    found += [
+    urls += [
         f"{base}/search/text?{query}&limit=2&q={q}"
         for q in ("a", "a*", "%22a+b%22", "the+a", "script", "no+such", "%22")
     ]
-    found += [
+    urls += [
         f"{base}/contexts/{context}?{query}&limit=3{at}"
         for context in (0, 1, 3, 7, 999)
         for at in ("", "&at=1", "&at=2", "&at=999")
     ]
-    found += [
+    urls += [
         f"{base}/neurons?{query}&limit=4&q={q}"
         for q in ("", "max%3E0.5", "layer:0+sort:mean", "dead:yes", "source:plain", "what")
     ]
-    return found
+    return urls
 
 
 def test_both_databases_give_the_same_json(
@@ -72,9 +72,12 @@ def test_both_databases_give_the_same_json(
 ) -> None:
     """SQLite and PostgreSQL answer every JSON route with the same text and the same tag."""
     for address in addresses():
-        here, there = sqlite_client.get(address), postgres_client.get(address)
-        assert (here.status_code, here.text) == (there.status_code, there.text), address
-        assert here.headers.get("etag") == there.headers.get("etag"), address
+        on_sqlite, on_postgres = sqlite_client.get(address), postgres_client.get(address)
+        assert (on_sqlite.status_code, on_sqlite.text) == (
+            on_postgres.status_code,
+            on_postgres.text,
+        ), address
+        assert on_sqlite.headers.get("etag") == on_postgres.headers.get("etag"), address
 
 
 @pytest.mark.parametrize("page", ["/", "/toy", "/toy/1", "/toy/1/1", "/runs/3", "/toy/0?run=4"])
@@ -82,9 +85,9 @@ def test_both_databases_give_the_same_pages(
     sqlite_client: TestClient, postgres_client: TestClient, page: str
 ) -> None:
     """SQLite and PostgreSQL give the same HTML."""
-    here, there = sqlite_client.get(page), postgres_client.get(page)
-    assert here.status_code == there.status_code == 200
-    assert here.text == there.text
+    on_sqlite, on_postgres = sqlite_client.get(page), postgres_client.get(page)
+    assert on_sqlite.status_code == on_postgres.status_code == 200
+    assert on_sqlite.text == on_postgres.text
 
 
 def test_the_content_hash_does_not_depend_on_the_database(
@@ -93,13 +96,16 @@ def test_the_content_hash_does_not_depend_on_the_database(
     """Every run has the same content hash in both databases."""
     for number in range(1, len(RUNS) + 1):
         address = f"/api/v1/runs/{number}"
-        here, there = sqlite_client.get(address).json(), postgres_client.get(address).json()
-        assert len(here["content_hash"]) == 64
-        assert here["content_hash"] == there["content_hash"]
+        on_sqlite, on_postgres = (
+            sqlite_client.get(address).json(),
+            postgres_client.get(address).json(),
+        )
+        assert len(on_sqlite["content_hash"]) == 64
+        assert on_sqlite["content_hash"] == on_postgres["content_hash"]
 
 
 def test_a_run_that_is_not_ready_is_nowhere(any_url: str) -> None:
-    """Until it is marked ready, a run is in no list, has no page and is never the default."""
+    """Until a run is ready, it is in no list, has no page and is never the default."""
     engine = open_store(any_url, create=True)
     fixture_store.write_all(engine)
     runs = schema.runs
@@ -134,7 +140,7 @@ def test_a_run_that_is_not_ready_is_nowhere(any_url: str) -> None:
 
 
 def test_a_server_that_stops_gives_its_connections_back(new_postgres: NewDatabase) -> None:
-    """After the server's end nobody is connected to its database: it can be dropped."""
+    """After the server ends, its connections are closed: the database can be dropped."""
     url = make_url(new_postgres())
     with serving(url.render_as_string(hide_password=False)) as client:
         assert client.get("/healthz").status_code == 200

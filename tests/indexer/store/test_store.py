@@ -1,4 +1,4 @@
-"""The store on disk: whole or not at all, on SQLite and PostgreSQL, and clear words on failure."""
+"""Writing runs on SQLite and PostgreSQL, all or nothing, with clear errors."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import Engine, event, func, insert, select, text, update
 from sqlalchemy.engine import make_url
@@ -24,15 +25,17 @@ from indexer.store import schema
 from indexer.store.database import check_writable, identity, open_store, unusable, writing
 from indexer.store.runs import delete_run, list_runs
 from indexer.store.writing.bulk import insert_rows
-from indexer.store.writing.run import ContextRecord, NeuronRecord, write_run
+from indexer.store.writing.records import ContextRecord, NeuronBlock
+from indexer.store.writing.run import write_run
 from tests.helpers import fixture_store
 from tests.helpers.fixture_store import RunOf
 
 RUN = fixture_store.RUNS[0]
 
 
-def _records(run: RunOf) -> tuple[Any, list[NeuronRecord], list[ContextRecord]]:
-    return run.record(), list(run.neuron_records()), list(run.context_records())
+def _records(run: RunOf) -> tuple[Any, list[NeuronBlock], list[ContextRecord]]:
+    """What `write_run` takes, with one neuron a block."""
+    return run.record(), list(run.blocks(1)), list(run.context_records())
 
 
 @pytest.fixture
@@ -47,12 +50,12 @@ def _counts(engine: Engine) -> dict[str, int]:
     with engine.connect() as connection:
         return {
             table.name: connection.scalar(select(func.count()).select_from(table)) or 0
-            for table in schema.ALL_TABLES
+            for table in schema.metadata.sorted_tables
             if table is not schema.store
         }
 
 
-EMPTY = {table.name: 0 for table in schema.ALL_TABLES if table is not schema.store}
+EMPTY = {table.name: 0 for table in schema.metadata.sorted_tables if table is not schema.store}
 
 
 def test_a_run_is_written_whole(engine: Engine) -> None:
@@ -71,27 +74,27 @@ def test_a_run_is_written_whole(engine: Engine) -> None:
 
 
 def test_trying_whether_a_store_can_be_written_changes_nothing(engine: Engine) -> None:
-    """What was tried is taken back, and a run can be written after it."""
+    """`check_writable` changes nothing, and a run can be written afterwards."""
     check_writable(engine)
     assert _counts(engine) == EMPTY
     write_run(engine, *_records(RUN))
 
 
 def test_a_run_that_fails_leaves_nothing(engine: Engine) -> None:
-    """An error in the middle of writing takes everything back, the vocabulary too."""
+    """An error while writing rolls everything back, including the vocabulary."""
     run, neurons, contexts = _records(RUN)
 
-    def some() -> Iterator[NeuronRecord]:
+    def failing() -> Iterator[NeuronBlock]:
         yield from neurons[:5]
         raise RuntimeError("the model broke")
 
     with pytest.raises(RuntimeError, match="the model broke"):
-        write_run(engine, run, some(), contexts)
+        write_run(engine, run, failing(), contexts)
     assert _counts(engine) == EMPTY
 
 
 def test_deleting_a_run_leaves_the_others_alone(engine: Engine) -> None:
-    """All rows of the run go, those of another stay; the vocabulary goes with its last run."""
+    """Only rows of the run are deleted; the vocabulary is deleted with its last run."""
     records = _records(RUN)
     first = write_run(engine, *records)
     alone = _counts(engine)
@@ -102,11 +105,11 @@ def test_deleting_a_run_leaves_the_others_alone(engine: Engine) -> None:
     assert not delete_run(engine, first)
     assert delete_run(engine, second)
     assert _counts(engine) == EMPTY
-    assert write_run(engine, *records) > second, "a deleted run's number is not given again"
+    assert write_run(engine, *records) > second, "ids of deleted runs are not reused"
 
 
 def test_equal_content_has_an_equal_hash(any_url: str, tmp_path: Path) -> None:
-    """The hash does not know ids, times or the kind of database; it knows every number."""
+    """The hash ignores ids, times and the kind of database; any other number changes it."""
     hashes = []
     run, neurons, contexts = _records(RUN)
     for url in (any_url, f"sqlite:///{tmp_path / 'other.db'}"):
@@ -118,7 +121,10 @@ def test_equal_content_has_an_equal_hash(any_url: str, tmp_path: Path) -> None:
             hashes += connection.scalars(select(schema.runs.c.content_hash)).all()
         engine.dispose()
     assert len(set(hashes)) == 1
-    changed = [replace(neurons[0], scalars={**neurons[0].scalars, "mean": 0.125}), *neurons[1:]]
+    changed = [
+        replace(neurons[0], scalars={**neurons[0].scalars, "mean": np.array([0.125])}),
+        *neurons[1:],
+    ]
     engine = open_store(any_url, create=False)
     number = write_run(engine, run, changed, contexts)
     with engine.connect() as connection:
@@ -135,20 +141,18 @@ from indexer.store.database import open_store
 from indexer.store.writing.run import write_run
 from tests.helpers import fixture_store
 run = fixture_store.RUNS[0]
-def some():
-    for count, record in enumerate(run.neuron_records()):
+def blocks():
+    for count, block in enumerate(run.blocks(1)):
         if count == 6:
             print("half", flush=True)
             time.sleep(600)
-        yield record
-import indexer.store.writing.run as writer
-writer._ROWS = 2
-write_run(open_store(sys.argv[1], create=True), run.record(), some(), run.context_records())
+        yield block
+write_run(open_store(sys.argv[1], create=True), run.record(), blocks(), run.context_records())
 """
 
 
 def test_a_killed_indexer_leaves_nothing(any_url: str) -> None:
-    """Killed in the middle of its rows, it leaves no row, and the next one can write."""
+    """Killed while inserting, it leaves no rows, and the next indexer can write."""
     folder = Path(__file__).parents[3]
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, any_url],
@@ -168,8 +172,8 @@ def test_a_killed_indexer_leaves_nothing(any_url: str) -> None:
     engine.dispose()
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(store_url: str) -> None:
-    """SQLite running out of pages is one clear line; nothing of the run stays."""
+def test_a_full_disk_is_a_clear_error_and_leaves_nothing(store_url: str) -> None:
+    """SQLite running out of pages is one clear line, and leaves no rows."""
     engine = open_store(store_url, create=True)
 
     def small(connection: sqlite3.Connection, _record: object) -> None:
@@ -186,7 +190,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(store_url: str) -> None:
 
 
 def test_only_one_indexer_writes_a_run(any_url: str, tmp_path: Path) -> None:
-    """The second is told; another run, or the same later, is let in."""
+    """A second writer of the run is refused; other runs, or the same run later, are not."""
     first, second = open_store(any_url, create=True), open_store(any_url, create=True)
     with writing(first, "demo", tmp_path):
         with (
@@ -203,12 +207,12 @@ def test_only_one_indexer_writes_a_run(any_url: str, tmp_path: Path) -> None:
 
 
 def test_two_writers_may_bring_the_same_vocabulary(new_postgres: Any) -> None:
-    """On PostgreSQL runs are written side by side: the second waits for the tokens, and goes on."""
+    """On PostgreSQL, two runs with a new vocabulary can be written at once."""
     engine = open_store(new_postgres(), create=True)
     run, neurons, contexts = _records(RUN)
     inside, go_on = threading.Event(), threading.Event()
 
-    def slowly() -> Iterator[NeuronRecord]:
+    def slowly() -> Iterator[NeuronBlock]:
         inside.set()
         assert go_on.wait(60)
         yield from neurons
@@ -227,7 +231,7 @@ def test_two_writers_may_bring_the_same_vocabulary(new_postgres: Any) -> None:
 
 
 def test_vocabularies_of_one_tokenizer_may_differ_in_size(engine: Engine) -> None:
-    """A model whose embedding has more rows brings its own tokens, and its pages find them."""
+    """A model with a larger embedding has its own vocabulary."""
     run, neurons, contexts = _records(RUN)
     write_run(engine, run, neurons, contexts)
     larger = replace(run, vocabulary=[*run.vocabulary, b"new"])
@@ -235,8 +239,8 @@ def test_vocabularies_of_one_tokenizer_may_differ_in_size(engine: Engine) -> Non
     assert _counts(engine)["vocabulary"] == 2 * len(run.vocabulary) + 1
 
 
-def test_a_store_that_may_not_be_written_is_said_at_once(store_url: str) -> None:
-    """Before anything is scanned."""
+def test_a_read_only_store_is_refused_at_once(store_url: str) -> None:
+    """`check_writable` finds out before a scan."""
     engine = open_store(store_url, create=True)
     check_writable(engine)
     engine.dispose()
@@ -251,7 +255,7 @@ def test_a_store_that_may_not_be_written_is_said_at_once(store_url: str) -> None
 
 
 def test_another_programs_file_is_left_alone(tmp_path: Path) -> None:
-    """No table of ours is put into a database that has others."""
+    """No tables are created in a database of another program."""
     foreign = tmp_path / "foreign.db"
     with sqlite3.connect(foreign) as connection:
         connection.execute("CREATE TABLE mine (x)")
@@ -261,7 +265,7 @@ def test_another_programs_file_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_newer_database_is_refused(any_url: str) -> None:
-    """A store of a later schema is not touched."""
+    """A store with a later schema is refused."""
     engine = open_store(any_url, create=True)
     with engine.begin() as connection:
         connection.execute(update(schema.store).values(schema_version=99))
@@ -273,7 +277,7 @@ def test_a_newer_database_is_refused(any_url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("nonsense", "is no database address"),
+        ("nonsense", "is not a database address"),
         ("mysql://root@localhost/x", "only sqlite:/// and postgresql"),
         ("sqlite://", "must be a file"),
         ("sqlite:////nowhere/at/all/x.db", "There is no database at"),
@@ -281,7 +285,7 @@ def test_a_newer_database_is_refused(any_url: str) -> None:
     ],
 )
 def test_a_bad_address_is_one_clear_line(url: str, words: str) -> None:
-    """What was wrong and what to do, without a password."""
+    """The message says what is wrong and what to do, without a password."""
     with pytest.raises(NeurariumError, match=words) as caught:
         open_store(url, create=False)
     assert "\n" not in str(caught.value)
@@ -291,7 +295,7 @@ def test_a_bad_address_is_one_clear_line(url: str, words: str) -> None:
 def test_an_address_with_options_names_the_same_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite's URIs: nothing is made beside the file they name, and it is one with its path."""
+    """SQLite URIs create only the file they name, with the same identity as its path."""
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "a store" / "some.db"
     address = f"sqlite:///file:{path}?mode=rwc&uri=true"
@@ -305,7 +309,7 @@ def test_an_address_with_options_names_the_same_file(
 
 
 def test_files_that_are_no_store_are_refused(tmp_path: Path) -> None:
-    """A folder, a file of another kind, another program's database: each is told apart."""
+    """A folder, another kind of file, another program's database: each has its own message."""
     with pytest.raises(NeurariumError, match="is a folder"):
         open_store(f"sqlite:///{tmp_path}", create=True)
     text = tmp_path / "text.db"
@@ -316,12 +320,12 @@ def test_files_that_are_no_store_are_refused(tmp_path: Path) -> None:
     with sqlite3.connect(foreign) as connection:
         connection.execute("CREATE TABLE mine (x)")
     connection.close()
-    with pytest.raises(NeurariumError, match="holds no Neurarium store"):
+    with pytest.raises(NeurariumError, match="has no Neurarium store"):
         open_store(f"sqlite:///{foreign}", create=False)
 
 
 def test_a_run_that_is_not_ready_is_not_listed(engine: Engine) -> None:
-    """Only what is whole is shown."""
+    """Runs that are not ready are not listed."""
     number = write_run(engine, *_records(RUN))
     with engine.begin() as connection:
         connection.execute(
@@ -331,14 +335,14 @@ def test_a_run_that_is_not_ready_is_not_listed(engine: Engine) -> None:
 
 
 def test_what_the_driver_refuses_is_the_stores_error(engine: Engine) -> None:
-    """Rows that go straight to the driver fail as all others do, and leave nothing."""
+    """Errors of rows sent straight to the driver are SQLAlchemy errors, and leave no rows."""
     with pytest.raises(SQLAlchemyError), engine.begin() as connection:
         insert_rows(connection, schema.neuron_arrays, [(7, b"x"), (8, b"y"), (7, b"z")])
     assert _counts(engine) == EMPTY
 
 
 def test_postgresql_keeps_packed_lists_as_they_are(new_postgres: Any) -> None:
-    """They are compressed already: it is told not to try."""
+    """They are already compressed, so PostgreSQL must not compress them again."""
     engine = open_store(new_postgres(), create=True)
     question = (
         "SELECT attstorage FROM pg_attribute "
@@ -350,6 +354,6 @@ def test_postgresql_keeps_packed_lists_as_they_are(new_postgres: Any) -> None:
 
 
 def test_rows_cannot_outlive_their_run(engine: Engine) -> None:
-    """The database itself refuses examples of no neuron."""
+    """The database refuses examples without a neuron."""
     with pytest.raises(SQLAlchemyError), engine.begin() as connection:
         connection.execute(insert(schema.examples).values(neuron_id=7, kind=0, packed=b""))

@@ -1,5 +1,5 @@
-"""Verification of whole runs of small real models: clean ones pass, whatever the number format,
-the kind of MLP and the database; what cannot be verified is one clear line."""
+"""Verifying small real runs: clean runs pass for all number formats, kinds of MLP and databases;
+errors are one clear line."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sqlalchemy import Connection, select, update
 
 from app.cli import main as cli
 from indexer.corpus.batches import Batch, plan_batches
-from indexer.corpus.prepare import open_prepared
+from indexer.corpus.prepared import open_prepared
 from indexer.errors import NeurariumError
-from indexer.models.load import LoadedModel
+from indexer.models.loaded import LoadedModel
 from indexer.store import schema
 from indexer.verify.forward import forward
 from tests.conftest import Silent
@@ -25,14 +25,14 @@ from tests.helpers.verify_cases import (
     CONTEXTS,
     NEURONS,
     WIDTH,
-    Small,
+    SmallRun,
     change,
     examples_of,
+    lines_of,
     make,
     only,
     put,
     save_llama,
-    told,
     verified,
     with_value,
 )
@@ -48,19 +48,19 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def float32(tmp_path_factory: pytest.TempPathFactory, llama: Path) -> Small:
+def float32(tmp_path_factory: pytest.TempPathFactory, llama: Path) -> SmallRun:
     """A run in float32."""
     return make(tmp_path_factory.mktemp("float32"), llama)
 
 
 @pytest.fixture(scope="module")
-def bfloat16(tmp_path_factory: pytest.TempPathFactory, llama: Path) -> Small:
+def bfloat16(tmp_path_factory: pytest.TempPathFactory, llama: Path) -> SmallRun:
     """A run in bfloat16."""
     return make(tmp_path_factory.mktemp("bfloat16"), llama, dtype="bfloat16")
 
 
 class Heard(Silent):
-    """A reporter that keeps what is said."""
+    """A reporter that records its messages."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -69,17 +69,17 @@ class Heard(Silent):
         self.lines += line.splitlines()
 
 
-def test_a_clean_run_passes(float32: Small) -> None:
-    """All is compared, nothing is found, and differences are far below the bound."""
+def test_a_clean_run_passes(float32: SmallRun) -> None:
+    """Everything is compared, nothing is wrong, and differences are far below the bound."""
     heard = Heard()
     findings = verified(float32, reporter=heard)
-    assert told(findings) == []
+    assert lines_of(findings) == []
     tallies = findings.tallies
     contexts = tallies["beyond maximum or minimum"].compared // (2 * NEURONS)
     assert 40 < contexts < CONTEXTS
     assert tallies["outside a list"].compared == 3 * NEURONS * contexts
     assert tallies["inside a list"].compared == NEURONS * (5 + 3 + 3 * 3)
-    examples = NEURONS * (5 + 3 + 12 + 9)  # 12 random ones: all of the sample's second half
+    examples = NEURONS * (5 + 3 + 12 + 9)  # 12 random examples: all of the sample's second half
     bands = tallies["peaks and troughs"].compared // 2 - examples
     assert 0 < bands <= NEURONS * 12
     assert tallies["gates and linear parts"].compared == 2 * (examples + bands)
@@ -91,23 +91,24 @@ def test_a_clean_run_passes(float32: Small) -> None:
         f"Examples of {NEURONS} neurons: {examples + bands:,} of {examples + bands:,}"
         in heard.lines
     )
-    assert "Once more the same: --seed 0" in heard.lines
+    assert "To repeat this verification: --seed 0" in heard.lines
 
 
-def test_a_part_of_a_run_is_verified(float32: Small) -> None:
-    """Few neurons and contexts: as many neurons as asked for, and at least as many contexts."""
+def test_a_part_of_a_run_is_verified(float32: SmallRun) -> None:
+    """Compares as many neurons as requested, and at least as many contexts."""
     findings = verified(float32, neurons=2, contexts=7)
-    assert told(findings) == []
-    whole = verified(float32).tallies
+    assert lines_of(findings) == []
+    all_tallies = verified(float32).tallies
     assert findings.tallies["tokens at the highest peaks"].compared == 2
-    some, all_of_them = (
-        t["beyond maximum or minimum"].compared // (2 * NEURONS) for t in (findings.tallies, whole)
+    partial, all_of_them = (
+        t["beyond maximum or minimum"].compared // (2 * NEURONS)
+        for t in (findings.tallies, all_tallies)
     )
-    assert 7 <= some < all_of_them
+    assert 7 <= partial < all_of_them
 
 
-def test_the_seed_draws_the_neurons(float32: Small) -> None:
-    """One seed, one choice; another seed, another; without a seed it is told which was drawn."""
+def test_the_seed_draws_the_neurons(float32: SmallRun) -> None:
+    """Equal seeds choose equally, other seeds differ; without a seed, the seed drawn is shown."""
 
     def compared(seed: int | None, heard: Heard) -> tuple[int, int]:
         tallies = verified(float32, neurons=9, contexts=9, seed=seed, reporter=heard).tallies
@@ -120,18 +121,18 @@ def test_the_seed_draws_the_neurons(float32: Small) -> None:
     assert len({compared(seed, Heard()) for seed in range(4)}) > 1
 
 
-def test_bfloat16_is_verified_by_its_own_batches(bfloat16: Small) -> None:
-    """Rebuilt batch by batch, a run in bfloat16 is equal bit for bit."""
+def test_bfloat16_is_verified_by_its_own_batches(bfloat16: SmallRun) -> None:
+    """With its own batches, a run in bfloat16 is equal bit for bit."""
     heard = Heard()
     findings = verified(bfloat16, reporter=heard)
-    assert told(findings) == []
+    assert lines_of(findings) == []
     for name in ("peaks and troughs", "their positions", "inside a list", "outside a list"):
         assert (findings.tallies[name].largest, findings.tallies[name].bound) == (0, 0)
     assert any("equal bit for bit" in line for line in heard.lines)
 
 
-def test_bfloat16_runs_batches_of_the_run_alone(bfloat16: Small) -> None:
-    """Every batch is one that the run had, with the same contexts in the same order."""
+def test_bfloat16_runs_only_batches_of_the_run(bfloat16: SmallRun) -> None:
+    """Every batch is a batch of the run, with the same contexts in the same order."""
     (folder,) = [path.parent for path in (bfloat16.cache / "corpora").glob("*/meta.json")]
     corpus = open_prepared(folder)
     plans = plan_batches(corpus.lengths, corpus.sample(24, 0), 256)
@@ -144,7 +145,7 @@ def test_bfloat16_runs_batches_of_the_run_alone(bfloat16: Small) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("indexer.verify.run.forward", look)
-        assert told(verified(bfloat16, neurons=1, contexts=1)) == []
+        assert lines_of(verified(bfloat16, neurons=1, contexts=1)) == []
         assert 0 < len(seen) < len(run)
         assert all(batch in run for batch in seen)
         seen.clear()
@@ -152,8 +153,8 @@ def test_bfloat16_runs_batches_of_the_run_alone(bfloat16: Small) -> None:
     assert sorted(seen) == sorted(run)
 
 
-def test_a_tie_in_bfloat16_is_decided_by_the_context(bfloat16: Small, tmp_path: Path) -> None:
-    """Of two contexts with the same peak at the k-th place, the later one in the list is found."""
+def test_a_tie_in_bfloat16_is_decided_by_the_context(bfloat16: SmallRun, tmp_path: Path) -> None:
+    """Of two contexts with equal peaks at the k-th place, listing the later one is an error."""
     longer = make(tmp_path / "six", Path(bfloat16.config.model), dtype="bfloat16", top_k=6)
     tied = [
         (layer, neuron)
@@ -165,14 +166,14 @@ def test_a_tie_in_bfloat16_is_decided_by_the_context(bfloat16: Small, tmp_path: 
     small = bfloat16.copy(tmp_path)
     six = examples_of(longer, tied[0], "top")
     put(small, tied[0], "top", only(six, [0, 1, 2, 3, 5]))
-    lines = [line for line in told(verified(small)) if "better than the last" in line]
+    lines = [line for line in lines_of(verified(small)) if "should be in the list" in line]
     layer, neuron = tied[0]
     (line,) = lines
     assert line.startswith(f"layer {layer}, neuron {neuron}, top, context {six.context_ids[4]}: ")
 
 
-def test_another_version_is_said_and_allowed_for(bfloat16: Small, tmp_path: Path) -> None:
-    """In half precision another version of torch may compute otherwise: the bound is wide then."""
+def test_another_version_widens_the_bound(bfloat16: SmallRun, tmp_path: Path) -> None:
+    """In half precision another version of torch may give other values: the bound is wider."""
     small = bfloat16.copy(tmp_path)
 
     def older(connection: Connection) -> None:
@@ -203,7 +204,7 @@ def test_other_models_and_places_pass(
     """Not gated, gated before the nonlinearity, gate and linear part fused, positions flattened."""
     model = save_tiny_model(tmp_path / architecture, architecture)
     findings = verified(make(tmp_path / "run", model, **settings))
-    assert told(findings) == []
+    assert lines_of(findings) == []
     gated = "gates and linear parts" in findings.tallies
     assert gated == (architecture == "phi3")
 
@@ -211,20 +212,20 @@ def test_other_models_and_places_pass(
 @pytest.mark.usefixtures("legacy_hub")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_solu_model_passes(tmp_path: Path, dtype: str) -> None:
-    """One of TransformerLens's own models, captured before the LayerNorm inside its MLPs."""
+    """A TransformerLens model, captured before the LayerNorm in its MLPs."""
     small = make(tmp_path / "run", "solu-1l", dtype=dtype)
     findings = verified(small)
-    assert told(findings) == []
+    assert lines_of(findings) == []
     assert findings.tallies["inside a list"].compared == 48 * (5 + 3 + 9)
 
 
 def test_both_databases(llama: Path, tmp_path: Path, any_url: str) -> None:
-    """In SQLite and in PostgreSQL a clean run passes and a changed peak is found."""
+    """In both databases a clean run passes and a changed peak is found."""
     small = make(tmp_path / "run", llama, any_url)
-    assert told(verified(small)) == []
+    assert lines_of(verified(small)) == []
     top = examples_of(small, (1, 3), "top")
     put(small, (1, 3), "top", with_value(top, "peaks", 4, top.peaks[4] * 0.5))
-    lines = told(verified(small))
+    lines = lines_of(verified(small))
     context = top.context_ids[4]
     assert any(f"layer 1, neuron 3, top, context {context}: the peak (" in line for line in lines)
 
@@ -232,8 +233,8 @@ def test_both_databases(llama: Path, tmp_path: Path, any_url: str) -> None:
 # --- What cannot be verified ---------------------------------------------------------------------
 
 
-def test_a_run_that_is_not_there(float32: Small) -> None:
-    """Is told, with the way to see which there are."""
+def test_a_run_that_is_not_there(float32: SmallRun) -> None:
+    """The error names the command that lists runs."""
     from indexer.store.database import open_store
     from indexer.verify.run import verify
 
@@ -244,17 +245,17 @@ def test_a_run_that_is_not_there(float32: Small) -> None:
 
 
 @pytest.mark.parametrize("option", ["neurons", "contexts"])
-def test_nothing_to_verify(float32: Small, option: str) -> None:
-    """Numbers below 1 are refused by their option's name."""
+def test_nothing_to_verify(float32: SmallRun, option: str) -> None:
+    """Numbers below 1 are refused, naming the option."""
     with pytest.raises(NeurariumError, match=f"--{option} is 0: it must be 1 or more"):
         verified(float32, **{option: 0})
 
 
 def test_a_model_that_is_gone_or_another(tmp_path: Path) -> None:
-    """Other weights, another tokenizer, no model: each is one line that names it."""
+    """Other weights, another tokenizer, no model: each is a clear line."""
     model = save_tiny_model(tmp_path / "gpt2", "gpt2")
     small = make(tmp_path / "run", model)
-    assert told(verified(small)) == []
+    assert lines_of(verified(small)) == []
     weights = model / "model.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -272,64 +273,64 @@ def test_a_model_that_is_gone_or_another(tmp_path: Path) -> None:
 
 
 def test_a_corpus_that_is_gone_or_another(llama: Path, tmp_path: Path) -> None:
-    """What the cache holds is the run's corpus; without it the corpus has to be there, the same."""
+    """A cached corpus suffices; without it the corpus must be available and unchanged."""
     small = make(tmp_path / "run", llama)
     corpus = Path(small.config.corpus or "")
     content = corpus.read_text()
-    assert told(verified(small, cache=tmp_path / "new")) == []
+    assert lines_of(verified(small, cache=tmp_path / "new")) == []
     corpus.write_text(content.replace("fox", "dog"))
-    assert told(verified(small)) == []
-    with pytest.raises(
-        NeurariumError, match=r"is not what run 1 was made of: .*another fingerprint"
-    ):
+    assert lines_of(verified(small)) == []
+    with pytest.raises(NeurariumError, match=r"is not the corpus of run 1: .*another fingerprint"):
         verified(small, cache=tmp_path / "newer")
     corpus.unlink()
     with pytest.raises(NeurariumError, match=r"cannot be verified\. There is no file or folder"):
         verified(small, cache=tmp_path / "newest")
-    assert told(verified(small)) == []
+    assert lines_of(verified(small)) == []
 
 
-def test_a_damaged_cache_is_made_again(float32: Small, tmp_path: Path) -> None:
-    """A prepared corpus that cannot be read is no obstacle."""
+def test_a_damaged_cache_is_made_again(float32: SmallRun, tmp_path: Path) -> None:
+    """A damaged prepared corpus is prepared again."""
     shutil.copytree(float32.cache, tmp_path / "cache")
     for path in (tmp_path / "cache" / "corpora").glob("*/tokens.bin"):
         path.write_bytes(path.read_bytes()[:-4])
     (tmp_path / "cache" / "corpora" / "odd").mkdir()
     (tmp_path / "cache" / "corpora" / "odd" / "meta.json").write_text("[")
-    assert told(verified(float32, cache=tmp_path / "cache")) == []
+    assert lines_of(verified(float32, cache=tmp_path / "cache")) == []
 
 
 # --- The command ---------------------------------------------------------------------------------
 
 
 def run(
-    small: Small, capsys: pytest.CaptureFixture[str], *words: str
+    small: SmallRun, capsys: pytest.CaptureFixture[str], *words: str
 ) -> tuple[int, list[str], str]:
-    """`neurarium verify …`: exit code, lines of its output, its errors."""
+    """`neurarium verify …`: exit code, lines of output, errors."""
     capsys.readouterr()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["neurarium", "verify", *words, "--database", small.url])
         patch.setenv("NEURARIUM_CACHE_DIR", str(small.cache))
         with pytest.raises(SystemExit) as ended:
             cli.main()
-    said = capsys.readouterr()
-    return int(ended.value.code or 0), said.out.splitlines(), said.err
+    output = capsys.readouterr()
+    return int(ended.value.code or 0), output.out.splitlines(), output.err
 
 
-def test_the_command_passes_a_clean_run(float32: Small, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 0; what was compared, by how much it differed at most, and the promise."""
+def test_the_command_passes_a_clean_run(
+    float32: SmallRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 0; the comparisons, the largest differences and the bounds."""
     code, lines, err = run(float32, capsys, "1", "--neurons", "5", "--seed", "11")
     assert (code, err) == (0, "")
-    assert lines[-1] == "All is as promised."
+    assert lines[-1] == "No mismatches."
     assert "Examples of 5 neurons" in "\n".join(lines)
-    assert "Once more the same: --seed 11" in lines
+    assert "To repeat this verification: --seed 11" in lines
     (row,) = [line.split() for line in lines if line.startswith("peaks and troughs")]
     assert float(row[4]) < 1e-4 == float(row[5])
     assert row[6] == "0"
 
 
 def test_the_command_tells_every_finding_with_its_page(
-    float32: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    float32: SmallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit code 1; a line with layer, neuron, kind, context, both values and the page."""
     small = float32.copy(tmp_path)
@@ -346,23 +347,25 @@ def test_the_command_tells_every_finding_with_its_page(
 
 
 def test_the_command_does_not_drown_in_findings(
-    float32: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    float32: SmallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """At most fifty findings are told, the rest are counted."""
+    """At most fifty findings are listed; the rest are counted."""
     small = float32.copy(tmp_path)
     table = schema.neurons
     higher = update(table).values(max=table.c.max + 1, min=table.c.min + 1)
     change(small, lambda c: c.execute(higher))
     code, lines, _ = run(small, capsys, "1", "--neurons", "1", "--contexts", "1")
     assert code == 1
-    (total,) = [line for line in lines if line.startswith("Not as promised: ")]
-    count = int(total.removeprefix("Not as promised: ")[:-1])
+    (total,) = [line for line in lines if line.startswith("Mismatches: ")]
+    count = int(total.removeprefix("Mismatches: ")[:-1])
     assert count >= 2 * NEURONS
     assert lines[-1] == f"and {count - 50} more"
     assert sum(line.startswith("layer ") for line in lines) == 50
 
 
-def test_the_command_refuses_mistakes(float32: Small, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_refuses_mistakes(
+    float32: SmallRun, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exit code 2 and one line: no such run, a model that is gone."""
     code, _, err = run(float32, capsys, "9")
     assert (code, err) == (2, "Error: There is no run 9: `neurarium runs` lists them.\n")

@@ -1,5 +1,5 @@
-"""The plain forward pass of a verification gives what the model's own capture gives, and which
-batches it runs."""
+"""Verification's plain forward pass gives the same activations as the model's capture; and the
+choice of its batches."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import torch
 from indexer.captured import Captured
 from indexer.corpus.batches import Batch, BatchPlan, plan_batches
 from indexer.errors import NeurariumError
-from indexer.models.load import LoadedModel, load_model, resolve_model
+from indexer.models.load import load_model
+from indexer.models.loaded import LoadedModel
+from indexer.models.source import resolve_model
 from indexer.verify.choice import unpadded, whole_batches
-from indexer.verify.forward import Seen, forward
+from indexer.verify.forward import LayerActivations, forward
 from tests.helpers.tiny_models import save_tiny_model, some_tokens
 from tests.indexer.models.test_model_native import native_model
 
@@ -30,34 +32,34 @@ def some_batch() -> Batch:
     return Batch("rest", np.array([4, 7]), tokens, attention, included)
 
 
-def both(model: LoadedModel) -> tuple[list[Seen], list[Captured]]:
-    """What verification sees of every layer, and what the model's capture gives."""
+def both(model: LoadedModel) -> tuple[list[LayerActivations], list[Captured]]:
+    """Activations of all layers, from verification and from the model's capture."""
     batch = some_batch()
-    seen: list[Seen] = []
+    seen: list[LayerActivations] = []
     captured: list[Captured] = []
 
     def keep(layer: int, given: Captured) -> None:
         parts = [None if part is None else part.clone() for part in (given.gate, given.linear)]
         captured.append(Captured(given.activations.clone(), *parts))
 
-    def look(layer: int, given: Seen) -> None:
+    def look(layer: int, given: LayerActivations) -> None:
         assert layer == len(seen)
         seen.append(given)
 
     forward(model, batch, look)
     model.capture(torch.from_numpy(batch.tokens), torch.from_numpy(batch.attention), keep)
-    assert len(seen) == len(captured) == model.n_layers
+    assert len(seen) == len(captured) == model.layout.n_layers
     return seen, captured
 
 
 def check(model: LoadedModel) -> None:
-    """The same activations, gates and linear parts where attention is."""
+    """Equal activations, gates and linear parts at attended positions."""
     attention = some_batch().attention
-    for one, other in zip(*both(model), strict=True):
-        wanted = other.activations.numpy()
-        assert one.activations.shape == wanted.shape
-        np.testing.assert_array_equal(one.activations[attention], wanted[attention])
-        for part, meant in ((one.gate, other.gate), (one.linear, other.linear)):
+    for plain, expected in zip(*both(model), strict=True):
+        wanted = expected.activations.numpy()
+        assert plain.activations.shape == wanted.shape
+        np.testing.assert_array_equal(plain.activations[attention], wanted[attention])
+        for part, meant in ((plain.gate, expected.gate), (plain.linear, expected.linear)):
             assert (part is None) == (meant is None)
             if part is not None and meant is not None:
                 np.testing.assert_array_equal(part.numpy()[attention], meant.numpy()[attention])
@@ -68,7 +70,7 @@ def check(model: LoadedModel) -> None:
 def test_a_plain_forward_sees_what_is_captured(
     tmp_path: Path, architecture: str, hook_point: str
 ) -> None:
-    """Whether gated, fused, flattened or with norms around the MLP."""
+    """For gated, fused and flattened MLPs, and with norms around the MLP."""
     folder = save_tiny_model(tmp_path / architecture, architecture)
     check(load_model(resolve_model(str(folder)), hook_point=hook_point))
 
@@ -85,15 +87,15 @@ def test_a_plain_forward_sees_what_is_captured(
 def test_a_plain_forward_sees_what_a_native_model_gives(
     hook_point: str, changes: dict[str, Any]
 ) -> None:
-    """TransformerLens's own models, the SoLU ones before the LayerNorm in their MLPs too."""
+    """TransformerLens's own models, SoLU before the LayerNorm in its MLPs."""
     check(native_model(hook_point, **changes)[1])
 
 
 def test_no_hook_stays_behind(tmp_path: Path) -> None:
-    """Neither after a pass nor after one that broke."""
+    """No hooks remain after a pass, even a failed one."""
     model = load_model(resolve_model(str(save_tiny_model(tmp_path / "llama", "llama"))))
 
-    def broken(layer: int, seen: Seen) -> None:
+    def broken(layer: int, seen: LayerActivations) -> None:
         raise NeurariumError("enough")
 
     with pytest.raises(NeurariumError, match="enough"):
@@ -103,10 +105,10 @@ def test_no_hook_stays_behind(tmp_path: Path) -> None:
 
 
 def test_too_little_memory_is_one_line(tmp_path: Path) -> None:
-    """Where a batch does not fit, that is told and not a traceback."""
+    """A batch that does not fit into memory is a clear error."""
     model = load_model(resolve_model(str(save_tiny_model(tmp_path / "gpt2", "gpt2"))))
 
-    def greedy(layer: int, seen: Seen) -> None:
+    def greedy(layer: int, seen: LayerActivations) -> None:
         raise MemoryError
 
     with pytest.raises(NeurariumError, match="not enough memory on cpu for 2 × 9 tokens"):
@@ -129,13 +131,13 @@ def test_contexts_of_one_length_are_batched_together() -> None:
 
 
 def some_plans(contexts: int) -> list[BatchPlan]:
-    """The batches of a run: eight contexts each."""
+    """The batches of a run, eight contexts each."""
     lengths = np.full(contexts, 16)
     return list(plan_batches(lengths, np.arange(64), batch_tokens=128))
 
 
 def test_whole_batches_have_an_end() -> None:
-    """However examples are scattered, no more contexts are run than they have, and the random."""
+    """At most as many contexts are run as there are random contexts and contexts with examples."""
     plans = some_plans(8000)
     rng = np.random.default_rng(0)
     examples = {int(c): 1 for c in rng.choice(8000, 400, replace=False)}
@@ -149,7 +151,7 @@ def test_whole_batches_have_an_end() -> None:
 
 
 def test_whole_batches_are_drawn() -> None:
-    """Other random ones each time; all of them where so many are asked for."""
+    """Random batches differ; with enough contexts requested, all batches are run."""
     plans = some_plans(800)
     chosen = [
         {

@@ -10,10 +10,13 @@ import pytest
 import torch
 import transformers
 
-from indexer.models.load import LoadedModel, load_model, resolve_model
+from indexer.models.load import load_model
+from indexer.models.loaded import LoadedModel
+from indexer.models.source import resolve_model
 from indexer.store.packing.codec import NEURON_ARRAYS
-from indexer.weights.facts import logit_effects, weight_facts
-from indexer.weights.write import write_vectors
+from indexer.weights.effects import logit_effects
+from indexer.weights.facts import weight_facts
+from indexer.weights.units import write_vectors
 from tests.helpers.tiny_models import save_tiny_model
 from tests.indexer.models.test_model_native import native_model
 from tests.indexer.weights.test_weights_links import reads_by_hand
@@ -42,16 +45,16 @@ def test_a_layers_facts_have_the_stores_names_and_dtypes(architecture: str, tmp_
     """A first layer has nothing upstream, a last one nothing downstream, an ungated one no gate."""
     model = loaded(tmp_path, architecture)
     facts_of = weight_facts(model)
-    common = EFFECTS | INPUT | ALIKE | (GATE if model.gated else {})
+    common = EFFECTS | INPUT | ALIKE | (GATE if model.layout.gated else {})
     for layer, lists in ((0, DOWNSTREAM), (1, UPSTREAM)):
         facts = facts_of(layer)
         shapes = {name: values.shape for name, values in facts.arrays.items()}
-        width = model.widths[layer]
+        width = model.units.widths[layer]
         assert shapes == {name: (width, count) for name, count in (common | lists).items()}
         for name, values in facts.arrays.items():
             assert values.dtype == np.dtype(NEURON_ARRAYS[name]), name
             assert np.isfinite(values).all(), name
-        cosines = {"in_out_cosine", "gate_out_cosine"} if model.gated else {"in_out_cosine"}
+        cosines = {"in_out_cosine", "gate_out_cosine"} if model.layout.gated else {"in_out_cosine"}
         assert facts.scalars.keys() == {"effect_kurtosis"} | cosines
         for values in facts.scalars.values():
             assert values.shape == (width,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import transformers
 from torch import Tensor
 
 from indexer.errors import NeurariumError
-from indexer.models.load import LoadedTokenizer, ModelSource, load_model, resolve_model
+from indexer.models.load import load_model
+from indexer.models.source import ModelSource, resolve_model
 from indexer.weights import effects as weights_effects
 from indexer.weights.effects import LogitEffects, logit_effects
-from indexer.weights.write import write_vectors
+from indexer.weights.units import write_vectors
 from tests.helpers.tiny_models import save_tiny_model
 from tests.helpers.weight_oracles import KNOWN, LARGE, odd, ranked, size
 from tests.indexer.models.test_model_native import native_model
@@ -141,7 +143,7 @@ def test_blocks_of_neurons_give_what_all_at_once_gives(monkeypatch: pytest.Monke
     vectors = torch.randint(-2, 3, (9, 4), generator=generator).float()
     model = fake(unembedding, vectors, monkeypatch)
     monkeypatch.setattr(weights_effects, "_BLOCK", 200)
-    monkeypatch.setattr(weights_effects, "_PIECE", 100)
+    monkeypatch.setattr(weights_effects, "_CHUNK", 100)
     effects = logit_effects(model, 0, k=15)
     for neuron, vector in enumerate(vectors):
         values = (unembedding @ vector).tolist()
@@ -190,9 +192,7 @@ def test_an_opt_350m_goes_through_its_projection_out(tmp_path: Path) -> None:
 def test_the_unembedding_may_be_missing() -> None:
     """A model whose unembedding nobody can name is told so."""
     source = ModelSource("legacy", "x", None, "it", "it", None)
-    _, model = native_model()
-    model.source = source
-    model.tokens = LoadedTokenizer(model.tokenizer, None, None, "")
+    model = replace(native_model()[1], source=source)
     model.layout.adapter.component_mapping["unembed"].name = "nowhere"
     with pytest.raises(NeurariumError, match=r"unembedding of 'it' .* cannot be found"):
         logit_effects(model, 0)
@@ -275,7 +275,7 @@ def test_a_stored_bfloat16_unembedding_is_read_in_pieces(monkeypatch: pytest.Mon
     unembedding = torch.randint(-3, 4, (50, 4), generator=generator).float()
     vectors = torch.randint(-2, 3, (9, 4), generator=generator).float()
     whole = logit_effects(fake(unembedding, vectors, monkeypatch), 0)
-    monkeypatch.setattr(weights_effects, "_PIECE", 12)
+    monkeypatch.setattr(weights_effects, "_CHUNK", 12)
     pieces = logit_effects(fake(unembedding.bfloat16(), vectors, monkeypatch), 0)
     for one, other in zip(vars(whole).values(), vars(pieces).values(), strict=True):
         np.testing.assert_array_equal(one, other)

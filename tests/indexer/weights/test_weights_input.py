@@ -12,10 +12,14 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from indexer.models.load import LoadedModel, load_model, resolve_model
+from indexer.models.load import load_model
+from indexer.models.loaded import LoadedModel
+from indexer.models.source import resolve_model
+from indexer.models.units import Reader
 from indexer.weights import inputs as weights_input
+from indexer.weights.embedding import embedded
 from indexer.weights.inputs import input_tokens
-from indexer.weights.read import Reader, embedded, readers
+from indexer.weights.units import readers
 from tests.helpers.tiny_models import SETTINGS, save_tiny_model
 from tests.helpers.weight_oracles import KNOWN, ranked
 from tests.indexer.models.test_model_native import native_model, plain_state
@@ -72,7 +76,7 @@ def check(model: LoadedModel, layer: int, truth: dict[str, Tensor], k: int = 10)
     """All tokens' inputs agree, and the lists are their first and last."""
     reader = readers(model)[layer]
     assert reader is not None
-    assert list(reader.matrices) == (["in", "gate"] if model.gated else ["in"])
+    assert list(reader.matrices) == (["in", "gate"] if model.layout.gated else ["in"])
     assert truth.keys() == reader.matrices.keys()
     known = model.known_tokens
     whole, lists = input_tokens(model, reader, known), input_tokens(model, reader, k)
@@ -239,7 +243,7 @@ def test_ties_go_to_the_lower_token(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = torch.tensor([[1.0], [2.0], [2.0], [0.0], [2.0], [0.0], [1.0]])
     monkeypatch.setattr(weights_input, "embedded", lambda _model, ids: stream[ids])
     monkeypatch.setattr(weights_input, "_BLOCK", 6)
-    model: Any = SimpleNamespace(known_tokens=7, d_model=1)
+    model: Any = SimpleNamespace(known_tokens=7, layout=SimpleNamespace(d_model=1))
     reader = Reader(None, torch.ones(1), False, {"in": torch.tensor([[1.0, -1.0, 0.0]])})
     tokens = input_tokens(model, reader, k=2)["in"]
     assert tokens.token_ids.tolist() == [[1, 2, 3, 5], [3, 5, 1, 2], [0, 1, 0, 1]]

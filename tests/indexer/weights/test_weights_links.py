@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from indexer.models.load import LoadedModel, load_model, resolve_model
+from indexer.models.load import load_model
+from indexer.models.loaded import LoadedModel
+from indexer.models.source import resolve_model
+from indexer.models.units import Reader
 from indexer.weights import links as weights_links
 from indexer.weights.links import Links
-from indexer.weights.read import Reader, readers
-from indexer.weights.write import write_vectors
+from indexer.weights.units import readers, write_vectors
 from tests.helpers.tiny_models import save_tiny_model
 from tests.helpers.weight_oracles import unit
 
@@ -147,8 +149,8 @@ def fake(
     vectors = [torch.from_numpy(some).float() for some in writes]
     monkeypatch.setattr(weights_links, "write_vectors", lambda _, layer: vectors[layer])
     model: Any = SimpleNamespace(
-        widths=tuple(len(some) for some in writes),
-        n_layers=len(writes),
+        units=SimpleNamespace(widths=tuple(len(some) for some in writes)),
+        layout=SimpleNamespace(n_layers=len(writes)),
         device=torch.device("cpu"),
     )
     ones = torch.ones(writes[0].shape[1])

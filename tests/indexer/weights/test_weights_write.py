@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from indexer.weights.write import norm_gain, write_vectors
+from indexer.models.modules import norm_gain
+from indexer.weights.units import write_vectors
 from tests.helpers.weight_oracles import LARGE, odd, size
 from tests.indexer.models.test_model_native import native_model
 

@@ -1,4 +1,4 @@
-"""Many workers on a real Ray: the content is that of one, whoever dies and whoever is stopped."""
+"""Workers on a real Ray give the content of a single process, even after deaths and stops."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from indexer.run import passes
 from indexer.run.stopping import Stopped
 from indexer.scan.job import ask, load, prepare
 from indexer.workers import ray as cluster
-from indexer.workers.orders import Found, Order
+from indexer.workers.orders import Order, OrderResult
 from indexer.workers.ray import (
     RayCrew,
     Seat,
@@ -57,7 +57,7 @@ START_SECONDS = 120
 
 @pytest.fixture(scope="module", autouse=True)
 def token() -> Iterator[None]:
-    """One token for all Rays here: a process reads it once."""
+    """One token for all Ray instances, since a process reads it once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", "0" * 64)
@@ -66,11 +66,11 @@ def token() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The content hash of a run by one process."""
+    """The content hash of a run by a single process."""
     alone = Place(tmp_path_factory.mktemp("alone"))
     alone.index(CONFIG, Execution())
-    (found,) = alone.hashes()
-    return found
+    (result,) = alone.hashes()
+    return result
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def address(tmp_path: Path) -> Iterator[str]:
 
 
 def test_an_error_in_a_worker_of_a_cluster_is_one_line(address: str, tmp_path: Path) -> None:
-    """Values that are not finite end the run as they do without workers."""
+    """Values that are not finite end the run, as without workers."""
     folder = save_tiny_model(tmp_path / "broken", "gpt2")
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)
     with torch.no_grad():
@@ -123,13 +123,13 @@ def test_an_error_in_a_worker_of_a_cluster_is_one_line(address: str, tmp_path: P
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
-    """Ray on this machine, begun as for two workers: the runs of this module's tests use it."""
+    """Ray on this machine with two workers, used by the runs in this module."""
     with connected(TWO, needed=0) as begun:
         yield begun
 
 
 class Doomed(RayCrew):
-    """The worker with the fourth order is killed over it; the user stops soon after."""
+    """The worker with the fourth order is killed; the user stops soon after."""
 
     requested = threading.Event()
     orders = 0
@@ -145,10 +145,10 @@ class Doomed(RayCrew):
         if self.orders == 4:
             os.kill(self.victims[worker], signal.SIGKILL)
 
-    def wait(self, seconds: float) -> list[tuple[int, Found | None]]:
+    def wait(self, seconds: float) -> list[tuple[int, OrderResult | None]]:
         ended = super().wait(seconds)
-        type(self).killed += any(found is None for _, found in ended)
-        if self.killed and any(found is not None for _, found in ended):
+        type(self).killed += any(result is None for _, result in ended)
+        if self.killed and any(result is not None for _, result in ended):
             self.requested.set()
         return ended
 
@@ -160,8 +160,8 @@ def test_a_worker_is_killed_and_the_run_is_stopped_and_carried_on(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """kill -9 in the middle, then the user's stop, then one process alone: the same content. Ray
-    says nothing of all that."""
+    """kill -9 in the middle, then the user's stop, then a single process: the same content, and no
+    output from Ray."""
 
     @contextmanager
     def requests() -> Iterator[threading.Event]:
@@ -176,7 +176,7 @@ def test_a_worker_is_killed_and_the_run_is_stopped_and_carried_on(
     assert Doomed.killed == 1
     assert place.hashes() == []
     lines = place.index(CONFIG)
-    assert any("carrying on after" in line for line in lines)
+    assert any("resuming after" in line for line in lines)
     assert place.hashes() == [expected]
     assert capfd.readouterr() == ("", "")
 
@@ -188,7 +188,7 @@ def test_a_run_begun_by_one_process_is_carried_on_by_two(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Stopped in the middle of the sample; then as a user would, with `--workers 2`."""
+    """Stopped in the middle of the sample, then continued with `--workers 2`."""
     place = Place(tmp_path)
     with stopped_after(monkeypatch, 3), pytest.raises(Stopped):
         place.index(CONFIG)
@@ -198,28 +198,28 @@ def test_a_run_begun_by_one_process_is_carried_on_by_two(
     monkeypatch.setenv("NEURARIUM_CACHE_DIR", str(place.cache))
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    told = capfd.readouterr()
-    assert (ended.value.code, told.err) == (0, ""), told.err
-    assert "carrying on after" in told.out
-    assert "Starting workers on this machine" in told.out
+    output = capfd.readouterr()
+    assert (ended.value.code, output.err) == (0, ""), output.err
+    assert "resuming after" in output.out
+    assert "Starting workers on this machine" in output.out
     assert place.hashes() == [expected]
 
 
 def test_the_benchmark_of_workers_compares_equal_scans(ray: Any, tmp_path: Path) -> None:
-    """Each way has its turn; that both find the same lists is held by the benchmark itself."""
+    """Each way has a turn; the benchmark itself checks that both find the same lists."""
     question = ask(replace(CONFIG, max_tokens=4000))
     job = load(question, prepare(question, tmp_path, Silent()), Silent())
-    found = benchmark.measure(job, workers=2, rounds=1)
-    assert [len(seconds) for seconds in found["seconds"].values()] == [1, 1]
-    assert found["ratio"] > 0
-    assert found["tokens"] == job.corpus.included_tokens
+    alone, together, ratio, started = benchmark.measure(job, workers=2, rounds=1)
+    assert ratio.value == pytest.approx(together.value / alone.value)
+    assert alone.row == f"{job.name}, {job.corpus.included_tokens:,} tokens"
+    assert started.value > 0
 
 
 def test_ray_listens_to_this_machine_alone(ray: Any) -> None:
-    """Whoever reaches its ports can have code run."""
+    """Ray's ports run code, so they must only listen on the loopback address."""
     ports: set[str] = set()
     for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
-        with suppress(psutil.NoSuchProcess):  # one may end while they are asked
+        with suppress(psutil.NoSuchProcess):  # a process may end meanwhile
             ports |= {
                 connection.laddr.ip.removeprefix("::ffff:")
                 for connection in process.net_connections("tcp")
@@ -229,7 +229,7 @@ def test_ray_listens_to_this_machine_alone(ray: Any) -> None:
 
 
 def test_ray_on_this_machine_wants_a_token_of_its_own() -> None:
-    """Another each time; on a cluster the user's own settings hold."""
+    """A new token each time; on a cluster the user's settings apply."""
     first, second = environment(None), environment(None)
     assert first["RAY_AUTH_MODE"] == "token"
     assert len(first["RAY_AUTH_TOKEN"]) == 64
@@ -238,7 +238,7 @@ def test_ray_on_this_machine_wants_a_token_of_its_own() -> None:
 
 
 class FakeCluster:
-    """A Ray of machines with so many CPUs and GPUs."""
+    """A fake Ray of machines with these CPUs and GPUs."""
 
     def __init__(self, *machines: tuple[int, int]) -> None:
         self.machines = machines
@@ -252,7 +252,7 @@ class FakeCluster:
 
 
 def test_each_worker_has_a_seat() -> None:
-    """A GPU each, or the largest equal share of cores that all machines together have room for."""
+    """A GPU each, or the largest equal share of cores that fits on the machines."""
     small = FakeCluster((4, 0), (6, 0))
     assert seats(small, "cpu", None, own=False) == (2, Seat(4, 0, 4))
     assert seats(small, "cpu", 3, own=False) == (3, Seat(3, 0, 3))
@@ -272,25 +272,25 @@ def test_each_worker_has_a_seat() -> None:
 def test_cores_of_this_machine_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """More workers than cores have one thread each."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    found = [seats(FakeCluster(), "cpu", count, own=True)[1].threads for count in (1, 2, 3, 8, 20)]
-    assert found == [8, 4, 2, 1, 1]
+    result = [seats(FakeCluster(), "cpu", count, own=True)[1].threads for count in (1, 2, 3, 8, 20)]
+    assert result == [8, 4, 2, 1, 1]
 
 
 @dataclass
 class FakeJob:
-    """As much of a job as is looked at before anything begins."""
+    """The parts of a job that are read before workers start."""
 
     model: Any
 
 
 def fake_job(device: str, parameters: int = 1) -> Any:
-    """A job of a model on a device, of float32 parameters."""
+    """A job with a float32 model on a device."""
     root = torch.nn.Linear(parameters, 1, bias=False)
     return FakeJob(SimpleNamespace(device=torch.device(device), root=root))
 
 
 def test_memory_is_shared_with_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On this machine each has a scan and a model too; elsewhere there is what is on its way."""
+    """Local workers each have a scan and a model; remote ones only results in transfer."""
     monkeypatch.setattr(memory, "available", lambda: 10_000)
     job = fake_job("cpu", 500)
     assert memory_for(job, Execution()) is None
@@ -303,13 +303,13 @@ def test_memory_is_shared_with_the_workers(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def started(job: Any, execution: Execution) -> None:
-    """Begin what a run begins before its scan."""
+    """Start what a run starts before its scan."""
     with many_workers(job, execution, Silent()), connected(execution, 0):
         raise AssertionError("it was begun")
 
 
 def test_what_cannot_be_joined_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At once, and before a model is loaded anywhere."""
+    """Errors come at once, before any model is loaded."""
     job = fake_job("cpu")
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
@@ -319,7 +319,7 @@ def test_what_cannot_be_joined_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     for wrong in ("cluster", "ray://head:10001", "head:port", ":6379", "head:0"):
         with pytest.raises(NeurariumError, match="HOST:PORT"):
             started(job, Execution(ray_address=wrong))
-    with pytest.raises(NeurariumError, match="write --device cuda"):
+    with pytest.raises(NeurariumError, match="use --device cuda"):
         started(fake_job("cuda:1"), Execution(workers=2))
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(NeurariumError, match=re.escape("pip install 'neurarium[ray]'")):
@@ -327,7 +327,7 @@ def test_what_cannot_be_joined_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_one_worker_here_is_no_worker() -> None:
-    """No Ray is begun for it."""
+    """Ray is not started for a single worker."""
     for workers in (None, 1):
-        with many_workers(fake_job("cpu"), Execution(workers=workers), Silent()) as found:
-            assert found is None
+        with many_workers(fake_job("cpu"), Execution(workers=workers), Silent()) as result:
+            assert result is None

@@ -219,9 +219,8 @@ def test_a_search_is_two_reads(sqlite_filled: str) -> None:
 )
 def test_what_the_run_has_not_is_marked(store: Store, text: str, wrong: str, said: str) -> None:
     """A source or layer that is not there is an error with its place, and says what there is."""
-    with pytest.raises(
-        GrammarError, match=r"no such source|there is no layer|no sources"
-    ) as caught:
+    refusal = r"no such source|there is no layer|no sources"
+    with pytest.raises(GrammarError, match=refusal) as caught:
         search(store, "toy", None, parse(text), 10, None)
     assert text[caught.value.start : caught.value.end] == wrong
     assert said in caught.value.message

@@ -1,4 +1,4 @@
-"""Packing and unpacking: nothing lost but what quantizing may lose, and that within its bound."""
+"""Packing and unpacking lose nothing except quantisation error, which is within its bound."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ from indexer.store.packing.codec import (
     ExampleArrays,
     activations_of,
     pack_arrays,
-    pack_examples,
     pack_lists,
     pack_token_ids,
     quantize,
     unpack_arrays,
-    unpack_examples,
     unpack_kinds,
     unpack_lists,
     unpack_token_ids,
@@ -50,9 +48,9 @@ def _examples(rng: np.random.Generator, count: int) -> ExampleArrays:
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 30))
 def test_examples_come_back_as_they_were(seed: int, count: int) -> None:
-    """Unpacking gives every array again, bit by bit."""
+    """Unpacking restores every array bit by bit."""
     examples = _examples(np.random.default_rng(seed), count)
-    back = unpack_examples(pack_examples(examples))
+    (back,) = unpack_lists(pack_lists([examples]))
     for name in ExampleArrays.__dataclass_fields__:
         assert getattr(back, name).tolist() == getattr(examples, name).tolist()
 
@@ -64,8 +62,8 @@ def _same(back: ExampleArrays, examples: ExampleArrays) -> None:
         assert mine.tobytes() == theirs.tobytes(), name
 
 
-def _some_of(examples: ExampleArrays, places: list[int]) -> ExampleArrays:
-    """Some of the examples, in another order, or more than once."""
+def _selected(examples: ExampleArrays, places: list[int]) -> ExampleArrays:
+    """The examples at `places`, in that order, possibly repeated."""
     _, ends = activations_of(examples)
     rows = [examples.quantized[ends[place] : ends[place + 1]] for place in places]
     fields = {
@@ -82,9 +80,9 @@ def _some_of(examples: ExampleArrays, places: list[int]) -> ExampleArrays:
 def test_lists_that_share_examples_come_back_as_they_were(
     seed: int, chosen: list[list[int]]
 ) -> None:
-    """Lists of one neuron: examples that are in several, or twice in one, are each there again."""
+    """Examples in several lists of a neuron, or twice in one, are all restored."""
     examples = _examples(np.random.default_rng(seed), 8)
-    lists = [_some_of(examples, places) for places in chosen]
+    lists = [_selected(examples, places) for places in chosen]
     back = unpack_lists(pack_lists(lists))
     assert len(back) == len(lists)
     for mine, theirs in zip(back, lists, strict=True):
@@ -92,21 +90,22 @@ def test_lists_that_share_examples_come_back_as_they_were(
 
 
 def test_an_example_in_two_lists_is_stored_once() -> None:
-    """A second list of the same examples costs a few bytes, one of others as much as the first."""
+    """A second list of the same examples costs a few bytes; a list of others costs as much as the
+    first."""
     rng = np.random.default_rng(0)
     examples, others = _examples(rng, 20), _examples(rng, 20)
     alone = len(pack_lists([examples]))
-    assert len(pack_lists([examples, _some_of(examples, list(range(19, -1, -1)))])) < alone + 60
+    assert len(pack_lists([examples, _selected(examples, list(range(19, -1, -1)))])) < alone + 60
     assert len(pack_lists([examples, others])) > 1.7 * alone
 
 
 def test_examples_of_one_context_that_differ_are_both_kept() -> None:
-    """Whatever differs: a window round the trough, a gate of NaN, one activation."""
+    """Any difference counts: another window, a gate of NaN, one activation."""
     examples = _examples(np.random.default_rng(3), 2)
     for name in ExampleArrays.__dataclass_fields__:
         if name in ("context_ids", "lengths"):
             continue
-        other = _some_of(examples, [0, 1])
+        other = _selected(examples, [0, 1])
         values = getattr(other, name)
         values[-1] = np.nan if name in ("gates", "linears") else values[-1] + values.dtype.type(1)
         first, second = unpack_lists(pack_lists([examples, other]))
@@ -115,39 +114,21 @@ def test_examples_of_one_context_that_differ_are_both_kept() -> None:
 
 
 def test_rows_say_which_kinds_they_hold() -> None:
-    """A row has the list of its kind and those of the next kinds; empty ones are left out."""
+    """A row has lists of consecutive kinds; empty lists are omitted."""
     rng = np.random.default_rng(4)
     lists = [_examples(rng, count) for count in (2, 0, 1, 3)]
-    found = unpack_kinds([(0, pack_lists(lists[:3])), (4, pack_examples(lists[3]))])
-    assert list(found) == [0, 2, 4]
-    _same(found[0], lists[0])
-    _same(found[4], lists[3])
-    with pytest.raises(ValueError, match="is 3 lists"):
-        unpack_examples(pack_lists(lists[:3]))
-
-
-def test_the_first_format_is_still_read() -> None:
-    """Stores of before: one list a row, array after array; named arrays each with its length."""
-    examples = _examples(np.random.default_rng(5), 4)
-    types = ("f4", "u2", "f4", "u2", "i8", "u2", "u2", "f4", "f4", "f4", "i1")
-    raw = struct.pack("<I", 4) + b"".join(
-        getattr(examples, name).astype(f"<{dtype}").tobytes()
-        for name, dtype in zip(ExampleArrays.__dataclass_fields__, types, strict=True)
-    )
-    _same(unpack_examples(b"\x01" + zstandard.compress(raw, 1)), examples)
-    cuts = list(NEURON_ARRAYS).index("band_cuts")
-    raw = struct.pack("<BH3d", cuts, 3, 1.0, 2.0, 4.0) + struct.pack("<BH2q", cuts + 1, 2, 7, 9)
-    arrays = unpack_arrays(b"\x01" + zstandard.compress(raw, 1))
-    known = {name: values.tolist() for name, values in arrays.items() if len(values)}
-    assert known == {"band_cuts": [1.0, 2.0, 4.0], "band_counts": [7, 9]}
+    unpacked = unpack_kinds([(0, pack_lists(lists[:3])), (4, pack_lists(lists[3:]))])
+    assert list(unpacked) == [0, 2, 4]
+    _same(unpacked[0], lists[0])
+    _same(unpacked[4], lists[3])
 
 
 def test_arrays_of_fewer_names_are_read() -> None:
-    """Names may be added at the end: what was packed without them has them empty."""
+    """Names added later are empty in older bytes."""
     names = {"a": "<f8", "b": "<i4", "c": "<f8"}
     packed = pack_arrays({"a": np.array([0.5]), "b": np.array([3, 4])}, {"a": "<f8", "b": "<i4"})
-    found = unpack_arrays(packed, names)
-    assert {name: values.tolist() for name, values in found.items()} == {
+    unpacked = unpack_arrays(packed, names)
+    assert {name: values.tolist() for name, values in unpacked.items()} == {
         "a": [0.5],
         "b": [3, 4],
         "c": [],
@@ -158,7 +139,7 @@ def test_arrays_of_fewer_names_are_read() -> None:
 
 @given(st.lists(finite, min_size=1, max_size=40))
 def test_quantizing_keeps_within_1_254_of_the_largest(values: list[float]) -> None:
-    """The error is at most 1/254 of the row's largest magnitude, and the extremes stay in reach."""
+    """The error is at most 1/254 of the row's largest magnitude."""
     row = np.array([values], np.float32)
     included = np.ones(row.shape, np.bool_)
     integers, scales = quantize(row, included)
@@ -168,7 +149,7 @@ def test_quantizing_keeps_within_1_254_of_the_largest(values: list[float]) -> No
 
 
 def test_positions_that_are_not_included_do_not_set_the_scale() -> None:
-    """A huge activation on BOS costs the others no precision and is stored as nothing."""
+    """A huge activation on BOS is stored as 0 and does not affect precision."""
     row = np.array([[3000.0, 1.0, -0.5]], np.float32)
     integers, scales = quantize(row, np.array([[False, True, True]]))
     assert integers.tolist() == [[0, 127, -64]]
@@ -199,8 +180,8 @@ def test_activations_are_clipped_to_the_exact_peak_and_trough() -> None:
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(NEURON_ARRAYS)), st.lists(st.integers(0, 200))))
 def test_named_arrays_come_back_as_they_were(lists: dict[str, list[int]]) -> None:
-    """Every name has its array in its own dtype; those that were not given are empty."""
-    back = unpack_arrays(pack_arrays({name: np.array(some) for name, some in lists.items()}))
+    """Every name has an array in its dtype; missing arrays are empty."""
+    back = unpack_arrays(pack_arrays({name: np.array(numbers) for name, numbers in lists.items()}))
     assert list(back) == list(NEURON_ARRAYS)
     for name, dtype in NEURON_ARRAYS.items():
         assert back[name].tolist() == lists.get(name, [])
@@ -208,7 +189,7 @@ def test_named_arrays_come_back_as_they_were(lists: dict[str, list[int]]) -> Non
 
 
 def test_an_array_of_no_known_name_is_refused() -> None:
-    """A misspelt name is an error, not an array that is lost."""
+    """A misspelt name is an error."""
     with pytest.raises(KeyError, match="peak_quantile"):
         pack_arrays({"peak_quantile": np.zeros(1)}, LAYER_ARRAYS)
 
@@ -219,16 +200,18 @@ def test_token_ids_come_back_as_they_were() -> None:
     assert unpack_token_ids(pack_token_ids(ids)).tolist() == ids.tolist()
 
 
-@pytest.mark.parametrize("broken", [b"", b"\x03abcdef", b"\x01", b"\x02", b"\x02\x01\0\0\0abc"])
+@pytest.mark.parametrize(
+    "broken", [b"", b"\x03abcdef", b"\x01abcdef", b"\x02", b"\x02\x01\0\0\0abc"]
+)
 def test_bytes_of_another_format_are_refused(broken: bytes) -> None:
-    """What this version did not write is an error, not garbage on a page."""
+    """Bytes that this version did not write are an error."""
     with pytest.raises(ValueError, match=r"format|cannot be unpacked"):
-        unpack_examples(broken)
+        unpack_lists(broken)
 
 
 def test_a_list_that_ends_too_early_is_refused() -> None:
-    """Wherever the head is cut off."""
-    packed = pack_examples(_examples(np.random.default_rng(6), 3))
+    """A head cut off anywhere is an error."""
+    packed = pack_lists([_examples(np.random.default_rng(6), 3)])
     (size,) = struct.unpack_from("<I", packed, 1)
     head = zstandard.decompress(packed[5 : 5 + size])
     assert len(unpack_lists(packed)[0]) == 3
@@ -239,7 +222,7 @@ def test_a_list_that_ends_too_early_is_refused() -> None:
 
 
 def test_a_list_that_lost_activations_is_refused() -> None:
-    """The number of activations has to be what the lengths say."""
+    """The number of activations must match the lengths."""
     examples = _examples(np.random.default_rng(1), 3)
     short = ExampleArrays(
         **{
@@ -250,9 +233,9 @@ def test_a_list_that_lost_activations_is_refused() -> None:
         quantized=examples.quantized[:-1],
     )
     with pytest.raises(ValueError, match="as many activations"):
-        pack_examples(short)
-    packed = pack_examples(examples)
+        pack_lists([short])
+    packed = pack_lists([examples])
     (size,) = struct.unpack_from("<I", packed, 1)
     lost = zstandard.compress(zstandard.decompress(packed[5 + size :])[:-1])
     with pytest.raises(ValueError, match="as many activations"):
-        unpack_examples(packed[: 5 + size] + lost)
+        unpack_lists(packed[: 5 + size] + lost)

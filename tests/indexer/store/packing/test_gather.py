@@ -1,13 +1,11 @@
-"""Arrays of many neurons read at once: the same as one after the other."""
+"""Reading arrays of many neurons at once gives the same as one by one."""
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import numpy as np
 import pytest
-import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 
 def some_arrays(rng: np.random.Generator) -> dict[str, Array]:
-    """Arrays of one neuron: of any length, any number."""
+    """Random arrays of one neuron."""
     return {
         name: rng.integers(0, 256, int(dtype[-1]) * int(rng.integers(0, 9)))
         .astype(np.uint8)
@@ -31,41 +29,29 @@ def some_arrays(rng: np.random.Generator) -> dict[str, Array]:
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 6))
 def test_all_at_once_is_as_one_by_one(seed: int, count: int) -> None:
-    """Every array of every neuron, bit by bit, with 0 after its end."""
+    """All arrays are equal bit by bit, padded with 0."""
     rng = np.random.default_rng(seed)
     packed = [pack_arrays(some_arrays(rng)) for _ in range(count)]
-    found = gather(packed, list(NEURON_ARRAYS))
-    for at, one in enumerate(map(unpack_arrays, packed)):
-        for name, values in one.items():
-            row, length = found[name].values[at], found[name].lengths[at]
+    gathered = gather(packed, list(NEURON_ARRAYS))
+    for at, arrays in enumerate(map(unpack_arrays, packed)):
+        for name, values in arrays.items():
+            row, length = gathered[name].values[at], gathered[name].lengths[at]
             assert length == len(values)
             assert row[:length].tobytes() == values.tobytes()
             assert not row[length:].any()
 
 
 def test_only_what_is_wanted_is_read() -> None:
-    """A name there is not is an error."""
+    """Only wanted arrays are returned; an unknown name is an error."""
     packed = [pack_arrays({"histogram_counts": np.array([1, 2], np.int32)})]
     assert set(gather(packed, ["histogram_counts"])) == {"histogram_counts"}
     with pytest.raises(KeyError):
         gather(packed, ["histogram_count"])
 
 
-def test_a_store_of_the_first_format_is_read_too() -> None:
-    """Neurons packed by the first version, among others."""
-    counts = np.array([3, 4, 5], np.int32)
-    body = struct.pack("<BH", list(NEURON_ARRAYS).index("histogram_counts"), 3) + counts.tobytes()
-    first = b"\1" + zstandard.ZstdCompressor().compress(body)
-    assert unpack_arrays(first)["histogram_counts"].tolist() == [3, 4, 5]
-    later = pack_arrays({"histogram_counts": np.array([9], np.int32)})
-    found = gather([first, later], ["histogram_counts", "histogram_range"])
-    assert found["histogram_counts"].values.tolist() == [[3, 4, 5], [9, 0, 0]]
-    assert found["histogram_range"].lengths.tolist() == [0, 0]
-
-
 @pytest.mark.parametrize("damage", [b"", b"\7", b"cut"])
-def test_damage_is_told(damage: bytes) -> None:
-    """Bytes that are not the codec's work are refused."""
+def test_damaged_bytes_are_refused(damage: bytes) -> None:
+    """Bytes in no known format, or truncated, are an error."""
     good = pack_arrays({"histogram_counts": np.arange(5, dtype=np.int32)})
     with pytest.raises(ValueError, match="packed"):
         gather([good, good[:-3] if damage == b"cut" else damage], ["histogram_counts"])

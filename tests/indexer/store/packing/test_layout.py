@@ -1,4 +1,4 @@
-"""A block of neurons is laid out as its neurons are, one by one."""
+"""Laying out a block gives the same bytes as laying out its neurons one by one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES = {"wide": "<f8", "counts": "<i4", "parts": "u1", "more": "<f8", "ids": "<
 
 
 def windows(rng: np.random.Generator, count: int, width: int) -> Windows:
-    """Examples of few contexts, so that some are the same."""
+    """Examples of few contexts, so that some are equal."""
     few = rng.integers(0, 3, count)
     lengths = np.minimum(few + 1, width).astype(np.uint16)
     quantized = np.repeat(few[:, None], width, axis=1).astype(np.int8)
@@ -43,7 +43,7 @@ def rows(examples: Windows, first: int, end: int) -> Windows:
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(0, 4), st.integers(1, 5))
 def test_lists_of_a_block(seed: int, neurons: int, lists: int, width: int) -> None:
-    """Whatever stands beside a neuron, its bytes are the same."""
+    """A neuron's bytes do not depend on its neighbours."""
     rng = np.random.default_rng(seed)
     counts = rng.integers(0, 6, (neurons, lists))
     examples = windows(rng, int(counts.sum()), width)
@@ -57,7 +57,7 @@ def test_lists_of_a_block(seed: int, neurons: int, lists: int, width: int) -> No
 
 
 def test_the_bytes_of_two_lists() -> None:
-    """Two neurons by hand; the second one's second example is its first."""
+    """Two neurons laid out by hand; the second repeats its first example."""
     examples = Windows(
         peaks=np.array([1, 2, 2], np.float32),
         peak_positions=np.array([3, 4, 4], np.uint16),
@@ -87,7 +87,7 @@ def test_the_bytes_of_two_lists() -> None:
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6))
 def test_arrays_of_a_block(seed: int, neurons: int) -> None:
-    """Of one length or of many: a neuron's bytes are those it has alone."""
+    """With equal or different lengths, a neuron's bytes do not depend on its neighbours."""
     rng = np.random.default_rng(seed)
     arrays: dict[str, Columns] = {}
     for name, dtype in NAMES.items():

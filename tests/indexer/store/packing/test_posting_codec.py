@@ -1,4 +1,4 @@
-"""What contexts and tokens say of neurons comes back as it was, however many there are."""
+"""Packing the neurons of contexts and of tokens loses nothing."""
 
 from __future__ import annotations
 
@@ -30,36 +30,35 @@ places = st.lists(
 
 
 @given(st.lists(tokens))
-def test_tokens_neurons_come_back_as_they_were(some: list[Token]) -> None:
-    """With and without counts, of any number of tokens at once; a number of neurons that is not
-    theirs is refused."""
-    rows = [row for own, _ in some for row in own]
+def test_tokens_neurons_come_back_as_they_were(tokens_in: list[Token]) -> None:
+    """With and without counts, for any number of tokens; a wrong number of neurons is refused."""
+    rows = [row for own, _ in tokens_in for row in own]
     columns = (
         np.array([row[index] for row in rows], dtype)
         for index, dtype in enumerate(("<i4", "<f4", "<i4"))
     )
-    sizes = np.array([len(own) for own, _ in some], np.int64)
-    packed = pack_tokens(*columns, sizes, np.array([counted for _, counted in some], np.bool_))
-    assert len(packed) == len(some)
-    for one, (own, counted) in zip(packed, some, strict=True):
-        ids, values, counts = unpack_token(one, len(own))
+    sizes = np.array([len(own) for own, _ in tokens_in], np.int64)
+    packed = pack_tokens(*columns, sizes, np.array([counted for _, counted in tokens_in], np.bool_))
+    assert len(packed) == len(tokens_in)
+    for item, (own, counted) in zip(packed, tokens_in, strict=True):
+        ids, values, counts = unpack_token(item, len(own))
         assert ids.tolist() == [row[0] for row in own]
         assert values.tolist() == [row[1] for row in own]
         assert (counts is not None) == counted
         assert counts is None or counts.tolist() == [row[2] for row in own]
         for wrong in (0, 4 * len(own)):
-            with pytest.raises(ValueError, match="another number of neurons"):
-                unpack_token(one, wrong)
+            with pytest.raises(ValueError, match="the stated number of neurons"):
+                unpack_token(item, wrong)
 
 
 @given(st.lists(places))
 def test_contexts_places_come_back_as_they_were(contexts: list[list[tuple[int, ...]]]) -> None:
-    """None, one, the same neuron twice; of any number of contexts at once."""
+    """No neuron, one, or the same neuron twice, for any number of contexts."""
     rows = [row for own in contexts for row in own]
     together = np.array(rows, PLACE)
     packed = pack_places(together, [len(own) for own in contexts], Packer())
-    assert [unpack_places(one).tolist() for one in packed] == contexts
-    assert together.tolist() == rows  # nothing is changed in packing
+    assert [unpack_places(item).tolist() for item in packed] == contexts
+    assert together.tolist() == rows  # packing does not modify its input
 
 
 def test_more_neurons_than_two_bytes_count() -> None:
@@ -73,7 +72,7 @@ def test_more_neurons_than_two_bytes_count() -> None:
 
 
 def test_what_is_no_list_of_places_is_refused() -> None:
-    """Another format, cut short, of half a row."""
+    """Another format, truncated bytes, an incomplete row."""
     packer = Packer()
     (good,) = pack_places(np.zeros(3, PLACE), [3], packer)
     for bad in (b"", b"\x09" + good[1:], good[:-3], good[:1] + packer.fast(b"12345")):

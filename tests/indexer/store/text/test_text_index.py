@@ -1,4 +1,4 @@
-"""The words of contexts in both databases: phrases in long texts, and what finds rare words."""
+"""Full-text search in both databases: phrases in long texts, and the plans for rare words."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from app.search.words import found_in, parse
 from indexer.store.text import index as text_index
 
 RUN = 9_999_999
-"""The number of no run."""
+"""An unused run id."""
 ENDLESS = "a " * 300 + "end here a tail"
-"""Has a word more often than PostgreSQL keeps its places."""
+"""Has a word more often than PostgreSQL stores positions per word."""
 HUGE = " ".join(f"w{n}" for n in range(17_000)) + " the last words of all"
-"""Has more words than PostgreSQL has places for."""
+"""Has more words than PostgreSQL has positions."""
 DIGITS = " ".join(random.Random(3).choices("0123456789", k=4_000))
 
 
 @contextmanager
 def indexed(engine: Engine, texts: dict[int, str]) -> Iterator[Connection]:
-    """A connection by which these texts can be searched."""
+    """A connection with these texts indexed."""
     with engine.connect() as connection:
         text_index.create(connection, RUN)
-        text_index.add(connection, RUN, sorted(texts.items()))
+        rows = text_index.rows_of(connection, sorted(texts.items()))
+        text_index.put(connection, RUN, rows)
         text_index.finish(connection, RUN)
         yield connection
         connection.rollback()
 
 
 def test_phrases_are_found_in_long_texts(any_filled: Engine) -> None:
-    """Those that are there and no others, wherever they stand, beside texts of usual length."""
+    """Phrases are found anywhere in long texts, and nothing else is."""
     texts = {1: ENDLESS, 2: HUGE, 3: DIGITS, 4: "a tail of here", 5: "here a", 6: "last w9 words"}
     asked = ['"here a"', '"a tail"', '"a a"', '"tail a"', '"end here a tail"', '"end a"']
     asked += ['"the last"', '"w16999 the"', '"w5 w6"', '"w6 w5"', '"last words"', '"words of al"*']
@@ -53,7 +54,7 @@ def test_phrases_are_found_in_long_texts(any_filled: Engine) -> None:
 
 
 def test_pages_follow_one_another(any_filled: Engine) -> None:
-    """Frequent and rare words alike, past the contexts that are gone over in order first."""
+    """Frequent and rare words, beyond the contexts searched in order first."""
     choose = random.Random(1)
     words = [f"w{n}" for n in range(50)]
     texts = {3 * n: " ".join(choose.choices(words, k=6)) for n in range(2_600)}
@@ -66,16 +67,14 @@ def test_pages_follow_one_another(any_filled: Engine) -> None:
                 for one, text in texts.items()
                 if all(found_in(text, [phrase]) for phrase in phrases)
             ]
-            found: list[int] = []
-            while some := text_index.search(
-                connection, RUN, phrases, found[-1] if found else -1, 7
-            ):
-                found += some
-            assert found == wanted, q
+            ids: list[int] = []
+            while page := text_index.search(connection, RUN, phrases, ids[-1] if ids else -1, 7):
+                ids += page
+            assert ids == wanted, q
 
 
 def test_postgres_asks_the_index_for_what_is_rare(postgres_engine: Engine) -> None:
-    """By its own plan: never all contexts, and in order no more than some."""
+    """PostgreSQL's plans never read all contexts, and scan only a limited number in order."""
     choose = random.Random(2)
     words = [f"w{n}" for n in range(2_000)]
     weights = [1 / (n + 1) for n in range(2_000)]
@@ -103,7 +102,7 @@ def test_postgres_asks_the_index_for_what_is_rare(postgres_engine: Engine) -> No
 
 
 def walked(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A plan's nodes."""
+    """All nodes of a plan."""
     yield node
     for child in node.get("Plans", []):
         yield from walked(child)

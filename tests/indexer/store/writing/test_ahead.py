@@ -1,4 +1,4 @@
-"""Work done ahead: the same items in the same order, no more than asked for, on other threads."""
+"""Working ahead gives the same items in the same order, at most as far ahead as asked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from indexer.store.writing.ahead import ahead, mapped_ahead
 
 
 def test_items_come_in_order_from_another_thread() -> None:
-    """All of them, none twice; an item that is None is one."""
+    """All items once, including None."""
     threads = set()
 
     def made() -> Iterator[int | None]:
@@ -26,7 +26,7 @@ def test_items_come_in_order_from_another_thread() -> None:
 
 
 def test_no_more_is_made_than_is_wanted_soon() -> None:
-    """`most` items beyond the one in hand: what is made lies in memory."""
+    """At most `most` items are ahead, since they take memory."""
     begun = []
 
     def made() -> Iterator[int]:
@@ -34,31 +34,31 @@ def test_no_more_is_made_than_is_wanted_soon() -> None:
             begun.append(number)
             yield number
 
-    some = ahead(made(), most=2)
+    items = ahead(made(), most=2)
     for number in range(10):
-        assert next(some) == number
+        assert next(items) == number
         assert len(begun) <= number + 3
-    some.close()
+    items.close()
     assert len(begun) <= 13
 
 
 def test_what_goes_wrong_is_heard_in_its_place() -> None:
-    """The items before it come; nothing after it does, and no thread is left."""
+    """Earlier items arrive, later ones do not, and no thread is left."""
 
     def made() -> Iterator[int]:
         yield from (1, 2)
         raise OSError("the disk is gone")
 
     before = threading.active_count()
-    some = ahead(made())
-    assert [next(some), next(some)] == [1, 2]
+    items = ahead(made())
+    assert [next(items), next(items)] == [1, 2]
     with pytest.raises(OSError, match="the disk is gone"):
-        next(some)
+        next(items)
     assert threading.active_count() == before
 
 
 def test_who_stops_asking_leaves_no_thread() -> None:
-    """An error where items are used ends their making."""
+    """An error in the consumer stops the producer."""
     before = threading.active_count()
 
     def use() -> None:
@@ -73,12 +73,12 @@ def test_who_stops_asking_leaves_no_thread() -> None:
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_work_on_many_threads_keeps_the_order(threads: int) -> None:
-    """Whichever ends first; what goes wrong is heard in its place."""
+    """Results are in order, whichever finishes first; errors are raised in their turn."""
     last = threading.Event()
 
     def work(number: int) -> int:
         if number == 0 and threads > 1:
-            assert last.wait(10)  # the second ends before the first
+            assert last.wait(10)  # the second finishes before the first
         last.set()
         return 2 * number
 

@@ -1,4 +1,4 @@
-"""The store's rows turned round: what contexts and tokens name, against the neurons' own rows."""
+"""The neurons of contexts and tokens equal those computed from the neurons' own rows."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ TOP, BOTTOM, RANDOM, BAND, SOURCE = range(5)
 
 
 def stored_examples(engine: Engine, run_id: int) -> list[tuple[int, int, int, int, float]]:
-    """(context, flat neuron, kind, position, value) of every example but the random ones; of those
-    with one peak, the top example's or else that by source."""
+    """(context, flat neuron, kind, position, value) of every example except random ones; a peak in
+    several kinds counts once, under the first kind."""
     first, last = schema.key_range(run_id)
     table = schema.examples
-    found = []
+    result = []
     with engine.connect() as connection:
         rows = connection.execute(select(table).where(table.c.neuron_id.between(first, last)))
         by_neuron: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
@@ -36,25 +36,25 @@ def stored_examples(engine: Engine, run_id: int) -> list[tuple[int, int, int, in
         for kind in (TOP, SOURCE, BAND, BOTTOM):
             if kind not in kinds:
                 continue
-            some = kinds[kind]
-            at = some.trough_positions if kind == BOTTOM else some.peak_positions
-            values = some.troughs if kind == BOTTOM else some.peaks
-            for one in zip(some.context_ids.tolist(), at, values, strict=True):
-                if kind == BOTTOM or one[0] not in peaks:
-                    found.append((one[0], flat, kind, int(one[1]), float(one[2])))
+            stored = kinds[kind]
+            at = stored.trough_positions if kind == BOTTOM else stored.peak_positions
+            values = stored.troughs if kind == BOTTOM else stored.peaks
+            for entry in zip(stored.context_ids.tolist(), at, values, strict=True):
+                if kind == BOTTOM or entry[0] not in peaks:
+                    result.append((entry[0], flat, kind, int(entry[1]), float(entry[2])))
                 if kind != BOTTOM:
-                    peaks.add(one[0])
-    return found
+                    peaks.add(entry[0])
+    return result
 
 
 def run_ids(engine: Engine) -> list[int]:
-    """Every run of the store."""
+    """All runs of the store."""
     with engine.connect() as connection:
         return list(connection.scalars(select(schema.runs.c.id).order_by(schema.runs.c.id)))
 
 
 def test_a_context_names_the_neurons_whose_example_it_is(any_filled: Engine) -> None:
-    """All of them, once for the peak and once for the trough, with the place and the value."""
+    """Each neuron once for the peak and once for the trough, with position and value."""
     for run_id in run_ids(any_filled):
         expected: dict[int, list[tuple[int, int, int, float]]] = defaultdict(list)
         named = stored_examples(any_filled, run_id)
@@ -65,18 +65,18 @@ def test_a_context_names_the_neurons_whose_example_it_is(any_filled: Engine) -> 
             rows = connection.execute(select(table).where(table.c.run_id == run_id)).all()
         assert rows
         for row in rows:
-            found = unpack_places(bytes(row.neurons)).tolist()
-            assert found == expected.get(row.context_id, [])
+            result = unpack_places(bytes(row.neurons)).tolist()
+            assert result == expected.get(row.context_id, [])
 
 
 def test_a_token_names_the_neurons_that_have_to_do_with_it(any_filled: Engine) -> None:
-    """Peaks by count and mean over top examples, the weights' lists by size: as counted by hand."""
+    """Peaks are ordered by count and mean over top examples, other roles by magnitude."""
     for run_id in run_ids(any_filled):
         expected = by_hand(any_filled, run_id)
         table = schema.token_neurons
         with any_filled.connect() as connection:
             rows = connection.execute(select(table).where(table.c.run_id == run_id)).all()
-        found: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
+        result: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
         for row in rows:
             neurons, values, counts = unpack_token(bytes(row.packed), row.neurons)
             assert row.neurons == len(neurons)
@@ -85,12 +85,12 @@ def test_a_token_names_the_neurons_that_have_to_do_with_it(any_filled: Engine) -
             if role == "peak":
                 assert counts is not None
                 columns.append(counts.tolist())
-            found[role, row.token_id] = list(zip(*columns, strict=True))
-        assert found == expected
+            result[role, row.token_id] = list(zip(*columns, strict=True))
+        assert result == expected
 
 
 def by_hand(engine: Engine, run_id: int) -> dict[tuple[str, int], list[tuple[Any, ...]]]:
-    """What `token_neurons` should say, computed from the neurons' rows."""
+    """The expected `token_neurons`, computed from the neurons' rows."""
     contexts, arrays = schema.contexts, schema.neuron_arrays
     first, last = schema.key_range(run_id)
     with engine.connect() as connection:
@@ -113,9 +113,9 @@ def by_hand(engine: Engine, run_id: int) -> dict[tuple[str, int], list[tuple[Any
         mean = float(np.float32(np.sort(values)[::-1].mean()))
         expected["peak", token_id].append((flat, mean, len(values)))
     halves = (("promoted", "logit", 0), ("suppressed", "logit", 1), ("in", "in", 0))
-    for flat, some in facts.items():
+    for flat, stored in facts.items():
         for role, name, half in (*halves, ("gate", "gate", 0)):
-            ids, values = some[f"{name}_token_ids"], some[f"{name}_values"]
+            ids, values = stored[f"{name}_token_ids"], stored[f"{name}_values"]
             middle = len(ids) // 2
             mine = slice(middle, None) if half else slice(0, middle)
             for token_id, value in zip(ids[mine].tolist(), values[mine].tolist(), strict=True):
@@ -131,21 +131,21 @@ def by_hand(engine: Engine, run_id: int) -> dict[tuple[str, int], list[tuple[Any
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 99), max_size=60), st.integers(1, 7), st.integers(1, 5))
 def test_a_spool_gives_back_what_it_took(keys: list[int], ranges: int, parts: int) -> None:
-    """Range by range, in the order it came, each once; and nothing of it is left."""
+    """Ranges return their rows once, in the order added."""
     spool = Spool(np.dtype("<i8"), 100, ranges)
     rows = np.arange(len(keys), dtype="<i8")
     for part in np.array_split(np.arange(len(keys)), parts):
         spool.put(np.array(keys, np.int64)[part], rows[part])
     taken = [spool.take(index).tolist() for index in range(len(spool))]
-    for index, some in enumerate(taken):
-        assert some == [row for row, key in enumerate(keys) if spool.range_of(key) == index]
+    for index, stored in enumerate(taken):
+        assert stored == [row for row, key in enumerate(keys) if spool.range_of(key) == index]
     assert all(len(spool.take(index)) == 0 for index in range(len(spool)))
     spool.close()
 
 
 @pytest.mark.parametrize("keys", [0, 1])
 def test_a_spool_of_next_to_nothing(keys: int) -> None:
-    """One range, empty until something comes."""
+    """A spool with one key has one range."""
     spool = Spool(np.dtype("<i8"), keys)
     assert len(spool.take(0)) == 0
     spool.close()

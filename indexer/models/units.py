@@ -1,0 +1,197 @@
+"""What a run indexes: a set of units, such as a model's MLP neurons at one hook point.
+
+The scan, the store, verification and live text know units only through `UnitSet`. A new kind of
+unit is a class with these members, in a file of its own beside this one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int
+from torch import Tensor, nn
+
+from indexer.captured import Captured
+
+READ_PARTS = ("in", "gate")
+"""The matrices a unit may read with, in the order of their numbers in the store. Units with one
+matrix read with `in`."""
+SMALLEST_MAGNITUDE = 1e-6
+"""A unit whose values can have either sign is dead if no magnitude is above this."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A module whose input or output holds one layer's units."""
+
+    module: nn.Module
+    side: Literal["input", "output"]
+    half: int | None = None
+    """0 or 1 where only that half of the last axis is meant (fused gate and up projections)."""
+    parts: tuple[Place, ...] = ()
+    """Module outputs from earlier in the same layer that `UnitSet.captured` needs too."""
+
+    def own(self, values: Tensor) -> Tensor:
+        """The part of the module's input or output that is meant: a view."""
+        return values if self.half is None else values.chunk(2, dim=-1)[self.half]
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Why something isn't known of a set of units."""
+
+    reason: str
+    """A full sentence."""
+
+
+@dataclass(frozen=True)
+class Writes:
+    """What the units of one layer add to the residual stream."""
+
+    vectors: Float[Tensor, "units d_model"]
+    """Per unit of activation, in float32, up to the scales of `norms`."""
+    source: nn.Module
+    """The input of this module is what the vectors are multiplied by, [..., units]."""
+    inner_norm: nn.Module | None
+    """A norm over the units before the vectors (SoLU); its input is what `source` takes."""
+    outer_norm: nn.Module | None
+    """A norm over d_model after the vectors (Gemma 2 and 3, OLMo 2)."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How the units of one layer read the residual stream."""
+
+    norm: nn.Module | None
+    """The model's own norm before the matrices, in float32; None if there is none."""
+    gain: Float[Tensor, " d_model"]
+    """The norm's elementwise weight."""
+    centred: bool
+    """Whether the norm subtracts the mean (LayerNorm)."""
+    matrices: dict[str, Float[Tensor, "d_model units"]]
+    """By part, in the order of `READ_PARTS`; views of the model's weights, not copies."""
+
+    def normed(self, stream: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_model"]:
+        """Residual stream vectors after the norm, each normalised by itself."""
+        if self.norm is None:
+            return stream
+        out: Tensor = self.norm(stream[:, None])
+        return out[:, 0]
+
+    def folded(self, vectors: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_model"]:
+        """Residual stream vectors after the norm, without the division by its scale."""
+        if self.centred:
+            vectors = vectors - vectors.mean(dim=1, keepdim=True)
+        return vectors * self.gain
+
+    def directions(self, part: str) -> Float[Tensor, "units d_model"]:
+        """The residual stream direction each unit reads: its column of the matrix times the norm's
+        weight, minus its mean if the norm centres (the norm folded into the matrix)."""
+        read = self.matrices[part].T.float() * self.gain
+        return read - read.mean(dim=1, keepdim=True) if self.centred else read
+
+
+class UnitSet(Protocol):
+    """All units of one kind at one hook point of a loaded model."""
+
+    @property
+    def name(self) -> str:
+        """A word for addresses, such as `neurons`."""
+        ...
+
+    @property
+    def noun(self) -> str:
+        """What one unit is called, such as `neuron`."""
+        ...
+
+    @property
+    def hook_point(self) -> str:
+        """TransformerLens's name of the place captured, such as `mlp.hook_post`."""
+        ...
+
+    @property
+    def is_default(self) -> bool:
+        """Whether this is what the model is indexed at unless the user chooses."""
+        ...
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Units of each layer."""
+        ...
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where each layer is captured."""
+        ...
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether a gate and a linear part are captured beside each activation."""
+        ...
+
+    @property
+    def signed(self) -> bool:
+        """Whether values below 0 count as much as values above it."""
+        ...
+
+    @property
+    def sparse(self) -> bool:
+        """Whether most activations are exactly 0."""
+        ...
+
+    @property
+    def remark(self) -> str:
+        """What a user should know before the scan, a phrase without a full stop; usually empty."""
+        ...
+
+    def captured(
+        self,
+        layer: int,
+        values: Float[Tensor, "batch pos n"],
+        parts: tuple[Float[Tensor, "batch pos _"], ...],
+    ) -> Captured:
+        """The layer's activations [batch, pos, units] from the tensors at its place.
+
+        Runs inside the forward pass of every batch: it must not wait for the device, and must not
+        copy what it can pass on.
+        """
+        ...
+
+    def set_unit(
+        self, layer: int, values: Float[Tensor, "*batch n"], unit: int, value: float
+    ) -> None:
+        """Change the tensor at the layer's place, in memory, so that a unit has this activation."""
+        ...
+
+    def writes(self, layer: int) -> Writes | Unknown:
+        """What the layer's units add to the residual stream. Computed when asked."""
+        ...
+
+    def readers(self, token_ids: Int[Tensor, "1 pos"]) -> tuple[Reader | Unknown, ...]:
+        """How each layer reads the residual stream; may run the model over these few tokens."""
+        ...
+
+    def dead(
+        self, maximum: Float32[np.ndarray, " n"], minimum: Float32[np.ndarray, " n"]
+    ) -> Bool[np.ndarray, " n"]:
+        """Which units never fire, from their largest and smallest activations in a whole run."""
+        ...
+
+
+def never_positive(
+    maximum: Float32[np.ndarray, " n"], _minimum: Float32[np.ndarray, " n"]
+) -> Bool[np.ndarray, " n"]:
+    """Dead units where only values above 0 count: the maximum is 0 or below."""
+    dead: Bool[np.ndarray, " n"] = maximum <= 0
+    return dead
+
+
+def never_large(
+    maximum: Float32[np.ndarray, " n"], minimum: Float32[np.ndarray, " n"]
+) -> Bool[np.ndarray, " n"]:
+    """Dead units where either sign counts: no magnitude is above 1e-6."""
+    dead: Bool[np.ndarray, " n"]
+    dead = np.maximum(np.abs(maximum), np.abs(minimum)) <= SMALLEST_MAGNITUDE
+    return dead

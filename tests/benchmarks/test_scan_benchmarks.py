@@ -1,0 +1,124 @@
+"""The benchmarks of scans compare like with like. Nothing is timed."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.rounds import Turn
+from benchmarks.scan import indexing, inputs, memory
+from benchmarks.scan.indexing import Silent, batches, figures
+from benchmarks.scan.others import counted
+from benchmarks.scan.ways import FORWARD, OTHERS, SCAN, TRUNK, Ways, ways_of
+from indexer.config import IndexConfig
+from indexer.corpus.batches import Batch
+from indexer.scan.job import Job, ask, load, prepare
+
+CONFIG = IndexConfig(
+    model="demo", ctx_len=32, max_tokens=1500, top_k=5, sample=12, batch_tokens=200, device="cpu"
+)
+
+
+def text(path: Path) -> Path:
+    """Documents of many lengths, so that batches have padding."""
+    words = ["the", "lord", "said", "unto", "return", "self", "a", "river", "\n", "0", "if"]
+    draw = random.Random(5)
+    documents = [" ".join(draw.choices(words, k=draw.randint(4, 60))) for _ in range(120)]
+    path.write_text("".join(json.dumps({"text": one}) + "\n" for one in documents))
+    return path
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """The demo's model, and a little text."""
+    folder = tmp_path_factory.mktemp("indexing")
+    question = ask(replace(CONFIG, corpus=str(text(folder / "text.jsonl"))))
+    return load(question, prepare(question, folder, Silent()), Silent())
+
+
+@pytest.fixture(scope="module")
+def ways(job: Job) -> Ways:
+    """Every way, after the last batch."""
+    ways = ways_of(job, others=True)
+    for batch in batches(job):
+        for run in ways.run.values():
+            run(batch)
+    return ways
+
+
+def test_other_ways_find_what_the_scan_finds(job: Job, ways: Ways) -> None:
+    """Every way ends with the highest peaks of the same contexts, padding and BOS left out."""
+    assert list(ways.run) == [TRUNK, FORWARD, SCAN, *OTHERS]
+    assert sum(not batch.attention.all() for batch in batches(job)) > 3
+    for layer, width in enumerate(job.model.units.widths):
+        first = int(ways.scan.offsets[layer])
+        values = ways.scan.top.values[first : first + width]
+        ids = ways.scan.top.ids[first : first + width]
+        assert np.isfinite(values).all()
+        distinct = np.ones(values.shape, np.bool_)  # ways may order equal values differently
+        distinct[:, 1:] &= np.diff(values) < -1e-4
+        distinct[:, :-1] &= np.diff(values) < -1e-4
+        assert distinct.mean() > 0.5
+        distinct[:, -1] = False  # the next value is not known
+        for way in ways.others.values():
+            best, contexts = way.best(layer)
+            np.testing.assert_allclose(best.T.numpy(), values, rtol=1e-4, atol=1e-5)
+            assert (contexts.T.numpy() == ids)[distinct].all()
+
+
+def batch_of(included: Sequence[Sequence[int]], part: str = "rest") -> Batch:
+    mask = np.array(included, np.bool_)
+    ids = np.arange(len(mask))
+    return Batch(part, ids, np.zeros(mask.shape, np.int64), np.ones(mask.shape, np.bool_), mask)
+
+
+def test_positions_left_out_are_minus_infinity() -> None:
+    """A BOS of all rows is cut off, without a copy if nothing is padded; padding becomes −inf."""
+    activations = torch.arange(12.0).reshape(2, 3, 2)
+    whole = batch_of([[0, 1, 1], [0, 1, 1]])
+    assert counted(activations, whole).data_ptr() == activations[:, 1:].data_ptr()
+    expected = activations[:, 1:].clone()
+    expected[1, 1] = -torch.inf
+    assert torch.equal(counted(activations, batch_of([[0, 1, 1], [0, 1, 0]])), expected)
+
+
+def test_figures_are_shares_of_the_trunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Medians over the batches of sample, rest and its last quarter; runs weigh them by tokens."""
+    sample, rest = batch_of([[1] * 100], "sample"), batch_of([[1] * 100])
+    seconds = [2.0, 3.0, 2.5, 2.0, 2.0, 1.5, 1.5, 1.25, 1.0]
+    turns = [
+        Turn(("float32", way), number, rest if number else sample, wall, 0.0, None)
+        for number, scan in enumerate(seconds)
+        for way, wall in ((TRUNK, 1.0), (SCAN, scan))
+    ]
+    turns.append(Turn(("float32", "Neuroscope's way"), 1, rest, 4.0, 0.0, None))
+    monkeypatch.setattr(indexing, "LONG_RUN", 1100)
+    values = {one.row: one.value for one in figures("gpt2", turns)}
+    middle = (1 / 2 + 1 / 1.5) / 2  # of the rest's eight ratios
+    assert values == {
+        "trunk, float32": 100.0,
+        "scan, sample, float32": 0.5,
+        "scan, rest, float32": pytest.approx(middle),
+        "scan, late, float32": 0.9,
+        "scan, whole run, float32": pytest.approx(900 / (100 / 0.5 + 800 / middle)),
+        "scan, at 0M tokens, float32": pytest.approx(1100 / (100 / 0.5 + 1000 / 0.9)),
+        "Neuroscope's way, rest, float32": 0.25,
+    }
+
+
+def test_memory_is_of_a_scan_as_large_as_asked(tmp_path: Path) -> None:
+    """As many neurons and tokens as asked for; what is announced is what a run announces."""
+    model = inputs.thin_model(tmp_path, 2, 24, seed=0)
+    corpus = inputs.write_corpus(tmp_path, 128, 4_000, seed=0)
+    announced, taken, ratio = memory.measure(model, corpus, 4_000)
+    assert announced.row.startswith("48 neurons, 3,9")
+    assert announced.value > 0
+    assert -5 < taken.value < 500  # the system counts pages in batches
+    assert ratio.value == pytest.approx(taken.value / announced.value)
