@@ -16,8 +16,8 @@ from indexer.corpus.prepared import PreparedCorpus
 from indexer.corpus.tokens import TokenizerInfo
 from indexer.errors import NeurariumError
 from indexer.measure.sources import count_slots
+from indexer.models import kinds
 from indexer.models.device import choose_device, choose_dtype
-from indexer.models.hook_points import choose_hook_point
 from indexer.models.load import Description, check_ctx_len, describe, load_model
 from indexer.models.loaded import LoadedModel
 from indexer.models.pretrained import LoadedTokenizer, load_tokenizer, pin_revision
@@ -88,7 +88,7 @@ def prepare(question: Question, cache_dir: Path, reporter: Reporter) -> Text:
     source = pin_revision(question.source)
     description = describe(source, trust_remote_code=config.trust_remote_code)
     check_ctx_len(description, config.ctx_len)
-    choose_hook_point(description.layout, config.hook_point)
+    kinds.choose(description.layout, config.hook_point)
     choose_dtype(config.dtype, choose_device(config.device))
     tokens = load_tokenizer(source, trust_remote_code=config.trust_remote_code)
     info = TokenizerInfo(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,8 @@ import torch
 
 from indexer.config import IndexConfig
 from indexer.errors import NeurariumError
-from indexer.models.hook_points import HOOK_POINTS
 from indexer.models.load import load_model
+from indexer.models.names import HOOK_POINTS
 from indexer.models.source import resolve_model
 from indexer.models.units import Reader, Unknown, Writes
 from tests.helpers.tiny_models import captured, save_tiny_model, some_tokens
@@ -94,3 +96,17 @@ def test_settings_know_the_hook_points() -> None:
         assert IndexConfig(model="demo", hook_point=hook_point).hook_point == hook_point
     with pytest.raises(NeurariumError, match=r"no hook point 'mlp.hook_mid': choose mlp.hook_pre"):
         IndexConfig(model="demo", hook_point="mlp.hook_mid")
+
+
+def test_a_wrong_hook_point_is_refused_without_pytorch() -> None:
+    """A mistyped option is answered at once."""
+    code = (
+        "import sys\n"
+        "from app.cli.index import index\n"
+        "from indexer.config import IndexConfig\n"
+        "try:\n    IndexConfig(model='demo', hook_point='mlp.hook_mid')\n"
+        "except Exception as error:\n    print(error, 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "There is no hook point 'mlp.hook_mid'" in done.stdout
+    assert done.stdout.endswith("False\n")
