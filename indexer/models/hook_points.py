@@ -34,6 +34,11 @@ _NONLINEARITIES = ("act_fn", "activation_fn", "act", "activation")
 """Attribute names under which MLP modules hold their nonlinearity."""
 
 
+def mlp_problem(layout: Layout) -> str | None:
+    """Why a model has no MLP neurons that can be indexed; None if it has."""
+    return layout.mlp_problem
+
+
 def hook_points_of(layout: Layout) -> tuple[str, ...]:
     """The hook points a model has."""
     has_pre = ("gate" if layout.gated else "in") in layout.mlp_modules

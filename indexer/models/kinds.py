@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from indexer.errors import NeurariumError
 from indexer.models.capture import Trunk
-from indexer.models.hook_points import choose_hook_point, find_neurons
+from indexer.models.hook_points import choose_hook_point, find_neurons, mlp_problem
 from indexer.models.layout import Layout
 from indexer.models.names import MLP_HOOK_POINTS
 from indexer.models.units import UnitSet
@@ -20,19 +21,33 @@ class Kind:
 
     hook_points: tuple[str, ...]
     """Where its units may be captured, in models that have them."""
+    problem: Callable[[Layout], str | None]
+    """Why a model has no such units that can be indexed, a full message; None if it has."""
     choose: Callable[[Layout, str | None], str]
     """The hook point asked for, or the model's default. Raises `NeurariumError`."""
     find: Callable[[Trunk, Layout, nn.Module, str], UnitSet]
     """The units at a hook point that was chosen. Raises `NeurariumError`."""
 
 
-KINDS = (Kind(MLP_HOOK_POINTS, choose_hook_point, find_neurons),)
-"""The first is the default."""
+KINDS = (Kind(MLP_HOOK_POINTS, mlp_problem, choose_hook_point, find_neurons),)
+"""A model is indexed by the first that it has, unless the user chooses."""
+
+
+def check(layout: Layout) -> None:
+    """Refuse a model that has no kind of unit. Raises `NeurariumError`."""
+    problems = [kind.problem(layout) for kind in KINDS]
+    if None not in problems:
+        raise NeurariumError(str(problems[0]))
 
 
 def choose(layout: Layout, asked: str | None) -> str:
     """The hook point asked for, or the default. Raises `NeurariumError` if the model lacks it."""
-    return _kind_at(asked).choose(layout, asked)
+    check(layout)
+    present = [kind for kind in KINDS if kind.problem(layout) is None]
+    kind = present[0] if asked is None else _kind_at(asked)
+    if problem := kind.problem(layout):
+        raise NeurariumError(problem)
+    return kind.choose(layout, asked)
 
 
 def find(trunk: Trunk, layout: Layout, root: nn.Module, hook_point: str) -> UnitSet:
@@ -40,7 +55,6 @@ def find(trunk: Trunk, layout: Layout, root: nn.Module, hook_point: str) -> Unit
     return _kind_at(hook_point).find(trunk, layout, root, hook_point)
 
 
-def _kind_at(hook_point: str | None) -> Kind:
-    """The kind with this hook point; the default kind for None and for unknown names, which it
-    refuses."""
+def _kind_at(hook_point: str) -> Kind:
+    """The kind with this hook point; for unknown names the first kind, which refuses them."""
     return next((kind for kind in KINDS if hook_point in kind.hook_points), KINDS[0])

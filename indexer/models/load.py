@@ -27,7 +27,6 @@ from indexer.models.loaded import LoadedModel
 from indexer.models.pretrained import (
     LoadedTokenizer,
     hash_weights,
-    legacy_config,
     load_causal_lm,
     load_config,
     load_tokenizer,
@@ -61,13 +60,9 @@ def describe(source: ModelSource, *, trust_remote_code: bool = False) -> Descrip
         config = load_config(source, trust_remote_code=trust_remote_code)
         with quiet():
             layout = layout_of_config(config, source.label)
+        kinds.check(layout)
         return Description(source, layout, config)
     with quiet(), one_line_errors(source):
-        if legacy_config(source).get("attn_only"):
-            raise NeurariumError(
-                f"{source.label!r} is an attention-only model: it has no MLP neurons. Choose a "
-                "model with MLPs, such as solu-1l."
-            )
         cfg = derive_tl_legacy_config(source.location)
         layout = layout_of_adapter(
             NativeArchitectureAdapter(cfg),
@@ -75,6 +70,7 @@ def describe(source: ModelSource, *, trust_remote_code: bool = False) -> Descrip
             max_context=int(cfg.n_ctx),
             activation_function=str(cfg.act_fn),
         )
+    kinds.check(layout)
     return Description(source, layout, None)
 
 
