@@ -58,7 +58,7 @@ def test_other_ways_find_what_the_scan_finds(job: Job, ways: Ways) -> None:
     assert list(ways.run) == [TRUNK, FORWARD, SCAN, *OTHERS]
     assert sum(not batch.attention.all() for batch in batches(job)) > 3
     for layer, width in enumerate(job.model.units.widths):
-        first = int(ways.scan.offsets[layer])
+        first = int(ways.scan.places.offsets[layer])
         values = ways.scan.top.values[first : first + width]
         ids = ways.scan.top.ids[first : first + width]
         assert np.isfinite(values).all()

@@ -280,7 +280,7 @@ def test_shards_that_do_not_fit_are_refused(
     (state / "shard-1-of-3").mkdir()
     with pytest.raises(NeurariumError, match="shards of several runs, of 2 and of 3 shards"):
         merge(state, place.url, place.cache, Silent(), Execution())
-    with pytest.raises(NeurariumError, match="no shards of one run"):
+    with pytest.raises(NeurariumError, match="holds no shards"):
         merge(tmp_path / "nothing", place.url, place.cache, Silent(), Execution())
     with pytest.raises(NeurariumError, match="needs --state"):
         scan_shard(CONFIG, Shard(1, 2), place.cache, Silent(), Execution())
