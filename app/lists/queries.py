@@ -1,4 +1,4 @@
-"""Reading a list of neurons of any models and runs, in as many SELECTs as for one neuron."""
+"""Reads a list of neurons of any models and runs, in as many SELECTs as for one neuron."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _EXAMPLES = select(
     schema.examples.c.neuron_id, schema.examples.c.kind, schema.examples.c.packed
 ).where(
     schema.examples.c.neuron_id.in_(bindparam("keys", expanding=True)),
-    schema.examples.c.kind == _TOP,  # the first list of a row is that of its kind
+    schema.examples.c.kind == _TOP,  # a row can hold several kinds, and this is its first
 )
 _contexts = schema.contexts
 
@@ -43,7 +43,7 @@ class _Match:
 
 
 def rows(store: Store, entries: Sequence[Entry], reach: int | None = None) -> list[ListRow]:
-    """One row an entry, without repetitions; `reach` as in `NeuronExamples.of_kind`."""
+    """The rows of a list, without repetitions; `reach` is as in `NeuronExamples.of_kind`."""
     with store.connect() as connection:
         runs = runs_of(connection, {entry.place.model for entry in entries if entry.place})
         by_text: dict[str, _Match | ListRow] = {}
@@ -73,13 +73,13 @@ def _match(
     place = entry.place
     if place is None:
         raise NotFound(entry.wrong)
-    of_model = runs.get(place.model, [])
-    default = pick(place.model, of_model, None)
-    run = at_hook_points(place.model, of_model, place.run, entry.hook_points)
-    reading = store.opened(connection, run, of_model)
+    rows = runs.get(place.model, [])
+    default = pick(place.model, rows, None)
+    run = at_hook_points(place.model, rows, place.run, entry.hook_points)
+    reading = store.open_row(connection, run, rows)
     index = reading.index_of(place.layer, place.neuron)
-    named = None if run.id == default.id else run.id
-    text = full_text(NeuronPlace(place.model, place.layer, place.neuron, named))
+    named_run = None if run.id == default.id else run.id
+    text = full_text(NeuronPlace(place.model, place.layer, place.neuron, named_run))
     return _Match(text, reading, schema.neuron_key(run.id, index))
 
 
@@ -118,18 +118,18 @@ def _first_contexts(
     connection: Connection, matches: Sequence[_Match], tops: dict[int, ExampleArrays]
 ) -> dict[int, dict[int, Context]]:
     """The context of each neuron's first example, by the neuron's key and the context's id."""
-    wanted = {
+    places = {
         match.key: (match.reading.run.id, int(tops[match.key].context_ids[0]))
         for match in matches
         if match.key in tops
     }
-    if not wanted:
+    if not places:
         return {}
     by_run: dict[int, set[int]] = {}
-    for run_id, context_id in wanted.values():
+    for run_id, context_id in places.values():
         by_run.setdefault(run_id, set()).add(context_id)
-    # Not an IN of pairs: SQLite would read all contexts.
-    places = [
+    # Not an IN of pairs, for which SQLite would read all contexts.
+    conditions = [
         and_(_contexts.c.run_id == run_id, _contexts.c.context_id.in_(sorted(ids)))
         for run_id, ids in by_run.items()
     ]
@@ -141,8 +141,11 @@ def _first_contexts(
             _contexts.c.source_index,
             _contexts.c.included_from,
             _contexts.c.token_ids,
-        ).where(or_(*places))
+        ).where(or_(*conditions))
     )
     sources = {match.reading.run.id: match.reading.run.sources for match in matches}
-    read = {(run, number): context(sources[run], *rest) for run, number, *rest in selected}
-    return {key: {at[1]: read[at]} for key, at in wanted.items()}
+    contexts = {
+        (run_id, context_id): context(sources[run_id], *rest)
+        for run_id, context_id, *rest in selected
+    }
+    return {key: {place[1]: contexts[place]} for key, place in places.items()}

@@ -35,13 +35,16 @@ api = APIRouter(prefix="/api/v1", tags=["api"], responses=ERRORS)
 pages = APIRouter(include_in_schema=False)
 
 From = Annotated[
-    int, Query(alias="from", ge=0, description="The first neuron of a picture; it holds 4,096.")
+    int,
+    Query(
+        alias="from", ge=0, description="The first neuron of the picture, which has at most 4,096."
+    ),
 ]
 
 
 @api.get("/models", response_model=ModelList)
 def models(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Response:
-    """The models here, by name."""
+    """The models, by name."""
     site = site_of(request)
     if unchanged := site.unchanged(request, None):
         return unchanged
@@ -50,7 +53,7 @@ def models(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
 
 @api.get("/models/{model}", response_model=ModelPage)
 def model(request: Request, model: str, run: RunId = None) -> Response:
-    """One model: its layers in numbers, and its runs."""
+    """A model: its layers in numbers, and its runs."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
@@ -68,7 +71,7 @@ def neurons(
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response:
-    """A layer's neurons in any order, a page at a time."""
+    """A page of a layer's neurons, in any order."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
@@ -86,7 +89,7 @@ def picture(
     stat: PictureStatistic = "max",
     first: From = 0,
 ) -> Response:
-    """One statistic of all of a layer's neurons: what its picture shows."""
+    """A statistic of all neurons of a layer, as its picture shows it."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
@@ -138,7 +141,8 @@ def layer_page(
     cursor: Cursor = None,
     embed: Embed = None,
 ) -> Response:
-    """A layer's neurons: a picture of all, and a table, by default sorted as the picture is."""
+    """A layer: a picture of all its neurons, and a table, sorted by the picture's statistic unless
+    `sort` says otherwise."""
     site = site_of(request)
     bare = site.bare(embed)
     if unchanged := site.unchanged(request, model, bare=bare):

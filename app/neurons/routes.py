@@ -1,4 +1,4 @@
-"""One neuron: its page, its examples by source, its whole contexts; as pages and as JSON."""
+"""A neuron, its examples by source and its whole contexts, as pages and as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.neurons import queries
 from app.neurons.panels import panels_of
 from app.neurons.schemas import ContextPage, NeuronPage
 from app.neurons.view import (
-    ContextPageContext,
+    ExampleContext,
     NeuronContext,
     SourcesContext,
     context_view,
@@ -47,7 +47,7 @@ _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?")
 def neuron(
     request: Request, model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
 ) -> Response:
-    """One neuron: statistics, histogram, examples by kind, logit effects."""
+    """A neuron: statistics, histograms, examples by kind, what its weights say."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
@@ -63,7 +63,7 @@ def context(
     context: ContextId,
     run: RunId = None,
 ) -> Response:
-    """One whole context that is an example of a neuron, with its activations."""
+    """A whole context that is an example of a neuron, with its activations."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
@@ -74,7 +74,7 @@ def context(
 def neuroscope_page(
     model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
 ) -> Response:
-    """Neuroscope's own addresses."""
+    """Redirect from the form of address that Neuroscope had."""
     return RedirectResponse(urls.neuron(model, layer, neuron, run=run), 308)
 
 
@@ -128,7 +128,7 @@ def sources_page(
     view: ViewQuery = DEFAULT_VIEW,
     titles: Titles = None,
 ) -> Response:
-    """A neuron's examples within each source of the corpus."""
+    """A neuron's examples by source of the corpus."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
@@ -168,16 +168,16 @@ def context_page(
         json_url=urls.api_context(model, layer, neuron, context, run=run),
         canonical=urls.context(model, layer, neuron, context, run=run),
     )
-    shown = ContextPageContext(frame, page, context_view(page))
-    return site.html(request, "neurons/context.html", shown)
+    context_ = ExampleContext(frame, page, context_view(page))
+    return site.html(request, "neurons/context.html", context_)
 
 
 def _titled_url(view: View, titles: str | None, url: str) -> str | None:
-    """`url`, of the page with whole titles, unless this page has them; whole contexts do."""
+    """`url`, of the page with whole titles, unless this page has them, as whole contexts do."""
     return None if titles is not None or view == "context" else url
 
 
 def _origin(request: Request) -> str:
-    """Scheme and host that this page was asked for at; empty if the Host header is malformed."""
+    """The scheme and host of a request; empty if its Host header is malformed."""
     host = request.headers.get("host", "")
     return f"{request.url.scheme}://{host}" if _HOST.fullmatch(host) else ""

@@ -57,7 +57,7 @@ def test_other_ways_find_what_the_scan_finds(job: Job, ways: Ways) -> None:
     """Every way ends with the highest peaks of the same contexts, padding and BOS left out."""
     assert list(ways.run) == [TRUNK, FORWARD, SCAN, *OTHERS]
     assert sum(not batch.attention.all() for batch in batches(job)) > 3
-    for layer, width in enumerate(job.model.widths):
+    for layer, width in enumerate(job.model.units.widths):
         first = int(ways.scan.offsets[layer])
         values = ways.scan.top.values[first : first + width]
         ids = ways.scan.top.ids[first : first + width]

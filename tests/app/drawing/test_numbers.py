@@ -1,4 +1,4 @@
-"""Many numbers at once are written as each of them is."""
+"""Numbers as text."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ EDGES = [0.0, -0.0, 1e-4, 9.9999e-5, -1e-4, 998.9999, 999.0, -999.5, 100.0, 99.9
 
 
 @given(st.lists(st.none() | st.floats(width=64) | st.floats(-2000, 2000) | st.sampled_from(EDGES)))
-def test_numbers_are_written_alike(values: list[float | None]) -> None:
-    """Small and large ones, none, and those that are not finite."""
+def test_many_numbers_are_written_as_each_is(values: list[float | None]) -> None:
+    """Small and large numbers, None, infinities and NaN."""
     assert numbers(values) == [number(value) for value in values]

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from app.errors import NotFound
 from app.models import queries as models
-from app.models.picture import AT_ONCE, LEVELS
+from app.models.picture import LEVELS, MOST_NEURONS
 from app.models.schemas import PictureStatistic
 from app.reading.store import Store
 from indexer.store.database import open_store
@@ -106,7 +106,7 @@ def broad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """A client of a store with one layer that is wider than a picture."""
     url = f"sqlite:///{tmp_path_factory.mktemp('broad') / 'store.db'}"
     engine = open_store(url, create=True)
-    RunOf("broad", (wide_layer(AT_ONCE + 5),)).write(engine)
+    RunOf("broad", (wide_layer(MOST_NEURONS + 5),)).write(engine)
     engine.dispose()
     with serving(url) as client:
         yield client
@@ -115,15 +115,15 @@ def broad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 def test_a_wide_layer_comes_in_parts(broad: TestClient) -> None:
     """At most 4,096 at a time, in colours of the whole layer; put together they are the list."""
     path = PICTURE.format("broad", 0)
-    first, rest = (broad.get(path, params={"from": start}).json() for start in (0, AT_ONCE))
-    assert (first["first"], len(first["values"])) == (0, AT_ONCE)
-    assert (rest["first"], len(rest["values"])) == (AT_ONCE, 5)
-    neurons = wide_layer(AT_ONCE + 5)
+    first, rest = (broad.get(path, params={"from": start}).json() for start in (0, MOST_NEURONS))
+    assert (first["first"], len(first["values"])) == (0, MOST_NEURONS)
+    assert (rest["first"], len(rest["values"])) == (MOST_NEURONS, 5)
+    neurons = wide_layer(MOST_NEURONS + 5)
     assert first["values"] + rest["values"] == [neuron.maximum for neuron in neurons]
     assert first["dead"] + rest["dead"] == [neuron.dead for neuron in neurons]
     for name in ("cuts", "lowest", "highest", "highest_neuron", "counted", "n_dead", "neurons"):
         assert first[name] == rest[name]
-    assert broad.get(path, params={"from": AT_ONCE + 5}).status_code == 404
+    assert broad.get(path, params={"from": MOST_NEURONS + 5}).status_code == 404
 
 
 def test_the_json_is_exactly_this(any_client: TestClient) -> None:

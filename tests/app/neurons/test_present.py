@@ -201,7 +201,7 @@ def render(template: str, page: BaseModel, run: int | None = None, **extra: Any)
                 **extra,
             )
         case ContextPage():
-            context = present.ContextPageContext(frame, page, present.context_view(page))
+            context = present.ExampleContext(frame, page, present.context_view(page))
         case NeuronPage():
             layout = extra.get("layout", "peak")
             shared: dict[str, Any] = {"frame": frame, "page": page, "layout": layout}

@@ -155,7 +155,7 @@ def test_a_corpus_that_changed_underneath_is_noticed(
     write_lines(corpus, [{"text": "This is another beginning. " * 9}, *rows[1:]])
     with pytest.raises(NeurariumError, match="the corpus") as refused:
         place.index(config)
-    assert "changed since it was begun" in str(refused.value)
+    assert "changed since it began" in str(refused.value)
     write_lines(corpus, rows)
     place.index(config)
     assert len(place.hashes()) == 1
@@ -277,7 +277,7 @@ def test_shards_that_do_not_fit_are_refused(
     with pytest.raises(NeurariumError, match="shard-2-of-2, and --seed was 0 and is 1"):
         merge(state, place.url, place.cache, Silent(), Execution())
     (state / "shard-1-of-3").mkdir()
-    with pytest.raises(NeurariumError, match="shards of several runs, of 2 and of 3 each"):
+    with pytest.raises(NeurariumError, match="shards of several runs, of 2 and of 3 shards"):
         merge(state, place.url, place.cache, Silent(), Execution())
     with pytest.raises(NeurariumError, match="no shards of one run"):
         merge(tmp_path / "nothing", place.url, place.cache, Silent(), Execution())
