@@ -206,12 +206,12 @@ def test_a_run_in_bfloat16_says_how_far_it_may_be(in_bfloat16: str) -> None:
         (
             json.dumps({"text": "the " * 600}).encode(),
             413,
-            "tokens including the BOS: the maximum is 128",
+            "including the BOS: the maximum is 128",
         ),
         (
             json.dumps({"text": "x" * (MOST_BYTES + 1)}).encode(),
             413,
-            "65,537 bytes: the maximum is 65,536",
+            "65,537 bytes: the maximum is",
         ),
         (b" " * (MOST_BODY + 1), 413, "too long"),
     ],

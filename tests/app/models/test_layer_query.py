@@ -185,5 +185,5 @@ def test_what_is_not_there_is_said(any_client: TestClient, path: str, status: in
 
 def test_the_end_of_a_layer_is_named(store: Store) -> None:
     """A picture that would begin after the last neuron says which there are."""
-    with pytest.raises(NotFound, match="neurons 0 to 3: no picture begins at 4"):
+    with pytest.raises(NotFound, match="neurons 0 to 3: a picture cannot begin at 4"):
         models.picture(store, "toy", 0, None, "max", 4)

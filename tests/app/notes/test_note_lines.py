@@ -122,7 +122,7 @@ def test_a_time_of_any_zone_is_the_same_moment() -> None:
         ({"text": None}, "text is None: it has to be a string."),
         (
             {"more": 1},
-            "It has to be an object with the fields model, layer, neuron, time, author, text.",
+            "an object with the fields model, layer, neuron, time, author, text.",
         ),
     ],
 )

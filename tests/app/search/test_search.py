@@ -251,7 +251,7 @@ def test_a_context_names_every_neuron_of_whose_examples_it_is_one(
         ("/nothing/search/token?token_id=1", 404, "no model"),
         ("/toy/search/text?q=", 422, "no words in the query"),
         ("/toy/search/text?q=%22open", 422, "character 1 is not closed"),
-        ("/toy/search/text?q=" + "+".join("abcdefgh" * 5), 422, f"{MOST_WORDS} can be"),
+        ("/toy/search/text?q=" + "+".join("abcdefgh" * 5), 422, f"the maximum is {MOST_WORDS}"),
         ("/toy/search/text?q=a&cursor=WzEsMl0", 422, "not a cursor of this server"),
         ("/toy/contexts/999", 404, "Context 999 of toy is not stored"),
         ("/toy/contexts/7?at=99", 404, "there is no position 99"),

@@ -137,7 +137,7 @@ def test_the_statistics_asked_about_are_columns(client: TestClient) -> None:
         page = read(client, urls.search_numbers("toy", q=text))
         shown = [head.text.strip().split()[0].lower() for head in page.all("th", "num")]
         assert shown[: len(parse(text).statistics)] == [
-            name.split("_")[0] for name in parse(text).asked
+            name.split("_")[0] for name in parse(text).statistics
         ]
 
 
