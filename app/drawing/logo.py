@@ -20,6 +20,8 @@ HEIGHT = 112
 """Of a column that every example has a token in, in pixels."""
 _TEXT = 12
 """Blocks of at least this height, in pixels, carry their token."""
+_LONGEST = 40
+"""A longer token is cut."""
 _NARROW = 2
 """On narrow screens, columns further than this from the peak are left out."""
 
@@ -76,7 +78,7 @@ def describe(drawn: Sequence[Column]) -> str:
 
 def short(token: str) -> str:
     """A token as a label, escaped, with runs of spaces run-length coded: `↵␣×15`."""
-    text, out, at = label(token), [], 0
+    text, out, at = label(token[:_LONGEST]), [], 0
     while at < len(text):
         end = at
         while end < len(text) and text[end] == text[at]:
