@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, select
 
 from app.compare.schemas import Comparison, Correlation, SharedContext
 from app.examples.queries import Context, contexts_of
-from app.neurons.queries import neuron_page
+from app.neurons.queries import neuron
 from app.neurons.schemas import NeuronPage
 from app.reading.store import Reading, Store
 from app.web.address import NeuronPlace
@@ -25,7 +25,7 @@ def compare(store: Store, a: NeuronPlace, b: NeuronPlace, reach: int | None = No
     with store.connect() as connection:
         readings = [store.open(connection, place.model, place.run) for place in (a, b)]
         pages = [
-            neuron_page(reading, place.layer, place.neuron, reach)
+            neuron(reading, place.layer, place.neuron, reach)
             for reading, place in zip(readings, (a, b), strict=True)
         ]
         sides = tuple(zip(readings, pages, strict=True))

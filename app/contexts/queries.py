@@ -9,13 +9,14 @@ from sqlalchemy import bindparam, select
 
 from app.contexts.schemas import ContextNeuron, ContextNeurons, ExampleKind, NeuronPeak
 from app.errors import Invalid, NotFound
+from app.examples.queries import read_kinds
 from app.reading import cursors
 from app.reading.neurons import rows_of
 from app.reading.runs import run_ref
 from app.reading.store import Reading
 from app.reading.vocabulary import spellings
 from indexer.store import schema
-from indexer.store.packing.codec import unpack_kinds, unpack_token_ids
+from indexer.store.packing.codec import unpack_token_ids
 from indexer.store.packing.postings import unpack_places
 
 TOP, BOTTOM, _RANDOM, _BAND, _SOURCE = range(len(schema.KINDS))
@@ -28,9 +29,6 @@ Array = np.ndarray[Any, Any]
 CONTEXTS = select(schema.contexts).where(
     schema.contexts.c.run_id == bindparam("run_id"),
     schema.contexts.c.context_id.in_(bindparam("context_ids", expanding=True)),
-)
-_LISTS = select(schema.examples.c.kind, schema.examples.c.packed).where(
-    schema.examples.c.neuron_id == bindparam("key")
 )
 
 
@@ -130,6 +128,5 @@ def context(
 def _random(reading: Reading) -> list[int]:
     """The ids of the random examples, which are the same for all neurons: those of the first."""
     key = schema.neuron_key(reading.run.id, 0)
-    rows = reading.connection.execute(_LISTS, {"key": key})
-    examples = unpack_kinds((row.kind, row.packed) for row in rows).get(_RANDOM)
+    examples = read_kinds(reading, key).get(_RANDOM)
     return [] if examples is None else examples.context_ids.tolist()

@@ -31,13 +31,12 @@ Array = np.ndarray[Any, Any]
 _EXAMPLES = select(schema.examples.c.kind, schema.examples.c.packed).where(
     schema.examples.c.neuron_id == bindparam("neuron_id")
 )
-_CONTEXTS = select(
-    schema.contexts.c.context_id,
-    schema.contexts.c.document_index,
-    schema.contexts.c.source_index,
-    schema.contexts.c.included_from,
-    schema.contexts.c.token_ids,
-).where(
+CONTEXT_COLUMNS = [
+    schema.contexts.c[name]
+    for name in ("context_id", "document_index", "source_index", "included_from", "token_ids")
+]
+"""The id of a context and the columns that `context` needs."""
+_CONTEXTS = select(*CONTEXT_COLUMNS).where(
     schema.contexts.c.run_id == bindparam("run_id"),
     schema.contexts.c.context_id.in_(bindparam("context_ids", expanding=True)),
 )
@@ -214,10 +213,15 @@ class NeuronExamples:
         return sorted(tokens, key=lambda token: (-token.count, -token.mean, token.token_id))
 
 
+def read_kinds(reading: Reading, key: int) -> dict[int, ExampleArrays]:
+    """The examples of the neuron with this key as stored, by the index of their kind."""
+    rows = reading.connection.execute(_EXAMPLES, {"neuron_id": key}).all()
+    return unpack_kinds((row.kind, row.packed) for row in rows)
+
+
 def read_examples(reading: Reading, key: int) -> NeuronExamples:
     """All examples of the neuron with this key."""
-    rows = reading.connection.execute(_EXAMPLES, {"neuron_id": key}).all()
-    kinds = unpack_kinds((row.kind, row.packed) for row in rows)
+    kinds = read_kinds(reading, key)
     ids = {context_id for arrays in kinds.values() for context_id in arrays.context_ids.tolist()}
     contexts = contexts_of(reading.connection, reading.run, ids)
     return NeuronExamples(kinds, contexts, reading.vocabulary)

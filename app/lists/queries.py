@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, bindparam, or_, select
 
 from app.errors import NotFound
-from app.examples.queries import Context, NeuronExamples, context
+from app.examples.queries import CONTEXT_COLUMNS, Context, NeuronExamples, context
 from app.examples.schemas import Example
 from app.lists.entries import Entry, full_text
 from app.lists.schemas import ListRow
-from app.reading.neurons import ROW_COLUMNS, neuron_row
+from app.reading.neurons import ROWS, neuron_row
 from app.reading.runs import at_hook_points, pick, run_ref, runs_of
 from app.reading.store import Reading, Store
 from app.web.address import NeuronPlace
@@ -21,9 +21,6 @@ from indexer.store import schema
 from indexer.store.packing.codec import ExampleArrays, unpack_kinds
 
 _TOP = schema.KINDS.index("top")
-_NEURONS = select(schema.neurons.c.id, *ROW_COLUMNS).where(
-    schema.neurons.c.id.in_(bindparam("keys", expanding=True))
-)
 _EXAMPLES = select(
     schema.examples.c.neuron_id, schema.examples.c.kind, schema.examples.c.packed
 ).where(
@@ -88,7 +85,7 @@ def _read(
 ) -> dict[int, ListRow]:
     """The rows of neurons that exist, by key."""
     keys = {"keys": [match.key for match in matches]}
-    neurons = {row.id: row for row in connection.execute(_NEURONS, keys)}
+    neurons = {row.id: row for row in connection.execute(ROWS, keys)}
     tops = {
         row.neuron_id: arrays
         for row in connection.execute(_EXAMPLES, keys)
@@ -134,14 +131,7 @@ def _first_contexts(
         for run_id, ids in by_run.items()
     ]
     selected = connection.execute(
-        select(
-            _contexts.c.run_id,
-            _contexts.c.context_id,
-            _contexts.c.document_index,
-            _contexts.c.source_index,
-            _contexts.c.included_from,
-            _contexts.c.token_ids,
-        ).where(or_(*conditions))
+        select(_contexts.c.run_id, *CONTEXT_COLUMNS).where(or_(*conditions))
     )
     sources = {match.reading.run.id: match.reading.run.sources for match in matches}
     contexts = {

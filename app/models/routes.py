@@ -57,7 +57,8 @@ def model(request: Request, model: str, run: RunId = None) -> Response:
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
-    return site.json(request, queries.model(site.store, model, run))
+    with site.store.reading(model, run) as reading:
+        return site.json(request, queries.model(reading))
 
 
 @api.get("/models/{model}/layers/{layer}/neurons", response_model=NeuronList)
@@ -76,7 +77,8 @@ def neurons(
     if unchanged := site.unchanged(request, model):
         return unchanged
     direction = default_order(sort, order)
-    page = queries.layer(site.store, model, layer, run, sort, direction, limit, cursor)
+    with site.store.reading(model, run) as reading:
+        page = queries.layer(reading, layer, sort, direction, limit, cursor)
     return site.json(request, page.neurons)
 
 
@@ -93,7 +95,8 @@ def picture(
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
-    return site.json(request, queries.picture(site.store, model, layer, run, stat, first))
+    with site.store.reading(model, run) as reading:
+        return site.json(request, queries.picture(reading, layer, stat, first))
 
 
 @pages.get("/")
@@ -117,7 +120,8 @@ def model_page(request: Request, model: str, run: RunId = None, embed: Embed = N
     bare = site.bare(embed)
     if unchanged := site.unchanged(request, model, bare=bare):
         return unchanged
-    page = queries.model(site.store, model, run)
+    with site.store.reading(model, run) as reading:
+        page = queries.model(reading)
     frame = Frame(
         site.links(model, run),
         json_url=urls.api_model(model, run=run),
@@ -148,8 +152,9 @@ def layer_page(
     if unchanged := site.unchanged(request, model, bare=bare):
         return unchanged
     by = sort or picture
-    page = queries.layer(site.store, model, layer, run, by, default_order(by, order), limit, cursor)
-    drawn = queries.picture(site.store, model, layer, page.run.id, picture, first)
+    with site.store.reading(model, run) as reading:
+        page = queries.layer(reading, layer, by, default_order(by, order), limit, cursor)
+        drawn = queries.picture(reading, layer, picture, first)
     links, named_limit = site.links(model, run), not_default_limit(limit)
     frame = Frame(
         links,

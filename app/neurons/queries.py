@@ -27,7 +27,7 @@ from app.neurons.schemas import (
 from app.reading.columns import finite
 from app.reading.neurons import peak_tokens
 from app.reading.runs import has_neuron, run_ref, sample_of
-from app.reading.store import Reading, Store
+from app.reading.store import Reading
 from app.reading.vocabulary import text_of
 from app.schemas import NeuronRef
 from indexer.store import schema
@@ -49,17 +49,9 @@ _EXTREMES = select(schema.neurons.c.max, schema.neurons.c.min).where(
 )
 
 
-def neuron(
-    store: Store, model: str, layer: int, neuron: int, run: int | None, reach: int | None = None
-) -> NeuronPage:
+def neuron(reading: Reading, layer: int, neuron: int, reach: int | None = None) -> NeuronPage:
     """A neuron's page. `reach` cuts examples to so many positions on either side of their peak;
     None: all stored positions. Raises NotFound."""
-    with store.reading(model, run) as reading:
-        return neuron_page(reading, layer, neuron, reach)
-
-
-def neuron_page(reading: Reading, layer: int, neuron: int, reach: int | None = None) -> NeuronPage:
-    """As `neuron`, in an open run."""
     run, places = reading.run, reading.places
     index = reading.index_of(layer, neuron)
     key = schema.neuron_key(run.id, index)
@@ -98,38 +90,35 @@ def neuron_page(reading: Reading, layer: int, neuron: int, reach: int | None = N
     )
 
 
-def context(
-    store: Store, model: str, layer: int, neuron: int, context_id: int, run: int | None
-) -> ContextPage:
+def context(reading: Reading, layer: int, neuron: int, context_id: int) -> ContextPage:
     """A whole context that is an example of a neuron. Raises NotFound."""
-    with store.reading(model, run) as reading:
-        key = schema.neuron_key(reading.run.id, reading.index_of(layer, neuron))
-        extremes = reading.connection.execute(_EXTREMES, {"key": key}).one()
-        examples = read_examples(reading, key)
-        whole = examples.whole(context_id)
-        if whole is None:
-            raise NotFound(
-                f"Context {context_id} is not an example of neuron {neuron} in layer {layer} of "
-                f"{model}: its page lists those that are."
-            )
-        kinds, example, stored = whole
-        included = examples.contexts[context_id].included_ids
-        return ContextPage(
-            model=model,
-            layer=layer,
-            neuron=neuron,
-            hook_point=f"blocks.{layer}.{reading.run.hook_point}",
-            run=run_ref(reading.run),
-            scale=max(abs(extremes.max), abs(extremes.min)),
-            max=extremes.max,
-            min=extremes.min,
-            kinds=kinds,
-            text=text_of(reading.connection, reading.run.vocabulary_id, included),
-            length=len(example.tokens),
-            stored_from=stored.start,
-            stored_to=stored.stop,
-            example=example,
+    key = schema.neuron_key(reading.run.id, reading.index_of(layer, neuron))
+    extremes = reading.connection.execute(_EXTREMES, {"key": key}).one()
+    examples = read_examples(reading, key)
+    whole = examples.whole(context_id)
+    if whole is None:
+        raise NotFound(
+            f"Context {context_id} is not an example of neuron {neuron} in layer {layer} of "
+            f"{reading.run.model}: its page lists those that are."
         )
+    kinds, example, stored = whole
+    included = examples.contexts[context_id].included_ids
+    return ContextPage(
+        model=reading.run.model,
+        layer=layer,
+        neuron=neuron,
+        hook_point=f"blocks.{layer}.{reading.run.hook_point}",
+        run=run_ref(reading.run),
+        scale=max(abs(extremes.max), abs(extremes.min)),
+        max=extremes.max,
+        min=extremes.min,
+        kinds=kinds,
+        text=text_of(reading.connection, reading.run.vocabulary_id, included),
+        length=len(example.tokens),
+        stored_from=stored.start,
+        stored_to=stored.stop,
+        example=example,
+    )
 
 
 def _ref(places: Places, index: int) -> NeuronRef | None:

@@ -51,7 +51,8 @@ def neuron(
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
-    return site.json(request, queries.neuron(site.store, model, layer, neuron, run))
+    with site.store.reading(model, run) as reading:
+        return site.json(request, queries.neuron(reading, layer, neuron))
 
 
 @api.get("/contexts/{context}", response_model=ContextPage)
@@ -67,7 +68,8 @@ def context(
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
-    return site.json(request, queries.context(site.store, model, layer, neuron, context, run))
+    with site.store.reading(model, run) as reading:
+        return site.json(request, queries.context(reading, layer, neuron, context))
 
 
 @pages.get("/{neuron}.html")
@@ -98,7 +100,8 @@ def neuron_page(
     beside = [] if notes is None else [notes.version]
     if unchanged := site.unchanged(request, model, beside=beside, bare=bare):
         return unchanged
-    page = queries.neuron(site.store, model, layer, neuron, run, REACH[view])
+    with site.store.reading(model, run) as reading:
+        page = queries.neuron(reading, layer, neuron, REACH[view])
     links = site.links(model, run, view)
     context = NeuronContext(
         frame=Frame(
@@ -132,7 +135,8 @@ def sources_page(
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
-    page = queries.neuron(site.store, model, layer, neuron, run, REACH[view])
+    with site.store.reading(model, run) as reading:
+        page = queries.neuron(reading, layer, neuron, REACH[view])
     links = site.links(model, run, view)
     context = SourcesContext(
         frame=Frame(
@@ -162,7 +166,8 @@ def context_page(
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
-    page = queries.context(site.store, model, layer, neuron, context, run)
+    with site.store.reading(model, run) as reading:
+        page = queries.context(reading, layer, neuron, context)
     frame = Frame(
         site.links(model, run, view),
         json_url=urls.api_context(model, layer, neuron, context, run=run),

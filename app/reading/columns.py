@@ -50,6 +50,6 @@ def deleted(run: Row[Any]) -> Gone:
     return Gone(f"Run {run.id} was deleted while it was being read.")
 
 
-def finite(value: float) -> float | None:
+def finite(value: float | None) -> float | None:
     """A number for JSON: None for −inf, which the store has for statistics of constant neurons."""
-    return value if math.isfinite(value) else None
+    return value if value is not None and math.isfinite(value) else None

@@ -23,19 +23,17 @@ _BATCH = 5_000
 """Neurons a SELECT: databases limit the number of bound values."""
 
 # Built once: SQLAlchemy takes longer to put a statement together than SQLite to answer it.
-_ROWS = select(schema.neurons.c.id, *ROW_COLUMNS).where(
-    schema.neurons.c.id.in_(bindparam("keys", expanding=True))
-)
+ROWS = select(schema.neurons).where(schema.neurons.c.id.in_(bindparam("keys", expanding=True)))
 _PEAK_TOKENS = select(schema.neurons.c.id, schema.neurons.c.peak_token_id).where(
     schema.neurons.c.id.in_(bindparam("keys", expanding=True))
 )
 
 
 def rows_of(reading: Reading, indices: list[int]) -> dict[int, Any]:
-    """Rows with `ROW_COLUMNS` of the neurons at `indices` (over all layers), by index."""
+    """Rows of the neurons at `indices` (over all layers), by index."""
     first = schema.neuron_key(reading.run.id, 0)
     keys = [first + index for index in indices]
-    rows = reading.connection.execute(_ROWS, {"keys": keys}).all()
+    rows = reading.connection.execute(ROWS, {"keys": keys}).all()
     return {row.id - first: row for row in rows}
 
 
@@ -60,15 +58,8 @@ def neuron_row(row: Row[Any], vocabulary: list[str]) -> NeuronRow:
     return NeuronRow(
         layer=row.layer,
         neuron=row.neuron,
-        max=row.max,
-        min=row.min,
-        mean=row.mean,
-        std=row.std,
-        skewness=row.skewness,
-        kurtosis=finite(row.kurtosis),
-        density=row.density,
-        effect_kurtosis=finite(row.effect_kurtosis),
         dead=row.dead,
         peak_token=vocabulary[row.peak_token_id],
         promoted_token=vocabulary[row.promoted_token_id],
+        **{name: finite(getattr(row, name)) for name in _LISTED},
     )

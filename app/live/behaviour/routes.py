@@ -68,18 +68,15 @@ async def behaviour_page(request: Request, model: str, run: RunId = None) -> Res
         except AppError as failure:
             error = failure
 
-    def render() -> Response:
-        context = BehaviourContext(
-            frame=Frame(links),
-            page=page,
-            typed=typed,
-            problem=None if error is None else error.detail,
-            result=None if reply is None else result(reply, links),
-            most=live.tokens,
-        )
-        return site.html(request, "live/behaviour.html", context)
-
-    response = await run_in_threadpool(render)
+    context = BehaviourContext(
+        frame=Frame(links),
+        page=page,
+        typed=typed,
+        problem=None if error is None else error.detail,
+        result=None if reply is None else await run_in_threadpool(result, reply, links),
+        most=live.tokens,
+    )
+    response = await run_in_threadpool(site.html, request, "live/behaviour.html", context)
     if error is not None:
         response.status_code = error.status
         response.headers.update(error.headers)

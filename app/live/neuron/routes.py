@@ -75,5 +75,6 @@ async def try_page(
 def _read(
     site: Site, model: str, layer: int, neuron: int, run: int | None
 ) -> tuple[NeuronPage, Run]:
-    page = read_neuron(site.store, model, layer, neuron, run)
+    with site.store.reading(model, run) as reading:
+        page = read_neuron(reading, layer, neuron)
     return page, read_run(site.store, page.run.id)

@@ -11,18 +11,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Row, select
+from sqlalchemy import Row
 
 from app.drawing.quoting import printable, shortened
 from app.errors import Invalid
 from app.reading import cursors
 from app.reading.columns import Column, columns
-from app.reading.neurons import neuron_row
+from app.reading.neurons import neuron_row, rows_of
 from app.reading.runs import whole_run
 from app.reading.store import Reading
 from app.search.numbers.grammar import GrammarError, Query, source_word
 from app.search.numbers.schemas import NumberRow, NumberSearch
-from indexer.store import schema
 
 Indices = NDArray[np.int64]
 """Indices of neurons over all layers."""
@@ -149,13 +148,8 @@ def _after(reading: Reading, query: Query, cursor: str) -> tuple[float, int]:
 
 def _rows(reading: Reading, indices: list[int]) -> list[NumberRow]:
     """The rows of a page, in its order."""
-    if not indices:
-        return []
-    table = schema.neurons
-    keys = [schema.neuron_key(reading.run.id, index) for index in indices]
-    query = select(table).where(table.c.id.in_(keys))
-    rows = {row.id: row for row in reading.connection.execute(query)}
-    return [_row(rows[key], reading) for key in keys]
+    rows = rows_of(reading, indices)
+    return [_row(rows[index], reading) for index in indices]
 
 
 def _row(row: Row[Any], reading: Reading) -> NumberRow:

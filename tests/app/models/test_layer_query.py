@@ -11,13 +11,12 @@ from sqlalchemy import create_engine, event
 from starlette.testclient import TestClient
 
 from app.errors import NotFound
-from app.models import queries as models
 from app.models.picture import LEVELS, MOST_NEURONS
 from app.models.schemas import PictureStatistic
 from app.reading.store import Store
 from indexer.store.database import open_store
 from tests.conftest import serving
-from tests.helpers import fixture_store
+from tests.helpers import fixture_store, readers
 from tests.helpers.fixture_neurons import Neuron
 from tests.helpers.fixture_store import CONTEXTS, RUNS, TEXTS, RunOf, wide_layer
 
@@ -48,7 +47,7 @@ def test_a_picture_has_every_neuron_s_own_value(store: Store, stat: PictureStati
     """For every layer of every run: values, dead neurons and tokens in neuron order."""
     for run_id, run in enumerate(RUNS, 1):
         for layer, neurons in enumerate(run.layers):
-            drawn = models.picture(store, run.model, layer, run_id, stat, 0)
+            drawn = readers.picture(store, run.model, layer, run_id, stat, 0)
             assert (drawn.neurons, drawn.first, drawn.run.id) == (len(neurons), 0, run_id)
             assert drawn.values == [value_of(neuron, stat) for neuron in neurons]
             assert drawn.dead == [neuron.dead for neuron in neurons]
@@ -62,7 +61,7 @@ def test_colours_are_of_the_living_neurons(store: Store, stat: PictureStatistic)
     """What parts the colours, and the ends, leave out the dead and those without a value."""
     for run_id, run in enumerate(RUNS, 1):
         for layer, neurons in enumerate(run.layers):
-            drawn = models.picture(store, run.model, layer, run_id, stat, 0)
+            drawn = readers.picture(store, run.model, layer, run_id, stat, 0)
             known = [
                 (value, index)
                 for index, neuron in enumerate(neurons)
@@ -91,7 +90,7 @@ def test_a_picture_is_one_read(sqlite_filled: str) -> None:
         "before_cursor_execute",
         lambda c, cursor, statement, values, *_: asked.append((statement, values)),
     )
-    models.picture(Store(engine), "wide", 1, None, "density", 0)
+    readers.picture(Store(engine), "wide", 1, None, "density", 0)
     ((statement, values),) = [one for one in asked if "FROM neuron" in one[0]]
     with engine.connect() as connection:
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
@@ -186,4 +185,4 @@ def test_what_is_not_there_is_said(any_client: TestClient, path: str, status: in
 def test_the_end_of_a_layer_is_named(store: Store) -> None:
     """A picture that would begin after the last neuron says which there are."""
     with pytest.raises(NotFound, match="neurons 0 to 3: a picture cannot begin at 4"):
-        models.picture(store, "toy", 0, None, "max", 4)
+        readers.picture(store, "toy", 0, None, "max", 4)

@@ -19,11 +19,11 @@ from app.live.behaviour.reference import reference
 from app.live.behaviour.schemas import BehaviourAnswer, BehaviourText, By, ContrastedNeuron
 from app.live.behaviour.view import CUTS, brief, percentage, result, step
 from app.live.text import OnLayer, OpenText
-from app.neurons import queries as neurons
 from app.neurons.schemas import NeuronPage
 from app.reading.store import Store
 from app.web.links import Links
 from indexer.store.database import open_store
+from tests.helpers import readers
 from tests.helpers.fixture_store import RUNS, TOY, WIDE_RUN
 from tests.helpers.html_reader import elements
 
@@ -91,7 +91,7 @@ def test_what_is_found_is_what_brute_force_finds(
     texts = [opened(one, first), opened(other, first)]
     found = asked(store, model, texts, by=by, against="…", k=k)
     places = [(layer, n) for layer, width in enumerate(widths) for n in range(width)]
-    pages = {at: neurons.neuron(store, model, *at, None) for at in places}
+    pages = {at: readers.neuron(store, model, *at, None) for at in places}
 
     def shares(at: tuple[int, int], value: float) -> tuple[float, float] | None:
         page = pages[at]
