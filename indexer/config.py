@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from indexer.errors import NeurariumError
+from indexer.models.names import DTYPES, HOOK_POINTS
 
 RESERVED_NAMES = frozenset(
     "api compare docs favicon.ico go healthz help list openapi.json random robots.txt runs search "
     "static".split()
 )
-DTYPES = ("float32", "bfloat16", "float16")
 MAX_CTX_LEN = 65_535  # positions are stored as 16-bit integers
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -137,8 +137,11 @@ class IndexConfig:
             raise NeurariumError("The model is empty: name a Hugging Face id, a folder or `demo`.")
         if self.name is not None:
             check_name(self.name)
-        if self.hook_point is not None:
-            _check_hook_point(self.hook_point)
+        if self.hook_point is not None and self.hook_point not in HOOK_POINTS:
+            raise NeurariumError(
+                f"There is no hook point {self.hook_point!r}: choose {', '.join(HOOK_POINTS)} "
+                "(--hook-point)."
+            )
         if self.dtype is not None and self.dtype not in DTYPES:
             raise NeurariumError(
                 f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)} (--dtype)."
@@ -206,16 +209,6 @@ def check_name(name: str) -> None:
         raise NeurariumError(
             f"The name {name!r} cannot be used in URLs: use up to 100 letters, digits, '.', '_' "
             "and '-', starting with a letter or digit (--name)."
-        )
-
-
-def _check_hook_point(hook_point: str) -> None:
-    from indexer.models.hook_points import HOOK_POINTS  # imports torch
-
-    if hook_point not in HOOK_POINTS:
-        raise NeurariumError(
-            f"There is no hook point {hook_point!r}: choose {', '.join(HOOK_POINTS)} "
-            "(--hook-point)."
         )
 
 

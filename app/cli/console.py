@@ -77,9 +77,9 @@ def database_name(settings: Settings) -> str:
     """The database's address without its password."""
     from sqlalchemy.engine import make_url
 
-    from indexer.store.database import shown
+    from indexer.store.database import without_password
 
-    return shown(make_url(settings.database_url))
+    return without_password(make_url(settings.database_url))
 
 
 def address_of(settings: Settings) -> str:

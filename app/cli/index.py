@@ -182,7 +182,7 @@ def _print_summary(outcome: Any, settings: Settings) -> None:
     seconds = {"scan": 0.0, "write": 0.0} | outcome.seconds
     # For a resumed run the time covers only its last part.
     rate = outcome.plan.tokens / max(seconds["scan"], 1e-9)
-    speed = "" if outcome.carried_on else f" ({rate:,.0f} tokens/s)"
+    speed = "" if outcome.resumed else f" ({rate:,.0f} tokens/s)"
     out.print(
         f"Run {outcome.run_id}: {outcome.plan.neurons:,} neurons of {escaped(outcome.model)} "
         f"over {outcome.plan.tokens:,} tokens. Prepared in {seconds['prepare']:.1f} s, scanned in "

@@ -20,6 +20,7 @@ from indexer.store.packing.codec import (
     unpack_kinds,
     unpack_token_ids,
 )
+from indexer.store.sizes import SOURCE_SLOTS
 
 BAND_SHARES = (0.5, 0.4, 0.09, 0.01)
 """The nominal share of contexts in each band, lowest band first."""
@@ -322,12 +323,12 @@ def _sources(
     stored = examples.arrays("source")
     indices: dict[int, list[int]] = {slot: [] for slot in range(len(means))}
     for index, context_id in enumerate(() if stored is None else stored.context_ids.tolist()):
-        slot = min(examples.contexts[context_id].source_index, schema.SOURCE_SLOTS)
+        slot = min(examples.contexts[context_id].source_index, SOURCE_SLOTS)
         indices.setdefault(slot, []).append(index)
     return [
         SourceExamples(
-            source=None if slot == schema.SOURCE_SLOTS else run.sources[slot] or None,
-            other=slot == schema.SOURCE_SLOTS,
+            source=None if slot == SOURCE_SLOTS else run.sources[slot] or None,
+            other=slot == SOURCE_SLOTS,
             mean_peak=None if math.isnan(mean) else mean,
             examples=examples.of_kind("source", indices[slot], reach),
         )

@@ -18,6 +18,7 @@ from indexer.errors import NeurariumError
 from indexer.models.capture import Trunk
 from indexer.models.layout import Layout
 from indexer.models.modules import norm_gain, rows_by_input, through_norm, unwrap
+from indexer.models.names import HOOK_BEFORE_LN, HOOK_POST, HOOK_PRE
 from indexer.models.reading import Inputs, find_readers
 from indexer.models.units import (
     READ_PARTS,
@@ -29,13 +30,13 @@ from indexer.models.units import (
     never_positive,
 )
 
-HOOK_PRE, HOOK_POST, HOOK_BEFORE_LN = "mlp.hook_pre", "mlp.hook_post", "mlp.ln.hook_in"
-HOOK_POINTS = (HOOK_PRE, HOOK_POST, HOOK_BEFORE_LN)
-"""Every hook point a user may ask for: before the activation function (in gated MLPs the gate
-alone), after it, and after SoLU but before the LayerNorm that follows it."""
-
 _NONLINEARITIES = ("act_fn", "activation_fn", "act", "activation")
 """Attribute names under which MLP modules hold their nonlinearity."""
+
+
+def mlp_problem(layout: Layout) -> str | None:
+    """Why a model has no MLP neurons that can be indexed; None if it has."""
+    return layout.mlp_problem
 
 
 def hook_points_of(layout: Layout) -> tuple[str, ...]:

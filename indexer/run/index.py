@@ -24,9 +24,16 @@ from indexer.run.passes import scan_slices
 from indexer.run.plan import Plan, check_disk, describe_plan, make_plan
 from indexer.run.provenance import run_record
 from indexer.run.results import Results
-from indexer.scan.job import Job, Question, ask, load, prepare
+from indexer.scan.job import Job, ModelChoice, load, prepare, resolve
 from indexer.scan.state import Scan
-from indexer.store.database import check_writable, identity, open_store, shown, unusable, writing
+from indexer.store.database import (
+    check_writable,
+    identity,
+    open_store,
+    unusable,
+    without_password,
+    writing,
+)
 from indexer.store.runs import find_scan, list_runs
 from indexer.store.writing.records import NeuronBlock
 from indexer.store.writing.run import write_run
@@ -44,7 +51,7 @@ class Outcome:
     """Wall time of each stage."""
     peak_memory: int
     """The process's largest resident size so far, in bytes."""
-    carried_on: bool = False
+    resumed: bool = False
     """Whether part of it was scanned earlier, by another process."""
 
 
@@ -60,16 +67,16 @@ def index(
     Raises `Stopped` when the user stops it, after saving a checkpoint, and NeurariumError for every
     problem the user can solve. In both cases nothing is written to the store.
     """
-    question = ask(config)
+    choice = resolve(config)
     execution = execution or Execution()
     engine = open_store(database_url, create=True)
     try:
         check_writable(engine)
-        folder = RunFolder(execution.state or _folder(cache_dir, engine, question.name))
+        folder = RunFolder(execution.state or _folder(cache_dir, engine, choice.name))
         with writing(engine, f"run in {folder.path.resolve()}", cache_dir / "locks"):
-            return _index(question, execution, folder, engine, cache_dir, reporter)
+            return _index(choice, execution, folder, engine, cache_dir, reporter)
     except SQLAlchemyError as error:
-        raise NeurariumError(unusable(error, shown(engine.url))) from error
+        raise NeurariumError(unusable(error, without_password(engine.url))) from error
     finally:
         engine.dispose()
 
@@ -81,7 +88,7 @@ def _folder(cache_dir: Path, engine: Engine, name: str) -> Path:
 
 
 def _index(
-    question: Question,
+    choice: ModelChoice,
     execution: Execution,
     folder: RunFolder,
     engine: Engine,
@@ -91,18 +98,20 @@ def _index(
     clock = Clock()
     if execution.restart:
         folder.remove()
-    folder.check_settings(question.config.as_dict())
-    carried_on = folder.exists
-    text = prepare(question, cache_dir, reporter)
+    folder.check_settings(choice.config.as_dict())
+    resumed = folder.exists
+    text = prepare(choice, cache_dir, reporter)
     clock.lap("prepare")
-    job = load(question, text, reporter)
+    job = load(choice, text, reporter)
     clock.lap("load")
     plan = make_plan(job.name, job.shape, job.corpus)
     check_disk(plan, engine, folder.path)
-    reporter.say(describe_plan(plan, job.config, job.model, job.corpus, shown(engine.url)))
+    reporter.say(
+        describe_plan(plan, job.config, job.model, job.corpus, without_password(engine.url))
+    )
     for line in namesakes(engine, job.name, job.model.source.model_id):
         reporter.say(line)
-    folder.check_found(job.facts())
+    folder.check_inputs(job.facts())
     # The process may have been killed after the run was written.
     run_id = find_scan(engine, folder.facts.id) if folder.exists else None
     if run_id is None:
@@ -110,7 +119,7 @@ def _index(
         clock.lap("scan")
         run_id = write(engine, job, folder.facts.id, scans, clock, reporter)
     folder.remove()
-    return Outcome(run_id, job.name, plan, clock.seconds, memory.peak(), carried_on)
+    return Outcome(run_id, job.name, plan, clock.seconds, memory.peak(), resumed)
 
 
 def namesakes(engine: Engine, name: str, model_id: str) -> list[str]:

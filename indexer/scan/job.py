@@ -16,8 +16,8 @@ from indexer.corpus.prepared import PreparedCorpus
 from indexer.corpus.tokens import TokenizerInfo
 from indexer.errors import NeurariumError
 from indexer.measure.sources import count_slots
+from indexer.models import kinds
 from indexer.models.device import choose_device, choose_dtype
-from indexer.models.hook_points import choose_hook_point
 from indexer.models.load import Description, check_ctx_len, describe, load_model
 from indexer.models.loaded import LoadedModel
 from indexer.models.pretrained import LoadedTokenizer, load_tokenizer, pin_revision
@@ -27,7 +27,7 @@ from indexer.scan.shape import ScanShape
 
 
 @dataclass(frozen=True)
-class Question:
+class ModelChoice:
     """Which model is to be indexed, before anything is read."""
 
     config: IndexConfig
@@ -37,7 +37,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Text:
+class PreparedText:
     """The corpus, prepared for the model, and the model's configuration and tokenizer."""
 
     source: ModelSource
@@ -71,24 +71,24 @@ class Job:
         }
 
 
-def ask(config: IndexConfig) -> Question:
+def resolve(config: IndexConfig) -> ModelChoice:
     """Resolve the model's name. Raises NeurariumError."""
     source = resolve_model(config.model, config.revision)
     name = config.name or source.url_name
     check_name(name)
-    return Question(config, source, name)
+    return ModelChoice(config, source, name)
 
 
-def prepare(question: Question, cache_dir: Path, reporter: Reporter) -> Text:
+def prepare(choice: ModelChoice, cache_dir: Path, reporter: Reporter) -> PreparedText:
     """Prepare the corpus. Everything that can be refused without weights or text is refused first.
 
     Raises NeurariumError.
     """
-    config = question.config
-    source = pin_revision(question.source)
+    config = choice.config
+    source = pin_revision(choice.source)
     description = describe(source, trust_remote_code=config.trust_remote_code)
     check_ctx_len(description, config.ctx_len)
-    choose_hook_point(description.layout, config.hook_point)
+    kinds.choose(description.layout, config.hook_point)
     choose_dtype(config.dtype, choose_device(config.device))
     tokens = load_tokenizer(source, trust_remote_code=config.trust_remote_code)
     info = TokenizerInfo(
@@ -119,12 +119,12 @@ def prepare(question: Question, cache_dir: Path, reporter: Reporter) -> Text:
         cache_dir=cache_dir / "corpora",
         on_progress=progress,
     )
-    return Text(source, description, tokens, prepared)
+    return PreparedText(source, description, tokens, prepared)
 
 
-def load(question: Question, text: Text, reporter: Reporter) -> Job:
+def load(choice: ModelChoice, text: PreparedText, reporter: Reporter) -> Job:
     """Load the model and plan the batches. Raises NeurariumError."""
-    config, corpus = question.config, text.corpus
+    config, corpus = choice.config, text.corpus
     reporter.say(f"Loading {text.source.label}")
     model = load_model(
         text.source,
@@ -145,4 +145,4 @@ def load(question: Question, text: Text, reporter: Reporter) -> Job:
         source_slots=count_slots(len(corpus.sources)),
     )
     plans = tuple(plan_batches(corpus.lengths, sample, config.batch_tokens))
-    return Job(config, question.name, model, corpus, shape, plans)
+    return Job(config, choice.name, model, corpus, shape, plans)

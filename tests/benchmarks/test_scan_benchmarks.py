@@ -19,7 +19,7 @@ from benchmarks.scan.others import counted
 from benchmarks.scan.ways import FORWARD, OTHERS, SCAN, TRUNK, Ways, ways_of
 from indexer.config import IndexConfig
 from indexer.corpus.batches import Batch
-from indexer.scan.job import Job, ask, load, prepare
+from indexer.scan.job import Job, load, prepare, resolve
 
 CONFIG = IndexConfig(
     model="demo", ctx_len=32, max_tokens=1500, top_k=5, sample=12, batch_tokens=200, device="cpu"
@@ -39,8 +39,8 @@ def text(path: Path) -> Path:
 def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     """The demo's model, and a little text."""
     folder = tmp_path_factory.mktemp("indexing")
-    question = ask(replace(CONFIG, corpus=str(text(folder / "text.jsonl"))))
-    return load(question, prepare(question, folder, Silent()), Silent())
+    choice = resolve(replace(CONFIG, corpus=str(text(folder / "text.jsonl"))))
+    return load(choice, prepare(choice, folder, Silent()), Silent())
 
 
 @pytest.fixture(scope="module")

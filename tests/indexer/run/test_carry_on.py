@@ -21,6 +21,7 @@ from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
 from indexer.run import index as run
 from indexer.run import passes
+from indexer.run.checkpoint import RunFacts, RunFolder
 from indexer.run.index import index
 from indexer.run.shards import Shard, merge, scan_shard
 from indexer.run.stopping import Stopped, stop_requests
@@ -313,6 +314,21 @@ def test_the_first_request_to_stop_waits_and_the_second_does_not() -> None:
     thread.start()
     thread.join()
     assert found == [False]
+
+
+def test_a_run_begun_by_an_older_version_is_read(tmp_path: Path) -> None:
+    """The file's keys stay, whatever the fields are called."""
+    facts = RunFacts("a", {"model": "demo"}, {"the corpus": "b"}, ((0, 1), (1, 3)))
+    folder = RunFolder(tmp_path)
+    folder.begin(facts)
+    assert json.loads((tmp_path / "run.json").read_text()) == {
+        "format": 1,
+        "id": "a",
+        "settings": {"model": "demo"},
+        "found": {"the corpus": "b"},
+        "slices": [[0, 1], [1, 3]],
+    }
+    assert folder.facts == facts
 
 
 @pytest.mark.timeout(1800)
