@@ -32,19 +32,21 @@ class Legend:
     """The steps in words, for readers who cannot hover."""
 
 
-def legend(scale: float) -> Legend | None:
-    """The colour steps with the range of activations of each; None if `scale` is 0.
-
-    `scale` is the magnitude of the last step."""
+def legend(scale: float, low: float | None = None, high: float | None = None) -> Legend | None:
+    """The steps of a colour scale that ends at ±`scale`, from the step of `low` to that of `high`
+    (default: all steps), each with the activations it stands for; None without a scale."""
     if scale <= 0:
         return None
     unit = scale / STEPS
-    tenths = range(-STEPS, STEPS + 1)
+    first = -STEPS if low is None else _tenth(min(low, 0.0), scale)
+    last = STEPS if high is None else _tenth(max(high, 0.0), scale)
+    tenths = range(first, last + 1)
+    ends = (-scale if low is None else low, scale if high is None else high)
     inner = [number((tenth + 0.5) * unit) for tenth in tenths[:-1]]
-    edges = pairwise([number(-scale), *inner, number(scale)])
+    edges = pairwise([number(min(ends[0], 0.0)), *inner, number(max(ends[1], 0.0))])
     swatches = [
-        Swatch(step(tenth * unit, scale), f"{low} to {high}")
-        for tenth, (low, high) in zip(tenths, edges, strict=True)
+        Swatch(step(tenth * unit, scale), f"{start} to {end}")
+        for tenth, (start, end) in zip(tenths, edges, strict=True)
     ]
     words = (
         f"An activation within {number(unit / 2)} of zero has no colour. From there on there are "
@@ -54,4 +56,10 @@ def legend(scale: float) -> Legend | None:
     ramp = "".join(
         f'<i class="{swatch.css or "zero"}" title="{swatch.title}"></i>' for swatch in swatches
     )
-    return Legend(number(-scale), number(scale), swatches, Markup(ramp), words)
+    return Legend(number(ends[0]), number(ends[1]), swatches, Markup(ramp), words)
+
+
+def _tenth(value: float, scale: float) -> int:
+    """The step of a value, −10 to 10; 0 has no colour."""
+    css = step(value, scale)
+    return 0 if not css else int(css[1:]) * (1 if css[0] == "p" else -1)

@@ -42,6 +42,8 @@ class Line(NamedTuple):
     example: Example
     value: str
     """The exact peak or trough."""
+    brief: str
+    """The same in three significant digits."""
     left: str
     """The tokens before the peak; empty unless aligned."""
     right: str
@@ -122,6 +124,7 @@ def _line(entry: _Entry, left: str, right: str, kind: Kind, layout: Layout) -> L
     return Line(
         example=example,
         value=exact(entry.row.value),
+        brief=number(entry.row.value),
         left=left if aligned else "",
         right=right if aligned else left + right,
         start=entry.row.start,
@@ -169,7 +172,8 @@ def _escaped(text: str) -> str:
 
 def _start(line: Line) -> str:
     times = f'<span class="times">×{len(line.others) + 1}</span>' if line.others else ""
-    return f'<span class="rank">{line.example.rank}</span><b class="value">{line.value}</b>{times}'
+    value = f'<b class="value" title="{line.value}">{line.brief}</b>'
+    return f'<span class="rank">{line.example.rank}</span>{value}{times}'
 
 
 def _opening(line: Line, layout: Layout) -> str:

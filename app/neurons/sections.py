@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from markupsafe import Markup
 
@@ -16,6 +16,7 @@ from app.drawing.palette import Palette
 from app.examples.lines import Kind, Layout, Line, lines, markup, whole
 from app.examples.schemas import Band, Example, SourceExamples
 from app.neurons.schemas import ContextPage, NeuronPage
+from app.neurons.summary import tokens_by_position
 
 _FLOOR = 1e-4
 """Troughs whose relative difference is at most this are all at the nonlinearity's minimum."""
@@ -62,6 +63,10 @@ class Section:
     """Whether some examples are only on the page of sources."""
     size: int
     """The number of examples."""
+    logo: Markup = field(default_factory=Markup)
+    """Tokens by position; empty if no token repeats."""
+    folded: str = ""
+    """The line in place of the examples, if they are folded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,6 @@ class ContextView:
 def sections(page: NeuronPage, layout: Layout) -> list[Section]:
     """A neuron's examples of all kinds, in the order of its page."""
     kinds, scanned = page.examples, page.run.contexts
-    aligned = layout.view == "peak"
     cut, by_source_kinds = _source_kinds(kinds.sources, full=False)
     top, bottom, random, *rest = lines(
         [
@@ -91,53 +95,65 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
         layout,
     )
     gated = any(example.gate is not None for example in kinds.top)
-    letters = " g: the gate at the peak; l: the linear part." if gated else ""
+    letters = " g: gate at the peak; l: linear part." if gated else ""
+    intermediate = [example for band in kinds.bands for example in band.examples]
+    floor = _floor(kinds.bottom)
+    clipped = " Stronger inhibition is clipped and cannot be seen." if floor else ""
+    on_peak, on_trough = (
+        f", aligned on the {centre}" if layout.view == "peak" else ""
+        for centre in ("peak", "trough")
+    )
     sections = [
         _section(
             "top",
             "Top",
             _part(len(kinds.top), scanned),
-            f"The highest peaks of the whole corpus{', aligned on the peak' if aligned else ''}. "
-            "They suggest what the neuron responds to and cannot confirm it: they are its "
-            "extremes, not its story. Peaks are exact; the activations round them, shown when a "
-            f"token is pointed at, are within 1/254 of the largest in their window.{letters}",
+            f"The highest-activating contexts of the corpus{on_peak}. "
+            "Top examples can mislead: check any hypothesis against the intermediate and random "
+            f"examples below.{letters}",
             [_group(None, "", top, layout)],
             kinds.top,
+            logo=tokens_by_position(kinds.top),
         ),
         _section(
-            "bottom",
-            "Bottom",
-            _part(len(kinds.bottom), scanned),
-            f"The lowest troughs of the whole corpus{', aligned on the trough' if aligned else ''}"
-            f": {_lowest(kinds.bottom)}",
-            [_group(None, "", bottom, layout)],
-            kinds.bottom,
+            "bands",
+            "Intermediate",
+            "by quantile of peak activation" if kinds.bands else "",
+            "Contexts between the ordinary and the extreme, chosen by the quantile of their peak. "
+            "Quantiles are of the sample's first half; examples and shares are of its second half.",
+            [
+                _group(_band(band), _band_note(band), band_lines, layout)
+                for band, band_lines in zip(kinds.bands, rest, strict=False)
+            ],
+            intermediate,
+            logo=tokens_by_position(intermediate),
         ),
         _section(
             "random",
             "Random",
             _part(len(kinds.random), scanned),
-            "Contexts drawn without looking at this neuron, the same for every neuron: what it "
-            "does on ordinary text. A reading of the top examples has to fit these too.",
+            "Contexts drawn without looking at this neuron, the same for every neuron: its "
+            "behavior on ordinary text. A good explanation should account for these too.",
             [_group(None, "", random, layout)],
             kinds.random,
         ),
         _section(
-            "bands",
-            "Bands",
-            "all contexts, by where they peak" if kinds.bands else "",
-            "Contexts picked by where their peak falls among the neuron's peaks, not by how high "
-            "it is: what lies between the ordinary and the extreme. The cuts are the median, 90% "
-            "and 99% of the sample's first half; examples and shares are of its second half.",
-            [
-                _group(_band(band), _band_note(band), band_lines, layout)
-                for band, band_lines in zip(kinds.bands, rest, strict=False)
-            ],
-            [example for band in kinds.bands for example in band.examples],
+            "bottom",
+            "Bottom",
+            _part(len(kinds.bottom), scanned),
+            f"The lowest-activating contexts of the corpus{on_trough}.{clipped}",
+            [_group(None, "", bottom, layout)],
+            kinds.bottom,
+            folded=floor,
         ),
     ]
     if kinds.sources:
         sections.append(_by_source(page, rest[len(kinds.bands) :], layout, cut=cut))
+    if page.stats.dead:
+        return [
+            replace(section, folded=section.folded or f"{count(section.size)} examples")
+            for section in sections
+        ]
     return sections
 
 
@@ -171,8 +187,8 @@ def _by_source(
         "By source",
         _part(size, page.run.contexts),
         "The highest peaks within each part of the corpus. A neuron can look clean in one kind of "
-        "text and mean something else in another: a reading that holds in one source alone is not "
-        "yet a reading.",
+        "text and mean something else in another: an explanation that "
+        "only holds in one source is incomplete.",
         groups,
         [example for source in with_examples for example in source.examples],
         sources=_source_rows(sources),
@@ -215,7 +231,8 @@ def of_context(page: ContextPage, colours: Palette) -> ContextView:
         centre=(example.trough_position if trough else example.peak_position) - example.start,
         value=example.trough if trough else example.peak,
     )
-    return ContextView(whole(example.context_id, text), legend(page.scale), facts, _stored(page))
+    scale = legend(page.scale, page.min, page.max)
+    return ContextView(whole(example.context_id, text), scale, facts, _stored(page))
 
 
 def _stored(page: ContextPage) -> str:
@@ -231,14 +248,12 @@ def source_name(source: SourceExamples) -> str:
     return "other sources" if source.other else source.source or "without a source"
 
 
-def _lowest(bottom: Sequence[Example]) -> str:
+def _floor(bottom: Sequence[Example]) -> str:
+    """A sentence if all troughs are at the nonlinearity's own minimum; else empty."""
     troughs = [example.trough for example in bottom]
-    if len(troughs) > 1 and max(troughs) - min(troughs) <= _FLOOR * abs(min(troughs)):
-        return (
-            "all as low as the nonlinearity lets the neuron go, so these are the first contexts to "
-            "reach that floor. What inhibits it more than they do is not to be seen here."
-        )
-    return "what drives the neuron furthest down."
+    if len(troughs) < 2 or max(troughs) - min(troughs) > _FLOOR * abs(min(troughs)):
+        return ""
+    return f"{count(len(troughs))} contexts tie at the activation's minimum, {number(min(troughs))}"
 
 
 def _group(title: str | None, note: str, rows: list[Line], layout: Layout) -> Group:
@@ -255,10 +270,21 @@ def _section(
     *,
     sources: list[SourceRow] | None = None,
     cut: bool = False,
+    logo: Markup | None = None,
+    folded: str = "",
 ) -> Section:
-    empty = f"No {'bands' if name == 'bands' else f'{name} examples'} were kept."
     return Section(
-        name, title, part, purpose, empty, groups, sources or [], cut, size=len(examples)
+        name,
+        title,
+        part,
+        purpose,
+        empty=f"No {title.lower()} examples were stored.",
+        groups=groups,
+        sources=sources or [],
+        cut=cut,
+        size=len(examples),
+        logo=logo or Markup(),
+        folded=folded,
     )
 
 
@@ -274,12 +300,12 @@ def _band(band: Band) -> str:
     if band.low is None:
         return f"Peak below {number(band.high)}"
     if band.high is None:
-        return f"Peak from {number(band.low)} up"
+        return f"Peak ≥ {number(band.low)}"
     return f"Peak from {number(band.low)} to {number(band.high)}"
 
 
 def _band_note(band: Band) -> str:
-    return f"{share(band.share)} of contexts (nominally {share(band.nominal_share)})"
+    return f"{share(band.share)} of contexts (target {share(band.nominal_share)})"
 
 
 def _source_note(source: SourceExamples) -> str:

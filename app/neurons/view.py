@@ -19,6 +19,7 @@ from app.drawing.palette import Palette, palette
 from app.examples.lines import Layout
 from app.neurons.schemas import ContextPage, NeuronPage
 from app.neurons.sections import ContextView, Section, by_source, of_context, sections
+from app.neurons.summary import Summary, summary
 from app.neurons.weights import WeightsView, weights
 from app.schemas import View
 from app.web.frame import Frame
@@ -52,6 +53,7 @@ class NeuronView:
     """None if every activation is zero, since there is no scale then."""
     sections: list[Section]
     weights: WeightsView
+    summary: Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +141,10 @@ def neuron_view(
             )
             if sum(histogram.counts)
         ],
-        legend=legend(page.scale),
+        legend=legend(page.scale, page.stats.min, page.stats.max),
         sections=sections(page, _layout(page, layout, links, titled)),
         weights=weights(page, links.neurons(), links.tokens()),
+        summary=summary(page, links.tokens()),
     )
 
 
@@ -150,7 +153,7 @@ def sources_view(
 ) -> SourcesView:
     """The view of a neuron's examples by source."""
     section = by_source(page, _layout(page, layout, links, titled))
-    return SourcesView(legend(page.scale), section)
+    return SourcesView(legend(page.scale, page.stats.min, page.stats.max), section)
 
 
 def context_view(page: ContextPage) -> ContextView:
@@ -214,6 +217,17 @@ def stats(page: NeuronPage) -> list[Stat]:
     s = page.stats
     return [
         Stat("max", number(s.max), "Largest activation over the whole corpus: exact."),
+        Stat(
+            "density > 0",
+            share(s.density),
+            "Share of the sample's positions where the activation is above zero.",
+        ),
+        Stat(
+            "kurtosis",
+            number(s.kurtosis),
+            "Excess kurtosis: 0 for a normal distribution; large where few positions hold most of "
+            "the variance.",
+        ),
         Stat("min", number(s.min), "Smallest activation over the whole corpus: exact."),
         Stat("mean", number(s.mean), "Mean activation over the sample's positions."),
         Stat("std", number(s.std), "Standard deviation over the sample's positions."),
@@ -222,17 +236,6 @@ def stats(page: NeuronPage) -> list[Stat]:
             number(s.skewness),
             "Third standardised moment: 0 for a symmetric distribution, positive where the long "
             "tail is above the mean.",
-        ),
-        Stat(
-            "kurtosis",
-            number(s.kurtosis),
-            "Excess kurtosis: 0 for a normal distribution; large where few positions hold most of "
-            "the variance.",
-        ),
-        Stat(
-            "density > 0",
-            share(s.density),
-            "Share of the sample's positions where the activation is above zero.",
         ),
         Stat(
             f"density ≥ {number(s.tenth)}" if s.max > 0 else "density ≥ 10% of max",

@@ -18,6 +18,7 @@ STYLES = (
     "base/colours",
     "base/forms",
     "neurons/neuron",
+    "neurons/summary",
     "neurons/bar",
     "neurons/charts",
     "examples/examples",

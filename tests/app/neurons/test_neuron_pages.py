@@ -169,7 +169,9 @@ def test_sources_have_a_page(client: TestClient) -> None:
         url = re.sub(r"layers/(\d)/(\d)", r"layers/\1/neurons/\2", url)
         sources = client.get(url).json()["examples"]["sources"]
         expected = [exact(one["peak"]) for some in sources for one in some["examples"]]
-        assert sorted(v.text for v in page.all("b", "value")) == sorted(expected)
+        values = page.all("b", "value")
+        assert sorted(value.attributes["title"] for value in values) == sorted(expected)
+        assert all(len(value.text) <= 6 for value in values), "three significant digits"
     assert client.get("/toy/7/0/sources").status_code == 404
 
 

@@ -58,8 +58,8 @@ def test_lines_are_aligned_on_peak_or_trough() -> None:
     """The right part begins with the mark: the peak or, for bottom examples, the trough."""
     page = neuron_page()
     by_id = sections(page)
-    assert list(by_id) == ["top", "bottom", "random", "bands", "sources"]
-    assert [section.size for section in by_id.values()] == [20, 10, 15, 9, 9]
+    assert list(by_id) == ["top", "bands", "random", "bottom", "sources"]
+    assert [section.size for section in by_id.values()] == [20, 9, 15, 10, 9]
     for section in by_id.values():
         for line in all_lines(section):
             assert line.right.startswith("<mark ")
@@ -156,10 +156,10 @@ def test_bands_go_down_from_the_highest() -> None:
     """Each has its bounds, its share and its nominal share."""
     bands = sections(neuron_page())["bands"].groups
     assert [(band.title, band.note) for band in bands] == [
-        ("Peak from 4.84 up", "0.98% of contexts (nominally 1.0%)"),
-        ("Peak from 3.33 to 4.84", "8.4% of contexts (nominally 9.0%)"),
-        ("Peak from 1.61 to 3.33", "41.0% of contexts (nominally 40.0%)"),
-        ("Peak below 1.61", "49.6% of contexts (nominally 50.0%)"),
+        ("Peak ≥ 4.84", "0.98% of contexts (target 1.0%)"),
+        ("Peak from 3.33 to 4.84", "8.4% of contexts (target 9.0%)"),
+        ("Peak from 1.61 to 3.33", "41.0% of contexts (target 40.0%)"),
+        ("Peak below 1.61", "49.6% of contexts (target 50.0%)"),
     ]
 
 
@@ -283,9 +283,9 @@ def test_kinds_without_examples_say_so() -> None:
     assert page.examples == Examples(top=[], bottom=[], random=[], bands=[], sources=[])
     by_id = sections(page)
     assert [section.empty for section in by_id.values()] == [
-        "No top examples were kept.",
-        "No bottom examples were kept.",
-        "No random examples were kept.",
-        "No bands were kept.",
+        "No top examples were stored.",
+        "No intermediate examples were stored.",
+        "No random examples were stored.",
+        "No bottom examples were stored.",
     ]
     assert all(section.part == "" for section in by_id.values())
