@@ -40,6 +40,8 @@ class IndexConfig:
     """Column with the name of a document's sub-corpus. None: detected under its usual names."""
     ctx_len: int = 128
     """Tokens in a context, including the BOS."""
+    bos: bool = True
+    """Whether contexts of text begin with the tokenizer's BOS, where it has one."""
     max_tokens: int | None = None
     """Tokens to read from the corpus at most, without BOS tokens."""
     top_k: int = 20

@@ -56,6 +56,13 @@ def index(
         str | None, typer.Option(help="Column that names a document's sub-corpus.")
     ] = None,
     ctx_len: Annotated[int, typer.Option(help="Tokens in a context, the BOS counted.")] = 128,
+    bos: Annotated[
+        bool,
+        typer.Option(
+            help="Put the tokenizer's BOS, where it has one, in front of each context. Rows of "
+            "token ids stay as they are."
+        ),
+    ] = True,
     max_tokens: Annotated[
         int | None, typer.Option(help="Stop reading the corpus after so many tokens.")
     ] = None,
@@ -132,6 +139,7 @@ def index(
         text_column=text_column,
         source_column=source_column,
         ctx_len=ctx_len,
+        bos=bos,
         max_tokens=max_tokens,
         top_k=top_k,
         bottom_k=bottom_k,

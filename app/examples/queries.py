@@ -87,11 +87,14 @@ class NeuronExamples:
         kinds: dict[int, ExampleArrays],
         contexts: dict[int, Context],
         vocabulary: list[str],
+        special: frozenset[int] = frozenset(),
     ) -> None:
+        """`special` tokens inside a context are not included, and have no activation."""
         self._kinds = kinds
         self._stored = {kind: _stored(arrays) for kind, arrays in kinds.items()}
         self.contexts = contexts
         self._vocabulary = vocabulary
+        self._special = special
 
     def arrays(self, kind: str) -> ExampleArrays | None:
         """One kind as stored; None if the neuron has none."""
@@ -129,12 +132,17 @@ class NeuronExamples:
         activations: list[float | None] = stored.values[begin + start : begin + end].tolist()
         out = max(0, min(context.included_from, end) - start)
         activations[:out] = [None] * out
+        token_ids = context.token_ids[start:end].tolist()
+        if self._special:
+            activations = [
+                None if token_id in self._special else value
+                for token_id, value in zip(token_ids, activations, strict=True)
+            ]
         # The peak and the trough are stored exactly, the rest is rounded.
         if start <= trough < end:
             activations[trough - start] = stored.troughs[place]
         if start <= peak < end:
             activations[peak - start] = stored.peaks[place]
-        token_ids = context.token_ids[start:end].tolist()
         return Example(
             rank=rank,
             peak=stored.peaks[place],
@@ -220,9 +228,8 @@ def read_examples(reading: Reading, key: int) -> NeuronExamples:
     rows = reading.connection.execute(_EXAMPLES, {"neuron_id": key}).all()
     kinds = unpack_kinds((row.kind, row.packed) for row in rows)
     ids = {number for arrays in kinds.values() for number in arrays.context_ids.tolist()}
-    return NeuronExamples(
-        kinds, contexts_of(reading.connection, reading.run, ids), reading.vocabulary
-    )
+    contexts = contexts_of(reading.connection, reading.run, ids)
+    return NeuronExamples(kinds, contexts, reading.vocabulary, reading.special_token_ids)
 
 
 def examples_of(

@@ -33,6 +33,11 @@ class Reading:
         """The text of every token id."""
         return self._vocabularies.get(self.connection, self.run.vocabulary_id, self.run.identity)
 
+    @property
+    def special_token_ids(self) -> frozenset[int]:
+        """Special tokens inside the run's contexts, whose positions are not included."""
+        return frozenset(self.run.special_token_ids or ())
+
     @cached_property
     def token_index(self) -> VocabularyIndex:
         """The tokens by their text."""

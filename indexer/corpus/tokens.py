@@ -32,11 +32,13 @@ class TokenizerInfo:
     bos_token_id: int | None
     """Begins each context; None: no BOS."""
     pad_token_id: int | None
-    """Removed from the end of pre-tokenised rows; None: nothing is removed."""
+    """Removed from both ends of pre-tokenised rows without an attention mask; None: nothing is."""
     identity: str
     """A hash of the tokenizer, part of the cache's key."""
     vocab_size: int
     """Rows of the model's embedding; all ids are below it."""
+    bos: bool = True
+    """Whether contexts of text begin with the BOS. Rows of ids stay as they are."""
 
 
 def text_parts(text: str, size: int) -> Iterator[tuple[str, bool]]:

@@ -56,10 +56,11 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
             "duplicates_skipped": corpus.duplicates,
             "broken_lines_skipped": corpus.broken_lines,
             "sources": list(corpus.sources),
+            **_special_tokens(corpus),
         },
         "capture": {"hook_point": units.hook_point, "dtype": dtype, "device": str(model.device)},
         "policy": {
-            "bos": _bos_policy(tokens.bos_token_id, corpus),
+            "bos": _bos_policy(tokens.bos_token_id, config.bos, corpus),
             "padding": "on the right, masked, not included",
             "short_contexts": "a last chunk of fewer than 2 tokens is dropped, unless it is full",
             "duplicates": "contexts with the same token ids are counted once",
@@ -101,7 +102,14 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
     )
 
 
-def _bos_policy(bos_token_id: int | None, corpus: PreparedCorpus) -> str:
+def _special_tokens(corpus: PreparedCorpus) -> dict[str, list[int]]:
+    """The special tokens inside a corpus's rows, whose positions are not included; nothing where
+    there are none."""
+    special = list(corpus.special_token_ids)
+    return {"special_token_ids": special} if special else {}
+
+
+def _bos_policy(bos_token_id: int | None, wanted: bool, corpus: PreparedCorpus) -> str:
     if corpus.pretokenized:
         return (
             f"as the corpus came: {corpus.contexts_with_bos:,} of {corpus.contexts:,} contexts "
@@ -109,4 +117,6 @@ def _bos_policy(bos_token_id: int | None, corpus: PreparedCorpus) -> str:
         )
     if bos_token_id is None:
         return "none: the tokenizer has no BOS"
+    if not wanted:
+        return "none: left out (--no-bos)"
     return f"token {bos_token_id} in front of every context, not included"

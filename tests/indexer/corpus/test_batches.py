@@ -14,8 +14,11 @@ from indexer.corpus.batches import fill_batch, plan_batches
 class Contexts:
     """Contexts whose tokens are 100 × id + position + 1."""
 
-    def __init__(self, lengths: np.ndarray[Any, Any], bos: int) -> None:
+    def __init__(
+        self, lengths: np.ndarray[Any, Any], bos: int, special: tuple[int, ...] = ()
+    ) -> None:
         self.lengths = lengths
+        self.special_token_ids = special
         self.included_from = np.full(len(lengths), bos)
 
     def context(self, context_id: int) -> np.ndarray[Any, Any]:
