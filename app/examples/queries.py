@@ -86,15 +86,14 @@ class NeuronExamples:
         self,
         kinds: dict[int, ExampleArrays],
         contexts: dict[int, Context],
-        vocabulary: list[str],
-        special: frozenset[int] = frozenset(),
+        reading: Reading,
     ) -> None:
-        """`special` tokens inside a context are not included, and have no activation."""
         self._kinds = kinds
         self._stored = {kind: _stored(arrays) for kind, arrays in kinds.items()}
         self.contexts = contexts
-        self._vocabulary = vocabulary
-        self._special = special
+        self._reading = reading
+        self._vocabulary = reading.vocabulary
+        self._special = reading.special_token_ids
 
     def arrays(self, kind: str) -> ExampleArrays | None:
         """One kind as stored; None if the neuron has none."""
@@ -155,7 +154,7 @@ class NeuronExamples:
             gate=_known(stored.gates[place]),
             linear=_known(stored.linears[place]),
             start=start,
-            tokens=list(map(self._vocabulary.__getitem__, token_ids)),
+            tokens=self._texts(token_ids, start, context),
             token_ids=token_ids,
             activations=activations,
         )
@@ -190,7 +189,7 @@ class NeuronExamples:
         example = stored.model_copy(
             update={
                 "start": 0,
-                "tokens": [self._vocabulary[token_id] for token_id in token_ids],
+                "tokens": self._texts(token_ids, 0, self.contexts[context_id]),
                 "token_ids": token_ids,
                 "activations": activations,
             }
@@ -198,6 +197,11 @@ class NeuronExamples:
         kinds = sorted({kind for kind, _ in matches})
         positions = range(stored.start, stored.start + len(stored.activations))
         return [schema.KINDS[kind] for kind in kinds], example, positions
+
+    def _texts(self, token_ids: list[int], start: int, context: Context) -> list[str]:
+        """The texts of a context's tokens from position `start` on."""
+        texts = list(map(self._vocabulary.__getitem__, token_ids))
+        return texts if start else self._reading.in_context(texts, context.included_from)
 
     def peak_tokens(self) -> list[PeakToken]:
         """The tokens that examples of any kind peak on, each context counted once; most frequent
@@ -229,7 +233,7 @@ def read_examples(reading: Reading, key: int) -> NeuronExamples:
     kinds = unpack_kinds((row.kind, row.packed) for row in rows)
     ids = {number for arrays in kinds.values() for number in arrays.context_ids.tolist()}
     contexts = contexts_of(reading.connection, reading.run, ids)
-    return NeuronExamples(kinds, contexts, reading.vocabulary, reading.special_token_ids)
+    return NeuronExamples(kinds, contexts, reading)
 
 
 def examples_of(

@@ -100,12 +100,7 @@ def _read(
         row, vocabulary = neurons[match.key], match.reading.vocabulary
         example: Example | None = None
         if match.key in tops:
-            examples = NeuronExamples(
-                {_TOP: tops[match.key]},
-                contexts[match.key],
-                vocabulary,
-                match.reading.special_token_ids,
-            )
+            examples = NeuronExamples({_TOP: tops[match.key]}, contexts[match.key], match.reading)
             (example,) = examples.of_kind("top", [0], reach)
         rows[match.key] = ListRow(
             address=match.text,

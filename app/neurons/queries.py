@@ -28,7 +28,6 @@ from app.reading.neurons import peak_tokens
 from app.reading.places import Places
 from app.reading.runs import has_neuron, run_ref, sample_of
 from app.reading.store import Reading, Store
-from app.reading.vocabulary import text_of
 from app.schemas import NeuronRef
 from indexer.store import schema
 from indexer.store.packing.codec import unpack_arrays
@@ -114,7 +113,7 @@ def context(
                 f"{model}: its page lists those that are."
             )
         kinds, example, stored = whole
-        included = examples.contexts[context_id].included_ids
+        context = examples.contexts[context_id]
         return ContextPage(
             model=model,
             layer=layer,
@@ -125,7 +124,7 @@ def context(
             max=extremes.max,
             min=extremes.min,
             kinds=kinds,
-            text=text_of(reading.connection, reading.run.vocabulary_id, included),
+            text=reading.text_of(context.included_ids, context.included_from),
             length=len(example.tokens),
             stored_from=stored.start,
             stored_to=stored.stop,

@@ -6,7 +6,8 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import TypeVar
 
 from sqlalchemy import Connection, select
 
@@ -15,6 +16,9 @@ from indexer.store import schema
 _AT_ONCE = 5_000
 """Tokens that one statement names: databases have a limit to that."""
 _CACHED = 8
+
+Piece = TypeVar("Piece", str, bytes)
+"""What a token adds to a text."""
 
 
 class VocabularyIndex:
@@ -76,6 +80,15 @@ class Vocabularies:
         return found
 
 
+def without_first_space(pieces: list[Piece]) -> list[Piece]:
+    """The same texts or bytes, the first without the space it begins with."""
+    if not pieces or not pieces[0] or ord(pieces[0][:1]) != ord(" "):
+        return pieces
+    shorter = pieces.copy()
+    shorter[0] = shorter[0][1:]
+    return shorter
+
+
 def spellings(
     connection: Connection, vocabulary_id: int, token_ids: Iterable[int]
 ) -> dict[int, bytes]:
@@ -91,9 +104,3 @@ def spellings(
         )
         found |= {row.token_id: bytes(row.bytes) for row in rows}
     return found
-
-
-def text_of(connection: Connection, vocabulary_id: int, token_ids: Sequence[int]) -> str:
-    """The text that token ids stand for; bytes that are no whole character become U+FFFD."""
-    spelled = spellings(connection, vocabulary_id, token_ids)
-    return b"".join(spelled[token_id] for token_id in token_ids).decode("utf-8", "replace")

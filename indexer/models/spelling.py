@@ -35,7 +35,7 @@ def spellings(
         names: the vocabulary by id.
         added: ids of tokens that were added to the vocabulary.
     """
-    decode = decoder_of(tokenizer, names)
+    decode = _decoder_of(tokenizer)
     words = _two_words(decode, [i for i in names if i not in added] or list(names))
     if not words or not token_ids:
         return [names[i].encode() for i in token_ids]
@@ -49,7 +49,15 @@ def spellings(
     ]
 
 
-def decoder_of(tokenizer: Any, names: Mapping[int, str]) -> Decode:
+def drops_first_space(tokenizer: Any, spelled: Sequence[bytes]) -> bool:
+    """Whether a text loses the space that its first token begins with, as SentencePiece's do.
+    `spelled` are the bytes of all tokens."""
+    words = [i for i, content in enumerate(spelled) if re.match(rb" \w", content)][:_CHUNK]
+    texts = _decoder_of(tokenizer)([[i] for i in words])
+    return 2 * sum(not text.startswith(" ") for text in texts) > len(texts)
+
+
+def _decoder_of(tokenizer: Any) -> Decode:
     """The tokenizer's decoder, which drops no special token and tidies no space."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
@@ -61,7 +69,9 @@ def decoder_of(tokenizer: Any, names: Mapping[int, str]) -> Decode:
         ]
     if backend.decoder is None and _splits_bytes(json.loads(backend.to_str())):
         byte_level = decoders.ByteLevel()  # the inverse of how this tokenizer reads a text
-        return lambda rows: [byte_level.decode([names[i] for i in row]) for row in rows]
+        return lambda rows: [
+            byte_level.decode(tokenizer.convert_ids_to_tokens(list(row))) for row in rows
+        ]
     return lambda rows: backend.decode_batch(list(map(list, rows)), skip_special_tokens=False)
 
 

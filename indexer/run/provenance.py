@@ -10,6 +10,7 @@ from typing import Any
 from indexer.corpus.prepared import PreparedCorpus
 from indexer.corpus.rows import printable
 from indexer.measure.peaks import KEPT_PEAKS, sample_identity
+from indexer.models.spelling import drops_first_space
 from indexer.scan.job import Job
 from indexer.scan.state import Scan
 from indexer.store.writing.records import RunRecord
@@ -24,6 +25,7 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
     assert scan.sample is not None  # a complete scan has measured it
     sample_positions = int(scan.sample.moments.count[0])
     dtype = str(model.dtype).removeprefix("torch.")
+    vocabulary = model.vocabulary()
     provenance: dict[str, Any] = {
         "scan": scan_id,
         "model": {
@@ -43,6 +45,7 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
             "name": tokens.name,
             "identity": tokens.identity,
             "vocabulary": model.d_vocab,
+            **_first_space(tokens.tokenizer, vocabulary),
         },
         "corpus": {
             "label": corpus.label,
@@ -96,10 +99,15 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
         ),
         widths=units.widths,
         sources=corpus.sources,
-        vocabulary=model.vocabulary(),
+        vocabulary=vocabulary,
         provenance=provenance,
         created_at=datetime.now(UTC),
     )
+
+
+def _first_space(tokenizer: Any, vocabulary: list[bytes]) -> dict[str, str]:
+    """What becomes of the space of a text's first token, where it does not stay."""
+    return {"first_space": "dropped"} if drops_first_space(tokenizer, vocabulary) else {}
 
 
 def _special_tokens(corpus: PreparedCorpus) -> dict[str, list[int]]:
