@@ -106,6 +106,11 @@ def test_special_tokens_inside_rows_are_in_no_number(tmp_path: Path, llama: Path
                 whole = client.get(f"{address}/{example['context_id']}").json()["example"]
                 shown = zip(whole["token_ids"], whole["activations"], strict=True)
                 assert all((token == BOS) == (value is None) for token, value in shown)
+                for page_of in (f"{layer}/{neuron}/contexts", "contexts"):
+                    path = f"/tiny/{page_of}/{example['context_id']}"
+                    assert client.get(path).status_code == 200, path
+        marked = client.get("/tiny/1/7").text
+        assert marked.count("&lt;bos&gt;") > 2 * 3  # the one inside a context as well
 
 
 def _activations(model: Any, row: list[int]) -> np.ndarray[Any, Any]:
