@@ -85,6 +85,13 @@ class IndexConfig:
             most=MAX_CTX_LEN,
         ),
     )
+    bos: bool = field(
+        default=True,
+        metadata=_option(
+            "Put the tokenizer's BOS, if it has one, in front of each context. Rows of token ids "
+            "stay as they are."
+        ),
+    )
     max_tokens: int | None = field(
         default=None,
         metadata=_option(

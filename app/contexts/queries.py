@@ -14,7 +14,6 @@ from app.reading import cursors
 from app.reading.neurons import rows_of
 from app.reading.runs import run_ref
 from app.reading.store import Reading
-from app.reading.vocabulary import spellings
 from indexer.store import schema
 from indexer.store.packing.codec import unpack_token_ids
 from indexer.store.packing.postings import unpack_places
@@ -96,15 +95,16 @@ def context(
     rows = rows_of(reading, indices)
     in_context = peaks(reading, examples, page, token_ids)
     included = token_ids[row.included_from :].tolist()
-    spelled = spellings(connection, run.vocabulary_id, set(included))
     return ContextNeurons(
         model=run.model,
         run=run_ref(run),
         context_id=context_id,
         document_index=row.document_index,
         source=run.sources[row.source_index] or None,
-        text=b"".join(spelled[token_id] for token_id in included).decode("utf-8", "replace"),
-        tokens=[reading.vocabulary[token_id] for token_id in token_ids.tolist()],
+        text=reading.text_of(included, row.included_from),
+        tokens=reading.in_context(
+            [reading.vocabulary[token_id] for token_id in token_ids.tolist()], row.included_from
+        ),
         token_ids=token_ids.tolist(),
         included_from=row.included_from,
         top=counts[0],

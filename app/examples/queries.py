@@ -86,12 +86,14 @@ class NeuronExamples:
         self,
         kinds: dict[int, ExampleArrays],
         contexts: dict[int, Context],
-        vocabulary: list[str],
+        reading: Reading,
     ) -> None:
         self._kinds = kinds
         self._stored = {kind: _stored(arrays) for kind, arrays in kinds.items()}
         self.contexts = contexts
-        self._vocabulary = vocabulary
+        self._reading = reading
+        self._vocabulary = reading.vocabulary
+        self._special = reading.special_token_ids
 
     def arrays(self, kind: str) -> ExampleArrays | None:
         """The packed arrays of a kind; None if the neuron has no such examples."""
@@ -128,12 +130,17 @@ class NeuronExamples:
         activations: list[float | None] = stored.values[begin + start : begin + end].tolist()
         not_included = max(0, min(context.included_from, end) - start)
         activations[:not_included] = [None] * not_included
+        token_ids = context.token_ids[start:end].tolist()
+        if self._special:
+            activations = [
+                None if token_id in self._special else value
+                for token_id, value in zip(token_ids, activations, strict=True)
+            ]
         # Peak and trough are stored exactly, the other activations are rounded.
         if start <= trough < end:
             activations[trough - start] = stored.troughs[index]
         if start <= peak < end:
             activations[peak - start] = stored.peaks[index]
-        token_ids = context.token_ids[start:end].tolist()
         return Example(
             rank=rank,
             peak=stored.peaks[index],
@@ -146,7 +153,7 @@ class NeuronExamples:
             gate=_known(stored.gates[index]),
             linear=_known(stored.linears[index]),
             start=start,
-            tokens=list(map(self._vocabulary.__getitem__, token_ids)),
+            tokens=self._texts(token_ids, start, context),
             token_ids=token_ids,
             activations=activations,
         )
@@ -181,7 +188,7 @@ class NeuronExamples:
         example = stored.model_copy(
             update={
                 "start": 0,
-                "tokens": [self._vocabulary[token_id] for token_id in token_ids],
+                "tokens": self._texts(token_ids, 0, self.contexts[context_id]),
                 "token_ids": token_ids,
                 "activations": activations,
             }
@@ -189,6 +196,11 @@ class NeuronExamples:
         kinds = sorted({kind for kind, _ in matches})
         positions = range(stored.start, stored.start + len(stored.activations))
         return [schema.KINDS[kind] for kind in kinds], example, positions
+
+    def _texts(self, token_ids: list[int], start: int, context: Context) -> list[str]:
+        """The texts of a context's tokens from position `start` on."""
+        texts = list(map(self._vocabulary.__getitem__, token_ids))
+        return texts if start else self._reading.in_context(texts, context.included_from)
 
     def peak_tokens(self) -> list[PeakToken]:
         """The tokens that examples of any kind peak on, most frequent first; a context counts
@@ -225,7 +237,7 @@ def read_examples(reading: Reading, key: int) -> NeuronExamples:
     kinds = read_kinds(reading, key)
     ids = {context_id for arrays in kinds.values() for context_id in arrays.context_ids.tolist()}
     contexts = contexts_of(reading.connection, reading.run, ids)
-    return NeuronExamples(kinds, contexts, reading.vocabulary)
+    return NeuronExamples(kinds, contexts, reading)
 
 
 def examples_of(

@@ -97,7 +97,7 @@ def _read(
         row, vocabulary = neurons[match.key], match.reading.vocabulary
         example: Example | None = None
         if match.key in tops:
-            examples = NeuronExamples({_TOP: tops[match.key]}, contexts[match.key], vocabulary)
+            examples = NeuronExamples({_TOP: tops[match.key]}, contexts[match.key], match.reading)
             (example,) = examples.of_kind("top", [0], reach)
         rows[match.key] = ListRow(
             address=match.text,

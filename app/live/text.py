@@ -10,6 +10,7 @@ from jaxtyping import Float32
 
 from app.errors import Invalid, TooLarge
 from app.live.models import Ready
+from app.reading.vocabulary import without_first_space
 from app.schemas import Run
 
 OnLayer = Callable[[int, Float32[np.ndarray, "pos n"]], None]
@@ -62,7 +63,15 @@ def opened(ready: Ready, run: Run, text: str, most: int, name: str) -> OpenText:
 
         read_layers(ready.model, token_ids, first, checked)
 
-    return OpenText(list(map(ready.text, token_ids)), token_ids, first, each_layer)
+    return OpenText(texts_of(ready, run, token_ids, first), token_ids, first, each_layer)
+
+
+def texts_of(ready: Ready, run: Run, token_ids: list[int], first: int) -> list[str]:
+    """The texts of one context's tokens, as pages of the run have them."""
+    texts = list(map(ready.text, token_ids))
+    tokenizer = run.provenance.get("tokenizer", {})
+    dropped = tokenizer.get("first_space") == "dropped" and not first
+    return without_first_space(texts) if dropped else texts
 
 
 def _check_length(length: int, first: int, most: int, name: str) -> None:

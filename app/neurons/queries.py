@@ -28,7 +28,6 @@ from app.reading.columns import finite
 from app.reading.neurons import peak_tokens
 from app.reading.runs import has_neuron, run_ref, sample_of
 from app.reading.store import Reading
-from app.reading.vocabulary import text_of
 from app.schemas import NeuronRef
 from indexer.store import schema
 from indexer.store.packing.codec import unpack_arrays
@@ -102,7 +101,7 @@ def context(reading: Reading, layer: int, neuron: int, context_id: int) -> Conte
             f"{reading.run.model}: its page lists those that are."
         )
     kinds, example, stored = whole
-    included = examples.contexts[context_id].included_ids
+    stored_context = examples.contexts[context_id]
     return ContextPage(
         model=reading.run.model,
         layer=layer,
@@ -113,7 +112,7 @@ def context(reading: Reading, layer: int, neuron: int, context_id: int) -> Conte
         max=extremes.max,
         min=extremes.min,
         kinds=kinds,
-        text=text_of(reading.connection, reading.run.vocabulary_id, included),
+        text=reading.text_of(stored_context.included_ids, stored_context.included_from),
         length=len(example.tokens),
         stored_from=stored.start,
         stored_to=stored.stop,

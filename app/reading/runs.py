@@ -17,6 +17,8 @@ MAX_INTEGER = 2**31 - 1
 _RUN_COLUMNS = [
     *(column for column in RUNS.c if column.name != "provenance"),
     schema.vocabularies.c.identity,
+    RUNS.c.provenance[("corpus", "special_token_ids")].label("special_token_ids"),
+    RUNS.c.provenance[("tokenizer", "first_space")].label("first_space"),
 ]
 # Built once: SQLAlchemy takes longer to put a statement together than SQLite to answer it.
 _RUNS_OF_MODELS = (

@@ -13,7 +13,13 @@ from sqlalchemy import Connection, Engine, Row
 
 from app.reading import runs
 from app.reading.versions import RunVersions
-from app.reading.vocabulary import Vocabularies, VocabularyIndex
+from app.reading.vocabulary import (
+    Piece,
+    Vocabularies,
+    VocabularyIndex,
+    spellings,
+    without_first_space,
+)
 from indexer.store.places import Places
 
 
@@ -32,6 +38,24 @@ class Reading:
     def vocabulary(self) -> list[str]:
         """The text of every token id."""
         return self._vocabularies.get(self.connection, self.run.vocabulary_id, self.run.identity)
+
+    def text_of(self, token_ids: list[int], included_from: int) -> str:
+        """The text of a context's included tokens; bytes that are no whole character become
+        U+FFFD."""
+        spelled = spellings(self.connection, self.run.vocabulary_id, token_ids)
+        pieces = self.in_context([spelled[token_id] for token_id in token_ids], included_from)
+        return b"".join(pieces).decode("utf-8", "replace")
+
+    @property
+    def special_token_ids(self) -> frozenset[int]:
+        """Special tokens inside the run's contexts, whose positions are not included."""
+        return frozenset(self.run.special_token_ids or ())
+
+    def in_context(self, pieces: list[Piece], included_from: int) -> list[Piece]:
+        """The texts or bytes of a context's first tokens as they stand in it: without a BOS, some
+        tokenizers drop the space in front."""
+        dropped = self.run.first_space == "dropped" and not included_from
+        return without_first_space(pieces) if dropped else pieces
 
     @cached_property
     def token_index(self) -> VocabularyIndex:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import TypeVar
 
 from sqlalchemy import Connection, select
 
@@ -18,6 +19,9 @@ _BATCH = 5_000
 """Tokens a SELECT: databases limit the number of bound values."""
 _CACHED = 8
 """Vocabularies kept in memory."""
+
+Piece = TypeVar("Piece", str, bytes)
+"""What a token adds to a text."""
 
 
 class VocabularyIndex:
@@ -79,6 +83,15 @@ class Vocabularies:
         return index
 
 
+def without_first_space(pieces: list[Piece]) -> list[Piece]:
+    """The same texts or bytes, the first without the space it begins with."""
+    if not pieces or not pieces[0] or ord(pieces[0][:1]) != ord(" "):
+        return pieces
+    shorter = pieces.copy()
+    shorter[0] = shorter[0][1:]
+    return shorter
+
+
 def spellings(
     connection: Connection, vocabulary_id: int, token_ids: Iterable[int]
 ) -> dict[int, bytes]:
@@ -94,9 +107,3 @@ def spellings(
         )
         spelled |= {row.token_id: bytes(row.bytes) for row in rows}
     return spelled
-
-
-def text_of(connection: Connection, vocabulary_id: int, token_ids: Sequence[int]) -> str:
-    """The text of a sequence of tokens; incomplete UTF-8 becomes U+FFFD."""
-    spelled = spellings(connection, vocabulary_id, token_ids)
-    return b"".join(spelled[token_id] for token_id in token_ids).decode("utf-8", "replace")

@@ -72,6 +72,7 @@ def _match(
 ) -> FoundContext:
     included = token_ids[row.included_from :].tolist()
     spelling = [spelled[token_id] for token_id in included]
+    spelling = reading.in_context(spelling, row.included_from)
     text = b"".join(spelling).decode("utf-8", "replace")
     spans = matches(text, phrases)
     examples = unpack_places(bytes(row.neurons))

@@ -30,7 +30,12 @@ class Contexts(Protocol):
 
     @property
     def included_from(self) -> np.ndarray[Any, Any]:
-        """First included position of each context: int [contexts]."""
+        """First position of each context that may be included: int [contexts]."""
+        ...
+
+    @property
+    def special_token_ids(self) -> tuple[int, ...]:
+        """Special tokens inside contexts, which are not included."""
         ...
 
     def context(self, context_id: int) -> np.ndarray[Any, Any]:
@@ -54,7 +59,7 @@ class Batch:
     context_ids: Int64[np.ndarray, " batch"]
     tokens: Int64[np.ndarray, "batch pos"]
     attention: Bool[np.ndarray, "batch pos"]  # not padding
-    included: Bool[np.ndarray, "batch pos"]  # not padding, not BOS
+    included: Bool[np.ndarray, "batch pos"]  # neither padding nor a special token
 
 
 def plan_batches(
@@ -90,6 +95,8 @@ def fill_batch(plan: BatchPlan, contexts: Contexts, padding_id: int) -> Batch:
     tokens = np.full(attention.shape, padding_id, dtype=np.int64)
     tokens[attention] = np.concatenate([contexts.context(int(c)) for c in plan.context_ids])
     included = attention & (positions >= contexts.included_from[plan.context_ids][:, None])
+    if contexts.special_token_ids:
+        included &= ~np.isin(tokens, contexts.special_token_ids)
     return Batch(plan.part, plan.context_ids, tokens, attention, included)
 
 

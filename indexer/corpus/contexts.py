@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Int64, Integer
+from jaxtyping import Bool, Int64, Integer, UInt8, UInt32
 
 from indexer.corpus.prepared import Contexts, digest
 
@@ -45,6 +45,7 @@ def chunk_documents(
         document_index[owner],
         source_index[owner].astype(np.int32),
         np.full(len(sizes), lead, np.uint8),
+        sizes,
     )
 
 
@@ -65,37 +66,63 @@ def _with_bos(
 
 def cut_rows(
     rows: Sequence[Int64[np.ndarray, " row"]],
+    unpadded: Sequence[bool],
     document_index: Int64[np.ndarray, " documents"],
     source_index: Int64[np.ndarray, " documents"],
     *,
     ctx_len: int,
     bos_token_id: int | None,
     pad_token_id: int | None,
+    special_ids: Int64[np.ndarray, " special"],
 ) -> Contexts:
-    """One context for each pre-tokenised row: without trailing padding, cut to `ctx_len`.
+    """One context for each pre-tokenised row: without padding on either side, cut to `ctx_len`.
 
-    No BOS is added, and a leading BOS is not included. Rows of fewer than 2 included tokens are
-    dropped unless they fill `ctx_len`.
+    `unpadded` rows have lost their padding already. No BOS is added; a leading BOS and all other
+    special tokens are not included. Rows of fewer than 2 included tokens are dropped unless they
+    fill `ctx_len`, and rows of none always.
     """
-    cut = [_without_padding(row, pad_token_id)[:ctx_len] for row in rows]
+    cut = [
+        (row if done else _without_padding(row, pad_token_id, bos_token_id))[:ctx_len]
+        for row, done in zip(rows, unpadded, strict=True)
+    ]
     lengths = np.array([len(row) for row in cut], np.int64)
     leads = np.array([len(row) > 0 and row[0] == bos_token_id for row in cut], np.uint8)
-    long_enough = np.flatnonzero((lengths - leads >= MIN_INCLUDED) | (lengths == ctx_len))
-    tokens = np.concatenate([np.empty(0, np.int64), *(cut[i] for i in long_enough)])
-    return Contexts(
-        tokens.astype(np.uint32),
-        lengths[long_enough],
-        document_index[long_enough],
-        source_index[long_enough].astype(np.int32),
-        leads[long_enough],
+    tokens = np.concatenate([np.empty(0, np.int64), *cut]).astype(np.uint32)
+    special = special_inside(tokens, lengths, leads, special_ids)
+    owner = np.repeat(np.arange(len(cut)), lengths)
+    included = lengths - leads - np.bincount(owner[special], minlength=len(cut))
+    chosen = (included >= MIN_INCLUDED) | ((lengths == ctx_len) & (included > 0))
+    contexts = Contexts(
+        tokens, lengths, document_index, source_index.astype(np.int32), leads, included
     )
+    return _selected(contexts, np.flatnonzero(chosen).tolist())
 
 
-def _without_padding(row: np.ndarray, pad_token_id: int | None) -> np.ndarray:
-    if pad_token_id is None or not len(row) or row[-1] != pad_token_id:
+def special_inside(
+    tokens: UInt32[np.ndarray, " positions"],
+    lengths: Int64[np.ndarray, " contexts"],
+    included_from: UInt8[np.ndarray, " contexts"],
+    special_ids: Int64[np.ndarray, " special"],
+) -> Bool[np.ndarray, " positions"]:
+    """Which tokens are special, leading BOS tokens left out."""
+    special: Bool[np.ndarray, " positions"] = np.isin(tokens, special_ids)
+    starts = np.cumsum(lengths) - lengths
+    special[starts[included_from > 0]] = False
+    return special
+
+
+def _without_padding(
+    row: np.ndarray, pad_token_id: int | None, bos_token_id: int | None
+) -> np.ndarray:
+    """A row without padding on either side. Of padding that is also the BOS, one token stays in
+    front."""
+    if pad_token_id is None or not len(row) or pad_token_id not in (row[0], row[-1]):
         return row
     content = np.flatnonzero(row != pad_token_id)
-    return row[: content[-1] + 1] if len(content) else row[:0]
+    if not len(content):
+        return row[:0]
+    keeps_bos = pad_token_id == bos_token_id and content[0] > 0
+    return row[content[0] - keeps_bos : content[-1] + 1]
 
 
 @dataclass
@@ -106,6 +133,9 @@ class ContextFilter:
     """
 
     max_tokens: int | None
+    special_ids: Int64[np.ndarray, " special"] = field(
+        default_factory=lambda: np.empty(0, np.int64)
+    )
     included_tokens: int = 0
     duplicates: int = 0
     last_document: int | None = None
@@ -120,13 +150,12 @@ class ContextFilter:
     def filter(self, new: Contexts) -> Contexts:
         """The contexts to write, in order. The corpus's first context is cut to `max_tokens`."""
         if self.max_tokens is not None and not self._seen:
-            new = _first_shortened(new, self.max_tokens)
+            new = _first_shortened(new, self.max_tokens, self.special_ids)
         chosen: list[int] = []
         content = new.tokens.tobytes()
         start = 0
         ends = (4 * np.cumsum(new.lengths)).tolist()
-        included = (new.lengths - new.included_from).tolist()
-        for i, (end, size) in enumerate(zip(ends, included, strict=True)):
+        for i, (end, size) in enumerate(zip(ends, new.included.tolist(), strict=True)):
             hashed = digest(content[start:end])
             start = end
             if hashed in self._seen:
@@ -144,14 +173,19 @@ class ContextFilter:
         return _selected(new, chosen)
 
 
-def _first_shortened(contexts: Contexts, max_tokens: int) -> Contexts:
-    if not len(contexts.lengths):
+def _first_shortened(
+    contexts: Contexts, max_tokens: int, special_ids: Int64[np.ndarray, " special"]
+) -> Contexts:
+    """The contexts, the first cut to `max_tokens` included positions."""
+    if not len(contexts.lengths) or contexts.included[0] <= max_tokens:
         return contexts
-    length = int(contexts.lengths[0])
-    shortened = min(length, int(contexts.included_from[0]) + max_tokens)
+    length, first = int(contexts.lengths[0]), int(contexts.included_from[0])
+    special = np.isin(contexts.tokens[first:length], special_ids)
+    shortened = first + int(np.flatnonzero(~special)[max_tokens])
     return contexts._replace(
         tokens=np.concatenate([contexts.tokens[:shortened], contexts.tokens[length:]]),
         lengths=np.concatenate([[shortened], contexts.lengths[1:]]),
+        included=np.concatenate([[max_tokens], contexts.included[1:]]),
     )
 
 

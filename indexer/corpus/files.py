@@ -338,8 +338,7 @@ def _parquet_rows(
         first.to_pylist()[0] if first is not None and first.num_rows else dict.fromkeys(kinds)
     )
     columns = choose_columns(first_row, kinds, wanted, str(path))
-    names = list(dict.fromkeys([columns.content, *columns.source[:1]]))
-    for batch in file.iter_batches(batch_size=_batch_rows(file), columns=names):
+    for batch in file.iter_batches(batch_size=_batch_rows(file), columns=columns.names):
         yield from table_documents(pa.Table.from_batches([batch]), columns, str(path), source)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from filelock import FileLock
 from jaxtyping import Int64
 
-from indexer.corpus.contexts import ContextFilter, chunk_documents, cut_rows
+from indexer.corpus.contexts import ContextFilter, chunk_documents, cut_rows, special_inside
 from indexer.corpus.files import ENDINGS, KINDS, open_files
 from indexer.corpus.hub import open_hub
 from indexer.corpus.prepared import (
@@ -33,6 +33,7 @@ from indexer.corpus.prepared import (
 from indexer.corpus.rows import Corpus, RequestedColumns
 from indexer.corpus.tokens import PART_CHARS, TextTokenizer, TokenizerInfo, text_parts
 from indexer.errors import NeurariumError
+from indexer.models.vocabulary import control_tokens
 
 BATCH_CHARS = 1 << 20
 """Characters tokenised at once: enough to keep all threads busy, few enough to hold in memory."""
@@ -118,7 +119,8 @@ def _cache_key(
     corpus: Corpus, tokenizer: TokenizerInfo, ctx_len: int, max_tokens: int | None
 ) -> str:
     ids = [tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.vocab_size]
-    parts = [FORMAT, corpus.identity, tokenizer.identity, ctx_len, max_tokens, *ids]
+    settings = [ctx_len, max_tokens, tokenizer.bos]
+    parts = [FORMAT, corpus.identity, tokenizer.identity, *settings, *ids]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
 
@@ -156,6 +158,8 @@ class _Part(NamedTuple):
     source_index: int
     text: str | None
     token_ids: Int64[np.ndarray, " row"] | None
+    unpadded: bool
+    """Whether `token_ids` have lost their padding."""
     last: bool
     """Whether this part ends the document."""
 
@@ -181,10 +185,13 @@ class _Preparation:
         self.info = tokenizer
         self.ctx_len = ctx_len
         self.path = path
-        self.filter = ContextFilter(max_tokens)
+        self.special_ids = np.array(list(control_tokens(tokenizer.tokenizer)), np.int64)
+        self.filter = ContextFilter(max_tokens, self.special_ids)
         self.sources: dict[str, int] = {}
         self.documents = 0
         self.pretokenized = False
+        self.special_inside: set[int] = set()
+        """Special tokens inside pre-tokenised rows."""
         self.text_tokenizer = TextTokenizer(tokenizer.tokenizer)
         self.unfinished = np.empty(0, np.int64)
         """Tokens at the end of an unfinished document, too few for a context."""
@@ -198,6 +205,8 @@ class _Preparation:
                 writer.append(contexts)
                 from_ids = batch[0].token_ids is not None  # the same in all of a batch
                 self.pretokenized |= from_ids and len(contexts.lengths) > 0
+                if from_ids:
+                    self.special_inside |= self._special_inside(contexts)
                 if on_progress:
                     on_progress(self.filter.included_tokens)
                 if self.filter.last_document is not None:
@@ -216,12 +225,13 @@ class _Preparation:
                 "tokens. Choose another corpus or, if it has columns, another --text-column."
             )
         sources = tuple(self.sources)[: writer.sources]  # without those only read ahead
+        special = tuple(sorted(self.special_inside))
         return PreparedFacts(
             label=self.corpus.label,
             revision=self.corpus.revision,
-            fingerprint=writer.fingerprint(sources),
+            fingerprint=writer.fingerprint(sources, special),
             ctx_len=self.ctx_len,
-            bos_token_id=self.info.bos_token_id,
+            bos_token_id=self.bos,
             sources=sources,
             contexts=writer.contexts,
             contexts_with_bos=writer.contexts_with_bos,
@@ -231,17 +241,29 @@ class _Preparation:
             pretokenized=self.pretokenized,
             lines=self.corpus.report.lines_read,
             broken_lines=self.corpus.report.broken_lines,
+            special_token_ids=special,
         )
+
+    def _special_inside(self, contexts: Contexts) -> set[int]:
+        inside = special_inside(
+            contexts.tokens, contexts.lengths, contexts.included_from, self.special_ids
+        )
+        return set(np.unique(contexts.tokens[inside]).tolist())
+
+    @property
+    def bos(self) -> int | None:
+        """The token put in front of each context of text."""
+        return self.info.bos_token_id if self.info.bos else None
 
     def _parts(self) -> Iterator[_Part]:
         for index, document in enumerate(self.corpus.documents()):
             self.documents = index + 1
             source = self._source_index(document.source or "")
             if document.text is None:
-                yield _Part(index, source, None, document.token_ids, True)
+                yield _Part(index, source, None, document.token_ids, document.unpadded, True)
             else:
                 for text, last in text_parts(document.text, PART_CHARS):
-                    yield _Part(index, source, text, None, last)
+                    yield _Part(index, source, text, None, False, last)
 
     def _source_index(self, name: str) -> int:
         if name and name not in self.sources and len(self.sources) >= MAX_SOURCES:
@@ -274,20 +296,30 @@ class _Preparation:
     def _contexts(self, batch: list[_Part]) -> Contexts:
         documents = np.array([part.document_index for part in batch], np.int64)
         sources = np.array([part.source_index for part in batch], np.int64)
-        bos = self.info.bos_token_id
         rows = [part.token_ids for part in batch if part.token_ids is not None]
         if rows:
             self._check_ids(np.concatenate(rows))
-            pad = self.info.pad_token_id
             return cut_rows(
-                rows, documents, sources, ctx_len=self.ctx_len, bos_token_id=bos, pad_token_id=pad
+                rows,
+                [part.unpadded for part in batch],
+                documents,
+                sources,
+                ctx_len=self.ctx_len,
+                bos_token_id=self.info.bos_token_id,
+                pad_token_id=self.info.pad_token_id,
+                special_ids=self.special_ids,
             )
         ids, lengths = self.text_tokenizer.tokenise([part.text or "" for part in batch])
         self._check_ids(ids)
         starts = np.flatnonzero(np.diff(documents, prepend=-1))
         ids, lengths = self._with_unfinished(ids, np.add.reduceat(lengths, starts), batch[-1].last)
         return chunk_documents(
-            ids, lengths, documents[starts], sources[starts], ctx_len=self.ctx_len, bos_token_id=bos
+            ids,
+            lengths,
+            documents[starts],
+            sources[starts],
+            ctx_len=self.ctx_len,
+            bos_token_id=self.bos,
         )
 
     def _with_unfinished(
@@ -300,7 +332,7 @@ class _Preparation:
         continues, its surplus becomes the new unfinished tokens."""
         ids = np.concatenate([self.unfinished, ids])
         lengths[0] += len(self.unfinished)
-        step = self.ctx_len - (self.info.bos_token_id is not None)
+        step = self.ctx_len - (self.bos is not None)
         surplus = 0 if finished else int(lengths[-1]) % step
         lengths[-1] -= surplus
         self.unfinished = ids[len(ids) - surplus :]

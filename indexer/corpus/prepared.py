@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt8, UInt32
+from jaxtyping import Int32, Int64, UInt8, UInt16, UInt32
 
 from indexer.errors import NeurariumError
 
-FORMAT = 2
+FORMAT = 3
 """Increased whenever the meaning of the files changes, so that older caches are rebuilt."""
 SAMPLE_MIN_TOKENS = 16
 """Shorter contexts (including BOS) are sampled only if all are shorter."""
@@ -30,7 +30,9 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "document_index": np.dtype("<i8"),
     "source_index": np.dtype("<i4"),
     "included_from": np.dtype("u1"),
+    "included": np.dtype("<u2"),
 }
+_DERIVED = ("included",)  # follows from the others
 
 
 def digest(ids: bytes | memoryview) -> bytes:
@@ -64,6 +66,8 @@ class PreparedFacts:
     """Whether any context came from token ids instead of text."""
     lines: int
     broken_lines: int
+    special_token_ids: tuple[int, ...]
+    """Special tokens inside pre-tokenised rows. Their positions are not included."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +81,9 @@ class PreparedCorpus(PreparedFacts):
     document_index: Int64[np.ndarray, " contexts"]
     source_index: Int32[np.ndarray, " contexts"]
     included_from: UInt8[np.ndarray, " contexts"]
-    """The first included position: 1 after a BOS, else 0."""
+    """The first position that may be included: 1 after a BOS, else 0."""
+    included: UInt16[np.ndarray, " contexts"]
+    """Included positions in each context."""
 
     @cached_property
     def lengths(self) -> Int64[np.ndarray, " contexts"]:
@@ -126,7 +132,8 @@ def open_prepared(path: Path) -> PreparedCorpus:
         meta = json.loads((path / "meta.json").read_bytes())
         if meta.pop("format") != FORMAT:
             raise ValueError("made by another version")
-        facts = PreparedFacts(**{**meta, "sources": tuple(meta["sources"])})
+        lists = {name: tuple(meta[name]) for name in ("sources", "special_token_ids")}
+        facts = PreparedFacts(**{**meta, **lists})
         arrays: dict[str, Any] = {name: _map(path, name, facts.contexts) for name in _DTYPES}
         if arrays["offsets"][0] != 0 or arrays["offsets"][-1] != len(arrays["tokens"]):
             raise ValueError("offsets and tokens do not match")
@@ -156,6 +163,7 @@ class Contexts(NamedTuple):
     document_index: Int64[np.ndarray, " contexts"]
     source_index: Int32[np.ndarray, " contexts"]
     included_from: UInt8[np.ndarray, " contexts"]
+    included: Int64[np.ndarray, " contexts"]
 
 
 class ContextWriter:
@@ -184,18 +192,22 @@ class ContextWriter:
         self._write("document_index", new.document_index)
         self._write("source_index", new.source_index)
         self._write("included_from", new.included_from)
+        self._write("included", new.included)
         self.contexts += len(new.lengths)
         self.contexts_with_bos += int(new.included_from.sum())
         self.sources = max(self.sources, int(new.source_index.max(initial=-1)) + 1)
         self._positions += int(new.lengths.sum())
-        self.included_tokens += int(new.lengths.sum()) - int(new.included_from.sum())
+        self.included_tokens += int(new.included.sum())
 
-    def fingerprint(self, sources: Iterable[str]) -> str:
-        """blake2b of all contexts written and the source names."""
+    def fingerprint(self, sources: Iterable[str], special_token_ids: Sequence[int]) -> str:
+        """blake2b of all contexts written, the source names and the tokens not included."""
         combined = hashlib.blake2b(digest_size=16)
         for name in _DTYPES:
-            combined.update(self._hashes[name].digest())
+            if name not in _DERIVED:
+                combined.update(self._hashes[name].digest())
         combined.update(json.dumps(list(sources)).encode())
+        if special_token_ids:
+            combined.update(json.dumps(list(special_token_ids)).encode())
         return combined.hexdigest()
 
     def finish(self, facts: PreparedFacts) -> None:

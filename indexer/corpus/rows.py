@@ -11,13 +11,14 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from indexer.errors import NeurariumError
 
 Kind = Literal["text", "tokens", "null", "other"]
 
 TOKEN_COLUMNS = ("tokens", "input_ids")
+MASK_COLUMN = "attention_mask"
 TEXT_COLUMNS = ("text", "content")
 SOURCE_COLUMNS = (("source",), ("meta", "pile_set_name"))
 
@@ -34,6 +35,8 @@ class Document:
     text: str | None
     token_ids: Int64[np.ndarray, " pos"] | None
     source: str | None
+    unpadded: bool = False
+    """Whether an attention mask told the padding of `token_ids`, which has been removed."""
 
 
 @dataclass
@@ -111,13 +114,25 @@ class Columns:
     pretokenised: bool
     source: tuple[str, ...] = field(default=())
     """The path to the source inside the row; () without one."""
+    mask: str | None = None
+    """The column that says which token ids are padding; None: there is none."""
+
+    @property
+    def names(self) -> list[str]:
+        """The columns to read."""
+        names = [self.content, *self.source[:1], *([self.mask] if self.mask else [])]
+        return list(dict.fromkeys(names))
 
     def document(self, row: Mapping[str, Any], default_source: str | None) -> Document:
         """The document of one row; a missing or null text is empty. Raises BrokenRow."""
         value = row.get(self.content)
         source = self.source_of(row, default_source)
         if self.pretokenised:
-            return Document(None, token_row(value, self.content), source)
+            ids = token_row(value, self.content)
+            mask = None if self.mask is None else row.get(self.mask)
+            if mask is None:
+                return Document(None, ids, source)
+            return Document(None, ids[mask_row(mask, len(ids))], source, unpadded=True)
         if value is not None and not isinstance(value, str):
             raise BrokenRow(f"{self.content!r} is {_name_kind(value)}, not text")
         return Document(value or "", None, source)
@@ -144,7 +159,9 @@ def choose_columns(
     """
     content = _content_column(kinds, wanted, place)
     source = _source_path(first_row, kinds, wanted, place)
-    return Columns(content, kinds[content] == "tokens", source)
+    pretokenised = kinds[content] == "tokens"
+    mask = MASK_COLUMN if pretokenised and MASK_COLUMN in kinds else None
+    return Columns(content, pretokenised, source, mask)
 
 
 def _content_column(kinds: Mapping[str, Kind], wanted: RequestedColumns, place: str) -> str:
@@ -252,6 +269,15 @@ def token_row(value: Any, column: str) -> Int64[np.ndarray, " pos"]:
         raise BrokenRow(f"{column!r} has a number too large for a token id") from None
 
 
+def mask_row(value: Any, length: int) -> Bool[np.ndarray, " pos"]:
+    """An attention mask: which of a row's tokens are not padding. Raises BrokenRow."""
+    if not isinstance(value, list) or not all(type(i) in (int, bool) for i in value):
+        raise BrokenRow(f"{MASK_COLUMN!r} is {_name_kind(value)}, not a list of 0 and 1")
+    if len(value) != length:
+        raise BrokenRow(f"{MASK_COLUMN!r} has {len(value)} numbers for {length} token ids")
+    return np.array(value, dtype=np.bool_)
+
+
 def _name_kind(value: Any) -> str:
     names = {bool: "true or false", dict: "an object", list: "a list"}
     return names.get(type(value), "a number")
@@ -289,8 +315,17 @@ def table_documents(
     sources = _table_sources(table, columns, default_source)
     content = table.column(columns.content)
     if columns.pretokenised:
-        for token_ids, source in zip(_token_rows(content, place), sources, strict=True):
-            yield Document(None, token_ids, source)
+        masks = _mask_rows(table, columns.mask, place)
+        for ids, mask, source in zip(_token_rows(content, place), masks, sources, strict=True):
+            if mask is None:
+                yield Document(None, ids, source)
+            elif len(mask) != len(ids):
+                raise NeurariumError(
+                    f"{place} has a row of {len(ids)} token ids with {len(mask)} numbers in its "
+                    f"{MASK_COLUMN!r}: repair the row."
+                )
+            else:
+                yield Document(None, ids[mask], source, unpadded=True)
     else:
         for text, source in zip(_texts(content, place), sources, strict=True):
             yield Document(text or "", None, source)
@@ -311,6 +346,23 @@ def _table_sources(table: pa.Table, columns: Columns, default: str | None) -> li
         return [default] * table.num_rows
     name = columns.source[0]
     return [columns.source_of({name: v}, None) for v in table.column(name).to_pylist()]
+
+
+def _mask_rows(
+    table: pa.Table, name: str | None, place: str
+) -> Iterator[Bool[np.ndarray, " pos"] | None]:
+    """Which tokens of each row are not padding; None for a row without a mask."""
+    if name is None:
+        yield from [None] * table.num_rows
+        return
+    column = table.column(name)
+    numbers = getattr(column.type, "value_type", pa.string())
+    if not (pa.types.is_null(column.type) or pa.types.is_integer(numbers) or numbers == pa.bool_()):
+        raise NeurariumError(
+            f"{place}: {name!r} has {column.type}, not lists of 0 and 1: repair or remove it."
+        )
+    for given, row in zip(column.is_valid().to_pylist(), _token_rows(column, place), strict=True):
+        yield row != 0 if given else None
 
 
 def _token_rows(column: pa.ChunkedArray, place: str) -> Iterator[Int64[np.ndarray, " pos"]]:

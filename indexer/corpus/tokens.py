@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from indexer.models.vocabulary import control_tokens, special_token_id
+
 PART_CHARS = 1 << 18
 """Longer texts are tokenised in parts, cut at line ends, to bound memory."""
 _CUT_CHARS = 1 << 14
@@ -30,11 +32,13 @@ class TokenizerInfo:
     bos_token_id: int | None
     """Begins each context; None: no BOS."""
     pad_token_id: int | None
-    """Removed from the end of pre-tokenised rows; None: nothing is removed."""
+    """Removed from both ends of pre-tokenised rows without an attention mask; None: nothing is."""
     identity: str
     """A hash of the tokenizer, part of the cache's key."""
     vocab_size: int
     """Rows of the model's embedding; all ids are below it."""
+    bos: bool = True
+    """Whether contexts of text begin with the BOS. Rows of ids stay as they are."""
 
 
 def text_parts(text: str, size: int) -> Iterator[tuple[str, bool]]:
@@ -65,14 +69,9 @@ class TextTokenizer:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        unknown = tokenizer.unk_token_id
-        controls = {
-            token_id: token
-            for token, token_id in zip(
-                tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True
-            )
-            if token_id != unknown  # the only special token that text may become
-        }
+        # Text may become the unknown token, even where that is also the BOS.
+        unknown = special_token_id(tokenizer, "unk_token")
+        controls = {i: token for i, token in control_tokens(tokenizer).items() if i != unknown}
         self._control_ids = np.array(list(controls), np.int64)
         names = sorted(controls.values(), key=len, reverse=True)
         self._control_names = re.compile("|".join(map(re.escape, names)) or r"(?!)")

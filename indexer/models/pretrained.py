@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,8 +89,9 @@ def load_tokenizer(source: ModelSource, *, trust_remote_code: bool = False) -> L
             tokenizer = transformers.AutoTokenizer.from_pretrained(name)
         else:
             rows = _embedding_rows(source, trust_remote_code)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                **_from_pretrained(source, trust_remote_code)
+            arguments = _from_pretrained(source, trust_remote_code)
+            tokenizer = _with_vocabulary(
+                transformers.AutoTokenizer.from_pretrained(**arguments), arguments
             )
     if not set(tokenizer.get_vocab().values()) - set(tokenizer.added_tokens_decoder):
         raise NeurariumError(tokenizer_is_missing(source))
@@ -100,6 +102,18 @@ def load_tokenizer(source: ModelSource, *, trust_remote_code: bool = False) -> L
         bos if bos is None or not rows or bos < rows else None,
         pad if pad is None or not rows or pad < rows else None,
         tokenizer_identity(tokenizer),
+    )
+
+
+def _with_vocabulary(tokenizer: Any, arguments: dict[str, Any]) -> Any:
+    """The tokenizer, or one like it that tells its tokens: mistral-common's, which transformers
+    chooses where that library is installed, does not."""
+    if isinstance(tokenizer.added_tokens_decoder, Mapping):
+        return tokenizer
+    roles = ("bos_token", "eos_token", "unk_token", "pad_token")
+    named = {role: getattr(tokenizer, role, None) for role in roles}
+    return transformers.PreTrainedTokenizerFast.from_pretrained(
+        **arguments, **{role: str(token) for role, token in named.items() if token is not None}
     )
 
 

@@ -124,7 +124,7 @@ def has_sample(job: Job, batches: Sequence[int]) -> bool:
 
 def positions_of(job: Job) -> Int64[np.ndarray, " batches"]:
     """Included positions of each batch."""
-    included = job.corpus.lengths - job.corpus.included_from
+    included = job.corpus.included
     return np.array([included[plan.context_ids].sum() for plan in job.plans], np.int64)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from indexer.corpus.prepared import PreparedCorpus
 from indexer.corpus.rows import printable
 from indexer.measure.peaks import KEPT_PEAKS, sample_identity
+from indexer.models.spelling import drops_first_space
 from indexer.scan.job import Job
 from indexer.scan.state import Scan
 from indexer.store.writing.records import RunRecord
@@ -24,6 +25,7 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
     assert scan.sample is not None  # a complete scan has measured it
     sample_positions = int(scan.sample.moments.count[0])
     dtype = str(model.dtype).removeprefix("torch.")
+    vocabulary = model.vocabulary()
     provenance: dict[str, Any] = {
         "scan": scan_id,
         "model": {
@@ -43,6 +45,7 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
             "name": tokens.name,
             "identity": tokens.identity,
             "vocabulary": model.d_vocab,
+            **_first_space(tokens.tokenizer, vocabulary),
         },
         "corpus": {
             "label": corpus.label,
@@ -56,10 +59,11 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
             "duplicates_skipped": corpus.duplicates,
             "broken_lines_skipped": corpus.broken_lines,
             "sources": list(corpus.sources),
+            **_special_tokens(corpus),
         },
         "capture": {"hook_point": units.hook_point, "dtype": dtype, "device": str(model.device)},
         "policy": {
-            "bos": _bos_policy(tokens.bos_token_id, corpus),
+            "bos": _bos_policy(tokens.bos_token_id, config.bos, corpus),
             "padding": "on the right, masked, not included",
             "short_contexts": "a last chunk of fewer than 2 tokens is dropped, unless it is full",
             "duplicates": "contexts with the same token ids are counted once",
@@ -95,13 +99,25 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
         ),
         widths=units.widths,
         sources=corpus.sources,
-        vocabulary=model.vocabulary(),
+        vocabulary=vocabulary,
         provenance=provenance,
         created_at=datetime.now(UTC),
     )
 
 
-def _bos_policy(bos_token_id: int | None, corpus: PreparedCorpus) -> str:
+def _first_space(tokenizer: Any, vocabulary: list[bytes]) -> dict[str, str]:
+    """What becomes of the space of a text's first token, where it does not stay."""
+    return {"first_space": "dropped"} if drops_first_space(tokenizer, vocabulary) else {}
+
+
+def _special_tokens(corpus: PreparedCorpus) -> dict[str, list[int]]:
+    """The special tokens inside a corpus's rows, whose positions are not included; nothing where
+    there are none."""
+    special = list(corpus.special_token_ids)
+    return {"special_token_ids": special} if special else {}
+
+
+def _bos_policy(bos_token_id: int | None, wanted: bool, corpus: PreparedCorpus) -> str:
     if corpus.pretokenized:
         return (
             f"as the corpus came: {corpus.contexts_with_bos:,} of {corpus.contexts:,} contexts "
@@ -109,4 +125,6 @@ def _bos_policy(bos_token_id: int | None, corpus: PreparedCorpus) -> str:
         )
     if bos_token_id is None:
         return "none: the tokenizer has no BOS"
+    if not wanted:
+        return "none: left out (--no-bos)"
     return f"token {bos_token_id} in front of every context, not included"

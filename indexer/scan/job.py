@@ -97,6 +97,7 @@ def prepare(choice: ModelChoice, cache_dir: Path, reporter: Reporter) -> Prepare
         pad_token_id=tokens.pad_token_id,
         identity=tokens.identity,
         vocab_size=description.vocab_size,
+        bos=config.bos,
     )
     spec = config.corpus or source.default_corpus
     if spec is None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 from sqlalchemy import Connection, Engine, select
 
 from indexer.corpus.batches import Batch
@@ -200,10 +200,10 @@ def compare_examples(
     """Compare the examples of one layer in a batch."""
     for row, context_id in enumerate(batch.context_ids.tolist()):
         length = int(batch.attention[row].sum())
-        first = int(batch.included[row].argmax())
+        included = batch.included[row, :length]
         for example in examples.by_place.get((context_id, layer), ()):
             truth = layer_acts.activations[row, :length, example.neuron]
-            checked = _Checked(comparison, example, truth, first)
+            checked = _Checked(comparison, example, truth, included)
             checked.values()
             for name, stored, part in (
                 ("gate", example.gate, layer_acts.gate),
@@ -223,12 +223,12 @@ class _Checked:
     example: Example
     truth: Float32[np.ndarray, " pos"]
     """The neuron's recomputed activations over the context."""
-    first: int
-    """The first included position."""
+    included: Bool[np.ndarray, " pos"]
+    """The included positions."""
 
     def values(self) -> None:
         """Check the window, peak and trough with their positions, and the activations."""
-        example, included = self.example, self.truth[self.first :]
+        example = self.example
         end = example.start + len(example.activations)
         window = min(self.comparison.expected.window, len(self.truth))
         fits = len(example.activations) == window and end <= len(self.truth)
@@ -237,12 +237,13 @@ class _Checked:
         if wrong:
             self._add_finding(f"the window covers positions {example.start} to {end - 1}")
         # A wrong window may reach beyond the context: compare only what is inside.
-        begin = max(example.start, self.first)
-        truth = self.truth[begin:end]
-        stored = example.activations[begin - example.start :][: len(truth)]
+        positions = np.arange(example.start, max(example.start, min(end, len(self.truth))))
+        positions = positions[self.included[positions]]
+        truth = self.truth[positions]
+        stored = example.activations[positions - example.start]
         largest = float(np.abs(truth).max(initial=SMALL))
-        self._extreme("peak", example.peak, example.peak_position, included, largest, 1)
-        self._extreme("trough", example.trough, example.trough_position, included, largest, -1)
+        self._extreme("peak", example.peak, example.peak_position, largest, 1)
+        self._extreme("trough", example.trough, example.trough_position, largest, -1)
         # 8-bit rounding is relative to the window's own largest magnitude, however small.
         bounds, own = self.comparison.bounds, float(np.abs(truth).max(initial=0.0))
         allowed = own / 254 + (bounds.activation - 1 / 254) * largest
@@ -251,7 +252,7 @@ class _Checked:
         if bad.any():
             worst = int(np.where(bad, np.nan_to_num(differences, nan=np.inf), -1).argmax())
             self._add_finding(
-                f"the activation at position {begin + worst}",
+                f"the activation at position {positions[worst]}",
                 float(stored[worst]),
                 float(truth[worst]),
             )
@@ -261,21 +262,22 @@ class _Checked:
         name: str,
         stored: float,
         place: int,
-        included: Float32[np.ndarray, " m"],
         largest: float,
         sign: int,
     ) -> None:
         """Check a peak (sign 1) or trough (sign −1) and its position."""
-        bounds, best = self.comparison.bounds, float((sign * included).max())
+        bounds = self.comparison.bounds
+        counted = np.where(self.included, sign * self.truth, -np.inf)
+        best = float(counted.max())
         scale = max(largest, abs(best))
         difference = abs(sign * stored - best) / scale
         if not self.comparison.findings.is_within("peaks and troughs", bounds.value, difference):
             self._add_finding(f"the {name}", stored, sign * best)
-        inside = self.first <= place < len(self.truth)
+        inside = 0 <= place < len(self.truth) and bool(self.included[place])
         at_place = sign * float(self.truth[place]) if inside else np.nan
         moved = (best - at_place) / scale
         wrong = not self.comparison.findings.is_within("their positions", bounds.place, moved)
-        earliest = self.first + int((sign * included).argmax())
+        earliest = int(counted.argmax())
         if bounds.value == 0 and not wrong and place != earliest:
             self.comparison.findings.equal("their positions", 0, 1)
             wrong = True
@@ -292,7 +294,7 @@ class _Checked:
             return
         centre = self.example.centre
         truth = float(values[centre]) if centre < len(values) else np.nan
-        scale = float(np.abs(values[self.first :]).max(initial=SMALL))
+        scale = float(np.abs(values[self.included]).max(initial=SMALL))
         difference = abs(stored - truth) / scale
         bound = self.comparison.bounds.value
         if not self.comparison.findings.is_within("gates and linear parts", bound, difference):

@@ -140,6 +140,7 @@ def _corpus(
         pad_token_id=model.tokens.pad_token_id,
         identity=model.tokens.identity,
         vocab_size=describe(model.source).vocab_size,
+        bos=settings.get("bos", True),
     )
     try:
         corpus = open_corpus(

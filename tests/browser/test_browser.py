@@ -216,7 +216,8 @@ def test_without_scripts_a_link_gives_every_token_its_title(
         page.goto(path)
         text = page.locator(".line, .text").all_inner_texts()
         assert page.locator(".line, .text").first.evaluate(every)
-        page.get_by_role("link", name="this page with whole titles").first.click()
+        with page.expect_navigation():  # until all of it is there
+            page.get_by_role("link", name="this page with whole titles").first.click()
         assert page.locator(".line, .text").all_inner_texts() == text
         for line in page.locator(".line, .text").all():
             assert line.evaluate(every) == ""

@@ -32,6 +32,7 @@ class FakeCorpus:
     lengths: np.ndarray[Any, Any]
     bos: bool
     source_count: int = 2
+    special_token_ids: tuple[int, ...] = ()
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from app.live.neuron.schemas import (
     Prediction,
     Predictions,
 )
-from app.live.text import check_finite, note_of, tokenised
+from app.live.text import check_finite, note_of, texts_of, tokenised
 from app.neurons.schemas import Histogram, NeuronPage
 from app.schemas import Run
 
@@ -57,7 +57,7 @@ def answer(ready: Ready, run: Run, page: NeuronPage, text: str, most: int) -> Li
         hook_point=page.hook_point,
         run=run.id,
         dtype=run.dtype,
-        tokens=[ready.text(token_id) for token_id in token_ids],
+        tokens=texts_of(ready, run, token_ids, first),
         token_ids=token_ids,
         activations=[*[None] * first, *values.tolist()],
         peak=float(values[at]),

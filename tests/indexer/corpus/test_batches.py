@@ -14,8 +14,11 @@ from indexer.corpus.batches import fill_batch, plan_batches
 class Contexts:
     """Contexts whose tokens are 100 × id + position + 1."""
 
-    def __init__(self, lengths: np.ndarray[Any, Any], bos: int) -> None:
+    def __init__(
+        self, lengths: np.ndarray[Any, Any], bos: int, special: tuple[int, ...] = ()
+    ) -> None:
         self.lengths = lengths
+        self.special_token_ids = special
         self.included_from = np.full(len(lengths), bos)
 
     def context(self, context_id: int) -> np.ndarray[Any, Any]:
@@ -61,3 +64,12 @@ def test_a_batch_is_padded_on_the_right_and_masked() -> None:
     assert batch.tokens.tolist() == [[1, 2, 3], [101, 102, 9]]
     assert batch.attention.tolist() == [[True, True, True], [True, True, False]]
     assert batch.included.tolist() == [[False, True, True], [False, True, False]]
+
+
+def test_special_tokens_inside_contexts_are_not_included() -> None:
+    """They are seen by the model and counted nowhere."""
+    contexts = Contexts(np.array([3, 2]), bos=1, special=(3, 101))
+    (plan,) = plan_batches(contexts.lengths, np.array([], np.int64), 100)
+    batch = fill_batch(plan, contexts, padding_id=9)
+    assert batch.attention.tolist() == [[True, True, True], [True, True, False]]
+    assert batch.included.tolist() == [[False, True, False], [False, True, False]]

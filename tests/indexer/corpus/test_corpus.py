@@ -50,9 +50,12 @@ def candidates(
             row = item.token_ids.tolist()
             while pad is not None and row and row[-1] == pad:
                 row.pop()
+            while pad is not None and row and row[0] == pad and (pad != bos or row[1:2] == [pad]):
+                row.pop(0)
             row = row[:ctx_len]
             lead = int(bool(row) and row[0] == bos)
-            if len(row) - lead >= 2 or len(row) == ctx_len:
+            size = counted(row, lead, item)
+            if size >= 2 or (len(row) == ctx_len and size):
                 yield row, number, source, lead
             continue
         ids = [int(word[1:]) + 2 for word in (item.text or "").split()]
@@ -64,6 +67,12 @@ def candidates(
                 yield front + chunk, number, source, len(front)
 
 
+def counted(row: Sequence[int], lead: int, item: Document) -> int:
+    """Included positions: in rows of ids, special tokens are left out wherever they are."""
+    special = [] if item.token_ids is None else [0, 1]
+    return sum(token not in special for token in row[lead:])
+
+
 def brute_force(
     documents: Sequence[Document],
     ctx_len: int,
@@ -73,12 +82,16 @@ def brute_force(
 ) -> Expected:
     expected = Expected()
     for row, number, source, lead in candidates(documents, ctx_len, bos, pad):
-        if max_tokens is not None and not expected.rows:
-            row = row[: lead + max_tokens]
+        while (
+            max_tokens is not None
+            and not expected.rows
+            and (counted(row, lead, documents[number]) > max_tokens)
+        ):
+            row = row[:-1]
         if row in [earlier for earlier, *_ in expected.rows]:
             expected.duplicates += 1
             continue
-        size = len(row) - lead
+        size = counted(row, lead, documents[number])
         if max_tokens is not None and expected.included + size > max_tokens:
             expected.stopped_at = number
             break
@@ -90,7 +103,7 @@ def brute_force(
     return expected
 
 
-def check(prepared: PreparedCorpus, expected: Expected, documents: int) -> None:
+def check(prepared: PreparedCorpus, expected: Expected, documents: Sequence[Document]) -> None:
     actual = [
         (
             prepared.context(i).tolist(),
@@ -102,11 +115,14 @@ def check(prepared: PreparedCorpus, expected: Expected, documents: int) -> None:
     ]
     assert actual == expected.rows
     assert prepared.duplicates == expected.duplicates
-    assert prepared.included_tokens == expected.included
+    assert prepared.included_tokens == expected.included == prepared.included.sum()
+    assert prepared.included.tolist() == [
+        counted(row, lead, documents[number]) for row, number, _, lead in expected.rows
+    ]
     assert prepared.lengths.tolist() == [len(row) for row, *_ in expected.rows]
     assert prepared.contexts_with_bos == sum(lead for *_, lead in expected.rows)
     stop = expected.stopped_at
-    assert prepared.documents == (documents if stop is None else stop + 1)
+    assert prepared.documents == (len(documents) if stop is None else stop + 1)
 
 
 DOCUMENTS = st.lists(
@@ -148,7 +164,7 @@ def test_contexts_equal_a_plain_loop(
             with pytest.raises(NeurariumError, match="is empty"):
                 prepare(documents, Path(folder), **options)
             return
-        check(prepare(documents, Path(folder), **options), expected, len(documents))
+        check(prepare(documents, Path(folder), **options), expected, documents)
 
 
 @settings(max_examples=100, deadline=None)
@@ -173,7 +189,7 @@ def test_rows_of_ids_equal_a_plain_loop(
             with pytest.raises(NeurariumError, match="is empty"):
                 prepare(documents, Path(folder), **options)
             return
-        check(prepare(documents, Path(folder), **options), expected, len(documents))
+        check(prepare(documents, Path(folder), **options), expected, documents)
 
 
 TEXT = st.text(

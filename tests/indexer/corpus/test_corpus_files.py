@@ -186,6 +186,52 @@ def test_token_columns_in_json_lines(tmp_path: Path, column: str) -> None:
     assert token_rows(open_corpus(str(tmp_path / "a.jsonl"))) == [[1, 2, 3], [], []]
 
 
+def test_masks_in_json_lines(tmp_path: Path) -> None:
+    """An attention mask takes padding away, on either side; a row without one stays as it is."""
+    rows: list[dict[str, Any]] = [
+        {"input_ids": [9, 1, 2, 9], "attention_mask": [0, 1, 1, 0]},
+        {"input_ids": [9, 3], "attention_mask": [False, True]},
+        {"input_ids": [4, 9], "attention_mask": None},
+        {"input_ids": [5, 9]},
+    ]
+    (tmp_path / "a.jsonl").write_bytes(json_lines(rows))
+    corpus = open_corpus(str(tmp_path / "a.jsonl"))
+    assert token_rows(corpus) == [[1, 2], [3], [4, 9], [5, 9]]
+    assert [row.unpadded for row in corpus.documents()] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [([1], "1 numbers for 2"), (["1", "1"], "a list, not"), ("11", "not a list of 0 and 1")],
+)
+def test_a_wrong_mask_is_named(tmp_path: Path, mask: Any, words: str) -> None:
+    """A mask of another length, or of something else, is a broken line."""
+    row = {"input_ids": [1, 2], "attention_mask": mask}
+    (tmp_path / "a.jsonl").write_bytes(json_lines([row]))
+    assert words in refusal(tmp_path / "a.jsonl")
+
+
+@pytest.mark.parametrize(
+    "type_", [pa.list_(pa.int8()), pa.large_list(pa.int64()), pa.list_(pa.bool_())]
+)
+def test_masks_in_parquet(tmp_path: Path, type_: pa.DataType) -> None:
+    """Masks of numbers or of true and false; a null row has none."""
+    masks = pa.array([[0, 1, 1], None, [1, 1, 0]]).cast(type_)
+    table = pa.table({"tokens": [[1, 2, 3], [4, 5, 6], [7, 8, 9]], "attention_mask": masks})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=2)
+    corpus = open_corpus(str(tmp_path / "a.parquet"))
+    assert token_rows(corpus) == [[2, 3], [4, 5, 6], [7, 8]]
+    assert [row.unpadded for row in corpus.documents()] == [True, False, True]
+
+
+def test_a_wrong_mask_in_parquet_is_named(tmp_path: Path) -> None:
+    """Masks of another length or kind are refused in one line."""
+    path = tmp_path / "a.parquet"
+    for masks, words in (([[1]], "2 token ids with 1 numbers"), (["11"], "not lists of 0 and 1")):
+        pq.write_table(pa.table({"tokens": [[1, 2]], "attention_mask": masks}), path)
+        assert words in refusal(path)
+
+
 def test_a_named_text_column_is_preferred_to_tokens(tmp_path: Path) -> None:
     """The user's choice wins, also for token ids in an unusual column."""
     (tmp_path / "a.jsonl").write_bytes(json_lines([{"tokens": [1, 2], "text": "x", "ids": [3]}]))

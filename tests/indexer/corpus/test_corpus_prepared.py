@@ -93,7 +93,7 @@ def test_the_revision_is_kept(tmp_path: Path) -> None:
 
 
 def test_only_what_is_read_again_is_written(tmp_path: Path) -> None:
-    """A prepared corpus has its metadata and five arrays on disk, and no digests."""
+    """A prepared corpus has its metadata and six arrays on disk, and no digests."""
     assert {path.name for path in prepare(GIVEN, tmp_path).path.iterdir()} == {
         "meta.json",
         "tokens.bin",
@@ -101,6 +101,7 @@ def test_only_what_is_read_again_is_written(tmp_path: Path) -> None:
         "document_index.bin",
         "source_index.bin",
         "included_from.bin",
+        "included.bin",
     }
 
 
@@ -125,6 +126,7 @@ def test_every_setting_has_its_own_cache_entry(tmp_path: Path) -> None:
         {"tokenizer": replace(words, identity="others")},
         {"tokenizer": replace(words, pad_token_id=None)},
         {"tokenizer": replace(words, vocab_size=99)},
+        {"tokenizer": replace(words, bos=False)},
     ]
     paths = {prepare(GIVEN, tmp_path, **options).path for options in variants}
     assert len(paths) == len(variants)

@@ -300,6 +300,26 @@ def test_a_bos_is_the_tokenizers_own(tmp_path: Path, bos: str | None, bos_id: in
     assert (loaded.bos_token_id, loaded.pad_token_id) == (bos_id, 0)
 
 
+def test_a_tokenizer_that_does_not_tell_its_tokens_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mistral-common's has no table of added tokens: its file is read as a plain tokenizer, with
+    the same BOS."""
+
+    class Common:
+        bos_token, eos_token, unk_token, pad_token = "<bos>", None, None, "<pad>"
+
+        def added_tokens_decoder(self) -> None:
+            raise NotImplementedError
+
+    tiny_config("llama").save_pretrained(tmp_path)
+    tiny_tokenizer(bos=None).backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: Common())
+    loaded = load_tokenizer(resolve_model(str(tmp_path)))
+    assert loaded.pad_token_id == 0
+    assert loaded.tokenizer.decode(loaded.tokenizer("word").input_ids) == "word"
+
+
 def test_a_bos_beyond_the_embedding_is_none(tmp_path: Path) -> None:
     """A BOS the model has no embedding for cannot be put in front."""
     tiny_config("llama", vocab_size=1).save_pretrained(tmp_path)
