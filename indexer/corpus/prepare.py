@@ -31,9 +31,9 @@ from indexer.corpus.prepared import (
     open_prepared,
 )
 from indexer.corpus.rows import Corpus, RequestedColumns
+from indexer.corpus.special_tokens import control_tokens
 from indexer.corpus.tokens import PART_CHARS, TextTokenizer, TokenizerInfo, text_parts
 from indexer.errors import NeurariumError
-from indexer.models.vocabulary import control_tokens
 
 BATCH_CHARS = 1 << 20
 """Characters tokenised at once: enough to keep all threads busy, few enough to hold in memory."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from indexer.models.vocabulary import control_tokens, special_token_id
+from indexer.corpus.special_tokens import control_tokens, special_token_id
 
 PART_CHARS = 1 << 18
 """Longer texts are tokenised in parts, cut at line ends, to bound memory."""

@@ -17,11 +17,12 @@ import huggingface_hub
 import torch
 import transformers
 
+from indexer.corpus.special_tokens import special_token_id
 from indexer.errors import NeurariumError
 from indexer.models.failures import one_line_errors, quiet, tokenizer_is_missing
 from indexer.models.hub import cached_path, commit_of
 from indexer.models.source import HUB_ID, ModelSource
-from indexer.models.vocabulary import special_token_id, tokenizer_identity
+from indexer.models.vocabulary import tokenizer_identity
 
 _WEIGHT_FILES = (
     "model.safetensors",

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 
+from indexer.corpus.special_tokens import control_tokens
 from indexer.corpus.tokens import TextTokenizer
 from indexer.models.spelling import drops_first_space
-from indexer.models.vocabulary import control_tokens, token_bytes
+from indexer.models.vocabulary import token_bytes
 from tests.helpers.tokenizer_zoo import MARK, ZOO, byte_level, gemma, words
 
 TEXTS = st.lists(
