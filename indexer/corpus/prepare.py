@@ -6,8 +6,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,8 +18,9 @@ from filelock import FileLock
 from jaxtyping import Int64
 
 from indexer.corpus.contexts import ContextFilter, chunk_documents, cut_rows
-from indexer.corpus.files import ENDINGS, KINDS, open_files
+from indexer.corpus.files import open_files
 from indexer.corpus.hub import open_hub
+from indexer.corpus.kinds import local_corpus
 from indexer.corpus.prepared import (
     FORMAT,
     Contexts,
@@ -41,7 +40,6 @@ MAX_SOURCES = 1000
 """Most source names stored, the first in corpus order. Later ones become `OTHER_SOURCES`: a source
 column may differ in every document, such as a URL."""
 OTHER_SOURCES = "other"
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:[^/]+)?")
 
 
 def open_corpus(
@@ -60,24 +58,12 @@ def open_corpus(
     if spec == "demo":
         from indexer import demo
 
-        return open_files(_existing(demo.CORPUS_FILE), wanted, label="demo")
-    path = os.path.expanduser(spec)
-    if spec and os.path.exists(path):
-        return open_files(Path(path), wanted)
-    looks_local = spec.startswith((".", "/", "~")) or spec.lower().endswith(("/", *ENDINGS))
-    if looks_local or not _HUB_NAME.fullmatch(spec):
-        return open_files(_existing(Path(path)), wanted)
+        return open_files(demo.CORPUS_FILE, wanted, label="demo")
+    path = local_corpus(spec)
+    if path is not None:
+        return open_files(path, wanted, split=split)
     name, _, config = spec.partition(":")
     return open_hub(name, config or None, split, wanted)
-
-
-def _existing(path: Path) -> Path:
-    if not os.path.exists(path):
-        raise NeurariumError(
-            f"There is no file or folder {str(path)!r}: name a {KINDS} file, a folder of these, or "
-            "a hub data set as name[:config]."
-        )
-    return path
 
 
 def prepare_corpus(

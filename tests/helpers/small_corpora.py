@@ -28,6 +28,7 @@ class ListCorpus:
     label: str = "a list"
     identity: str = "list"
     revision: str | None = None
+    notes: tuple[str, ...] = ()
     report: ReadReport = field(default_factory=ReadReport)
     read: list[int] = field(default_factory=list)
 
