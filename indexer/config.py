@@ -12,8 +12,14 @@ RESERVED_NAMES = frozenset(
     "api compare docs favicon.ico go healthz help list openapi.json random robots.txt runs search "
     "static".split()
 )
+HOOK_PRE, HOOK_POST, HOOK_BEFORE_LN = "mlp.hook_pre", "mlp.hook_post", "mlp.ln.hook_in"
+HOOK_POINTS = (HOOK_PRE, HOOK_POST, HOOK_BEFORE_LN)
+"""Every hook point a user may ask for: before the activation function (in gated MLPs the gate
+alone), after it, and after SoLU but before the LayerNorm that follows it."""
 DTYPES = ("float32", "bfloat16", "float16")
 MAX_CTX_LEN = 65_535  # positions are stored as 16-bit integers
+_DEVICE = re.compile(r"cpu|cuda(:[0-9]+)?")
+"""Statistics need float64, which only the CPU and CUDA are sure to have."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -74,6 +80,11 @@ class IndexConfig:
             _check_hook_point(self.hook_point)
         if self.dtype is not None and self.dtype not in DTYPES:
             raise NeurariumError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}.")
+        if self.device is not None and not _DEVICE.fullmatch(self.device):
+            raise NeurariumError(
+                f"The device {self.device!r} cannot be used: choose cpu, cuda, or cuda:1 for the "
+                "second GPU (--device)."
+            )
         _at_least("ctx_len", self.ctx_len, 2)
         if self.ctx_len > MAX_CTX_LEN:
             raise NeurariumError(
@@ -125,8 +136,6 @@ def check_name(name: str) -> None:
 
 
 def _check_hook_point(hook_point: str) -> None:
-    from indexer.models.hook_points import HOOK_POINTS  # imports torch
-
     if hook_point not in HOOK_POINTS:
         raise NeurariumError(
             f"There is no hook point {hook_point!r}: choose {', '.join(HOOK_POINTS)} "

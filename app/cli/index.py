@@ -12,8 +12,10 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.console import Database, address_of, err, escaped, open_store_of, out, settings_of
+from app.cli.options import whole_number
 from app.settings import Settings
 
+WHOLE = whole_number()
 State = Annotated[
     Path | None, typer.Option(help="Folder of the run's checkpoints. Default: one in the cache.")
 ]
@@ -38,8 +40,9 @@ def index(
     corpus: Annotated[
         str | None,
         typer.Option(
-            help="A hub data set name[:config], or a local .txt, .jsonl (also .gz, .zst), "
-            ".parquet, .csv, or a folder of such. Default: the model's own, where it has one."
+            help="A hub data set name[:config], or a local file of plain text (.txt, .md, .py, …), "
+            ".jsonl (also .gz, .zst), .csv, .tsv, .parquet or .arrow, or a folder of such files. "
+            "Default: the model's own, where it has one."
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="The model's name in URLs.")] = None,
@@ -55,20 +58,25 @@ def index(
     source_column: Annotated[
         str | None, typer.Option(help="Column that names a document's sub-corpus.")
     ] = None,
-    ctx_len: Annotated[int, typer.Option(help="Tokens in a context, the BOS counted.")] = 128,
+    ctx_len: Annotated[
+        int, typer.Option(help="Tokens in a context, the BOS counted.", **WHOLE)
+    ] = 128,
     max_tokens: Annotated[
-        int | None, typer.Option(help="Stop reading the corpus after so many tokens.")
+        int | None, typer.Option(help="Stop reading the corpus after so many tokens.", **WHOLE)
     ] = None,
-    top_k: Annotated[int, typer.Option(help="Top examples a neuron.")] = 20,
-    bottom_k: Annotated[int, typer.Option(help="Bottom examples a neuron.")] = 10,
-    sample: Annotated[int, typer.Option(help="Contexts in the uniform sample.")] = 1024,
+    top_k: Annotated[int, typer.Option(help="Top examples a neuron.", **WHOLE)] = 20,
+    bottom_k: Annotated[int, typer.Option(help="Bottom examples a neuron.", **WHOLE)] = 10,
+    sample: Annotated[int, typer.Option(help="Contexts in the uniform sample.", **WHOLE)] = 1024,
     window: Annotated[
         int | None,
         typer.Option(
-            help="Positions kept of an example, round its peak. Default: the whole context."
+            help="Positions kept of an example, round its peak. Default: the whole context.",
+            **WHOLE,
         ),
     ] = None,
-    batch_tokens: Annotated[int, typer.Option(help="Positions in one forward pass.")] = 4096,
+    batch_tokens: Annotated[
+        int, typer.Option(help="Positions in one forward pass.", **WHOLE)
+    ] = 4096,
     dtype: Annotated[
         str | None,
         typer.Option(
@@ -77,7 +85,7 @@ def index(
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …")] = None,
     database: Database = None,
-    seed: Annotated[int, typer.Option(help="Seed of the hash that draws the sample.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the hash that draws the sample.", **WHOLE)] = 0,
     connections: Annotated[
         bool,
         typer.Option(
@@ -103,7 +111,7 @@ def index(
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1,
+            **whole_number(1),
             help="Processes that scan, each with a model of its own: one a GPU, or a share of the "
             "cores. Needs the extra ray. Default: 1; on a cluster one a GPU, or one a machine.",
         ),
@@ -145,6 +153,7 @@ def index(
         trust_remote_code=trust_remote_code,
     )
     settings = settings_of(database)
+    _check(config, shard, settings)
     execution = _execution(
         restart=restart, state=state, memory=memory, workers=workers, ray_address=ray_address
     )
@@ -154,6 +163,20 @@ def index(
     run_index(config, settings, execution)
     command = "Serve it with: [bold]neurarium serve[/]" + _database_option(database)
     out.print(command, highlight=False, soft_wrap=True)
+
+
+def _check(config: Any, shard: str | None, settings: Settings) -> None:
+    """Refuse mistakes in the arguments before the model libraries are imported, which takes
+    seconds. Raises NeurariumError."""
+    from indexer.run.shard import Shard
+    from indexer.scan.question import ask, check_columns
+
+    question = ask(config)
+    if shard is not None:
+        Shard.parse(shard)
+    else:
+        open_store_of(settings, create=True).dispose()
+    check_columns(question)
 
 
 def merge(
@@ -175,13 +198,27 @@ def merge(
 
 
 def verify(
-    run: Annotated[int, typer.Argument(min=1, help="The run's number: see `neurarium runs`.")],
-    neurons: Annotated[int, typer.Option(help="Random neurons whose examples to recompute.")] = 200,
+    run: Annotated[
+        int, typer.Argument(help="The run's number: see `neurarium runs`.", **whole_number(1))
+    ],
+    neurons: Annotated[
+        int, typer.Option(help="Random neurons whose examples to recompute.", **WHOLE)
+    ] = 200,
     contexts: Annotated[
-        int, typer.Option(help="Random contexts to hold against the lists of all neurons.")
+        int, typer.Option(help="Random contexts to hold against the lists of all neurons.", **WHOLE)
     ] = 2000,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Draws both. Default: another each time, printed.")
+        int | None,
+        typer.Option(
+            help="Draws both. Default: another each time, printed.",
+            **whole_number(0),
+        ),
+    ] = None,
+    model_path: Annotated[
+        Path | None, typer.Option(help="Where the run's model is now, if its folder was moved.")
+    ] = None,
+    corpus_path: Annotated[
+        Path | None, typer.Option(help="Where the run's corpus is now, if it was moved.")
     ] = None,
     database: Database = None,
 ) -> None:
@@ -204,6 +241,8 @@ def verify(
                 neurons=neurons,
                 contexts=contexts,
                 seed=seed,
+                model_path=model_path,
+                corpus_path=corpus_path,
             )
     except KeyboardInterrupt:
         err.print("Stopped.")
@@ -244,7 +283,8 @@ def _stoppable() -> Iterator[None]:
 
 def _scan_shard(config: Any, shard: str, settings: Settings, execution: Any) -> None:
     from app.cli.progress import ConsoleReporter
-    from indexer.run.shards import Shard, scan_shard
+    from indexer.run.shard import Shard
+    from indexer.run.shards import scan_shard
 
     with _stoppable(), ConsoleReporter(out) as reporter:
         one = Shard.parse(shard)

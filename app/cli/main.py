@@ -6,6 +6,7 @@ import gc
 import os
 import socket
 import sys
+from importlib.metadata import version
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -69,6 +70,22 @@ def _fail(message: str) -> NoReturn:
     line = " ".join(message.split())
     err.print(f"[bold red]Error:[/] {escaped(line)}", highlight=False, soft_wrap=True)
     sys.exit(2)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        out.print(f"neurarium {version('neurarium')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """What stands before a command's name."""
 
 
 app.command()(index)

@@ -22,8 +22,9 @@ from benchmarks.scan.ways import trunk
 from benchmarks.tables import report
 from indexer import memory
 from indexer.config import IndexConfig
-from indexer.scan.job import ask, load, prepare
+from indexer.scan.job import load, prepare
 from indexer.scan.loop import scan_batches
+from indexer.scan.question import ask
 from indexer.scan.state import Scan
 
 

@@ -78,6 +78,13 @@ class FilesCorpus:
                 yield from self._file_documents(path)
         self.report.check()
 
+    def check_first(self) -> None:
+        """Read the first row of the first file with columns. Raises NeurariumError."""
+        path = next((path for path in self.files if ending_of(path) not in PLAIN_TEXT), None)
+        if path is not None:
+            with _system_errors(path):
+                next(self._file_documents(path), None)
+
     def _file_documents(self, path: Path) -> Iterator[Document]:
         if problem := problem_of(path):
             raise NeurariumError(f"{path} is {problem}: remove it, or name the files to read.")

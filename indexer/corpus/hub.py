@@ -71,6 +71,9 @@ class HubCorpus:
             )
             yield from table_documents(table, columns, self.label, None)
 
+    def check_first(self) -> None:
+        """Nothing: a row of the hub takes seconds."""
+
     def _tables(self) -> Iterator[Any]:
         import datasets
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from jaxtyping import Int64
 
 from indexer.corpus.contexts import ContextFilter, chunk_documents, cut_rows
@@ -74,18 +74,19 @@ def prepare_corpus(
     max_tokens: int | None,
     cache_dir: Path,
     on_progress: Callable[[int], None] | None = None,
+    on_wait: Callable[[], None] | None = None,
 ) -> PreparedCorpus:
     """All contexts of a corpus, from the cache if possible.
 
     Reading stops at `max_tokens` included tokens. `on_progress` is called with the included tokens
-    so far. Raises NeurariumError if the corpus cannot be read or gives no context, or if the cache
-    cannot be written.
+    so far, `on_wait` if another process is preparing the same corpus. Raises NeurariumError if the
+    corpus cannot be read or gives no context, or if the cache cannot be written.
     """
     key = _cache_key(corpus, tokenizer, ctx_len, max_tokens)
     target, partial = cache_dir / key, cache_dir / f"{key}.partial"
     with _cache_errors(cache_dir, corpus):
         cache_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache_dir / f"{key}.lock"):
+        with _locked(cache_dir / f"{key}.lock", on_wait):
             prepared = _from_cache(target)
             if prepared is None:
                 shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
@@ -98,6 +99,21 @@ def prepare_corpus(
     if on_progress:
         on_progress(prepared.included_tokens)
     return replace(prepared, label=corpus.label)
+
+
+@contextmanager
+def _locked(path: Path, on_wait: Callable[[], None] | None) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if on_wait:
+            on_wait()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _cache_key(

@@ -106,6 +106,9 @@ class Corpus(Protocol):
     def documents(self) -> Iterator[Document]:
         """All documents in corpus order. Raises NeurariumError if reading fails."""
 
+    def check_first(self) -> None:
+        """Read what may show a mistake at once. Raises NeurariumError."""
+
 
 class BrokenRow(Exception):
     """A row is not a document; the message says why."""

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor, nn
 
 from indexer.captured import Captured
+from indexer.config import HOOK_BEFORE_LN, HOOK_POST, HOOK_PRE
 from indexer.errors import NeurariumError
 from indexer.models.capture import Trunk
 from indexer.models.layout import Layout
@@ -28,11 +29,6 @@ from indexer.models.units import (
     never_large,
     never_positive,
 )
-
-HOOK_PRE, HOOK_POST, HOOK_BEFORE_LN = "mlp.hook_pre", "mlp.hook_post", "mlp.ln.hook_in"
-HOOK_POINTS = (HOOK_PRE, HOOK_POST, HOOK_BEFORE_LN)
-"""Every hook point a user may ask for: before the activation function (in gated MLPs the gate
-alone), after it, and after SoLU but before the LayerNorm that follows it."""
 
 _NONLINEARITIES = ("act_fn", "activation_fn", "act", "activation")
 """Attribute names under which MLP modules hold their nonlinearity."""

@@ -18,19 +18,23 @@ from sqlalchemy.exc import SQLAlchemyError
 from indexer import memory
 from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
-from indexer.reporter import Reporter
+from indexer.reporter import Reporter, waiting
 from indexer.run.checkpoint import RunFolder
 from indexer.run.passes import scan_slices
 from indexer.run.plan import Plan, check_disk, describe_plan, make_plan
 from indexer.run.provenance import run_record
 from indexer.run.results import Results
-from indexer.scan.job import Job, Question, ask, load, prepare
+from indexer.scan.job import Job, load, prepare
+from indexer.scan.question import Question, ask
 from indexer.scan.state import Scan
 from indexer.store.database import check_writable, identity, open_store, shown, unusable, writing
 from indexer.store.runs import find_scan, list_runs
 from indexer.store.writing.records import NeuronBlock
 from indexer.store.writing.run import write_run
 from indexer.weights.facts import weight_facts
+
+FEW_TOKENS = 10_000
+"""Under so many tokens the user is warned that statistics mean little."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,8 @@ def index(
     execution = execution or Execution()
     engine = open_store(database_url, create=True)
     try:
-        check_writable(engine)
+        with waiting(reporter, f"{shown(engine.url)}, which another process is writing to"):
+            check_writable(engine)
         folder = RunFolder(execution.state or _folder(cache_dir, engine, question.name))
         with writing(engine, f"run in {folder.path.resolve()}", cache_dir / "locks"):
             return _index(question, execution, folder, engine, cache_dir, reporter)
@@ -100,6 +105,8 @@ def _index(
     plan = make_plan(job.name, job.shape, job.corpus)
     check_disk(plan, engine, folder.path)
     reporter.say(describe_plan(plan, job.config, job.model, job.corpus, shown(engine.url)))
+    for line in warnings(job):
+        reporter.say(line)
     for line in namesakes(engine, job.name, job.model.source.model_id):
         reporter.say(line)
     folder.check_found(job.facts())
@@ -111,6 +118,25 @@ def _index(
         run_id = write(engine, job, folder.facts.id, scans, clock, reporter)
     folder.remove()
     return Outcome(run_id, job.name, plan, clock.seconds, memory.peak(), carried_on)
+
+
+def warnings(job: Job) -> list[str]:
+    """Lines for the user about what makes the run's numbers mean less than they seem to."""
+    lines = []
+    tokens = job.corpus.included_tokens
+    if tokens < FEW_TOKENS:
+        lines.append(
+            f"Warning: {tokens:,} tokens are too few for statistics: densities, histograms, "
+            f"quantiles and correlations mean little under about {FEW_TOKENS:,}."
+        )
+    if unused := job.model.unused_weights:
+        named = ", ".join(unused[:3]) + (", …" if len(unused) > 3 else "")
+        lines.append(
+            f"Warning: the checkpoint has weights that its config.json leaves no place for, and "
+            f"they are not used ({len(unused)}: {named}): activations may not be those of the "
+            "model that was trained."
+        )
+    return lines
 
 
 def namesakes(engine: Engine, name: str, model_id: str) -> list[str]:
@@ -138,6 +164,8 @@ def write(
 ) -> int:
     """Write finished scans to the store; returns the run's id."""
     current = [next(scans)]
+    with waiting(reporter, f"{shown(engine.url)}, which another process is writing to"):
+        check_writable(engine)
     record = run_record(job, scan_id, current[0], clock.seconds)
     progress = reporter.stage("Writing", job.shape.neurons, f"{job.model.units.noun}s")
     facts_of = weight_facts(job.model, connections=job.config.connections)

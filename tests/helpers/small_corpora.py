@@ -32,6 +32,9 @@ class ListCorpus:
     report: ReadReport = field(default_factory=ReadReport)
     read: list[int] = field(default_factory=list)
 
+    def check_first(self) -> None:
+        """Nothing can be wrong."""
+
     def documents(self) -> Iterator[Document]:
         self.report.reset()
         self.read.clear()

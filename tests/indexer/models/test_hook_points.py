@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from indexer.config import IndexConfig
+from indexer.config import HOOK_POINTS, IndexConfig
 from indexer.errors import NeurariumError
-from indexer.models.hook_points import HOOK_POINTS
 from indexer.models.load import load_model
 from indexer.models.source import resolve_model
 from indexer.models.units import Reader, Unknown, Writes
