@@ -1,4 +1,4 @@
-"""Numbers as people write them, and mistakes that are answered before a model library is imported."""
+"""Numbers as people write them, and mistakes answered before a model library is imported."""
 
 from __future__ import annotations
 
