@@ -327,6 +327,8 @@ def _tell(outcome: Any, settings: Settings) -> None:
     )
     first = f"First page: {address_of(settings)}/{outcome.model}/0/0"
     out.print(first, highlight=False, soft_wrap=True)
+    for warning in outcome.warnings:
+        err.print(escaped(warning), highlight=False, soft_wrap=True)
 
 
 def _database_option(database: str | None) -> str:

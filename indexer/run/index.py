@@ -50,6 +50,8 @@ class Outcome:
     """The process's largest resident size so far, in bytes."""
     carried_on: bool = False
     """Whether part of it was scanned earlier, by another process."""
+    warnings: tuple[str, ...] = ()
+    """Lines worth repeating at the end: the first time may be hours ago."""
 
 
 def index(
@@ -105,7 +107,8 @@ def _index(
     plan = make_plan(job.name, job.shape, job.corpus)
     check_disk(plan, engine, folder.path)
     reporter.say(describe_plan(plan, job.config, job.model, job.corpus, shown(engine.url)))
-    for line in warnings(job):
+    doubts = left_over(job.model.unused_weights)
+    for line in [*few_tokens(job.corpus.included_tokens), *doubts]:
         reporter.say(line)
     for line in namesakes(engine, job.name, job.model.source.model_id):
         reporter.say(line)
@@ -117,26 +120,30 @@ def _index(
         clock.lap("scan")
         run_id = write(engine, job, folder.facts.id, scans, clock, reporter)
     folder.remove()
-    return Outcome(run_id, job.name, plan, clock.seconds, memory.peak(), carried_on)
+    peak = memory.peak()
+    return Outcome(run_id, job.name, plan, clock.seconds, peak, carried_on, tuple(doubts))
 
 
-def warnings(job: Job) -> list[str]:
-    """Lines for the user about what makes the run's numbers mean less than they seem to."""
-    lines = []
-    tokens = job.corpus.included_tokens
-    if tokens < FEW_TOKENS:
-        lines.append(
-            f"Warning: {tokens:,} tokens are too few for statistics: densities, histograms, "
-            f"quantiles and correlations mean little under about {FEW_TOKENS:,}."
-        )
-    if unused := job.model.unused_weights:
-        named = ", ".join(unused[:3]) + (", …" if len(unused) > 3 else "")
-        lines.append(
-            f"Warning: the checkpoint has weights that its config.json leaves no place for, and "
-            f"they are not used ({len(unused)}: {named}): activations may not be those of the "
-            "model that was trained."
-        )
-    return lines
+def few_tokens(tokens: int) -> list[str]:
+    """A line for the user if a corpus is too small for statistics."""
+    if tokens >= FEW_TOKENS:
+        return []
+    return [
+        f"Warning: {tokens:,} tokens are too few for statistics: densities, histograms, "
+        f"quantiles and correlations mean little under about {FEW_TOKENS:,}."
+    ]
+
+
+def left_over(unused: tuple[str, ...]) -> list[str]:
+    """A line for the user if weights of the checkpoint are not used."""
+    if not unused:
+        return []
+    named = ", ".join(unused[:3]) + (", …" if len(unused) > 3 else "")
+    return [
+        "Warning: the checkpoint has weights that its config.json leaves no place for, and they "
+        f"are not used ({len(unused)}: {named}). Activations may not be those of the model that "
+        "was trained: restore the config.json that belongs to it."
+    ]
 
 
 def namesakes(engine: Engine, name: str, model_id: str) -> list[str]:

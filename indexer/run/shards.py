@@ -19,7 +19,7 @@ from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
 from indexer.reporter import Reporter
 from indexer.run.checkpoint import RunFolder
-from indexer.run.index import Clock, Outcome, write
+from indexer.run.index import Clock, Outcome, left_over, write
 from indexer.run.passes import has_sample, load_scan, positions_of, scan_slices
 from indexer.run.plan import describe_plan, make_plan
 from indexer.run.shard import Shard
@@ -58,6 +58,8 @@ def scan_shard(
             reporter.say(
                 describe_plan(plan, job.config, job.model, job.corpus, str(execution.state))
             )
+            for line in left_over(job.model.unused_weights):
+                reporter.say(line)
             mine = share(job, shard)
             scan_slices(job, folder, execution, reporter, mine)
     except Timeout:

@@ -73,8 +73,9 @@ def test_guesses_and_small_corpora_are_mentioned(here: Path) -> None:
     settings = json.loads((here / "biased" / "config.json").read_text())
     settings["attention_bias"] = False
     (here / "biased" / "config.json").write_text(json.dumps(settings))
-    index(replace(config, model="biased"), url_of(here), here / "cache", notebook)
+    outcome = index(replace(config, model="biased"), url_of(here), here / "cache", notebook)
     (warning,) = notebook.about("not used")
+    assert outcome.warnings == (warning,)
     assert "8: model.layers.0.self_attn.k_proj.bias" in warning
 
 
