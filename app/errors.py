@@ -1,11 +1,10 @@
-"""What can go wrong while answering: a small tree, and one handler that answers in HTML or JSON of
-one shape."""
+"""Errors of a request, each with its HTTP status. `app.web.failures` answers with them."""
 
 from __future__ import annotations
 
 
 class AppError(Exception):
-    """A request that cannot be answered, with the status it gets."""
+    """A request that cannot be answered. `detail` is the message for the user."""
 
     status = 500
 
@@ -16,13 +15,13 @@ class AppError(Exception):
 
 
 class NotFound(AppError):
-    """What was asked for does not exist."""
+    """The thing requested does not exist."""
 
     status = 404
 
 
 class Unauthorized(AppError):
-    """What was asked for needs a token, and none came with it."""
+    """The request needs a token and has none."""
 
     status = 401
 
@@ -32,31 +31,31 @@ class Unauthorized(AppError):
 
 
 class Forbidden(AppError):
-    """What was asked for is not given, by the server's settings."""
+    """The server's settings do not allow the request."""
 
     status = 403
 
 
 class Gone(AppError):
-    """What was asked for was here and will not come back by waiting."""
+    """The thing requested existed and is gone for good."""
 
     status = 410
 
 
 class TooLarge(AppError):
-    """What was sent is more than is taken."""
+    """The request is larger than the server accepts."""
 
     status = 413
 
 
 class Invalid(AppError):
-    """What was asked cannot be parsed."""
+    """The request cannot be parsed."""
 
     status = 422
 
 
 class Unavailable(AppError):
-    """What was asked for cannot be given now. `retry_after`: seconds until it may be."""
+    """The request cannot be answered now. `retry_after`: in how many seconds it may be."""
 
     status = 503
 

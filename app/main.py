@@ -58,7 +58,7 @@ ROUTERS = (
     neurons.pages,
     notes.pages,
 )
-"""The routes of all wings. The API's documentation lists them in this order."""
+"""The routes of all wings, in any order: `_specificity` decides which of them answers."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -113,9 +113,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.mount("/static/swagger", StaticFiles(directory=_swagger_folder()), name="swagger")
     app.add_api_route(f"/static/{assets.STYLE_SHEET}", _style_sheet, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=assets.folder("static")), name="static")
-    for router in ROUTERS:
-        app.include_router(router)
-    app.router.routes.sort(key=_specificity)
+    routes = [route for router in ROUTERS for route in router.routes]
+    app.router.routes.extend(sorted(routes, key=_specificity))
     return app
 
 
@@ -124,8 +123,6 @@ def _specificity(route: BaseRoute) -> list[int]:
     page of a model called help. Of each segment: 0 fixed, 1 partly fixed, 2 a parameter, 3 any
     rest of an address."""
     path: str = getattr(route, "path", "")
-    if not hasattr(route, "endpoint"):  # a folder of files
-        path += "/{rest:path}"
     return [_kind(segment) for segment in path.strip("/").split("/")]
 
 

@@ -1,4 +1,4 @@
-"""The objects that more than one wing returns, as JSON and as pages."""
+"""The objects that more than one wing answers with."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Order = Literal["asc", "desc"]
 View = Literal["peak", "window", "context"]
-"""How examples are laid out: a line aligned on the peak, the text around it, the whole context."""
+"""The layouts of examples: lines aligned on the peak, the text around it, the whole context."""
 DEFAULT_VIEW: View = "peak"
 
 
 class Schema(BaseModel):
-    """The base of all answers: immutable, and nothing undocumented in them."""
+    """The base of all answers: immutable, without undeclared fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Error(Schema):
-    """What every failed request returns."""
+    """The answer to every failed request."""
 
     error: str = Field(description="The kind of failure, such as `not_found`.")
     detail: str = Field(description="What was wrong and what to do, in one sentence.")
@@ -28,31 +28,31 @@ class Error(Schema):
 
 
 class NeuronRef(Schema):
-    """A neuron's address inside a model."""
+    """A neuron of a model."""
 
     layer: int
     neuron: int
 
 
 class RunRef(Schema):
-    """One run in short: enough to say what was indexed and how."""
+    """One run in short: what was indexed, and how."""
 
     id: int
     model: str = Field(description="The model's name in URLs.")
-    model_id: str = Field(description="Hub id or label of what was loaded.")
+    model_id: str = Field(description="The model's Hub id or label.")
     revision: str | None
-    hook_point: str = Field(description="The place captured, such as `mlp.hook_post`.")
+    hook_point: str = Field(description="The hook point captured, such as `mlp.hook_post`.")
     corpus: str
     dtype: str
     contexts: int = Field(description="Contexts scanned.")
     tokens: int = Field(description="Included positions scanned: no BOS, no padding.")
     ctx_len: int
     created_at: datetime
-    content_hash: str = Field(description="SHA-256 over all the run holds.")
+    content_hash: str = Field(description="SHA-256 over everything in the run.")
 
 
 class Run(RunRef):
-    """One run with its provenance in full."""
+    """A run with its provenance."""
 
     n_layers: int
     n_neurons: int
@@ -63,14 +63,14 @@ class Run(RunRef):
 
 
 class Sample(Schema):
-    """The ground for everything that is not an extreme."""
+    """The sample that all statistics but the extremes come from."""
 
     contexts: int
     positions: int = Field(description="Included positions in those contexts.")
 
 
 class Health(Schema):
-    """The server and its database answer."""
+    """The state of the server and its database."""
 
     status: Literal["ok"]
     version: str
@@ -91,16 +91,16 @@ class NeuronRow(Schema):
     density: float
     effect_kurtosis: float | None = Field(description="Excess kurtosis of its logit effects.")
     dead: bool
-    peak_token: str = Field(description="The token its highest peak is on.")
+    peak_token: str = Field(description="The token it peaks on.")
     promoted_token: str = Field(description="The token it promotes most.")
 
 
 class WholeRun(Schema):
-    """A run with its size: what a search of all its neurons goes over."""
+    """A run with its size, for searches over all its neurons."""
 
     model: str
     run: RunRef
     sample: Sample
     n_layers: int
     n_neurons: int
-    sources: list[str] = Field(description="The names that `source:` can have.")
+    sources: list[str] = Field(description="The values that `source:` can have.")

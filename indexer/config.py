@@ -1,104 +1,160 @@
-"""The settings of an indexing run, validated before anything is loaded."""
+"""The options of an indexing run, declared once: `neurarium index` takes them from here."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from indexer.errors import NeurariumError
+from indexer.models.names import DTYPES, HOOK_POINTS
 
 RESERVED_NAMES = frozenset(
     "api compare docs favicon.ico go healthz help list openapi.json random robots.txt runs search "
     "static".split()
 )
-HOOK_PRE, HOOK_POST, HOOK_BEFORE_LN = "mlp.hook_pre", "mlp.hook_post", "mlp.ln.hook_in"
-HOOK_POINTS = (HOOK_PRE, HOOK_POST, HOOK_BEFORE_LN)
-"""Every hook point a user may ask for: before the activation function (in gated MLPs the gate
-alone), after it, and after SoLU but before the LayerNorm that follows it."""
-DTYPES = ("float32", "bfloat16", "float16")
 MAX_CTX_LEN = 65_535  # positions are stored as 16-bit integers
 _DEVICE = re.compile(r"cpu|cuda(:[0-9]+)?")
 """Statistics need float64, which only the CPU and CUDA are sure to have."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
+class Option(NamedTuple):
+    """How a field appears on the command line."""
+
+    help: str
+    least: int | None = None
+    most: int | None = None
+    unit: int | None = None
+    """The command line takes multiples of this: 10**9 for a size in gigabytes."""
+
+
+def _option(help: str, **more: int) -> dict[str, Option]:
+    return {"option": Option(help, **more)}
+
+
+def option_of(declared: Field[Any]) -> Option | None:
+    """The option a field declares; None if it is not on the command line."""
+    return declared.metadata.get("option")
+
+
 @dataclass(frozen=True)
 class IndexConfig:
-    """The settings of one run, which are stored as part of its provenance."""
+    """What is indexed, and how. Every field that can change a number is part of its provenance."""
 
-    model: str
-    """What to load: `demo`, a Neuroscope name, a hub id, a local directory or a `.gguf` file."""
-    corpus: str | None = None
-    """What to read: a hub data set (`name[:config]`) or a local file or folder.
-    None: the model's default corpus."""
-    name: str | None = None
-    """The model's name in URLs. None: the last part of its id."""
-    revision: str | None = None
-    """Branch, tag or training checkpoint. None: the newest."""
-    hook_point: str | None = None
-    """Where activations are captured. None: the model's default."""
-    split: str = "train"
-    """Split of a hub data set."""
-    text_column: str | None = None
-    """Column with the text. None: `text`, or the only column."""
-    source_column: str | None = None
-    """Column with the name of a document's sub-corpus. None: detected under its usual names."""
-    ctx_len: int = 128
-    """Tokens in a context, including the BOS."""
-    max_tokens: int | None = None
-    """Tokens to read from the corpus at most, without BOS tokens."""
-    top_k: int = 20
-    """Contexts with the highest peaks stored for each neuron."""
-    bottom_k: int = 10
-    """Contexts with the lowest troughs stored for each neuron."""
-    sample: int = 1024
-    """Contexts in the uniform sample, the same for every neuron."""
-    window: int | None = None
-    """Positions stored around an example's peak. None: the whole context."""
-    batch_tokens: int = 4096
-    """Positions in one forward pass, including padding."""
-    dtype: str | None = None
-    """None: float32 on CPU, the checkpoint's own elsewhere."""
-    device: str | None = None
-    """None: CUDA if there is a GPU, else the CPU."""
-    seed: int = 0
-    """Seed of the hash that chooses the sample."""
-    connections: bool = True
-    """Whether every neuron's weights are compared with every other's; the time grows with the
-    square of their number."""
-    trust_remote_code: bool = False
-    """Whether code from the model's hub repository may run."""
+    model: str = field(
+        metadata=_option(
+            "demo, a Hugging Face id, a local folder, a .gguf file, or one of Neuroscope's "
+            "names such as gelu-1l, solu-4l-pile, gpt2-small, pythia-70m."
+        )
+    )
+    corpus: str | None = field(
+        default=None,
+        metadata=_option(
+            "A Hugging Face dataset (name or name:config), a local file of plain text (.txt, .md, "
+            ".py, …), .jsonl (also .gz, .zst), .csv, .tsv, .parquet or .arrow, or a folder of "
+            "these. Default: the model's own corpus, if any."
+        ),
+    )
+    name: str | None = field(
+        default=None,
+        metadata=_option("The model's name in URLs. Default: the last part of its id or path."),
+    )
+    revision: str | None = field(
+        default=None,
+        metadata=_option("Branch, tag or training checkpoint of the model. Default: the newest."),
+    )
+    hook_point: str | None = field(
+        default=None,
+        metadata=_option(
+            "Where activations are captured: mlp.hook_post, mlp.hook_pre or, for SoLU models, "
+            "mlp.ln.hook_in. Default: mlp.ln.hook_in for SoLU models, otherwise mlp.hook_post."
+        ),
+    )
+    split: str = field(default="train", metadata=_option("Split of a Hugging Face dataset."))
+    text_column: str | None = field(
+        default=None, metadata=_option("Column with the text. Default: detected.")
+    )
+    source_column: str | None = field(
+        default=None,
+        metadata=_option("Column with a document's source (its sub-corpus). Default: detected."),
+    )
+    ctx_len: int = field(
+        default=128,
+        metadata=_option(
+            "Tokens per context, including BOS. No more than the model has positions.",
+            least=2,
+            most=MAX_CTX_LEN,
+        ),
+    )
+    max_tokens: int | None = field(
+        default=None,
+        metadata=_option(
+            "Stop reading the corpus after this many tokens, not counting BOS. Default: read all.",
+            least=2,
+        ),
+    )
+    top_k: int = field(default=20, metadata=_option("Top examples per neuron.", least=1))
+    bottom_k: int = field(default=10, metadata=_option("Bottom examples per neuron.", least=0))
+    sample: int = field(
+        default=1024,
+        metadata=_option(
+            "Contexts in the uniform sample, which is the same for every neuron.", least=2
+        ),
+    )
+    window: int | None = field(
+        default=None,
+        metadata=_option(
+            "Positions stored around an example's peak. Default: the whole context.", least=1
+        ),
+    )
+    batch_tokens: int = field(
+        default=4096, metadata=_option("Positions in one forward pass, including padding.", least=2)
+    )
+    dtype: str | None = field(
+        default=None,
+        metadata=_option(
+            "float32, bfloat16 or float16. Default: float32 on CPU, otherwise the checkpoint's."
+        ),
+    )
+    device: str | None = field(
+        default=None,
+        metadata=_option("cpu, cuda, cuda:1, … Default: cuda if available, otherwise cpu."),
+    )
+    seed: int = field(default=0, metadata=_option("Seed of the hash that draws the sample."))
+    connections: bool = field(
+        default=True,
+        metadata=_option(
+            "Compare the weights of every pair of neurons, to find similar, upstream and "
+            "downstream neurons. The time grows with the square of the number of neurons."
+        ),
+    )
+    trust_remote_code: bool = field(
+        default=False, metadata=_option("Run code from the model's repository.")
+    )
 
     def __post_init__(self) -> None:
-        """Raises `NeurariumError` for settings that cannot work."""
+        """Raises `NeurariumError` if a setting cannot work."""
         if not self.model:
-            raise NeurariumError("The model is empty: name a hub id, a folder or `demo`.")
+            raise NeurariumError("The model is empty: name a Hugging Face id, a folder or `demo`.")
         if self.name is not None:
             check_name(self.name)
-        if self.hook_point is not None:
-            _check_hook_point(self.hook_point)
+        if self.hook_point is not None and self.hook_point not in HOOK_POINTS:
+            raise NeurariumError(
+                f"There is no hook point {self.hook_point!r}: choose {', '.join(HOOK_POINTS)} "
+                "(--hook-point)."
+            )
         if self.dtype is not None and self.dtype not in DTYPES:
-            raise NeurariumError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}.")
+            raise NeurariumError(
+                f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)} (--dtype)."
+            )
         if self.device is not None and not _DEVICE.fullmatch(self.device):
             raise NeurariumError(
                 f"The device {self.device!r} cannot be used: choose cpu, cuda, or cuda:1 for the "
                 "second GPU (--device)."
             )
-        _at_least("ctx_len", self.ctx_len, 2)
-        if self.ctx_len > MAX_CTX_LEN:
-            raise NeurariumError(
-                f"ctx_len is {self.ctx_len}: it can be at most {MAX_CTX_LEN:,}, and at most the "
-                "model's number of positions (--ctx-len)."
-            )
-        _at_least("top_k", self.top_k, 1)
-        _at_least("bottom_k", self.bottom_k, 0)
-        _at_least("sample", self.sample, 2)
-        _at_least("batch_tokens", self.batch_tokens, 2)
-        if self.max_tokens is not None:
-            _at_least("max_tokens", self.max_tokens, 2)
-        if self.window is not None:
-            _at_least("window", self.window, 1)
+        _check_bounds(self)
 
     def as_dict(self) -> dict[str, str | int | bool | None]:
         """The settings as plain values, by name."""
@@ -109,41 +165,69 @@ class IndexConfig:
 class Execution:
     """How a run is carried out. None of these settings changes a result."""
 
-    restart: bool = False
-    """Whether to start over instead of resuming an unfinished run."""
-    state: Path | None = None
-    """Folder of the run's checkpoints. None: a folder in the cache."""
-    memory: int | None = None
-    """Bytes the scan may hold beside the model. None: most of the free memory."""
-    workers: int | None = None
-    """Processes that scan, each with its own model. None: this process alone; on a cluster one per
-    GPU, or one per machine without GPUs."""
-    ray_address: str | None = None
-    """Address of the Ray cluster whose workers scan. None: this machine alone."""
+    restart: bool = field(
+        default=False,
+        metadata=_option("Start again from the beginning instead of resuming an unfinished run."),
+    )
+    state: Path | None = field(
+        default=None,
+        metadata=_option("Folder for the run's checkpoints. Default: one in the cache."),
+    )
+    memory: int | None = field(
+        default=None,
+        metadata=_option(
+            "Gigabytes the scan may use, not counting the model. If all layers do not fit at once, "
+            "the corpus is read several times. Default: most of the free memory.",
+            least=1,
+            unit=10**9,
+        ),
+    )
+    """In bytes."""
+    workers: int | None = field(
+        default=None,
+        metadata=_option(
+            "Processes that scan, each with its own copy of the model: one per GPU, or an equal "
+            "share of the cores. Needs the extra ray. Default: 1; on a cluster, one per GPU, or "
+            "one per machine without GPUs.",
+            least=1,
+        ),
+    )
+    ray_address: str | None = field(
+        default=None,
+        metadata=_option(
+            "HOST:PORT of the Ray cluster to scan on, or auto on one of its machines. Default: "
+            "this machine only."
+        ),
+    )
     checkpoint_seconds: float = 300.0
-    """Seconds between two checkpoints."""
+    """Time between two checkpoints."""
+
+    def __post_init__(self) -> None:
+        """Raises `NeurariumError` if a number is out of bounds."""
+        _check_bounds(self)
 
 
 def check_name(name: str) -> None:
-    """Raises `NeurariumError` for a model name that cannot be part of a URL."""
+    """Raises `NeurariumError` if the model name cannot be part of a URL."""
     if name.lower() in RESERVED_NAMES:
-        raise NeurariumError(f"The name {name!r} is reserved: choose another with --name.")
+        raise NeurariumError(
+            f"The name {name!r} is reserved by the server: choose another with --name."
+        )
     if not _NAME.fullmatch(name) or len(name) > 100:
         raise NeurariumError(
-            f"The name {name!r} cannot be part of a URL: use up to 100 letters, digits, '.', '_' "
-            "and '-', a letter or digit first (--name)."
+            f"The name {name!r} cannot be used in URLs: use up to 100 letters, digits, '.', '_' "
+            "and '-', starting with a letter or digit (--name)."
         )
 
 
-def _check_hook_point(hook_point: str) -> None:
-    if hook_point not in HOOK_POINTS:
-        raise NeurariumError(
-            f"There is no hook point {hook_point!r}: choose {', '.join(HOOK_POINTS)} "
-            "(--hook-point)."
-        )
-
-
-def _at_least(field: str, value: int, least: int) -> None:
-    if value < least:
-        option = "--" + field.replace("_", "-")
-        raise NeurariumError(f"{field} is {value}: it must be {least} or more ({option}).")
+def _check_bounds(config: IndexConfig | Execution) -> None:
+    for declared in fields(config):
+        option, name = option_of(declared), declared.name
+        value = getattr(config, name)
+        if option is None or value is None:
+            continue
+        flag = "--" + name.replace("_", "-")
+        if option.least is not None and value < option.least:
+            raise NeurariumError(f"{name} is {value}: it must be {option.least} or more ({flag}).")
+        if option.most is not None and value > option.most:
+            raise NeurariumError(f"{name} is {value}: it must be {option.most} or less ({flag}).")

@@ -1,4 +1,4 @@
-"""The `neurarium` command. A user's mistake is one line and exit code 2, never a traceback."""
+"""The `neurarium` command. A user's mistake gives one line and exit code 2, never a traceback."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import gc
 import os
 import socket
 import sys
-from importlib.metadata import version
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -18,13 +17,14 @@ from app.cli.console import (
     Host,
     Port,
     address_of,
+    database_name,
     err,
     escaped,
+    first_clause,
     missing_file,
     open_store_of,
     out,
     settings_of,
-    shown_of,
 )
 from app.cli.index import index, merge, run_index, verify
 from app.cli.notes import notes_app
@@ -33,17 +33,16 @@ from indexer.errors import NeurariumError
 
 app = typer.Typer(
     name="neurarium",
-    help="Every neuron of a language model, shown through the text that fires it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 GRACE = 5
-"""Seconds that Ctrl-C waits for requests that are still open."""
+"""Seconds that Ctrl-C waits for open requests."""
 _NEW_OBJECTS = 20_000
-"""After so many more objects Python looks for cycles among them; a page leaves none behind."""
+"""Python's garbage collector runs after this many new objects; pages leave no cycles behind."""
 
-_UsageError: Any = typer.BadParameter.__base__  # what every misuse of a command raises
+_UsageError: Any = typer.BadParameter.__base__  # the base of all errors in how a command is called
 
 
 def main() -> None:
@@ -51,16 +50,16 @@ def main() -> None:
     try:
         code = app(args=sys.argv[1:] or ["--help"], prog_name="neurarium", standalone_mode=False)
     except _UsageError as error:
-        said = error.format_message().rstrip(".")
+        message = first_clause(error.format_message()).rstrip(".")
         command = getattr(error.ctx, "command_path", "neurarium")
-        _fail(f"{said}{'' if said.endswith('?') else '.'} See `{command} --help`.")
+        _fail(f"{message}{'' if message.endswith('?') else '.'} See `{command} --help`.")
     except NeurariumError as error:
         _fail(str(error))
     except SQLAlchemyError as error:
         from indexer.store.database import unusable
 
-        _fail(unusable(error, "named"))
-    except OSError as error:  # a folder that may not be written, a disk that is full, …
+        _fail(unusable(error, "given"))
+    except OSError as error:  # a folder without write permission, a full disk, …
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}.")
     sys.exit(code or 0)
@@ -72,20 +71,24 @@ def _fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
         out.print(f"neurarium {version('neurarium')}", highlight=False)
         raise typer.Exit
 
 
 @app.callback()
-def options(
-    _: Annotated[
+def neurarium(
+    version: Annotated[
         bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
-    """What stands before a command's name."""
+    """Every neuron of a language model, shown through the text that activates it."""
 
 
 app.command()(index)
@@ -93,7 +96,7 @@ app.command()(index)
 
 @app.command()
 def demo(database: Database = None, host: Host = None, port: Port = None) -> None:
-    """Index the bundled model over the bundled corpus, unless that is done, and serve it."""
+    """Index the bundled model over the bundled corpus if that is not done yet, and serve it."""
     from indexer.config import IndexConfig
     from indexer.store.runs import list_runs
 
@@ -113,21 +116,21 @@ def serve(
         bool,
         typer.Option(
             "--live",
-            help="Let visitors try texts of their own: loads the models of the runs when asked.",
+            help="Let visitors run the models on their own text. A model is loaded on first use.",
         ),
     ] = False,
     notes: Annotated[
         bool,
         typer.Option(
             "--notes",
-            help="Show notes on neurons, and keep those of whoever has $NEURARIUM_NOTES_TOKEN.",
+            help="Show notes on neurons; who has $NEURARIUM_NOTES_TOKEN can write them.",
         ),
     ] = False,
 ) -> None:
     """Serve the pages and the JSON API."""
     settings = settings_of(database, host, port)
-    asked = {"live": live, "notes": notes}
-    _serve(settings.model_copy(update={name: True for name, on in asked.items() if on}))
+    switches = {"live": live, "notes": notes}
+    _serve(settings.model_copy(update={name: True for name, on in switches.items() if on}))
 
 
 @app.command()
@@ -141,8 +144,8 @@ def runs(database: Database = None) -> None:
         right, long = column in ("run", "neurons", "tokens"), column in ("model", "corpus")
         table.add_column(column, justify="right" if right else "left", no_wrap=not long)
     settings = settings_of(database)
-    found = list_runs(open_store_of(settings, create=False))
-    for run in found:
+    listed = list_runs(open_store_of(settings, create=False))
+    for run in listed:
         table.add_row(
             str(run.id),
             escaped(run.model),
@@ -154,11 +157,11 @@ def runs(database: Database = None) -> None:
             f"{run.tokens:,}",
             f"{run.created_at:%Y-%m-%d}",
         )
-    if found:
+    if listed:
         out.print(table)
     else:
-        none = f"No runs yet in {shown_of(settings)}: make one with `neurarium index`."
-        out.print(escaped(none), highlight=False, soft_wrap=True)
+        message = f"No runs yet in {database_name(settings)}: make one with `neurarium index`."
+        out.print(escaped(message), highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -166,15 +169,15 @@ def delete(
     run: Annotated[int, typer.Argument(min=1, help="The run's number: see `neurarium runs`.")],
     database: Database = None,
 ) -> None:
-    """Delete a run and all that belongs to it."""
+    """Delete a run with all its data."""
     from indexer.store.runs import delete_run, list_runs
 
     store = open_store_of(settings_of(database), create=False)
-    found = next((one for one in list_runs(store) if one.id == run), None)
+    info = next((listed for listed in list_runs(store) if listed.id == run), None)
     if not delete_run(store, run):
-        raise NeurariumError(f"There is no run {run}: `neurarium runs` lists them.")
-    what = f", {escaped(found.model)} over {escaped(found.corpus)}," if found else ""
-    out.print(f"Run {run}{what} is deleted.", highlight=False, soft_wrap=True)
+        raise NeurariumError(f"There is no run {run}: `neurarium runs` lists all runs.")
+    name = f" ({escaped(info.model)} over {escaped(info.corpus)})" if info else ""
+    out.print(f"Deleted run {run}{name}.", highlight=False, soft_wrap=True)
 
 
 app.command()(merge)
@@ -188,7 +191,7 @@ def _serve(settings: Settings) -> None:
     from app.main import create_app
 
     missing = missing_file(settings)
-    # Without a limit Ctrl-C waits for as long as any visitor leaves a request open.
+    # Without a limit, Ctrl-C waits as long as any visitor leaves a request open.
     config = uvicorn.Config(
         create_app(settings), log_level="warning", timeout_graceful_shutdown=GRACE
     )
@@ -196,16 +199,16 @@ def _serve(settings: Settings) -> None:
     with _listening(settings) as listening:
         bound = settings.model_copy(update={"port": listening.getsockname()[1]})
         if missing:
-            none = f"There was no database at {missing}: an empty one has been made."
-            err.print(escaped(none), highlight=False, soft_wrap=True)
-        out.print(f"Neurarium is at {address_of(bound)} (Ctrl-C stops it)", highlight=False)
+            message = f"There was no database at {missing}: an empty one was created."
+            err.print(escaped(message), highlight=False, soft_wrap=True)
+        out.print(f"Neurarium is at {address_of(bound)} (press Ctrl-C to stop)", highlight=False)
         _collect_less()
         server.run(sockets=[listening])
 
 
 def _collect_less() -> None:
-    """Spare the pages Python's search for cycles: there are none in a page's many objects, and
-    what was loaded before the first page stays, so that to look it through is a pause for nothing.
+    """Run the garbage collector less often: the many objects of a page contain no cycles, and
+    everything loaded before the first page stays, so searching it again only causes pauses.
     """
     gc.collect()
     gc.freeze()
@@ -216,15 +219,15 @@ def _listening(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         listening = socket.create_server((settings.host, settings.port), family=family)
-    except OSError as error:  # a name that leads nowhere has a number of its own, below 0
+    except OSError as error:  # for a host name that cannot be resolved, errno is negative
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else str(error.strerror).partition(" (")[0]
         raise NeurariumError(
-            f"{settings.host}:{settings.port} cannot be listened on ({reason}): choose another "
-            "with --port or --host (NEURARIUM_PORT, NEURARIUM_HOST), or see whether a Neurarium is "
-            "there already."
+            f"Cannot listen on {settings.host}:{settings.port} ({reason}): choose another port or "
+            "address with --port or --host (NEURARIUM_PORT, NEURARIUM_HOST), or check whether "
+            "Neurarium is already running there."
         ) from None
-    # Inherited by every connection: else the end of an answer may wait 40 ms for the visitor to
-    # acknowledge its beginning.
+    # Every connection inherits this: else the end of a response can wait 40 ms until the browser
+    # acknowledges its beginning.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening

@@ -1,4 +1,4 @@
-"""`neurarium notes`: notes as JSON lines, out of a store and into one."""
+"""`neurarium notes`: export notes as JSON lines, and import them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from app.notes.text import line_of, note_of
 from indexer.errors import NeurariumError
 from indexer.store.notes import Note
 
-notes_app = typer.Typer(name="notes", help="Notes on neurons as JSON lines, one note a line.")
+notes_app = typer.Typer(
+    name="notes", help="Export and import notes on neurons as JSON lines, one note per line."
+)
 
 
 @notes_app.command("export")
@@ -24,7 +26,7 @@ def export_notes(
     ] = None,
     database: Database = None,
 ) -> None:
-    """Write all notes, oldest first."""
+    """Export all notes, oldest first."""
     from indexer.store import notes
 
     engine = open_store_of(settings_of(database), create=False)
@@ -34,30 +36,31 @@ def export_notes(
             sys.stdout.buffer.writelines(lines)
             sys.stdout.buffer.flush()
         else:
-            with file.open("wb") as written:
-                count = sum(1 for line in lines if written.write(line))
-            out.print(f"{_notes(count)} written to {escaped(file)}.", soft_wrap=True)
+            with file.open("wb") as output:
+                count = sum(1 for line in lines if output.write(line))
+            out.print(f"Wrote {_notes(count)} to {escaped(file)}.", soft_wrap=True)
     finally:
         engine.dispose()
 
 
 @notes_app.command("import")
 def import_notes(
-    file: Annotated[Path, typer.Argument(help="What `neurarium notes export` wrote.")],
+    file: Annotated[Path, typer.Argument(help="A file written by `neurarium notes export`.")],
     database: Database = None,
 ) -> None:
-    """Add the notes of a file: all of them, but for those that are there, or none."""
+    """Import notes from a file, skipping those already in the database. If a line is wrong, nothing
+    is imported."""
     from indexer.store import notes
 
     engine = open_store_of(settings_of(database), create=False)
     try:
         notes.prepare(engine)
         with file.open("rb") as lines:
-            added, there = notes.merge(engine, _read(file, lines))
+            added, present = notes.merge(engine, _read(file, lines))
     finally:
         engine.dispose()
-    skipped = f", {there:,} skipped that were there already" if there else ""
-    out.print(f"{_notes(added)} added{skipped}.")
+    skipped = f", skipped {present:,} already in the database" if present else ""
+    out.print(f"Added {_notes(added)}{skipped}.")
 
 
 def _read(file: Path, lines: Iterable[bytes]) -> Iterator[Note]:
@@ -68,7 +71,7 @@ def _read(file: Path, lines: Iterable[bytes]) -> Iterator[Note]:
             yield note_of(line)
         except ValueError as error:
             raise NeurariumError(
-                f"Line {number:,} of {file} cannot be read: {error} Nothing was added."
+                f"Line {number:,} of {file} cannot be read: {error} Nothing was imported."
             ) from None
 
 

@@ -1,18 +1,75 @@
-"""How the values of options are written."""
+"""Command-line options made from the fields of a dataclass, so that each is declared only once."""
 
 from __future__ import annotations
 
+import inspect
 import re
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from indexer.config import option_of
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?(e[+-]?[0-9]{1,2})?", re.IGNORECASE)
 
 
+def parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> Any:
+    """A parameter of a command, for the signature that Typer reads."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=annotation)
+
+
+def parameters(declaration: type[DataclassInstance]) -> list[inspect.Parameter]:
+    """The parameters for the fields that declare an option, in their order. A field without a
+    default becomes an argument."""
+    hints = get_type_hints(declaration)
+    made = []
+    for declared in fields(declaration):
+        name, option = declared.name, option_of(declared)
+        if option is None:
+            continue
+        if declared.default is MISSING:
+            made.append(parameter(name, Annotated[hints[name], typer.Argument(help=option.help)]))
+            continue
+        hint = float | None if option.unit else hints[name]
+        whole = hint in (int, int | None)
+        typer_info = typer_option(declared, whole=whole)
+        made.append(parameter(name, Annotated[hint, typer_info], declared.default))
+    return made
+
+
+def typer_option(declared: Field[Any], *, whole: bool = False) -> Any:
+    """Typer's description of the option that a field declares; `whole`: of a whole number."""
+    option = option_of(declared)
+    # Given a name, Typer adds no --no-NAME, which would do nothing if the default is off.
+    names = [f"--{declared.name.replace('_', '-')}"] if declared.default is False else []
+    number = whole_number() if whole else {}
+    return typer.Option(*names, help=option.help if option else None, **number)
+
+
+def build(declaration: type[T], values: Mapping[str, Any]) -> T:
+    """The dataclass from a command's values, without those that belong to none of its fields.
+
+    Raises NeurariumError if the dataclass refuses a value.
+    """
+    given = {}
+    for declared in fields(declaration):
+        name, option = declared.name, option_of(declared)
+        if option and name in values:
+            value = values[name]
+            given[name] = int(value * option.unit) if option.unit and value is not None else value
+    return declaration(**given)
+
+
 def whole_number(least: int | None = None) -> Any:
-    """A typer option or argument's settings for a whole number, also written as 1e6, 2.5e6,
-    1_000_000 or 1,000,000, with an optional least value."""
+    """Typer's settings for an option or argument that is a whole number, which may be written as
+    1e6, 2.5e6, 1_000_000 or 1,000,000. `least` is the smallest number allowed."""
 
     def parse(value: str | int) -> int:
         number = value if isinstance(value, int) else parse_whole(value)

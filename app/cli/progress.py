@@ -1,4 +1,4 @@
-"""How the command line shows a run: a line a stage, with rate and time left."""
+"""How the command line shows a run's progress: a bar per stage, with rate and time left."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _LOG_SECONDS = 60
 
 
 class _Rate(ProgressColumn):
-    """Amount done and how fast, in the stage's own unit."""
+    """Amount done and rate, in the stage's unit."""
 
     def render(self, task: Task) -> Text:
-        """The column's text. rich's hook."""
+        """The column's text; called by rich."""
         unit = str(task.fields.get("unit", ""))
         done = f"{task.completed:,.0f}"
         total = f"/{task.total:,.0f}" if task.total and not task.finished else ""
@@ -36,7 +36,7 @@ class _Rate(ProgressColumn):
 
 
 class ConsoleReporter:
-    """A run's reporter: progress bars on a terminal, a line now and then elsewhere."""
+    """Reports a run's progress: with bars on a terminal, elsewhere with a line per minute."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -47,9 +47,8 @@ class ConsoleReporter:
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             console=console,
         )
-
-        self._endless: TaskID | None = None
-        """The stage of which no total was known: it is over when the next begins."""
+        self._open_ended: TaskID | None = None
+        """The stage without a known total: it is complete when the next one begins."""
 
     def __enter__(self) -> ConsoleReporter:
         if self._console.is_terminal:
@@ -68,16 +67,16 @@ class ConsoleReporter:
             self._progress.stop()
 
     def say(self, line: str) -> None:
-        """A line above the bars."""
+        """Print a line above the bars."""
         self._console.print(escape(line), highlight=False, soft_wrap=True)
 
     def stage(self, name: str, total: int | None, unit: str) -> Callable[[int], None]:
-        """Begin a stage's bar."""
+        """Begin a stage; returns what updates the amount done, in `unit`."""
         if not self._console.is_terminal:
             return self._plain_stage(name, total, unit)
         self._end()
         task = self._progress.add_task(name, total=total, unit=unit)
-        self._endless = task if total is None else None
+        self._open_ended = task if total is None else None
 
         def update(done: int) -> None:
             self._progress.update(task, completed=done)
@@ -85,24 +84,24 @@ class ConsoleReporter:
         return update
 
     def _end(self) -> None:
-        """What was done of a stage without a total was all of it."""
+        """Fill the bar of a stage without a known total."""
         for task in self._progress.tasks:
-            if task.id == self._endless:
+            if task.id == self._open_ended:
                 self._progress.update(task.id, total=task.completed)
 
     def _plain_stage(self, name: str, total: int | None, unit: str) -> Callable[[int], None]:
-        """A line a minute, for logs."""
-        began = told = time.monotonic()
+        """One line per minute, for logs."""
+        began = printed = time.monotonic()
 
         def update(done: int) -> None:
-            nonlocal told
+            nonlocal printed
             now = time.monotonic()
-            if now - told < _LOG_SECONDS:
+            if now - printed < _LOG_SECONDS:
                 return
-            told = now
+            printed = now
             rate = done / (now - began)
-            of = f"/{total:,}" if total else ""
+            out_of = f"/{total:,}" if total else ""
             left = f", {(total - done) / rate:,.0f} s left" if total and rate else ""
-            self.say(f"{name}: {done:,}{of} {unit}, {rate:,.0f}/s{left}")
+            self.say(f"{name}: {done:,}{out_of} {unit}, {rate:,.0f}/s{left}")
 
         return update

@@ -1,4 +1,4 @@
-"""Reading two neurons: their pages, the contexts they share, the correlation of their peaks."""
+"""Reads two neurons: their pages, the top examples they share, the correlation of their peaks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, select
 
 from app.compare.schemas import Comparison, Correlation, SharedContext
 from app.examples.queries import Context, contexts_of
-from app.neurons.queries import neuron_page
+from app.neurons.queries import neuron
 from app.neurons.schemas import NeuronPage
 from app.reading.store import Reading, Store
 from app.web.address import NeuronPlace
@@ -21,11 +21,11 @@ _PACKED = select(schema.neuron_arrays.c.packed).where(
 
 
 def compare(store: Store, a: NeuronPlace, b: NeuronPlace, reach: int | None = None) -> Comparison:
-    """Two neurons, `reach` as in `neurons.queries.neuron`. Raises NotFound."""
+    """The comparison of two neurons; `reach` as in `neurons.queries.neuron`. Raises NotFound."""
     with store.connect() as connection:
         readings = [store.open(connection, place.model, place.run) for place in (a, b)]
         pages = [
-            neuron_page(reading, place.layer, place.neuron, reach)
+            neuron(reading, place.layer, place.neuron, reach)
             for reading, place in zip(readings, (a, b), strict=True)
         ]
         sides = tuple(zip(readings, pages, strict=True))
@@ -33,26 +33,26 @@ def compare(store: Store, a: NeuronPlace, b: NeuronPlace, reach: int | None = No
             a=pages[0],
             b=pages[1],
             scale=max(page.scale for page in pages),
-            low=min(min(_ends(page)) for page in pages),
-            high=max(max(_ends(page)) for page in pages),
+            low=min(min(_bounds(page)) for page in pages),
+            high=max(max(_bounds(page)) for page in pages),
             shared=_shared(*sides),
             correlation=_correlation(*sides),
         )
 
 
-def _ends(page: NeuronPage) -> list[float]:
-    """The ends of a neuron's extremes and of both its histograms."""
-    edges = page.histogram.edges, page.peak_histogram.edges
-    return [page.stats.min, page.stats.max, *(each[end] for each in edges for end in (0, -1))]
+def _bounds(page: NeuronPage) -> list[float]:
+    """A neuron's extremes, and the first and last edges of both its histograms."""
+    histograms = page.histogram, page.peak_histogram
+    edges = [histogram.edges[end] for histogram in histograms for end in (0, -1)]
+    return [page.stats.min, page.stats.max, *edges]
 
 
 def _shared(
     a: tuple[Reading, NeuronPage], b: tuple[Reading, NeuronPage]
 ) -> list[SharedContext] | None:
-    """Contexts that are top examples of both; None if the runs' corpora or tokenizers differ.
+    """Contexts that are top examples of both neurons; None if corpus or tokenizer differ.
 
-    Contexts are compared by their tokens: the same text has another number where the corpus was
-    cut elsewhere.
+    Contexts of two runs are compared by their tokens, since the same text can have another id.
     """
     (reading_a, page_a), (reading_b, page_b) = a, b
     run_a, run_b = reading_a.run, reading_b.run
@@ -64,7 +64,9 @@ def _shared(
     else:
         tokens_a = _by_tokens(contexts_of(reading_a.connection, run_a, ids_a))
         tokens_b = _by_tokens(contexts_of(reading_b.connection, run_b, ids_b))
-        pairs = [(number, tokens_b[ids]) for ids, number in tokens_a.items() if ids in tokens_b]
+        pairs = [
+            (in_a, tokens_b[tokens]) for tokens, in_a in tokens_a.items() if tokens in tokens_b
+        ]
     shared = [
         SharedContext(rank_a=ids_a[in_a], rank_b=ids_b[in_b], context_id_a=in_a, context_id_b=in_b)
         for in_a, in_b in pairs
@@ -75,7 +77,7 @@ def _shared(
 def _correlation(
     a: tuple[Reading, NeuronPage], b: tuple[Reading, NeuronPage]
 ) -> Correlation | None:
-    """Pearson's correlation of their peaks; None if the runs' samples begin with other contexts."""
+    """Pearson's correlation of their peaks; None if the runs' samples differ."""
     identity_a, identity_b = (reading.run.sample_identity for reading, _ in (a, b))
     if not identity_a or identity_a != identity_b:
         return None
@@ -89,7 +91,7 @@ def _correlation(
 
 
 def _sample_peaks(reading: Reading, page: NeuronPage) -> Float64[np.ndarray, " contexts"]:
-    """A neuron's peaks in the first contexts of the sample, to float16's precision."""
+    """A neuron's peaks in the sample's first contexts, with the precision of float16."""
     key = schema.neuron_key(reading.run.id, reading.places.index(page.layer, page.neuron))
     packed = reading.connection.execute(_PACKED, {"key": key}).scalar_one()
     stored = unpack_arrays(bytes(packed))["sample_peaks"].astype(np.float64)
@@ -104,7 +106,7 @@ def _tops(page: NeuronPage) -> dict[int, int]:
 
 
 def _by_tokens(contexts: dict[int, Context]) -> dict[tuple[int, bytes], int]:
-    """Context ids by what is in the contexts."""
+    """Context ids by the contexts' tokens."""
     return {
         (context.included_from, context.token_ids.tobytes()): context_id
         for context_id, context in contexts.items()

@@ -1,4 +1,4 @@
-"""/compare: two neurons beside each other on one scale, as a page and as JSON."""
+"""/compare: two neurons side by side on one scale, as a page and as JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from app.compare import queries
 from app.compare.schemas import Comparison
 from app.compare.view import CompareContext, compare_view
-from app.drawing.said_back import quoted
+from app.drawing.quoting import quoted
 from app.errors import AppError, Invalid
 from app.examples.lines import REACH
 from app.navigation.find import find
@@ -30,61 +30,63 @@ Named = Annotated[
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Two neurons as they were asked for, by letter, `a` and `b`."""
+class Requested:
+    """Two requested neurons, by letter: `a` and `b`."""
 
     texts: dict[str, str]
     places: dict[str, NeuronPlace] = field(default_factory=dict)
     """The neurons that exist."""
     errors: dict[str, AppError] = field(default_factory=dict)
-    """What is wrong with the others."""
+    """Why the others do not."""
 
 
 @router.get("/api/v1/compare", response_model=Comparison, responses=ERRORS, tags=["api"])
 def compare(request: Request, a: Named = "", b: Named = "") -> Response:
-    """Two neurons, each as on its own page, with what it takes to show them on one scale."""
+    """Two neurons, each as on its own page, with a common scale and axis."""
     site = site_of(request)
     if unchanged := site.unchanged(request, None):
         return unchanged
-    asked = read(site.store, a, b)
+    requested = read(site.store, a, b)
     for letter in "ab":
-        if letter in asked.errors:
-            raise asked.errors[letter]
-        if letter not in asked.places:
+        if letter in requested.errors:
+            raise requested.errors[letter]
+        if letter not in requested.places:
             raise Invalid(f"{letter} is empty: name two neurons, such as MODEL/3/45.")
-    return site.json(request, queries.compare(site.store, asked.places["a"], asked.places["b"]))
+    places = requested.places
+    return site.json(request, queries.compare(site.store, places["a"], places["b"]))
 
 
 @router.get("/compare", include_in_schema=False)
 def compare_page(request: Request, a: str = "", b: str = "", titles: Titles = None) -> Response:
-    """Two neurons beside each other; with fewer than two, the form that asks for them."""
+    """Two neurons side by side; with fewer than two, the form that asks for them."""
     site = site_of(request)
-    asked = read(site.store, a, b)
-    if asked.errors:  # no ETag: what does not exist may be indexed later
-        return _form(request, asked, min(error.status for error in asked.errors.values()))
+    requested = read(site.store, a, b)
+    if requested.errors:  # no ETag: what does not exist may be indexed later
+        return _form(request, requested, min(error.status for error in requested.errors.values()))
     if unchanged := site.unchanged(request, None):
         return unchanged
-    if len(asked.places) < 2:
-        return _form(request, asked)
-    return _comparison(request, asked.places["a"], asked.places["b"], titled=titles is not None)
+    places = requested.places
+    if len(places) < 2:
+        return _form(request, requested)
+    return _comparison(request, places["a"], places["b"], titled=titles is not None)
 
 
-def read(store: Store, a: str, b: str) -> Asked:
-    """The neurons that two texts name. A text that names no model is of the other's model and run,
-    and is not judged if the other cannot be found."""
-    asked = Asked({"a": a.strip(), "b": b.strip()})
+def read(store: Store, a: str, b: str) -> Requested:
+    """The neurons that two texts name. A text without a model means the other's model and run; if
+    the other has an error, such a text is not checked."""
+    requested = Requested({"a": a.strip(), "b": b.strip()})
     for letter, other in (("a", "b"), ("b", "a")):
-        text = asked.texts[letter]
+        text = requested.texts[letter]
         address = parse(text)
         complete = address is None or address.model is not None
-        if not text or (other in asked.errors and not complete):
+        if not text or (other in requested.errors and not complete):
             continue
         try:
-            beside = None if complete else asked.places.get(other)
-            asked.places[letter] = _place(store, text, beside)
+            beside = None if complete else requested.places.get(other)
+            requested.places[letter] = _place(store, text, beside)
         except AppError as error:
-            asked.errors[letter] = error
-    return asked
+            requested.errors[letter] = error
+    return requested
 
 
 def _place(store: Store, text: str, beside: NeuronPlace | None) -> NeuronPlace:
@@ -93,7 +95,7 @@ def _place(store: Store, text: str, beside: NeuronPlace | None) -> NeuronPlace:
     address = find(store, text, model, run)
     assert address.model is not None  # `find` always names one
     if address.layer is None or address.neuron is None:
-        raise Invalid(f"“{quoted(text)}” names no single neuron: write {FORMS}.")
+        raise Invalid(f"“{quoted(text)}” does not name a single neuron. Try {FORMS}.")
     run = address.run
     if run is not None and store.is_default(address.model, run):
         run = None
@@ -102,7 +104,7 @@ def _place(store: Store, text: str, beside: NeuronPlace | None) -> NeuronPlace:
 
 
 def _named(place: NeuronPlace) -> str:
-    """A neuron as the addresses of comparisons name it."""
+    """A neuron as addresses of comparisons name it."""
     return urls.named(place.model, place.layer, place.neuron, run=place.run)
 
 
@@ -123,10 +125,11 @@ def _comparison(request: Request, a: NeuronPlace, b: NeuronPlace, *, titled: boo
     return site.html(request, "compare/compare.html", context)
 
 
-def _form(request: Request, asked: Asked, status: int = 200) -> Response:
+def _form(request: Request, requested: Requested, status: int = 200) -> Response:
+    names = {letter: _named(place) for letter, place in requested.places.items()}
     context = CompareContext(
         frame=Frame(),
-        texts=asked.texts | {letter: _named(place) for letter, place in asked.places.items()},
-        errors={letter: error.detail for letter, error in asked.errors.items()},
+        texts=requested.texts | names,
+        errors={letter: error.detail for letter, error in requested.errors.items()},
     )
     return site_of(request).html(request, "compare/compare.html", context, status)

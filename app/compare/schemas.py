@@ -1,4 +1,4 @@
-"""Two neurons beside each other, as JSON."""
+"""The comparison of two neurons as JSON."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from app.schemas import Schema
 class SharedContext(Schema):
     """A context that is a top example of two neurons."""
 
-    rank_a: int = Field(description="From 1, among the top examples of `a`.")
+    rank_a: int = Field(description="Its rank among the top examples of `a`, from 1.")
     rank_b: int
-    context_id_a: int = Field(description="The context in the run of `a`.")
+    context_id_a: int = Field(description="Its id in the run of `a`.")
     context_id_b: int
 
 
 class Correlation(Schema):
-    """How two neurons' peaks go together over contexts that both were measured on."""
+    """How two neurons' peaks correlate over contexts that both were measured on."""
 
-    contexts: int = Field(description="The first contexts of the sample: so many.")
+    contexts: int = Field(description="The number of contexts, the first of the sample.")
     value: float | None = Field(
-        description="Pearson's correlation of their peaks, kept as float16; null where either "
-        "never varies."
+        description="Pearson's correlation of their peaks, from float16; null if the peaks of "
+        "either are constant."
     )
-    a: list[float] = Field(description="Peaks of `a` in those contexts, to float16's precision.")
+    a: list[float] = Field(description="Peaks of `a` in these contexts, from float16.")
     b: list[float] = Field(description="Peaks of `b` in the same contexts.")
 
 
 class Comparison(Schema):
-    """Two neurons, and what it takes to show them on one scale."""
+    """Two neurons, with a common scale and axis."""
 
     a: NeuronPage
     b: NeuronPage
     scale: float = Field(description="The larger of the two neurons' scales.")
-    low: float = Field(description="Where an axis begins that holds both neurons' histograms.")
-    high: float = Field(description="Where it ends.")
+    low: float = Field(description="The start of an axis for both neurons' histograms.")
+    high: float = Field(description="The end of that axis.")
     shared: list[SharedContext] | None = Field(
-        description="Contexts of the same tokens that are top examples of both, by their rank in "
-        "`a`; null where corpus or tokenizer differ, so that there are none to be the same."
+        description="Contexts that are top examples of both, by their rank in `a`; null if corpus "
+        "or tokenizer differ."
     )
     correlation: Correlation | None = Field(
-        description="Of their peaks; null where the two runs have no sample in common."
+        description="Of their peaks; null if the two runs have different samples."
     )

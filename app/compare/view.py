@@ -1,4 +1,4 @@
-"""The page of two neurons beside each other, on one colour scale and one axis."""
+"""The page that compares two neurons on one colour scale and one axis."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from markupsafe import Markup
 
 from app.compare.schemas import Comparison
 from app.drawing import charts
-from app.drawing import tokens as highlight
 from app.drawing.legend import Legend, legend
 from app.drawing.numbers import count, number, share
+from app.drawing.palette import palette
 from app.drawing.scatter import scatter
 from app.drawing.tables import peak_rows
 from app.examples.lines import Kind, Layout, lines, markup
@@ -34,8 +34,9 @@ class Side:
     href: str
     name: str
     first: Markup
-    """Its first top examples, as a list."""
+    """The first top examples, as a list."""
     rest: Markup
+    """The others."""
     n_rest: int
     activations: Markup
     peaks: Markup
@@ -47,7 +48,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One row of the table of both neurons."""
+    """A row of the table of both neurons."""
 
     label: str
     definition: str
@@ -62,16 +63,16 @@ class CompareView:
     sides: list[Side]
     facts: list[Fact]
     grounds: list[Fact]
-    """The data that each was indexed on."""
+    """What each was indexed with."""
     legend: Legend | None
     scale: str
-    """Whose colour scale it is, in words."""
+    """A sentence about the colour scale."""
     shared: str
-    """How many top examples they share, in words."""
+    """A sentence about the top examples they share."""
     together: str
-    """How their peaks correlate, in words."""
+    """A sentence about the correlation of their peaks."""
     scatter: Markup | None
-    """Their peaks, one dot a context; None if the runs have no sample in common."""
+    """Their peaks, a dot a context; None if the runs have different samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +89,12 @@ class CompareContext:
     swapped_url: str | None = None
     """The comparison with its sides swapped."""
     titled_url: str | None = None
-    """The same page with whole titles on every token; None if this page has them."""
+    """The same page with whole titles on every token; None on that page."""
 
 
 def compare_view(page: Comparison, a: Links, b: Links, *, titled: bool = False) -> CompareView:
-    """A comparison as the page shows it. `a`, `b`: the links of either neuron's model."""
+    """The view of a comparison. `a`, `b`: the links of each neuron's model. `titled`: each token
+    carries its whole title."""
     shared = page.shared or []
     return CompareView(
         sides=[
@@ -124,7 +126,7 @@ def compare_view(page: Comparison, a: Links, b: Links, *, titled: bool = False) 
 
 
 def name(page: NeuronPage) -> str:
-    """A neuron in short."""
+    """The neuron's name: model, layer and index."""
     return f"{page.model} {page.layer}/{page.neuron}"
 
 
@@ -136,20 +138,20 @@ def _side(
     also: dict[int, int],
     titled: bool,
 ) -> Side:
-    colours = highlight.palette(both.scale, low=page.stats.min, high=page.stats.max)
+    colours = palette(both.scale, low=page.stats.min, high=page.stats.max)
     context = links.contexts(page.layer, page.neuron)
     layout = Layout("peak", colours, context, also, titled)
     find = links.tokens()
-    (made,) = lines([Kind(page.examples.top, named=False)], layout)
-    first, rest = made[:AT_FIRST], made[AT_FIRST:]
-    shown = (
+    (top,) = lines([Kind(page.examples.top, named=False)], layout)
+    first, rest = top[:AT_FIRST], top[AT_FIRST:]
+    histograms = (
         ("by-position", "Activations by position", "positions", page.histogram, True),
         ("by-context", "Peaks by context", "contexts", page.peak_histogram, False),
     )
-    drawn = [
+    activations, peaks = (
         _chart(f"{letter}-{kind}", title, what, histogram, both, log=log)
-        for kind, title, what, histogram, log in shown
-    ]
+        for kind, title, what, histogram, log in histograms
+    )
     return Side(
         letter=letter,
         page=page,
@@ -158,17 +160,17 @@ def _side(
         first=markup(first, layout) if first else Markup(),
         rest=markup(rest, layout) if rest else Markup(),
         n_rest=len(rest),
-        activations=drawn[0],
-        peaks=drawn[1],
+        activations=activations,
+        peaks=peaks,
         bins=[
             (
                 f"{title}: {name(page)}",
                 charts.bins(histogram.edges, histogram.counts, name=f"{letter}-{kind}"),
             )
-            for kind, title, _, histogram, _ in shown
+            for kind, title, _, histogram, _ in histograms
             if sum(histogram.counts)
         ],
-        effects=effects_of(page.weights.logit_effects, find).shown,
+        effects=effects_of(page.weights.logit_effects, find).tables,
         peak_tokens=peak_rows(peak_tokens_of(page, find)),
         peaks_of=peaks_of(page),
     )
@@ -191,9 +193,9 @@ def _chart(
 
 
 def _facts(a: NeuronPage, b: NeuronPage) -> list[Fact]:
-    found = [_stat(one, other, a, b) for one, other in zip(stats(a), stats(b), strict=True)]
+    facts = [_stat(stat_a, stat_b, a, b) for stat_a, stat_b in zip(stats(a), stats(b), strict=True)]
     below = "of the sample's contexts peak at or below this."
-    shown: list[tuple[str, str, Callable[[NeuronPage], str]]] = [
+    more: list[tuple[str, str, Callable[[NeuronPage], str]]] = [
         ("median peak", f"50% {below}", lambda page: number(page.stats.peak_quantiles.q50)),
         ("90% of peaks", f"90% {below}", lambda page: number(page.stats.peak_quantiles.q90)),
         ("99% of peaks", f"99% {below}", lambda page: number(page.stats.peak_quantiles.q99)),
@@ -214,22 +216,22 @@ def _facts(a: NeuronPage, b: NeuronPage) -> list[Fact]:
             lambda page: "yes" if page.stats.dead else "no",
         ),
     ]
-    return found + [Fact(label, told, said(a), said(b)) for label, told, said in shown]
+    return facts + [Fact(label, definition, text(a), text(b)) for label, definition, text in more]
 
 
-def _stat(one: Stat, other: Stat, a: NeuronPage, b: NeuronPage) -> Fact:
-    if not one.label.startswith("density ≥"):
-        return Fact(one.label, one.definition, one.value, other.value)
-    # Its label names the neuron's own threshold.
-    first, second = (
+def _stat(stat_a: Stat, stat_b: Stat, a: NeuronPage, b: NeuronPage) -> Fact:
+    if not stat_a.label.startswith("density ≥"):
+        return Fact(stat_a.label, stat_a.definition, stat_a.value, stat_b.value)
+    # The label names the neuron's own threshold, so it moves to the value.
+    value_a, value_b = (
         f"{stat.value} (≥ {number(page.stats.tenth)})" if page.stats.max > 0 else stat.value
-        for stat, page in ((one, a), (other, b))
+        for stat, page in ((stat_a, a), (stat_b, b))
     )
-    return Fact("density ≥ 10% of max", one.definition, first, second)
+    return Fact("density ≥ 10% of max", stat_a.definition, value_a, value_b)
 
 
 def _grounds(a: NeuronPage, b: NeuronPage) -> list[Fact]:
-    shown: list[tuple[str, Callable[[NeuronPage], str]]] = [
+    rows: list[tuple[str, Callable[[NeuronPage], str]]] = [
         ("model", lambda page: page.run.model_id),
         ("revision", lambda page: (page.run.revision or "newest")[:40]),
         ("hook point", lambda page: page.hook_point),
@@ -238,7 +240,7 @@ def _grounds(a: NeuronPage, b: NeuronPage) -> list[Fact]:
         ("sample", _sample),
         ("dtype", lambda page: page.run.dtype),
     ]
-    return [Fact(label, "", said(a), said(b)) for label, said in shown]
+    return [Fact(label, "", text(a), text(b)) for label, text in rows]
 
 
 def _sample(page: NeuronPage) -> str:
@@ -252,7 +254,7 @@ def _scale(page: Comparison) -> str:
     if page.a.scale == page.b.scale:
         whose = "which is where both neurons' own scales end"
     else:
-        larger, smaller = sorted((page.a, page.b), key=lambda one: -one.scale)
+        larger, smaller = sorted((page.a, page.b), key=lambda side: -side.scale)
         whose = (
             f"which is where that of {name(larger)} ends; {name(smaller)} goes to "
             f"{number(smaller.scale)}, {share(smaller.scale / larger.scale)} of it"
@@ -263,24 +265,24 @@ def _scale(page: Comparison) -> str:
 
 
 def _together(page: Comparison) -> str:
-    found = page.correlation
-    if found is None:
+    correlation = page.correlation
+    if correlation is None:
         return "The two were not measured on one sample: their peaks have no correlation."
-    contexts = f"the first {count(found.contexts)} contexts of the sample"
-    if found.value is None:
+    contexts = f"the first {count(correlation.contexts)} contexts of the sample"
+    if correlation.value is None:
         return f"One of them peaks at the same value in {contexts}: there is no correlation."
-    return f"Over {contexts} their peaks correlate at {found.value:+.2f}.".replace("-", "−")
+    return f"Over {contexts} their peaks correlate at {correlation.value:+.2f}.".replace("-", "−")
 
 
 def _scatter(page: Comparison) -> Markup | None:
-    found = page.correlation
-    if found is None:
+    correlation = page.correlation
+    if correlation is None:
         return None
     return scatter(
-        found.a,
-        found.b,
+        correlation.a,
+        correlation.b,
         title=f"Peaks of {name(page.a)} and {name(page.b)} in the same contexts",
-        said=_together(page),
+        description=_together(page),
         names=(name(page.a), name(page.b)),
     )
 

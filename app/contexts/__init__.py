@@ -1,0 +1,1 @@
+"""A context, and the neurons that have it among their examples."""

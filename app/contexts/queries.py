@@ -1,4 +1,4 @@
-"""Reading one context and the neurons that have it as an example."""
+"""Reads a context and the neurons that have it as an example."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from sqlalchemy import bindparam, select
 
 from app.contexts.schemas import ContextNeuron, ContextNeurons, ExampleKind, NeuronPeak
 from app.errors import Invalid, NotFound
+from app.examples.queries import read_kinds
 from app.reading import cursors
 from app.reading.neurons import rows_of
 from app.reading.runs import run_ref
 from app.reading.store import Reading
 from app.reading.vocabulary import spellings
 from indexer.store import schema
-from indexer.store.packing.codec import unpack_kinds, unpack_token_ids
+from indexer.store.packing.codec import unpack_token_ids
 from indexer.store.packing.postings import unpack_places
 
 TOP, BOTTOM, _RANDOM, _BAND, _SOURCE = range(len(schema.KINDS))
 ORDER = np.argsort([TOP, BOTTOM, _SOURCE, _BAND, _RANDOM])
-"""The position of each kind in lists."""
+"""The place of each kind in lists."""
 _NAMES: dict[int, ExampleKind] = {TOP: "top", BOTTOM: "bottom", _SOURCE: "source", _BAND: "band"}
 
 Array = np.ndarray[Any, Any]
@@ -29,14 +30,11 @@ CONTEXTS = select(schema.contexts).where(
     schema.contexts.c.run_id == bindparam("run_id"),
     schema.contexts.c.context_id.in_(bindparam("context_ids", expanding=True)),
 )
-_LISTS = select(schema.examples.c.kind, schema.examples.c.packed).where(
-    schema.examples.c.neuron_id == bindparam("key")
-)
 
 
 def peaks(reading: Reading, examples: Array, which: Array, token_ids: Array) -> list[NeuronPeak]:
-    """Peaks in a context. `examples` are its unpacked places, `which` the indices of those wanted,
-    `token_ids` the context's tokens."""
+    """Peaks of neurons in a context: of `examples`, its unpacked places, those at the indices
+    `which`. `token_ids` are the context's tokens."""
     peaks = []
     for index, kind, position, value in examples[which].tolist():
         layer, neuron = reading.places.of(index)
@@ -56,7 +54,7 @@ def peaks(reading: Reading, examples: Array, which: Array, token_ids: Array) -> 
 def context(
     reading: Reading, context_id: int, position: int | None, limit: int, cursor: str | None
 ) -> ContextNeurons:
-    """A context with one page of its neurons, of all positions or of one.
+    """A context with a page of its neurons; `position` None: of all positions.
 
     Raises NotFound, and Invalid for a cursor of another list.
     """
@@ -65,8 +63,8 @@ def context(
     row = connection.execute(CONTEXTS, parameters).one_or_none()
     if row is None:
         raise NotFound(
-            f"Context {context_id} of {run.model} is not kept: it has contexts 0 to "
-            f"{run.contexts - 1}, and keeps those that are an example of some neuron."
+            f"Context {context_id} of {run.model} is not stored: of contexts 0 to "
+            f"{run.contexts - 1}, only those that are an example of a neuron are."
         )
     token_ids = unpack_token_ids(bytes(row.token_ids))
     if position is not None and position >= len(token_ids):
@@ -128,8 +126,7 @@ def context(
 
 
 def _random(reading: Reading) -> list[int]:
-    """The contexts that are random examples of every neuron, read from the first neuron."""
+    """The ids of the random examples, which are the same for all neurons: those of the first."""
     key = schema.neuron_key(reading.run.id, 0)
-    rows = reading.connection.execute(_LISTS, {"key": key})
-    examples = unpack_kinds((row.kind, row.packed) for row in rows).get(_RANDOM)
+    examples = read_kinds(reading, key).get(_RANDOM)
     return [] if examples is None else examples.context_ids.tolist()

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.contexts import queries
 from app.contexts.schemas import ContextNeurons
-from app.contexts.view import ContextContext, context_view
+from app.contexts.view import ContextNeuronsContext, context_view
 from app.web import urls
 from app.web.frame import Frame
 from app.web.params import DEFAULT_LIMIT, ERRORS, ContextId, Cursor, Limit, RunId
@@ -16,7 +16,10 @@ from app.web.site import site_of
 
 router = APIRouter()
 
-At = Annotated[int | None, Query(ge=0, le=2**31 - 1, description="A position: its neurons alone.")]
+At = Annotated[
+    int | None,
+    Query(ge=0, le=2**31 - 1, description="Only the neurons that peak at this position."),
+]
 
 
 @router.get(
@@ -34,7 +37,7 @@ def of_context(
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response:
-    """One context and every neuron of whose examples it is one, the random ones apart."""
+    """A context and the neurons that have it as an example (random examples are left out)."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
@@ -51,7 +54,7 @@ def context_page(
     run: RunId = None,
     cursor: Cursor = None,
 ) -> Response:
-    """A context with its neurons."""
+    """A context and its neurons."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
@@ -63,5 +66,5 @@ def context_page(
         json_url=urls.api_context_neurons(model, context, at=at, cursor=cursor, run=run),
         canonical=urls.context_neurons(model, context, run=run),
     )
-    shown = ContextContext(frame, page, context_view(page, links), cursor)
-    return site.html(request, "contexts/context.html", shown)
+    content = ContextNeuronsContext(frame, page, context_view(page, links), cursor)
+    return site.html(request, "contexts/context.html", content)

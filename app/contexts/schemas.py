@@ -9,53 +9,56 @@ from pydantic import Field
 from app.schemas import RunRef, Schema
 
 ExampleKind = Literal["top", "bottom", "source", "band"]
-"""What a token is to a neuron."""
+"""The kinds of examples that are of their own for each neuron."""
 
 
 class NeuronPeak(Schema):
-    """A neuron that has a context among its examples, and where it peaks in it."""
+    """A neuron that has a context as an example, and where it peaks in it."""
 
     layer: int
     neuron: int
     kind: ExampleKind = Field(
-        description="Of the kinds that have a context for its peak the first of: top, source, band."
+        description="The kind of example. A context that is an example of several kinds for its "
+        "peak has the first of top, source, band."
     )
-    position: int = Field(description="Of the peak; of the trough, for a bottom example.")
+    position: int = Field(description="The peak's position; for a bottom example, the trough's.")
     token: str
-    value: float = Field(description="The activation there.")
+    value: float = Field(description="The activation at this position.")
 
 
 class ContextNeuron(NeuronPeak):
-    """A neuron of a context, with what it is like elsewhere."""
+    """A neuron of a context, with facts about it from the whole run."""
 
-    max: float = Field(description="Over the whole run; so of `min`.")
+    max: float = Field(description="The neuron's maximum in the whole run; so `min`.")
     min: float
-    peak_token: str = Field(description="The token its highest peak is on.")
+    peak_token: str = Field(description="The token it peaks on.")
 
 
 class ContextNeurons(Schema):
-    """A context, and the neurons of whose examples it is one."""
+    """A context, and the neurons that have it as an example."""
 
     model: str
     run: RunRef
     context_id: int
     document_index: int
     source: str | None
-    text: str = Field(description="The included tokens put together.")
+    text: str = Field(description="The text of the included tokens.")
     tokens: list[str]
     token_ids: list[int]
-    included_from: int = Field(description="The first position that is included: after a BOS, 1.")
-    top: list[int] = Field(description="Of each position: neurons whose peak is on it.")
-    bottom: list[int] = Field(description="Of each position: neurons whose trough is on it.")
+    included_from: int = Field(description="The first included position: 1 after a BOS, else 0.")
+    top: list[int] = Field(
+        description="For each position, the number of neurons that have it as a top example."
+    )
+    bottom: list[int] = Field(description="The same for troughs and bottom examples.")
     others: list[int] = Field(
-        description="Of each position: neurons whose peak is on it, that have the context as an "
-        "example by source or of a band, and not as a top example."
+        description="The same for neurons that have it as an example by source or of a band, and "
+        "not as a top example."
     )
     random: bool = Field(
-        description="Whether it is one of the random examples, which are the same for every "
-        "neuron: `items` leaves those out."
+        description="Whether it is a random example. These are the same for every neuron, and "
+        "`items` leaves them out."
     )
-    position: int | None = Field(description="The position whose neurons are listed; null: all.")
+    position: int | None = Field(description="The position whose neurons `items` lists; null: all.")
     items: list[ContextNeuron] = Field(
         description="By kind (top, bottom, source, band), layer and neuron."
     )

@@ -1,4 +1,4 @@
-"""A context's page: its text, and the neurons that peak in it."""
+"""The page of a context and the neurons that peak in it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from app.web.links import Links
 
 @dataclass(frozen=True, slots=True)
 class ContextView:
-    """A context's text, each token a link to the neurons that peak on it."""
+    """A context's text, and a summary of its neurons."""
 
     tokens: Markup
+    """Each token is a link to the neurons that peak on it."""
     counts: str
-    """Of how many neurons it is an example, of which kind."""
+    """The numbers of neurons that have it as an example, in words."""
     any: bool
-    """Whether there is such a neuron."""
+    """Whether there are any."""
 
 
 @dataclass(frozen=True, slots=True)
-class ContextContext:
+class ContextNeuronsContext:
     """What `contexts/context.html` is rendered with."""
 
     frame: Frame
@@ -34,38 +35,38 @@ class ContextContext:
 
 
 def context_view(page: ContextNeurons, links: Links) -> ContextView:
-    """A context's text as links, and its counts in words."""
-    pieces = []
+    """The view of a context."""
+    spans = []
     for position, (token, *neurons) in enumerate(
         zip(page.tokens, page.top, page.bottom, page.others, strict=True)
     ):
         text = visible(token, breaks=True)
         if position < page.included_from:
-            pieces.append(f'<span class="bos" title="not included">{visible(token)}</span>')
+            spans.append(f'<span class="bos" title="not included">{visible(token)}</span>')
         elif not sum(neurons):
-            pieces.append(f"<span>{text}</span>")
+            spans.append(f"<span>{text}</span>")
         else:
             step = min(10, round(2 * sum(neurons) ** 0.5))
-            here = ' aria-current="true"' if position == page.position else ""
+            current = ' aria-current="true"' if position == page.position else ""
             href = links.context_neurons(page.context_id, at=position)
-            pieces.append(
-                f'<a class="p{step}" href="{Markup.escape(href)}#neurons"{here} '
+            spans.append(
+                f'<a class="p{step}" href="{Markup.escape(href)}#neurons"{current} '
                 f'title="{_peaks(*neurons)}, position {position}">{text}</a>'
             )
     top, bottom, others = sum(page.top), sum(page.bottom), sum(page.others)
     counts = examples(top, bottom, others)
-    return ContextView(Markup("".join(pieces)), counts, any=top + bottom + others > 0)
+    return ContextView(Markup("".join(spans)), counts, any=top + bottom + others > 0)
 
 
 def examples(top: int, bottom: int, others: int) -> str:
-    """Of how many neurons a context is an example, in words."""
+    """The numbers of neurons that have a context as an example, in words."""
     more = f", another kind of example of {others:,}" if others else ""
     many = "" if (top, bottom, others)[2 if others else 1] == 1 else "s"
     return f"a top example of {top:,}, a bottom example of {bottom:,}{more} neuron{many}"
 
 
 def _peaks(top: int, bottom: int, others: int) -> str:
-    """How many neurons have their peak or trough on a token, in words."""
+    """The numbers of neurons that peak on a token or have their trough there, in words."""
     high = top + others
     peaks = f"the peak of {high:,} neuron{'s' * (high != 1)}" if high else ""
     troughs = f"the trough of {bottom:,} neuron{'s' * (bottom != 1)}" if bottom else ""

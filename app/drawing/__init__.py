@@ -1,0 +1,1 @@
+"""Numbers, tokens and charts as text and markup."""

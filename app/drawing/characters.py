@@ -1,6 +1,6 @@
-"""Pure: the text of tokens → markup in which every character can be seen and none acts.
+"""The text of tokens as markup in which every character is visible and none has an effect.
 
-Tokens are hostile text: this is the one place where their characters become HTML.
+Tokens are hostile text, and only this module turns their characters into HTML.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from functools import lru_cache
 from markupsafe import Markup, escape
 
 MARKS = 4
-"""A base character carries at most so many combining marks; the next gets a base of its own."""
+"""How many combining marks a base character carries; the next one gets a base of its own."""
 CHIP_CHARACTERS = 80
-"""A longer token is cut where it stands on its own."""
+"""A longer token is cut in a chip."""
 
 _PLAIN = " -~¡-¬®-ʯΑ-Ͽ\u0400-\u0482\u048a-\u052f‐-‧‰-⁞₠-⃀℀-⭏、-〩ぁ-ゖァ-ヺ一-鿿가-힣"
-"""Ranges without marks, controls or anything else that cannot be shown as it is."""
-_OTHERS = re.compile(f"[^{_PLAIN}]+")
+"""Ranges without marks, control characters or anything else that needs a substitute."""
+_NOT_PLAIN = re.compile(f"[^{_PLAIN}]+")
 _BYTE = r"\\x([89a-fA-F][0-9a-fA-F])"
 _BYTES_HEAD = re.compile(rf"(?:{_BYTE})+")
 _BYTES_TAIL = re.compile(rf"(?:{_BYTE})+\Z")
-_ONE_BYTE = re.compile(_BYTE)
+_SINGLE_BYTE = re.compile(_BYTE)
 _SPACE = "<i>␣</i>"
 _CONTROLS = (
     "NUL SOH STX ETX EOT ENQ ACK BEL BS TAB LF VT FF CR SO SI "
@@ -32,7 +32,7 @@ _CONTROLS = (
 
 
 def _substitute(character: str) -> str | None:
-    """What stands for a character that would not be seen, or None if it can be shown as it is."""
+    """The substitute for an invisible character; None if it can be shown unchanged."""
     code = ord(character)
     if code < 0x20:
         return f"‹{_CONTROLS[code]}›"
@@ -41,35 +41,34 @@ def _substitute(character: str) -> str | None:
     if code == 0xA0:
         return "\N{SHOULDERED OPEN BOX}"
     category = unicodedata.category(character)
-    nonsense = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
-    if category in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"} or nonsense:
+    noncharacter = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
+    if category in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"} or noncharacter:
         return f"‹U+{code:04X}›"
-    if character in "\u115f\u1160\u3164\uffa0\u2800":  # letters and a symbol that draw nothing
+    if character in "\u115f\u1160\u3164\uffa0\u2800":  # letters and a symbol without ink
         return f"‹U+{code:04X}›"
     return None
 
 
 def visible(text: str, *, breaks: bool = False) -> Markup:
-    """`text` as markup in which every character can be seen and none acts on its surroundings.
+    """`text` as markup in which every character is visible and none affects its surroundings.
 
-    Line breaks become `↵` (with `breaks`, the line is broken after it too), tabs `→`; control,
-    format (bidirectional, zero-width), private and surrogate characters their name or code point,
-    nothing at all `∅`.
-    What stands for a character is inside `<i>`, so that it differs from the same sign in the text.
+    A line break becomes `↵` (with `breaks`, followed by a real one) and a tab `→`. Control, format
+    (bidirectional, zero-width), private and surrogate characters become their name or code point,
+    and an empty text `∅`. Substitutes are inside `<i>`, to differ from the same sign in the text.
     """
     if not text:
         return Markup("<i>∅</i>")
-    if text.isascii() and text.isprintable():  # most tokens are: the short way
+    if text.isascii() and text.isprintable():  # most tokens: the fast path
         return escape(text)
     escaped = str(escape(text))
-    return Markup(_OTHERS.sub(lambda found: _spelled(found, breaks=breaks), escaped))
+    return Markup(_NOT_PLAIN.sub(lambda match: _substituted(match, breaks=breaks), escaped))
 
 
-def _spelled(found: re.Match[str], *, breaks: bool) -> str:
-    """A run of characters of which some cannot be shown as they are."""
+def _substituted(match: re.Match[str], *, breaks: bool) -> str:
+    """A run of characters that are not plain, with substitutes where needed."""
     out: list[str] = []
-    marks = 0 if found.start() else MARKS  # at the start there is no base to carry a mark
-    for character in found[0]:
+    marks = 0 if match.start() else MARKS  # at the start of the text there is no base
+    for character in match[0]:
         if character == "\n":
             out.append("<i>↵</i>\n" if breaks else "<i>↵</i>")
             marks = MARKS
@@ -82,8 +81,8 @@ def _spelled(found: re.Match[str], *, breaks: bool) -> str:
                 marks = 0
             out.append(character)
             marks += 1
-        elif (shown := _substitute(character)) is not None:
-            out.append(f"<i>{shown}</i>")
+        elif (substitute := _substitute(character)) is not None:
+            out.append(f"<i>{substitute}</i>")
             marks = MARKS
         else:
             out.append(character)
@@ -93,14 +92,14 @@ def _spelled(found: re.Match[str], *, breaks: bool) -> str:
 
 @lru_cache(maxsize=1 << 13)
 def chip(token: str) -> Markup:
-    """A token on its own: as `visible`, with its outer spaces shown as `␣`; cut when very long."""
+    """A token outside running text: as `visible`, with `␣` for outer spaces, cut if very long."""
     if len(token) > CHIP_CHARACTERS:
         return spaced(token[:CHIP_CHARACTERS]) + Markup("<i>…</i>")
     return spaced(token)
 
 
 def spaced(text: str, *, trailing: bool = True) -> Markup:
-    """As `visible`, with the spaces in front (and, with `trailing`, behind) shown as `␣`."""
+    """As `visible`, with `␣` for leading and, with `trailing`, for trailing spaces."""
     body = text.strip(" ") if trailing else text.lstrip(" ")
     if not body and text:
         return Markup(_SPACE * len(text))
@@ -112,7 +111,7 @@ def spaced(text: str, *, trailing: bool = True) -> Markup:
 
 
 def label(text: str) -> str:
-    """Token text for an attribute: escaped, spaces outside shown, nothing in it that would act."""
+    """A token's text for an attribute: as `chip`, but without tags and not cut."""
     if not text:
         return "∅"
     body = text.strip(" ")
@@ -127,26 +126,26 @@ def label(text: str) -> str:
 
 
 def encoded(token: str) -> bytes:
-    """The bytes of a token whose `\\xNN` stand for bytes."""
+    """A token's bytes in UTF-8; `\\xNN` in it stands for a single byte."""
     out = bytearray()
     end = 0
-    for found in _ONE_BYTE.finditer(token):
-        out += token[end : found.start()].encode("utf-8", "surrogatepass")
-        out.append(int(found[1], 16))
-        end = found.end()
+    for match in _SINGLE_BYTE.finditer(token):
+        out += token[end : match.start()].encode("utf-8", "surrogatepass")
+        out.append(int(match[1], 16))
+        end = match.end()
     out += token[end:].encode("utf-8", "surrogatepass")
     return bytes(out)
 
 
 def joined(tokens: Sequence[str]) -> str:
-    """The text of tokens whose bytes belong together."""
+    """The text that the bytes of several tokens make up."""
     return b"".join(encoded(token) for token in tokens).decode("utf-8", "backslashreplace")
 
 
 def _unfinished(token: str) -> bytes:
-    """The bytes at the end of `token` that begin a character and do not complete it."""
-    found = _BYTES_TAIL.search(token)
-    tail = encoded(found[0]) if found else b""
+    """The bytes at the end of `token` that begin a character without completing it."""
+    match = _BYTES_TAIL.search(token)
+    tail = encoded(match[0]) if match else b""
     for back in range(1, min(3, len(tail)) + 1):
         if tail[-back] >= 0xC2:
             return tail[-back:] if back < _length(tail[-back]) else b""
@@ -154,14 +153,15 @@ def _unfinished(token: str) -> bytes:
 
 
 def _length(lead: int) -> int:
-    """How many bytes a UTF-8 character has that begins with the byte `lead`."""
+    """How many bytes a UTF-8 character has whose first byte is `lead`."""
     return 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
 
 
-def together(tokens: Sequence[str], first: int) -> int:
-    """Index of the last token that completes the character which token `first` leaves unfinished.
+def last_of_character(tokens: Sequence[str], first: int) -> int:
+    """The index of the token that completes the character which token `first` begins at its end.
 
-    `first` itself, if it leaves none or what follows does not complete it.
+    `first` itself, if it ends with a complete character or the next tokens do not complete it. A
+    token that completes a character and begins another is not the last: the search goes on.
     """
     last = first
     while character := _unfinished(tokens[last]):

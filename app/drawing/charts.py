@@ -1,5 +1,5 @@
-"""Pure: numbers → inline SVG. Colours are classes, so that charts follow the theme and the page's
-content policy; every number and word is escaped here."""
+"""Charts as inline SVG. Colours are classes, because of themes and the pages' content security
+policy; all text is escaped here."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from app.drawing.numbers import compact, count, number, share
 
 WIDTH = 440.0
 LEFT, RIGHT, TOP, BOTTOM = 34.0, 8.0, 12.0, 18.0
-"""A histogram's width and the margins inside it, in user units."""
-APART = 34.0
-"""Labels on an axis are at least so far from each other."""
+"""A histogram's width and the margins inside it, in SVG user units."""
+LABEL_DISTANCE = 34.0
+"""The least distance between two labels on an axis, in user units."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A value that parts a distribution."""
+    """A value at which a band of a distribution begins."""
 
     value: float
     label: str
-    """In a few characters; shown where there is room."""
+    """A few characters, shown if there is room."""
     title: str
-    """What is said of the part from here up to the next cut."""
+    """Describes the band from here to the next cut."""
 
 
 def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """At most `most` round numbers (1, 2 or 5 times a power of ten apart) from low to high."""
+    """At most `most` round numbers from low to high, 1, 2 or 5 times a power of ten apart."""
     if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
         return []
     each = (high - low) / most
@@ -49,14 +49,13 @@ def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def count_ticks(largest: int, most: int = 4) -> list[int]:
-    """At most `most` powers of ten from 1 to the largest count, evenly apart."""
+    """At most `most` powers of ten from 1 to the largest count, evenly spaced."""
     powers = len(str(max(1, largest))) - 1
-    apart = powers // most + 1
-    return [10**power for power in range(0, powers + 1, apart)]
+    return [10**power for power in range(0, powers + 1, powers // most + 1)]
 
 
 def bar(value: float | None, largest: float, css: Literal["", "pos", "neg"] = "") -> Markup:
-    """A bar as long as |value| / largest of its box; for the eye only, so hidden from readers."""
+    """A bar over |value| / largest of its box. Screen readers skip it: the number is beside it."""
     part = 0.0
     if value is not None and math.isfinite(value) and largest > 0:
         part = min(1.0, abs(value) / largest)
@@ -73,9 +72,9 @@ def _bar(percent: int, css: str) -> Markup:
 
 
 def bullet(value: float, tick: float | None, *, low: float, high: float) -> Markup:
-    """A bar from zero to `value` with a tick, on an axis from `low` to `high` that holds zero.
+    """A bar from zero to `value` with a tick, on an axis from `low` to `high` that includes zero.
 
-    For the eye only, as `bar`: what it shows has to stand beside it in numbers.
+    Hidden from screen readers, as `bar`: its numbers must be beside it.
     """
     width = high - low if high > low else 1.0
 
@@ -93,10 +92,7 @@ def bullet(value: float, tick: float | None, *, low: float, high: float) -> Mark
 
 
 def describe(edges: Sequence[float], counts: Sequence[int], what: str) -> str:
-    """The histogram in one sentence: how many, from where to where, and where most of them are.
-
-    `what` is what was counted, in the plural.
-    """
+    """A histogram in words. `what` was counted, in the plural."""
     total = sum(counts)
     if not total:
         return f"No {what} were counted."
@@ -124,16 +120,15 @@ def histogram(
     ticks: Sequence[float] = (),
     ticks_title: str = "",
 ) -> Markup:
-    """Counts by bin, on a logarithmic or a linear scale. Bins are all as wide.
+    """A histogram on a logarithmic or linear scale, with bins of equal width.
 
-    `edges` has one more than `counts`; the axis covers both them and `low` to `high`, so that
-    charts of one neuron can stand under each other. `cuts`, lowest first, part the ground into
-    bands; `ticks` are single values, drawn under the axis. `name` starts the ids, unique in the
-    page; `what` was counted. What a bin holds is said by `bins` of the same name, from where
-    charts.js takes it to say it over the chart.
+    `edges` has one more value than `counts`. The axis covers the edges and `low` to `high`, so that
+    two charts of a neuron can share it. `cuts`, lowest first, divide the background into bands;
+    `ticks` are single values, drawn below the axis. `name` is a prefix for ids, unique on the page;
+    `what` was counted. charts.js shows a bin's contents from the list that `bins` makes for `name`.
     """
     first, last = min([low, *edges]), max([high, *edges])
-    if last <= first:  # one value only: give the axis some width round it
+    if last <= first:  # a single value: give the axis some width
         pad = abs(first) * 0.5 or 1.0
         first, last = first - pad, last + pad
     right = WIDTH - RIGHT
@@ -148,12 +143,12 @@ def histogram(
     total, largest = sum(counts), max(counts, default=0)
     y = _heights(largest, floor, log)
     safe = escape(name)
-    # Where the bins are, for who points at them: the first one's left, a width, foot and top.
+    # Where the bins are, for charts.js: left edge of the first, width of each, top and bottom.
     start, end = x(edges[0]), x(edges[-1])
-    bins = f"{start:.1f} {(end - start) / len(counts):.3f} {TOP:.0f} {floor:.1f}"
+    places = f"{start:.1f} {(end - start) / len(counts):.3f} {TOP:.0f} {floor:.1f}"
     out = [
         f'<svg class="chart" viewBox="0 0 {WIDTH:.0f} {height:.0f}" role="img" '
-        f'aria-labelledby="{safe}-t {safe}-d" data-bins="{bins}"><title id="{safe}-t">'
+        f'aria-labelledby="{safe}-t {safe}-d" data-bins="{places}"><title id="{safe}-t">'
         f'{escape(title)}</title><desc id="{safe}-d">{escape(describe(edges, counts, what))}</desc>'
     ]
     out += _bands(cuts, x, right, floor)
@@ -175,22 +170,23 @@ def histogram(
 
 
 def bins(edges: Sequence[float], counts: Sequence[int], *, name: str) -> Markup:
-    """A histogram in words, an item a bin: for who cannot point at one. `name` as of the chart."""
+    """A histogram as a list with an item per bin, for readers who cannot hover. `name` as for
+    `histogram`."""
     total = sum(counts) or 1
-    words = [number(edge) for edge in edges]
+    numbers = [number(edge) for edge in edges]
     items = "".join(
         [
             f"<li>{low} to {high}: {n:,} ({share(n / total)})</li>"
-            for low, high, n in zip(words, words[1:], counts, strict=False)
+            for low, high, n in zip(numbers, numbers[1:], counts, strict=False)
         ]
     )
-    # Only a share can hold a sign that HTML takes for its own.
+    # Only shares can contain characters that HTML would read as markup.
     items = items.replace("(<", "(&lt;").replace("(>", "(&gt;")
     return Markup(f'<ol class="bins" id="{escape(name)}-bins">{items}</ol>')
 
 
 def _heights(largest: int, floor: float, log: bool) -> Callable[[int], float]:
-    """Where the top of a bar is. A single one is a sliver, never nothing."""
+    """The function from a count to the y of its bar's top. A count of 1 is still visible."""
     room = floor - TOP
     if log:
         top = math.log10(largest) if largest > 1 else 1.0
@@ -202,24 +198,23 @@ def _heights(largest: int, floor: float, log: bool) -> Callable[[int], float]:
 def _bands(
     cuts: Sequence[Cut], x: Callable[[float], float], right: float, floor: float
 ) -> list[str]:
-    """The ground from each cut on, a shade darker each time, with a line and a label."""
+    """The background from each cut to the next, ever darker, with a line and a label per cut."""
     out: list[str] = []
     ends = [*(x(cut.value) for cut in cuts[1:]), right] if cuts else []
     labels = _labels(cuts, x, right)
     for i, (cut, end) in enumerate(zip(cuts, ends, strict=True)):
         at = x(cut.value)
-        said = f"<title>{escape(cut.title)}</title>"
+        title = f"<title>{escape(cut.title)}</title>"
         out.append(
             f'<rect class="band b{min(i, 2)}" x="{at:.1f}" y="{TOP - 10:.0f}" '
-            f'width="{max(0.0, end - at):.1f}" height="{floor - TOP + 10:.1f}">{said}</rect>'
+            f'width="{max(0.0, end - at):.1f}" height="{floor - TOP + 10:.1f}">{title}</rect>'
         )
         out.append(f'<path class="cut" d="M{at:.1f} {TOP - 10:.0f}V{floor:.1f}"/>')
     return out + labels
 
 
 def _labels(cuts: Sequence[Cut], x: Callable[[float], float], right: float) -> list[str]:
-    """What stands at the lines, none over another: the highest always, the others as far as there
-    is room."""
+    """The labels of the cuts, without overlaps: the highest always, the others if there is room."""
     out: list[str] = []
     free = right + 6
     for cut in reversed(cuts):
@@ -240,7 +235,7 @@ def _bars(
     y: Callable[[int], float],
     floor: float,
 ) -> list[str]:
-    """All bars as one shape a sign."""
+    """All bars as one path for the negative and one for the positive bins."""
     shapes: dict[str, list[str]] = {"neg": [], "pos": []}
     places = [x(edge) for edge in edges]
     foot = f"{floor:.1f}"
@@ -253,29 +248,29 @@ def _bars(
 
 
 def axis_labels(values: Sequence[float], x: Callable[[float], float], foot: float) -> list[str]:
-    """Ticks along an axis across, their labels under it where there is room."""
+    """Ticks along a horizontal axis, with labels below if there is room."""
     out: list[str] = []
     used: list[float] = []
-    for value in sorted(values, key=abs):  # zero first: it always has its label
+    for value in sorted(values, key=abs):  # zero first: it always gets its label
         at = x(value)
-        if all(abs(at - other) > APART for other in used):
+        if all(abs(at - other) > LABEL_DISTANCE for other in used):
             used.append(at)
-            words = tick_label(value)
-            reach = 3.2 * len(words)
+            label = tick_label(value)
+            reach = 3.2 * len(label)
             anchor = "end" if at + reach > WIDTH else "start" if at - reach < 0 else "middle"
             out.append(f'<path class="axis" d="M{at:.1f} {foot:.0f}v3"/>')
-            out.append(axis_text(at, foot + 13, anchor, words, "" if value else "zero-label"))
+            out.append(axis_text(at, foot + 13, anchor, label, "" if value else "zero-label"))
     return out
 
 
-def axis_text(x: float, y: float, anchor: str, words: str, css: str = "") -> str:
-    """Words of a chart; `anchor` as SVG's text-anchor."""
+def axis_text(x: float, y: float, anchor: str, text: str, css: str = "") -> str:
+    """Text in a chart; `anchor` is SVG's text-anchor."""
     kind = f' class="{css}"' if css else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{kind}>{escape(words)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{kind}>{escape(text)}</text>'
 
 
 def tick_label(value: float) -> str:
-    """A tick's label: no more digits than it needs."""
+    """A tick's label, with no more digits than needed."""
     if value == 0:
         return "0"
     if abs(value) >= 10_000:

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from app.drawing import tokens as highlight
 from app.drawing.numbers import number
+from app.drawing.palette import STEPS, step
 
 
 class Swatch(NamedTuple):
-    """One step of the legend."""
+    """A colour step."""
 
     css: str
     title: str
@@ -21,28 +21,32 @@ class Swatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Legend:
-    """The page's one colour scale, from the most negative step to the most positive."""
+    """The page's colour scale, from the most negative to the most positive step."""
 
     low: str
     high: str
     swatches: list[Swatch]
     ramp: Markup
-    """The swatches beside each other."""
+    """The swatches as markup, side by side."""
     words: str
-    """What the steps stand for, for who cannot point at them."""
+    """The steps in words, for readers who cannot hover."""
 
 
-def legend(scale: float) -> Legend | None:
-    """The steps of a colour scale with the activations each stands for; None without a scale."""
+def legend(scale: float, low: float | None = None, high: float | None = None) -> Legend | None:
+    """The steps of a colour scale that ends at ±`scale`, from the step of `low` to that of `high`
+    (default: all steps), each with the activations it stands for; None without a scale."""
     if scale <= 0:
         return None
-    unit = scale / highlight.STEPS
-    tenths = range(-highlight.STEPS, highlight.STEPS + 1)
+    unit = scale / STEPS
+    first = -STEPS if low is None else _tenth(min(low, 0.0), scale)
+    last = STEPS if high is None else _tenth(max(high, 0.0), scale)
+    tenths = range(first, last + 1)
+    ends = (-scale if low is None else low, scale if high is None else high)
     inner = [number((tenth + 0.5) * unit) for tenth in tenths[:-1]]
-    edges = pairwise([number(-scale), *inner, number(scale)])
+    edges = pairwise([number(min(ends[0], 0.0)), *inner, number(max(ends[1], 0.0))])
     swatches = [
-        Swatch(highlight.step(tenth * unit, scale), f"{low} to {high}")
-        for tenth, (low, high) in zip(tenths, edges, strict=True)
+        Swatch(step(tenth * unit, scale), f"{start} to {end}")
+        for tenth, (start, end) in zip(tenths, edges, strict=True)
     ]
     words = (
         f"An activation within {number(unit / 2)} of zero has no colour. From there on there are "
@@ -52,4 +56,10 @@ def legend(scale: float) -> Legend | None:
     ramp = "".join(
         f'<i class="{swatch.css or "zero"}" title="{swatch.title}"></i>' for swatch in swatches
     )
-    return Legend(number(-scale), number(scale), swatches, Markup(ramp), words)
+    return Legend(number(ends[0]), number(ends[1]), swatches, Markup(ramp), words)
+
+
+def _tenth(value: float, scale: float) -> int:
+    """The step of a value, −10 to 10; 0 has no colour."""
+    css = step(value, scale)
+    return 0 if not css else int(css[1:]) * (1 if css[0] == "p" else -1)

@@ -1,4 +1,4 @@
-"""Pure: numbers → the text a reader sees. Apart so that every page writes a number the same way."""
+"""Numbers as text, so that every page writes a number the same way."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def _sign(text: str) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A measured value to `digits` significant digits; `—` where there is none."""
+    """A measured value to `digits` significant digits; `—` for None."""
     if value is None:
         return MISSING
     if value == 0:
         return "0"
     size = abs(value)
-    if 1e-4 <= size < 999:  # nearly every number of a page, and there are thousands
+    if 1e-4 <= size < 999:  # nearly all of the thousands of numbers on a page
         text = (f"{size:#.3g}" if digits == 3 else f"{size:#.{digits}g}").rstrip(".")
         return text if value > 0 else MINUS + text
     if not math.isfinite(value):
@@ -36,21 +36,21 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def numbers(values: Sequence[float | None]) -> list[str]:
-    """`number` of each, several times as fast where there are thousands."""
+    """`number` of each value, but several times as fast for thousands."""
     known = np.array([math.nan if value is None else value for value in values], np.float64)
     size = np.abs(known)
     usual = (size >= 1e-4) & (size < 999)
-    shown = np.where(usual, known, 1.0).tolist()
-    text = ("%#.3g " * len(shown)) % tuple(shown)
-    found = text.replace(". ", " ").replace("-", MINUS).split(" ")[:-1]
-    for at in np.flatnonzero(~usual).tolist():
-        found[at] = number(values[at])
-    return found
+    formatted = np.where(usual, known, 1.0).tolist()
+    joined = ("%#.3g " * len(formatted)) % tuple(formatted)
+    texts = joined.replace(". ", " ").replace("-", MINUS).split(" ")[:-1]
+    for i in np.flatnonzero(~usual).tolist():
+        texts[i] = number(values[i])
+    return texts
 
 
 @lru_cache(maxsize=1 << 12)
 def exact(value: float) -> str:
-    """A float32 in the fewest digits that give the same float32 back."""
+    """A float32 in the fewest digits that read back as the same float32."""
     if not math.isfinite(value):
         return _sign(str(value))
     single = np.float32(value)
@@ -64,7 +64,7 @@ def exact(value: float) -> str:
 
 @lru_cache(maxsize=1 << 12)
 def share(value: float) -> str:
-    """A share from 0 to 1 as a percentage: `38.5%`, `0.012%`; never 0% or 100% but exactly."""
+    """A share from 0 to 1 as a percentage: `38.5%`, `0.012%`; `0%` and `100%` only if exact."""
     percent = value * 100
     if percent in (0, 100):
         return f"{percent:.0f}%"
@@ -78,12 +78,12 @@ def share(value: float) -> str:
 
 
 def count(value: int) -> str:
-    """A whole number with its thousands parted: `46,080`."""
+    """A whole number with thousands separators: `46,080`."""
     return _sign(f"{value:,}")
 
 
 def compact(value: float) -> str:
-    """A count in at most a few characters, for axes and cards: `950`, `12k`, `1.2M`."""
+    """A count in a few characters, for axes and cards: `950`, `12k`, `1.2M`."""
     for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             scaled = value / size
@@ -93,7 +93,7 @@ def compact(value: float) -> str:
 
 
 def when(moment: datetime) -> str:
-    """A time to the minute, in UTC (a time without a zone is taken to be UTC)."""
+    """A time to the minute, in UTC; a time without a zone counts as UTC."""
     if moment.tzinfo is not None:
         moment = moment.astimezone(UTC)
     return f"{moment:%Y-%m-%d %H:%M} UTC"

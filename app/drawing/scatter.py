@@ -1,4 +1,4 @@
-"""Pure: two neurons' peaks in the same contexts → a picture of dots, as inline SVG."""
+"""A scatter plot of two neurons' peaks in the same contexts, as inline SVG."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ LEFT, RIGHT, TOP, BOTTOM = 44.0, 10.0, 16.0, 34.0
 
 
 def scatter(
-    across: Sequence[float], up: Sequence[float], *, title: str, said: str, names: tuple[str, str]
+    across: Sequence[float],
+    up: Sequence[float],
+    *,
+    title: str,
+    description: str,
+    names: tuple[str, str],
 ) -> Markup:
-    """A dot for each pair of `across` and `up`, each on an axis of its own; `names` are the axes'.
+    """A dot for each pair of values, `across` on the x axis and `up` on the y axis.
 
-    `said` is what the picture shows, in words, for who cannot see it.
+    `names` are the neurons of the two axes; `description` is read to those who cannot see the plot.
     """
     right, foot = WIDTH - RIGHT, HEIGHT - BOTTOM
     x_low, x_high = _range(across)
@@ -32,7 +37,7 @@ def scatter(
     out = [
         f'<svg class="chart scatter" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" '
         'aria-labelledby="scatter-t scatter-d"><title id="scatter-t">'
-        f'{escape(title)}</title><desc id="scatter-d">{escape(said)}</desc>'
+        f'{escape(title)}</title><desc id="scatter-d">{escape(description)}</desc>'
     ]
     for value in nice_ticks(y_low, y_high, 5):
         out.append(f'<path class="grid" d="M{LEFT:.0f} {y(value):.1f}H{right:.0f}"/>')
@@ -48,7 +53,7 @@ def scatter(
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
-    """From the lowest to the highest with a little room; one value only has some round it."""
+    """The lowest and highest value, with a margin."""
     low, high = min(values), max(values)
     pad = (high - low) * 0.03 or abs(low) * 0.5 or 1.0
     return low - pad, high + pad

@@ -1,5 +1,5 @@
-"""Pure: rows of tokens and of neurons → tables as markup. Apart from the templates, which would
-take several times as long for the many rows of a page."""
+"""Tables of tokens and of neurons as markup. A template would take several times as long for the
+many rows of a page."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from markupsafe import Markup
 
 
 class TokenRow(NamedTuple):
-    """A token with a number, and a bar as long as the number is large."""
+    """A token with a number and a bar for its size."""
 
     token: Markup
     token_id: int
     href: str
-    """The neurons that do the same to it."""
+    """The page of the neurons with the same effect on the token."""
     value: str
     bar: Markup
 
 
 class LinkRow(NamedTuple):
-    """Another neuron."""
+    """A related neuron."""
 
     href: str
     name: str
@@ -33,20 +33,20 @@ class LinkRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PeakRow:
-    """A token that examples peak on."""
+    """A token on which examples peak."""
 
     token: Markup
     token_id: int
     href: str
-    """The neurons that peak on it."""
+    """The page of the neurons that peak on the token."""
     count: str
     mean: str
     bar: Markup
 
 
-def tables(heading: str, *some: tuple[str, Sequence[TokenRow]]) -> Markup:
-    """Lists of tokens as tables, each with its caption; `heading` is what the numbers are."""
-    return Markup("".join(_token_table(heading, title, rows) for title, rows in some))
+def token_tables(heading: str, *lists: tuple[str, Sequence[TokenRow]]) -> Markup:
+    """A table for each (caption, rows); `heading` is that of the column of numbers."""
+    return Markup("".join(_token_table(heading, title, rows) for title, rows in lists))
 
 
 def _token_table(heading: str, title: str, rows: Sequence[TokenRow]) -> str:
@@ -59,38 +59,38 @@ def _token_table(heading: str, title: str, rows: Sequence[TokenRow]) -> str:
     return (
         f'<table class="effects">\n<caption>{title}</caption>\n<thead class="unseen"><tr>'
         f'<th scope="col">Token</th><th scope="col">{heading}</th></tr></thead>\n'
-        f"<tbody>\n{body or _nothing(2, 'none kept')}</tbody>\n</table>\n"
+        f"<tbody>\n{body or _empty_row(2, 'none kept')}</tbody>\n</table>\n"
     )
 
 
 def _chip(row: TokenRow | PeakRow) -> str:
-    """A token that leads to its neurons. Addresses are quoted where they are made."""
+    """A token as a link to its neurons. The URL is quoted already."""
     href = row.href.replace("&", "&amp;")
     return f'<a class="chip" href="{href}" title="id {row.token_id}">{row.token}</a>'
 
 
-def _nothing(columns: int, why: str) -> str:
-    return f'<tr><td colspan="{columns}" class="quiet">{why}</td></tr>\n'
+def _empty_row(columns: int, reason: str) -> str:
+    return f'<tr><td colspan="{columns}" class="quiet">{reason}</td></tr>\n'
 
 
 def link_rows(rows: Sequence[LinkRow], empty: str) -> Markup:
-    """The rows as markup. Addresses are quoted where they are made."""
-    shown = []
+    """The rows as markup, or one with the text `empty`. URLs are quoted already."""
+    made = []
     for row in rows:
         href = row.href.replace("&", "&amp;")
         part = f' <span class="quiet">{row.part}</span>' if row.part else ""
-        shown.append(
+        made.append(
             f'<tr><td><a href="{href}">{row.name}</a></td><td class="num">{row.value}{part}</td>'
             f'<td><span class="chip">{row.token}</span></td></tr>\n'
         )
-    return Markup("".join(shown) or _nothing(3, empty))
+    return Markup("".join(made) or _empty_row(3, empty))
 
 
 def peak_rows(rows: Sequence[PeakRow]) -> Markup:
     """The rows as markup."""
-    shown = [
+    made = [
         f"<tr><td>{_chip(row)}</td>"
         f'<td class="num">{row.count}</td><td class="num measure">{row.mean} {row.bar}</td></tr>\n'
         for row in rows
     ]
-    return Markup("".join(shown) or _nothing(3, "no examples were kept"))
+    return Markup("".join(made) or _empty_row(3, "no examples were kept"))

@@ -1,8 +1,8 @@
-"""Pure: tokens, ids and activations → spans to show, as safe markup.
+"""Tokens with their activations as coloured spans, in safe markup.
 
-A page shows thousands of tokens, and this is where its time goes: so all tokens of a page are put
-together at once, and a token's text is looked up rather than escaped anew. A span has its colour as
-a class (`p1`…`p10`, `n1`…`n10`): the pages' content policy allows no inline style.
+A page has thousands of tokens and most of its time is spent here. So all tokens of a page are built
+at once, and the escaped text of a token is cached. The colour is a class (`p1`…`p10`, `n1`…`n10`),
+because the pages' content security policy forbids inline styles.
 """
 
 from __future__ import annotations
@@ -15,44 +15,36 @@ from unicodedata import bidirectional
 
 from markupsafe import Markup
 
-from app.drawing.characters import chip, joined, label, spaced, together, visible
+from app.drawing.characters import joined, label, last_of_character, spaced, visible
 from app.drawing.palette import (
     BRIEF_OPENINGS,
     DIGITS,
     IS_BRIEF,
-    NOT_INCLUDED,
     OPEN_ZERO,
     OPENINGS,
     SHARES,
-    STEPS,
     Palette,
     beginning,
     brief_beginning,
     fact,
-    looked_up,
+    look_up,
     paint,
-    palette,
-    step,
 )
-
-__all__ = [
-    "NOT_INCLUDED", "STEPS", "Palette", "Row", "chip", "extent", "palette", "render", "spans",
-    "step", "visible",
-]  # fmt: skip
 
 PEAK = "k"
 """Class of the token an example is aligned on, beside its colour."""
 
 LINE_LEFT = 47
 LINE_RIGHT = 62
-"""About so many characters of a line are to be seen on either side of where its peak begins."""
+"""About how many characters a line has before its peak, and from there on."""
 LINE_TOKENS = 28
-"""…and never more tokens than this on a side, however short they are."""
+"""The most tokens a line has on one side of its peak, however short they are."""
 LINE_CHARACTERS = 80
-"""A longer token is cut in a line: its middle is left out."""
+"""In a line, the middle of a longer token is left out."""
 BLOCK_CHARACTERS = 1_000
-"""A longer token is cut everywhere."""
+"""In running text, the middle of a longer token is left out."""
 TITLE_CHARACTERS = 40
+"""In a title, the middle of a longer token is left out."""
 
 _POSITIONS = [str(position) for position in range(2048)]
 
@@ -63,46 +55,46 @@ def _cut(text: str, most: int) -> str:
 
 
 _Ending = tuple[str, str]
-"""What ends a token's span, and what ends the comment that says the same in brief. A plain tuple:
-of strings alone, it is nothing that Python's collector of cycles has to look at."""
+"""The end of a token's span, and the end of the comment that replaces it in brief markup. A tuple
+of strings only, because Python's garbage collector does not track those."""
 
 
 @lru_cache(maxsize=1 << 15)
 def _in_line(token: str, token_id: int) -> _Ending | None:
-    """A token's endings in a line; None where its bytes may need others' to be a character.
+    """A token's ending in a line; None if it holds single bytes, which may be part of a character.
 
-    Kept for the tokens met last: here is where their characters become HTML.
+    Cached, because escaping the text is slow.
     """
     return None if "\\x" in token else _ending(token, token_id, breaks=False)
 
 
 @lru_cache(maxsize=1 << 13)
 def _in_block(token: str, token_id: int) -> _Ending | None:
-    """The same in running text, where a line break breaks the line."""
+    """The same in running text, where line breaks are real."""
     return None if "\\x" in token else _ending(token, token_id, breaks=True)
 
 
 def _ending(token: str, token_id: int, *, breaks: bool) -> _Ending:
     body = visible(_cut(token, BLOCK_CHARACTERS if breaks else LINE_CHARACTERS), breaks=breaks)
-    apart = _apart(token)
-    alone = f"<span{apart}>{body}</span>" if apart else body
-    return f', id {token_id}"{apart}>{body}</span>', f", id {token_id}-->{alone}"
+    direction = _direction(token)
+    brief_body = f"<span{direction}>{body}</span>" if direction else body
+    return f', id {token_id}"{direction}>{body}</span>', f", id {token_id}-->{brief_body}"
 
 
-def _apart(text: str) -> str:
-    """The attribute that keeps text that runs to the left from turning its neighbours round.
+def _direction(text: str) -> str:
+    """The attribute that keeps right-to-left text from reordering its neighbours, if needed.
 
-    Where none does a browser has no need to look for it, which is a tenth of a page's layout.
+    Not set elsewhere, because it costs a tenth of the time in which a browser lays out a page.
     """
-    return ' dir="ltr"' if any(map(_runs_left, text)) else ""
+    return ' dir="ltr"' if any(map(_is_right_to_left, text)) else ""
 
 
-def _runs_left(character: str) -> bool:
+def _is_right_to_left(character: str) -> bool:
     return bidirectional(character) in {"R", "AL", "AN"}
 
 
 def extent(tokens: Sequence[str], centre: int) -> tuple[int, int]:
-    """First index and end of the tokens that a line aligned on `centre` has room for."""
+    """The range (first, end) of the tokens that fit in a line aligned on token `centre`."""
     first, end = centre, centre
     room, least = LINE_LEFT, max(0, centre - LINE_TOKENS)
     while room > 0 and first > least:
@@ -116,50 +108,50 @@ def extent(tokens: Sequence[str], centre: int) -> tuple[int, int]:
 
 
 class Row(NamedTuple):
-    """A stretch of one context; its three lists are equally long."""
+    """Consecutive tokens of one context; the three lists have the same length."""
 
     tokens: Sequence[str]
     token_ids: Sequence[int]
     activations: Sequence[float | None]
     start: int
-    """The position in the context of the first token."""
+    """The first token's position in the context."""
     centre: int | None = None
-    """The index of the token to align on, a `<mark>`; None, or out of range: there is none."""
+    """Index of the token to align on, shown as a `<mark>`. None or out of range: no such token."""
     value: float = 0.0
-    """Its exact activation."""
+    """The exact activation of the token at `centre`."""
 
 
 def spans(
     rows: Sequence[Row], colours: Palette, *, breaks: bool = False, brief: bool = False
 ) -> list[tuple[str, str]]:
-    """Each row's tokens as spans, those before the one it is aligned on apart from the rest.
+    """Each row's tokens as spans, in markup: those before the token at `centre`, and the rest.
+    Without a token to align on, all are in the second part.
 
-    Without a token to align on all is to the right. Tokens that only together make up whole
-    characters share a span. With `breaks`, lines are broken where the text does. A span's title
-    names activation, share of the neuron's maximum (of its minimum, below zero), position and id:
-    in this order, what repeats along a line stands together, and a page is a tenth smaller.
+    Tokens that together make up a character share a span. With `breaks`, line breaks are real. A
+    span's title names the activation, its share of the neuron's maximum (or minimum, below zero),
+    position and id: in this order a page compresses a tenth better.
 
-    With `brief`, a title names activation and id alone, and a token without colour has no span:
-    a comment before it says the same. Where a token is pointed at, tokens.js makes a whole title
-    of either, which takes the range of the neuron and the position of the row.
+    With `brief`, a title names only activation and id, and a token without colour has no span but
+    a comment before it that says the same. When a token is hovered, tokens.js makes the full title
+    from these, the neuron's range and the row's first position.
 
-    All rows of a page are best given at once. The strings are markup. Raises ValueError where
-    lengths differ.
+    Give all rows of a page at once: that is fastest. Raises ValueError if the three lists of a row
+    differ in length.
     """
     if any(not len(row.tokens) == len(row.token_ids) == len(row.activations) for row in rows):
         raise ValueError("tokens, ids and activations differ in number")
-    every = chain.from_iterable
+    flatten = chain.from_iterable
     endings = list(
         map(
             _in_block if breaks else _in_line,
-            every(row.tokens for row in rows),
-            every(row.token_ids for row in rows),
+            flatten(row.tokens for row in rows),
+            flatten(row.token_ids for row in rows),
         )
     )
     parts, width = (_brief_parts if brief else _parts)(rows, endings, colours)
-    nothing_after = [""] * (width - 1)
-    some_of_bytes = not all(endings)
-    shown = []
+    padding = [""] * (width - 1)
+    has_bytes = not all(endings)
+    halves = []
     done = 0
     for row in rows:
         first, done = done, done + len(row.tokens)
@@ -170,29 +162,29 @@ def spans(
             marked = _mark(
                 row.tokens[mark], row.token_ids[mark], row.value, row.start + mark, colours, breaks
             )
-            parts[centre : centre + width] = [marked, *nothing_after]
-        if some_of_bytes and not all(endings[first:done]):
-            here = ["".join(parts[i : i + width]) for i in range(start, end, width)]
-            before = _join(here, endings[first:done], row, mark, colours, breaks)
-            shown.append(("".join(here[:before]), "".join(here[before:])))
+            parts[centre : centre + width] = [marked, *padding]
+        if has_bytes and not all(endings[first:done]):
+            made = ["".join(parts[i : i + width]) for i in range(start, end, width)]
+            before = _join_bytes(made, endings[first:done], row, mark, colours, breaks)
+            halves.append(("".join(made[:before]), "".join(made[before:])))
         else:
-            shown.append(("".join(parts[start:centre]), "".join(parts[centre:end])))
-    return shown
+            halves.append(("".join(parts[start:centre]), "".join(parts[centre:end])))
+    return halves
 
 
 def _parts(
     rows: Sequence[Row], endings: Sequence[_Ending | None], colours: Palette
 ) -> tuple[list[str], int]:
-    """All tokens in five parts each: opening, digits, share, position, ending."""
+    """Five parts per token: opening, digits, share, position, ending."""
     values = list(chain.from_iterable(row.activations for row in rows))
-    found = looked_up(values, colours)
+    places = look_up(values, colours)
     parts: list[str] = [""] * (5 * len(values))
-    parts[0::5] = OPENINGS[found.openings].tolist()
-    parts[1::5] = DIGITS[found.digits].tolist()
-    parts[2::5] = SHARES[found.shares].tolist()
+    parts[0::5] = OPENINGS[places.openings].tolist()
+    parts[1::5] = DIGITS[places.digits].tolist()
+    parts[2::5] = SHARES[places.shares].tolist()
     parts[3::5] = chain.from_iterable(_positions(row.start, len(row.tokens)) for row in rows)
     parts[4::5] = [ending[0] if ending else "" for ending in endings]
-    for i in found.unusual:
+    for i in places.unusual:
         parts[5 * i : 5 * i + 3] = [beginning(values[i], colours), "", ""]
     return parts, 5
 
@@ -200,17 +192,17 @@ def _parts(
 def _brief_parts(
     rows: Sequence[Row], endings: Sequence[_Ending | None], colours: Palette
 ) -> tuple[list[str], int]:
-    """All tokens in three parts each: opening, digits, ending."""
+    """Three parts per token: opening, digits, ending."""
     values = list(chain.from_iterable(row.activations for row in rows))
-    found = looked_up(values, colours)
-    kinds = IS_BRIEF[found.openings].tolist()
+    places = look_up(values, colours)
+    kinds = IS_BRIEF[places.openings].tolist()
     parts: list[str] = [""] * (3 * len(values))
-    parts[0::3] = BRIEF_OPENINGS[found.openings].tolist()
-    parts[1::3] = DIGITS[found.digits].tolist()
+    parts[0::3] = BRIEF_OPENINGS[places.openings].tolist()
+    parts[1::3] = DIGITS[places.digits].tolist()
     parts[2::3] = [
         ending[kind] if ending else "" for ending, kind in zip(endings, kinds, strict=True)
     ]
-    for i in found.unusual:
+    for i in places.unusual:
         start, ending = brief_beginning(values[i], colours), endings[i]
         rest = ending[start.startswith("<!--")] if ending else ""
         parts[3 * i : 3 * i + 3] = [start, "", rest]
@@ -224,32 +216,35 @@ def _positions(start: int, count: int) -> Iterable[str]:
     return map(str, range(start, start + count))
 
 
-def _join(
-    here: list[str],
+def _join_bytes(
+    markup: list[str],
     endings: Sequence[_Ending | None],
     row: Row,
     mark: int | None,
     colours: Palette,
     breaks: bool,
 ) -> int:
-    """Put right the spans of tokens that hold single bytes: one for each whole character.
+    """Replace the spans of tokens that hold single bytes, in place: one span for each character.
 
-    Returns where the span with the mark begins, which may be before the token that is marked.
+    Returns the index of the span with the mark, which may be before the token that is marked.
     """
     before, done = mark or 0, 0
     for i, ending in enumerate(endings):
         if ending is not None or i < done:
             continue
-        last = together(row.tokens, i)
+        last = last_of_character(row.tokens, i)
         done = last + 1
         if last > i:
             if mark is not None and i <= mark <= last:
                 before = i
-            here[i:done] = [_several(row, i, last, mark, colours, breaks), *[""] * (last - i)]
+            markup[i:done] = [
+                _character_span(row, i, last, mark, colours, breaks),
+                *[""] * (last - i),
+            ]
         elif i != mark:
             start = beginning(row.activations[i], colours)
             end = _ending(row.tokens[i], row.token_ids[i], breaks=breaks)
-            here[i] = f"{start}{row.start + i}{end[0]}"
+            markup[i] = f"{start}{row.start + i}{end[0]}"
     return before
 
 
@@ -263,7 +258,7 @@ def render(
     centre: int | None = None,
     value: float = 0.0,
 ) -> Markup:
-    """One row as running text; otherwise as `spans`."""
+    """One row as running text, with titles and a mark as in `spans`."""
     row = Row(tokens, token_ids, activations, start, centre, value)
     ((left, right),) = spans([row], colours, breaks=True)
     return Markup(left + right)
@@ -271,14 +266,14 @@ def render(
 
 @lru_cache(maxsize=1 << 9)
 def _as_mark(opening: str) -> str:
-    """A span's start as that of the mark an example is aligned on."""
+    """A span's opening as that of the mark an example is aligned on."""
     if opening == OPEN_ZERO:
         return f'<mark class="{PEAK}" title="'
     return opening.replace("<span", "<mark").replace('" title', f' {PEAK}" title')
 
 
 def _marked_body(text: str, breaks: bool) -> Markup:
-    """The text of a mark: here the space a token begins with is what it is told apart by."""
+    """The text of a mark, with `␣` for leading spaces: “ the” and “the” are different tokens."""
     if breaks and "\n" in text:
         return visible(text, breaks=True)
     return spaced(text, trailing=False)
@@ -295,28 +290,28 @@ def _mark(
 @lru_cache(maxsize=1 << 12)
 def _mark_ending(token: str, token_id: int, breaks: bool) -> str:
     body = _marked_body(_cut(token, BLOCK_CHARACTERS if breaks else LINE_CHARACTERS), breaks)
-    return f', id {token_id}"{_apart(token)}>{body}</mark>'
+    return f', id {token_id}"{_direction(token)}>{body}</mark>'
 
 
-def _several(
+def _character_span(
     row: Row, first: int, last: int, mark: int | None, colours: Palette, breaks: bool
 ) -> str:
-    """Tokens that only together make up whole characters, as one span that names its parts.
+    """Tokens that together make up a character, as one span whose title lists them.
 
-    Its colour is that of the mark, or else of the activation of largest magnitude.
+    Its colour is the mark's or, without a mark, that of the activation largest in magnitude.
     """
-    here = range(first, last + 1)
-    values = {i: row.value if i == mark else row.activations[i] for i in here}
+    indices = range(first, last + 1)
+    values = {i: row.value if i == mark else row.activations[i] for i in indices}
     strongest = max((v for v in values.values() if v is not None), key=abs, default=None)
-    opening = paint(row.value if mark in here else strongest, colours)
+    opening = paint(row.value if mark in indices else strongest, colours)
     text = joined(row.tokens[first : last + 1])
     text = _cut(text, BLOCK_CHARACTERS if breaks else LINE_CHARACTERS)
     parts = "; ".join(
         f"{fact(values[i], colours, exactly=i == mark)}, at {row.start + i}, "
         f"id {row.token_ids[i]}: {label(_cut(row.tokens[i], TITLE_CHARACTERS))}"
-        for i in here
+        for i in indices
     )
-    title = f"{len(here)} tokens together, {parts}"
-    if mark in here:
-        return f'{_as_mark(opening)}{title}"{_apart(text)}>{_marked_body(text, breaks)}</mark>'
-    return f'{opening}{title}"{_apart(text)}>{visible(text, breaks=breaks)}</span>'
+    title = f"{len(indices)} tokens together, {parts}"
+    if mark in indices:
+        return f'{_as_mark(opening)}{title}"{_direction(text)}>{_marked_body(text, breaks)}</mark>'
+    return f'{opening}{title}"{_direction(text)}>{visible(text, breaks=breaks)}</span>'

@@ -1,0 +1,1 @@
+"""Examples as rows, as JSON and as lines of markup, for every page that has them."""

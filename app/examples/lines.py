@@ -1,4 +1,4 @@
-"""Examples as lines of markup: there are many, and a template takes several times as long."""
+"""Draws examples as lines of markup. Pages have many, and a template would take much longer."""
 
 from __future__ import annotations
 
@@ -11,67 +11,68 @@ from markupsafe import Markup, escape
 
 from app.drawing import tokens as highlight
 from app.drawing.numbers import exact, number
-from app.drawing.tokens import Palette, Row
+from app.drawing.palette import Palette
+from app.drawing.tokens import Row
 from app.examples.schemas import Example
 from app.schemas import View
 
 REACH: dict[View, int | None] = {"peak": highlight.LINE_TOKENS, "window": 32, "context": None}
-"""Positions on either side of the peak that each view needs; None: all that are stored."""
+"""Positions on either side of the peak that each view needs; None: all stored positions."""
 
 Address = Callable[[int], str]
-"""From a context's id to the address of the whole context."""
+"""Makes the address of a whole context from its id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What all lines of a page have in common."""
+    """How a page draws its lines."""
 
     view: View
     colours: Palette
     address: Address
     also: Mapping[int, int] = field(default_factory=dict)
-    """Contexts that are also top examples of the neuron compared with, and their ranks there."""
+    """Contexts that are also top examples of a second neuron, with their ranks there."""
     titled: bool = False
-    """Whether each token of a line carries its whole title, for readers without JavaScript."""
+    """Whether each token carries its whole title, for readers without JavaScript."""
 
 
 class Line(NamedTuple):
-    """One example, and the examples folded into it because they show the same text.
-
-    All strings are markup already.
-    """
+    """An example, and those folded into it with the same text. All strings are markup."""
 
     example: Example
     value: str
     """The exact peak or trough."""
+    brief: str
+    """The same in three significant digits."""
     left: str
     """The tokens before the peak; empty unless aligned."""
     right: str
     """The tokens from the peak on; all tokens unless aligned."""
     start: int
-    """The position in the context of the first token here."""
+    """The first token's position in the context."""
     source: str
     factors: str
     """Gate and linear part in short; empty if there are none."""
     facts: str
+    """Where the example comes from."""
     others: list[tuple[Example, str]]
     """The folded examples, with their exact peaks or troughs."""
 
 
 class Kind(NamedTuple):
-    """Examples that make up one list."""
+    """Examples for one list of lines."""
 
     examples: Sequence[Example]
     trough: bool = False
-    """Whether they are aligned on the trough."""
+    """Whether lines are aligned on the trough instead of the peak."""
     factors: bool = False
-    """Whether a line gives gate and linear part."""
+    """Whether lines have the gate and the linear part."""
     named: bool = True
-    """Whether a line gives its source."""
+    """Whether lines have their source."""
 
 
-class _Chosen(NamedTuple):
-    """An example that gets a line, and the examples folded into it."""
+class _Entry(NamedTuple):
+    """An example that gets a line, and those folded into it."""
 
     example: Example
     row: Row
@@ -79,27 +80,27 @@ class _Chosen(NamedTuple):
 
 
 def lines(kinds: Sequence[Kind], layout: Layout) -> list[list[Line]]:
-    """Each kind's examples as lines; examples of a kind that show the same text share one line."""
-    chosen = [_chosen(kind, layout) for kind in kinds]
-    rows = [entry.row for entries in chosen for entry in entries]
-    # Whole contexts carry full titles; a line stays small, and a script completes its titles.
+    """The lines of each kind; examples of a kind with the same text share a line."""
+    by_kind = [_entries(kind, layout) for kind in kinds]
+    rows = [entry.row for entries in by_kind for entry in entries]
+    # Lines have short titles, which a script completes; whole contexts have full titles.
     breaks, brief = layout.view != "peak", layout.view != "context" and not layout.titled
     spans = iter(highlight.spans(rows, layout.colours, breaks=breaks, brief=brief))
     return [
         [_line(entry, *next(spans), kind, layout) for entry in entries]
-        for kind, entries in zip(kinds, chosen, strict=True)
+        for kind, entries in zip(kinds, by_kind, strict=True)
     ]
 
 
-def _chosen(kind: Kind, layout: Layout) -> list[_Chosen]:
-    by_text: dict[tuple[str, str], _Chosen] = {}
+def _entries(kind: Kind, layout: Layout) -> list[_Entry]:
+    by_text: dict[tuple[str, str], _Entry] = {}
     for example in kind.examples:
         tokens, at, value = example.tokens, example.peak_position - example.start, example.peak
         if kind.trough:
             at, value = example.trough_position - example.start, example.trough
         first, end = 0, len(tokens)
         if layout.view == "peak":
-            # A window that does not hold its own peak begins the line.
+            # A stored window without its own peak is drawn from its start.
             first, end = highlight.extent(tokens, at if 0 <= at < end else 0)
         cut = max(first, min(at, end))
         text = "".join(tokens[first:cut]), "".join(tokens[cut:end])
@@ -114,15 +115,16 @@ def _chosen(kind: Kind, layout: Layout) -> list[_Chosen]:
             at - first,
             value,
         )
-        by_text[text] = _Chosen(example, row, [])
+        by_text[text] = _Entry(example, row, [])
     return list(by_text.values())
 
 
-def _line(entry: _Chosen, left: str, right: str, kind: Kind, layout: Layout) -> Line:
+def _line(entry: _Entry, left: str, right: str, kind: Kind, layout: Layout) -> Line:
     example, aligned = entry.example, layout.view == "peak"
     return Line(
         example=example,
         value=exact(entry.row.value),
+        brief=number(entry.row.value),
         left=left if aligned else "",
         right=right if aligned else left + right,
         start=entry.row.start,
@@ -134,11 +136,11 @@ def _line(entry: _Chosen, left: str, right: str, kind: Kind, layout: Layout) -> 
 
 
 def markup(rows: Sequence[Line], layout: Layout) -> Markup:
-    """Lines as a list. An aligned line or a window opens, and contexts.js puts the whole context
-    there; without JavaScript it has a link. The context view shows contexts in place."""
-    show = _context if layout.view == "context" else _opening
-    items = "\n".join(show(line, layout) for line in rows)
-    # The columns are classes: with :has() the layout would shift while the page loads.
+    """Lines as a list. A line opens, and contexts.js puts the whole context there; without
+    JavaScript it has a link. In the view `context` the list has the contexts themselves."""
+    draw = _context if layout.view == "context" else _opening
+    items = "\n".join(draw(line, layout) for line in rows)
+    # Classes name the columns, since with :has() the layout would shift while the page loads.
     columns = " gated" if any(line.factors for line in rows) else ""
     columns += " named" if any(line.source for line in rows) else ""
     return Markup(f'<ol class="{layout.view}s{columns}">\n{items}\n</ol>')
@@ -151,7 +153,7 @@ def _factors(example: Example) -> str:
 
 
 def _facts(example: Example, trough: bool) -> str:
-    """The facts about its context that an opened line shows."""
+    """Facts about an example, for its opened line."""
     facts = f"position {example.trough_position if trough else example.peak_position}"
     if example.gate is not None and example.linear is not None:
         facts += f" · gate {number(example.gate)}, linear part {number(example.linear)}"
@@ -170,7 +172,8 @@ def _escaped(text: str) -> str:
 
 def _start(line: Line) -> str:
     times = f'<span class="times">×{len(line.others) + 1}</span>' if line.others else ""
-    return f'<span class="rank">{line.example.rank}</span><b class="value">{line.value}</b>{times}'
+    value = f'<b class="value" title="{line.value}">{line.brief}</b>'
+    return f'<span class="rank">{line.example.rank}</span>{value}{times}'
 
 
 def _opening(line: Line, layout: Layout) -> str:
@@ -199,11 +202,12 @@ def aligned(line: Line) -> str:
 
 
 def _also(line: Line, layout: Layout) -> str:
-    """A mark on lines whose context is also a top example of the neuron compared with."""
+    """A mark on lines whose context is also a top example of the second neuron."""
     if not layout.also:
         return ""
     examples = (line.example, *(other for other, _ in line.others))
-    ranks = sorted(layout.also[one.context_id] for one in examples if one.context_id in layout.also)
+    ids = [example.context_id for example in examples]
+    ranks = sorted(layout.also[context_id] for context_id in ids if context_id in layout.also)
     if not ranks:
         return ""
     named = ", ".join(map(str, ranks))
@@ -215,7 +219,7 @@ def _also(line: Line, layout: Layout) -> str:
 
 
 def _linked(layout: Layout, example: Example) -> str:
-    # Addresses are quoted when they are made: only the & between parameters is left to escape.
+    # Addresses are percent-encoded: only the & between parameters needs to be escaped.
     return layout.address(example.context_id).replace("&", "&amp;")
 
 

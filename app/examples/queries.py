@@ -1,4 +1,4 @@
-"""Reading a neuron's examples: packed activations together with their contexts' tokens."""
+"""Reads a neuron's examples: their packed activations, and the tokens of their contexts."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from indexer.store.packing.codec import (
     unpack_kinds,
     unpack_token_ids,
 )
+from indexer.store.sizes import SOURCE_SLOTS
 
 BAND_SHARES = (0.5, 0.4, 0.09, 0.01)
-"""The share of contexts that each band is meant to hold, lowest band first."""
+"""The nominal share of contexts in each band, lowest band first."""
 _BOTTOM = schema.KINDS.index("bottom")
 
 Array = np.ndarray[Any, Any]
@@ -31,20 +32,19 @@ Array = np.ndarray[Any, Any]
 _EXAMPLES = select(schema.examples.c.kind, schema.examples.c.packed).where(
     schema.examples.c.neuron_id == bindparam("neuron_id")
 )
-_CONTEXTS = select(
-    schema.contexts.c.context_id,
-    schema.contexts.c.document_index,
-    schema.contexts.c.source_index,
-    schema.contexts.c.included_from,
-    schema.contexts.c.token_ids,
-).where(
+CONTEXT_COLUMNS = [
+    schema.contexts.c[name]
+    for name in ("context_id", "document_index", "source_index", "included_from", "token_ids")
+]
+"""The id of a context and the columns that `context` needs."""
+_CONTEXTS = select(*CONTEXT_COLUMNS).where(
     schema.contexts.c.run_id == bindparam("run_id"),
     schema.contexts.c.context_id.in_(bindparam("context_ids", expanding=True)),
 )
 
 
 class Context(NamedTuple):
-    """A context as stored."""
+    """A stored context."""
 
     document_index: int
     source_index: int
@@ -54,17 +54,17 @@ class Context(NamedTuple):
 
     @property
     def included_ids(self) -> list[int]:
-        """The ids at its included positions."""
+        """The token ids at its included positions."""
         ids: list[int] = self.token_ids[self.included_from :].tolist()
         return ids
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One kind of examples as Python numbers, which are much faster to read one by one.
+    """The examples of one kind as Python numbers, which are much faster to read one by one.
 
-    The activations of example i, clipped to its exact extremes, are `values[offsets[i] :
-    offsets[i + 1]]`: the context's positions from `starts[i]` on.
+    The activations of example i, clipped to its exact extremes, are
+    `values[offsets[i] : offsets[i + 1]]`, at the context's positions from `starts[i]` on.
     """
 
     peaks: list[float]
@@ -80,7 +80,7 @@ class Stored:
 
 
 class NeuronExamples:
-    """All examples of one neuron, unpacked once."""
+    """All examples of a neuron, unpacked."""
 
     def __init__(
         self,
@@ -94,58 +94,57 @@ class NeuronExamples:
         self._vocabulary = vocabulary
 
     def arrays(self, kind: str) -> ExampleArrays | None:
-        """One kind as stored; None if the neuron has none."""
+        """The packed arrays of a kind; None if the neuron has no such examples."""
         return self._kinds.get(schema.KINDS.index(kind))
 
     def of_kind(
-        self, kind: str, places: Iterable[int] | None = None, reach: int | None = None
+        self, kind: str, indices: Iterable[int] | None = None, reach: int | None = None
     ) -> list[Example]:
-        """Examples of a kind, ranked from 1: all of them, or those at `places`.
+        """The examples of a kind, or those at `indices` among them, ranked from 1.
 
-        `reach` cuts each to so many positions on either side of its peak (its trough, for bottom
-        examples); None keeps everything that is stored.
+        `reach` cuts each to so many positions on either side of its peak (of its trough, for bottom
+        examples); None: all stored positions.
         """
         number = schema.KINDS.index(kind)
         arrays = self._kinds.get(number)
         if arrays is None:
             return []
-        chosen = range(len(arrays)) if places is None else places
-        return [self._example(number, place, rank, reach) for rank, place in enumerate(chosen, 1)]
+        selected = range(len(arrays)) if indices is None else indices
+        return [self._example(number, index, rank, reach) for rank, index in enumerate(selected, 1)]
 
-    def _example(self, kind: int, place: int, rank: int, reach: int | None) -> Example:
+    def _example(self, kind: int, index: int, rank: int, reach: int | None) -> Example:
         stored = self._stored[kind]
-        context_id = stored.context_ids[place]
+        context_id = stored.context_ids[index]
         context = self.contexts[context_id]
-        first = start = stored.starts[place]
-        begin, end = stored.offsets[place], stored.offsets[place + 1]
-        peak, trough = stored.peak_positions[place], stored.trough_positions[place]
+        first = start = stored.starts[index]
+        begin, end = stored.offsets[index], stored.offsets[index + 1]
+        peak, trough = stored.peak_positions[index], stored.trough_positions[index]
         end += first - begin
         if reach is not None:
             centre = trough if kind == _BOTTOM else peak
             start = max(first, centre - reach)
             end = min(end, centre + reach + 1)
         begin -= first
-        # Both the JSON and the page need a plain Python list.
         activations: list[float | None] = stored.values[begin + start : begin + end].tolist()
-        out = max(0, min(context.included_from, end) - start)
-        activations[:out] = [None] * out
-        # The peak and the trough are stored exactly, the rest is rounded.
+        not_included = max(0, min(context.included_from, end) - start)
+        activations[:not_included] = [None] * not_included
+        # Peak and trough are stored exactly, the other activations are rounded.
         if start <= trough < end:
-            activations[trough - start] = stored.troughs[place]
+            activations[trough - start] = stored.troughs[index]
         if start <= peak < end:
-            activations[peak - start] = stored.peaks[place]
+            activations[peak - start] = stored.peaks[index]
         token_ids = context.token_ids[start:end].tolist()
         return Example(
             rank=rank,
-            peak=stored.peaks[place],
+            peak=stored.peaks[index],
             peak_position=peak,
-            trough=stored.troughs[place],
+            trough=stored.troughs[index],
             trough_position=trough,
             context_id=context_id,
             document_index=context.document_index,
             source=context.source,
-            gate=_known(stored.gates[place]),
-            linear=_known(stored.linears[place]),
+            gate=_known(stored.gates[index]),
+            linear=_known(stored.linears[index]),
             start=start,
             tokens=list(map(self._vocabulary.__getitem__, token_ids)),
             token_ids=token_ids,
@@ -153,24 +152,24 @@ class NeuronExamples:
         )
 
     def whole(self, context_id: int) -> tuple[list[str], Example, range] | None:
-        """A context in full: the kinds of example it is, the example with the longest stored window
+        """A whole context: the kinds of example it is, the example with the longest stored window
         extended to all tokens, and the positions of that window.
 
         Positions outside the window have no activation. None if the context is no example.
         """
         matches = [
-            (kind, int(place))
+            (kind, int(index))
             for kind, arrays in self._kinds.items()
-            for place in np.flatnonzero(arrays.context_ids == context_id)
+            for index in np.flatnonzero(arrays.context_ids == context_id)
         ]
         if not matches:
             return None
-        # Bottom examples last: gate and linear part are those at the trough there.
-        kind, place = max(
+        # Bottom examples come last, because their gate and linear part are those at the trough.
+        kind, index = max(
             matches,
             key=lambda match: (int(self._kinds[match[0]].lengths[match[1]]), match[0] != _BOTTOM),
         )
-        stored = self._example(kind, place, place + 1, None)
+        stored = self._example(kind, index, index + 1, None)
         token_ids = self.contexts[context_id].token_ids.tolist()
         after = len(token_ids) - stored.start - len(stored.activations)
         activations = [*[None] * stored.start, *stored.activations, *[None] * after]
@@ -192,8 +191,8 @@ class NeuronExamples:
         return [schema.KINDS[kind] for kind in kinds], example, positions
 
     def peak_tokens(self) -> list[PeakToken]:
-        """The tokens that examples of any kind peak on, each context counted once; most frequent
-        first."""
+        """The tokens that examples of any kind peak on, most frequent first; a context counts
+        once."""
         peaks: dict[int, tuple[int, float]] = {}
         for stored in self._stored.values():
             for context_id, position, peak in zip(
@@ -215,14 +214,18 @@ class NeuronExamples:
         return sorted(tokens, key=lambda token: (-token.count, -token.mean, token.token_id))
 
 
+def read_kinds(reading: Reading, key: int) -> dict[int, ExampleArrays]:
+    """The examples of the neuron with this key as stored, by the index of their kind."""
+    rows = reading.connection.execute(_EXAMPLES, {"neuron_id": key}).all()
+    return unpack_kinds((row.kind, row.packed) for row in rows)
+
+
 def read_examples(reading: Reading, key: int) -> NeuronExamples:
     """All examples of the neuron with this key."""
-    rows = reading.connection.execute(_EXAMPLES, {"neuron_id": key}).all()
-    kinds = unpack_kinds((row.kind, row.packed) for row in rows)
-    ids = {number for arrays in kinds.values() for number in arrays.context_ids.tolist()}
-    return NeuronExamples(
-        kinds, contexts_of(reading.connection, reading.run, ids), reading.vocabulary
-    )
+    kinds = read_kinds(reading, key)
+    ids = {context_id for arrays in kinds.values() for context_id in arrays.context_ids.tolist()}
+    contexts = contexts_of(reading.connection, reading.run, ids)
+    return NeuronExamples(kinds, contexts, reading.vocabulary)
 
 
 def examples_of(
@@ -231,7 +234,7 @@ def examples_of(
     arrays: dict[str, Array],
     reach: int | None = None,
 ) -> Examples:
-    """A neuron's examples by kind. `arrays` are its unpacked `neuron_arrays`; `reach` as in
+    """A neuron's examples by kind. `arrays` are its unpacked `neuron_arrays`; `reach` is as in
     `NeuronExamples.of_kind`."""
     return Examples(
         top=examples.of_kind("top", reach=reach),
@@ -246,18 +249,18 @@ def contexts_of(
     connection: Connection, run: Row[Any], context_ids: Iterable[int]
 ) -> dict[int, Context]:
     """Contexts of a run by id."""
-    wanted = {"run_id": run.id, "context_ids": sorted(context_ids)}
+    parameters = {"run_id": run.id, "context_ids": sorted(context_ids)}
     sources = run.sources
     return {
         context_id: context(sources, *rest)
-        for context_id, *rest in connection.execute(_CONTEXTS, wanted).all()
+        for context_id, *rest in connection.execute(_CONTEXTS, parameters).all()
     }
 
 
 def context(
     sources: list[str], document: int, source: int, included_from: int, token_ids: bytes
 ) -> Context:
-    """A context from its columns; `sources` are the run's."""
+    """A context from its columns and the run's sources."""
     return Context(
         document_index=document,
         source_index=source,
@@ -288,17 +291,17 @@ def _known(number: float) -> float | None:
 
 
 def _bands(examples: NeuronExamples, arrays: dict[str, Array], reach: int | None) -> list[Band]:
-    """Bands from the highest down: the one next to the top examples comes first."""
+    """The bands, from the highest down."""
     cuts, counts = arrays["band_cuts"], arrays["band_counts"]
-    if not len(cuts) or not np.isfinite(cuts).all():  # a sample too small to have two halves
+    if not len(cuts) or not np.isfinite(cuts).all():  # the sample is too small to have two halves
         return []
     stored = examples.arrays("band")
     peaks = np.empty(0, np.float32) if stored is None else stored.peaks
-    member = (peaks[:, None].astype(np.float64) >= cuts).sum(axis=1)
+    band_of = (peaks[:, None].astype(np.float64) >= cuts).sum(axis=1)
     edges = [None, *cuts.tolist(), None]
     bands = []
     for index, (low, high) in enumerate(pairwise(edges)):
-        if low is not None and low == high:  # ties at the cut points: nothing can fall here
+        if low is not None and low == high:  # the cut points are tied, so the band is empty
             continue
         bands.append(
             Band(
@@ -306,7 +309,7 @@ def _bands(examples: NeuronExamples, arrays: dict[str, Array], reach: int | None
                 high=high,
                 nominal_share=BAND_SHARES[index],
                 share=float(counts[index] / max(1, counts.sum())),
-                examples=examples.of_kind("band", np.flatnonzero(member == index).tolist(), reach),
+                examples=examples.of_kind("band", np.flatnonzero(band_of == index).tolist(), reach),
             )
         )
     return bands[::-1]
@@ -315,19 +318,19 @@ def _bands(examples: NeuronExamples, arrays: dict[str, Array], reach: int | None
 def _sources(
     examples: NeuronExamples, run: Row[Any], arrays: dict[str, Array], reach: int | None
 ) -> list[SourceExamples]:
-    """Examples of each source, in corpus order; the last slot is all other sources."""
+    """The examples of each source, in corpus order; the last slot is for all further sources."""
     means = arrays["source_mean_peaks"].tolist()
     stored = examples.arrays("source")
-    places: dict[int, list[int]] = {slot: [] for slot in range(len(means))}
-    for place, context_id in enumerate(() if stored is None else stored.context_ids.tolist()):
-        slot = min(examples.contexts[context_id].source_index, schema.SOURCE_SLOTS)
-        places.setdefault(slot, []).append(place)
+    indices: dict[int, list[int]] = {slot: [] for slot in range(len(means))}
+    for index, context_id in enumerate(() if stored is None else stored.context_ids.tolist()):
+        slot = min(examples.contexts[context_id].source_index, SOURCE_SLOTS)
+        indices.setdefault(slot, []).append(index)
     return [
         SourceExamples(
-            source=None if slot == schema.SOURCE_SLOTS else run.sources[slot] or None,
-            other=slot == schema.SOURCE_SLOTS,
+            source=None if slot == SOURCE_SLOTS else run.sources[slot] or None,
+            other=slot == SOURCE_SLOTS,
             mean_peak=None if math.isnan(mean) else mean,
-            examples=examples.of_kind("source", places[slot], reach),
+            examples=examples.of_kind("source", indices[slot], reach),
         )
         for slot, mean in enumerate(means)
     ]

@@ -1,0 +1,1 @@
+"""Lists of neurons, held in the address of their page."""

@@ -1,53 +1,53 @@
-"""A list of neurons as its address has it, `demo/1/10,1/11,0/3`, read and written."""
+"""Reads and writes a list of neurons as text: `demo/1/10,1/11,0/3`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from app.drawing.said_back import quoted
+from app.drawing.quoting import quoted
 from app.errors import AppError, Invalid
 from app.web import address
 from app.web.address import NeuronPlace
 
 LIMIT = 150
-"""Neurons of one list."""
+"""The most neurons of a list."""
 LONGEST_TITLE = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One neuron of a list, as far as its text alone says which."""
+    """A neuron of a list, as its text names it."""
 
     text: str
-    """With its model, so that it can stand anywhere in a list."""
+    """With its model, so that it can be anywhere in a list."""
     place: NeuronPlace | None
     hook_points: tuple[str, ...]
-    """Named in place of a run since a model was, without their blocks: read one after the other,
-    each leaves the run as it is or goes on to the newest there, as `runs.at_hook_points` has it."""
+    """The hook points named since the last model, without blocks: see `runs.at_hook_points`."""
     wrong: str
     """Why there is no place; else empty."""
 
 
 def entries(n: str, only_model: Callable[[str], str] | None = None) -> list[Entry]:
-    """The neurons of a list, each once, in its order. Raises Invalid where there are too many.
+    """The neurons of a list in order, without repetitions. Raises Invalid if there are too many.
 
-    What names no model is of that of the neuron before, and of its run; where there is none before,
-    of what `only_model` says of its text: the one model there is, or raises an AppError.
+    A neuron without a model has the model and run of the previous neuron. At the start of the list
+    its model is `only_model(text)`, which can raise an AppError.
     """
-    found: dict[object, Entry] = {}
+    unique: dict[object, Entry] = {}
     before: NeuronPlace | None = None
     hook_points: tuple[str, ...] = ()
     for text in filter(None, (part.strip() for part in n.split(","))):
         entry = _entry(text, before, hook_points, only_model)
         if entry.place is not None:
             before, hook_points = entry.place, entry.hook_points
-        found.setdefault((entry.place, entry.hook_points) if entry.place else text, entry)
-    if len(found) > LIMIT:
+        unique.setdefault((entry.place, entry.hook_points) if entry.place else text, entry)
+    if len(unique) > LIMIT:
         raise Invalid(
-            f"A list holds {LIMIT} neurons at most, and this one has {len(found)}: make two of it."
+            f"A list has {LIMIT} neurons at most, and this one has {len(unique)}: split it in two."
         )
-    return list(found.values())
+    return list(unique.values())
 
 
 def _entry(
@@ -56,12 +56,12 @@ def _entry(
     hook_points: tuple[str, ...],
     only_model: Callable[[str], str] | None,
 ) -> Entry:
-    said = address.parse(text)
-    if said is None or said.layer is None or said.neuron is None:
-        why = f"“{quoted(text)}” names no neuron: write MODEL/3/45, or an address of a page."
+    parsed = address.parse(text)
+    if parsed is None or parsed.layer is None or parsed.neuron is None:
+        why = f"“{quoted(text)}” is not a neuron. Try MODEL/3/45, or the address of a page."
         return Entry(text, None, (), why)
-    if said.model is not None:
-        model, run, hook_points = said.model, said.run, ()
+    if parsed.model is not None:
+        model, run, hook_points = parsed.model, parsed.run, ()
     elif before is not None:
         model, run = before.model, before.run
     elif only_model is not None:
@@ -70,52 +70,57 @@ def _entry(
         except AppError as error:
             return Entry(text, None, (), error.detail)
     else:
-        why = f"“{quoted(text)}” names no model, nor does any before it: put its name first."
+        why = f"“{quoted(text)}” has no model: put a model's name first."
         return Entry(text, None, (), why)
-    place = NeuronPlace(model, said.layer, said.neuron, run)
-    if said.hook_point is not None:
-        hook_points = *hook_points, said.hook_point
+    place = NeuronPlace(model, parsed.layer, parsed.neuron, run)
+    if parsed.hook_point is not None:
+        hook_points = *hook_points, parsed.hook_point
     if hook_points:
-        full = f"{model} blocks.{said.layer}.{hook_points[-1]} {said.neuron}"
+        full = f"{model} blocks.{parsed.layer}.{hook_points[-1]} {parsed.neuron}"
         return Entry(full, place, hook_points, "")
     return Entry(full_text(place), place, (), "")
 
 
 def full_text(place: NeuronPlace) -> str:
-    """A neuron as it can stand anywhere in a list."""
-    at = f"{place.model}/{place.layer}/{place.neuron}"
-    return at if place.run is None else f"/{at}?run={place.run}"
+    """A neuron with its model and run, so that it can be anywhere in a list."""
+    path = f"{place.model}/{place.layer}/{place.neuron}"
+    return path if place.run is None else f"/{path}?run={place.run}"
 
 
 def spelled(texts: Sequence[str]) -> str:
-    """Entries' texts as one, in short: a model is named where another one was before."""
-    return _joined([_piece(text) for text in texts])
+    """A list in short, given full texts: models are named only where they change."""
+    return _joined([_spelling(text) for text in texts])
 
 
 def without_each(texts: Sequence[str]) -> list[str]:
     """The list in short without its first entry, without its second, and so on."""
-    pieces = [_piece(text) for text in texts]
-    return [_joined([*pieces[:i], *pieces[i + 1 :]]) for i in range(len(pieces))]
+    spellings = [_spelling(text) for text in texts]
+    return [_joined([*spellings[:i], *spellings[i + 1 :]]) for i in range(len(spellings))]
 
 
-_Piece = tuple[str, tuple[str | None, int | None, str | None] | None, str]
-"""An entry's text; the model, run and hook point it leaves to what follows; and its text where it
-has them."""
+class _Spelling(NamedTuple):
+    """The two ways to write an entry."""
+
+    full: str
+    home: tuple[str | None, int | None, str | None] | None
+    """The model, run and hook point that later entries can leave out; None: unknown."""
+    short: str
+    """The text after an entry with the same home."""
 
 
-def _piece(text: str) -> _Piece:
-    said = address.parse(text)
-    if said is None or said.model is None or said.layer is None or said.neuron is None:
-        return text, None, text
-    # What names a hook point is one that was not found: it stands as it is.
-    short = text if said.hook_point else f"{said.layer}/{said.neuron}"
-    return text, (said.model, said.run, said.hook_point), short
+def _spelling(text: str) -> _Spelling:
+    parsed = address.parse(text)
+    if parsed is None or parsed.model is None or parsed.layer is None or parsed.neuron is None:
+        return _Spelling(text, None, text)
+    # Only an entry that does not exist still names a hook point: it stays as it is.
+    short = text if parsed.hook_point else f"{parsed.layer}/{parsed.neuron}"
+    return _Spelling(text, (parsed.model, parsed.run, parsed.hook_point), short)
 
 
-def _joined(pieces: Sequence[_Piece]) -> str:
-    before = None
-    shown = []
-    for text, home, short in pieces:
-        shown.append(short if home is not None and home == before else text)
-        before = home or before
-    return ",".join(shown)
+def _joined(spellings: Sequence[_Spelling]) -> str:
+    home = None
+    texts = []
+    for entry in spellings:
+        texts.append(entry.short if entry.home is not None and entry.home == home else entry.full)
+        home = entry.home or home
+    return ",".join(texts)

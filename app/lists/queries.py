@@ -1,4 +1,4 @@
-"""Reading a list of neurons of any models and runs, in as many SELECTs as for one neuron."""
+"""Reads a list of neurons of any models and runs, in as many SELECTs as for one neuron."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, bindparam, or_, select
 
 from app.errors import NotFound
-from app.examples.queries import Context, NeuronExamples, context
+from app.examples.queries import CONTEXT_COLUMNS, Context, NeuronExamples, context
 from app.examples.schemas import Example
 from app.lists.entries import Entry, full_text
 from app.lists.schemas import ListRow
-from app.reading.neurons import ROW_COLUMNS, neuron_row
+from app.reading.neurons import ROWS, neuron_row
 from app.reading.runs import at_hook_points, pick, run_ref, runs_of
 from app.reading.store import Reading, Store
 from app.web.address import NeuronPlace
@@ -21,14 +21,11 @@ from indexer.store import schema
 from indexer.store.packing.codec import ExampleArrays, unpack_kinds
 
 _TOP = schema.KINDS.index("top")
-_NEURONS = select(schema.neurons.c.id, *ROW_COLUMNS).where(
-    schema.neurons.c.id.in_(bindparam("keys", expanding=True))
-)
 _EXAMPLES = select(
     schema.examples.c.neuron_id, schema.examples.c.kind, schema.examples.c.packed
 ).where(
     schema.examples.c.neuron_id.in_(bindparam("keys", expanding=True)),
-    schema.examples.c.kind == _TOP,  # the first list of a row is that of its kind
+    schema.examples.c.kind == _TOP,  # a row can hold several kinds, and this is its first
 )
 _contexts = schema.contexts
 
@@ -43,7 +40,7 @@ class _Match:
 
 
 def rows(store: Store, entries: Sequence[Entry], reach: int | None = None) -> list[ListRow]:
-    """One row an entry, without repetitions; `reach` as in `NeuronExamples.of_kind`."""
+    """The rows of a list, without repetitions; `reach` is as in `NeuronExamples.of_kind`."""
     with store.connect() as connection:
         runs = runs_of(connection, {entry.place.model for entry in entries if entry.place})
         by_text: dict[str, _Match | ListRow] = {}
@@ -73,13 +70,13 @@ def _match(
     place = entry.place
     if place is None:
         raise NotFound(entry.wrong)
-    of_model = runs.get(place.model, [])
-    default = pick(place.model, of_model, None)
-    run = at_hook_points(place.model, of_model, place.run, entry.hook_points)
-    reading = store.opened(connection, run, of_model)
+    rows = runs.get(place.model, [])
+    default = pick(place.model, rows, None)
+    run = at_hook_points(place.model, rows, place.run, entry.hook_points)
+    reading = store.open_row(connection, run, rows)
     index = reading.index_of(place.layer, place.neuron)
-    named = None if run.id == default.id else run.id
-    text = full_text(NeuronPlace(place.model, place.layer, place.neuron, named))
+    named_run = None if run.id == default.id else run.id
+    text = full_text(NeuronPlace(place.model, place.layer, place.neuron, named_run))
     return _Match(text, reading, schema.neuron_key(run.id, index))
 
 
@@ -88,7 +85,7 @@ def _read(
 ) -> dict[int, ListRow]:
     """The rows of neurons that exist, by key."""
     keys = {"keys": [match.key for match in matches]}
-    neurons = {row.id: row for row in connection.execute(_NEURONS, keys)}
+    neurons = {row.id: row for row in connection.execute(ROWS, keys)}
     tops = {
         row.neuron_id: arrays
         for row in connection.execute(_EXAMPLES, keys)
@@ -118,31 +115,27 @@ def _first_contexts(
     connection: Connection, matches: Sequence[_Match], tops: dict[int, ExampleArrays]
 ) -> dict[int, dict[int, Context]]:
     """The context of each neuron's first example, by the neuron's key and the context's id."""
-    wanted = {
+    places = {
         match.key: (match.reading.run.id, int(tops[match.key].context_ids[0]))
         for match in matches
         if match.key in tops
     }
-    if not wanted:
+    if not places:
         return {}
     by_run: dict[int, set[int]] = {}
-    for run_id, context_id in wanted.values():
+    for run_id, context_id in places.values():
         by_run.setdefault(run_id, set()).add(context_id)
-    # Not an IN of pairs: SQLite would read all contexts.
-    places = [
+    # Not an IN of pairs, for which SQLite would read all contexts.
+    conditions = [
         and_(_contexts.c.run_id == run_id, _contexts.c.context_id.in_(sorted(ids)))
         for run_id, ids in by_run.items()
     ]
     selected = connection.execute(
-        select(
-            _contexts.c.run_id,
-            _contexts.c.context_id,
-            _contexts.c.document_index,
-            _contexts.c.source_index,
-            _contexts.c.included_from,
-            _contexts.c.token_ids,
-        ).where(or_(*places))
+        select(_contexts.c.run_id, *CONTEXT_COLUMNS).where(or_(*conditions))
     )
     sources = {match.reading.run.id: match.reading.run.sources for match in matches}
-    read = {(run, number): context(sources[run], *rest) for run, number, *rest in selected}
-    return {key: {at[1]: read[at]} for key, at in wanted.items()}
+    contexts = {
+        (run_id, context_id): context(sources[run_id], *rest)
+        for run_id, context_id, *rest in selected
+    }
+    return {key: {place[1]: contexts[place]} for key, place in places.items()}

@@ -1,4 +1,4 @@
-"""/list: neurons that are named in an address alone, as a page and as JSON."""
+"""/list: a list of neurons that only its address holds, as a page and as JSON."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ router = APIRouter()
 Neurons = Annotated[
     str,
     Query(
-        description="Neurons with commas between, at most 150: `MODEL/3/45,3/46`. What names no "
-        "model is of that before it."
+        description="Neurons, separated by commas, at most 150: `MODEL/3/45,3/46`. A neuron "
+        "without a model is of the previous one's."
     ),
 ]
-Title = Annotated[str, Query(max_length=LONGEST_TITLE, description="What the list is called.")]
+Title = Annotated[str, Query(max_length=LONGEST_TITLE, description="The list's title.")]
 
 
 @router.get("/api/v1/list", response_model=ListPage, responses=ERRORS, tags=["api"])
 def neurons(request: Request, n: Neurons = "", title: Title = "") -> Response:
-    """Neurons of any models, in the order given; what is not there says why."""
+    """Neurons of any models, in the given order. Those that do not exist say why."""
     site = site_of(request)
     if unchanged := site.unchanged(request, None):
         return unchanged
@@ -60,7 +60,7 @@ def list_page(
 
 
 def read(store: Store, n: str, title: str, reach: int | None = None) -> ListPage:
-    """A list, given its address. Raises Invalid if it is too long."""
+    """A list from the parameters of its address. Raises Invalid if it is too long."""
     items = queries.rows(store, _entries(store, n), reach)
     short = spelled([row.address for row in items])
     return ListPage(title=title.strip() or None, n=short, items=items)
@@ -71,7 +71,7 @@ def _entries(store: Store, n: str) -> list[Entry]:
 
 
 def _added(store: Store, n: str, add: str) -> str:
-    """A list with more neurons, as text. Raises Invalid if `add` names no neuron."""
+    """A list with the neurons in `add`, as text. Raises Invalid if one of them is none."""
     before = {entry.text for entry in _entries(store, n)}
     extended = _entries(store, f"{n},{add}")
     for entry in extended:

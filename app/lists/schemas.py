@@ -9,20 +9,20 @@ from app.schemas import NeuronRow, RunRef, Schema
 
 
 class ListRow(Schema):
-    """One neuron of a list, or why it is not to be had."""
+    """A neuron of a list, or why it does not exist."""
 
-    address: str = Field(description="As it is to be written: `MODEL/LAYER/NEURON`, or a path.")
-    missing: str | None = Field(description="Why nothing is known of it; null: all is.")
+    address: str = Field(description="`MODEL/LAYER/NEURON`, or a path.")
+    missing: str | None = Field(description="Why the neuron does not exist; null: it does.")
     model: str | None
     run: RunRef | None
     scale: float | None = Field(description="Its largest |activation| in the whole run.")
     neuron: NeuronRow | None
-    example: Example | None = Field(description="Its first top example; null: it has none.")
+    example: Example | None = Field(description="Its first top example; null: there is none.")
 
 
 class ListPage(Schema):
-    """A list of neurons that its address alone makes."""
+    """A list of neurons."""
 
     title: str | None
-    n: str = Field(description="The list in short: give it as `n` for the same once more.")
+    n: str = Field(description="The list in short: the `n` that gives the same list.")
     items: list[ListRow]

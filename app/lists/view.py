@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from app.drawing import tokens as highlight
 from app.drawing.numbers import exact
+from app.drawing.palette import palette
 from app.examples.lines import Kind, Layout, aligned, lines
 from app.lists.entries import without_each
 from app.lists.schemas import ListPage, ListRow
@@ -36,13 +36,13 @@ class ListContext:
     page: ListPage
     rows: list[RowView]
     titled_url: str | None
-    """The same page with whole titles on every token; None if this page has them."""
+    """The same page with whole titles on every token; None on that page."""
     limit: int
     """The most neurons that a list may have."""
     add: str
     """The text in the box for another neuron."""
     wrong: str | None
-    """Why that text names no neuron."""
+    """Why that text is not a neuron."""
 
 
 def rows_view(page: ListPage, *, titled: bool = False) -> list[RowView]:
@@ -64,7 +64,7 @@ def _href(row: ListRow) -> str | None:
 def _line(row: ListRow, titled: bool) -> tuple[Markup | None, str]:
     if row.example is None or row.neuron is None or row.scale is None:
         return None, ""
-    colours = highlight.palette(row.scale, low=row.neuron.min, high=row.neuron.max)
+    colours = palette(row.scale, low=row.neuron.min, high=row.neuron.max)
     layout = Layout("peak", colours, str, titled=titled)
     ((line,),) = lines([Kind([row.example], named=False)], layout)
     return Markup(aligned(line)), exact(row.example.peak)

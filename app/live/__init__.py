@@ -1,0 +1,1 @@
+"""Custom text: what a loaded model does on a text that a visitor sends."""

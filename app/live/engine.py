@@ -1,7 +1,6 @@
-"""A model in memory: what the text a visitor types does to a neuron, or to all of them.
+"""Runs models on visitors' texts, in one thread of its own for which the event loop waits.
 
-All that touches a model happens in one thread of its own: the event loop only waits for it. Nothing
-of torch is imported before the first text comes.
+Torch is only imported when the first text arrives.
 """
 
 from __future__ import annotations
@@ -15,73 +14,72 @@ from typing import Any, TypeVar
 from app.errors import Unavailable
 from app.live.models import Models
 from app.live.neuron.answer import answer
-from app.live.neuron.schemas import (
-    LiveAnswer,
-)
+from app.live.neuron.schemas import LiveAnswer
 from app.live.text import OpenText, opened
 from app.neurons.schemas import NeuronPage
 from app.schemas import Run
 from indexer.errors import NeurariumError
 
 RETRY = 2
-"""Seconds after which a visitor may come again where too many were waiting."""
+"""Seconds after which a visitor may try again if too many are waiting."""
 
 Result = TypeVar("Result")
 
 
 class Live:
-    """The models of the runs, loaded when first asked for, one at a time, and what they say."""
+    """Runs the models of runs. They are loaded when they are first needed, one at a time."""
 
     def __init__(self, *, memory: float | None, tokens: int, waiting: int) -> None:
-        """`memory`: gigabytes the models may take together (None: half of what there is);
-        `tokens`: the longest text, BOS counted; `waiting`: requests at work or waiting."""
+        """`memory`: gigabytes for all models (None: half of the device's memory); `tokens`: the
+        most tokens of a text, including BOS; `waiting`: the most requests running or waiting."""
         self.tokens = tokens
         self._waiting = waiting
         self._models = Models(None if memory is None else int(memory * 1e9))
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="live")
-        self._here = 0
+        self._pending = 0
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Take no more work; what waits is dropped."""
+        """Accept no more texts, and drop those that wait."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def read(self, run: Run, page: NeuronPage, text: str) -> LiveAnswer:
-        """What the neuron of `page` does on `text`, by the model of `run`.
+        """The activations and effects of the neuron of `page` on `text`, by the model of `run`.
 
-        Raises Unavailable if too many wait or the model cannot be loaded, Gone if it is another
-        than the run's, Invalid or TooLarge for a text that cannot be read.
+        Raises Unavailable if too many wait or the model cannot be loaded, Gone if the run's model
+        has been replaced, Invalid or TooLarge for an unusable text.
         """
         return await self._do(lambda: self._read(run, page, text))
 
     async def read_all(
         self, run: Run, texts: Mapping[str, str], work: Callable[[list[OpenText]], Result]
     ) -> Result:
-        """What `work` makes of texts, in the model's thread, by the model of `run`: all its neurons
-        are there, a layer at a time. `texts`: by what an error calls them. Raises as `read` does,
-        and what `work` raises."""
+        """The result of `work` on texts opened by the model of `run`, in the model's thread.
+
+        `texts` are keyed by their names in errors. Raises as `read`, and what `work` raises.
+        """
         return await self._do(lambda: self._read_all(run, texts, work))
 
     async def _do(self, work: Callable[[], Result]) -> Result:
         with self._lock:
-            if self._here >= self._waiting:
+            if self._pending >= self._waiting:
                 raise Unavailable(
-                    f"{self._here} texts are being read or wait for it, as many as this server "
-                    "lets wait: try again in a moment.",
+                    f"{self._pending} texts are running or waiting, the most that this server "
+                    "accepts: try again in a moment.",
                     retry_after=RETRY,
                 )
-            self._here += 1
+            self._pending += 1
         try:
             future: Future[Result] = self._thread.submit(work)
-        except RuntimeError:  # the server is being stopped
-            self._left(None)
-            raise Unavailable("The server is being stopped.") from None
-        future.add_done_callback(self._left)
+        except RuntimeError:  # the executor is shut down
+            self._finished(None)
+            raise Unavailable("The server is shutting down.") from None
+        future.add_done_callback(self._finished)
         return await asyncio.wrap_future(future)
 
-    def _left(self, _: Any) -> None:
+    def _finished(self, _: Any) -> None:
         with self._lock:
-            self._here -= 1
+            self._pending -= 1
 
     def _read(self, run: Run, page: NeuronPage, text: str) -> LiveAnswer:
         ready = self._models.get(run)

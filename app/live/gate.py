@@ -1,4 +1,4 @@
-"""Who may send texts to a live model: this site's own pages and programs."""
+"""Checks who may send texts to a live model: programs, and this site's own pages."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from app.schemas import Error
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     403: {"model": Error, "description": "A page of another site sent the text."},
-    404: {"model": Error, "description": "There is no such neuron, or the server is not live."},
-    410: {"model": Error, "description": "The run's model is gone: another is in its place."},
+    404: {
+        "model": Error,
+        "description": "There is no such neuron, or the server runs without --live.",
+    },
+    410: {"model": Error, "description": "The run's model has been replaced."},
     413: {"model": Error, "description": "The text has too many bytes or tokens."},
-    422: {"model": Error, "description": "The text is empty, not UTF-8, or cannot be read."},
+    422: {"model": Error, "description": "The text is empty, not UTF-8, or unusable."},
     503: {
         "model": Error,
         "description": "Too many texts are waiting (see Retry-After), or the run's model cannot be "
@@ -25,15 +28,15 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 def live_of(request: Request) -> Live:
-    """The server's live models. Raises Forbidden for a page of another site, NotFound if the server
-    has none."""
-    # A page of another site could not read the answer, but it could make this machine compute.
+    """The server's live models. Raises Forbidden for pages of other sites, NotFound if the server
+    runs without --live."""
+    # A page of another site could not read the answer, but it could keep this machine busy.
     if request.headers.get("sec-fetch-site") == "cross-site":
-        raise Forbidden("Texts are taken from this site's own pages and from programs alone.")
+        raise Forbidden("Only this site's own pages and programs may send texts.")
     live: Live | None = request.app.state.live
     if live is None:
         raise NotFound(
-            "Texts cannot be tried here: this server was started without --live, so that it loads "
-            "no model. The command neurarium serve --live starts one that does."
+            "This server cannot run texts, because it was started without --live. Start it with "
+            "neurarium serve --live."
         )
     return live

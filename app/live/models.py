@@ -1,4 +1,4 @@
-"""The models that a live server holds in memory."""
+"""Loads the models of a live server, and keeps them in memory within a budget."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from indexer.models.reload import Wanted
 
 FAILED_FOR = 30.0
-"""Seconds for which a model that could not be loaded is not tried again."""
-_SHARE = 0.5
+"""Seconds before a model that could not be loaded is tried again."""
+_SHARE_OF_MEMORY = 0.5
 _UNKNOWN_MEMORY = 8 << 30
 _CGROUP_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
@@ -30,23 +30,23 @@ _CGROUP_LIMITS = (
 
 @dataclass(frozen=True)
 class Ready:
-    """A loaded model and what goes with it."""
+    """A loaded model with its vocabulary."""
 
     model: LoadedModel
     vocabulary: list[bytes]
     size: int
-    """Bytes its parameters take."""
+    """Its parameters, in bytes."""
 
     def text(self, token_id: int) -> str:
-        """A token's text, as the store has it; bytes that are no whole character as \\xNN."""
+        """A token's text, as in the store: incomplete UTF-8 appears as \\xNN."""
         return self.vocabulary[token_id].decode("utf-8", "backslashreplace")
 
 
 class Models:
-    """Loaded models, those used longest ago leaving when the memory is needed. For one thread."""
+    """The loaded models. The least recently used are dropped for memory. Not thread-safe."""
 
     def __init__(self, memory: int | None) -> None:
-        """`memory`: bytes for all of them together; None: half of what a device has."""
+        """`memory`: bytes for all models together; None: half of a device's memory."""
         self._memory = memory
         self._ready: OrderedDict[Wanted, Ready] = OrderedDict()
         self._failed: dict[int, tuple[float, AppError]] = {}
@@ -55,7 +55,7 @@ class Models:
         return len(self._ready)
 
     def get(self, run: Run) -> Ready:
-        """The model of a run, loaded if it is not here. Raises Unavailable or Gone."""
+        """The model of a run, loaded if necessary. Raises Unavailable or Gone."""
         until, error = self._failed.get(run.id, (0.0, None))
         if error is not None and time.monotonic() < until:
             raise error.with_traceback(None)
@@ -67,50 +67,50 @@ class Models:
             raise
 
     def _get(self, run: Run) -> Ready:
-        # transformers would ask a service of the hub, in a thread, to convert weights that are old.
+        # Otherwise transformers starts a thread that asks the Hub to convert old weights.
         os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
         from indexer.models.load import describe
         from indexer.models.reload import Changed, bytes_of, expected_bytes, reload, wanted
 
         try:
-            what = wanted(run.provenance)
-            if what in self._ready:
-                self._ready.move_to_end(what)
-                return self._ready[what]
-            description = describe(what.source)
-            self._make_room(what, expected_bytes(what, description))
-            model = reload(what, description)
+            key = wanted(run.provenance)
+            if key in self._ready:
+                self._ready.move_to_end(key)
+                return self._ready[key]
+            description = describe(key.source)
+            self._make_room(key, expected_bytes(key, description))
+            model = reload(key, description)
             ready = Ready(model, model.vocabulary(), bytes_of(model))
         except Changed as error:
-            raise Gone(f"The model of run {run.id} is gone. {error}") from error
+            raise Gone(f"The model of run {run.id} has been replaced. {error}") from error
         except NeurariumError as error:
             raise Unavailable(
                 f"The model of run {run.id} cannot be loaded here. {error}",
                 retry_after=int(FAILED_FOR),
             ) from error
-        self._make_room(what, ready.size)
-        self._ready[what] = ready
+        self._make_room(key, ready.size)
+        self._ready[key] = ready
         return ready
 
-    def _make_room(self, what: Wanted, needed: int) -> None:
-        """Let models go until one of `needed` bytes fits beside the others on its device."""
-        budget = self._memory or _half_of_the_memory(what)
+    def _make_room(self, key: Wanted, needed: int) -> None:
+        """Drop models until `needed` bytes fit on the device. Raises Unavailable if they cannot."""
+        budget = self._memory or _default_budget(key)
         if needed > budget:
             raise Unavailable(
-                f"The model {what.source.label!r} takes {needed / 1e9:,.1f} GB of memory, and this "
-                f"server gives live models {budget / 1e9:,.1f} GB: NEURARIUM_LIVE_MEMORY says how "
-                "much."
+                f"The model {key.source.label!r} needs {needed / 1e9:,.1f} GB of memory, and this "
+                f"server has {budget / 1e9:,.1f} GB for live models: NEURARIUM_LIVE_MEMORY sets "
+                "how much."
             )
-        beside = [other for other in self._ready if other.device == what.device]
-        while beside and sum(self._ready[one].size for one in beside) + needed > budget:
-            del self._ready[beside.pop(0)]
+        others = [other for other in self._ready if other.device == key.device]
+        while others and sum(self._ready[other].size for other in others) + needed > budget:
+            del self._ready[others.pop(0)]
         gc.collect()
 
 
-def _half_of_the_memory(what: Wanted) -> int:
+def _default_budget(key: Wanted) -> int:
     from indexer.models.reload import memory_of
 
-    return int(_SHARE * (memory_of(what.device) or machine_memory()))
+    return int(_SHARE_OF_MEMORY * (memory_of(key.device) or machine_memory()))
 
 
 def machine_memory() -> int:
@@ -122,6 +122,6 @@ def machine_memory() -> int:
     for path in _CGROUP_LIMITS:
         try:
             memory = min(memory, int(path.read_text()))
-        except (OSError, ValueError):  # not there, or "max"
+        except (OSError, ValueError):  # no such file, or "max"
             continue
     return memory

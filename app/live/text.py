@@ -1,4 +1,4 @@
-"""A visitor's text before a model reads it: its tokens, its length, what they lack."""
+"""Tokenises a visitor's text and checks it, before and while a model reads it."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from app.live.models import Ready
 from app.schemas import Run
 
 OnLayer = Callable[[int, Float32[np.ndarray, "pos n"]], None]
-"""Called once a layer, in order, with all its neurons' activations at the included positions."""
+"""Called for each layer in order, with its neurons' activations at the included positions."""
 
 
 @dataclass(frozen=True)
 class OpenText:
-    """A text of a visitor's, as a loaded model takes it in."""
+    """A visitor's text, ready for a forward pass."""
 
     tokens: list[str]
     token_ids: list[int]
     first: int
     """The first included position."""
     each_layer: Callable[[OnLayer], None]
-    """One forward pass. Raises Invalid where activations are no numbers."""
+    """Runs one forward pass. Raises Invalid if activations are not finite."""
 
 
 def tokenised(
     ready: Ready, run: Run, text: str, most: int, name: str = "The text"
 ) -> tuple[list[int], int]:
-    """A text's token ids, and the first included position. Raises Invalid, TooLarge."""
+    """A text's token ids, and the first included position. Raises Invalid, or TooLarge for more
+    than `most` tokens; `name` is the text's name in messages."""
     from indexer.interventions.read import read_text
     from indexer.models.reload import bos_of
 
@@ -43,21 +44,23 @@ def tokenised(
 
 
 def check_finite(values: Float32[np.ndarray, "..."], run: Run) -> None:
+    """Raises Invalid unless all activations are finite."""
     if not np.isfinite(values).all():
-        raise Invalid(f"In {run.dtype} this text gives activations that are no numbers.")
+        raise Invalid(f"In {run.dtype} this text gives activations that are not finite.")
 
 
 def opened(ready: Ready, run: Run, text: str, most: int, name: str) -> OpenText:
+    """A text that the model is ready to read. Raises as `tokenised`."""
     from indexer.interventions.read import read_layers
 
     token_ids, first = tokenised(ready, run, text, most, name)
 
     def each_layer(on_layer: OnLayer) -> None:
-        def give(layer: int, activations: Float32[np.ndarray, "pos n"]) -> None:
+        def checked(layer: int, activations: Float32[np.ndarray, "pos n"]) -> None:
             check_finite(activations, run)
             on_layer(layer, activations)
 
-        read_layers(ready.model, token_ids, first, give)
+        read_layers(ready.model, token_ids, first, checked)
 
     return OpenText(list(map(ready.text, token_ids)), token_ids, first, each_layer)
 
@@ -66,12 +69,12 @@ def _check_length(length: int, first: int, most: int, name: str) -> None:
     if length <= first:
         raise Invalid(f"{name} gives no tokens: type something.")
     if length > most:
-        bos = ", the BOS counted" if first else ""
-        raise TooLarge(f"{name} has {length:,} tokens{bos}: {most:,} are the most.")
+        bos = " including the BOS" if first else ""
+        raise TooLarge(f"{name} has {length:,} tokens{bos}: the maximum is {most:,}.")
 
 
 def note_of(dtype: str) -> str | None:
-    """How far values may be from the indexed ones, where they may be far."""
+    """A note on how far values may differ from the indexed ones; None if they hardly can."""
     if dtype == "float32":
         return None
     return (

@@ -1,4 +1,4 @@
-"""Reading models and layers: in summary, as a list of neurons in any order, and as a picture."""
+"""Reads models and layers: summaries, sorted lists of neurons, and pictures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from indexer.store.packing.codec import LAYER_ARRAYS, unpack_arrays
 
 
 def models(store: Store, limit: int, cursor: str | None) -> ModelList:
-    """One page of the models, by name. Raises Invalid for a cursor of another list."""
+    """A page of the models, by name. Raises Invalid for an invalid cursor."""
     after = "" if cursor is None else cursors.decode(cursor, str)[0]
     with store.connect() as connection:
         names = [name for name in model_names(connection) if name > after]
@@ -40,95 +40,86 @@ def models(store: Store, limit: int, cursor: str | None) -> ModelList:
     return ModelList(items=items, next=more)
 
 
-def model(store: Store, name: str, run: int | None) -> ModelPage:
-    """A model with its layers. Raises NotFound."""
-    with store.reading(name, run) as reading:
-        return ModelPage(
-            model=name,
-            n_layers=len(reading.run.widths),
-            n_neurons=reading.places.total,
-            run=run_ref(reading.run),
-            sample=sample_of(reading.run),
-            layers=_summaries(reading.connection, reading.run),
-            other_runs=[run_ref(other) for other in reading.others],
-        )
+def model(reading: Reading) -> ModelPage:
+    """A model with its layers."""
+    return ModelPage(
+        model=reading.run.model,
+        n_layers=len(reading.run.widths),
+        n_neurons=len(reading.places),
+        run=run_ref(reading.run),
+        sample=sample_of(reading.run),
+        layers=_summaries(reading.connection, reading.run),
+        other_runs=[run_ref(other) for other in reading.others],
+    )
 
 
 def layer(
-    store: Store,
-    name: str,
+    reading: Reading,
     layer: int,
-    run: int | None,
     sort: Sort,
     order: Order,
     limit: int,
     cursor: str | None,
 ) -> LayerPage:
-    """A layer with one page of its neurons. Raises NotFound, and Invalid for a cursor of another
+    """A layer with a page of its neurons. Raises NotFound, and Invalid for a cursor of another
     order."""
-    with store.reading(name, run) as reading:
-        reading.check_layer(layer)
-        return LayerPage(
-            model=name,
-            hook_point=reading.run.hook_point,
-            run=run_ref(reading.run),
-            sample=sample_of(reading.run),
-            summary=_summary_of(reading.connection, reading.run, layer),
-            n_layers=len(reading.run.widths),
-            sort=sort,
-            order=order,
-            neurons=_neurons(reading, layer, sort, order, limit, cursor),
-            other_runs=[run_ref(other) for other in reading.others if has_layer(other, layer)],
-        )
+    reading.check_layer(layer)
+    return LayerPage(
+        model=reading.run.model,
+        hook_point=reading.run.hook_point,
+        run=run_ref(reading.run),
+        sample=sample_of(reading.run),
+        summary=_summary_of(reading.connection, reading.run, layer),
+        n_layers=len(reading.run.widths),
+        sort=sort,
+        order=order,
+        neurons=_neurons(reading, layer, sort, order, limit, cursor),
+        other_runs=[run_ref(other) for other in reading.others if has_layer(other, layer)],
+    )
 
 
-def picture(
-    store: Store, name: str, layer: int, run: int | None, stat: PictureStatistic, first: int
-) -> LayerPicture:
-    """One statistic of a layer's neurons from `first` on, `drawing.AT_ONCE` at most; the colours'
-    cuts are of the whole layer. Raises NotFound if the layer ends before `first`."""
-    with store.reading(name, run) as reading:
-        reading.check_layer(layer)
-        width = reading.run.widths[layer]
-        if first >= width:
-            raise NotFound(
-                f"Layer {layer} of {name} has neurons 0 to {width - 1}: "
-                f"no picture begins at {first}."
-            )
-        known = columns(reading.connection, reading.run, (stat, "dead", "peak_token_id"), [layer])
-        values, dead = known[stat], known["dead"] != 0
-        live = np.isfinite(values) & ~dead  # −inf stands for "it never varied"
-        ranked = np.sort(values[live])
-        part = slice(first, first + drawing.AT_ONCE)
-        tokens = known["peak_token_id"][part]
-        return LayerPicture(
-            model=name,
-            layer=layer,
-            hook_point=reading.run.hook_point,
-            run=run_ref(reading.run),
-            sample=sample_of(reading.run),
-            stat=stat,
-            neurons=width,
-            first=first,
-            values=list(map(finite, values[part].tolist())),
-            dead=dead[part].tolist(),
-            peak_tokens=[reading.vocabulary[int(token_id)] for token_id in tokens],
-            n_dead=int(dead.sum()),
-            counted=len(ranked),
-            lowest=float(ranked[0]) if len(ranked) else None,
-            highest=float(ranked[-1]) if len(ranked) else None,
-            highest_neuron=(
-                int(np.argmax(np.where(live, values, -np.inf))) if len(ranked) else None
-            ),
-            cuts=drawing.cuts(ranked.tolist()),
+def picture(reading: Reading, layer: int, stat: PictureStatistic, first: int) -> LayerPicture:
+    """A statistic of a layer's neurons from `first` on, at most `drawing.MOST_NEURONS`; the cuts
+    between colours are of the whole layer. Raises NotFound if the layer ends before `first`."""
+    reading.check_layer(layer)
+    width = reading.run.widths[layer]
+    if first >= width:
+        raise NotFound(
+            f"Layer {layer} of {reading.run.model} has neurons 0 to {width - 1}: "
+            f"a picture cannot begin at {first}."
         )
+    known = columns(reading.connection, reading.run, (stat, "dead", "peak_token_id"), [layer])
+    values, dead = known[stat], known["dead"] != 0
+    live = np.isfinite(values) & ~dead  # −inf: logit effects are constant
+    ranked = np.sort(values[live])
+    part = slice(first, first + drawing.MOST_NEURONS)
+    tokens = known["peak_token_id"][part]
+    return LayerPicture(
+        model=reading.run.model,
+        layer=layer,
+        hook_point=reading.run.hook_point,
+        run=run_ref(reading.run),
+        sample=sample_of(reading.run),
+        stat=stat,
+        neurons=width,
+        first=first,
+        values=list(map(finite, values[part].tolist())),
+        dead=dead[part].tolist(),
+        peak_tokens=[reading.vocabulary[int(token_id)] for token_id in tokens],
+        n_dead=int(dead.sum()),
+        counted=len(ranked),
+        lowest=float(ranked[0]) if len(ranked) else None,
+        highest=float(ranked[-1]) if len(ranked) else None,
+        highest_neuron=(int(np.argmax(np.where(live, values, -np.inf))) if len(ranked) else None),
+        cuts=drawing.cuts(ranked.tolist()),
+    )
 
 
 def _model_summary(reading: Reading) -> ModelSummary:
     return ModelSummary(
         model=reading.run.model,
         n_layers=len(reading.run.widths),
-        n_neurons=reading.places.total,
+        n_neurons=len(reading.places),
         runs=1 + len(reading.others),
         run=run_ref(reading.run),
     )
@@ -177,7 +168,8 @@ def _summary(row: Row[Any]) -> LayerSummary:
 def _neurons_of(
     run_id: int, layer: int, sort: Sort, order: Order, limit: int, cursor: str | None
 ) -> Select[Any]:
-    """One page of a layer's neurons, sought by key, never by OFFSET; one row more than `limit`."""
+    """The query for a page of a layer's neurons and one more row. It seeks by key, since OFFSET
+    would read all earlier rows."""
     table = schema.neurons
     query = select(*ROW_COLUMNS).where(table.c.run_id == run_id, table.c.layer == layer)
     keys = [table.c.neuron] if sort == "neuron" else [table.c[sort], table.c.neuron]

@@ -35,13 +35,16 @@ api = APIRouter(prefix="/api/v1", tags=["api"], responses=ERRORS)
 pages = APIRouter(include_in_schema=False)
 
 From = Annotated[
-    int, Query(alias="from", ge=0, description="The first neuron of a picture; it holds 4,096.")
+    int,
+    Query(
+        alias="from", ge=0, description="The first neuron of the picture, which has at most 4,096."
+    ),
 ]
 
 
 @api.get("/models", response_model=ModelList)
 def models(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Response:
-    """The models here, by name."""
+    """The models, by name."""
     site = site_of(request)
     if unchanged := site.unchanged(request, None):
         return unchanged
@@ -50,11 +53,12 @@ def models(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
 
 @api.get("/models/{model}", response_model=ModelPage)
 def model(request: Request, model: str, run: RunId = None) -> Response:
-    """One model: its layers in numbers, and its runs."""
+    """A model: its layers in numbers, and its runs."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
-    return site.json(request, queries.model(site.store, model, run))
+    with site.store.reading(model, run) as reading:
+        return site.json(request, queries.model(reading))
 
 
 @api.get("/models/{model}/layers/{layer}/neurons", response_model=NeuronList)
@@ -68,12 +72,13 @@ def neurons(
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response:
-    """A layer's neurons in any order, a page at a time."""
+    """A page of a layer's neurons, in any order."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
     direction = default_order(sort, order)
-    page = queries.layer(site.store, model, layer, run, sort, direction, limit, cursor)
+    with site.store.reading(model, run) as reading:
+        page = queries.layer(reading, layer, sort, direction, limit, cursor)
     return site.json(request, page.neurons)
 
 
@@ -86,11 +91,12 @@ def picture(
     stat: PictureStatistic = "max",
     first: From = 0,
 ) -> Response:
-    """One statistic of all of a layer's neurons: what its picture shows."""
+    """A statistic of all neurons of a layer, as its picture shows it."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
-    return site.json(request, queries.picture(site.store, model, layer, run, stat, first))
+    with site.store.reading(model, run) as reading:
+        return site.json(request, queries.picture(reading, layer, stat, first))
 
 
 @pages.get("/")
@@ -114,7 +120,8 @@ def model_page(request: Request, model: str, run: RunId = None, embed: Embed = N
     bare = site.bare(embed)
     if unchanged := site.unchanged(request, model, bare=bare):
         return unchanged
-    page = queries.model(site.store, model, run)
+    with site.store.reading(model, run) as reading:
+        page = queries.model(reading)
     frame = Frame(
         site.links(model, run),
         json_url=urls.api_model(model, run=run),
@@ -138,14 +145,16 @@ def layer_page(
     cursor: Cursor = None,
     embed: Embed = None,
 ) -> Response:
-    """A layer's neurons: a picture of all, and a table, by default sorted as the picture is."""
+    """A layer: a picture of all its neurons, and a table, sorted by the picture's statistic unless
+    `sort` says otherwise."""
     site = site_of(request)
     bare = site.bare(embed)
     if unchanged := site.unchanged(request, model, bare=bare):
         return unchanged
     by = sort or picture
-    page = queries.layer(site.store, model, layer, run, by, default_order(by, order), limit, cursor)
-    drawn = queries.picture(site.store, model, layer, page.run.id, picture, first)
+    with site.store.reading(model, run) as reading:
+        page = queries.layer(reading, layer, by, default_order(by, order), limit, cursor)
+        drawn = queries.picture(reading, layer, picture, first)
     links, named_limit = site.links(model, run), not_default_limit(limit)
     frame = Frame(
         links,

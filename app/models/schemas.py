@@ -10,9 +10,9 @@ from app.reading.statistics import STATISTICS
 from app.schemas import NeuronRow, Order, RunRef, Sample, Schema
 
 PictureStatistic = Literal["max", "density", "effect_kurtosis"]
-"""What the cells of a layer's picture can be coloured by."""
+"""The statistics that a layer's picture can show."""
 
-# What a layer's table can be sorted by. mypy cannot read a Literal that is made from a table.
+# What a layer's table can be sorted by. mypy cannot read a Literal made from a table.
 if TYPE_CHECKING:
     Sort = str
 else:
@@ -25,24 +25,26 @@ class NeuronList(Schema):
     """A page of a list of neurons."""
 
     items: list[NeuronRow]
-    next: str | None = Field(description="Give it as `cursor` for the next page; null: the end.")
+    next: str | None = Field(description="The `cursor` of the next page; null: this is the last.")
 
 
 class LayerSummary(Schema):
-    """One layer in numbers."""
+    """A layer in numbers."""
 
     layer: int
     neurons: int
     dead: int
     max: float = Field(description="The largest activation of the layer.")
-    mean_max: float = Field(description="Mean over its neurons of their maxima.")
+    mean_max: float = Field(description="The mean of its neurons' maxima.")
     mean_density: float
-    max_quantiles: list[float] = Field(description="Of its neurons' maxima: 0, 5%, 10%, … 100%.")
-    density_quantiles: list[float] = Field(description="Of their densities, likewise.")
+    max_quantiles: list[float] = Field(
+        description="The quantiles of its neurons' maxima: 0, 5%, 10%, … 100%."
+    )
+    density_quantiles: list[float] = Field(description="The same of their densities.")
 
 
 class LayerPage(Schema):
-    """One layer and a page of its neurons."""
+    """A layer and a page of its neurons."""
 
     model: str
     hook_point: str
@@ -59,7 +61,7 @@ class LayerPage(Schema):
 
 
 class LayerPicture(Schema):
-    """One statistic of all of a layer's neurons, in their order: what its picture shows."""
+    """A statistic of a layer's neurons in order, as its picture shows it."""
 
     model: str
     layer: int
@@ -67,30 +69,35 @@ class LayerPicture(Schema):
     run: RunRef
     sample: Sample
     stat: PictureStatistic
-    neurons: int = Field(description="Of the whole layer.")
-    first: int = Field(description="The first neuron of the lists; they hold at most 4,096.")
-    values: list[float | None] = Field(description="null where logit effects never vary.")
+    neurons: int = Field(description="Neurons of the whole layer.")
+    first: int = Field(description="The first neuron of the lists, which have at most 4,096.")
+    values: list[float | None] = Field(
+        description="null if the neuron's logit effects are constant."
+    )
     dead: list[bool]
-    peak_tokens: list[str] = Field(description="The token each neuron's highest peak is on.")
+    peak_tokens: list[str] = Field(description="The token each neuron peaks on.")
     n_dead: int = Field(description="Dead neurons of the whole layer.")
-    counted: int = Field(description="Living neurons of the whole layer that have a value.")
-    lowest: float | None = Field(description="Among those; null: there are none.")
+    counted: int = Field(description="Live neurons of the whole layer with a value.")
+    lowest: float | None = Field(description="The lowest value; null: there are no values.")
     highest: float | None
-    highest_neuron: int | None = Field(description="Of several the first.")
+    highest_neuron: int | None = Field(
+        description="The neuron with the highest value, the first of equals."
+    )
     cuts: list[float] = Field(
-        description="What parts the ten colours: the values that 10, 25, 50, 70, 80, 90, 95, 98 "
-        "and 99% of those neurons are not above. A neuron's colour is the number of cuts below it."
+        description="The cuts between the ten colours: the values that 10, 25, 50, 70, 80, 90, 95, "
+        "98 and 99% of these neurons do not exceed. A neuron's colour is the number of cuts below "
+        "its value."
     )
 
 
 class ModelSummary(Schema):
-    """One model in the list of models."""
+    """A model in the list of models."""
 
     model: str
     n_layers: int
     n_neurons: int
     runs: int
-    run: RunRef = Field(description="Its latest run at its default hook point.")
+    run: RunRef = Field(description="Its default run: the newest at its default hook point.")
 
 
 class ModelList(Schema):
@@ -101,7 +108,7 @@ class ModelList(Schema):
 
 
 class ModelPage(Schema):
-    """One model: its layers and its runs."""
+    """A model: its layers and its runs."""
 
     model: str
     n_layers: int
@@ -113,5 +120,5 @@ class ModelPage(Schema):
 
 
 def default_order(sort: Sort, order: Order | None) -> Order:
-    """Neurons count up; statistics are looked at from the largest."""
+    """The given order; by default neurons ascend, and statistics descend."""
     return order or ("asc" if sort == "neuron" else "desc")

@@ -1,4 +1,4 @@
-"""What the pages of models and layers show beside the fields of their JSON."""
+"""The pages of models and layers: pictures, distributions, and the template contexts."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ class Part:
     """A part of a layer that is too wide for one picture."""
 
     first: int
-    words: str
+    label: str
     current: bool
 
 
 @dataclass(frozen=True, slots=True)
 class LayerView:
-    """A layer's picture with all that is said of it."""
+    """A layer's picture with its description and legend."""
 
     cells: Markup
     sentence: str
     legend: list[picture.Step]
     statistics: list[tuple[PictureStatistic, str, bool]]
-    """All that the picture can show: name, words, whether it is this one."""
+    """The choices of a statistic: name, label, whether it is the current one."""
     parts: list[Part]
-    """Empty where one picture holds the layer."""
+    """The parts of the layer; empty if one picture shows all of it."""
     has_dead: bool
     has_valueless: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """How one statistic is distributed in every layer, on one axis."""
+    """The distribution of a statistic in each layer, on a common axis."""
 
     axis: Markup
     log: bool
@@ -58,7 +58,7 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """A model's layers, side by side."""
+    """The distributions in a model's layers."""
 
     max: Distribution
     density: Distribution
@@ -72,7 +72,7 @@ class HomeContext:
     page: ModelList
     cursor: str | None
     limit: int | None
-    """The limit that links name; None: the default one."""
+    """The limit that links name; None: the default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +94,13 @@ class LayerContext:
     view: LayerView
     cursor: str | None
     limit: int | None
-    """The limit that links name; None: the default one."""
+    """The limit that links name; None: the default."""
     sorted: dict[str, Any]
-    """`sort` and `order` as they were asked for."""
+    """The parameters `sort` and `order` of the request."""
 
 
 def layer(drawn: LayerPicture, address: tuple[str, str]) -> LayerView:
-    """What the layer's page needs beside its table; `address` is as in `picture.draw`."""
+    """The view of a layer; `address` is as in `picture.draw`."""
     return LayerView(
         cells=picture.draw(drawn, address),
         sentence=picture.describe(drawn),
@@ -118,7 +118,7 @@ def layer(drawn: LayerPicture, address: tuple[str, str]) -> LayerView:
 
 
 def model(page: ModelPage) -> ModelView:
-    """What the model's page needs beside its numbers."""
+    """The view of a model."""
     return ModelView(
         max=_distribution(page.layers, lambda layer: layer.max_quantiles, number, _plain),
         density=_distribution(
@@ -134,30 +134,30 @@ def _parts(drawn: LayerPicture) -> list[Part]:
     return [
         Part(
             first,
-            f"{count(first)}–{count(min(last, first + picture.AT_ONCE - 1))}",
+            f"{count(first)}–{count(min(last, first + picture.MOST_NEURONS - 1))}",
             first == drawn.first,
         )
-        for first in range(0, drawn.neurons, picture.AT_ONCE)
+        for first in range(0, drawn.neurons, picture.MOST_NEURONS)
     ]
 
 
 def _distribution(
     layers: list[LayerSummary],
     quantiles: Callable[[LayerSummary], list[float]],
-    words: Callable[[float], str],
+    spell: Callable[[float], str],
     tick: Callable[[float], str],
     whole: float | None = None,
 ) -> Distribution:
-    axis = strips.axis_for([quantiles(one) for one in layers], whole)
+    axis = strips.axis_for([quantiles(layer) for layer in layers], whole)
     return Distribution(
         axis=strips.scale(axis, tick),
         log=axis.log,
-        strips=[strips.strip(quantiles(one), axis, words) for one in layers],
+        strips=[strips.strip(quantiles(layer), axis, spell) for layer in layers],
     )
 
 
 def _plain(value: float) -> str:
-    """A round number without digits it does not need."""
+    """A round number, without superfluous digits."""
     return compact(value) if abs(value) >= 10_000 else f"{value:,g}".replace("-", MINUS)
 
 

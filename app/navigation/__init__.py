@@ -1,0 +1,1 @@
+"""The go-to box, random neurons and the help page."""

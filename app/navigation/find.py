@@ -1,10 +1,10 @@
-"""From the text a reader typed to the page it names."""
+"""Finds the page that a typed text names."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from app.drawing.said_back import quoted
+from app.drawing.quoting import quoted
 from app.errors import Invalid, NotFound
 from app.reading.runs import at_hook_points, model_names, runs_of
 from app.reading.store import Reading, Store
@@ -15,7 +15,7 @@ from app.web.address import FORMS, Address, parse
 def page_of(
     store: Store, text: str, model: str | None, run: int | None, view: str | None = None
 ) -> str:
-    """The path of the page that `text` names on a page of `model` and `run`. Raises as `find`."""
+    """The path of the page that `text` names; arguments and errors as in `find`."""
     place = find(store, text, model, run)
     assert place.model is not None  # `find` always names one
     if place.layer is None:
@@ -26,41 +26,41 @@ def page_of(
 
 
 def find(store: Store, text: str, model: str | None, run: int | None) -> Address:
-    """The place that `text` names on a page of `model` and `run`: its model, and its run if that
-    has to be named. Layer and neuron are not looked up.
+    """The place that `text` names, typed on a page of `model` and `run`. Layer and neuron are not
+    looked up.
 
-    The page's run is dropped if the text names another model, and replaced by the newest run at the
-    hook point that the text names. Raises Invalid and NotFound.
+    The page's run counts only if the text names no other model, and a hook point in the text picks
+    the newest run there. Without a run the result means the default run. Raises Invalid and
+    NotFound.
     """
     address = parse(text)
     if address is None:
-        raise Invalid(f"“{quoted(text)}” names no place here: write {FORMS}.")
+        raise Invalid(f"Couldn’t find “{quoted(text)}”. Try {FORMS}.")
     name = address.model or model or only_model(store, text)
-    asked = address.run or (run if name == model else None)
+    run = address.run or (run if name == model else None)
     try:
-        with store.reading(name, asked) as reading:
+        with store.reading(name, run) as reading:
             if address.hook_point is not None:
-                at = _run_at(reading, asked, address.hook_point)
-                asked = asked if at == reading.run.id else at
+                there = _run_at(reading, run, address.hook_point)
+                run = run if there == reading.run.id else there
     except NotFound as error:
         if store.versions(name):
             raise  # the model exists, the run does not
         raise NotFound(
-            f"“{quoted(text)}” leads nowhere, as there is no model “{quoted(name)}” here: "
-            f"write {FORMS}."
+            f"Couldn’t find “{quoted(text)}”: there is no model “{quoted(name)}”. Try {FORMS}."
         ) from error
-    return replace(address, model=name, run=asked)
+    return replace(address, model=name, run=run)
 
 
 def only_model(store: Store, text: str) -> str:
-    """The model of a text that names none. Raises Invalid or NotFound unless there is just one."""
+    """The only model, for a text without one. Raises NotFound or Invalid if that is not clear."""
     with store.connect() as connection:
         names = model_names(connection)
     if not names:
-        raise NotFound("There is nothing to go to yet: index a model first.")
+        raise NotFound("There are no models yet: index a model first.")
     if len(names) > 1:
         raise Invalid(
-            f"“{quoted(text)}” names no model, and there is more than one here: put its name "
+            f"“{quoted(text)}” has no model, and there is more than one: put a model's name "
             f"first, such as {names[0]}/0/0."
         )
     return names[0]

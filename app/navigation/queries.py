@@ -1,4 +1,4 @@
-"""Drawing a neuron at random."""
+"""Picks a random neuron."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from app.schemas import NeuronRef
 def random_neuron(
     store: Store, model: str | None, layer: int | None, run: int | None
 ) -> tuple[str, NeuronRef]:
-    """A neuron drawn uniformly from all models, from a model, or from a layer: its model and its
-    place. Raises NotFound."""
+    """The model and place of a neuron, drawn uniformly from all models, from a model, or from a
+    layer. Raises NotFound."""
     if model is None:
         with store.connect() as connection:
             names = model_names(connection)
             if not names:
-                raise NotFound("There is no neuron yet: index a model first.")
-            sizes = [store.open(connection, name, None).places.total for name in names]
+                raise NotFound("There are no models yet: index a model first.")
+            sizes = [len(store.open(connection, name, None).places) for name in names]
         model, run = random.choices(names, weights=sizes)[0], None
     with store.reading(model, run) as reading:
         if layer is None:
-            at = reading.places.of(random.randrange(reading.places.total))
+            at = reading.places.of(random.randrange(len(reading.places)))
         else:
             reading.check_layer(layer)
             at = layer, random.randrange(reading.run.widths[layer])

@@ -1,4 +1,4 @@
-"""/go: from the text a reader typed to the page it names. Random neurons. /help."""
+"""/go, which redirects to the page that a typed text names; random neurons; /help."""
 
 from __future__ import annotations
 
@@ -35,15 +35,14 @@ def go(
     run: RunId = None,
     view: Annotated[View | None, Query()] = None,
 ) -> Response:
-    """The page that a text names; `model`, `run` and `view` are those of the page it was typed
-    on."""
+    """Redirect to the page that a text names, typed on a page of `model`, `run` and `view`."""
     target = page_of(site_of(request).store, to, model, run, view)
     return RedirectResponse(target, 307, headers=NO_STORE)
 
 
 @router.get("/help")
 def help_page(request: Request) -> Response:
-    """Keys, colours and words in short."""
+    """The help page: keys, colours, words."""
     site = site_of(request)
     if unchanged := site.unchanged(request, None):
         return unchanged
@@ -54,7 +53,7 @@ def help_page(request: Request) -> Response:
 
 @router.get("/random")
 def random_of_all(request: Request) -> Response:
-    """A random neuron of everything."""
+    """A random neuron of all models."""
     return _to_random(request, None, None, None, DEFAULT_VIEW)
 
 
@@ -82,6 +81,6 @@ def _to_random(
     request: Request, model: str | None, layer: int | None, run: int | None, view: View
 ) -> Response:
     name, place = random_neuron(site_of(request).store, model, layer, run)
-    # The run stays named, as it was asked for, even if it is the default one.
+    # The address names the run if the request did, even if it is the default one.
     links = Links(name, run, None if view == DEFAULT_VIEW else view)
     return RedirectResponse(links.neuron_ref(place), 307, headers=NO_STORE)

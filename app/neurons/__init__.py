@@ -1,0 +1,1 @@
+"""A neuron's page, its examples by source, its whole contexts."""

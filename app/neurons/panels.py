@@ -1,6 +1,6 @@
-"""What other wings add to a neuron's page: the box for custom text and the notes.
+"""What other wings add to a neuron's page: the form for custom text, and the notes.
 
-Their wings import this one, so `app.main` puts the functions together and this page calls them.
+Those wings import this one, so `app.main` passes their functions to the neuron's page.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ class NotesPanel:
     """A neuron's newest notes."""
 
     version: str
-    """Changes whenever a note comes or goes: part of the page's ETag."""
+    """Changes with every new or deleted note; part of the page's ETag."""
     box: Callable[[Links], Any]
-    """The notes and their form, as `notes/box.html` shows them."""
+    """Makes the `notes.view.Box` that `notes/box.html` shows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Panels:
-    """The panels of a server; None if the server has no such panel."""
+    """The panels of a server; None where a panel is switched off."""
 
     live: Callable[[NeuronPage, Links], Any] | None = None
-    """The box for custom text, as `live/box.html` shows it."""
+    """Makes the `live.neuron.view.Box` that `live/box.html` shows."""
     notes: Callable[[str, int, int], NotesPanel] | None = None
-    """The notes on a neuron, given its model, layer and index."""
+    """Reads the notes on a neuron, given its model, layer and index."""
 
 
 def panels_of(request: Request) -> Panels:

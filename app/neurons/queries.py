@@ -1,7 +1,8 @@
-"""Reading one neuron: its rows, its examples and what its weights say; and its whole contexts."""
+"""Reads a neuron: statistics, examples, what its weights say, and its whole contexts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,13 +26,13 @@ from app.neurons.schemas import (
 )
 from app.reading.columns import finite
 from app.reading.neurons import peak_tokens
-from app.reading.places import Places
 from app.reading.runs import has_neuron, run_ref, sample_of
-from app.reading.store import Reading, Store
+from app.reading.store import Reading
 from app.reading.vocabulary import text_of
 from app.schemas import NeuronRef
 from indexer.store import schema
 from indexer.store.packing.codec import unpack_arrays
+from indexer.store.places import Places
 
 Array = np.ndarray[Any, Any]
 
@@ -48,19 +49,9 @@ _EXTREMES = select(schema.neurons.c.max, schema.neurons.c.min).where(
 )
 
 
-def neuron(
-    store: Store, model: str, layer: int, neuron: int, run: int | None, reach: int | None = None
-) -> NeuronPage:
-    """A neuron's page. `reach` cuts examples to so many positions on either side of their peak.
-
-    Raises NotFound.
-    """
-    with store.reading(model, run) as reading:
-        return neuron_page(reading, layer, neuron, reach)
-
-
-def neuron_page(reading: Reading, layer: int, neuron: int, reach: int | None = None) -> NeuronPage:
-    """A neuron's page, of a run that is open. Raises NotFound."""
+def neuron(reading: Reading, layer: int, neuron: int, reach: int | None = None) -> NeuronPage:
+    """A neuron's page. `reach` cuts examples to so many positions on either side of their peak;
+    None: all stored positions. Raises NotFound."""
     run, places = reading.run, reading.places
     index = reading.index_of(layer, neuron)
     key = schema.neuron_key(run.id, index)
@@ -93,71 +84,68 @@ def neuron_page(reading: Reading, layer: int, neuron: int, reach: int | None = N
         ),
         previous=_ref(places, index - 1),
         next=_ref(places, index + 1),
-        layer_before=_in_layer(places, layer - 1, neuron),
-        layer_after=_in_layer(places, layer + 1, neuron),
+        layer_before=_in_layer(run.widths, layer - 1, neuron),
+        layer_after=_in_layer(run.widths, layer + 1, neuron),
         other_runs=[run_ref(other) for other in reading.others if has_neuron(other, layer, neuron)],
     )
 
 
-def context(
-    store: Store, model: str, layer: int, neuron: int, context_id: int, run: int | None
-) -> ContextPage:
+def context(reading: Reading, layer: int, neuron: int, context_id: int) -> ContextPage:
     """A whole context that is an example of a neuron. Raises NotFound."""
-    with store.reading(model, run) as reading:
-        key = schema.neuron_key(reading.run.id, reading.index_of(layer, neuron))
-        extremes = reading.connection.execute(_EXTREMES, {"key": key}).one()
-        examples = read_examples(reading, key)
-        whole = examples.whole(context_id)
-        if whole is None:
-            raise NotFound(
-                f"Context {context_id} is no example of neuron {neuron} in layer {layer} of "
-                f"{model}: its page lists those that are."
-            )
-        kinds, example, stored = whole
-        included = examples.contexts[context_id].included_ids
-        return ContextPage(
-            model=model,
-            layer=layer,
-            neuron=neuron,
-            hook_point=f"blocks.{layer}.{reading.run.hook_point}",
-            run=run_ref(reading.run),
-            scale=max(abs(extremes.max), abs(extremes.min)),
-            max=extremes.max,
-            min=extremes.min,
-            kinds=kinds,
-            text=text_of(reading.connection, reading.run.vocabulary_id, included),
-            length=len(example.tokens),
-            stored_from=stored.start,
-            stored_to=stored.stop,
-            example=example,
+    key = schema.neuron_key(reading.run.id, reading.index_of(layer, neuron))
+    extremes = reading.connection.execute(_EXTREMES, {"key": key}).one()
+    examples = read_examples(reading, key)
+    whole = examples.whole(context_id)
+    if whole is None:
+        raise NotFound(
+            f"Context {context_id} is not an example of neuron {neuron} in layer {layer} of "
+            f"{reading.run.model}: its page lists those that are."
         )
+    kinds, example, stored = whole
+    included = examples.contexts[context_id].included_ids
+    return ContextPage(
+        model=reading.run.model,
+        layer=layer,
+        neuron=neuron,
+        hook_point=f"blocks.{layer}.{reading.run.hook_point}",
+        run=run_ref(reading.run),
+        scale=max(abs(extremes.max), abs(extremes.min)),
+        max=extremes.max,
+        min=extremes.min,
+        kinds=kinds,
+        text=text_of(reading.connection, reading.run.vocabulary_id, included),
+        length=len(example.tokens),
+        stored_from=stored.start,
+        stored_to=stored.stop,
+        example=example,
+    )
 
 
 def _ref(places: Places, index: int) -> NeuronRef | None:
     """The neuron at an index over all layers; None before the first and after the last."""
-    if not 0 <= index < places.total:
+    if not 0 <= index < len(places):
         return None
     layer, neuron = places.of(index)
     return NeuronRef(layer=layer, neuron=neuron)
 
 
-def _in_layer(places: Places, layer: int, neuron: int) -> NeuronRef | None:
-    """The neuron of the same number in another layer, or that layer's last one."""
-    if not 0 <= layer < len(places.widths):
+def _in_layer(widths: Sequence[int], layer: int, neuron: int) -> NeuronRef | None:
+    """The neuron with the same index in another layer, or that layer's last neuron."""
+    if not 0 <= layer < len(widths):
         return None
-    return NeuronRef(layer=layer, neuron=min(neuron, places.widths[layer] - 1))
+    return NeuronRef(layer=layer, neuron=min(neuron, widths[layer] - 1))
 
 
 def _links(reading: Reading, arrays: dict[str, Array]) -> dict[str, list[NeuronLink]]:
-    """The lists of other neurons, each with the token it peaks on: one read for all of them."""
+    """The lists of related neurons, by name, each with the token it peaks on."""
     indices = {int(index) for name in _LINK_LISTS for index in arrays[f"{name}_neurons"]}
     tokens = peak_tokens(reading, indices) if indices else {}
 
     def link(index: int, value: float, part: int | None) -> NeuronLink:
         layer, neuron = reading.places.of(index)
-        reads_with: Part | None = None if part is None else "gate" if part else "in"
+        name: Part | None = None if part is None else "gate" if part else "in"
         return NeuronLink(
-            layer=layer, neuron=neuron, value=value, part=reads_with, peak_token=tokens[index]
+            layer=layer, neuron=neuron, value=value, part=name, peak_token=tokens[index]
         )
 
     def links(name: str) -> list[NeuronLink]:
@@ -207,13 +195,13 @@ def _signs(counts: Array) -> SignCounts | None:
 def _tokens(
     arrays: dict[str, Array], name: str, vocabulary: list[str]
 ) -> tuple[list[TokenValue], list[TokenValue]]:
-    """Both halves of a list of tokens: the highest, the lowest."""
+    """The two halves of a stored list of tokens: the highest values and the lowest."""
     ids, values = arrays[f"{name}_token_ids"].tolist(), arrays[f"{name}_values"].tolist()
-    both = [
+    tokens = [
         TokenValue(token=vocabulary[token_id], token_id=token_id, value=value)
         for token_id, value in zip(ids, values, strict=True)
     ]
-    return both[: len(both) // 2], both[len(both) // 2 :]
+    return tokens[: len(tokens) // 2], tokens[len(tokens) // 2 :]
 
 
 def _logit_effects(row: Row[Any], arrays: dict[str, Array], vocabulary: list[str]) -> LogitEffects:

@@ -1,4 +1,4 @@
-"""One neuron: its page, its examples by source, its whole contexts; as pages and as JSON."""
+"""A neuron, its examples by source and its whole contexts, as pages and as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.neurons import queries
 from app.neurons.panels import panels_of
 from app.neurons.schemas import ContextPage, NeuronPage
 from app.neurons.view import (
-    ContextPageContext,
+    ExampleContext,
     NeuronContext,
     SourcesContext,
     context_view,
@@ -47,11 +47,12 @@ _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?")
 def neuron(
     request: Request, model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
 ) -> Response:
-    """One neuron: statistics, histogram, examples by kind, logit effects."""
+    """A neuron: statistics, histograms, examples by kind, what its weights say."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
-    return site.json(request, queries.neuron(site.store, model, layer, neuron, run))
+    with site.store.reading(model, run) as reading:
+        return site.json(request, queries.neuron(reading, layer, neuron))
 
 
 @api.get("/contexts/{context}", response_model=ContextPage)
@@ -63,18 +64,19 @@ def context(
     context: ContextId,
     run: RunId = None,
 ) -> Response:
-    """One whole context that is an example of a neuron, with its activations."""
+    """A whole context that is an example of a neuron, with its activations."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
-    return site.json(request, queries.context(site.store, model, layer, neuron, context, run))
+    with site.store.reading(model, run) as reading:
+        return site.json(request, queries.context(reading, layer, neuron, context))
 
 
 @pages.get("/{neuron}.html")
 def neuroscope_page(
     model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
 ) -> Response:
-    """Neuroscope's own addresses."""
+    """Redirect from the form of address that Neuroscope had."""
     return RedirectResponse(urls.neuron(model, layer, neuron, run=run), 308)
 
 
@@ -98,7 +100,8 @@ def neuron_page(
     beside = [] if notes is None else [notes.version]
     if unchanged := site.unchanged(request, model, beside=beside, bare=bare):
         return unchanged
-    page = queries.neuron(site.store, model, layer, neuron, run, REACH[view])
+    with site.store.reading(model, run) as reading:
+        page = queries.neuron(reading, layer, neuron, REACH[view])
     links = site.links(model, run, view)
     context = NeuronContext(
         frame=Frame(
@@ -128,11 +131,12 @@ def sources_page(
     view: ViewQuery = DEFAULT_VIEW,
     titles: Titles = None,
 ) -> Response:
-    """A neuron's examples within each source of the corpus."""
+    """A neuron's examples by source of the corpus."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
-    page = queries.neuron(site.store, model, layer, neuron, run, REACH[view])
+    with site.store.reading(model, run) as reading:
+        page = queries.neuron(reading, layer, neuron, REACH[view])
     links = site.links(model, run, view)
     context = SourcesContext(
         frame=Frame(
@@ -162,22 +166,23 @@ def context_page(
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
-    page = queries.context(site.store, model, layer, neuron, context, run)
+    with site.store.reading(model, run) as reading:
+        page = queries.context(reading, layer, neuron, context)
     frame = Frame(
         site.links(model, run, view),
         json_url=urls.api_context(model, layer, neuron, context, run=run),
         canonical=urls.context(model, layer, neuron, context, run=run),
     )
-    shown = ContextPageContext(frame, page, context_view(page))
-    return site.html(request, "neurons/context.html", shown)
+    context_ = ExampleContext(frame, page, context_view(page))
+    return site.html(request, "neurons/context.html", context_)
 
 
 def _titled_url(view: View, titles: str | None, url: str) -> str | None:
-    """`url`, of the page with whole titles, unless this page has them; whole contexts do."""
+    """`url`, of the page with whole titles, unless this page has them, as whole contexts do."""
     return None if titles is not None or view == "context" else url
 
 
 def _origin(request: Request) -> str:
-    """Scheme and host that this page was asked for at; empty if the Host header is malformed."""
+    """The scheme and host of a request; empty if its Host header is malformed."""
     host = request.headers.get("host", "")
     return f"{request.url.scheme}://{host}" if _HOST.fullmatch(host) else ""

@@ -1,4 +1,4 @@
-"""A neuron's page as JSON."""
+"""A neuron and its whole contexts as JSON."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from app.examples.schemas import Example, Examples, PeakToken
 from app.schemas import NeuronRef, RunRef, Sample, Schema
 
 Part = Literal["in", "gate"]
+"""The part of a neuron that reads: its gate, or its linear part (all of it if not gated)."""
 
 
 class PeakQuantiles(Schema):
@@ -25,14 +26,15 @@ class PeakQuantiles(Schema):
 
 
 class Stats(Schema):
-    """A neuron in numbers. Maximum and minimum are over everything, the rest over the sample."""
+    """A neuron in numbers. Maximum and minimum are over the whole corpus, the rest over the
+    sample."""
 
     max: float
     min: float
     mean: float
     std: float
-    skewness: float | None = Field(description="null where the neuron never varied.")
-    kurtosis: float | None = Field(description="Excess kurtosis; null where it never varied.")
+    skewness: float | None = Field(description="null if the neuron is constant.")
+    kurtosis: float | None = Field(description="Excess kurtosis; null if the neuron is constant.")
     density: float = Field(description="Share of the sample's positions with activation > 0.")
     density_over_tenth: float = Field(
         description="Share of the sample's positions at or above `tenth`."
@@ -45,14 +47,15 @@ class Stats(Schema):
 
 
 class Histogram(Schema):
-    """Counts in equal bins. `len(edges) == len(counts) + 1`; the last bin is closed above."""
+    """Counts in bins of equal width. `len(edges) == len(counts) + 1`; the last bin includes its
+    upper edge."""
 
     edges: list[float]
     counts: list[int]
 
 
 class SignCounts(Schema):
-    """Positions of the sample by the signs of a gated neuron's two factors (0 counts as not
+    """Positions of the sample, by the signs of a gated neuron's gate and linear part (0 is not
     positive)."""
 
     both: int = Field(description="Gate and linear part are positive.")
@@ -62,7 +65,7 @@ class SignCounts(Schema):
 
 
 class TokenValue(Schema):
-    """A token and what a neuron's weights say of it."""
+    """A token with a value from a neuron's weights."""
 
     token: str
     token_id: int
@@ -77,46 +80,48 @@ class LogitEffects(Schema):
     mean: float | None = Field(description="Over the vocabulary.")
     std: float | None
     kurtosis: float | None = Field(
-        description="Excess kurtosis over the vocabulary: large where few tokens are singled out."
+        description="Excess kurtosis over the vocabulary: large if few tokens are singled out."
     )
     histogram: Histogram
 
 
 class InputTokens(Schema):
-    """The tokens whose embedding alone, through the layer's norm, drives one part of a neuron."""
+    """The tokens whose embedding alone, after the layer's norm, drives a part of a neuron most."""
 
     part: Part = Field(description="`gate` only in gated models.")
-    top: list[TokenValue] = Field(description="The most exciting, strongest first.")
+    top: list[TokenValue] = Field(description="The most activating, strongest first.")
     bottom: list[TokenValue] = Field(description="The most inhibiting, strongest first.")
-    cosine: float | None = Field(description="Between what this part reads and what it writes.")
+    cosine: float | None = Field(
+        description="Between what this part reads and what the neuron writes."
+    )
 
 
 class NeuronLink(Schema):
-    """Another neuron of the model, and how it is related to this one."""
+    """A related neuron of the same model."""
 
     layer: int
     neuron: int
     value: float
-    part: Part | None = Field(description="Which part reads, where one does.")
-    peak_token: str = Field(description="The token its highest peak is on.")
+    part: Part | None = Field(description="The part that reads, if one does.")
+    peak_token: str = Field(description="The token it peaks on.")
 
 
 class Weights(Schema):
-    """What the weights say without any text."""
+    """What the weights say, without any text."""
 
     logit_effects: LogitEffects
     inputs: list[InputTokens]
-    alike: list[NeuronLink] = Field(description="By the cosine of what they write.")
+    alike: list[NeuronLink] = Field(description="Neurons with similar output weights, by cosine.")
     upstream: list[NeuronLink] = Field(
-        description="Of earlier layers: what they write, times what this neuron reads."
+        description="Neurons of earlier layers, by what they write times what this neuron reads."
     )
     downstream: list[NeuronLink] = Field(
-        description="Of later layers: what this neuron writes, times what they read."
+        description="Neurons of later layers, by what this neuron writes times what they read."
     )
 
 
 class NeuronPage(Schema):
-    """Everything known of one neuron."""
+    """Everything known about a neuron."""
 
     model: str
     layer: int
@@ -126,7 +131,8 @@ class NeuronPage(Schema):
     run: RunRef
     sample: Sample
     scale: float = Field(
-        description="The neuron's largest |activation| in the whole run: the colour scale's end."
+        description="The neuron's largest |activation| in the whole run: the end of its colour "
+        "scale."
     )
     stats: Stats
     histogram: Histogram = Field(description="Activations by position, over the sample.")
@@ -134,26 +140,26 @@ class NeuronPage(Schema):
     signs: SignCounts | None = Field(description="Gated models only.")
     examples: Examples
     peak_tokens: list[PeakToken] = Field(
-        description="Over the kept examples of every kind, each context once; most frequent first."
+        description="Over the examples of all kinds, each context once; most frequent first."
     )
     together: list[NeuronLink] = Field(
-        description="Neurons of the layer by the correlation of peaks over the sample."
+        description="Neurons of the layer, by the correlation of peaks over the sample."
     )
     weights: Weights
-    previous: NeuronRef | None = Field(description="The neuron before, over layers.")
-    next: NeuronRef | None = Field(description="The neuron after, over layers.")
+    previous: NeuronRef | None = Field(description="The previous neuron, across layers.")
+    next: NeuronRef | None = Field(description="The next neuron, across layers.")
     layer_before: NeuronRef | None = Field(
-        description="The neuron of the same number in the layer before (its last one, if it has "
-        "fewer); null in the first layer."
+        description="The neuron with the same index in the previous layer (its last neuron, if it "
+        "has fewer); null in the first layer."
     )
-    layer_after: NeuronRef | None = Field(description="The same in the layer after.")
+    layer_after: NeuronRef | None = Field(description="The same in the next layer.")
     other_runs: list[RunRef] = Field(
         description="Other runs of the model that have this neuron, newest first."
     )
 
 
 class ContextPage(Schema):
-    """One whole context, with a neuron's activations in it."""
+    """A whole context with a neuron's activations."""
 
     model: str
     layer: int
@@ -161,13 +167,13 @@ class ContextPage(Schema):
     hook_point: str = Field(description="In full, such as `blocks.3.mlp.hook_post`.")
     run: RunRef
     scale: float = Field(description="As on the neuron's page.")
-    max: float = Field(description="The neuron's, in the whole run; so of `min`.")
+    max: float = Field(description="The neuron's maximum in the whole run; so `min`.")
     min: float
     kinds: list[str] = Field(description="The kinds of example it is for this neuron.")
-    text: str = Field(description="The included tokens put together.")
-    length: int = Field(description="Tokens of the context, a BOS counted.")
+    text: str = Field(description="The text of the included tokens.")
+    length: int = Field(description="Tokens of the context, including a BOS.")
     stored_from: int = Field(description="The first position whose activation is stored.")
-    stored_to: int = Field(description="The position after the last.")
+    stored_to: int = Field(description="The position after the last whose activation is stored.")
     example: Example = Field(
-        description="All its tokens; `activations` are null outside what was stored."
+        description="With all tokens; `activations` are null where they are not stored."
     )

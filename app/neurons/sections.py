@@ -1,10 +1,10 @@
-"""A neuron's examples as the sections of its page, and its whole contexts."""
+"""The sections of a neuron's page that hold its examples, and its whole contexts."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from markupsafe import Markup
 
@@ -12,31 +12,32 @@ from app.drawing import charts
 from app.drawing import tokens as highlight
 from app.drawing.legend import Legend, legend
 from app.drawing.numbers import count, exact, number, share
-from app.drawing.tokens import Palette
+from app.drawing.palette import Palette
 from app.examples.lines import Kind, Layout, Line, lines, markup, whole
 from app.examples.schemas import Band, Example, SourceExamples
 from app.neurons.schemas import ContextPage, NeuronPage
+from app.neurons.summary import tokens_by_position
 
 _FLOOR = 1e-4
-"""Troughs that differ by no more than this share are all at the nonlinearity's own minimum."""
+"""Troughs whose relative difference is at most this are all at the nonlinearity's minimum."""
 SOURCES_IN_FULL = 4
-"""With more sources than this a neuron's page shows the first example of each."""
+"""With more sources than this, a neuron's page has only the first example of each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Examples under one heading; bands and sources have more than one group a section."""
+    """The examples under one heading: a section has one group, or one for each band or source."""
 
     title: str | None
     note: str
     lines: list[Line]
-    shown: Markup
+    markup: Markup
     """The lines as a list."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """One source in the chart of sources."""
+    """A row in the chart of sources."""
 
     name: str
     highest: str
@@ -46,140 +47,158 @@ class SourceRow:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One kind of examples."""
+    """The examples of one kind."""
 
     id: str
     title: str
     part: str
-    """What share of the corpus it stands for."""
+    """Their share of the corpus, in words."""
     purpose: str
     empty: str
+    """The sentence if there are none."""
     groups: list[Group]
     sources: list[SourceRow]
-    """The chart of sources, in their section."""
+    """The chart of sources, in the section of examples by source."""
     cut: bool
-    """Whether there are more examples than are given here."""
+    """Whether some examples are only on the page of sources."""
     size: int
+    """The number of examples."""
+    logo: Markup = field(default_factory=Markup)
+    """Tokens by position; empty if no token repeats."""
+    folded: str = ""
+    """The line in place of the examples, if they are folded."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContextView:
-    """All a context's page shows that is not already a field of its `ContextPage`."""
+    """What the page of a whole context shows besides its `ContextPage`."""
 
     whole: Markup
     legend: Legend | None
     facts: list[tuple[str, str]]
-    kept: str
-    """Which of its activations there are to see."""
+    stored: str
+    """Which of its activations are stored, in words."""
 
 
 def sections(page: NeuronPage, layout: Layout) -> list[Section]:
-    """All kinds of examples of a neuron, in the order they are to be read."""
+    """A neuron's examples of all kinds, in the order of its page."""
     kinds, scanned = page.examples, page.run.contexts
-    aligned = layout.view == "peak"
-    cut, shown = _sources_shown(kinds.sources, full=False)
+    cut, by_source_kinds = _source_kinds(kinds.sources, full=False)
     top, bottom, random, *rest = lines(
         [
             Kind(kinds.top, factors=True),
             Kind(kinds.bottom, trough=True, factors=True),
             Kind(kinds.random),
             *(Kind(band.examples) for band in kinds.bands),
-            *shown,
+            *by_source_kinds,
         ],
         layout,
     )
-    gated = any(one.gate is not None for one in kinds.top)
-    letters = " g: the gate at the peak; l: the linear part." if gated else ""
-    found = [
+    gated = any(example.gate is not None for example in kinds.top)
+    letters = " g: gate at the peak; l: linear part." if gated else ""
+    intermediate = [example for band in kinds.bands for example in band.examples]
+    floor = _floor(kinds.bottom)
+    clipped = " Stronger inhibition is clipped and cannot be seen." if floor else ""
+    on_peak, on_trough = (
+        f", aligned on the {centre}" if layout.view == "peak" else ""
+        for centre in ("peak", "trough")
+    )
+    sections = [
         _section(
             "top",
             "Top",
             _part(len(kinds.top), scanned),
-            f"The highest peaks of the whole corpus{', aligned on the peak' if aligned else ''}. "
-            "They suggest what the neuron responds to and cannot confirm it: they are its "
-            "extremes, not its story. Peaks are exact; the activations round them, shown when a "
-            f"token is pointed at, are within 1/254 of the largest in their window.{letters}",
+            f"The highest-activating contexts of the corpus{on_peak}. "
+            "Top examples can mislead: check any hypothesis against the intermediate and random "
+            f"examples below.{letters}",
             [_group(None, "", top, layout)],
             kinds.top,
+            logo=tokens_by_position(kinds.top),
         ),
         _section(
-            "bottom",
-            "Bottom",
-            _part(len(kinds.bottom), scanned),
-            f"The lowest troughs of the whole corpus{', aligned on the trough' if aligned else ''}"
-            f": {_lowest(kinds.bottom)}",
-            [_group(None, "", bottom, layout)],
-            kinds.bottom,
+            "bands",
+            "Intermediate",
+            "by quantile of peak activation" if kinds.bands else "",
+            "Contexts between the ordinary and the extreme, chosen by the quantile of their peak. "
+            "Quantiles are of the sample's first half; examples and shares are of its second half.",
+            [
+                _group(_band(band), _band_note(band), band_lines, layout)
+                for band, band_lines in zip(kinds.bands, rest, strict=False)
+            ],
+            intermediate,
+            logo=tokens_by_position(intermediate),
         ),
         _section(
             "random",
             "Random",
             _part(len(kinds.random), scanned),
-            "Contexts drawn without looking at this neuron, the same for every neuron: what it "
-            "does on ordinary text. A reading of the top examples has to fit these too.",
+            "Contexts drawn without looking at this neuron, the same for every neuron: its "
+            "behavior on ordinary text. A good explanation should account for these too.",
             [_group(None, "", random, layout)],
             kinds.random,
         ),
         _section(
-            "bands",
-            "Bands",
-            "all contexts, by where they peak" if kinds.bands else "",
-            "Contexts picked by where their peak falls among the neuron's peaks, not by how high "
-            "it is: what lies between the ordinary and the extreme. The cuts are the median, 90% "
-            "and 99% of the sample's first half; examples and shares are of its second half.",
-            [
-                _group(_band(band), _band_note(band), made, layout)
-                for band, made in zip(kinds.bands, rest, strict=False)
-            ],
-            [one for band in kinds.bands for one in band.examples],
+            "bottom",
+            "Bottom",
+            _part(len(kinds.bottom), scanned),
+            f"The lowest-activating contexts of the corpus{on_trough}.{clipped}",
+            [_group(None, "", bottom, layout)],
+            kinds.bottom,
+            folded=floor,
         ),
     ]
     if kinds.sources:
-        found.append(_by_source(page, rest[len(kinds.bands) :], layout, cut=cut))
-    return found
+        sections.append(_by_source(page, rest[len(kinds.bands) :], layout, cut=cut))
+    if page.stats.dead:
+        return [
+            replace(section, folded=section.folded or f"{count(section.size)} examples")
+            for section in sections
+        ]
+    return sections
 
 
 def by_source(page: NeuronPage, layout: Layout) -> Section:
-    """The sources of the corpus: a chart of their peaks and all examples of each."""
-    _, shown = _sources_shown(page.examples.sources, full=True)
-    return _by_source(page, lines(shown, layout), layout, cut=False)
+    """The examples by source: a chart of the sources, and all examples of each."""
+    _, kinds = _source_kinds(page.examples.sources, full=True)
+    return _by_source(page, lines(kinds, layout), layout, cut=False)
 
 
-def _sources_shown(sources: list[SourceExamples], *, full: bool) -> tuple[bool, list[Kind]]:
-    """Whether there are too many sources for all their examples, and those that are shown of
-    each that has any: all, or the first."""
-    kept = [some for some in sources if some.examples]
-    cut = not full and len(kept) > SOURCES_IN_FULL
+def _source_kinds(sources: list[SourceExamples], *, full: bool) -> tuple[bool, list[Kind]]:
+    """The examples of each source that has any, only the first of each if there are many sources
+    and not `full`; before them, whether that is so."""
+    with_examples = [source for source in sources if source.examples]
+    cut = not full and len(with_examples) > SOURCES_IN_FULL
     most = 1 if cut else None
-    return cut, [Kind(some.examples[:most], named=some.other) for some in kept]
+    return cut, [Kind(source.examples[:most], named=source.other) for source in with_examples]
 
 
 def _by_source(
-    page: NeuronPage, shown: Sequence[list[Line]], layout: Layout, *, cut: bool
+    page: NeuronPage, source_lines: Sequence[list[Line]], layout: Layout, *, cut: bool
 ) -> Section:
     sources = page.examples.sources
-    kept = [some for some in sources if some.examples]
+    with_examples = [source for source in sources if source.examples]
     groups = [
-        _group(source_name(some), _source_note(some), made, layout)
-        for some, made in zip(kept, shown, strict=True)
+        _group(source_name(source), _source_note(source), lines_, layout)
+        for source, lines_ in zip(with_examples, source_lines, strict=True)
     ]
-    size = sum(len(some.examples) for some in kept)
+    size = sum(len(source.examples) for source in with_examples)
     return _section(
         "sources",
         "By source",
         _part(size, page.run.contexts),
         "The highest peaks within each part of the corpus. A neuron can look clean in one kind of "
-        "text and mean something else in another: a reading that holds in one source alone is not "
-        "yet a reading.",
+        "text and mean something else in another: an explanation that "
+        "only holds in one source is incomplete.",
         groups,
-        [one for some in kept for one in some.examples],
+        [example for source in with_examples for example in source.examples],
         sources=_source_rows(sources),
         cut=cut,
     )
 
 
 def of_context(page: ContextPage, colours: Palette) -> ContextView:
-    """A context in full, marked at the neuron's peak (of bottom examples alone: at the trough)."""
+    """The view of a whole context, marked at the neuron's peak; at its trough, if it is only a
+    bottom example."""
     example = page.example
     trough = page.kinds == ["bottom"]
     facts = [
@@ -198,7 +217,7 @@ def of_context(page: ContextPage, colours: Palette) -> ContextView:
     ]
     if example.source:
         facts.append(("source", example.source))
-    # What is not stored is told from what is not included.
+    # NaN: not stored; None: not included.
     activations = [
         math.nan if value is None and not page.stored_from <= position < page.stored_to else value
         for position, value in enumerate(example.activations)
@@ -212,34 +231,33 @@ def of_context(page: ContextPage, colours: Palette) -> ContextView:
         centre=(example.trough_position if trough else example.peak_position) - example.start,
         value=example.trough if trough else example.peak,
     )
-    return ContextView(whole(example.context_id, text), legend(page.scale), facts, _kept(page))
+    scale = legend(page.scale, page.min, page.max)
+    return ContextView(whole(example.context_id, text), scale, facts, _stored(page))
 
 
-def _kept(page: ContextPage) -> str:
-    """Which activations there are to see."""
+def _stored(page: ContextPage) -> str:
+    """Which activations are stored, in words."""
     if page.stored_from == 0 and page.stored_to == page.length:
         return "Its activations on every token"
     positions = f"{page.stored_from} to {page.stored_to - 1}"
     return f"Its activations at positions {positions}, which are all that is kept"
 
 
-def source_name(some: SourceExamples) -> str:
-    """What a source is called on the page."""
-    return "other sources" if some.other else some.source or "without a source"
+def source_name(source: SourceExamples) -> str:
+    """A source's name on pages."""
+    return "other sources" if source.other else source.source or "without a source"
 
 
-def _lowest(bottom: Sequence[Example]) -> str:
+def _floor(bottom: Sequence[Example]) -> str:
+    """A sentence if all troughs are at the nonlinearity's own minimum; else empty."""
     troughs = [example.trough for example in bottom]
-    if len(troughs) > 1 and max(troughs) - min(troughs) <= _FLOOR * abs(min(troughs)):
-        return (
-            "all as low as the nonlinearity lets the neuron go, so these are the first contexts to "
-            "reach that floor. What inhibits it more than they do is not to be seen here."
-        )
-    return "what drives the neuron furthest down."
+    if len(troughs) < 2 or max(troughs) - min(troughs) > _FLOOR * abs(min(troughs)):
+        return ""
+    return f"{count(len(troughs))} contexts tie at the activation's minimum, {number(min(troughs))}"
 
 
-def _group(title: str | None, note: str, made: list[Line], layout: Layout) -> Group:
-    return Group(title, note, made, markup(made, layout) if made else Markup())
+def _group(title: str | None, note: str, rows: list[Line], layout: Layout) -> Group:
+    return Group(title, note, rows, markup(rows, layout) if rows else Markup())
 
 
 def _section(
@@ -252,17 +270,28 @@ def _section(
     *,
     sources: list[SourceRow] | None = None,
     cut: bool = False,
+    logo: Markup | None = None,
+    folded: str = "",
 ) -> Section:
-    empty = f"No {'bands' if name == 'bands' else f'{name} examples'} were kept."
     return Section(
-        name, title, part, purpose, empty, groups, sources or [], cut, size=len(examples)
+        name,
+        title,
+        part,
+        purpose,
+        empty=f"No {title.lower()} examples were stored.",
+        groups=groups,
+        sources=sources or [],
+        cut=cut,
+        size=len(examples),
+        logo=logo or Markup(),
+        folded=folded,
     )
 
 
-def _part(kept: int, scanned: int) -> str:
-    if not kept or not scanned:
+def _part(size: int, scanned: int) -> str:
+    if not size or not scanned:
         return ""
-    return f"{count(kept)} of {count(scanned)} contexts, {share(min(1.0, kept / scanned))}"
+    return f"{count(size)} of {count(scanned)} contexts, {share(min(1.0, size / scanned))}"
 
 
 def _band(band: Band) -> str:
@@ -271,30 +300,30 @@ def _band(band: Band) -> str:
     if band.low is None:
         return f"Peak below {number(band.high)}"
     if band.high is None:
-        return f"Peak from {number(band.low)} up"
+        return f"Peak ≥ {number(band.low)}"
     return f"Peak from {number(band.low)} to {number(band.high)}"
 
 
 def _band_note(band: Band) -> str:
-    return f"{share(band.share)} of contexts (nominally {share(band.nominal_share)})"
+    return f"{share(band.share)} of contexts (target {share(band.nominal_share)})"
 
 
-def _source_note(some: SourceExamples) -> str:
-    mean = "" if some.mean_peak is None else f", mean of its sample {number(some.mean_peak)}"
-    return f"highest {number(some.examples[0].peak)}{mean}"
+def _source_note(source: SourceExamples) -> str:
+    mean = "" if source.mean_peak is None else f", mean of its sample {number(source.mean_peak)}"
+    return f"highest {number(source.examples[0].peak)}{mean}"
 
 
 def _source_rows(sources: list[SourceExamples]) -> list[SourceRow]:
-    peaks = [some.examples[0].peak if some.examples else None for some in sources]
-    ends = [0.0, *(peak for peak in peaks if peak is not None)]
-    ends += [some.mean_peak for some in sources if some.mean_peak is not None]
-    low, high = min(ends), max(ends)
+    peaks = [source.examples[0].peak if source.examples else None for source in sources]
+    values = [0.0, *(peak for peak in peaks if peak is not None)]
+    values += [source.mean_peak for source in sources if source.mean_peak is not None]
+    low, high = min(values), max(values)
     return [
         SourceRow(
-            source_name(some),
+            source_name(source),
             number(peak),
-            number(some.mean_peak),
-            Markup() if peak is None else charts.bullet(peak, some.mean_peak, low=low, high=high),
+            number(source.mean_peak),
+            Markup() if peak is None else charts.bullet(peak, source.mean_peak, low=low, high=high),
         )
-        for some, peak in zip(sources, peaks, strict=True)
+        for source, peak in zip(sources, peaks, strict=True)
     ]

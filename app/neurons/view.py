@@ -1,7 +1,7 @@
-"""What a neuron's pages show beside the fields of their JSON: charts, sections, wording.
+"""The pages of a neuron: statistics, charts, and the template contexts.
 
-Templates do no arithmetic, and the JSON has no wording. Examples are in `sections`, weights in
-`weights`.
+Templates do no arithmetic, and the JSON has no wording: both are here, in `sections` for examples
+and in `weights` for weights.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any
 from markupsafe import Markup
 
 from app.drawing import charts
-from app.drawing import tokens as highlight
 from app.drawing.charts import Cut
 from app.drawing.legend import Legend, legend
 from app.drawing.numbers import MISSING, count, number, share
-from app.drawing.tokens import Palette
+from app.drawing.palette import Palette, palette
 from app.examples.lines import Layout
 from app.neurons.schemas import ContextPage, NeuronPage
 from app.neurons.sections import ContextView, Section, by_source, of_context, sections
+from app.neurons.summary import Summary, summary
 from app.neurons.weights import WeightsView, weights
 from app.schemas import View
 from app.web.frame import Frame
@@ -28,7 +28,7 @@ from app.web.links import Links
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """One number of the statistics strip."""
+    """A number with its label and definition."""
 
     label: str
     value: str
@@ -37,25 +37,28 @@ class Stat:
 
 @dataclass(frozen=True, slots=True)
 class NeuronView:
-    """All a neuron page shows that is not already a field of its `NeuronPage`."""
+    """What a neuron's page shows besides its `NeuronPage`."""
 
     stats: list[Stat]
     ground: str
-    """What the numbers are counted over, in one sentence."""
+    """What the statistics are measured over, in a sentence."""
     quantiles: list[Stat]
     activations: Markup
+    """The histogram of activations by position."""
     peaks: Markup
+    """The histogram of peaks by context."""
     bins: list[tuple[str, Markup]]
     """The charts as text: a title and a table each."""
     legend: Legend | None
-    """None if every activation is zero: there is no scale then."""
+    """None if every activation is zero, since there is no scale then."""
     sections: list[Section]
     weights: WeightsView
+    summary: Summary
 
 
 @dataclass(frozen=True, slots=True)
 class SourcesView:
-    """The page of all sources' examples."""
+    """What the page of examples by source shows besides its `NeuronPage`."""
 
     legend: Legend | None
     section: Section
@@ -71,11 +74,11 @@ class NeuronContext:
     layout: View
     """How examples are laid out."""
     titled_url: str | None
-    """The same page with whole titles on every token; None if this page has them."""
+    """The same page with whole titles on every token; None on that page."""
     origin: str
-    """Scheme and host of the server, for the citation; empty if they are not known."""
+    """The server's scheme and host, for the citation; empty if unknown."""
     live: Any
-    """The box for custom text (`live.neuron.view.Box`), or None."""
+    """The form for custom text (`live.neuron.view.Box`), or None."""
     notes: Any
     """The notes and their form (`notes.view.Box`), or None."""
 
@@ -92,7 +95,7 @@ class SourcesContext:
 
 
 @dataclass(frozen=True, slots=True)
-class ContextPageContext:
+class ExampleContext:
     """What `neurons/context.html` is rendered with."""
 
     frame: Frame
@@ -103,7 +106,7 @@ class ContextPageContext:
 def neuron_view(
     page: NeuronPage, layout: View, links: Links, *, titled: bool = False
 ) -> NeuronView:
-    """What the neuron page shows beside `page`. `titled`: each token carries its whole title."""
+    """The view of a neuron. `titled`: each token carries its whole title."""
     peaks = page.stats.peak_quantiles
     quantiles = [
         ("1%", peaks.q01),
@@ -130,31 +133,32 @@ def neuron_view(
         activations=activations_chart,
         peaks=peaks_chart,
         bins=[
-            (title, charts.bins(shown.edges, shown.counts, name=name))
-            for name, title, shown in (
+            (title, charts.bins(histogram.edges, histogram.counts, name=name))
+            for name, title, histogram in (
                 ("by-position", "Positions by activation", page.histogram),
                 ("by-context", "Contexts by peak", page.peak_histogram),
                 ("effects-all", "Tokens by logit effect", effects),
             )
-            if sum(shown.counts)
+            if sum(histogram.counts)
         ],
-        legend=legend(page.scale),
+        legend=legend(page.scale, page.stats.min, page.stats.max),
         sections=sections(page, _layout(page, layout, links, titled)),
         weights=weights(page, links.neurons(), links.tokens()),
+        summary=summary(page, links.tokens()),
     )
 
 
 def sources_view(
     page: NeuronPage, layout: View, links: Links, *, titled: bool = False
 ) -> SourcesView:
-    """What the page of a neuron's examples by source shows beside `page`."""
+    """The view of a neuron's examples by source."""
     section = by_source(page, _layout(page, layout, links, titled))
-    return SourcesView(legend(page.scale), section)
+    return SourcesView(legend(page.scale, page.stats.min, page.stats.max), section)
 
 
 def context_view(page: ContextPage) -> ContextView:
-    """What a whole context's page shows beside `page`."""
-    return of_context(page, highlight.palette(page.scale, low=page.min, high=page.max))
+    """The view of a whole context."""
+    return of_context(page, palette(page.scale, low=page.min, high=page.max))
 
 
 def _layout(page: NeuronPage, layout: View, links: Links, titled: bool) -> Layout:
@@ -163,11 +167,11 @@ def _layout(page: NeuronPage, layout: View, links: Links, titled: bool) -> Layou
 
 
 def _palette(page: NeuronPage) -> Palette:
-    return highlight.palette(page.scale, low=page.stats.min, high=page.stats.max)
+    return palette(page.scale, low=page.stats.min, high=page.stats.max)
 
 
 def _histograms(page: NeuronPage) -> tuple[Markup, Markup]:
-    """Activations by position and peaks by context, one above the other on the same axis."""
+    """The histograms of activations by position and of peaks by context, on the same axis."""
     stats, by_position, by_context = page.stats, page.histogram, page.peak_histogram
     low = min(stats.min, by_position.edges[0], by_context.edges[0])
     high = max(stats.max, by_position.edges[-1], by_context.edges[-1])
@@ -178,8 +182,8 @@ def _histograms(page: NeuronPage) -> tuple[Markup, Markup]:
         above += band.nominal_share
         if band.low is not None:
             upper = f" to {number(band.high)}" if band.high is not None else " up"
-            said = f"Peak from {number(band.low)}{upper}: {share(band.share)} of contexts"
-            cuts.append(Cut(band.low, f"top {above:.0%}", said))
+            title = f"Peak from {number(band.low)}{upper}: {share(band.share)} of contexts"
+            cuts.append(Cut(band.low, f"top {above:.0%}", title))
     return (
         charts.histogram(
             by_position.edges,
@@ -213,6 +217,17 @@ def stats(page: NeuronPage) -> list[Stat]:
     s = page.stats
     return [
         Stat("max", number(s.max), "Largest activation over the whole corpus: exact."),
+        Stat(
+            "density > 0",
+            share(s.density),
+            "Share of the sample's positions where the activation is above zero.",
+        ),
+        Stat(
+            "kurtosis",
+            number(s.kurtosis),
+            "Excess kurtosis: 0 for a normal distribution; large where few positions hold most of "
+            "the variance.",
+        ),
         Stat("min", number(s.min), "Smallest activation over the whole corpus: exact."),
         Stat("mean", number(s.mean), "Mean activation over the sample's positions."),
         Stat("std", number(s.std), "Standard deviation over the sample's positions."),
@@ -221,17 +236,6 @@ def stats(page: NeuronPage) -> list[Stat]:
             number(s.skewness),
             "Third standardised moment: 0 for a symmetric distribution, positive where the long "
             "tail is above the mean.",
-        ),
-        Stat(
-            "kurtosis",
-            number(s.kurtosis),
-            "Excess kurtosis: 0 for a normal distribution; large where few positions hold most of "
-            "the variance.",
-        ),
-        Stat(
-            "density > 0",
-            share(s.density),
-            "Share of the sample's positions where the activation is above zero.",
         ),
         Stat(
             f"density ≥ {number(s.tenth)}" if s.max > 0 else "density ≥ 10% of max",

@@ -1,4 +1,4 @@
-"""Pure: what a neuron's weights and its kept peaks say → the tables and sentences of its page."""
+"""The tables and sentences of a neuron's page about its weights and the tokens it peaks on."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from app.drawing import charts
-from app.drawing import tokens as highlight
+from app.drawing.characters import chip
 from app.drawing.numbers import MINUS, count, number, share
-from app.drawing.tables import LinkRow, PeakRow, TokenRow, link_rows, peak_rows, tables
+from app.drawing.tables import LinkRow, PeakRow, TokenRow, link_rows, peak_rows, token_tables
 from app.neurons.schemas import (
     InputTokens,
     LogitEffects,
@@ -21,55 +21,52 @@ from app.neurons.schemas import (
 )
 
 PEAK_TOKENS = 10
-"""Tokens that are listed of those a neuron peaks on."""
+"""The most tokens in the list of those a neuron peaks on."""
 
 NeuronAddress = Callable[[int, int], str]
-"""Where a neuron is, by layer and index."""
+"""Makes a neuron's address from its layer and index."""
 TokenAddress = Callable[[int, str | None], str]
-"""Where the neurons of a token are, by its id and by what they do to it."""
+"""Makes the address of the search for a token from its id and the neurons' role."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """What the neuron adds to the logits."""
+    """The neuron's logit effects."""
 
-    promoted: list[TokenRow]
-    suppressed: list[TokenRow]
-    shown: Markup
-    """Both lists as tables, made here: templates take several times as long for so many rows."""
+    tables: Markup
+    """The promoted and suppressed tokens. Made here, because templates are slow with many rows."""
     chart: Markup
-    words: str
+    """The histogram over the vocabulary; empty if there is none."""
+    spread: str
+    """The distribution over the vocabulary, in words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What one part of a neuron reads."""
+    """What a part of the neuron reads."""
 
     title: str
     cosine: str
-    excites: list[TokenRow]
-    inhibits: list[TokenRow]
-    shown: Markup
-    """Both lists as tables."""
+    """The cosine of what it reads and what the neuron writes, in words."""
+    tables: Markup
+    """The tokens that excite and inhibit it most."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkTable:
-    """Other neurons that are related in one way."""
+    """The neurons that are related in one way."""
 
     title: str
     purpose: str
     measure: str
     rows: list[LinkRow]
-    empty: str
-    """What is said where there are none."""
-    shown: Markup
-    """The rows as those of a table."""
+    markup: Markup
+    """The rows of the table; a sentence if there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """The four cases of a gated neuron's signs, each as share and number of positions."""
+    """The four combinations of a gated neuron's signs, each as share and number of positions."""
 
     both: tuple[str, str]
     gate_only: tuple[str, str]
@@ -79,31 +76,30 @@ class Signs:
 
 @dataclass(frozen=True, slots=True)
 class WeightsView:
-    """The sections from the weights and from the data."""
+    """What a neuron's page shows from its weights, and from all its examples together."""
 
     effects: Effects
     inputs: list[Inputs]
     direct: str
-    """How far the direct reading of what it writes goes."""
+    """How meaningful the direct effects are, in words."""
     reading: str
-    """How far the direct reading of what it reads goes."""
+    """How meaningful the input tokens are, in words."""
     links: list[LinkTable]
     together: LinkTable
-    peak_tokens: list[PeakRow]
-    peaks_shown: Markup
-    """The peak tokens as rows of a table."""
+    peak_tokens: Markup
+    """The tokens it peaks on most often, as rows of a table; empty if there are none."""
     peaks_of: str
-    """What the peak tokens were counted over."""
+    """What the peak tokens were counted over, in words."""
     signs: Signs | None
+    """None unless the neuron is gated."""
 
 
 def weights(page: NeuronPage, address: NeuronAddress, find: TokenAddress) -> WeightsView:
-    """What the page says besides statistics and examples."""
-    gated = any(some.part == "gate" for some in page.weights.inputs)
-    peak_tokens = peak_tokens_of(page, find)
+    """The view of a neuron's weights and peak tokens."""
+    gated = any(inputs.part == "gate" for inputs in page.weights.inputs)
     return WeightsView(
         effects=effects_of(page.weights.logit_effects, find),
-        inputs=[_inputs(some, gated, find) for some in page.weights.inputs],
+        inputs=[_inputs(inputs, gated, find) for inputs in page.weights.inputs],
         direct=_direct(page),
         reading=_read(page),
         links=_links(page, address),
@@ -116,44 +112,44 @@ def weights(page: NeuronPage, address: NeuronAddress, find: TokenAddress) -> Wei
             address,
             "none: its peaks do not vary, or no others' do",
         ),
-        peak_tokens=peak_tokens,
-        peaks_shown=peak_rows(peak_tokens),
+        peak_tokens=peak_rows(peak_tokens_of(page, find)),
         peaks_of=peaks_of(page),
         signs=None if page.signs is None else _signs(page.signs),
     )
 
 
 def signed(value: float) -> str:
-    """A number with its sign, also where it is positive."""
+    """A number with its sign, also if it is positive."""
     text = number(value)
     return text if text.startswith(MINUS) or text == "0" else f"+{text}"
 
 
 def _rows(
-    some: Sequence[TokenValue], largest: float, find: TokenAddress, role: str | None
+    tokens: Sequence[TokenValue], largest: float, find: TokenAddress, role: str | None
 ) -> list[TokenRow]:
     return [
         TokenRow(
-            token=highlight.chip(one.token),
-            token_id=one.token_id,
-            href=find(one.token_id, role),
-            value=signed(one.value),
-            bar=charts.bar(one.value, largest, "pos" if one.value > 0 else "neg"),
+            token=chip(token.token),
+            token_id=token.token_id,
+            href=find(token.token_id, role),
+            value=signed(token.value),
+            bar=charts.bar(token.value, largest, "pos" if token.value > 0 else "neg"),
         )
-        for one in some
+        for token in tokens
     ]
 
 
 def _both(
-    some: LogitEffects | InputTokens, find: TokenAddress, roles: tuple[str, str | None]
+    tokens: LogitEffects | InputTokens, find: TokenAddress, roles: tuple[str, str | None]
 ) -> tuple[list[TokenRow], list[TokenRow]]:
-    """Two lists of tokens with bars of one scale."""
-    largest = max((abs(one.value) for one in (*some.top, *some.bottom)), default=0.0)
-    return _rows(some.top, largest, find, roles[0]), _rows(some.bottom, largest, find, roles[1])
+    """The rows of the top and the bottom tokens, with bars on one scale."""
+    values = [abs(token.value) for token in (*tokens.top, *tokens.bottom)]
+    largest = max(values, default=0.0)
+    return _rows(tokens.top, largest, find, roles[0]), _rows(tokens.bottom, largest, find, roles[1])
 
 
 def effects_of(effects: LogitEffects, find: TokenAddress) -> Effects:
-    """The tokens a neuron promotes and suppresses, and the spread of all."""
+    """The view of a neuron's logit effects."""
     promoted, suppressed = _both(effects, find, ("promoted", "suppressed"))
     histogram = effects.histogram
     chart = Markup()
@@ -168,32 +164,32 @@ def effects_of(effects: LogitEffects, find: TokenAddress) -> Effects:
             high=histogram.edges[-1],
             height=74,
         )
-    shown = tables("Logit effect", ("Promotes", promoted), ("Suppresses", suppressed))
-    return Effects(promoted, suppressed, shown, chart, _spread(effects))
+    both = token_tables("Logit effect", ("Promotes", promoted), ("Suppresses", suppressed))
+    return Effects(both, chart, _spread(effects))
 
 
 def _spread(effects: LogitEffects) -> str:
-    """The distribution of all logit effects in words."""
+    """The distribution of all logit effects, in words."""
     if effects.mean is None or effects.std is None:
         return ""
     start = f"All tokens: mean {signed(effects.mean)}, std {number(effects.std)}"
     if effects.kurtosis is None:
         return f"{start}. They are all the same."
-    said = f"{start}, excess kurtosis {number(effects.kurtosis)}: {_tails(effects.kurtosis)}."
+    text = f"{start}, excess kurtosis {number(effects.kurtosis)}: {_tails(effects.kurtosis)}."
     if not (effects.top and effects.bottom and effects.std > 0):
-        return said
+        return text
     above = (effects.top[0].value - effects.mean) / effects.std
     below = (effects.mean - effects.bottom[0].value) / effects.std
     return (
-        f"{said} The most promoted lies {number(above, 2)} standard deviations above the mean, the "
+        f"{text} The most promoted lies {number(above, 2)} standard deviations above the mean, the "
         f"most suppressed {number(below, 2)} below."
     )
 
 
 def _tails(kurtosis: float) -> str:
     if kurtosis < 0.5:
-        said = "no" if kurtosis <= 0 else "hardly"
-        return f"tails {said} heavier than a normal distribution's"
+        degree = "no" if kurtosis <= 0 else "hardly"
+        return f"tails {degree} heavier than a normal distribution's"
     if kurtosis < 3:
         return "tails a little heavier than a normal distribution's"
     if kurtosis < 15:
@@ -201,35 +197,35 @@ def _tails(kurtosis: float) -> str:
     return "very heavy tails: a few tokens stand apart"
 
 
-def _inputs(some: InputTokens, gated: bool, find: TokenAddress) -> Inputs:
-    # No list is kept of whom a token inhibits: that leads to what else the token has to do with.
-    excites, inhibits = _both(some, find, (some.part, None))
-    name = {"in": "the linear part" if gated else "it", "gate": "the gate"}[some.part]
-    shown = tables("Value", ("Excited by", excites), ("Inhibited by", inhibits))
-    return Inputs(f"What {name} reads", _along(some), excites, inhibits, shown)
+def _inputs(inputs: InputTokens, gated: bool, find: TokenAddress) -> Inputs:
+    # The store has no neurons that a token inhibits, so those tokens link to the search in general.
+    excites, inhibits = _both(inputs, find, (inputs.part, None))
+    name = {"in": "the linear part" if gated else "it", "gate": "the gate"}[inputs.part]
+    both = token_tables("Value", ("Excited by", excites), ("Inhibited by", inhibits))
+    return Inputs(f"What {name} reads", _cosine(inputs), both)
 
 
-def _along(some: InputTokens) -> str:
+def _cosine(inputs: InputTokens) -> str:
     """The cosine of what is read and what is written, in words."""
-    if some.cosine is None:
+    if inputs.cosine is None:
         return ""
-    vector = "w_gate" if some.part == "gate" else "w_in"
-    said = f"cos({vector}, w_out) = {number(some.cosine)}"
-    little = "in part " if abs(some.cosine) < 0.4 else ""
-    if some.part == "gate":  # it decides how much is written, not with which sign
-        if abs(some.cosine) < 0.1:
-            return f"{said}: what opens it and what it writes have next to nothing in common."
-        way = "along" if some.cosine > 0 else "against"
-        return f"{said}: what opens it points {little}{way} what it writes."
-    if abs(some.cosine) < 0.1:
-        return f"{said}: what it reads and what it writes have next to nothing in common."
-    if some.cosine > 0:
-        return f"{said}: it writes {little}along what it reads, and so adds to what is there."
-    return f"{said}: it writes {little}against what it reads, and so takes away from it."
+    vector = "w_gate" if inputs.part == "gate" else "w_in"
+    cosine = f"cos({vector}, w_out) = {number(inputs.cosine)}"
+    degree = "in part " if abs(inputs.cosine) < 0.4 else ""
+    if inputs.part == "gate":  # it decides how much is written, not with which sign
+        if abs(inputs.cosine) < 0.1:
+            return f"{cosine}: what opens it and what it writes have next to nothing in common."
+        direction = "along" if inputs.cosine > 0 else "against"
+        return f"{cosine}: what opens it points {degree}{direction} what it writes."
+    if abs(inputs.cosine) < 0.1:
+        return f"{cosine}: what it reads and what it writes have next to nothing in common."
+    if inputs.cosine > 0:
+        return f"{cosine}: it writes {degree}along what it reads, and so adds to what is there."
+    return f"{cosine}: it writes {degree}against what it reads, and so takes away from it."
 
 
-def _layers(number_of: int) -> str:
-    return "1 layer" if number_of == 1 else f"{count(number_of)} layers"
+def _layers(n: int) -> str:
+    return "1 layer" if n == 1 else f"{count(n)} layers"
 
 
 def _direct(page: NeuronPage) -> str:
@@ -265,13 +261,13 @@ def _read(page: NeuronPage) -> str:
 
 
 def _links(page: NeuronPage, address: NeuronAddress) -> list[LinkTable]:
-    found = page.weights
+    related = page.weights
     return [
         _table(
             "Writes alike",
             "Neurons of the whole model with the most similar write vectors.",
             "cosine",
-            found.alike,
+            related.alike,
             address,
             "none known",
         ),
@@ -280,7 +276,7 @@ def _links(page: NeuronPage, address: NeuronAddress) -> list[LinkTable]:
             "Neurons of earlier layers that write most strongly, in either direction, to what it "
             "reads.",
             "w_out · w_in",
-            found.upstream,
+            related.upstream,
             address,
             "none: this is the first layer" if page.layer == 0 else "none known",
         ),
@@ -288,7 +284,7 @@ def _links(page: NeuronPage, address: NeuronAddress) -> list[LinkTable]:
             "Downstream",
             "Neurons of later layers that read most strongly, in either direction, what it writes.",
             "w_out · w_in",
-            found.downstream,
+            related.downstream,
             address,
             "none: this is the last layer" if page.layer == page.n_layers - 1 else "none known",
         ),
@@ -309,43 +305,43 @@ def _table(
             name=f"{link.layer}/{link.neuron}",
             value=signed(link.value),
             part=link.part or "",
-            token=highlight.chip(link.peak_token),
+            token=chip(link.peak_token),
         )
         for link in links
     ]
-    # Where nothing is gated there is one part, which need not be named.
+    # Without a gate there is only one part, which needs no name.
     if all(row.part != "gate" for row in rows):
         rows = [LinkRow(row.href, row.name, row.value, "", row.token) for row in rows]
-    return LinkTable(title, purpose, measure, rows, empty, link_rows(rows, empty))
+    return LinkTable(title, purpose, measure, rows, link_rows(rows, empty))
 
 
 def peak_tokens_of(page: NeuronPage, find: TokenAddress) -> list[PeakRow]:
     """The tokens a neuron peaks on most often."""
-    some = page.peak_tokens[:PEAK_TOKENS]
-    largest = max((abs(one.mean) for one in some), default=0.0)
+    tokens = page.peak_tokens[:PEAK_TOKENS]
+    largest = max((abs(token.mean) for token in tokens), default=0.0)
     return [
         PeakRow(
-            token=highlight.chip(one.token),
-            token_id=one.token_id,
-            href=find(one.token_id, "peak"),
-            count=count(one.count),
-            mean=number(one.mean),
-            bar=charts.bar(one.mean, largest, "pos" if one.mean > 0 else "neg"),
+            token=chip(token.token),
+            token_id=token.token_id,
+            href=find(token.token_id, "peak"),
+            count=count(token.count),
+            mean=number(token.mean),
+            bar=charts.bar(token.mean, largest, "pos" if token.mean > 0 else "neg"),
         )
-        for one in some
+        for token in tokens
     ]
 
 
 def peaks_of(page: NeuronPage) -> str:
-    """What the peak tokens were counted over."""
-    total, tokens = sum(one.count for one in page.peak_tokens), len(page.peak_tokens)
-    said = (
+    """What the peak tokens were counted over, in words."""
+    total, tokens = sum(token.count for token in page.peak_tokens), len(page.peak_tokens)
+    text = (
         f"Over the {count(total)} different contexts kept here as examples of any kind, so with "
         "the extremes far more often than in the corpus."
     )
     if tokens > PEAK_TOKENS:
-        said += f" {count(tokens - PEAK_TOKENS)} more tokens are in the JSON."
-    return said
+        text += f" {count(tokens - PEAK_TOKENS)} more tokens are in the JSON."
+    return text
 
 
 def _signs(signs: SignCounts) -> Signs:

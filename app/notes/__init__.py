@@ -1,0 +1,1 @@
+"""The notes that people write on neurons."""

@@ -35,17 +35,17 @@ from indexer.store.notes import Place
 api = APIRouter(prefix="/api/v1", tags=["api"])
 pages = APIRouter(include_in_schema=False)
 
-SHOWN = 20
+PER_PAGE = 20
 """Notes on a neuron's page and on each page of notes."""
 MOST_BODY = 1 << 16
-"""The largest body, in bytes: the longest note fits, however it is encoded."""
+"""The largest body, in bytes: the longest note fits in every encoding."""
 EXAMPLE = '{"author": "…", "text": "…"}'
 PATH = "/models/{model}/layers/{layer}/neurons/{neuron}/notes"
 
 _bearer = HTTPBearer(
     scheme_name="notes_token",
     description="The server's NEURARIUM_NOTES_TOKEN.",
-    auto_error=False,  # what is said of it is said in our shape
+    auto_error=False,  # FastAPI's own error would not be an `Error`
 )
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 NoteId = Annotated[int, Path(ge=1, le=2**63 - 1, description="The note's number.")]
@@ -56,25 +56,25 @@ def _error(description: str) -> dict[str, Any]:
 
 
 READ_ERRORS = ERRORS | {
-    404: _error("There is no such neuron, or the server was started without --notes."),
+    404: _error("There is no such neuron, or the server runs without --notes."),
 }
 DELETE_ERRORS: dict[int | str, dict[str, Any]] = {
-    401: _error("No token came with it: send Authorization: Bearer TOKEN."),
-    403: _error("The token is another than the server's."),
-    404: _error("There is no such note, or the server was started without --notes."),
+    401: _error("The request has no token: send Authorization: Bearer TOKEN."),
+    403: _error("The token is not the server's."),
+    404: _error("There is no such note, or the server runs without --notes."),
     422: ERRORS[422],
-    503: _error("Somebody else is writing (see Retry-After), or the database does not answer."),
+    503: _error("The database is busy (see Retry-After) or does not answer."),
 }
 WRITE_ERRORS = DELETE_ERRORS | {
     404: READ_ERRORS[404],
-    413: _error("What was sent is larger than any note."),
-    422: _error("The note or its author line is empty, too long, or has characters not taken."),
+    413: _error("The request is larger than any note."),
+    422: _error("The note or its author line is empty, is too long, or has a control character."),
 }
 
 
 @api.get("/notes", response_model=NoteList, responses=READ_ERRORS)
 def all_notes(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Response:
-    """All notes on all neurons, newest first, where the server runs with --notes."""
+    """All notes on all neurons, newest first. The server has to run with --notes."""
     return _list(request, None, limit, cursor)
 
 
@@ -87,7 +87,7 @@ def of_neuron(
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response:
-    """The notes on a neuron, newest first, where the server runs with --notes."""
+    """The notes on a neuron, newest first. The server has to run with --notes."""
     notes_of(request)
     site_of(request).store.check_neuron_of_any_run(model, layer, neuron)
     return _list(request, Place(model, layer, neuron), limit, cursor)
@@ -119,15 +119,14 @@ def remove(
     note: NoteId,
     bearer: Bearer,
 ) -> Response:
-    """Delete a note on a neuron, whoever wrote it, with the server's token for notes: what it
-    was."""
+    """Delete a note on a neuron, with the server's token for notes, and return it."""
     notes = _authorized(request, bearer)
     return no_store(json_of(notes.remove(Place(model, layer, neuron), note)))
 
 
 @api.get(PATH + "/{note}", include_in_schema=False)
 def only_delete() -> Response:
-    """A single note cannot be read."""
+    """Refuse GET, since notes are not read one by one."""
     raise HTTPException(405, headers={"Allow": "DELETE"})
 
 
@@ -143,7 +142,7 @@ def notes_page(
 ) -> Response:
     """All notes on a neuron."""
     site, place = site_of(request), Place(model, layer, neuron)
-    read = notes_of(request).read(place, SHOWN, cursor)
+    read = notes_of(request).read(place, PER_PAGE, cursor)
     if unchanged := site.unchanged(request, model, beside=[read.version]):
         return unchanged
     site.store.check_neuron(model, layer, neuron, run)
@@ -159,8 +158,8 @@ async def change(
     run: RunId = None,
     view: ViewQuery = DEFAULT_VIEW,
 ) -> Response:
-    """Write or delete a note and go back to the neuron. If that fails, the form again, with the
-    reason and with what was typed."""
+    """Write or delete a note and redirect to the neuron. If that fails, the form again, with the
+    reason and the typed text."""
     notes_of(request)
     fields = form_fields(await _body(request))
     place = Place(model, layer, neuron)
@@ -171,13 +170,13 @@ def notes_of(request: Request) -> ServedNotes:
     """The server's notes. Raises NotFound if it has none."""
     notes: ServedNotes | None = request.app.state.notes
     if notes is None:
-        raise NotFound("There are no notes here: this server was started without --notes.")
+        raise NotFound("This server has no notes, because it was started without --notes.")
     return notes
 
 
 def panel(notes: ServedNotes, model: str, layer: int, neuron: int) -> NotesPanel:
     """The newest notes for a neuron's page."""
-    read = notes.read(Place(model, layer, neuron), SHOWN)
+    read = notes.read(Place(model, layer, neuron), PER_PAGE)
     return NotesPanel(
         read.version, lambda links: box(links.notes(layer, neuron), read.items, read.count)
     )
@@ -192,7 +191,7 @@ def _authorized(request: Request, bearer: HTTPAuthorizationCredentials | None) -
 
 
 async def _body(request: Request) -> bytes:
-    return await body_of(request, MOST_BODY, "What was sent is larger than any note.")
+    return await body_of(request, MOST_BODY, "The request is larger than any note.")
 
 
 def _list(request: Request, place: Place | None, limit: int, cursor: str | None) -> Response:
@@ -212,7 +211,7 @@ def _write(request: Request, place: Place, note: NewNote) -> Note:
 def _submit(
     request: Request, place: Place, run: int | None, view: View, fields: dict[str, str]
 ) -> Response:
-    """The answer to a form: back to the neuron, or the form with what was wrong with it."""
+    """The answer to a form: a redirect to the neuron, or the form with what is wrong."""
     site = site_of(request)
     site.store.check_neuron(place.model, place.layer, place.neuron, run)
     links = site.links(place.model, run, view)
@@ -225,7 +224,7 @@ def _submit(
             text=fields.get("text", ""),
             wrong_token=isinstance(error, Forbidden),
         )
-        read = notes_of(request).read(place, SHOWN)
+        read = notes_of(request).read(place, PER_PAGE)
         response = _page(site, request, place, links, read, refusal, error.status)
         response.headers.update(error.headers)
         return no_store(response)
@@ -234,7 +233,7 @@ def _submit(
 
 
 def _change(notes: ServedNotes, place: Place, fields: dict[str, str]) -> None:
-    """Do what a form asks for. Raises AppError."""
+    """Write or delete the note in a form. Raises AppError."""
     notes.check(fields.get("token", ""))
     if "delete" not in fields:
         notes.add(place, NewNote(author=fields.get("author", ""), text=fields.get("text", "")))

@@ -1,4 +1,4 @@
-"""Notes on neurons: apart from the schemas of pages, as they are no part of a run."""
+"""Notes on neurons as JSON."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from indexer.store.notes import MAX_AUTHOR, MAX_TEXT
 
 
 class NewNote(Schema):
-    """A note to keep."""
+    """A note to be written."""
 
     author: str = Field(
-        description="Who writes, in one line.",
+        description="The author, in one line.",
         json_schema_extra={"minLength": 1, "maxLength": MAX_AUTHOR},
     )
     text: str = Field(
-        description="Plain text. Of control characters only line breaks and tabs are taken.",
+        description="Plain text, without control characters except line breaks and tabs.",
         json_schema_extra={"minLength": 1, "maxLength": MAX_TEXT},
     )
 
 
 class Note(Schema):
-    """What somebody wrote on a neuron."""
+    """A note on a neuron."""
 
-    id: int = Field(description="Its number, never given again.")
+    id: int = Field(description="Its number, which is never reused.")
     model: str
     layer: int
     neuron: int
@@ -39,7 +39,7 @@ class NoteList(Schema):
     """Notes, newest first."""
 
     items: list[Note]
-    next: str | None = Field(description="Give it as `cursor` for the next page; null: the end.")
+    next: str | None = Field(description="The `cursor` of the next page; null: this is the last.")
 
 
 class NotesPage(NoteList):
@@ -48,4 +48,4 @@ class NotesPage(NoteList):
     model: str
     layer: int
     neuron: int
-    count: int = Field(description="All of the neuron's notes.")
+    count: int = Field(description="The number of notes on the neuron.")

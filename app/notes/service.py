@@ -1,7 +1,5 @@
-"""The notes of a server that was started with --notes: reading them, and who may write.
-
-Only such a server opens a connection that writes to the store.
-"""
+"""Reads, writes and deletes notes for a server with --notes; only such a server opens the store for
+writing."""
 
 from __future__ import annotations
 
@@ -25,8 +23,9 @@ from indexer.store.database import open_store
 from indexer.store.notes import Place
 
 LEAST_TOKEN = 16
+"""The fewest characters of a token."""
 RETRY = 5
-"""Seconds after which a client may try again while another is writing."""
+"""Seconds after which a client may try again if the database is busy."""
 _MAX_ID = 2**63 - 1
 
 
@@ -38,9 +37,9 @@ class NotesRead:
     next: str | None
     """The cursor of the next page."""
     count: int
-    """How many notes there are, on all pages."""
+    """The number of notes on all pages."""
     version: str
-    """Changes whenever a note comes or goes: for ETags."""
+    """Changes with every new or deleted note: for ETags."""
 
 
 class ServedNotes:
@@ -51,19 +50,19 @@ class ServedNotes:
         self._token = token.encode()
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close all connections."""
         self._engine.dispose()
 
     def check(self, token: str) -> None:
         """Raises Forbidden unless this is the server's token."""
         if not secrets.compare_digest(token.encode("utf-8", "surrogatepass"), self._token):
             raise Forbidden(
-                "This is not the server's token for notes: ask whoever runs it. Nothing was "
-                "changed."
+                "This is not the server's token for notes: ask whoever runs the server. Nothing "
+                "was changed."
             )
 
     def read(self, place: Place | None, limit: int, cursor: str | None = None) -> NotesRead:
-        """The newest notes of a neuron, or of all. Raises Invalid for a cursor of another kind."""
+        """A page of the notes on a neuron, or of all notes. Raises Invalid for a bad cursor."""
         before = None if cursor is None else _before(cursor)
         page = store.read(self._engine, place, limit + 1, before)
         items = [Note.model_validate(dict(row._mapping)) for row in page.rows[:limit]]
@@ -76,7 +75,7 @@ class ServedNotes:
         )
 
     def add(self, place: Place, sent: NewNote) -> Note:
-        """Store a note on a neuron that exists. Raises Invalid, Unavailable."""
+        """Store a note on a neuron, which has to exist. Raises Invalid, Unavailable."""
         try:
             author, text = author_line(sent.author), note_text(sent.text)
         except ValueError as error:
@@ -94,7 +93,7 @@ class ServedNotes:
         return Note.model_validate({"id": number, **asdict(note)})
 
     def remove(self, place: Place, number: int) -> Note:
-        """Delete a note of a neuron, and return it. Raises NotFound, Unavailable."""
+        """Delete a note on a neuron, and return it. Raises NotFound, Unavailable."""
         with _waiting():
             row = store.remove(self._engine, place, number)
         if row is None:
@@ -106,23 +105,23 @@ class ServedNotes:
 
 
 def served_notes(settings: Settings) -> ServedNotes | None:
-    """The notes that the settings ask for, or None. Raises NeurariumError for unusable settings."""
+    """The server's notes; None if they are switched off. Raises NeurariumError for bad settings."""
     if not settings.notes:
         return None
     token = settings.notes_token.get_secret_value() if settings.notes_token else ""
     if not token:
         raise NeurariumError(
-            "Notes need a token, which whoever writes one has to know: set NEURARIUM_NOTES_TOKEN "
-            f"to {LEAST_TOKEN} characters or more."
+            "Notes need a token that writers have to know: set NEURARIUM_NOTES_TOKEN to "
+            f"{LEAST_TOKEN} characters or more."
         )
     if len(token) < LEAST_TOKEN:
         raise NeurariumError(
-            f"NEURARIUM_NOTES_TOKEN has {len(token)} characters: {LEAST_TOKEN} are the least."
+            f"NEURARIUM_NOTES_TOKEN has {len(token)} characters: the minimum is {LEAST_TOKEN}."
         )
     if not all("!" <= character <= "~" for character in token):
         raise NeurariumError(
-            "NEURARIUM_NOTES_TOKEN cannot be sent in a header: use ASCII's letters, digits and "
-            "signs, no blanks."
+            "NEURARIUM_NOTES_TOKEN cannot be sent in a header: use only ASCII letters, digits and "
+            "punctuation, without spaces."
         )
     engine = open_store(settings.database_url, create=True, patience=store.PATIENCE)
     try:
@@ -140,7 +139,7 @@ def _before(cursor: str) -> tuple[datetime, int]:
             return moment(time), number
     except ValueError:
         pass
-    raise Invalid("The cursor is not one this server gave: start again without it.")
+    raise Invalid(cursors.BAD_CURSOR)
 
 
 @contextmanager
@@ -152,7 +151,7 @@ def _waiting() -> Iterator[None]:
         if "lock" not in str(error.orig).lower():
             raise
         raise Unavailable(
-            "The store is being written by somebody else, such as an indexer: nothing was changed. "
+            "Another process, such as an indexer, is writing to the store: nothing was changed. "
             "Try again in a moment.",
             retry_after=RETRY,
         ) from None

@@ -1,4 +1,4 @@
-"""The notes on a neuron as `notes/box.html` shows them."""
+"""The notes on a neuron's page and on the page of all its notes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from indexer.store.notes import MAX_AUTHOR, MAX_TEXT
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One note."""
+    """A note as markup."""
 
     note: Note
     author: Markup
     text: Markup
-    """Line breaks and tabs stay; other invisible characters are spelled out."""
+    """With its line breaks and tabs; other invisible characters are spelled out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +32,18 @@ class Refusal:
     text: str = ""
     """The text that was typed."""
     wrong_token: bool = False
-    """Whether the token was wrong; the browser then forgets it."""
+    """Whether the token was wrong: the browser then forgets it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A neuron's notes and the form for another one."""
+    """A neuron's notes and the form for a new note."""
 
     action: str
     """The page of all notes, where the form is sent."""
     rows: list[Row]
     count: int
-    """How many notes there are, on all pages."""
+    """The number of notes on all pages."""
     refusal: Refusal | None = None
     most_author: int = MAX_AUTHOR
     most_text: int = MAX_TEXT
@@ -60,13 +60,13 @@ class NotesContext:
 
 
 def box(action: str, notes: list[Note], count: int, refusal: Refusal | None = None) -> Box:
-    """The newest of `count` notes, and a form that is sent to `action`."""
-    rows = [Row(note, visible(note.author), shown(note.text)) for note in notes]
+    """A page of `count` notes, and a form that is sent to `action`."""
+    rows = [Row(note, visible(note.author), note_markup(note.text)) for note in notes]
     return Box(action, rows, count, refusal)
 
 
-def shown(text: str) -> Markup:
-    """A text with its lines and tabs as they are and invisible characters spelled out."""
+def note_markup(text: str) -> Markup:
+    """A note's text with its line breaks and tabs; other invisible characters are spelled out."""
     return Markup("\n").join(
         Markup("\t").join(visible(part) if part else Markup("") for part in line.split("\t"))
         for line in text.split("\n")

@@ -1,0 +1,1 @@
+"""One run while it is read: runs, columns, vocabulary, statistics, cursors."""

@@ -1,4 +1,4 @@
-"""Reading whole columns of neurons: one statistic of all of a layer's neurons is one row."""
+"""Reads whole columns of neurons: a row of the store holds one statistic of a whole layer."""
 
 from __future__ import annotations
 
@@ -30,21 +30,26 @@ _PACKED = (
 def columns(
     connection: Connection, run: Row[Any], names: Iterable[str], layers: Sequence[int]
 ) -> dict[str, Column]:
-    """Some of `schema.COLUMNS` over some layers, ascending, layer after layer; NaN: not known.
+    """The columns `names` (of `schema.COLUMNS`) by name, each over all neurons of `layers`.
 
-    Raises Gone where the run has been deleted meanwhile.
+    `layers` ascend; NaN stands for an unknown value. Raises Gone if the run was deleted meanwhile.
     """
     parts: dict[str, list[Column]] = {name: [] for name in names}
     if not parts:
         return {}
-    wanted = {"run_id": run.id, "names": list(parts), "layers": list(layers)}
-    for name, packed in connection.execute(_PACKED, wanted):
+    parameters = {"run_id": run.id, "names": list(parts), "layers": list(layers)}
+    for name, packed in connection.execute(_PACKED, parameters):
         parts[name].append(np.frombuffer(packed, "<f8"))
-    if any(len(some) < len(layers) for some in parts.values()):
-        raise Gone(f"Run {run.id} was deleted while it was being read.")
-    return {name: np.concatenate(some) for name, some in parts.items()}
+    if any(len(by_layer) < len(layers) for by_layer in parts.values()):
+        raise deleted(run)
+    return {name: np.concatenate(by_layer) for name, by_layer in parts.items()}
 
 
-def finite(value: float) -> float | None:
-    """A number as JSON knows it; the store's −inf ("never varied", so that it sorts) is None."""
-    return value if math.isfinite(value) else None
+def deleted(run: Row[Any]) -> Gone:
+    """The error for a run that was deleted while it was being read."""
+    return Gone(f"Run {run.id} was deleted while it was being read.")
+
+
+def finite(value: float | None) -> float | None:
+    """A number for JSON: None for −inf, which the store has for statistics of constant neurons."""
+    return value if value is not None and math.isfinite(value) else None

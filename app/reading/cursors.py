@@ -1,4 +1,4 @@
-"""Where a page of a list ended, as a text that is given back for the next: opaque, and checked."""
+"""Cursors of lists: an opaque text that says where a page ended, to ask for the next page with."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ from typing import Any
 
 from app.errors import Invalid
 
+BAD_CURSOR = "This is not a cursor of this server: start again without it."
+
 
 def encode(*parts: str | float) -> str:
-    """Parts as a text that is safe in an address."""
-    # −inf is not JSON, but Python's own reading of it is all that is needed here.
+    """A cursor of these parts, safe in a URL."""
+    # A part can be −inf, which is not JSON, but only Python reads it back.
     return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
 
 
 def decode(cursor: str, *kinds: type) -> list[Any]:
-    """The parts of a cursor, which must be of these types. Raises Invalid."""
+    """The parts of a cursor. Raises Invalid unless they have these types."""
     try:
         parts = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, binascii.Error, RecursionError):
         parts = None
-    fits = isinstance(parts, list) and len(parts) == len(kinds)
-    if not fits or not all(
+    valid = isinstance(parts, list) and len(parts) == len(kinds)
+    if not valid or not all(
         isinstance(part, kind) and not isinstance(part, bool) and _fits(part)
         for part, kind in zip(parts, kinds, strict=True)
     ):
-        raise Invalid("The cursor is not one this server gave: start again without it.")
+        raise Invalid(BAD_CURSOR)
     return list(parts)
 
 
 def _fits(part: object) -> bool:
-    """Whether a database can be asked about it: none has greater integers."""
+    """Whether a database can compare with it: their integers have 64 bits."""
     return not isinstance(part, int) or -(2**63) <= part < 2**63

@@ -1,4 +1,4 @@
-"""The runs of a model: which of them a page shows, and whether it has a layer or a neuron."""
+"""The runs of a model: which run a page shows, and which layers and neurons it has."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _RUNS_OF_MODELS = (
 
 
 def run_ref(row: Row[Any]) -> RunRef:
-    """A row of `runs` in short."""
+    """A row of the table `runs` as JSON."""
     return RunRef(
         id=row.id,
         model=row.model,
@@ -46,59 +46,62 @@ def run_ref(row: Row[Any]) -> RunRef:
 
 
 def runs_of(connection: Connection, models: Iterable[str]) -> dict[str, list[Row[Any]]]:
-    """The runs of each model that has any, newest first."""
-    # PostgreSQL takes no NUL in a text, so no name has one.
-    known = sorted({model for model in models if "\0" not in model})
-    found: dict[str, list[Row[Any]]] = {}
-    for row in connection.execute(_RUNS_OF_MODELS, {"models": known}).all() if known else ():
-        found.setdefault(row.model, []).append(row)
-    return found
+    """The runs of each of the models, newest first; models without a run are left out."""
+    # PostgreSQL rejects text with a NUL, and no name has one.
+    names = sorted({model for model in models if "\0" not in model})
+    by_model: dict[str, list[Row[Any]]] = {}
+    for row in connection.execute(_RUNS_OF_MODELS, {"models": names}).all() if names else ():
+        by_model.setdefault(row.model, []).append(row)
+    return by_model
 
 
 def pick(model: str, rows: Sequence[Row[Any]], run: int | None) -> Row[Any]:
-    """The run to show of a model's runs, given newest first. Raises NotFound.
+    """The run with the id `run` among a model's runs, given newest first. Raises NotFound.
 
-    Without `run`: the latest at the model's default hook point; the latest of all if there is none.
+    Without an id: the newest run at the model's default hook point, or else the newest run.
     """
     if not rows:
-        raise NotFound(f"There is no model {model!r} here.")
+        raise NotFound(f"There is no model {model!r}.")
     if run is None:
         return next((row for row in rows if row.is_default_hook_point), rows[0])
-    named = [row for row in rows if row.id == run]
-    if not named:
-        numbers = ", ".join(str(row.id) for row in rows)
-        raise NotFound(f"{model} has no run {run}: its runs are {numbers}.")
-    return named[0]
+    for row in rows:
+        if row.id == run:
+            return row
+    ids = ", ".join(str(row.id) for row in rows)
+    raise NotFound(f"{model} has no run {run}: its runs are {ids}.")
 
 
 def at_hook_points(
     model: str, rows: Sequence[Row[Any]], run: int | None, hook_points: Iterable[str]
 ) -> Row[Any]:
-    """The run that an address means by naming hook points one after the other, starting from `run`:
-    at each hook point the current run if it is there, else the newest there. Raises NotFound."""
+    """The run that an address means which names hook points one after the other.
+
+    It starts at `run`. Each hook point keeps the current run if that is at the hook point, and
+    otherwise picks the newest run there. Raises NotFound.
+    """
     current = pick(model, rows, run)
     for hook_point in hook_points:
         if current.hook_point != hook_point:
-            there = [row for row in rows if row.hook_point == hook_point]
-            if not there:
+            matches = [row for row in rows if row.hook_point == hook_point]
+            if not matches:
                 known = ", ".join(sorted({row.hook_point for row in rows}))
-                raise NotFound(f"{model} has no run at {hook_point}: there is {known}.")
-            current = there[0]
+                raise NotFound(f"{model} has no run at {hook_point}, only at {known}.")
+            current = matches[0]
     return current
 
 
 def has_layer(run: Row[Any], layer: int) -> bool:
-    """Whether a run has such a layer."""
+    """Whether the run has this layer."""
     return layer < len(run.widths)
 
 
 def has_neuron(run: Row[Any], layer: int, neuron: int) -> bool:
-    """Whether a run has such a neuron."""
+    """Whether the run has this neuron."""
     return has_layer(run, layer) and neuron < run.widths[layer]
 
 
 def check_layer(run: Row[Any], layer: int) -> None:
-    """Raises NotFound if a run has no such layer."""
+    """Raises NotFound if the run does not have this layer."""
     if not has_layer(run, layer):
         raise NotFound(
             f"{run.model} has layers 0 to {len(run.widths) - 1}: there is no layer {layer}."
@@ -106,7 +109,7 @@ def check_layer(run: Row[Any], layer: int) -> None:
 
 
 def check_neuron(run: Row[Any], layer: int, neuron: int) -> None:
-    """Raises NotFound if a run has no such neuron."""
+    """Raises NotFound if the run does not have this neuron."""
     check_layer(run, layer)
     if not has_neuron(run, layer, neuron):
         raise NotFound(
@@ -116,17 +119,18 @@ def check_neuron(run: Row[Any], layer: int, neuron: int) -> None:
 
 
 def model_names(connection: Connection) -> list[str]:
-    """All models' names. Sorted here: databases differ in how they order text."""
+    """The names of all models, sorted."""
+    # Not in SQL: databases differ in how they order text.
     return sorted(connection.scalars(select(RUNS.c.model).where(RUNS.c.ready).distinct()))
 
 
 def sample_of(run: Row[Any]) -> Sample:
-    """How large a run's sample is."""
+    """The size of the run's sample."""
     return Sample(contexts=run.sample_contexts, positions=run.sample_positions)
 
 
 def whole_run(row: Row[Any]) -> WholeRun:
-    """A run with its size: what searches of all its neurons name."""
+    """A run with its size, for searches over all its neurons."""
     return WholeRun(
         model=row.model,
         run=run_ref(row),

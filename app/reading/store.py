@@ -1,5 +1,5 @@
-"""The store as the server reads it: `Store` is one database, `Reading` one run of a model, open as
-long as one answer is put together."""
+"""How the server reads the store: `Store` is one database, `Reading` one run of a model, open for
+the time of one answer."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row
 
 from app.reading import runs
-from app.reading.places import Places
 from app.reading.versions import RunVersions
 from app.reading.vocabulary import Vocabularies, VocabularyIndex
+from indexer.store.places import Places
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Reading:
 
     connection: Connection
     run: Row[Any]
-    """The row of `runs`, without its provenance."""
+    """Its row of the table `runs`, without the provenance."""
     others: list[Row[Any]]
     """The model's other runs, newest first."""
     _vocabularies: Vocabularies
@@ -35,20 +35,20 @@ class Reading:
 
     @cached_property
     def token_index(self) -> VocabularyIndex:
-        """The tokens by their text."""
+        """Finds tokens by their text."""
         return self._vocabularies.index(self.run.identity, self.vocabulary)
 
     @cached_property
     def places(self) -> Places:
-        """Where each neuron is."""
+        """Converts between a neuron's layer and its index over all layers."""
         return Places(self.run.widths)
 
     def check_layer(self, layer: int) -> None:
-        """Raises NotFound if the run has no such layer."""
+        """Raises NotFound if the run does not have this layer."""
         runs.check_layer(self.run, layer)
 
     def index_of(self, layer: int, neuron: int) -> int:
-        """A neuron's index over all layers. Raises NotFound if the run has no such neuron."""
+        """A neuron's index over all layers. Raises NotFound if the run does not have it."""
         runs.check_neuron(self.run, layer, neuron)
         return self.places.index(layer, neuron)
 
@@ -57,8 +57,7 @@ class Store:
     """One database. Safe to share between threads."""
 
     def __init__(self, engine: Engine) -> None:
-        # A page is several SELECTs: all of them see one state of the database, whatever is deleted
-        # meanwhile.
+        # A page needs several SELECTs, which must all see the same state of the database.
         self._engine = engine
         if engine.dialect.name == "postgresql":
             self._engine = engine.execution_options(isolation_level="REPEATABLE READ")
@@ -66,46 +65,46 @@ class Store:
         self._versions = RunVersions(engine)
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close all connections."""
         self._versions.close()
         self._engine.dispose()
 
     def versions(self, model: str | None = None) -> list[str]:
-        """What identifies the contents of a model's runs, or of all runs: for ETags."""
+        """Strings that identify the contents of a model's runs, or of all runs: for ETags."""
         return self._versions.of(model)
 
     def connect(self) -> Connection:
-        """A connection, to be used in a `with` statement."""
+        """A connection, for a `with` statement."""
         return self._engine.connect()
 
     @contextmanager
     def reading(self, model: str, run: int | None) -> Iterator[Reading]:
-        """Open a run of a model, by default the one its pages show. Raises NotFound."""
+        """Open a run of a model; without `run`, its default run. Raises NotFound."""
         with self.connect() as connection:
             yield self.open(connection, model, run)
 
     def open(self, connection: Connection, model: str, run: int | None) -> Reading:
-        """Open a run on a connection that is there already. Raises NotFound."""
-        of_model = runs.runs_of(connection, [model]).get(model, [])
-        return self.opened(connection, runs.pick(model, of_model, run), of_model)
+        """As `reading`, on an open connection."""
+        rows = runs.runs_of(connection, [model]).get(model, [])
+        return self.open_row(connection, runs.pick(model, rows, run), rows)
 
-    def opened(self, connection: Connection, run: Row[Any], of_model: list[Row[Any]]) -> Reading:
-        """A run whose row is known, and its model's rows, as `runs.runs_of` has them."""
+    def open_row(self, connection: Connection, run: Row[Any], of_model: list[Row[Any]]) -> Reading:
+        """As `open`, given the run's row and the rows of all its model's runs, newest first."""
         others = [row for row in of_model if row.id != run.id]
         return Reading(connection, run, others, self._vocabularies)
 
     def is_default(self, model: str, run: int) -> bool:
-        """Whether `run` is the one that pages of the model show by default. Raises NotFound."""
+        """Whether `run` is the model's default run. Raises NotFound."""
         with self.reading(model, None) as reading:
             return bool(reading.run.id == run)
 
     def check_neuron(self, model: str, layer: int, neuron: int, run: int | None) -> None:
-        """Raises NotFound if there is no such neuron."""
+        """Raises NotFound if the run (by default the default one) does not have this neuron."""
         with self.reading(model, run) as reading:
             reading.index_of(layer, neuron)
 
     def check_neuron_of_any_run(self, model: str, layer: int, neuron: int) -> None:
-        """Raises NotFound if no run of the model has such a neuron."""
+        """Raises NotFound if no run of the model has this neuron."""
         with self.reading(model, None) as reading:
             if not any(runs.has_neuron(other, layer, neuron) for other in reading.others):
                 reading.index_of(layer, neuron)

@@ -1,9 +1,8 @@
-"""What identifies the contents of runs. It is asked for at every request: so by the shortest way.
+"""Reads what identifies the contents of runs, for ETags.
 
-Apart from `queries.py` because SQLite is asked here on a connection that is kept, without
-SQLAlchemy's pool, transaction and row objects: microseconds instead of most of an unchanged page's
-time. Nothing is remembered from one request to the next: a run that has just become ready, or is
-just gone, shows at once.
+Every request needs it, so SQLite is asked on one connection that stays open, without SQLAlchemy's
+pool, transactions and row objects: that takes microseconds, instead of most of the time of an
+unchanged page. Nothing is cached, so that a run appears or disappears at once.
 """
 
 from __future__ import annotations
@@ -25,18 +24,19 @@ _RUNS = (
 
 
 class RunVersions:
-    """Reads one store. Safe to share between threads."""
+    """The versions of the runs of one store. Safe to share between threads."""
 
     def __init__(self, engine: Engine) -> None:
-        # One SELECT is a transaction of its own.
+        # There is only one SELECT, so it needs no transaction.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._is_sqlite = engine.dialect.name == "sqlite"
         self._sql = str(_RUNS.compile(dialect=engine.dialect))
-        self._kept: Any = None
+        self._sqlite: Any = None
+        """The connection that stays open."""
         self._lock = threading.Lock()
 
     def of(self, model: str | None) -> list[str]:
-        """The versions of a model's runs, or of all, oldest first. Raises SQLAlchemyError."""
+        """The versions of a model's runs, or of all runs, oldest first. Raises SQLAlchemyError."""
         return [
             f"{run_id}:{content_hash}"
             for run_id, content_hash, name in self._rows()
@@ -44,30 +44,30 @@ class RunVersions:
         ]
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         with self._lock:
             self._drop()
 
     def _rows(self) -> Any:
         if self._is_sqlite:
-            # Where it fails, the usual way says why, or finds that all is well again.
+            # If this fails, SQLAlchemy below says why, or succeeds with a new connection.
             with suppress(sqlite3.Error), self._lock:
-                return self._rows_of_kept()
+                return self._sqlite_rows()
         with self._engine.connect() as connection:
             return connection.execute(_RUNS).all()
 
-    def _rows_of_kept(self) -> list[Any]:
-        if self._kept is None:
-            self._kept = self._engine.raw_connection()
+    def _sqlite_rows(self) -> list[Any]:
+        if self._sqlite is None:
+            self._sqlite = self._engine.raw_connection()
         try:
-            # All rows are fetched, so that no read transaction stays open.
-            rows: list[Any] = self._kept.driver_connection.execute(self._sql).fetchall()
+            # Fetch all rows, so that no read transaction stays open.
+            rows: list[Any] = self._sqlite.driver_connection.execute(self._sql).fetchall()
         except sqlite3.Error:
             self._drop()
             raise
         return rows
 
     def _drop(self) -> None:
-        if self._kept is not None:
-            self._kept.close()
-            self._kept = None
+        if self._sqlite is not None:
+            self._sqlite.close()
+            self._sqlite = None

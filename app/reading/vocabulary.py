@@ -1,5 +1,7 @@
-"""Token texts, read from the store once a process, as a vocabulary never changes; and tokens by
-their text."""
+"""The texts and bytes of tokens, and tokens by their text.
+
+Vocabularies never change, so their texts are read once and cached.
+"""
 
 from __future__ import annotations
 
@@ -12,32 +14,33 @@ from sqlalchemy import Connection, select
 
 from indexer.store import schema
 
-_AT_ONCE = 5_000
-"""Tokens that one statement names: databases have a limit to that."""
+_BATCH = 5_000
+"""Tokens a SELECT: databases limit the number of bound values."""
 _CACHED = 8
+"""Vocabularies kept in memory."""
 
 
 class VocabularyIndex:
-    """Tokens by their text, and by how they begin."""
+    """Finds the tokens of a vocabulary by their text."""
 
     def __init__(self, texts: list[str]) -> None:
         self._order = sorted(range(len(texts)), key=lambda token_id: (texts[token_id], token_id))
         self._texts = [texts[token_id] for token_id in self._order]
 
     def ids(self, text: str) -> list[int]:
-        """Ids of the tokens of exactly this text, lowest first: bytes may be spelled alike."""
+        """Ids of all tokens with exactly this text, ascending; tokens can share a text."""
         begin, end = bisect_left(self._texts, text), bisect_right(self._texts, text)
         return self._order[begin:end]
 
     def starting_with(self, text: str) -> list[int]:
-        """Ids of the tokens that begin so."""
+        """Ids of the tokens that begin with `text`, in the order of their texts."""
         begin = bisect_left(self._texts, text)
         end = bisect_left(self._texts, text + "\U0010ffff", lo=begin)
         return self._order[begin:end]
 
 
 class Vocabularies:
-    """Token texts by the vocabulary's identity: its number can be given to another later."""
+    """The vocabularies in memory, by identity: a database can reuse the id of a deleted one."""
 
     def __init__(self) -> None:
         self._texts: OrderedDict[str, list[str]] = OrderedDict()
@@ -45,7 +48,7 @@ class Vocabularies:
         self._lock = threading.Lock()
 
     def get(self, connection: Connection, vocabulary_id: int, identity: str) -> list[str]:
-        """Text of every token id; bytes that are no whole character stand as \\xNN."""
+        """The text of every token id; incomplete UTF-8 appears as \\xNN."""
         with self._lock:
             if identity in self._texts:
                 self._texts.move_to_end(identity)
@@ -60,40 +63,40 @@ class Vocabularies:
         with self._lock:
             self._texts[identity] = texts
             while len(self._texts) > _CACHED:
-                gone, _ = self._texts.popitem(last=False)
-                self._indexes.pop(gone, None)
+                oldest, _ = self._texts.popitem(last=False)
+                self._indexes.pop(oldest, None)
         return texts
 
     def index(self, identity: str, texts: list[str]) -> VocabularyIndex:
-        """The tokens of a vocabulary by their text; `texts` are what `get` gave."""
+        """The index of a vocabulary; `texts` are the result of `get`."""
         with self._lock:
-            found = self._indexes.get(identity)
-        if found is None:
-            found = VocabularyIndex(texts)
+            index = self._indexes.get(identity)
+        if index is None:
+            index = VocabularyIndex(texts)
             with self._lock:
                 if identity in self._texts:
-                    self._indexes[identity] = found
-        return found
+                    self._indexes[identity] = index
+        return index
 
 
 def spellings(
     connection: Connection, vocabulary_id: int, token_ids: Iterable[int]
 ) -> dict[int, bytes]:
-    """The bytes of tokens, by id."""
+    """The bytes of each token, by id."""
     table = schema.vocabulary
-    wanted = sorted(set(token_ids))
-    found: dict[int, bytes] = {}
-    for some in (wanted[at : at + _AT_ONCE] for at in range(0, len(wanted), _AT_ONCE)):
+    ids = sorted(set(token_ids))
+    spelled: dict[int, bytes] = {}
+    for batch in (ids[at : at + _BATCH] for at in range(0, len(ids), _BATCH)):
         rows = connection.execute(
             select(table.c.token_id, table.c.bytes).where(
-                table.c.vocabulary_id == vocabulary_id, table.c.token_id.in_(some)
+                table.c.vocabulary_id == vocabulary_id, table.c.token_id.in_(batch)
             )
         )
-        found |= {row.token_id: bytes(row.bytes) for row in rows}
-    return found
+        spelled |= {row.token_id: bytes(row.bytes) for row in rows}
+    return spelled
 
 
 def text_of(connection: Connection, vocabulary_id: int, token_ids: Sequence[int]) -> str:
-    """The text that token ids stand for; bytes that are no whole character become U+FFFD."""
+    """The text of a sequence of tokens; incomplete UTF-8 becomes U+FFFD."""
     spelled = spellings(connection, vocabulary_id, token_ids)
     return b"".join(spelled[token_id] for token_id in token_ids).decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Reading one run with its provenance."""
+"""Reads a run with its provenance."""
 
 from __future__ import annotations
 

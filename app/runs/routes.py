@@ -22,7 +22,7 @@ RunNumber = Annotated[int, Path(ge=1)]
 
 @router.get("/api/v1/runs/{run}", response_model=Run, responses=ERRORS, tags=["api"])
 def run(request: Request, run: RunNumber) -> Response:
-    """One run with its provenance in full."""
+    """A run with its provenance."""
     site = site_of(request)
     if unchanged := site.unchanged(request, None):
         return unchanged

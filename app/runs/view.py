@@ -1,4 +1,4 @@
-"""A run's page: its facts, and its provenance flattened to names and values."""
+"""The page of a run: its provenance, flattened to tables of names and values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.web.frame import Frame
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class Table:
     """A titled table of a run's provenance."""
 
     title: str
@@ -26,12 +26,12 @@ class RunContext:
 
     frame: Frame
     page: Run
-    tables: list[Facts]
+    tables: list[Table]
 
 
-def tables(page: Run) -> list[Facts]:
-    """A run's provenance as tables: what it is, then each part of `provenance`, flattened."""
-    first = Facts(
+def tables(page: Run) -> list[Table]:
+    """The run's provenance as tables: a summary, single values, then each part, flattened."""
+    first = Table(
         "What was indexed",
         [
             ("model", f"{page.model_id}" + (f" @ {page.revision}" if page.revision else "")),
@@ -52,21 +52,21 @@ def tables(page: Run) -> list[Facts]:
             ("content hash", page.content_hash),
         ],
     )
-    loose = Facts("How", [])
-    parts: list[Facts] = []
+    single = Table("How", [])
+    parts: list[Table] = []
     for key, value in page.provenance.items():
         rows = flatten(value)
         if len(rows) == 1 and not rows[0][0]:
-            loose.rows.append((_words(key), rows[0][1]))
+            single.rows.append((_words(key), rows[0][1]))
         else:
             parts.append(
-                Facts(_words(key).capitalize(), [(_words(path), text) for path, text in rows])
+                Table(_words(key).capitalize(), [(_words(path), text) for path, text in rows])
             )
-    return [facts for facts in (first, loose, *parts) if facts.rows]
+    return [table for table in (first, single, *parts) if table.rows]
 
 
 def flatten(value: Any, path: str = "") -> list[tuple[str, str]]:
-    """A nested value as (dotted path, text); a list of plain values stays on one line."""
+    """A nested value as pairs (dotted path, text); a list of plain values is one pair."""
     if isinstance(value, Mapping):
         rows = [
             row
@@ -82,7 +82,7 @@ def flatten(value: Any, path: str = "") -> list[tuple[str, str]]:
                 for row in flatten(item, f"{path}.{i}" if path else str(i))
             ]
         return [(path, ", ".join(_plain(item) for item in value) or MISSING)]
-    if path.rpartition(".")[2] == "seed":  # a name for a draw, to be typed again: not a quantity
+    if path.rpartition(".")[2] == "seed":  # to be typed again: without separators of thousands
         return [(path, str(value))]
     return [(path, _plain(value))]
 

@@ -1,0 +1,1 @@
+"""The searches by token and by text."""

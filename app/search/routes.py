@@ -21,25 +21,27 @@ api = APIRouter(prefix="/api/v1/models/{model}", tags=["api"], responses=ERRORS)
 pages = APIRouter(include_in_schema=False)
 
 NEURONS, CONTEXTS, COMPLETIONS = 50, 20, 20
-"""Items of a page by default: neurons of a token, contexts of a text, completions of a token."""
+"""The default numbers of items: neurons of a token, contexts of a text, completions."""
 
 TokenText = Annotated[
-    str | None, Query(alias="token", max_length=10_000, description="Its exact text.")
+    str | None, Query(alias="token", max_length=10_000, description="The token's exact text.")
 ]
-TokenId = Annotated[int | None, Query(ge=0, le=2**31 - 1, description="Instead of its text.")]
+TokenId = Annotated[
+    int | None, Query(ge=0, le=2**31 - 1, description="Its id, instead of its text.")
+]
 As = Annotated[
     Role | None,
     Query(
         alias="as",
-        description="`peak`: neurons whose top examples peak on it; `promoted`, `suppressed`: by "
-        "logit effects; `in`, `gate`: by what its embedding puts into that part.",
+        description="`peak`: neurons whose top examples peak on the token; `promoted`, "
+        "`suppressed`: by logit effects; `in`, `gate`: by the input of its embedding to that part.",
     ),
 ]
 Text = Annotated[
     str,
-    Query(max_length=2_000, description='Words, "a phrase", the beginning of a word*.'),
+    Query(max_length=2_000, description='Words, "a phrase" or the beginning of a word*.'),
 ]
-ContextsAtOnce = Annotated[int, Query(ge=1, le=100, description="Items at most.")]
+ContextsAtOnce = Annotated[int, Query(ge=1, le=100, description="The most items.")]
 
 
 @api.get("/tokens", response_model=TokenList, name="tokens")
@@ -50,7 +52,7 @@ def completions(
     run: RunId = None,
     limit: Limit = COMPLETIONS,
 ) -> Response:
-    """Tokens of a model that begin with a text, or with a space and it."""
+    """Tokens that begin with `prefix`, or with a space and `prefix`."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
@@ -69,7 +71,7 @@ def by_token(
     limit: Limit = NEURONS,
     cursor: Cursor = None,
 ) -> Response:
-    """The neurons that fire most on a token, promote it, suppress it, or are excited by it."""
+    """The neurons that peak on a token, promote it, suppress it, or are excited by it."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
@@ -87,7 +89,8 @@ def by_text(
     limit: ContextsAtOnce = CONTEXTS,
     cursor: Cursor = None,
 ) -> Response:
-    """The contexts kept of a model that have some words, each with neurons that peak in it."""
+    """The stored contexts that contain all words and phrases of `q`, each with neurons that peak in
+    it."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
@@ -106,7 +109,7 @@ def search_page(
     run: RunId = None,
     cursor: Cursor = None,
 ) -> Response:
-    """The search boxes, and the results."""
+    """The search boxes and the results."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
@@ -131,12 +134,12 @@ def _results(
     text: str | None,
     cursor: str | None,
 ) -> tuple[SearchPage, int]:
-    """The page and its status. An error is shown beside the box that its text was typed in."""
+    """The page and its status; the page has the error, if there is one."""
     results: dict[str, Any] = {"tokens": None, "contexts": None, "problem": None, "suggestions": []}
     status = 200
     try:
         if text and (token or token_id is not None):
-            raise Invalid("A token and a text are two searches: leave one of them out.")
+            raise Invalid("Search for a token or for a text, not for both.")
         if token or token_id is not None:
             number = tokens.token_of(reading, token, token_id)
             results["tokens"] = tokens.search(reading, number, role, NEURONS, cursor)
@@ -150,7 +153,6 @@ def _results(
     page = SearchPage(
         model=reading.run.model,
         run=run_ref(reading.run),
-        layers=len(reading.run.widths),
         token=token or "",
         text=text or "",
         **results,
@@ -159,8 +161,8 @@ def _results(
 
 
 def _suggestions(reading: Reading, token: str) -> list[Token]:
-    """Tokens that begin with what was typed. `\\n`, which stands for a line break since no box can
-    hold one, is read both ways."""
+    """Tokens that begin with the typed text. `\\n` in it can also mean a line break, which the box
+    cannot hold."""
     unescaped = token.replace("\\n", "\n").replace("\\t", "\t").replace("\\r", "\r")
     suggestions = tokens.tokens_like(reading, token.strip(), COMPLETIONS)
     if unescaped != token:
@@ -169,7 +171,7 @@ def _suggestions(reading: Reading, token: str) -> list[Token]:
 
 
 def _addresses(page: SearchPage, run: int | None, cursor: str | None) -> tuple[str | None, str]:
-    """The same results as JSON, and the page's own address."""
+    """The addresses of the results as JSON and of the page itself."""
     if page.tokens:
         query: dict[str, Any] = {
             "token_id": page.tokens.token_id,

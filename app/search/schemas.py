@@ -1,4 +1,4 @@
-"""The search by token and by text, as JSON."""
+"""The searches by token and by text, as JSON."""
 
 from __future__ import annotations
 
@@ -10,89 +10,90 @@ from app.contexts.schemas import NeuronPeak
 from app.schemas import RunRef, Schema
 
 Role = Literal["peak", "promoted", "suppressed", "in", "gate"]
+"""What a token is to a neuron."""
 
 
 class Token(Schema):
-    """One token of the vocabulary."""
+    """A token of the vocabulary."""
 
     token: str
     token_id: int
 
 
 class TokenList(Schema):
-    """Tokens that begin with what was asked, without and with a leading space."""
+    """Tokens that begin with a text, with or without a leading space."""
 
     items: list[Token]
 
 
 class RoleCount(Schema):
-    """How many neurons have to do with a token in one way."""
+    """The number of neurons to which a token has a role."""
 
     role: Role
     neurons: int
 
 
 class TokenNeuron(Schema):
-    """A neuron that a token has to do with."""
+    """A neuron to which a token has a role."""
 
     layer: int
     neuron: int
     value: float = Field(
         description="`peak`: the mean of its top examples' peaks on the token; `promoted` and "
-        "`suppressed`: its logit effect on it; `in` and `gate`: what its embedding alone puts in."
+        "`suppressed`: its logit effect on it; `in` and `gate`: the input of its embedding alone."
     )
-    count: int | None = Field(description="Top examples that peak on the token; for `peak` alone.")
+    count: int | None = Field(description="Top examples that peak on the token; only for `peak`.")
     max: float
     density: float
     dead: bool
-    peak_token: str = Field(description="The token its highest peak is on.")
+    peak_token: str = Field(description="The token it peaks on.")
     promoted_token: str = Field(description="The token it promotes most.")
 
 
 class TokenSearch(Schema):
-    """The neurons of a model that have to do with a token, in one way."""
+    """The neurons to which a token has a role."""
 
     model: str
     run: RunRef
     token: str
     token_id: int
     role: Role
-    roles: list[RoleCount] = Field(description="In which ways there are any neurons.")
-    alike: list[Token] = Field(
-        description="The same without or with a leading space, capital or small: other tokens."
-    )
+    roles: list[RoleCount] = Field(description="The roles with any neurons.")
+    alike: list[Token] = Field(description="Tokens that differ only by a leading space or by case.")
     items: list[TokenNeuron] = Field(
-        description="`peak`: most examples first, then the highest mean; else the largest value."
+        description="`peak`: most examples first, then the highest mean; otherwise the largest "
+        "value first."
     )
     next: str | None
 
 
 class Snippet(Schema):
-    """A piece of a text."""
+    """A part of a text."""
 
     text: str
-    found: bool = Field(description="Whether it is what was searched for.")
+    found: bool = Field(description="Whether it matches the search.")
 
 
 class FoundContext(Schema):
-    """A context that has what was searched for."""
+    """A context that matches a search."""
 
     context_id: int
     document_index: int
     source: str | None
-    text: list[Snippet] = Field(description="Round the first find; the pieces follow one another.")
-    top: int = Field(description="Neurons of which it is a top example.")
+    text: list[Snippet] = Field(description="The text around the first match, in parts.")
+    top: int = Field(description="The number of neurons that have it as a top example.")
     bottom: int
     others: int = Field(
-        description="Neurons of which it is an example by source or of a band, and no top example."
+        description="Neurons that have it as an example by source or of a band, and not as a top "
+        "example."
     )
     neurons: list[NeuronPeak] = Field(
-        description="Some of them: by kind, of each those that peak on what was found first."
+        description="Some of these neurons: by kind, and first those that peak on a match."
     )
 
 
 class TextSearch(Schema):
-    """Contexts that have all the words and phrases asked for, in corpus order."""
+    """Contexts that contain all words and phrases of a search, in corpus order."""
 
     model: str
     run: RunRef
@@ -102,11 +103,10 @@ class TextSearch(Schema):
 
 
 class SearchPage(Schema):
-    """The page of both searches: what was asked, and the results."""
+    """The page of both searches: the requests and the results."""
 
     model: str
     run: RunRef
-    layers: int
     token: str
     text: str
     problem: str | None

@@ -1,4 +1,4 @@
-"""Search by text: the contexts that contain it, each with neurons that peak there."""
+"""Searches by text: the contexts that contain it, each with neurons that peak in it."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from app.reading.runs import run_ref
 from app.reading.store import Reading
 from app.reading.vocabulary import spellings
 from app.search.schemas import FoundContext, Snippet, TextSearch
-from app.search.words import TextError, found_in, parse
+from app.search.words import TextError, matches, parse
 from indexer.store.packing.codec import unpack_token_ids
 from indexer.store.packing.postings import unpack_places
 from indexer.store.text import index as text_index
 from indexer.store.text.words import Phrase
 
 NAMED = 6
-"""Neurons named beside each context."""
+"""The most neurons of each context."""
 _AROUND = 90
-"""Characters shown before the first match, and twice as many after it."""
+"""Characters before the first match; twice as many follow it."""
 
 
 def search(reading: Reading, q: str, limit: int, cursor: str | None) -> TextSearch:
-    """One page of the contexts that have every word and phrase of `q`, in corpus order.
+    """A page of the contexts that contain every word and phrase of `q`, in corpus order.
 
-    Raises Invalid for a query or a cursor that cannot be read.
+    Raises Invalid for an invalid query or cursor.
     """
     try:
         phrases = parse(q)
@@ -73,12 +73,12 @@ def _match(
     included = token_ids[row.included_from :].tolist()
     spelling = [spelled[token_id] for token_id in included]
     text = b"".join(spelling).decode("utf-8", "replace")
-    spans = found_in(text, phrases)
+    spans = matches(text, phrases)
     examples = unpack_places(bytes(row.neurons))
     kinds = examples["kind"]
     hit = np.zeros(len(token_ids), np.bool_)
-    for place in tokens_at(spelling, spans):
-        hit[row.included_from + place.start : row.included_from + place.stop] = True
+    for positions in tokens_at(spelling, spans):
+        hit[row.included_from + positions.start : row.included_from + positions.stop] = True
     order = np.lexsort((examples["neuron"], ~hit[examples["position"]], ORDER[kinds]))
     top, bottom = int((kinds == TOP).sum()), int((kinds == BOTTOM).sum())
     return FoundContext(
@@ -94,7 +94,7 @@ def _match(
 
 
 def tokens_at(spelling: list[bytes], spans: list[tuple[int, int]]) -> list[range]:
-    """The tokens that each span of a text covers. Spans are in characters, `spelling` has the bytes
+    """The tokens that each span of a text covers. Spans count characters; `spelling` has the bytes
     of all tokens. A character that is split over several tokens belongs to each of them."""
     decoder = getincrementaldecoder("utf-8")("replace")
     starts = list(accumulate((len(decoder.decode(token)) for token in spelling), initial=0))
@@ -102,14 +102,14 @@ def tokens_at(spelling: list[bytes], spans: list[tuple[int, int]]) -> list[range
     for start, end in spans:
         first = bisect_left(starts, starts[bisect_right(starts, start) - 1])
         last = bisect_right(starts, end - 1)
-        while first < last and not spelling[first]:  # a token that spells nothing
+        while first < last and not spelling[first]:  # an empty token
             first += 1
         covered.append(range(first, last))
     return covered
 
 
 def _snippet(text: str, spans: list[tuple[int, int]]) -> list[Snippet]:
-    """The text around the first match, matches marked."""
+    """The text around the first match, with matches marked."""
     begin = max(0, (spans[0][0] if spans else 0) - _AROUND)
     end = min(len(text), (spans[0][1] if spans else 0) + 2 * _AROUND)
     parts: list[Snippet] = []

@@ -1,4 +1,4 @@
-"""Search by token: the neurons that peak on a token, promote it, suppress it, or read it."""
+"""Searches by token: the neurons that peak on a token, promote it, suppress it, or read it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import bindparam, select
 
-from app.drawing.said_back import quoted
+from app.drawing.quoting import quoted
 from app.errors import Invalid, NotFound
 from app.reading import cursors
 from app.reading.neurons import rows_of
@@ -39,7 +39,7 @@ def tokens_like(reading: Reading, prefix: str, limit: int) -> list[Token]:
 def token_of(reading: Reading, token: str | None, token_id: int | None) -> int:
     """The id of a token, given its exact text or its id. Raises NotFound, Invalid."""
     if token and token_id is not None:
-        raise Invalid("`token` and `token_id` both name a token: give one of them.")
+        raise Invalid("`token` and `token_id` both name a token: use only one of them.")
     if token_id is not None:
         if token_id >= len(reading.vocabulary):
             raise NotFound(
@@ -48,12 +48,11 @@ def token_of(reading: Reading, token: str | None, token_id: int | None) -> int:
             )
         return token_id
     if not token:
-        raise Invalid("No token is named: give `token`, its exact text, or `token_id`.")
+        raise Invalid("The request names no token: add `token`, its exact text, or `token_id`.")
     ids = reading.token_index.ids(token)
     if not ids:
         raise NotFound(
-            f"No token of {reading.run.model} is exactly “{quoted(token)}”: spaces and capitals "
-            "count."
+            f"No token of {reading.run.model} is exactly “{quoted(token)}”: spaces and case matter."
         )
     return ids[0]
 
@@ -61,7 +60,7 @@ def token_of(reading: Reading, token: str | None, token_id: int | None) -> int:
 def search(
     reading: Reading, token_id: int, role: Role | None, limit: int, cursor: str | None
 ) -> TokenSearch:
-    """One page of the neurons of a token in one role, by default the first role with any neurons.
+    """A page of the neurons to which a token has a role, by default the first with any neurons.
 
     Raises Invalid for a cursor of another search.
     """
@@ -130,7 +129,7 @@ def _items(
 
 
 def _similar(reading: Reading, token_id: int) -> list[Token]:
-    """The tokens that differ from this one by case or a leading space alone."""
+    """The tokens that differ from this one only by case or a leading space."""
     bare = reading.vocabulary[token_id].removeprefix(" ")
     spellings = {
         space + word

@@ -1,4 +1,4 @@
-"""What the search page shows beside the fields of its JSON."""
+"""The page of the searches by token and by text."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ROLES: dict[Role, tuple[str, str, str]] = {
         "layer's norm, drives their gate most: earlier layers and attention are left out.",
     ),
 }
-"""For each role: what the neurons do, the heading of their values, and a full sentence."""
+"""For each role: what its neurons do, the heading of their values, and a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,10 @@ class TokenView:
 
     title: str
     heading: str
-    """Of the column with the neurons' values."""
+    """The heading of the neurons' values."""
     sentence: str
     roles: list[tuple[Role, str, int, bool]]
-    """Each role with any neurons: its name, its words, how many, whether it is the current one."""
+    """Each role with any neurons: its name, what they do, their number, whether it is current."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +68,11 @@ class SearchContext:
     live: bool
     """Whether the server can search by custom text."""
     examples: Callable[[int, int, int], str] = examples
-    """From counts of examples to words."""
+    """Turns counts of examples into words."""
 
 
 def token_view(results: TokenSearch) -> TokenView:
-    """The words around the neurons of a token."""
+    """The view of a search by token."""
     words, heading, sentence = ROLES[results.role]
     roles = [
         (entry.role, ROLES[entry.role][0], entry.neurons, entry.role == results.role)

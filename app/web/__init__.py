@@ -1,0 +1,1 @@
+"""What every route uses: addresses, parameters, caching, errors, templates."""

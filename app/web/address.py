@@ -1,5 +1,7 @@
-"""Pure: what a reader types to name a place, such as `L3N45`, read as model, layer and neuron.
-Apart so that every way of writing one is in one pattern, and none can lead off this server."""
+"""Reads the address of a model, layer or neuron as a reader types it, such as `L3N45`.
+
+One pattern holds every form, and no address can lead to another server.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ FORMS = (
     "3/45, L3N45, blocks.3.mlp.hook_post 45, layer 3 neuron 45, MODEL/3/45, MODEL/3, MODEL "
     "or the full address of a page"
 )
-"""The ways of writing a place, for readers."""
+"""The forms of an address, for readers."""
 LONGEST = 1000
-"""Characters of an address; a page's own is far shorter."""
+"""The most characters of an address."""
 
 _INDEX = "[0-9]{1,9}"
 _MODEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
@@ -21,10 +23,10 @@ _HOOK_POINT = r"[a-z_]+(?:\.[a-z_]+)+"
 _BETWEEN = r"(?:\s*[/.,:]\s*|\s+)"
 _N = r"n(?:euron)?\s*"
 _PLACE = (
-    # blocks.3.mlp.hook_post 45, its neuron after a space or a slash
+    # blocks.3.mlp.hook_post 45, with a space or a slash before the neuron
     rf"blocks\.(?P<block>{_INDEX})\.(?P<hook>{_HOOK_POINT})"
     rf"(?:{_BETWEEN}(?:{_N})?(?P<unit>{_INDEX}))?"
-    # 3/45, L3N45, layer 3 neuron 45: a sign, a space or the word keeps the two numbers apart
+    # 3/45, L3N45, layer 3 neuron 45: a sign, a space or a word separates the numbers
     rf"|(?:l(?:ayer)?\s*)?(?P<layer>{_INDEX})(?:{_BETWEEN}(?:{_N})?|{_N})(?P<neuron>{_INDEX})"
     rf"|l(?:ayer)?\s*(?P<only>{_INDEX})"
 )
@@ -41,7 +43,7 @@ _URL = re.compile(r"https?://|/", _FLAGS)
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A place in a model; what is None was not said."""
+    """The parts of an address; None: not given."""
 
     model: str | None = None
     layer: int | None = None
@@ -53,7 +55,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class NeuronPlace:
-    """A neuron; without a run, of its model's default one."""
+    """A neuron of a run; None: of the model's default run."""
 
     model: str
     layer: int
@@ -62,28 +64,26 @@ class NeuronPlace:
 
 
 def parse(text: str) -> Address | None:
-    """Read an address; None where it is in none of `FORMS`. Nothing is looked up.
+    """The parts of an address; None if it has none of `FORMS`. Whether they exist is not checked.
 
-    What can be read as a place in the model at hand is: `3.45` is layer 3, though a model could be
-    called so, and is then reached by `3.45/`. Of a URL only path and `run=` count, not the host:
-    a server behind a proxy does not know its own name, and no host is in what is built from them.
+    An address within the current model goes first: `3.45` is layer 3, and a model with that name
+    is `3.45/`. Of a URL only the path and `run=` count. Its host is ignored, since a server behind
+    a proxy does not know its own.
     """
-    text = " ".join(text.split())  # text that was copied can hold other blanks than ours
+    text = " ".join(text.split())  # copied text can hold other kinds of blanks
     if not text or len(text) > LONGEST:
         return None
     if _URL.match(text):
         return _of_url(text)
-    found = _IN_THIS_MODEL.fullmatch(text)
-    if found is None:
-        found = _IN_A_MODEL.fullmatch(text)
-    if found is None:
+    match = _IN_THIS_MODEL.fullmatch(text) or _IN_A_MODEL.fullmatch(text)
+    if match is None:
         return None
-    said = found.groupdict()
+    parts = match.groupdict()
     return Address(
-        model=said.get("model"),
-        layer=_number(said["block"] or said["layer"] or said["only"] or said.get("number")),
-        neuron=_number(said["unit"] or said["neuron"]),
-        hook_point=said["hook"].lower() if said["hook"] else None,
+        model=parts.get("model"),
+        layer=_number(parts["block"] or parts["layer"] or parts["only"] or parts.get("number")),
+        neuron=_number(parts["unit"] or parts["neuron"]),
+        hook_point=parts["hook"].lower() if parts["hook"] else None,
     )
 
 
@@ -91,16 +91,16 @@ def _of_url(text: str) -> Address | None:
     try:
         parts = urlsplit(text)
         query = parse_qs(parts.query)
-    except ValueError:  # such as a bracket that is not closed in the host
+    except ValueError:  # such as an unclosed bracket in the host
         return None
-    found = _PATH.fullmatch(unquote(parts.path))
-    if found is None:
+    match = _PATH.fullmatch(unquote(parts.path))
+    if match is None:
         return None
     run = query.get("run", [""])[-1]
     return Address(
-        model=found["model"],
-        layer=_number(found["layer"]),
-        neuron=_number(found["neuron"]),
+        model=match["model"],
+        layer=_number(match["layer"]),
+        neuron=_number(match["neuron"]),
         run=_number(run) if re.fullmatch(_INDEX, run) else None,
     )
 

@@ -1,4 +1,4 @@
-"""Where templates and static files are, in a checkout as in a wheel, and what version they are."""
+"""Finds templates and static files, in a checkout and in a wheel, and versions them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ STYLES = (
     "base/colours",
     "base/forms",
     "neurons/neuron",
+    "neurons/summary",
     "neurons/bar",
     "neurons/charts",
     "examples/examples",
@@ -31,7 +32,7 @@ STYLES = (
     "compare/compare",
     "lists/list",
 )
-"""The files of the one style sheet, in their order."""
+"""The files that make up the style sheet, in order."""
 STYLE_SHEET = "site.css"
 _APP = Path(__file__).parent.parent
 _STORE = Path(indexer.store.__file__).parent
@@ -45,20 +46,20 @@ def folder(name: str) -> Path:
 
 @cache
 def style_sheet() -> bytes:
-    """All styles as one: nothing is painted before the last sheet has come, so there is one."""
+    """All styles in one sheet, because browsers paint nothing before the last sheet arrives."""
     return b"\n".join((folder("static") / f"{name}.css").read_bytes() for name in STYLES)
 
 
 @cache
 def version_of(name: str) -> str:
-    """A short hash of a static file's content: it changes when the file does."""
+    """A short hash of a static file's content."""
     content = style_sheet() if name == STYLE_SHEET else (folder("static") / name).read_bytes()
     return hashlib.blake2b(content, digest_size=6).hexdigest()
 
 
 def site_version() -> str:
-    """One hash over everything that shapes a page besides its data: the code that reads the store
-    and renders it, templates, static files. It is part of every ETag."""
+    """A hash of all that shapes a page besides its data: the code that reads and renders it, the
+    templates and the static files. It is part of every ETag."""
     content = hashlib.blake2b(digest_size=8)
     for root, pattern in (
         (_APP, "**/*.py"),

@@ -1,4 +1,4 @@
-"""/docs: the API's documentation, with Swagger UI's files served from here."""
+"""/docs: the API's documentation, with Swagger UI."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Operation(Schema):
 
 
 class ApiIndex(Schema):
-    """The API's routes in short, for readers without JavaScript."""
+    """The API's routes, for readers without JavaScript."""
 
     operations: list[Operation]
 

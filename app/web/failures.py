@@ -1,4 +1,4 @@
-"""One handler that answers every error in one shape, as a page or as JSON."""
+"""Answers every error in one shape, as a page or as JSON."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
+from app.drawing.quoting import shortened
 from app.errors import AppError
 from app.schemas import Error
 from app.web.frame import Frame
@@ -33,8 +34,6 @@ _NAMES = {
     500: "internal",
     503: "unavailable",
 }
-_LONGEST = 100
-"""Characters of what a visitor typed that are said back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,78 +45,83 @@ class ErrorContext:
 
 
 def install(app: FastAPI) -> None:
-    """Let `app` answer every error in one shape: as a page, or as JSON under /api."""
+    """Let `app` answer every error as an `Error`: as JSON under /api, else as a page."""
+    app.add_exception_handler(AppError, _of_app)
+    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(RequestValidationError, _of_parameters)
+    app.add_exception_handler(SQLAlchemyError, _of_database)
+    app.add_exception_handler(Exception, _bug)
 
-    def answer(request: Request, status: int, detail: str) -> Response:
-        error = Error(error=_NAMES.get(status, "error"), detail=detail, status=status)
-        path = request.scope["path"]
-        if path.startswith(API_PREFIX) or path in _JSON_PATHS:
-            return JSONResponse(error.model_dump(), status)
-        return site_of(request).html(request, "error.html", ErrorContext(Frame(), error), status)
 
-    @app.exception_handler(AppError)
-    def _app(request: Request, error: AppError) -> Response:
-        response = answer(request, error.status, error.detail)
-        response.headers.update(error.headers)
+def _answer(request: Request, status: int, detail: str) -> Response:
+    error = Error(error=_NAMES.get(status, "error"), detail=detail, status=status)
+    path = request.scope["path"]
+    if path.startswith(API_PREFIX) or path in _JSON_PATHS:
+        return JSONResponse(error.model_dump(), status)
+    return site_of(request).html(request, "error.html", ErrorContext(Frame(), error), status)
+
+
+def _of_app(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AppError)
+    response = _answer(request, error.status, error.detail)
+    response.headers.update(error.headers)
+    return response
+
+
+def _of_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        path = quote(request.scope["path"], safe="/:@!$&'()*+,;=")
+        return _answer(request, 404, f"There is nothing at {shortened(path)}.")
+    if error.status_code == 405:
+        methods = _allowed(error)
+        names = " and ".join([", ".join(methods[:-1]), methods[-1]]).removeprefix(" and ")
+        response = _answer(request, 405, f"{request.method} is not allowed, only {names}.")
+        response.headers["Allow"] = ", ".join(methods)
         return response
+    return _answer(request, error.status_code, f"{error.detail}.")
 
-    @app.exception_handler(HTTPException)
-    def _http(request: Request, error: HTTPException) -> Response:
-        if error.status_code == 404:
-            path = quote(request.scope["path"], safe="/:@!$&'()*+,;=")
-            return answer(request, 404, f"There is nothing at {_cut(path)}.")
-        if error.status_code == 405:
-            only = _allowed(error)
-            named = " and ".join([", ".join(only[:-1]), only[-1]]) if only[1:] else only[0]
-            response = answer(request, 405, f"{request.method} is not answered: only {named}.")
-            response.headers["Allow"] = ", ".join(only)
-            return response
-        return answer(request, error.status_code, f"{error.detail}.")
 
-    @app.exception_handler(RequestValidationError)
-    def _validation(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        where = first["loc"][-1] if first["loc"] else "request"
-        if first["type"] == "missing":
-            return answer(request, 422, f"{where} is missing: it has to be given.")
-        given = _cut(repr(first.get("input")))
-        return answer(request, 422, f"{where} {given} {_rule(first)}.")
+def _of_parameters(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = first["loc"][-1] if first["loc"] else "request"
+    if first["type"] == "missing":
+        return _answer(request, 422, f"{where} is missing.")
+    value = shortened(repr(first.get("input")))
+    return _answer(request, 422, f"{where} {value} {_rule(first)}.")
 
-    @app.exception_handler(SQLAlchemyError)
-    def _database(request: Request, error: SQLAlchemyError) -> Response:
-        log.error("The database did not answer %r: %s", request.scope["path"], error)
-        return answer(request, 503, "The database does not answer: try again in a moment.")
 
-    @app.exception_handler(Exception)
-    def _bug(request: Request, error: Exception) -> Response:
-        # The server logs its traceback. This answer is made outside all middleware.
-        response = answer(request, 500, "The server failed at this: its log says why.")
-        response.headers.update(SECURITY_HEADERS)
-        return response
+def _of_database(request: Request, error: Exception) -> Response:
+    log.error("The database did not answer %r: %s", request.scope["path"], error)
+    return _answer(request, 503, "The database does not answer: try again in a moment.")
+
+
+def _bug(request: Request, error: Exception) -> Response:
+    # The server logs the traceback. No middleware sees this answer, so it needs its headers.
+    response = _answer(request, 500, "The server failed: its log says why.")
+    response.headers.update(SECURITY_HEADERS)
+    return response
 
 
 def _allowed(error: HTTPException) -> list[str]:
-    """The methods that an address answers; where GET is, HEAD is too."""
-    named = {method.strip() for method in (error.headers or {}).get("Allow", "GET").split(",")}
-    return sorted(named | ({"HEAD"} if "GET" in named else set()))
+    """The methods that an address answers; HEAD goes with GET."""
+    methods = {method.strip() for method in (error.headers or {}).get("Allow", "GET").split(",")}
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 
 def _rule(error: dict[str, Any]) -> str:
-    """What a value has to be, in our words where pydantic's are a parser's."""
+    """What is wrong with a value, in plainer words than pydantic's."""
     limits = error.get("ctx", {})
     match error["type"]:
         case "int_parsing" | "int_parsing_size" | "int_from_float":
             return "is not a whole number"
         case "greater_than_equal":
-            return f"is too small: {limits['ge']} is the least"
+            return f"is too small: the minimum is {limits['ge']}"
         case "less_than_equal":
-            return f"is too large: {limits['le']} is the most"
+            return f"is too large: the maximum is {limits['le']}"
         case "string_too_long":
-            return f"is too long: {limits['max_length']} characters are the most"
+            return f"is too long: the maximum is {limits['max_length']} characters"
         case "literal_error":
             return f"is not one of {limits['expected']}"
     return f"cannot be used: {error['msg']}"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -1,4 +1,4 @@
-"""Bodies, forms and texts that visitors send, bounded and checked."""
+"""Reads the bodies, forms and texts that visitors send, within bounds."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from starlette.requests import ClientDisconnect
 from app.errors import Invalid, TooLarge
 
 MOST_BYTES = 1 << 16
-"""The longest text, in UTF-8: many times what the tokens let through, and soon tokenised."""
+"""The longest text, in bytes of UTF-8: quick to tokenise, and longer than any limit of tokens."""
 MOST_BODY = 8 * MOST_BYTES
-"""The largest body of one text: JSON may spell a byte with six."""
-TOO_LONG = f"What was sent is too long: a text has {MOST_BYTES:,} bytes at most."
+"""The largest body with one text, in bytes: JSON can spend six on each byte of the text."""
+TOO_LONG = f"The request is too long: the maximum is {MOST_BYTES:,} bytes of text."
 TEXT_EXAMPLE = '{"text": "…"}'
-_FIELDS = 8
+_MOST_FIELDS = 8
 
 Sent = TypeVar("Sent", bound=BaseModel)
 
 
 async def body_of(request: Request, most: int, refusal: str = TOO_LONG) -> bytes:
-    """What was sent. Raises TooLarge with `refusal` as soon as it is more than `most` bytes."""
+    """The request's body. Raises TooLarge with `refusal` once it exceeds `most` bytes."""
     length = request.headers.get("content-length", "")
     if length.isdecimal() and (len(length) > 9 or int(length) > most):
         raise TooLarge(refusal)
@@ -35,18 +35,18 @@ async def body_of(request: Request, most: int, refusal: str = TOO_LONG) -> bytes
             if len(body) > most:
                 raise TooLarge(refusal)
     except ClientDisconnect:  # nobody will see this answer
-        raise Invalid("What was sent broke off.") from None
+        raise Invalid("The request broke off.") from None
     return bytes(body)
 
 
 def json_as(schema: type[Sent], body: bytes, example: str = TEXT_EXAMPLE) -> Sent:
-    """A body of JSON as the object it has to be. Raises Invalid, which names an `example`."""
+    """The object that a JSON body holds. Raises Invalid, with `example` in its message."""
     try:
-        written = body.decode()
+        text = body.decode()
     except UnicodeDecodeError as error:
         raise Invalid(f"The body is not UTF-8: byte {error.start} cannot be read.") from None
     try:
-        return schema.model_validate(json.loads(written))
+        return schema.model_validate(json.loads(text))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
@@ -57,24 +57,24 @@ def json_as(schema: type[Sent], body: bytes, example: str = TEXT_EXAMPLE) -> Sen
 
 
 def form_fields(body: bytes) -> dict[str, str]:
-    """The first of each field of a form, line ends as they were typed. Raises Invalid."""
+    """The first value of each field of a form. Raises Invalid."""
     try:
         fields = parse_qs(
             body.decode("ascii"),
             keep_blank_values=True,
             errors="strict",
-            max_num_fields=_FIELDS,
+            max_num_fields=_MOST_FIELDS,
         )
     except UnicodeDecodeError:
         raise Invalid("The text is not UTF-8.") from None
     except ValueError:
-        raise Invalid("The form has more fields than this one has.") from None
-    # A form sends line ends as CR LF, whatever was typed.
+        raise Invalid(f"The form has more than {_MOST_FIELDS} fields.") from None
+    # Browsers send line ends as CR LF.
     return {name: values[0].replace("\r\n", "\n") for name, values in fields.items()}
 
 
 def checked(text: str, name: str = "The text") -> str:
-    """A text that can be read. Raises Invalid and TooLarge, with its `name` in them."""
+    """The text, if it can be tokenised. Raises Invalid or TooLarge, with `name` in the message."""
     if not text:
         raise Invalid(f"{name} is empty: type something.")
     try:
@@ -82,11 +82,11 @@ def checked(text: str, name: str = "The text") -> str:
     except UnicodeEncodeError:
         raise Invalid(f"{name} has half a character in it: a lone surrogate.") from None
     if size > MOST_BYTES:
-        raise TooLarge(f"{name} has {size:,} bytes: {MOST_BYTES:,} are the most.")
+        raise TooLarge(f"{name} has {size:,} bytes: the maximum is {MOST_BYTES:,}.")
     return text
 
 
 def json_body(schema: type[BaseModel]) -> dict[str, Any]:
-    """How OpenAPI describes a body that a route reads by itself: for `openapi_extra`."""
+    """The OpenAPI description of a body that a route parses itself, for `openapi_extra`."""
     content = {"application/json": {"schema": schema.model_json_schema()}}
     return {"requestBody": {"required": True, "content": content}}

@@ -1,4 +1,4 @@
-"""The health check, and the 404 of unknown addresses under /api."""
+"""The health check, and the answer to unknown addresses under /api."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def healthz(request: Request) -> Response:
 @router.get("/api", include_in_schema=False)
 @router.get("/api/{rest:path}", include_in_schema=False)
 def unknown() -> Response:
-    """What is under /api and no route: not the page of a model that is called api."""
+    """Answer 404 under /api, where a model's page would otherwise match."""
     raise HTTPException(404)
 
 
 def health(store: Store, version: str) -> Health:
-    """Ask the database how many runs are ready."""
+    """The server's version, and how many runs the database has ready."""
     with store.connect() as connection:
         count = connection.scalar(select(func.count()).where(RUNS.c.ready))
     return Health(status="ok", version=version, runs=count or 0)

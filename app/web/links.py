@@ -1,4 +1,4 @@
-"""The addresses that a page of a model links to."""
+"""The links of a page, which carry on its model, run and view."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from app.web import urls
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """What the links of one page have in common: the model, and the run and the view that the
-    reader chose. Defaults are left out of addresses."""
+    """Makes the addresses that one page links to, all of one model, run and view."""
 
     model: str
     run: int | None = None
-    """The run that is named in addresses; None: the model's default run."""
+    """The run that addresses name; None: the default run, which they leave out."""
     view: View | None = None
-    """How examples are laid out, as named in the addresses of pages with examples."""
+    """The layout of examples that addresses name; None: the default, which they leave out."""
 
     def in_run(self, run: int | None) -> Links:
         """The same links in another run of the model."""
         return replace(self, run=run)
 
     def in_view(self, view: View) -> Links:
-        """The same links with examples laid out so; the view is named even if it is the default."""
+        """The same links with another view, which is named even if it is the default."""
         return replace(self, view=view)
 
     def to_model(self) -> str:
@@ -33,7 +32,7 @@ class Links:
         return urls.model(self.model, run=self.run)
 
     def to_default_run(self) -> str:
-        """The model's page, of its default run."""
+        """The page of the model's default run."""
         return urls.model(self.model)
 
     def layer(
@@ -65,7 +64,7 @@ class Links:
         return urls.neuron(self.model, layer, neuron, run=self.run, view=self.view, titles=titles)
 
     def neuron_ref(self, ref: NeuronRef) -> str:
-        """A neuron's page, from its address in the model."""
+        """As `neuron`, from layer and neuron in one object."""
         return self.neuron(ref.layer, ref.neuron)
 
     def neurons(self) -> Callable[[int, int], str]:
@@ -73,7 +72,7 @@ class Links:
         return urls.neurons(self.model, run=self.run, view=self.view)
 
     def neurons_of_layer(self, layer: int) -> tuple[str, str]:
-        """What stands before and after a neuron's index in the addresses of a layer's neurons."""
+        """The parts before and after a neuron's index in the addresses of a layer's neurons."""
         return urls.neurons_of_layer(self.model, layer, run=self.run, view=self.view)
 
     def random(self, layer: int | None = None) -> str:
@@ -95,7 +94,7 @@ class Links:
     def context_neurons(
         self, context_id: int, *, at: int | None = None, cursor: str | None = None
     ) -> str:
-        """A context with the neurons that peak in it, or at one position of it."""
+        """A context with the neurons that peak in it, or at the position `at`."""
         return urls.context_neurons(self.model, context_id, at=at, cursor=cursor, run=self.run)
 
     def notes(self, layer: int, neuron: int, *, cursor: str | None = None) -> str:
@@ -103,11 +102,11 @@ class Links:
         return urls.notes(self.model, layer, neuron, run=self.run, view=self.view, cursor=cursor)
 
     def try_text(self, layer: int, neuron: int) -> str:
-        """Where a text for a neuron is sent."""
+        """Where the form with a text for one neuron is sent."""
         return urls.try_text(self.model, layer, neuron, run=self.run)
 
     def behaviour(self) -> str:
-        """Where a text for all neurons is sent."""
+        """The search by custom text, and where its form is sent."""
         return urls.behaviour(self.model, run=self.run)
 
     def search(
@@ -124,7 +123,7 @@ class Links:
         )
 
     def tokens(self) -> Callable[[int, str | None], str]:
-        """A function from token id and role to the search for that token."""
+        """A function from token id and role to the search for the token."""
         return urls.tokens(self.model, run=self.run)
 
     def search_numbers(self, *, q: str | None = None, cursor: str | None = None) -> str:
@@ -132,7 +131,7 @@ class Links:
         return urls.search_numbers(self.model, q=q, cursor=cursor, run=self.run)
 
     def named(self, layer: int, neuron: int) -> str:
-        """A neuron as it is named in a comparison or a list."""
+        """A neuron as comparisons and lists name it."""
         return urls.named(self.model, layer, neuron, run=self.run)
 
     def api_neuron(self, layer: int, neuron: int) -> str:

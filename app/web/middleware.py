@@ -1,4 +1,4 @@
-"""What holds for every answer: the security headers, how long static files are kept, HEAD."""
+"""What every answer needs: security headers, the caching of static files, HEAD."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ POLICY = "Content-Security-Policy"
 
 
 def content_policy(frames: str = "'none'") -> str:
-    """What a page may load and do; `frames`: the sources in whose frames it may be shown."""
+    """The Content-Security-Policy of a page; `frames`: the sites that may show it in a frame."""
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
         "connect-src 'self'; base-uri 'none'; form-action 'self'; "
@@ -22,17 +22,17 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
-_A_YEAR = "public, max-age=31536000, immutable"
+_FOR_A_YEAR = "public, max-age=31536000, immutable"
 
 
 class CommonHeaders:
-    """Adds the headers; a plain ASGI wrapper, since it stands in the way of every request."""
+    """Adds the headers. A plain ASGI wrapper, because every request passes through it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request. ASGI's interface."""
+        """Answer a request, as ASGI calls it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -41,10 +41,10 @@ class CommonHeaders:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)  # an embedded page has a frame rule of its own
+                    headers.setdefault(name, value)  # embedded pages set their own policy
                 if scope["path"].startswith("/static/") and message["status"] == 200:
                     versioned = b"v=" in scope["query_string"]
-                    headers["Cache-Control"] = _A_YEAR if versioned else "no-cache"
+                    headers["Cache-Control"] = _FOR_A_YEAR if versioned else "no-cache"
             await send(message)
 
         if scope["method"] == "HEAD":  # the server leaves the body out

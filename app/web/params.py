@@ -1,4 +1,4 @@
-"""Parameters that several routes take, with their bounds and descriptions."""
+"""The parameters that several routes take, with bounds and descriptions."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ ContextId = Annotated[
     int, Path(ge=0, le=2**63 - 1, description="A context of the run, in corpus order.")
 ]
 RunId = Annotated[
-    int | None, Query(ge=1, description="Another run of the model than its default one.")
+    int | None, Query(ge=1, description="A run of the model; by default its default run.")
 ]
-Limit = Annotated[int, Query(ge=1, le=1000, description="Items at most.")]
-Cursor = Annotated[str | None, Query(description="The `next` of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="The most items.")]
+Cursor = Annotated[str | None, Query(description="The `next` of the previous page.")]
 Embed = Annotated[Literal["1"] | None, Query()]
-"""Whether a bare page is asked for, to be shown in another site's frame."""
+"""Whether to answer with a bare page for another site's frame."""
 ViewQuery = Annotated[View, Query()]
 """How a neuron's examples are laid out."""
 Titles = Annotated[Literal["all"] | None, Query()]
-"""Whether each token of a line carries its whole title, which a script adds otherwise."""
+"""Whether each token carries its whole title, which a script otherwise completes."""
 
 ALL_TITLES: Literal["all"] = "all"
 DEFAULT_LIMIT = 100
 
 VIEWS: dict[View, str] = {"peak": "aligned", "window": "windows", "context": "contexts"}
-"""What each view is called on the page; the first is the default."""
+"""The name of each view on pages; the first view is the default."""
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    304: {"description": "Nothing has changed since the ETag that came as If-None-Match."},
-    404: {"model": Error, "description": "What was asked for does not exist."},
-    422: {"model": Error, "description": "What was asked cannot be parsed."},
+    304: {"description": "Nothing has changed since the ETag in If-None-Match."},
+    404: {"model": Error, "description": "There is no such object."},
+    422: {"model": Error, "description": "A parameter cannot be used."},
     503: {"model": Error, "description": "The database does not answer."},
 }
-"""The errors of every route of the API."""
+"""The errors of every API route, for OpenAPI."""
 
 
 def not_default_limit(limit: int) -> int | None:
-    """The limit as links name it: None if it is the default."""
+    """The limit that links name: None for the default."""
     return None if limit == DEFAULT_LIMIT else limit

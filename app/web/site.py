@@ -1,4 +1,4 @@
-"""What every route uses: the store, the templates, and answers that carry an ETag."""
+"""What every route uses: the store, the templates, and answers with an ETag."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel
 
-from app.drawing import said_back
-from app.drawing.characters import visible
+from app.drawing import quoting
+from app.drawing.characters import chip, visible
 from app.drawing.charts import bar
 from app.drawing.numbers import compact, count, exact, number, share, when
-from app.drawing.tokens import chip
 from app.errors import Forbidden
 from app.reading.store import Store
 from app.schemas import DEFAULT_VIEW, View
@@ -36,7 +35,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "share": share,
     "when": when,
     "visible": visible,
-    "plain": said_back.visible,
+    "plain": quoting.printable,
     "chip": chip,
     "bar": bar,
 }
@@ -45,26 +44,27 @@ FILTERS: dict[str, Callable[..., Any]] = {
 
 @dataclass(frozen=True)
 class Site:
-    """One server's parts, made once in `create_app`."""
+    """The parts of one server that its routes share, made once in `create_app`."""
 
     store: Store
     templates: Environment
     version: str
-    """Changes with the code, the templates and the settings that shape pages: part of ETags."""
+    """Changes with the code, the templates and the settings that shape pages; part of ETags."""
     release: str
+    """The version of the package."""
     embed: str = ""
-    """Who may show a bare page in a frame: sources of CSP's frame-ancestors. Empty: nobody."""
+    """Sites that may show bare pages in a frame, as in CSP's frame-ancestors; empty: none."""
     live: bool = False
-    """Whether the server runs visitors' texts through models."""
+    """Whether the server runs models on visitors' texts."""
 
     def unchanged(
         self, request: Request, model: str | None, *, beside: Iterable[str] = (), bare: bool = False
     ) -> Response | None:
-        """304 if the visitor already has the answer; else None, and the answer gets an ETag when
-        `html` or `json` makes it.
+        """An answer with status 304 if the visitor already has the page or JSON. Otherwise None;
+        `html` or `json` then adds the ETag to the answer.
 
-        The ETag depends on the runs of `model` (None: of all models) and on `beside`: whatever else
-        the answer depends on. `bare`: it is a page for another site's frame.
+        The ETag depends on the runs of `model` (None: of all models) and on the strings `beside`.
+        `bare`: the answer is a page for another site's frame.
         """
         tag = caching.etag(request, self.version, [*self.store.versions(model), *beside])
         if tag in caching.known(request):
@@ -73,31 +73,32 @@ class Site:
         return None
 
     def json(self, request: Request, page: BaseModel, status: int = 200) -> Response:
-        """An object as JSON, exactly as its schema says."""
+        """The answer with an object as JSON, with the ETag that `unchanged` made, if it did."""
         return _tagged(request, json_of(page, status))
 
     def html(
         self, request: Request, template: str, context: Context, status: int = 200
     ) -> Response:
-        """A page."""
+        """The answer with a page, with the ETag that `unchanged` made, if it did."""
         names = {field.name: getattr(context, field.name) for field in fields(context)}
         frame = context.frame
         text = self.templates.get_template(template).render(links=frame.links, **names)
-        if frame.embed:  # links leave the frame, by <base>; links within the page stay
+        if frame.embed:  # <base> makes links leave the frame, except those within the page
             text = text.replace('href="#', 'target="_self" href="#')
         return self._framed(_tagged(request, HTMLResponse(text, status)), frame.embed)
 
     def links(self, model: str, run: int | None = None, view: View = DEFAULT_VIEW) -> Links:
-        """The links of a page that was asked for with this run and view. Raises NotFound."""
-        named = None if run is None or self.store.is_default(model, run) else run
-        return Links(model, named, None if view == DEFAULT_VIEW else view)
+        """The links of a page that was requested with this run and view. Raises NotFound."""
+        if run is not None and self.store.is_default(model, run):
+            run = None
+        return Links(model, run, None if view == DEFAULT_VIEW else view)
 
     def bare(self, embed: str | None) -> bool:
         """Whether ?embed=1 asks for a bare page. Raises Forbidden if the settings allow none."""
         if embed is not None and not self.embed:
             raise Forbidden(
-                "Pages may not be embedded here: the setting NEURARIUM_EMBED says who may, and is "
-                "empty."
+                "This server's pages may not be embedded: its setting NEURARIUM_EMBED, the sites "
+                "that may, is empty."
             )
         return embed is not None
 
@@ -119,7 +120,7 @@ def json_of(page: BaseModel, status: int = 200) -> Response:
 
 
 def no_store(response: Response, status: int | None = None) -> Response:
-    """An answer that nobody may keep."""
+    """The answer, marked so that no browser or proxy stores it."""
     response.headers.update(NO_STORE)
     if status is not None:
         response.status_code = status
@@ -127,23 +128,23 @@ def no_store(response: Response, status: int | None = None) -> Response:
 
 
 def _tagged(request: Request, response: Response) -> Response:
-    """The answer with the ETag that `unchanged` made, if it did."""
+    """The answer with the ETag that `Site.unchanged` made, if it did."""
     tag: str | None = getattr(request.state, "tag", None)
     if tag is None:
         return response
     if response.status_code >= 400:
         return no_store(response)
-    if "*" in caching.known(request):  # whatever the visitor has will do, now that it exists
+    if "*" in caching.known(request):  # any version will do, and the object exists
         return caching.not_modified(tag)
     return caching.tagged(response, tag)
 
 
 def templates() -> Environment:
-    """The templates, with the filters and functions they all use."""
+    """The templates, with their filters and functions."""
     environment = Environment(
         loader=FileSystemLoader(assets.folder("templates")),
         autoescape=True,
-        auto_reload=False,  # a server runs one version: no file is looked at a second time
+        auto_reload=False,  # templates do not change while a server runs
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -155,5 +156,5 @@ def templates() -> Environment:
 
 @cache
 def static_url(name: str) -> str:
-    """The address of a static file, with its version."""
+    """The versioned address of a static file."""
     return urls.static(name, assets.version_of(name))

@@ -1,12 +1,10 @@
-"""Every path of the site is built here, never joined in a template."""
+"""Builds every address of the site."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
 from urllib.parse import quote, urlencode
-
-from app.schemas import NeuronRef
 
 
 @lru_cache(maxsize=1 << 12)
@@ -25,7 +23,7 @@ def home(*, limit: int | None = None, cursor: str | None = None) -> str:
 
 
 def model(name: str, *, run: int | None = None) -> str:
-    """A model's page. `run` picks another run than the default one, here and below."""
+    """A model's page; here and below `run` is None for the model's default run."""
     return _with(_path(name), run=run)
 
 
@@ -41,7 +39,7 @@ def layer(
     picture: str | None = None,
     first: int | None = None,
 ) -> str:
-    """A layer's page, with the order of its table, what its picture shows and from where on."""
+    """A layer's page: the order of its table, its picture's statistic and first neuron."""
     query = {"picture": picture, "from": first or None, "sort": sort, "order": order}
     return _with(_path(name, layer_index), **query, limit=limit, cursor=cursor, run=run)
 
@@ -49,12 +47,12 @@ def layer(
 def search_numbers(
     name: str, *, q: str | None = None, cursor: str | None = None, run: int | None = None
 ) -> str:
-    """The neurons of a model whose numbers are as `q` asks."""
+    """The search by statistics; `q` is the query."""
     return _with(_path(name, "neurons"), q=q or None, cursor=cursor, run=run)
 
 
 def behaviour(name: str, *, run: int | None = None) -> str:
-    """Where a text for all neurons is sent, and the page that shows what came of it."""
+    """The search by custom text: its form and its result."""
     return _with(_path(name, "behaviour"), run=run)
 
 
@@ -67,12 +65,12 @@ def neuron(
     view: str | None = None,
     titles: str | None = None,
 ) -> str:
-    """A neuron's page; `view` is how its examples are laid out, `titles` as in `app.titles`."""
+    """A neuron's page; `view` and `titles` as in `params.ViewQuery` and `params.Titles`."""
     return _with(_path(name, layer_index, neuron_index), run=run, view=view, titles=titles)
 
 
 def try_text(name: str, layer_index: int, neuron_index: int, *, run: int | None = None) -> str:
-    """Where a text for a neuron is sent, and the page that shows what came of it."""
+    """The page of one neuron on a custom text: its form and its result."""
     return _with(_path(name, layer_index, neuron_index, "try"), run=run)
 
 
@@ -85,16 +83,9 @@ def notes(
     view: str | None = None,
     cursor: str | None = None,
 ) -> str:
-    """All notes on a neuron, and where another is sent; `run` and `view` of the page come from."""
+    """All notes on a neuron, and where the form is sent; `run` and `view` are for the way back."""
     path = _path(name, layer_index, neuron_index, "notes")
     return _with(path, cursor=cursor, run=run, view=view)
-
-
-def neuron_ref(
-    name: str, ref: NeuronRef, *, run: int | None = None, view: str | None = None
-) -> str:
-    """A neuron's page, from its address in the model."""
-    return neuron(name, ref.layer, ref.neuron, run=run, view=view)
 
 
 def context(
@@ -106,7 +97,7 @@ def context(
     run: int | None = None,
     view: str | None = None,
 ) -> str:
-    """A whole context that is an example of a neuron; `view` is that of the page come from."""
+    """A whole context that is an example of a neuron; `view` is for the way back."""
     return contexts(name, layer_index, neuron_index, run=run, view=view)(context_id)
 
 
@@ -118,7 +109,7 @@ def contexts(
     run: int | None = None,
     view: str | None = None,
 ) -> Callable[[int], str]:
-    """All whole contexts of a neuron: what gives the address of one by its id. A page has many."""
+    """A function from a context's id to its page at one neuron: quick, for many links."""
     path = _path(name, layer_index, neuron_index, "contexts")
     query = _with("", run=run, view=view)
     return lambda context_id: f"{path}/{context_id}{query}"
@@ -127,7 +118,7 @@ def contexts(
 def neurons(
     name: str, *, run: int | None = None, view: str | None = None
 ) -> Callable[[int, int], str]:
-    """All neurons of a model: what gives the address of one by layer and index."""
+    """A function from layer and neuron to the neuron's page: quick, for pages with many links."""
     path, query = _path(name), _with("", run=run, view=view)
     return lambda layer_index, neuron_index: f"{path}/{layer_index}/{neuron_index}{query}"
 
@@ -135,7 +126,7 @@ def neurons(
 def neurons_of_layer(
     name: str, layer_index: int, *, run: int | None = None, view: str | None = None
 ) -> tuple[str, str]:
-    """What stands before and behind a neuron's index in its address: of a whole layer at once."""
+    """The parts before and after a neuron's index in the addresses of a layer's neurons."""
     return f"{_path(name)}/{layer_index}/", _with("", run=run, view=view)
 
 
@@ -148,7 +139,7 @@ def sources(
     view: str | None = None,
     titles: str | None = None,
 ) -> str:
-    """The examples of a neuron within each source of the corpus."""
+    """A neuron's examples by source."""
     path = _path(name, layer_index, neuron_index, "sources")
     return _with(path, run=run, view=view, titles=titles)
 
@@ -163,14 +154,13 @@ def search(
     cursor: str | None = None,
     run: int | None = None,
 ) -> str:
-    """The search of a model: its boxes, the neurons of a token, the contexts of a text."""
+    """The search by token and text."""
     query = {"token": token, "token_id": token_id, "as": role, "text": text}
     return _with(_path(name, "search"), **query, cursor=cursor, run=run)
 
 
 def tokens(name: str, *, run: int | None = None) -> Callable[[int, str | None], str]:
-    """The neurons of any token of a model: what gives the address by token id, and what they do to
-    it, a `Role`."""
+    """A function from token id and role to the search for the token."""
     path, rest = _path(name, "search"), "" if run is None else f"&run={run}"
 
     def address(token_id: int, role: str | None) -> str:
@@ -187,7 +177,7 @@ def context_neurons(
     cursor: str | None = None,
     run: int | None = None,
 ) -> str:
-    """A context, with the neurons that peak in it, or at one position of it."""
+    """A context with the neurons that peak in it, or at the position `at`."""
     return _with(_path(name, "contexts", context_id), at=at, cursor=cursor, run=run)
 
 
@@ -203,48 +193,48 @@ def random(
     run: int | None = None,
     view: str | None = None,
 ) -> str:
-    """A random neuron: of everything, of a model, of a layer."""
+    """A random neuron of all models, of a model, or of a layer."""
     parts = [part for part in (name, layer_index) if part is not None]
     return _with(_path(*parts, "random"), run=run, view=view)
 
 
 def go() -> str:
-    """Where the go-to box asks; its fields are `to` and, of the page it is on, `model`, `run`."""
+    """Where the go-to box is sent: the text as `to`, and its page's `model`, `run` and `view`."""
     return "/go"
 
 
 def help_page() -> str:
-    """Keys, colours and words in short."""
+    """The help page: keys, colours, words."""
     return "/help"
 
 
 def named(name: str, layer_index: int, neuron_index: int, *, run: int | None = None) -> str:
-    """A neuron as it is named in a query: `MODEL/3/45`, with its path where it has a run."""
+    """A neuron as comparisons and lists name it: `MODEL/3/45`, or its path if a run is named."""
     if run is None:
         return f"{name}/{layer_index}/{neuron_index}"
     return neuron(name, layer_index, neuron_index, run=run)
 
 
 def compare(a: str | None = None, b: str | None = None, *, titles: str | None = None) -> str:
-    """Two neurons beside each other, each as `named` has it."""
+    """The comparison of two neurons, each as `named` makes it."""
     return _with_named("/compare", a=a, b=b, titles=titles)
 
 
 def neuron_list(
     n: str | None = None, *, title: str | None = None, titles: str | None = None
 ) -> str:
-    """A list of neurons, as `named` has them, with commas between."""
+    """A list of neurons; `n` joins them, as `named` makes them, with commas."""
     return _with_named("/list", n=n or None, title=title or None, titles=titles)
 
 
 def _with_named(path: str, **query: str | None) -> str:
-    """As `_with`; slashes and commas, which a query may hold, stay as they can be read."""
+    """As `_with`, with slashes and commas left readable."""
     given = {key: value for key, value in query.items() if value is not None}
     return f"{path}?{urlencode(given, safe='/,')}" if given else path
 
 
 def static(name: str, version: str) -> str:
-    """A static file; the version changes when the file does, so that it can be kept for ever."""
+    """A static file; its version changes with its content, so that it can be cached forever."""
     return _with(_path("static", *name.split("/")), v=version)
 
 
@@ -254,7 +244,7 @@ def docs() -> str:
 
 
 def swagger(name: str) -> str:
-    """A file of Swagger UI, as its package carries it."""
+    """A file of Swagger UI."""
     return _path("static", "swagger", name)
 
 
@@ -304,7 +294,7 @@ def api_search_numbers(
     cursor: str | None = None,
     run: int | None = None,
 ) -> str:
-    """JSON: the neurons of a model whose numbers are as `q` asks."""
+    """JSON: the search by statistics."""
     path = "/api/v1" + _path("models", name, "neurons")
     return _with(path, q=q or None, limit=limit, cursor=cursor, run=run)
 
@@ -346,7 +336,7 @@ def api_run(run_id: int) -> str:
 
 
 def api_tokens(name: str, *, run: int | None = None) -> str:
-    """JSON: tokens that begin with `prefix`, which is left to be put there."""
+    """JSON: tokens that begin with `prefix`, a parameter that a script adds."""
     return _with("/api/v1" + _path("models", name, "tokens"), run=run)
 
 
@@ -366,7 +356,7 @@ def api_token_neurons(
 
 
 def api_text(name: str, q: str, *, cursor: str | None = None, run: int | None = None) -> str:
-    """JSON: the contexts of a text."""
+    """JSON: the contexts that contain a text."""
     path = "/api/v1" + _path("models", name, "search", "text")
     return _with(path, q=q, cursor=cursor, run=run)
 
@@ -379,6 +369,6 @@ def api_context_neurons(
     cursor: str | None = None,
     run: int | None = None,
 ) -> str:
-    """JSON: a context and its neurons."""
+    """JSON: a context with the neurons that peak in it."""
     path = "/api/v1" + _path("models", name, "contexts", context_id)
     return _with(path, at=at, cursor=cursor, run=run)

@@ -26,8 +26,8 @@ from benchmarks.tables import report
 from indexer.config import IndexConfig
 from indexer.corpus.batches import Batch, fill_batch
 from indexer.errors import NeurariumError
+from indexer.scan.choice import resolve
 from indexer.scan.job import Job, load, prepare
-from indexer.scan.question import ask
 
 LONG_RUN = 10_000_000
 """Tokens of the run that a ratio is computed for."""
@@ -62,8 +62,8 @@ def measure(
 
     Raises NeurariumError if the model or the corpus cannot be used.
     """
-    text = prepare(ask(config), folder, Silent())
-    jobs = {dtype: load(ask(replace(config, dtype=dtype)), text, Silent()) for dtype in dtypes}
+    text = prepare(resolve(config), folder, Silent())
+    jobs = {dtype: load(resolve(replace(config, dtype=dtype)), text, Silent()) for dtype in dtypes}
     ways = {dtype: ways_of(job, others=others_every > 0) for dtype, job in jobs.items()}
     job = jobs[dtypes[0]]
     for one in jobs.values():  # the first call of a model in a process is slow: not timed

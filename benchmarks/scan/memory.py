@@ -22,9 +22,9 @@ from benchmarks.scan.ways import trunk
 from benchmarks.tables import report
 from indexer import memory
 from indexer.config import IndexConfig
+from indexer.scan.choice import resolve
 from indexer.scan.job import load, prepare
 from indexer.scan.loop import scan_batches
-from indexer.scan.question import ask
 from indexer.scan.state import Scan
 
 
@@ -32,8 +32,8 @@ def measure(model: Path, corpus: Path, tokens: int) -> list[Figure]:
     """Scan with everything on, in this process: freed memory would be used again, so call this
     once in each."""
     with tempfile.TemporaryDirectory(dir=corpus.parent) as folder:
-        question = ask(IndexConfig(model=str(model), corpus=str(corpus), max_tokens=tokens))
-        job = load(question, prepare(question, Path(folder), Silent()), Silent())
+        choice = resolve(IndexConfig(model=str(model), corpus=str(corpus), max_tokens=tokens))
+        job = load(choice, prepare(choice, Path(folder), Silent()), Silent())
         memory.begin_peak()
         trunk(job.model)(next(batches(job)))
         before = memory.peak()

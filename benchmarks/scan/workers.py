@@ -23,12 +23,12 @@ from benchmarks.tables import report
 from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
 from indexer.run.passes import positions_of
+from indexer.scan.choice import resolve
 from indexer.scan.job import Job, load, prepare
 from indexer.scan.loop import scan_batches
-from indexer.scan.question import ask
 from indexer.scan.state import Scan
 from indexer.workers.orders import Order, scan_by_crew
-from indexer.workers.ray import RayCrew, Seat, connected
+from indexer.workers.ray import RayCrew, WorkerResources, connected
 from indexer.workers.worker import Task
 
 
@@ -37,7 +37,7 @@ def measure(job: Job, workers: int, rounds: int) -> list[Figure]:
     began = time.perf_counter()
     needed = job.shape.bytes_held() * (workers + 1)
     with connected(Execution(workers=workers), needed) as ray:
-        crew = RayCrew(ray, Task.of(job), workers, Seat(cpus=1, gpus=0, threads=1))
+        crew = RayCrew(ray, Task.of(job), workers, WorkerResources(cpus=1, gpus=0, threads=1))
         for worker in range(workers):
             crew.give(worker, Order(job.shape, (), {}, False))  # loads its model
         waiting = workers
@@ -90,9 +90,9 @@ def main(
         model=model, corpus="demo", max_tokens=tokens, sample=sample, dtype="float32", device="cpu"
     )
     with tempfile.TemporaryDirectory() as folder:
-        question = ask(config)
-        text = prepare(question, Path(folder), Silent())
-        measured = measure(load(question, text, Silent()), workers, rounds)
+        choice = resolve(config)
+        text = prepare(choice, Path(folder), Silent())
+        measured = measure(load(choice, text, Silent()), workers, rounds)
     report("scan.workers", {"sample": sample, "workers": workers, "rounds": rounds}, measured, save)
 
 

@@ -15,9 +15,10 @@ import numpy as np
 
 from indexer.measure.peaks import BANDS, SignCounts
 from indexer.measure.selection import Payload, Selection
-from indexer.scan.shape import SOURCE_EXAMPLES, ScanShape
+from indexer.scan.shape import ScanShape
 from indexer.scan.state import Scan
 from indexer.store.packing.codec import quantize
+from indexer.store.sizes import SOURCE_EXAMPLES
 from indexer.store.writing.records import RunRecord
 
 CTX_LEN = 128

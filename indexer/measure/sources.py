@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-NAMED_SOURCES = 8
-"""Sources with a slot of their own; the same number as in the store's schema."""
+from indexer.store.sizes import SOURCE_SLOTS
 
 
 def count_slots(sources: int) -> int:
     """The number of slots for a corpus's number of sources; 0 for a single source."""
-    return 0 if sources < 2 else min(sources, NAMED_SOURCES + 1)
+    return 0 if sources < 2 else min(sources, SOURCE_SLOTS + 1)
 
 
 def slots_of(source_index: np.ndarray[Any, Any]) -> Int64[np.ndarray, " contexts"]:
     """The slot of each context, from the index of its source."""
-    slots: Int64[np.ndarray, " contexts"] = np.minimum(source_index, NAMED_SOURCES).astype(np.int64)
+    slots: Int64[np.ndarray, " contexts"] = np.minimum(source_index, SOURCE_SLOTS).astype(np.int64)
     return slots

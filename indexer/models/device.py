@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from indexer.config import DTYPES
 from indexer.errors import NeurariumError
+from indexer.models.names import DTYPES
 
 
 def choose_device(device: str | None) -> torch.device:

@@ -14,11 +14,11 @@ from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor, nn
 
 from indexer.captured import Captured
-from indexer.config import HOOK_BEFORE_LN, HOOK_POST, HOOK_PRE
 from indexer.errors import NeurariumError
 from indexer.models.capture import Trunk
 from indexer.models.layout import Layout
 from indexer.models.modules import norm_gain, rows_by_input, through_norm, unwrap
+from indexer.models.names import HOOK_BEFORE_LN, HOOK_POST, HOOK_PRE
 from indexer.models.reading import Inputs, find_readers
 from indexer.models.units import (
     READ_PARTS,
@@ -32,6 +32,11 @@ from indexer.models.units import (
 
 _NONLINEARITIES = ("act_fn", "activation_fn", "act", "activation")
 """Attribute names under which MLP modules hold their nonlinearity."""
+
+
+def mlp_problem(layout: Layout) -> str | None:
+    """Why a model has no MLP neurons that can be indexed; None if it has."""
+    return layout.mlp_problem
 
 
 def hook_points_of(layout: Layout) -> tuple[str, ...]:

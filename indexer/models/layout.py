@@ -8,7 +8,7 @@ refused before any weight is read.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -57,6 +57,8 @@ class Layout:
     """Whether the MLPs multiply a gate with a linear part."""
     mlp_modules: frozenset[str]
     """TransformerLens's names of the modules in each MLP: some of `in`, `gate`, `ln`, `out`."""
+    mlp_problem: str | None
+    """Why its MLP neurons cannot be indexed, a full message; None if they can."""
     adapter: Any
     """TransformerLens's map from its names to the model's modules."""
 
@@ -119,14 +121,15 @@ class Layout:
 def layout_of_config(config: Any, label: str) -> Layout:
     """What TransformerLens knows about the architecture of a transformers configuration.
 
-    Raises `NeurariumError`, naming what the model is, for all but decoder-only text models with
-    dense MLPs, and for architectures TransformerLens does not know.
+    Raises `NeurariumError`, naming what the model is, for all but decoder-only text models, and for
+    architectures TransformerLens does not know.
     """
     config = copy.copy(config)
     kind = str(config.model_type)
     named = (config.architectures or [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind, kind)])[0]
     config.architectures = [named]  # a GGUF file's configuration has no architecture
     _refuse_kind(config, named, label)
+    experts = _experts(config, named, label)
     try:
         architecture = determine_architecture_from_hf_config(config)
         adapter = ArchitectureAdapterFactory.select_architecture_adapter(
@@ -134,16 +137,18 @@ def layout_of_config(config: Any, label: str) -> Layout:
         )
     except (ValueError, ImportError, AttributeError, NotImplementedError) as error:
         raise NeurariumError(
-            f"The architecture of {label!r}, {named}, is not one that TransformerLens's "
+            experts
+            or f"The architecture of {label!r}, {named}, is not one that TransformerLens's "
             "TransformerBridge can take: choose a model of a known architecture, such as GPT-2, "
             "GPT-NeoX, Llama, Qwen, Gemma or OLMo."
         ) from error
-    return layout_of_adapter(
+    layout = layout_of_adapter(
         adapter,
         label,
         max_context=_max_context(config),
         activation_function=_activation_function(config),
     )
+    return replace(layout, mlp_problem=experts or layout.mlp_problem)
 
 
 def layout_of_adapter(
@@ -153,19 +158,6 @@ def layout_of_adapter(
     cfg = adapter.cfg
     component = _mlp(adapter)
     architecture = str(cfg.architecture)
-    if component is None or getattr(cfg, "attn_only", False):
-        what = "attention-only" if getattr(cfg, "attn_only", False) else "not a transformer"
-        raise NeurariumError(
-            f"{label!r} ({architecture}) has no MLP neurons, it is {what} or has no MLP of its own "
-            "in each layer: choose a model with dense MLPs."
-        )
-    if isinstance(component, MoEBridge):
-        raise _mixture_of_experts(label, architecture)
-    if "out" not in component.submodules:
-        raise NeurariumError(
-            f"TransformerLens does not say where the MLPs of {label!r} ({architecture}) write: "
-            "this architecture cannot be indexed yet."
-        )
     if not getattr(adapter, "supports_causal_loss", True):
         raise _not_causal(label, architecture, "not an autoregressive model")
     fused = {"in", "gate"} if isinstance(component, JointGateUpMLPBridge) else set()
@@ -177,7 +169,8 @@ def layout_of_adapter(
         max_context=max_context,
         activation_function=activation_function,
         gated=isinstance(component, GatedMLPBridge),
-        mlp_modules=frozenset(component.submodules) | fused,
+        mlp_modules=frozenset(() if component is None else component.submodules) | fused,
+        mlp_problem=_mlp_problem(cfg, component, f"{label!r} ({architecture})"),
         adapter=adapter,
     )
 
@@ -186,6 +179,25 @@ def _mlp(adapter: Any) -> Any:
     """The bridge component of the MLPs, or None."""
     blocks = adapter.get_component_mapping().get("blocks")
     return None if blocks is None else blocks.submodules.get("mlp")
+
+
+def _mlp_problem(cfg: Any, component: Any, model: str) -> str | None:
+    """Why a model's MLP neurons cannot be indexed, from the bridge component of its MLPs."""
+    attention_only = getattr(cfg, "attn_only", False)
+    if component is None or attention_only:
+        what = "attention-only" if attention_only else "not a transformer"
+        return (
+            f"{model} has no MLP neurons, it is {what} or has no MLP of its own in each layer: "
+            "choose a model with dense MLPs, such as gpt2 or solu-1l."
+        )
+    if isinstance(component, MoEBridge):
+        return _mixture_of_experts(model)
+    if "out" not in component.submodules:
+        return (
+            f"TransformerLens does not say where the MLPs of {model} write: this architecture "
+            "cannot be indexed yet."
+        )
+    return None
 
 
 def _refuse_kind(config: Any, named: str, label: str) -> None:
@@ -201,6 +213,10 @@ def _refuse_kind(config: Any, named: str, label: str) -> None:
         for part in ("vision_config", "audio_config", "image_size", "num_mel_bins")
     ):
         raise _not_causal(label, named, "a multimodal model")
+
+
+def _experts(config: Any, named: str, label: str) -> str | None:
+    """Why the MLP neurons of a mixture of experts cannot be indexed; None for other models."""
     text = config.get_text_config()
     for name in _EXPERTS:
         try:
@@ -208,13 +224,14 @@ def _refuse_kind(config: Any, named: str, label: str) -> None:
         except Exception:  # transformers 5.15+ refuses to read a setting that differs by layer
             experts = None
         if isinstance(experts, int) and experts > 1:
-            raise _mixture_of_experts(label, f"{named}, {name} {experts}")
+            return _mixture_of_experts(f"{label!r} ({named}, {name} {experts})")
+    return None
 
 
-def _mixture_of_experts(label: str, named: str) -> NeurariumError:
-    return NeurariumError(
-        f"{label!r} is a mixture-of-experts model ({named}): its neurons do not all see every "
-        "token. Choose a model with dense MLPs."
+def _mixture_of_experts(model: str) -> str:
+    return (
+        f"{model} is a mixture-of-experts model: its neurons do not all see every token. Choose a "
+        "model with dense MLPs."
     )
 
 

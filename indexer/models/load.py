@@ -17,17 +17,16 @@ from transformer_lens.model_bridge.sources.tl_legacy import derive_tl_legacy_con
 from transformer_lens.model_bridge.supported_architectures.native import NativeArchitectureAdapter
 
 from indexer.errors import NeurariumError
+from indexer.models import kinds
 from indexer.models.capture import Trunk, until_final_norm, without_unembedding
 from indexer.models.device import choose_device, choose_dtype
 from indexer.models.failures import one_line_errors, quiet
-from indexer.models.hook_points import choose_hook_point, find_neurons
 from indexer.models.hub import cached_commit
 from indexer.models.layout import Layout, layout_of_adapter, layout_of_config
 from indexer.models.loaded import LoadedModel
 from indexer.models.pretrained import (
     LoadedTokenizer,
     hash_weights,
-    legacy_config,
     load_causal_lm,
     load_config,
     load_tokenizer,
@@ -61,13 +60,9 @@ def describe(source: ModelSource, *, trust_remote_code: bool = False) -> Descrip
         config = load_config(source, trust_remote_code=trust_remote_code)
         with quiet():
             layout = layout_of_config(config, source.label)
+        kinds.check(layout)
         return Description(source, layout, config)
     with quiet(), one_line_errors(source):
-        if legacy_config(source).get("attn_only"):
-            raise NeurariumError(
-                f"{source.label!r} is an attention-only model: it has no MLP neurons. Choose a "
-                "model with MLPs, such as solu-1l."
-            )
         cfg = derive_tl_legacy_config(source.location)
         layout = layout_of_adapter(
             NativeArchitectureAdapter(cfg),
@@ -75,6 +70,7 @@ def describe(source: ModelSource, *, trust_remote_code: bool = False) -> Descrip
             max_context=int(cfg.n_ctx),
             activation_function=str(cfg.act_fn),
         )
+    kinds.check(layout)
     return Description(source, layout, None)
 
 
@@ -111,7 +107,7 @@ def load_model(
     description = description or describe(source, trust_remote_code=trust_remote_code)
     source = description.source
     layout = description.layout
-    chosen = choose_hook_point(layout, hook_point)
+    chosen = kinds.choose(layout, hook_point)
     tokens = tokens or load_tokenizer(source, trust_remote_code=trust_remote_code)
     if source.kind == "legacy":
         bridge = _boot_legacy(source, tokens)
@@ -135,7 +131,7 @@ def load_model(
         source=source,
         layout=layout,
         tokens=tokens,
-        units=find_neurons(trunk, layout, model, chosen),
+        units=kinds.find(trunk, layout, model, chosen),
         root=model,
         trunk=trunk,
         weights_hash=weights_hash,
@@ -165,7 +161,7 @@ def load_native(
         max_context=int(cfg.n_ctx),
         activation_function=str(cfg.act_fn),
     )
-    chosen = choose_hook_point(layout, hook_point)
+    chosen = kinds.choose(layout, hook_point)
     model = bridge.original_model.eval()
     place = device or torch.device("cpu")
     with one_line_errors(source):
@@ -176,7 +172,7 @@ def load_native(
         source=source,
         layout=layout,
         tokens=tokens,
-        units=find_neurons(trunk, layout, model, chosen),
+        units=kinds.find(trunk, layout, model, chosen),
         root=model,
         trunk=trunk,
         weights_hash=weights_hash,

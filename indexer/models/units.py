@@ -1,7 +1,7 @@
 """What a run indexes: a set of units, such as a model's MLP neurons at one hook point.
 
 The scan, the store, verification and live text know units only through `UnitSet`. A new kind of
-unit is a class with these members, in a file of its own beside this one.
+unit is a class with these members, in a file of its own beside this one, and a line in `kinds`.
 """
 
 from __future__ import annotations

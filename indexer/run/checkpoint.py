@@ -12,7 +12,7 @@ import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,7 +35,7 @@ class RunFacts:
     """A name no other run has; it is written to the store too."""
     settings: dict[str, Any]
     """The fields of its `IndexConfig`."""
-    found: dict[str, Any]
+    inputs: dict[str, Any]
     """What the settings led to, such as the weights' hash."""
     slices: tuple[tuple[int, int], ...]
     """First layer and end of each pass."""
@@ -57,10 +57,14 @@ class RunFolder:
         """The run's facts. Raises NeurariumError if there is no usable run."""
         try:
             facts: dict[str, Any] = json.loads(self._facts_file.read_bytes())
-            if facts.pop("format") != FORMAT:
+            if facts["format"] != FORMAT:
                 raise ValueError("made by another version")
-            facts["slices"] = tuple((first, end) for first, end in facts["slices"])
-            return RunFacts(**facts)
+            return RunFacts(
+                id=facts["id"],
+                settings=facts["settings"],
+                inputs=facts["found"],
+                slices=tuple((first, end) for first, end in facts["slices"]),
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise NeurariumError(
@@ -70,8 +74,15 @@ class RunFolder:
     def begin(self, facts: RunFacts) -> None:
         """Create the folder and write the run's facts. Raises OSError."""
         self.path.mkdir(parents=True, exist_ok=True)
+        stored = {
+            "format": FORMAT,
+            "id": facts.id,
+            "settings": facts.settings,
+            "found": facts.inputs,
+            "slices": facts.slices,
+        }
         with _atomic(self._facts_file) as file:
-            file.write(json.dumps({"format": FORMAT, **asdict(facts)}, indent=1).encode())
+            file.write(json.dumps(stored, indent=1).encode())
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
         """Check that the folder's run, if any, has the same settings.
@@ -92,15 +103,15 @@ class RunFolder:
                 "the same arguments to resume it, --restart to start over, or another --name."
             )
 
-    def check_found(self, found: Mapping[str, Any]) -> None:
+    def check_inputs(self, inputs: Mapping[str, Any]) -> None:
         """Check that the settings still lead to the same model, tokenizer and corpus.
 
         Raises NeurariumError that names what has changed.
         """
         if not self.exists:
             return
-        before = self.facts.found
-        changed = [name for name in found if found[name] != before.get(name)]
+        before = self.facts.inputs
+        changed = [name for name in inputs if inputs[name] != before.get(name)]
         if changed:
             verb = "has" if len(changed) == 1 else "have"
             raise NeurariumError(

@@ -24,10 +24,17 @@ from indexer.run.passes import scan_slices
 from indexer.run.plan import Plan, check_disk, describe_plan, make_plan
 from indexer.run.provenance import run_record
 from indexer.run.results import Results
+from indexer.scan.choice import ModelChoice, resolve
 from indexer.scan.job import Job, load, prepare
-from indexer.scan.question import Question, ask
 from indexer.scan.state import Scan
-from indexer.store.database import check_writable, identity, open_store, shown, unusable, writing
+from indexer.store.database import (
+    check_writable,
+    identity,
+    open_store,
+    unusable,
+    without_password,
+    writing,
+)
 from indexer.store.runs import find_scan, list_runs
 from indexer.store.writing.records import NeuronBlock
 from indexer.store.writing.run import write_run
@@ -48,7 +55,7 @@ class Outcome:
     """Wall time of each stage."""
     peak_memory: int
     """The process's largest resident size so far, in bytes."""
-    carried_on: bool = False
+    resumed: bool = False
     """Whether part of it was scanned earlier, by another process."""
     warnings: tuple[str, ...] = ()
     """Lines worth repeating at the end: the first time may be hours ago."""
@@ -66,19 +73,25 @@ def index(
     Raises `Stopped` when the user stops it, after saving a checkpoint, and NeurariumError for every
     problem the user can solve. In both cases nothing is written to the store.
     """
-    question = ask(config)
+    choice = resolve(config)
     execution = execution or Execution()
     engine = open_store(database_url, create=True)
     try:
-        with waiting(reporter, f"{shown(engine.url)}, which another process is writing to"):
-            check_writable(engine)
-        folder = RunFolder(execution.state or _folder(cache_dir, engine, question.name))
+        _wait_for_writing(engine, reporter)
+        folder = RunFolder(execution.state or _folder(cache_dir, engine, choice.name))
         with writing(engine, f"run in {folder.path.resolve()}", cache_dir / "locks"):
-            return _index(question, execution, folder, engine, cache_dir, reporter)
+            return _index(choice, execution, folder, engine, cache_dir, reporter)
     except SQLAlchemyError as error:
-        raise NeurariumError(unusable(error, shown(engine.url))) from error
+        raise NeurariumError(unusable(error, without_password(engine.url))) from error
     finally:
         engine.dispose()
+
+
+def _wait_for_writing(engine: Engine, reporter: Reporter) -> None:
+    """Wait until the store can be written to. Raises NeurariumError."""
+    url = without_password(engine.url)
+    with waiting(reporter, f"{url}, which another process is writing to"):
+        check_writable(engine)
 
 
 def _folder(cache_dir: Path, engine: Engine, name: str) -> Path:
@@ -88,7 +101,7 @@ def _folder(cache_dir: Path, engine: Engine, name: str) -> Path:
 
 
 def _index(
-    question: Question,
+    choice: ModelChoice,
     execution: Execution,
     folder: RunFolder,
     engine: Engine,
@@ -98,21 +111,23 @@ def _index(
     clock = Clock()
     if execution.restart:
         folder.remove()
-    folder.check_settings(question.config.as_dict())
-    carried_on = folder.exists
-    text = prepare(question, cache_dir, reporter)
+    folder.check_settings(choice.config.as_dict())
+    resumed = folder.exists
+    text = prepare(choice, cache_dir, reporter)
     clock.lap("prepare")
-    job = load(question, text, reporter)
+    job = load(choice, text, reporter)
     clock.lap("load")
     plan = make_plan(job.name, job.shape, job.corpus)
     check_disk(plan, engine, folder.path)
-    reporter.say(describe_plan(plan, job.config, job.model, job.corpus, shown(engine.url)))
+    reporter.say(
+        describe_plan(plan, job.config, job.model, job.corpus, without_password(engine.url))
+    )
     doubts = left_over(job.model.unused_weights)
     for line in [*few_tokens(job.corpus.included_tokens), *doubts]:
         reporter.say(line)
     for line in namesakes(engine, job.name, job.model.source.model_id):
         reporter.say(line)
-    folder.check_found(job.facts())
+    folder.check_inputs(job.facts())
     # The process may have been killed after the run was written.
     run_id = find_scan(engine, folder.facts.id) if folder.exists else None
     if run_id is None:
@@ -121,7 +136,7 @@ def _index(
         run_id = write(engine, job, folder.facts.id, scans, clock, reporter)
     folder.remove()
     peak = memory.peak()
-    return Outcome(run_id, job.name, plan, clock.seconds, peak, carried_on, tuple(doubts))
+    return Outcome(run_id, job.name, plan, clock.seconds, peak, resumed, tuple(doubts))
 
 
 def few_tokens(tokens: int) -> list[str]:
@@ -171,8 +186,7 @@ def write(
 ) -> int:
     """Write finished scans to the store; returns the run's id."""
     current = [next(scans)]
-    with waiting(reporter, f"{shown(engine.url)}, which another process is writing to"):
-        check_writable(engine)
+    _wait_for_writing(engine, reporter)
     record = run_record(job, scan_id, current[0], clock.seconds)
     progress = reporter.stage("Writing", job.shape.neurons, f"{job.model.units.noun}s")
     facts_of = weight_facts(job.model, connections=job.config.connections)

@@ -54,7 +54,7 @@ def scan_slices(
     Raises `Stopped` when the user stops it, after saving a checkpoint.
     """
     if folder.exists:
-        folder.check_found(job.facts())
+        folder.check_inputs(job.facts())
         slices = folder.facts.slices
     else:
         slices = choose_slices(job.shape, memory_for(job, execution))
@@ -161,12 +161,12 @@ class _Pass:
             self.reporter.say(f"{self.title}: resuming after {before:,} of {total:,} tokens")
         if not todo:
             return self.scan
-        tell = self.reporter.stage(self.title, total, "tokens")
+        progress = self.reporter.stage(self.title, total, "tokens")
         with stop_requests() as stop:
 
             def after(*numbers: int) -> None:
                 self.done[list(numbers)] = True
-                tell(int(positions[self.done].sum()))
+                progress(int(positions[self.done].sum()))
                 self._save(stop, total, int(positions[self.done].sum()))
 
             job = self.job

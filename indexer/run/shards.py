@@ -23,10 +23,10 @@ from indexer.run.index import Clock, Outcome, left_over, write
 from indexer.run.passes import has_sample, load_scan, positions_of, scan_slices
 from indexer.run.plan import describe_plan, make_plan
 from indexer.run.shard import Shard
+from indexer.scan.choice import resolve
 from indexer.scan.job import Job, load, prepare
-from indexer.scan.question import ask
 from indexer.scan.state import Scan
-from indexer.store.database import check_writable, open_store, shown, unusable
+from indexer.store.database import check_writable, open_store, unusable, without_password
 from indexer.store.runs import find_scan
 
 SAMPLE_COST = 1.25
@@ -44,16 +44,16 @@ def scan_shard(
         raise NeurariumError(
             "A shard needs --state FOLDER, a folder that all shards and `neurarium merge` can see."
         )
-    question = ask(config)
+    choice = resolve(config)
     folder = RunFolder(execution.state / shard.folder_name)
     folder.path.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder.path / "lock", timeout=0):
             if execution.restart:
                 folder.remove()
-            folder.check_settings(question.config.as_dict())
-            text = prepare(question, cache_dir, reporter)
-            job = load(question, text, reporter)
+            folder.check_settings(choice.config.as_dict())
+            text = prepare(choice, cache_dir, reporter)
+            job = load(choice, text, reporter)
             plan = make_plan(job.name, job.shape, job.corpus)
             reporter.say(
                 describe_plan(plan, job.config, job.model, job.corpus, str(execution.state))
@@ -107,22 +107,22 @@ def merge(
     config = IndexConfig(**facts.settings)
     for other in folders[1:]:
         other.check_settings(facts.settings)
-        other.check_found(facts.found)
+        other.check_inputs(facts.inputs)
         if other.facts.slices != facts.slices:
             raise NeurariumError(
                 f"{folders[0].path.name} and {other.path.name} were scanned with different "
                 "slices of the layers: index all shards with the same --memory."
             )
     clock = Clock()
-    question = ask(config)
+    choice = resolve(config)
     engine = open_store(database_url, create=True)
     try:
         check_writable(engine)
-        text = prepare(question, cache_dir, reporter)
+        text = prepare(choice, cache_dir, reporter)
         clock.lap("prepare")
-        job = load(question, text, reporter)
+        job = load(choice, text, reporter)
         for shard in folders:
-            shard.check_found(job.facts())
+            shard.check_inputs(job.facts())
         clock.lap("load")
         run_id = find_scan(engine, facts.id)
         if run_id is None:
@@ -130,9 +130,9 @@ def merge(
             clock.lap("scan")
             run_id = write(engine, job, facts.id, scans, clock, reporter)
         plan = make_plan(job.name, job.shape, job.corpus)
-        return Outcome(run_id, job.name, plan, clock.seconds, memory.peak(), carried_on=True)
+        return Outcome(run_id, job.name, plan, clock.seconds, memory.peak(), resumed=True)
     except SQLAlchemyError as error:
-        raise NeurariumError(unusable(error, shown(engine.url))) from error
+        raise NeurariumError(unusable(error, without_password(engine.url))) from error
     finally:
         engine.dispose()
 

@@ -16,19 +16,19 @@ from indexer.corpus.prepare import open_corpus, prepare_corpus
 from indexer.corpus.prepared import PreparedCorpus
 from indexer.corpus.tokens import TokenizerInfo
 from indexer.measure.sources import count_slots
+from indexer.models import kinds
 from indexer.models.device import choose_device, choose_dtype
-from indexer.models.hook_points import choose_hook_point
 from indexer.models.load import Description, check_ctx_len, describe, load_model
 from indexer.models.loaded import LoadedModel
 from indexer.models.pretrained import LoadedTokenizer, load_tokenizer, pin_revision
 from indexer.models.source import ModelSource
 from indexer.reporter import Reporter, waiting
-from indexer.scan.question import Question
+from indexer.scan.choice import ModelChoice
 from indexer.scan.shape import ScanShape
 
 
 @dataclass(frozen=True)
-class Text:
+class PreparedText:
     """The corpus, prepared for the model, and the model's configuration and tokenizer."""
 
     source: ModelSource
@@ -62,17 +62,17 @@ class Job:
         }
 
 
-def prepare(question: Question, cache_dir: Path, reporter: Reporter) -> Text:
+def prepare(choice: ModelChoice, cache_dir: Path, reporter: Reporter) -> PreparedText:
     """Prepare the corpus. Everything that can be refused without weights or text is refused first.
 
     Raises NeurariumError.
     """
-    config = question.config
-    with _hub(question.source, reporter):
-        source = pin_revision(question.source)
+    config = choice.config
+    with _hub(choice.source, reporter):
+        source = pin_revision(choice.source)
         description = describe(source, trust_remote_code=config.trust_remote_code)
     check_ctx_len(description, config.ctx_len)
-    choose_hook_point(description.layout, config.hook_point)
+    kinds.choose(description.layout, config.hook_point)
     choose_dtype(config.dtype, choose_device(config.device))
     with _hub(source, reporter):
         tokens = load_tokenizer(source, trust_remote_code=config.trust_remote_code)
@@ -83,9 +83,9 @@ def prepare(question: Question, cache_dir: Path, reporter: Reporter) -> Text:
         identity=tokens.identity,
         vocab_size=description.vocab_size,
     )
-    with waiting(reporter, f"the corpus {question.corpus}"):
+    with waiting(reporter, f"the corpus {choice.corpus}"):
         corpus = open_corpus(
-            question.corpus,
+            choice.corpus,
             split=config.split,
             text_column=config.text_column,
             source_column=config.source_column,
@@ -106,7 +106,7 @@ def prepare(question: Question, cache_dir: Path, reporter: Reporter) -> Text:
     )
     for note in corpus.report.notes:
         reporter.say(note)
-    return Text(source, description, tokens, prepared)
+    return PreparedText(source, description, tokens, prepared)
 
 
 def _hub(source: ModelSource, reporter: Reporter) -> AbstractContextManager[None]:
@@ -115,9 +115,9 @@ def _hub(source: ModelSource, reporter: Reporter) -> AbstractContextManager[None
     return waiting(reporter, f"the Hugging Face hub, for {source.label}")
 
 
-def load(question: Question, text: Text, reporter: Reporter) -> Job:
+def load(choice: ModelChoice, text: PreparedText, reporter: Reporter) -> Job:
     """Load the model and plan the batches. Raises NeurariumError."""
-    config, corpus = question.config, text.corpus
+    config, corpus = choice.config, text.corpus
     reporter.say(f"Loading {text.source.label}")
     model = load_model(
         text.source,
@@ -138,4 +138,4 @@ def load(question: Question, text: Text, reporter: Reporter) -> Job:
         source_slots=count_slots(len(corpus.sources)),
     )
     plans = tuple(plan_batches(corpus.lengths, sample, config.batch_tokens))
-    return Job(config, question.name, model, corpus, shape, plans)
+    return Job(config, choice.name, model, corpus, shape, plans)

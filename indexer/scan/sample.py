@@ -20,7 +20,8 @@ from indexer.measure.moments import Moments
 from indexer.measure.peaks import BAND_QUANTILES, BANDS, BandCuts, SignCounts, quantiles
 from indexer.measure.selection import Payload, Selection
 from indexer.measure.transfers import to_device
-from indexer.scan.shape import BAND_EXAMPLES, ScanShape
+from indexer.scan.shape import ScanShape
+from indexer.store.sizes import BAND_EXAMPLES
 
 Array = np.ndarray[Any, Any]
 

@@ -10,10 +10,7 @@ from jaxtyping import Int64
 from indexer.measure.kernels import BINS
 from indexer.measure.peaks import BANDS
 from indexer.measure.selection import Selection
-
-RANDOM_EXAMPLES = 15
-BAND_EXAMPLES = 3
-SOURCE_EXAMPLES = 3
+from indexer.store.sizes import BAND_EXAMPLES, RANDOM_EXAMPLES, SOURCE_EXAMPLES
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from indexer.measure.selection import Payload, Selection
 from indexer.measure.sources import slots_of
 from indexer.measure.transfers import to_host, to_host_by_name
 from indexer.scan.sample import SampleScan
-from indexer.scan.shape import SOURCE_EXAMPLES, ScanShape
+from indexer.scan.shape import ScanShape
 from indexer.store.places import Places
+from indexer.store.sizes import SOURCE_EXAMPLES
 
 Array = np.ndarray[Any, Any]
 

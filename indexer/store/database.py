@@ -42,7 +42,7 @@ def open_store(url: str, *, create: bool, patience: int = _BUSY_SECONDS) -> Engi
     parsed = _parse(url)
     if parsed.get_backend_name() == "sqlite":
         _check_file(parsed, create)
-    where = shown(parsed)
+    where = without_password(parsed)
     try:
         engine = create_engine(parsed, **_options(parsed, patience))
     except ModuleNotFoundError as error:
@@ -64,7 +64,7 @@ def open_store(url: str, *, create: bool, patience: int = _BUSY_SECONDS) -> Engi
     return engine
 
 
-def shown(url: URL) -> str:
+def without_password(url: URL) -> str:
     """The database address without its password."""
     return url.render_as_string(hide_password=True)
 
@@ -110,7 +110,7 @@ def check_writable(engine: Engine) -> None:
             connection.execute(update(store).values(schema_version=SCHEMA_VERSION))
             connection.rollback()
     except DBAPIError as error:
-        raise NeurariumError(unusable(error, shown(engine.url))) from None
+        raise NeurariumError(unusable(error, without_password(engine.url))) from None
 
 
 def copy_rows(
@@ -202,7 +202,7 @@ def _parse(url: str) -> URL:
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise NeurariumError(
-            f"{shown(parsed)}: only sqlite:/// and postgresql+psycopg:// are supported."
+            f"{without_password(parsed)}: only sqlite:/// and postgresql+psycopg:// are supported."
         )
     return parsed
 

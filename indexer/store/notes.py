@@ -44,7 +44,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from indexer.errors import NeurariumError
-from indexer.store.database import changing_apart, shown, unusable
+from indexer.store.database import changing_apart, unusable, without_password
 from indexer.store.schema import UtcDateTime
 
 MAX_MODEL, MAX_AUTHOR, MAX_TEXT = 100, 80, 4_000
@@ -117,7 +117,7 @@ def prepare(engine: Engine) -> None:
                 connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('notes'))"))
             _notes.metadata.create_all(connection)
     except DBAPIError as error:
-        raise NeurariumError(unusable(error, shown(engine.url))) from None
+        raise NeurariumError(unusable(error, without_password(engine.url))) from None
 
 
 def read(

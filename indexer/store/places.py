@@ -19,6 +19,10 @@ class Places:
         """The number of all units."""
         return self.offsets[-1]
 
+    def index(self, layer: int, unit: int) -> int:
+        """The flat index of a unit that exists, from its layer and the index within it."""
+        return self.offsets[layer] + unit
+
     def of(self, flat: int) -> tuple[int, int]:
         """The layer and the index within it. Raises IndexError where there is no such unit."""
         if not 0 <= flat < len(self):

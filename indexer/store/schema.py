@@ -38,9 +38,6 @@ ROLES = ("peak", "promoted", "suppressed", "in", "gate")
 """How a token relates to a neuron; `token_neurons.role` is an index into this tuple. For `in` and
 `gate`, the token's embedding activates the linear part or the gate."""
 
-SOURCE_SLOTS = 8
-"""Sources with their own examples; all later ones share one more slot, "other"."""
-
 COLUMNS = (
     *("max", "min", "mean", "std", "skewness", "kurtosis", "density", "density_over_tenth"),
     *("effect_kurtosis", "in_out_cosine", "gate_out_cosine", "dead", "top_source"),

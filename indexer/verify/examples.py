@@ -158,7 +158,7 @@ def _check_sample_lists(
         arrays = unpack_arrays(packed)
     except (ValueError, struct.error, IndexError) as error:
         findings.equal(_SAMPLE_LISTS, 1, 1)
-        findings.tell(run.finding(flat, f"its small arrays cannot be read: {error}"))
+        findings.add(run.finding(flat, f"its small arrays cannot be read: {error}"))
         return
     for kind in (RANDOM, BAND):
         problem = sample_problem(
@@ -166,7 +166,7 @@ def _check_sample_lists(
         )
         findings.equal(_SAMPLE_LISTS, 1, int(problem is not None))
         if problem is not None:
-            findings.tell(run.finding(flat, problem, schema.KINDS[kind]))
+            findings.add(run.finding(flat, problem, schema.KINDS[kind]))
 
 
 def _check_token(
@@ -187,7 +187,7 @@ def _check_token(
     findings.equal("tokens at the highest peaks", 1, int(wrong))
     if wrong:
         what = f"its token is {row.peak_token_id}, the token at its highest peak {wanted}"
-        findings.tell(run.finding(flat, what))
+        findings.add(run.finding(flat, what))
 
 
 def compare_examples(
@@ -235,7 +235,7 @@ class _Checked:
         wrong = not (fits and example.start <= example.centre < end)
         self.comparison.findings.equal("windows: around the peak, right length", 1, int(wrong))
         if wrong:
-            self._tell(f"the window covers positions {example.start} to {end - 1}")
+            self._add_finding(f"the window covers positions {example.start} to {end - 1}")
         # A wrong window may reach beyond the context: compare only what is inside.
         begin = max(example.start, self.first)
         truth = self.truth[begin:end]
@@ -250,7 +250,7 @@ class _Checked:
         bad = self.comparison.findings.within("activations", bounds.activation, differences)
         if bad.any():
             worst = int(np.where(bad, np.nan_to_num(differences, nan=np.inf), -1).argmax())
-            self._tell(
+            self._add_finding(
                 f"the activation at position {begin + worst}",
                 float(stored[worst]),
                 float(truth[worst]),
@@ -269,18 +269,18 @@ class _Checked:
         bounds, best = self.comparison.bounds, float((sign * included).max())
         scale = max(largest, abs(best))
         difference = abs(sign * stored - best) / scale
-        if not self.comparison.findings.one_within("peaks and troughs", bounds.value, difference):
-            self._tell(f"the {name}", stored, sign * best)
+        if not self.comparison.findings.is_within("peaks and troughs", bounds.value, difference):
+            self._add_finding(f"the {name}", stored, sign * best)
         inside = self.first <= place < len(self.truth)
         at_place = sign * float(self.truth[place]) if inside else np.nan
         moved = (best - at_place) / scale
-        wrong = not self.comparison.findings.one_within("their positions", bounds.place, moved)
+        wrong = not self.comparison.findings.is_within("their positions", bounds.place, moved)
         earliest = self.first + int((sign * included).argmax())
         if bounds.value == 0 and not wrong and place != earliest:
             self.comparison.findings.equal("their positions", 0, 1)
             wrong = True
         if wrong:
-            self._tell(f"the {name} is at position {earliest}, not {place}")
+            self._add_finding(f"the {name} is at position {earliest}, not {place}")
 
     def part(self, name: str, stored: float, values: Float32[np.ndarray, " pos"] | None) -> None:
         """Check the gate or linear part at the example's centre. Without `values`, the model has
@@ -288,19 +288,21 @@ class _Checked:
         if values is None:
             if not np.isnan(stored):
                 self.comparison.findings.equal("gates and linear parts", 0, 1)
-                self._tell(f"the {name} is {stored:.7g}, but the model has none")
+                self._add_finding(f"the {name} is {stored:.7g}, but the model has none")
             return
         centre = self.example.centre
         truth = float(values[centre]) if centre < len(values) else np.nan
         scale = float(np.abs(values[self.first :]).max(initial=SMALL))
         difference = abs(stored - truth) / scale
         bound = self.comparison.bounds.value
-        if not self.comparison.findings.one_within("gates and linear parts", bound, difference):
-            self._tell(f"the {name} at its centre", stored, truth)
+        if not self.comparison.findings.is_within("gates and linear parts", bound, difference):
+            self._add_finding(f"the {name} at its centre", stored, truth)
 
-    def _tell(self, what: str, stored: float | None = None, truth: float | None = None) -> None:
+    def _add_finding(
+        self, what: str, stored: float | None = None, truth: float | None = None
+    ) -> None:
         example = self.example
-        self.comparison.findings.tell(
+        self.comparison.findings.add(
             self.comparison.run.finding(
                 example.flat,
                 what,

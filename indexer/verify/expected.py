@@ -13,11 +13,7 @@ from indexer.corpus.prepared import PreparedCorpus
 from indexer.measure.sources import count_slots, slots_of
 from indexer.store import schema
 from indexer.store.packing.codec import ExampleArrays
-
-# Restated, not imported, so that the check does not rely on the scan.
-RANDOM_EXAMPLES = 15
-BAND_EXAMPLES = 3
-SOURCE_EXAMPLES = 3
+from indexer.store.sizes import BAND_EXAMPLES, RANDOM_EXAMPLES, SOURCE_EXAMPLES
 
 TOP, BOTTOM, RANDOM, BAND, SOURCE = range(len(schema.KINDS))
 

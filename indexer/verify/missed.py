@@ -64,7 +64,7 @@ def _limits(
         wrong = comparison.findings.within("beyond maximum or minimum", bound, beyond)
         limits = np.broadcast_to(limit, values.shape)
         problem = f"goes beyond the {name}"
-        _tell(comparison, batch, int(flats[0]), wrong, problem, None, limits, values)
+        _add_findings(comparison, batch, int(flats[0]), wrong, problem, None, limits, values)
 
 
 def _lists(
@@ -96,17 +96,17 @@ def _lists(
         findings.equal("outside a list", 0, int(tied.sum()))
         missing |= tied
     problem = "should be in the list and is not"
-    _tell(comparison, batch, first, missing, problem, kind, worst, values)
+    _add_findings(comparison, batch, first, missing, problem, kind, worst, values)
 
     # Inside a list: the difference from the stored value.
     differences = np.abs(listed[member].astype(np.float64) - values[member]) / scale[member]
     other = np.zeros(values.shape, np.bool_)
     other[member] = findings.within("inside a list", bound, differences)
     problem = "is in the list with another value"
-    _tell(comparison, batch, first, other, problem, kind, listed, values)
+    _add_findings(comparison, batch, first, other, problem, kind, listed, values)
 
 
-def _tell(
+def _add_findings(
     comparison: Comparison,
     batch: Batch,
     first: int,
@@ -132,7 +132,7 @@ def _tell(
             recomputed=sign * float(values[row, column]),
         )
 
-    comparison.findings.tell_many(len(where), finding)
+    comparison.findings.add_many(len(where), finding)
 
 
 def check_contexts(
@@ -164,7 +164,7 @@ def check_contexts(
                     problems.append((context_id, problem))
             comparison.findings.equal(_CHECK, len(rows), len(problems))
             for context_id, problem in problems:
-                comparison.findings.tell(Finding(problem, context_id=context_id))
+                comparison.findings.add(Finding(problem, context_id=context_id))
 
 
 def _context_problem(

@@ -84,7 +84,7 @@ class Findings:
         tally.wrong += int(wrong.sum())
         return wrong
 
-    def one_within(self, check: str, bound: float, difference: float) -> bool:
+    def is_within(self, check: str, bound: float, difference: float) -> bool:
         """Count one comparison, and return whether it is within the bound. NaN is not."""
         tally = self.tallies.setdefault(check, Tally(bound=bound))
         tally.compared += 1
@@ -100,13 +100,13 @@ class Findings:
         tally.compared += compared
         tally.wrong += wrong
 
-    def tell(self, finding: Finding) -> None:
+    def add(self, finding: Finding) -> None:
         """Add a finding. Beyond `MAX_FINDINGS` it is only counted."""
         self.count += 1
         if len(self.first) < MAX_FINDINGS:
             self.first.append(finding)
 
-    def tell_many(self, count: int, finding_of: Callable[[int], Finding]) -> None:
+    def add_many(self, count: int, finding_of: Callable[[int], Finding]) -> None:
         """Add `count` findings, of which `finding_of` makes the i-th if it is listed."""
         for index in range(min(count, MAX_FINDINGS - len(self.first))):
             self.first.append(finding_of(index))

@@ -76,7 +76,7 @@ def _compare_columns(
                 wrong.append((flat, f"searches have its {name} as {value}, its row as {own}"))
     findings.equal(_COLUMNS, len(rows) * len(schema.COLUMNS), len(wrong))
     for flat, what in wrong:
-        findings.tell(run.finding(flat, what))
+        findings.add(run.finding(flat, what))
 
 
 def _compare_tokens(
@@ -96,7 +96,7 @@ def _compare_tokens(
                 wrong.append((flat, f"searches have token {token_id} as {what}"))
     findings.equal(_TOKENS, sum(map(len, wanted.values())), len(wrong))
     for flat, what in wrong:
-        findings.tell(run.finding(flat, what))
+        findings.add(run.finding(flat, what))
 
 
 def _listed(row: Any) -> Iterator[tuple[int, int, float]]:

@@ -15,10 +15,10 @@ from sqlalchemy import Connection, Engine, select
 from indexer.errors import NeurariumError
 from indexer.store import schema
 from indexer.store.packing.codec import ExampleArrays, unpack_kinds
+from indexer.store.sizes import SOURCE_EXAMPLES
 from indexer.verify.expected import (
     BOTTOM,
     SOURCE,
-    SOURCE_EXAMPLES,
     TOP,
     Expected,
     by_extreme_problem,
@@ -50,6 +50,7 @@ class StoredRun:
         """The number of neurons in all layers."""
         return sum(self.widths)
 
+    # Not `store.places`, so that the check does not rely on what wrote the run.
     @property
     def offsets(self) -> Int64[np.ndarray, " layers+1"]:
         """The flat index of each layer's first neuron."""
@@ -250,14 +251,14 @@ def _read_range(
         unpacked = unpack(rows)
         if isinstance(unpacked, str):
             findings.equal(_FORM, len(_BY_EXTREME), len(_BY_EXTREME))
-            findings.tell(run.finding(flat, unpacked))
+            findings.add(run.finding(flat, unpacked))
             continue
         for kind in _BY_EXTREME:
             examples = unpacked.get(kind)
             problem = by_extreme_problem(examples, kind, expected)
             findings.equal(_FORM, 1, int(problem is not None))
             if problem is not None:
-                findings.tell(run.finding(flat, problem, schema.KINDS[kind]))
+                findings.add(run.finding(flat, problem, schema.KINDS[kind]))
             if examples is not None and ids_exist(examples, expected):
                 by_kind[kind].append((flat, examples))
     for kind, chunk in by_kind.items():
@@ -307,4 +308,4 @@ def _compare_column(
         )
         return run.finding(flat, problem, kind)
 
-    findings.tell_many(len(wrong), finding)
+    findings.add_many(len(wrong), finding)

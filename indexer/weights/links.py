@@ -100,7 +100,7 @@ class Links:
     ) -> None:
         for i, row in _tiles(units):
             for j, column in _tiles(others):
-                start, across = self._places.offsets[layer] + i, self._places.offsets[other] + j
+                start, across = self._places.index(layer, i), self._places.index(other, j)
                 cosines = (row @ column.T).clamp_(-1, 1)
                 if start == across:
                     cosines.fill_diagonal_(-torch.inf)
@@ -117,7 +117,7 @@ class Links:
             written = reader.folded(row)
             for part, matrix in reader.matrices.items():
                 for j, column in _tiles(matrix.T):
-                    start, across = self._places.offsets[layer] + i, self._places.offsets[other] + j
+                    start, across = self._places.index(layer, i), self._places.index(other, j)
                     products = written @ column.float().T
                     keys = _strongest(products, across, part)
                     _add(self._lists["downstream"], start, keys)

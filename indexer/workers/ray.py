@@ -42,7 +42,7 @@ _CONNECT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Seat:
+class WorkerResources:
     """The resources of one worker."""
 
     cpus: int
@@ -54,12 +54,12 @@ class Seat:
 class RayCrew:
     """Workers as Ray actors, replaced when they die; see `indexer.workers.orders.Crew`."""
 
-    def __init__(self, ray: Any, task: Task, count: int, seat: Seat) -> None:
-        self._ray, self._task, self._seat = ray, task, seat
+    def __init__(self, ray: Any, task: Task, count: int, resources: WorkerResources) -> None:
+        self._ray, self._task, self._resources = ray, task, resources
         self.lost: type[Exception] = ray.exceptions.RayError
         """Raised when Ray itself is gone."""
-        self._class = ray.remote(Worker).options(num_cpus=seat.cpus, num_gpus=seat.gpus)
-        self._actors = [self._hire() for _ in range(count)]
+        self._class = ray.remote(Worker).options(num_cpus=resources.cpus, num_gpus=resources.gpus)
+        self._actors = [self._start_worker() for _ in range(count)]
         self._orders: dict[Any, int] = {}
 
     def __len__(self) -> int:
@@ -76,7 +76,7 @@ class RayCrew:
         for worker, result in finished:
             if result is None:
                 self._ray.kill(self._actors[worker])  # it may live on, with only its result lost
-                self._actors[worker] = self._hire()
+                self._actors[worker] = self._start_worker()
         return finished
 
     def processes(self) -> list[int]:
@@ -89,8 +89,8 @@ class RayCrew:
         for actor in self._actors:
             self._ray.kill(actor)
 
-    def _hire(self) -> Any:
-        return self._class.remote(self._task, self._seat.threads)
+    def _start_worker(self) -> Any:
+        return self._class.remote(self._task, self._resources.threads)
 
     def _result(self, reference: Any) -> OrderResult | None:
         try:
@@ -153,8 +153,10 @@ class Workers:
         job, wanted = self._job, self._execution.workers
         needed = (wanted or 1) * shape.extremes_bytes() + shape.sample_bytes()
         ray = self._opened.enter_context(connected(self._execution, needed))
-        count, seat = seats(ray, job.model.device.type, wanted, own=not self._execution.ray_address)
-        crew = RayCrew(ray, Task.of(job), count, seat)
+        count, resources = allocate(
+            ray, job.model.device.type, wanted, own=not self._execution.ray_address
+        )
+        crew = RayCrew(ray, Task.of(job), count, resources)
         self._opened.callback(crew.close)
         return crew
 
@@ -203,7 +205,9 @@ def _model_bytes(job: Job) -> int:
     return sum(part.numel() * part.element_size() for part in job.model.root.parameters())
 
 
-def seats(ray: Any, device: str, wanted: int | None, *, own: bool) -> tuple[int, Seat]:
+def allocate(
+    ray: Any, device: str, wanted: int | None, *, own: bool
+) -> tuple[int, WorkerResources]:
     """The number of workers, and the resources of each: a GPU or an equal share of the CPUs.
 
     `wanted` None means one per GPU or, without GPUs, one per machine. `own`: Ray was started here,
@@ -217,10 +221,10 @@ def seats(ray: Any, device: str, wanted: int | None, *, own: bool) -> tuple[int,
                 f"There {_are(gpus, 'GPU')} for {_many(wanted or 1, 'worker')}: each needs its "
                 "own. Set --workers to the number of GPUs, or --device cpu."
             )
-        return wanted or gpus, Seat(cpus=0, gpus=1, threads=None)
+        return wanted or gpus, WorkerResources(cpus=0, gpus=1, threads=None)
     if own:
         count = wanted or 1
-        return count, Seat(cpus=1, gpus=0, threads=max(1, _cores() // count))
+        return count, WorkerResources(cpus=1, gpus=0, threads=max(1, _cores() // count))
     cpus = [int(machine.get("CPU", 0)) for machine in machines]
     count = wanted or sum(number > 0 for number in cpus)
     share = max(cpus, default=0)
@@ -231,7 +235,7 @@ def seats(ray: Any, device: str, wanted: int | None, *, own: bool) -> tuple[int,
             f"The cluster {_has(sum(cpus), 'CPU')} for {_many(count, 'worker')}: each needs one. "
             "Set fewer --workers."
         )
-    return count, Seat(cpus=share, gpus=0, threads=share)
+    return count, WorkerResources(cpus=share, gpus=0, threads=share)
 
 
 @contextmanager

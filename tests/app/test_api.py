@@ -384,4 +384,4 @@ def test_a_context_that_is_no_example_is_not_found(client: TestClient) -> None:
     for context in (3, 5, 2**63 - 1):
         answer = client.get(NEURON.format(0, 0) + f"/contexts/{context}")
         assert answer.status_code == 404
-        assert f"Context {context} is no example" in answer.json()["detail"]
+        assert f"Context {context} is not an example" in answer.json()["detail"]

@@ -19,8 +19,8 @@ from benchmarks.scan.others import counted
 from benchmarks.scan.ways import FORWARD, OTHERS, SCAN, TRUNK, Ways, ways_of
 from indexer.config import IndexConfig
 from indexer.corpus.batches import Batch
+from indexer.scan.choice import resolve
 from indexer.scan.job import Job, load, prepare
-from indexer.scan.question import ask
 
 CONFIG = IndexConfig(
     model="demo", ctx_len=32, max_tokens=1500, top_k=5, sample=12, batch_tokens=200, device="cpu"
@@ -40,8 +40,8 @@ def text(path: Path) -> Path:
 def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     """The demo's model, and a little text."""
     folder = tmp_path_factory.mktemp("indexing")
-    question = ask(replace(CONFIG, corpus=str(text(folder / "text.jsonl"))))
-    return load(question, prepare(question, folder, Silent()), Silent())
+    choice = resolve(replace(CONFIG, corpus=str(text(folder / "text.jsonl"))))
+    return load(choice, prepare(choice, folder, Silent()), Silent())
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +58,8 @@ def test_other_ways_find_what_the_scan_finds(job: Job, ways: Ways) -> None:
     """Every way ends with the highest peaks of the same contexts, padding and BOS left out."""
     assert list(ways.run) == [TRUNK, FORWARD, SCAN, *OTHERS]
     assert sum(not batch.attention.all() for batch in batches(job)) > 3
-    for layer, width in enumerate(job.model.widths):
-        first = int(ways.scan.offsets[layer])
+    for layer, width in enumerate(job.model.units.widths):
+        first = int(ways.scan.places.offsets[layer])
         values = ways.scan.top.values[first : first + width]
         ids = ways.scan.top.ids[first : first + width]
         assert np.isfinite(values).all()

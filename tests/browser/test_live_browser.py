@@ -136,7 +136,7 @@ def test_what_goes_wrong_is_said_in_place(browser: Any, server: str) -> None:
     field.press("Control+Enter")
     notice = page.locator("#live-result [role=alert]")
     notice.wait_for()
-    assert "128 are the most" in notice.inner_text()
+    assert "the maximum is 128" in notice.inner_text()
     assert field.input_value() == "the " * 300
     page.route("**/try", lambda route: route.abort())
     field.fill("the")

@@ -150,6 +150,7 @@ def test_bins_say_their_counts(browser: Any, live_server: str) -> None:
         before = page.locator(".overview").inner_html()
         for name in ("by-position", "by-context", "effects-all"):
             chart = page.locator(f"svg[aria-labelledby^={name}]")
+            chart.scroll_into_view_if_needed()
             box = chart.bounding_box()
             left, wide, _, foot = map(float, chart.get_attribute("data-bins").split())
             unit = box["width"] / 440
@@ -169,7 +170,9 @@ def test_a_band_says_its_share(browser: Any, live_server: str) -> None:
     """Over the bins, where nothing else is said."""
     with visiting(browser, live_server, viewport=WIDE) as page:
         page.goto(NEURON)
-        box = page.locator("svg[aria-labelledby^=by-context] .band").last.bounding_box()
+        band = page.locator("svg[aria-labelledby^=by-context] .band").last
+        band.scroll_into_view_if_needed()
+        box = band.bounding_box()
         page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 2)
         assert re.fullmatch(r"Peak from .* up: .*% of contexts", page.locator(".tip").inner_text())
 

@@ -23,18 +23,19 @@ def test_lines_are_aligned(browser: Any, live_server: str) -> None:
             assert 0 < lefts[0] < size["width"] * 0.6
 
 
-def test_the_first_screen_has_what_matters(browser: Any, live_server: str) -> None:
-    """Statistics, both histograms, logit effects and the first examples, without scrolling."""
-    with visiting(browser, live_server, viewport=WIDE) as page:
-        page.goto(NEURON)
-        places = (".stats", "svg[aria-labelledby^=by-position]", "svg[aria-labelledby^=by-context]",
-                  "svg[aria-labelledby^=effects-all]", ".effects tr:last-child", ".readings",
-                  ".legend")  # fmt: skip
-        for place in places:
+@pytest.mark.parametrize(("size", "least"), [(WIDE, 14), (PHONE, 8)], ids=["wide", "phone"])
+@pytest.mark.parametrize("neuron", [NEURON, "/demo/1/562"])
+def test_the_first_screen_has_what_matters(
+    browser: Any, live_server: str, size: dict[str, int], least: int, neuron: str
+) -> None:
+    """Statistics, the summary, the tokens by position and most of the top examples."""
+    with visiting(browser, live_server, viewport=size) as page:
+        page.goto(neuron)
+        for place in (".stats", ".summary", ".logo", ".readings", ".legend"):
             box = page.locator(place).first.bounding_box()
-            assert box["y"] + box["height"] <= WIDE["height"], place
-        line = page.locator(f"{TOP} summary").nth(4).bounding_box()
-        assert line["y"] + line["height"] <= WIDE["height"]
+            assert box["y"] + box["height"] <= size["height"], place
+        line = page.locator(f"{TOP} summary").nth(least - 1).bounding_box()
+        assert line["y"] + line["height"] <= size["height"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

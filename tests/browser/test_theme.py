@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.drawing import tokens as highlight
+from app.drawing.palette import STEPS
 
 
 def _luminance(colour: str) -> float:
@@ -35,7 +35,7 @@ def _themes() -> dict[str, dict[str, str]]:
 def test_text_has_contrast_at_every_step(theme: str) -> None:
     """At least 4.5 for tokens on every colour and for every colour of text on every ground."""
     colours = _themes()[theme]
-    steps = [f"{sign}{i}" for sign in "pn" for i in range(1, highlight.STEPS + 1)]
+    steps = [f"{sign}{i}" for sign in "pn" for i in range(1, STEPS + 1)]
     for ground in ["paper", "raised", "chip", *steps]:
         assert _contrast(colours["token"], colours[ground]) >= 4.5, ground
     for text in ("ink", "quiet", "link", "flag", "dim"):
@@ -70,7 +70,7 @@ def test_oklab() -> None:
 def _distances(theme: str, sign: str) -> list[float]:
     """How far each step looks from the one before; the first from the page's ground."""
     colours = _themes()[theme]
-    names = ["paper", *(f"{sign}{i}" for i in range(1, highlight.STEPS + 1))]
+    names = ["paper", *(f"{sign}{i}" for i in range(1, STEPS + 1))]
     return [math.dist(a, b) for a, b in pairwise(_oklab(colours[name]) for name in names)]
 
 

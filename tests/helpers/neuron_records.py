@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from indexer.store.packing.codec import NEURON_ARRAYS, ExampleArrays, windows_of
+from indexer.store.packing.codec import NEURON_ARRAYS, ExampleArrays
 from indexer.store.packing.layout import Columns, Windows
 from indexer.store.writing.records import NeuronBlock, plain
+from tests.helpers.packed_lists import windows_of
 
 Array = np.ndarray[Any, Any]
 Scalar = float | int | bool | None

@@ -16,11 +16,12 @@ from indexer.config import IndexConfig
 from indexer.run.index import index
 from indexer.store import schema
 from indexer.store.database import open_store
-from indexer.store.packing.codec import ExampleArrays, Packer, pack_lists, unpack_kinds
+from indexer.store.packing.codec import ExampleArrays, Packer, unpack_kinds
 from indexer.store.packing.postings import PLACE, pack_places, unpack_places
 from indexer.verify.report import Findings, report_lines
 from indexer.verify.run import verify
 from tests.conftest import Silent
+from tests.helpers.packed_lists import pack_lists
 from tests.helpers.tiny_models import TEXT, save_tiny_model
 
 WIDTH, NEURONS, CONTEXTS = 16, 32, 1000

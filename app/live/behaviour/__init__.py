@@ -1,0 +1,1 @@
+"""All neurons on a custom text, or on two."""

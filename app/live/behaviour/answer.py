@@ -1,5 +1,4 @@
-"""The answer to a search by custom text: what the model does on it, with what the store has of the
-neurons."""
+"""Answers a search by custom text, from a forward pass and the store's facts about the neurons."""
 
 from __future__ import annotations
 
@@ -7,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from app.live.behaviour.firing import OF_ONE, Firing, Ground, contrast, fire
-from app.live.behaviour.ground import ground
+from app.live.behaviour.firing import PEAK_COLUMNS, Firing, Reference, contrast, fire
+from app.live.behaviour.reference import reference
 from app.live.behaviour.schemas import (
     BehaviourAnswer,
     BehaviourText,
@@ -25,42 +24,42 @@ from app.schemas import Sample
 Columns = dict[str, np.ndarray[Any, Any]]
 
 
-def answer(texts: list[OpenText], reading: Reading, asked: BehaviourText) -> BehaviourAnswer:
-    """The neurons of one text, or of the first of two with what tells them apart.
+def answer(texts: list[OpenText], reading: Reading, request: BehaviourText) -> BehaviourAnswer:
+    """The neurons that fire on a text; with a second text, also those that tell the two apart.
 
-    Raises Gone where the run is deleted meanwhile.
+    Raises Gone if the run was deleted meanwhile.
     """
     run, (text, *others) = reading.run, texts
     length = len(text.token_ids) - text.first
 
-    def of_layer(layer: int) -> Ground:
-        return ground(reading, layer, asked.by)
+    def of_layer(layer: int) -> Reference:
+        return reference(reading, layer, request.by)
 
-    ways: list[Columns] = []
+    directions: list[Columns] = []
     if others:
         (other,) = others
         layers = (text.each_layer, other.each_layer)
-        found, *ways = contrast(*layers, of_layer, length, asked.k)
+        firing, *directions = contrast(*layers, of_layer, length, request.k)
     else:
-        found = fire(text.each_layer, of_layer, length, asked.k)
-    tokens = _PeakTokens(reading, [found.top, *ways])
+        firing = fire(text.each_layer, of_layer, length, request.k)
+    tokens = _PeakTokens(reading, [firing.top, *directions])
     return BehaviourAnswer(
         model=run.model,
         run=run.id,
         dtype=run.dtype,
         hook_point=run.hook_point,
-        by=asked.by,
-        k=asked.k,
+        by=request.by,
+        k=request.k,
         sample=Sample(contexts=run.sample_contexts, positions=run.sample_positions),
         n_neurons=sum(run.widths),
-        compared=found.compared,
+        compared=firing.compared,
         tokens=text.tokens,
         token_ids=text.token_ids,
         included_from=text.first,
-        neurons=_neurons(found, text, tokens),
-        shares=_shown(found, text, found.shares),
-        strongest=_shown(found, text, found.strongest),
-        contrast=_contrast(text, others[0], ways, tokens) if others else None,
+        neurons=_neurons(firing, text, tokens),
+        shares=_by_token(firing, text, firing.shares),
+        strongest=_by_token(firing, text, firing.strongest),
+        contrast=_contrast(text, others[0], directions, tokens) if others else None,
         note=note_of(run.dtype),
     )
 
@@ -68,11 +67,11 @@ def answer(texts: list[OpenText], reading: Reading, asked: BehaviourText) -> Beh
 class _PeakTokens:
     """The token that each of the answer's neurons peaks on."""
 
-    def __init__(self, reading: Reading, found: list[Columns]) -> None:
+    def __init__(self, reading: Reading, tables: list[Columns]) -> None:
         self._places = reading.places
         places = [
             place
-            for columns in found
+            for columns in tables
             for place in zip(columns["layer"].tolist(), columns["neuron"].tolist(), strict=True)
         ]
         indices = (reading.places.index(layer, neuron) for layer, neuron in places)
@@ -82,10 +81,10 @@ class _PeakTokens:
         return self._tokens[self._places.index(layer, neuron)]
 
 
-def _neurons(found: Firing, text: OpenText, tokens: _PeakTokens) -> list[list[FiringNeuron]]:
+def _neurons(firing: Firing, text: OpenText, tokens: _PeakTokens) -> list[list[FiringNeuron]]:
     lists: list[list[FiringNeuron]] = [[] for _ in text.token_ids]
     names = ("row", "layer", "neuron", "activation", "value", "tie")
-    columns = [found.top[name].tolist() for name in names]
+    columns = [firing.top[name].tolist() for name in names]
     for row, layer, neuron, activation, share, of_maximum in zip(*columns, strict=True):
         lists[text.first + row].append(
             FiringNeuron(
@@ -100,19 +99,19 @@ def _neurons(found: Firing, text: OpenText, tokens: _PeakTokens) -> list[list[Fi
     return lists
 
 
-def _shown(found: Firing, text: OpenText, values: np.ndarray[Any, Any]) -> list[list[Any]]:
-    """A row a layer, a value a token; None where nothing fires, or is not included."""
-    fires = found.shares > 0
-    return [
-        [*[None] * text.first, *(one if here else None for one, here in zip(*row, strict=True))]
-        for row in zip(values.tolist(), fires.tolist(), strict=True)
-    ]
+def _by_token(firing: Firing, text: OpenText, values: np.ndarray[Any, Any]) -> list[list[Any]]:
+    """A row a layer, a value a token; None if no neuron fires or the position is not included."""
+    rows = []
+    for values_, fires in zip(values.tolist(), (firing.shares > 0).tolist(), strict=True):
+        known = [value if fired else None for value, fired in zip(values_, fires, strict=True)]
+        rows.append([*[None] * text.first, *known])
+    return rows
 
 
 def _contrast(
-    text: OpenText, other: OpenText, ways: list[Columns], tokens: _PeakTokens
+    text: OpenText, other: OpenText, directions: list[Columns], tokens: _PeakTokens
 ) -> Contrast:
-    more, less = ([*_contrasted(columns, text, other, tokens)] for columns in ways)
+    more, less = ([*_contrasted(columns, text, other, tokens)] for columns in directions)
     return Contrast(
         tokens=other.tokens,
         token_ids=other.token_ids,
@@ -126,7 +125,7 @@ def _contrasted(
     columns: Columns, text: OpenText, other: OpenText, tokens: _PeakTokens
 ) -> list[ContrastedNeuron]:
     def peaks(side: str, first: int) -> list[TextPeak]:
-        values = (columns[f"{name} {side}"].tolist() for name in OF_ONE)
+        values = (columns[f"{name} {side}"].tolist() for name in PEAK_COLUMNS)
         return [
             TextPeak(activation=activation, share=share, position=first + int(position))
             for activation, share, position in zip(*values, strict=True)
@@ -139,9 +138,9 @@ def _contrasted(
             layer=layer,
             neuron=neuron,
             difference=difference,
-            text=one,
-            against=another,
+            text=in_text,
+            against=in_other,
             peak_token=tokens(layer, neuron),
         )
-        for layer, neuron, difference, one, another in zip(*places, *sides, strict=True)
+        for layer, neuron, difference, in_text, in_other in zip(*places, *sides, strict=True)
     ]

@@ -1,5 +1,7 @@
-"""Pure: a text's activations, a layer at a time → the neurons that fire most for each token, and
-those that fire on one of two texts alone. Never more than one layer is held whole."""
+"""Finds the neurons that fire most for each token of a text, or on only one of two texts.
+
+Activations come a layer at a time, so that never more than one layer is in memory.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,10 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 Array = np.ndarray[Any, Any]
-Grounds = Callable[[int], "Ground"]
-"""What each layer's neurons are compared by."""
+References = Callable[[int], "Reference"]
+"""From a layer to what its activations are compared with."""
 Layers = Callable[[Callable[[int, Float32[np.ndarray, "pos n"]], None]], None]
-"""One forward pass over a text, as `live.OpenText.each_layer`."""
+"""One forward pass over a text, as `OpenText.each_layer`."""
 
 
 @dataclass(frozen=True)
@@ -25,49 +27,53 @@ class Histograms:
     """The lowest edge."""
     width: Float64[np.ndarray, " n"]
     below: Int64[np.ndarray, "n edges"]
-    """Positions in the bins before each edge."""
+    """The number of positions below each edge."""
     bins: Int64[np.ndarray, " n"]
+    """The number of bins."""
 
 
 @dataclass(frozen=True)
-class Ground:
-    """One layer, as far as comparing its neurons goes."""
+class Reference:
+    """What the activations of a layer's neurons are compared with."""
 
     max: Float64[np.ndarray, " n"]
+    """Over the whole corpus."""
     compared: Bool[np.ndarray, " n"]
-    """Those that can be: not dead, with a maximum above 0 and a histogram where one is needed."""
+    """Whether the neuron is: not dead, with a maximum above 0 and, by percentile, a histogram."""
     histograms: Histograms | None
+    """By percentile."""
 
     def of_maximum(self, activations: Float32[np.ndarray, "pos n"]) -> Float64[np.ndarray, "pos n"]:
-        """Activation ÷ maximum; 0 where a neuron does not fire or is not compared."""
+        """Activation ÷ maximum; 0 if the neuron does not fire or is not compared."""
         fires = (activations > 0) & self.compared
         return np.where(fires, activations, 0) / np.where(self.compared, self.max, 1.0)
 
     def shares(self, activations: Float32[np.ndarray, "pos n"]) -> Float64[np.ndarray, "pos n"]:
-        """As `of_maximum`; by percentile: the share of positions in bins wholly below."""
+        """As `of_maximum`; by percentile, the share of the sample's positions in lower bins."""
         if self.histograms is None:
             return self.of_maximum(activations)
-        some = self.histograms
+        histograms = self.histograms
         shares = np.zeros(activations.shape)
         at, neurons = np.nonzero((activations > 0) & self.compared)
         values = activations[at, neurons].astype(np.float64)
-        edges = np.floor((values - some.start[neurons]) / some.width[neurons])
-        passed = np.clip(edges, 0, some.bins[neurons]).astype(np.int64)
-        below, every = some.below[neurons, passed], some.below[neurons, some.bins[neurons]]
-        shares[at, neurons] = below / every
+        edges = np.floor((values - histograms.start[neurons]) / histograms.width[neurons])
+        passed = np.clip(edges, 0, histograms.bins[neurons]).astype(np.int64)
+        total = histograms.below[neurons, histograms.bins[neurons]]
+        shares[at, neurons] = histograms.below[neurons, passed] / total
         return shares
 
 
-OF_ONE = ("activation", "share", "position")
-"""What a contrast says of a neuron in either text; the position as in `Firing`."""
-_SIDES = tuple(f"{name} {side}" for side in "ab" for name in OF_ONE)
+PEAK_COLUMNS = ("activation", "share", "position")
+"""What a contrast tells of a neuron's peak in each text; the position is as in `Firing`."""
+_SIDES = tuple(f"{name} {side}" for side in "ab" for name in PEAK_COLUMNS)
 
 
 class Top:
-    """The `k` highest of each row over all layers; ties by a second number, layer and neuron."""
+    """The `k` highest values of each row, over all layers. Ties go by a second number (the higher
+    first), then by layer and neuron."""
 
     def __init__(self, rows: int, k: int, *more: str) -> None:
-        """`more`: names of what is kept beside each one."""
+        """`more`: the names of further columns."""
         self.k = k
         self._names = ("value", "tie", "row", "layer", "neuron", *more)
         self.columns: dict[str, Array] = {
@@ -83,85 +89,87 @@ class Top:
         ties: Float64[np.ndarray, "rows n"],
         *more: Array,
     ) -> None:
-        """A layer's neurons; only values above 0 count."""
+        """Add a layer's neurons; only values above 0 count. `more`: the further columns."""
         n = values.shape[1]
         least = self._least
-        if n > self.k:  # whatever is below the layer's own k-th cannot be among the k of all
+        if n > self.k:  # no value below the layer's own k-th can be among the k highest
             least = np.maximum(least, np.partition(values, n - self.k, axis=1)[:, n - self.k])
         rows, neurons = np.nonzero((values >= least[:, None]) & (values > 0))
-        taken = [one[rows, neurons] for one in (values, ties, *more)]
-        fields = [*taken[:2], rows, np.full(len(rows), layer), neurons, *taken[2:]]
-        found = {
+        candidates = [column[rows, neurons] for column in (values, ties, *more)]
+        fields = [*candidates[:2], rows, np.full(len(rows), layer), neurons, *candidates[2:]]
+        merged = {
             name: np.concatenate([self.columns[name], field])
             for name, field in zip(self._names, fields, strict=True)
         }
         order = np.lexsort(
-            (found["neuron"], found["layer"], -found["tie"], -found["value"], found["row"])
+            (merged["neuron"], merged["layer"], -merged["tie"], -merged["value"], merged["row"])
         )
-        in_order = found["row"][order]
+        in_order = merged["row"][order]
         rank = np.arange(len(order)) - np.searchsorted(in_order, in_order)
-        self.columns = {name: field[order[rank < self.k]] for name, field in found.items()}
+        self.columns = {name: field[order[rank < self.k]] for name, field in merged.items()}
         last = order[rank == self.k - 1]
-        self._least[found["row"][last]] = found["value"][last]
+        self._least[merged["row"][last]] = merged["value"][last]
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """Where each neuron of a layer is highest in a text."""
+    """The peak of each neuron of a layer in a text."""
 
     activations: Float32[np.ndarray, " n"]
     positions: Int64[np.ndarray, " n"]
-    """Of the included ones, the earliest."""
+    """Counted from the first included position; the earliest of equals."""
 
     @staticmethod
     def of(activations: Float32[np.ndarray, "pos n"]) -> Peaks:
-        """Of one layer."""
+        """The peaks of a layer's activations."""
         at = activations.argmax(axis=0)
         return Peaks(activations[at, np.arange(activations.shape[1])], at)
 
 
 @dataclass(frozen=True)
 class Firing:
-    """One text, over all layers. Positions are counted from the first included one."""
+    """The neurons that fire on a text. Positions are counted from the first included one."""
 
     top: dict[str, Array]
-    """The `k` highest of each position, one after the other: value, tie (of maximum), row (its
-    position), layer, neuron, activation."""
+    """The `k` highest of each position, as columns: value (share), tie (share of the maximum), row
+    (position), layer, neuron, activation."""
     shares: Float64[np.ndarray, "layers pos"]
-    """The highest of each layer; 0: none fires."""
+    """The highest share in each layer; 0: no neuron fires."""
     strongest: Int64[np.ndarray, "layers pos"]
+    """The neuron with that share."""
     compared: int
+    """The number of neurons that were compared."""
 
 
-def fire(layers: Layers, grounds: Grounds, length: int, k: int) -> Firing:
-    """The neurons that fire most at each of `length` included positions."""
-    return _Reading(grounds, length, k).read(layers)
+def fire(layers: Layers, references: References, length: int, k: int) -> Firing:
+    """The `k` neurons that fire most at each of `length` included positions."""
+    return _Pass(references, length, k).run(layers)
 
 
 def contrast(
-    layers: Layers, against: Layers, grounds: Grounds, length: int, k: int
+    layers: Layers, against: Layers, references: References, length: int, k: int
 ) -> tuple[Firing, dict[str, Array], dict[str, Array]]:
-    """The same of the first of two texts, and the neurons whose highest shares in both differ most:
-    those higher in the first, those higher in the second. Of each its layer, its neuron, the
-    difference as `value`, and of either text, `a` and `b`, the names in `OF_ONE`.
+    """As `fire` for the first of two texts, and the neurons whose highest shares differ most: those
+    higher in the first text, and those higher in the second. Their columns are layer, neuron,
+    `value` (the difference) and, for each text `a` and `b`, `PEAK_COLUMNS`.
 
-    The second is read before the first, and only the peaks of its neurons are kept: what is known
-    of a layer is so asked for once.
+    The second text runs first, and only its peaks are kept, so that each layer's reference is
+    needed only once.
     """
     others: list[Peaks] = []
     against(lambda _, activations: others.append(Peaks.of(activations)))
-    reading = _Reading(grounds, length, k, others)
-    found = reading.read(layers)
-    return found, reading.more.columns, reading.less.columns
+    first = _Pass(references, length, k, others)
+    firing = first.run(layers)
+    return firing, first.more.columns, first.less.columns
 
 
-class _Reading:
-    """What is known of a text while its layers come."""
+class _Pass:
+    """Collects the result of one forward pass; `others` are the peaks of a second text."""
 
     def __init__(
-        self, grounds: Grounds, length: int, k: int, others: list[Peaks] | None = None
+        self, references: References, length: int, k: int, others: list[Peaks] | None = None
     ) -> None:
-        self._grounds = grounds
+        self._references = references
         self._others = others
         self._top = Top(length, k, "activation")
         self.more, self.less = Top(1, k, *_SIDES), Top(1, k, *_SIDES)
@@ -169,8 +177,8 @@ class _Reading:
         self._strongest: list[Array] = []
         self._compared = 0
 
-    def read(self, layers: Layers) -> Firing:
-        """One forward pass."""
+    def run(self, layers: Layers) -> Firing:
+        """Run the forward pass."""
         layers(self._add)
         return Firing(
             top=self._top.columns,
@@ -180,22 +188,22 @@ class _Reading:
         )
 
     def _add(self, layer: int, activations: Float32[np.ndarray, "pos n"]) -> None:
-        ground = self._grounds(layer)
-        shares, ties = ground.shares(activations), ground.of_maximum(activations)
-        self._compared += int(ground.compared.sum())
+        reference = self._references(layer)
+        shares, ties = reference.shares(activations), reference.of_maximum(activations)
+        self._compared += int(reference.compared.sum())
         self._top.add(layer, shares, ties, activations)
         highest = shares.max(axis=1)
-        # Of those that share the highest, the one nearest its maximum; the earliest, where equal.
+        # Of several with the highest share, the neuron nearest its maximum, then the first.
         strongest = np.where(shares == highest[:, None], ties, -1.0).argmax(axis=1)
         self._shares.append(highest)
         self._strongest.append(strongest)
         if self._others is not None:
-            self._compare(layer, ground, Peaks.of(activations), self._others[layer])
+            self._compare(layer, reference, Peaks.of(activations), self._others[layer])
 
-    def _compare(self, layer: int, ground: Ground, one: Peaks, other: Peaks) -> None:
-        acts = [peaks.activations[None] for peaks in (one, other)]
-        shares, ties = map(ground.shares, acts), map(ground.of_maximum, acts)
-        (a, b), (tie_a, tie_b) = shares, ties
-        sides = (acts[0], a, one.positions[None], acts[1], b, other.positions[None])
-        self.more.add(layer, a - b, tie_a - tie_b, *sides)
-        self.less.add(layer, b - a, tie_b - tie_a, *sides)
+    def _compare(self, layer: int, reference: Reference, a: Peaks, b: Peaks) -> None:
+        acts_a, acts_b = a.activations[None], b.activations[None]
+        share_a, share_b = reference.shares(acts_a), reference.shares(acts_b)
+        ties = reference.of_maximum(acts_a) - reference.of_maximum(acts_b)
+        sides = (acts_a, share_a, a.positions[None], acts_b, share_b, b.positions[None])
+        self.more.add(layer, share_a - share_b, ties, *sides)
+        self.less.add(layer, share_b - share_a, -ties, *sides)

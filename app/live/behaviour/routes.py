@@ -1,4 +1,4 @@
-"""All neurons on a visitor's text, or on two: as JSON, and as a page that works as a form."""
+"""All neurons on a custom text, or on two, as JSON and as a page with a form."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ router = APIRouter()
 PATH = "/api/v1/models/{model}/behaviour"
 TEXT, SECOND = "The text", "The second text"
 """The names of the two texts in errors."""
-_ERRORS = ERRORS | {404: ERRORS[404] | {"description": "No such model, or not a live server."}}
+_ERRORS = ERRORS | {
+    404: ERRORS[404] | {"description": "There is no such model, or the server runs without --live."}
+}
 
 
 @router.post(
@@ -37,47 +39,44 @@ _ERRORS = ERRORS | {404: ERRORS[404] | {"description": "No such model, or not a 
     tags=["api"],
 )
 async def by_behaviour(request: Request, model: str, run: RunId = None) -> Response:
-    """The neurons that fire most for each token of a text of yours, over all layers, where the
-    server runs with --live; of two texts also those that fire on one of them alone."""
+    """The neurons of all layers that fire most for each token of a custom text and, with a second
+    text, those that fire on only one of the two. The server has to run with --live."""
     live, site = live_of(request), site_of(request)
-    asked = json_as(BehaviourText, await body_of(request, 2 * MOST_BODY))
+    sent = json_as(BehaviourText, await body_of(request, 2 * MOST_BODY))
     _, run_of_model = await run_in_threadpool(_read_run, site, model, run)
-    found = await _answer(site, live, run_of_model, asked)
-    return no_store(await run_in_threadpool(json_of, found))
+    result = await _answer(site, live, run_of_model, sent)
+    return no_store(await run_in_threadpool(json_of, result))
 
 
 @router.get(PATH, include_in_schema=False)
 def only_post() -> Response:
-    """A text has to be sent."""
+    """Refuse GET, since a text has to be sent."""
     raise HTTPException(405, headers={"Allow": "POST"})
 
 
 @router.api_route("/{model}/behaviour", methods=["GET", "POST"], include_in_schema=False)
 async def behaviour_page(request: Request, model: str, run: RunId = None) -> Response:
-    """The form, and its result."""
+    """The form and its result."""
     live, site = live_of(request), site_of(request)
     page, run_of_model = await run_in_threadpool(_read_run, site, model, run)
     links = await run_in_threadpool(site.links, model, run)
-    typed, found, error = Typed(), None, None
+    typed, reply, error = Typed(), None, None
     if request.method == "POST":
         try:
             typed = _typed(form_fields(await body_of(request, 2 * MOST_BODY)))
-            found = await _answer(site, live, run_of_model, _asked(typed))
+            reply = await _answer(site, live, run_of_model, _request(typed))
         except AppError as failure:
             error = failure
 
-    def render() -> Response:
-        context = BehaviourContext(
-            frame=Frame(links),
-            page=page,
-            typed=typed,
-            problem=None if error is None else error.detail,
-            result=None if found is None else result(found, links),
-            most=live.tokens,
-        )
-        return site.html(request, "live/behaviour.html", context)
-
-    response = await run_in_threadpool(render)
+    context = BehaviourContext(
+        frame=Frame(links),
+        page=page,
+        typed=typed,
+        problem=None if error is None else error.detail,
+        result=None if reply is None else await run_in_threadpool(result, reply, links),
+        most=live.tokens,
+    )
+    response = await run_in_threadpool(site.html, request, "live/behaviour.html", context)
     if error is not None:
         response.status_code = error.status
         response.headers.update(error.headers)
@@ -90,21 +89,21 @@ def _read_run(site: Site, model: str, run: int | None) -> tuple[WholeRun, Run]:
     return page, read_run(site.store, page.run.id)
 
 
-async def _answer(site: Site, live: Live, run: Run, asked: BehaviourText) -> BehaviourAnswer:
-    """What the model does on the texts. Raises AppError if a text is refused."""
-    texts = {TEXT: checked(asked.text, TEXT)}
-    if asked.against is not None:
-        texts[SECOND] = checked(asked.against, SECOND)
+async def _answer(site: Site, live: Live, run: Run, sent: BehaviourText) -> BehaviourAnswer:
+    """The answer of the model. Raises AppError if a text is refused."""
+    texts = {TEXT: checked(sent.text, TEXT)}
+    if sent.against is not None:
+        texts[SECOND] = checked(sent.against, SECOND)
 
     def work(opened: Any) -> BehaviourAnswer:
         with site.store.reading(run.model, run.id) as reading:
-            return answer(opened, reading, asked)
+            return answer(opened, reading, sent)
 
     return await live.read_all(run, texts, work)
 
 
 def _typed(fields: dict[str, str]) -> Typed:
-    """A form's fields; with `turn`, which a button sends, the two texts are swapped."""
+    """The fields of the form, with the two texts swapped if the button `turn` sent it."""
     text, against = fields.get("text", ""), fields.get("against", "")
     if "turn" in fields:
         text, against = against, text
@@ -116,14 +115,13 @@ def _typed(fields: dict[str, str]) -> Typed:
     )
 
 
-def _asked(typed: Typed) -> BehaviourText:
-    """The request that a form makes. Raises Invalid for a choice that the form does not have."""
+def _request(typed: Typed) -> BehaviourText:
+    """The request in a form. Raises Invalid for a choice that the form does not offer."""
     if typed.by not in ("maximum", "percentile"):
-        raise Invalid("Neurons are compared by maximum or by percentile: choose one of them.")
+        raise Invalid("Neurons can be compared by maximum or by percentile: choose one of them.")
     choices = list(map(str, CHOICES))
     if typed.k not in choices:
-        few = ", ".join(choices)
-        raise Invalid(f"So many neurons a token cannot be shown: choose one of {few}.")
+        raise Invalid(f"The number of neurons a token has to be one of {', '.join(choices)}.")
     return BehaviourText(
         text=typed.text, against=typed.against or None, by=typed.by, k=int(typed.k)
     )

@@ -1,4 +1,4 @@
-"""The result of a search by custom text as `live/behaviour.html` shows it."""
+"""The page of a search by custom text."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 
 from app.drawing.characters import chip, label
 from app.drawing.numbers import compact, count, number
+from app.drawing.quoting import shortened
 from app.live.behaviour.schemas import USUAL, BehaviourAnswer, By, ContrastedNeuron, TextPeak
 from app.schemas import WholeRun
 from app.web.frame import Frame
@@ -20,7 +21,7 @@ CHOICES = (5, 10, 20, 50)
 """The numbers of neurons a token that the form offers."""
 CUTS = (0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999)
 """The percentiles at which colours begin: each colour is about half as frequent as the previous."""
-_LONGEST = 40
+_LONGEST_TOKEN = 40
 """The most characters of a token in a title."""
 
 
@@ -36,12 +37,12 @@ class Typed:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One colour of the legend."""
+    """A colour of the legend."""
 
     css: str
     title: str
     mark: str | None
-    """The label under it, if it has one."""
+    """The label under it, if any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A neuron that one of two texts excites more."""
+    """A neuron that fires more on one of two texts."""
 
     name: str
     href: str
@@ -66,34 +67,34 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """One direction of a contrast."""
+class Direction:
+    """The neurons that fire more on one of two texts than on the other."""
 
     name: str
     title: str
     none: str
-    """The text if there is no such neuron."""
+    """The sentence if there are none."""
     rows: list[Difference]
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Texts that were read."""
+    """The result of a search."""
 
     summary: str
     measure: str
-    """What the numbers are."""
+    """What the numbers mean."""
     left_out: str
     """Which neurons are left out; empty if none are."""
     cells: Markup
-    """The picture: a table's head and body."""
+    """The picture, layers × tokens: a table's head and body."""
     narrow: bool
-    """Whether its cells hold two digits at most, as a rule."""
+    """Whether most cells have at most two digits."""
     legend: list[Step]
     ranks: range
     rows: Markup
-    """A row a token."""
-    ways: list[Way]
+    """The neurons of each token: the rows of a table."""
+    directions: list[Direction]
     note: str | None
 
 
@@ -114,7 +115,7 @@ class BehaviourContext:
 
 
 def result(answer: BehaviourAnswer, links: Links) -> Result:
-    """An answer as the page shows it."""
+    """The view of an answer."""
     href = links.neurons()
     first, n_layers = answer.included_from, len(answer.shares)
     tokens = len(answer.tokens) - first
@@ -129,7 +130,7 @@ def result(answer: BehaviourAnswer, links: Links) -> Result:
         legend=legend(answer.by),
         ranks=range(1, max(most, 1) + 1),
         rows=_rows(answer, href, max(most, 1)),
-        ways=_ways(answer, href),
+        directions=_directions(answer, href),
         note=answer.note,
     )
 
@@ -141,8 +142,8 @@ def step(share: float, by: By) -> int:
     return max(0, min(10, int(share * 10 + 0.5)))
 
 
-def said(share: float, by: By) -> str:
-    """A share as a percentage; a percentile is rounded down, so that "at least" stays true."""
+def percentage(share: float, by: By) -> str:
+    """A share in percent; percentiles are rounded down, so that "at least" stays true."""
     percent = share * 100
     if by == "maximum":
         return f"{percent:.1f}%" if percent < 99.95 else f"{_large(percent)}%"
@@ -153,7 +154,7 @@ def said(share: float, by: By) -> str:
 
 
 def brief(share: float, by: By) -> str:
-    """The same in the few characters of a cell."""
+    """As `percentage`, short enough for a cell."""
     percent = share * 100
     if by == "maximum":
         return _large(percent)
@@ -163,7 +164,7 @@ def brief(share: float, by: By) -> str:
 
 
 def legend(by: By) -> list[Step]:
-    """The ten colours, the palest first."""
+    """The ten colours, palest first."""
     if by == "maximum":
         marks = {1: "10%", 5: "50%", 10: "100%"}
         return [
@@ -179,14 +180,14 @@ def legend(by: By) -> list[Step]:
 
 
 def _large(percent: float) -> str:
-    """A whole percentage; a neuron that was silent on the corpus can have any."""
+    """A whole percentage, which can be very large for neurons that hardly fire in the corpus."""
     if percent < 1000:
         return f"{percent:.0f}"
     return compact(percent) if percent < 1e9 else number(percent)
 
 
 def _floored(percent: float, digits: int) -> str:
-    # What was divided and multiplied may be just under what it stands for.
+    # Floating point can put a product just under its true value.
     scale = 10**digits
     return f"{math.floor(percent * scale + 1e-7) / scale:.{digits}f}"
 
@@ -221,24 +222,24 @@ def _left_out(answer: BehaviourAnswer) -> str:
 
 def _words(share: float, by: By) -> str:
     if by == "maximum":
-        return f"{said(share, by)} of its maximum"
-    return f"at least {said(share, by)} of positions lower"
+        return f"{percentage(share, by)} of its maximum"
+    return f"at least {percentage(share, by)} of positions lower"
 
 
 def _short(token: str) -> str:
-    return label(token if len(token) <= _LONGEST else f"{token[:_LONGEST]}…")
+    return label(shortened(token, _LONGEST_TOKEN))
 
 
 def _cells(answer: BehaviourAnswer, href: Callable[[int, int], str]) -> Markup:
-    """The picture, layers × tokens: each cell a number, a colour and a link to the neuron whose
-    number that is."""
+    """The picture, layers × tokens: each cell has the strongest neuron's share, in its colour and
+    with a link."""
     first, by = answer.included_from, answer.by
     heads = [
         f'<th scope="col"><a href="#t{at}" title="position {at}">'
         f"<span>{chip(token)}</span></a></th>"
         for at, token in enumerate(answer.tokens[first:], first)
     ]
-    # A table's title says a token escaped already.
+    # Each token is escaped once here, not in every cell.
     names = [f"{_short(token)} at {at}" for at, token in enumerate(answer.tokens)]
     out = [f"<thead><tr><td>layer</td>{''.join(heads)}</tr></thead><tbody>"]
     for layer, (shares, strongest) in enumerate(zip(answer.shares, answer.strongest, strict=True)):
@@ -259,25 +260,25 @@ def _cells(answer: BehaviourAnswer, href: Callable[[int, int], str]) -> Markup:
 
 
 def _rows(answer: BehaviourAnswer, href: Callable[[int, int], str], columns: int) -> Markup:
-    """A row a token: the neurons that fire most for it, the highest first."""
+    """A row a token: the neurons that fire most for it, highest first."""
     by, out = answer.by, []
     for at in range(answer.included_from, len(answer.tokens)):
-        found = answer.neurons[at]
+        neurons = answer.neurons[at]
         out.append(
             f'<tr id="t{at}"><th scope="row"><span class="at">{at}</span> '
             f'<span class="chip">{chip(answer.tokens[at])}</span></th>'
         )
-        for one in found:
+        for fired in neurons:
             out.append(
                 '<td><span class="over">'
-                f'<a class="name" href="{escape(href(one.layer, one.neuron))}">'
-                f"{one.layer}/{one.neuron}</a> {_pill(one.share, by)}</span>"
-                f'<span class="under"><span class="chip">{chip(one.peak_token)}</span> '
-                f'<span class="quiet">{number(one.activation)}</span></span></td>'
+                f'<a class="name" href="{escape(href(fired.layer, fired.neuron))}">'
+                f"{fired.layer}/{fired.neuron}</a> {_pill(fired.share, by)}</span>"
+                f'<span class="under"><span class="chip">{chip(fired.peak_token)}</span> '
+                f'<span class="quiet">{number(fired.activation)}</span></span></td>'
             )
-        if len(found) < columns:
-            none = "no neuron fires" if not found else ""
-            out.append(f'<td class="quiet" colspan="{columns - len(found)}">{none}</td>')
+        if len(neurons) < columns:
+            none = "no neuron fires" if not neurons else ""
+            out.append(f'<td class="quiet" colspan="{columns - len(neurons)}">{none}</td>')
         out.append("</tr>")
     return Markup("".join(out))
 
@@ -285,41 +286,42 @@ def _rows(answer: BehaviourAnswer, href: Callable[[int, int], str], columns: int
 def _pill(share: float, by: By) -> Markup:
     """A share on its colour."""
     css = f"pill p{step(share, by)}" if step(share, by) else "pill"
-    return Markup(f'<span class="{css}">{said(share, by)}</span>')
+    return Markup(f'<span class="{css}">{percentage(share, by)}</span>')
 
 
-def _ways(answer: BehaviourAnswer, href: Callable[[int, int], str]) -> list[Way]:
-    found = answer.contrast
-    if found is None:
+def _directions(answer: BehaviourAnswer, href: Callable[[int, int], str]) -> list[Direction]:
+    contrast = answer.contrast
+    if contrast is None:
         return []
-    tokens = (answer.tokens, found.tokens)
+    tokens = (answer.tokens, contrast.tokens)
 
-    def rows(some: list[ContrastedNeuron]) -> list[Difference]:
-        return [_difference(one, tokens, answer.by, href) for one in some]
+    def rows(neurons: list[ContrastedNeuron]) -> list[Difference]:
+        return [_difference(neuron, tokens, answer.by, href) for neuron in neurons]
 
     none = "No neuron is higher on the {}."
     return [
-        Way("more", "First, not second", none.format("first"), rows(found.more)),
-        Way("less", "Second, not first", none.format("second"), rows(found.less)),
+        Direction("more", "First, not second", none.format("first"), rows(contrast.more)),
+        Direction("less", "Second, not first", none.format("second"), rows(contrast.less)),
     ]
 
 
 def _difference(
-    one: ContrastedNeuron,
+    neuron: ContrastedNeuron,
     tokens: tuple[list[str], list[str]],
     by: By,
     href: Callable[[int, int], str],
 ) -> Difference:
     text, against = (
-        _side(peak, some, by) for peak, some in zip((one.text, one.against), tokens, strict=True)
+        _side(peak, texts, by)
+        for peak, texts in zip((neuron.text, neuron.against), tokens, strict=True)
     )
     return Difference(
-        name=f"{one.layer}/{one.neuron}",
-        href=href(one.layer, one.neuron),
-        difference=said(one.difference, by),
+        name=f"{neuron.layer}/{neuron.neuron}",
+        href=href(neuron.layer, neuron.neuron),
+        difference=percentage(neuron.difference, by),
         text=text,
         against=against,
-        peak_token=chip(one.peak_token),
+        peak_token=chip(neuron.peak_token),
     )
 
 

@@ -1,4 +1,4 @@
-"""One neuron on one text: activations, ablation, attribution."""
+"""Runs a custom text and reads one neuron: activations, ablation, attribution."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ if TYPE_CHECKING:
 
 
 def higher_than(peaks: Histogram, peak: float) -> float | None:
-    """The share of contexts that surely peak below `peak`: those in bins wholly below it.
+    """The share of contexts that certainly peak below `peak`: those in lower bins of the histogram.
 
-    None where nothing was counted.
+    None if the histogram is empty.
     """
     total = sum(peaks.counts)
     if not total:
         return None
     *others, last = peaks.counts
     below = sum(n for end, n in zip(peaks.edges[1:], others, strict=False) if end <= peak)
-    # The last bin holds its upper edge, which is given to float64's rounding only.
+    # The last bin includes its upper edge, which float64 may have rounded.
     if peak > peaks.edges[-1] + 1e-9 * (peaks.edges[-1] - peaks.edges[0]):
         below += last
     return below / total
 
 
 def answer(ready: Ready, run: Run, page: NeuronPage, text: str, most: int) -> LiveAnswer:
+    """The neuron of `page` on a text of at most `most` tokens. Raises Invalid, TooLarge."""
     from indexer.interventions.ablate import effects
     from indexer.interventions.read import read_unit
 
@@ -46,9 +47,9 @@ def answer(ready: Ready, run: Run, page: NeuronPage, text: str, most: int) -> Li
     values = reading.activations[first:]
     check_finite(values, run)
     mean = page.stats.mean
-    found = effects(model, page.layer, page.neuron, token_ids, first=first, mean=mean)
+    ablation = effects(model, page.layer, page.neuron, token_ids, first=first, mean=mean)
     at = int(values.argmax())
-    attribution = found.attribution
+    attribution = ablation.attribution
     return LiveAnswer(
         model=page.model,
         layer=page.layer,
@@ -67,9 +68,9 @@ def answer(ready: Ready, run: Run, page: NeuronPage, text: str, most: int) -> Li
         note=note_of(run.dtype),
         effects=LiveEffects(
             mean=mean,
-            as_is=_predictions(ready, found.as_is),
-            zero_ablated=_predictions(ready, found.zero_ablated),
-            mean_ablated=_predictions(ready, found.mean_ablated),
+            as_is=_predictions(ready, ablation.as_is),
+            zero_ablated=_predictions(ready, ablation.zero_ablated),
+            mean_ablated=_predictions(ready, ablation.mean_ablated),
             attribution=DirectAttribution(
                 token=ready.text(attribution.token_id),
                 token_id=attribution.token_id,

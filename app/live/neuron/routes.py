@@ -1,4 +1,4 @@
-"""One neuron on a visitor's text: as JSON, and as a page that works as a form."""
+"""One neuron on a custom text, as JSON and as a page with a form."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ PATH = "/api/v1/models/{model}/layers/{layer}/neurons/{neuron}/activations"
 async def activations(
     request: Request, model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
 ) -> Response:
-    """One neuron on a text of yours, where the server runs with --live: activations, and the
-    next-token prediction with and without the neuron."""
+    """One neuron on a custom text: its activations, and the next-token predictions with and without
+    it. The server has to run with --live."""
     live, site = live_of(request), site_of(request)
     text = checked(json_as(LiveText, await body_of(request, MOST_BODY)).text)
     page, whole_run = await run_in_threadpool(_read, site, model, layer, neuron, run)
@@ -43,7 +43,7 @@ async def activations(
 
 @router.get(PATH, include_in_schema=False)
 def only_post() -> Response:
-    """A text has to be sent."""
+    """Refuse GET, since a text has to be sent."""
     raise HTTPException(405, headers={"Allow": "POST"})
 
 
@@ -51,8 +51,8 @@ def only_post() -> Response:
 async def try_page(
     request: Request, model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
 ) -> Response:
-    """The box on a page of its own: for browsers without scripts, and for the script that puts its
-    result into the neuron's page."""
+    """The form and its result, for browsers without scripts. With scripts, the neuron's page takes
+    the result from here."""
     live, site = live_of(request), site_of(request)
     page, whole_run = await run_in_threadpool(_read, site, model, layer, neuron, run)
     links = await run_in_threadpool(site.links, model, run)
@@ -75,5 +75,6 @@ async def try_page(
 def _read(
     site: Site, model: str, layer: int, neuron: int, run: int | None
 ) -> tuple[NeuronPage, Run]:
-    page = read_neuron(site.store, model, layer, neuron, run)
+    with site.store.reading(model, run) as reading:
+        page = read_neuron(reading, layer, neuron)
     return page, read_run(site.store, page.run.id)

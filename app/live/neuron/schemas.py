@@ -1,4 +1,4 @@
-"""What trying a text returns: apart from the schemas of pages, which come out of the store."""
+"""One neuron on a custom text, as JSON: requests and answers."""
 
 from __future__ import annotations
 
@@ -8,85 +8,85 @@ from app.schemas import Schema
 
 
 class LiveText(Schema):
-    """A text to try."""
+    """A custom text."""
 
     text: str = Field(description="Up to 64 KiB of UTF-8, and up to the server's limit of tokens.")
 
 
 class Prediction(Schema):
-    """One token the model may go on with."""
+    """A possible next token."""
 
     token: str
     token_id: int
     probability: float
-    as_is: float = Field(description="Its probability with the neuron left alone.")
+    as_is: float = Field(description="Its probability at baseline, without ablation.")
 
 
 class Predictions(Schema):
-    """What the model expects after the text."""
+    """The model's next-token predictions."""
 
-    tokens: list[Prediction] = Field(description="The ten likeliest, the likeliest first.")
+    tokens: list[Prediction] = Field(description="The ten most likely, the most likely first.")
     divergence: float = Field(
-        description="Kullback–Leibler divergence, in nats, from the prediction with the neuron "
-        "left alone: how much was changed."
+        description="Kullback–Leibler divergence from the baseline, in nats: how much the ablation "
+        "changed."
     )
 
 
 class DirectAttribution(Schema):
-    """What the neuron itself adds to the likeliest token's logit at the last position:
+    """What the neuron adds directly to the most likely token's logit at the last position:
     `value` = `activation` × `logit_effect` ÷ `scale`."""
 
-    token: str = Field(description="The likeliest token with the neuron left alone.")
+    token: str = Field(description="The most likely token at baseline.")
     token_id: int
     activation: float = Field(
-        description="At the last position; where the neuron is captured before its activation "
-        "function, its value after it."
+        description="At the last position, after the activation function, even if the neuron is "
+        "captured before it."
     )
-    logit_effect: float = Field(description="Of one unit on this token, by the weights alone.")
+    logit_effect: float = Field(
+        description="Of one unit of activation on this token, from weights alone."
+    )
     scale: float = Field(
-        description="What the final norm divides by there, times that of a norm after the MLP "
-        "(Gemma 2 and 3, OLMo 2) or inside it (SoLU)."
+        description="What the final norm divides by at that position, times the same of a norm "
+        "after the MLP (Gemma 2 and 3, OLMo 2) or inside it (SoLU)."
     )
     value: float = Field(description="In logits.")
 
 
 class LiveEffects(Schema):
-    """What the neuron does to the prediction after the text."""
+    """The neuron's effects on the next-token predictions."""
 
-    mean: float = Field(description="The run's mean activation, which mean-ablation sets.")
+    mean: float = Field(description="The neuron's mean activation, which mean ablation sets.")
     as_is: Predictions
     zero_ablated: Predictions = Field(description="The neuron set to 0 at all included positions.")
-    mean_ablated: Predictions = Field(description="The neuron set to `mean` there.")
+    mean_ablated: Predictions = Field(description="The neuron set to `mean` at those positions.")
     attribution: DirectAttribution
 
 
 class LiveAnswer(Schema):
-    """A neuron on a text that is not in the store."""
+    """A neuron on a custom text."""
 
     model: str
     layer: int
     neuron: int
     hook_point: str = Field(description="In full, such as `blocks.3.mlp.hook_post`.")
-    run: int = Field(description="The run whose model read the text.")
+    run: int = Field(description="The run whose model was used.")
     dtype: str
-    tokens: list[str] = Field(
-        description="Texts of the tokens; bytes that are no whole character as \\xNN."
-    )
+    tokens: list[str] = Field(description="Texts of the tokens; incomplete UTF-8 appears as \\xNN.")
     token_ids: list[int]
     activations: list[float | None] = Field(
-        description="One a token; null where the position is not included (BOS)."
+        description="One a token; null at positions that are not included (BOS)."
     )
     peak: float = Field(description="The largest activation.")
-    peak_position: int = Field(description="Its position, the earliest if it is there twice.")
+    peak_position: int = Field(description="Its position, the earliest of equals.")
     gate: float | None = Field(
         description="Gated models: the gate before its nonlinearity, at the peak; else null."
     )
     linear: float | None = Field(description="Gated models: the linear part, at the peak.")
     higher_than: float | None = Field(
-        description="At least this share of the sample's contexts peak below this peak (by the "
-        "histogram of peaks); null where the store has no such histogram."
+        description="At least this share of the sample's contexts have a lower peak (by the "
+        "histogram of peaks); null if the store has no such histogram."
     )
     note: str | None = Field(
-        description="How far these values may be from the indexed ones, where they may be far."
+        description="How far these values may differ from the indexed ones; null: hardly."
     )
     effects: LiveEffects

@@ -1,4 +1,4 @@
-"""The box for custom text, and the result for one neuron, as `live/box.html` shows them."""
+"""The form for custom text on a neuron's page, and its result."""
 
 from __future__ import annotations
 
@@ -9,58 +9,60 @@ from markupsafe import Markup, escape
 
 from app.drawing import charts
 from app.drawing import tokens as highlight
+from app.drawing.characters import chip
 from app.drawing.numbers import MINUS, count, exact, number, share
+from app.drawing.palette import palette
 from app.live.neuron.schemas import DirectAttribution, LiveAnswer, LiveEffects, Predictions
 from app.neurons.schemas import Histogram, NeuronPage
 from app.web.frame import Frame
 from app.web.links import Links
 
 WIDTH, TOP, FLOOR, HEIGHT = 440.0, 12.0, 40.0, 54.0
-"""The chart of peaks: its view box, and where its bars end, in user units."""
+"""The chart of peaks, in user units: its width, the top and the foot of its bars, its height."""
 _LETTER = 5.4
-"""About how wide a letter of its labels is."""
+"""The approximate width of a letter in its labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One token the model may go on with."""
+    """A possible next token."""
 
     token: Markup
     token_id: int
     probability: str
     change: str
-    """In percentage points, against the neuron left alone; empty where there is none to be seen."""
+    """The change from the baseline, in percentage points; empty if there is none to two digits."""
     bar: Markup
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """One of the three predictions."""
+    """The next tokens at baseline or with one ablation."""
 
     title: str
     note: str
-    """How far it is from the prediction with the neuron as it is."""
+    """How far it is from the baseline."""
     changed: bool
-    """Whether this is one with the neuron changed."""
+    """Whether it has an ablation."""
     rows: list[Choice]
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A text that was read."""
+    """The result for a text."""
 
     text: Markup
-    """Coloured on the page's scale."""
+    """The text, coloured on the page's scale."""
     peak: str
-    """Exact."""
+    """The exact peak."""
     token: Markup
     position: int
     standing: str
-    """How the peak stands among the sample's, in words."""
+    """How the peak compares with the sample's peaks, in words."""
     chart: Markup
-    """The same as a picture; empty where the store has no histogram of peaks."""
+    """The same as a chart; empty if the store has no histogram of peaks."""
     parts: str
-    """Gate and linear part at the peak; empty where the neuron has none."""
+    """Gate and linear part at the peak; empty if the neuron has none."""
     note: str | None
     predictions: list[Choices]
     attribution: Markup
@@ -68,7 +70,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """The box that a text is typed into, and its result."""
+    """The form for a text, and its result."""
 
     action: str
     """Where the text is sent."""
@@ -78,7 +80,7 @@ class Box:
     """The most tokens that a text may have."""
     text: str = ""
     problem: str | None = None
-    """Why the text was not read."""
+    """Why the text was refused."""
     result: Result | None = None
 
 
@@ -100,8 +102,8 @@ def box(
     problem: str | None = None,
     answer: LiveAnswer | None = None,
 ) -> Box:
-    """The box on a neuron's page. `most`: the most tokens that a text may have; `text`: what was
-    typed, with `problem` or `answer`."""
+    """The form on a neuron's page. `most`: the most tokens of a text; `text`: the text that was
+    sent, with the `problem` or the `answer`."""
     return Box(
         action=links.try_text(page.layer, page.neuron),
         neuron=links.api_neuron(page.layer, page.neuron),
@@ -113,13 +115,13 @@ def box(
 
 
 def result(page: NeuronPage, answer: LiveAnswer) -> Result:
-    """What the page of a neuron shows of one answer."""
+    """The view of an answer."""
     text = highlight.render(
         answer.tokens,
         answer.token_ids,
         answer.activations,
         start=0,
-        colours=highlight.palette(page.scale, low=page.stats.min, high=page.stats.max),
+        colours=palette(page.scale, low=page.stats.min, high=page.stats.max),
         centre=answer.peak_position,
         value=answer.peak,
     )
@@ -127,7 +129,7 @@ def result(page: NeuronPage, answer: LiveAnswer) -> Result:
     return Result(
         text=text,
         peak=exact(answer.peak),
-        token=highlight.chip(answer.tokens[answer.peak_position]),
+        token=chip(answer.tokens[answer.peak_position]),
         position=answer.peak_position,
         standing=standing(answer.higher_than, answer.peak, page),
         chart=peaks_chart(page.peak_histogram, answer.peak),
@@ -139,7 +141,7 @@ def result(page: NeuronPage, answer: LiveAnswer) -> Result:
 
 
 def standing(higher_than: float | None, peak: float, page: NeuronPage) -> str:
-    """Where a peak stands, never saying more than the bound does."""
+    """How a peak compares with the sample's peaks, without claiming more than the bound."""
     if peak > page.stats.max:
         highest = number(page.stats.max)
         return f"higher than every peak of the whole corpus (the highest is {highest})"
@@ -157,19 +159,19 @@ def standing(higher_than: float | None, peak: float, page: NeuronPage) -> str:
 
 
 def _at_the_low_end(peak: float, peaks: Histogram) -> str:
-    """Where a peak below the second bin stands: the first can hold most of the contexts."""
+    """As `standing`, for peaks below the second bin; the first can hold most of the contexts."""
     if peak < peaks.edges[0]:
         return "lower than the peaks of all of the sample's contexts"
-    held = share(peaks.counts[0] / sum(peaks.counts))
-    return f"in the lowest bin of peaks, with {held} of the sample's contexts"
+    lowest = share(peaks.counts[0] / sum(peaks.counts))
+    return f"in the lowest bin of peaks, with {lowest} of the sample's contexts"
 
 
 def peaks_chart(peaks: Histogram, peak: float) -> Markup:
-    """The sample's peaks by context as small bars (log counts), and a line where `peak` is."""
+    """The histogram of the sample's peaks (log counts), with a line at `peak`."""
     if not peaks.counts:
         return Markup("")
     first, last = min(peak, peaks.edges[0]), max(peak, peaks.edges[-1])
-    if last <= first:  # one value only: give the axis some width round it
+    if last <= first:  # a single value: widen the axis around it
         pad = abs(first) * 0.5 or 1.0
         first, last = first - pad, last + pad
     scale = (WIDTH - 2) / (last - first)
@@ -186,31 +188,31 @@ def peaks_chart(peaks: Histogram, peak: float) -> Markup:
                 f'<rect x="{x(low):.1f}" y="{FLOOR - tall:.1f}" '
                 f'width="{max(2.0, x(high) - x(low) - 0.8):.1f}" height="{tall:.1f}"/>'
             )
-    at, here = x(peak), number(peak)
+    at, value_text = x(peak), number(peak)
     ends = [(peaks.edges[0], "start"), (peaks.edges[-1], "end")]
     labels = [
         f'<text x="{x(value):.1f}" y="{HEIGHT - 3:.0f}" text-anchor="{anchor}">'
         f"{escape(number(value))}</text>"
         for value, anchor in ends
     ]
-    reach = _LETTER * len(here) / 2
+    reach = _LETTER * len(value_text) / 2
     anchor = "start" if at < reach else "end" if at > WIDTH - reach else "middle"
     return Markup(
         f'<svg class="standing" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" '
         f"aria-label=\"Peaks of the sample's contexts, from {escape(number(peaks.edges[0]))} to "
-        f"{escape(number(peaks.edges[-1]))}, and this text's peak, {escape(here)}\">"
+        f"{escape(number(peaks.edges[-1]))}, and this text's peak, {escape(value_text)}\">"
         f"{''.join(bars)}"
         f'<path class="axis" d="M0 {FLOOR:.0f}H{WIDTH:.0f}"/>{"".join(labels)}'
         f'<path class="here" d="M{at:.1f} {TOP:.0f}V{FLOOR + 3:.0f}"/>'
         f'<text class="here" x="{at:.1f}" y="{TOP - 3:.0f}" text-anchor="{anchor}">'
-        f"{escape(here)}</text></svg>"
+        f"{escape(value_text)}</text></svg>"
     )
 
 
 def _predictions(effects: LiveEffects) -> list[Choices]:
     lists = (effects.as_is, effects.zero_ablated, effects.mean_ablated)
-    largest = max(choice.probability for found in lists for choice in found.tokens)
-    zero, mean = (number(found.divergence) for found in lists[1:])
+    largest = max(choice.probability for choices in lists for choice in choices.tokens)
+    zero, mean = (number(choices.divergence) for choices in lists[1:])
     return [
         _choices("As it is", "unchanged", effects.as_is, largest, changed=False),
         _choices("Set to 0", f"{zero} nats", effects.zero_ablated, largest, changed=True),
@@ -233,7 +235,7 @@ def _choices(
         changed,
         [
             Choice(
-                token=highlight.chip(choice.token),
+                token=chip(choice.token),
                 token_id=choice.token_id,
                 probability=share(choice.probability),
                 change=_points(choice.probability - choice.as_is) if changed else "",
@@ -245,23 +247,23 @@ def _choices(
 
 
 def _points(change: float) -> str:
-    """A change of a probability in percentage points, to a hundredth; empty if it is less."""
+    """A change of a probability in percentage points, to two digits; empty if that is 0."""
     points = f"{abs(change) * 100:.2f}"
     return "" if float(points) == 0 else f"{'+' if change > 0 else MINUS}{points}"
 
 
-def _attribution(found: DirectAttribution) -> Markup:
+def _attribution(attribution: DirectAttribution) -> Markup:
     """The direct logit attribution in one sentence."""
-    value = number(found.value)
-    signed = value if found.value <= 0 else f"+{value}"
+    value = number(attribution.value)
+    signed = value if attribution.value <= 0 else f"+{value}"
     return Markup(
         'The neuron itself adds <b>{}</b> to the logit of <span class="chip">{}</span>, the '
         "likeliest next token: its activation at the last token, {}, × its logit effect on that "
         "token, {}, ÷ the norms’ scale there, {}."
     ).format(
         signed,
-        highlight.chip(found.token),
-        number(found.activation),
-        number(found.logit_effect),
-        number(found.scale),
+        chip(attribution.token),
+        number(attribution.activation),
+        number(attribution.logit_effect),
+        number(attribution.scale),
     )

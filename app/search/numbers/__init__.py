@@ -1,0 +1,1 @@
+"""The search by statistics, and its query language."""

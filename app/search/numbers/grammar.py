@@ -7,17 +7,18 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from app.drawing.said_back import quoted, visible
+from app.drawing.quoting import printable, quoted, shortened
 from app.reading.statistics import STATISTICS
 
 FORMS = "max>5, density<1%, layer:3-5, dead:no, source:NAME or sort:-kurtosis"
-"""The conditions, for readers."""
+"""The forms of conditions, for readers."""
 LONGEST = 1000
-"""Characters of a query."""
+"""The most characters of a query."""
 MOST_COMPARISONS = 20
-_SAID_BACK = 40
-_ROUND_A_MARK = 40
-"""Characters shown before and after what is marked as wrong."""
+_LONGEST_WORD = 40
+"""The most characters of a word in a message."""
+_AROUND = 40
+"""The most characters before and after the wrong ones in an excerpt."""
 
 _WORD = re.compile(r"\S+")
 _BLANKS = re.compile(r"\s*")
@@ -31,11 +32,11 @@ _LAYERS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 
 Span = tuple[int, int]
-"""First character and the one after the last, counted from 0."""
+"""The first character and the one after the last, counted from 0."""
 
 
 class GrammarError(ValueError):
-    """A text that is no query: what is wrong, and with which of its characters."""
+    """A query that cannot be parsed: what is wrong, and with which characters."""
 
     def __init__(self, text: str, span: Span, message: str) -> None:
         super().__init__(message)
@@ -45,27 +46,24 @@ class GrammarError(ValueError):
 
     @property
     def detail(self) -> str:
-        """One sentence: where, which word, what can be written."""
-        word = self.text[self.start : self.end]
-        cut = word if len(word) <= _SAID_BACK else f"{word[:_SAID_BACK]}…"
-        said = f", “{quoted(cut)}”" if word else ""
-        return f"At character {self.start + 1} of the query{said}: {self.message}."
+        """A sentence with the place, the word there, and what is wrong."""
+        word = quoted(self.text[self.start : self.end], _LONGEST_WORD)
+        where = f"At character {self.start + 1} of the query"
+        return f"{where}, “{word}”: {self.message}." if word else f"{where}: {self.message}."
 
     @property
     def excerpt(self) -> tuple[str, str, str]:
-        """What stands before the wrong characters, these, and what stands after them."""
-        before, after = self.text[: self.start], self.text[self.end :]
-        if len(before) > _ROUND_A_MARK:
-            before = f"…{before[-_ROUND_A_MARK:]}"
-        if len(after) > _ROUND_A_MARK:
-            after = f"{after[:_ROUND_A_MARK]}…"
+        """The text before the wrong characters, these characters, and the text after them."""
+        before, after = self.text[: self.start], shortened(self.text[self.end :], _AROUND)
+        if len(before) > _AROUND:
+            before = f"…{before[-_AROUND:]}"
         wrong = self.text[self.start : self.end]
-        return visible(before), quoted(visible(wrong)), visible(after)
+        return printable(before), quoted(printable(wrong)), printable(after)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One statistic against a number."""
+    """A condition that compares a statistic with a number."""
 
     name: str
     sign: str
@@ -77,7 +75,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What results are sorted by: a statistic, or `neuron` for their place."""
+    """The order of results: by a statistic, or by `neuron` for layer and index."""
 
     name: str
     descending: bool
@@ -88,21 +86,21 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search over the neurons of a run; what is None or empty was not said."""
+    """A search over the neurons of a run; None or empty: no such condition."""
 
     comparisons: tuple[Comparison, ...] = ()
     layers: tuple[tuple[int, int], ...] = ()
-    """First and last of each range: ascending, apart from each other."""
+    """The first and last layer of each range; the ranges ascend, with gaps between them."""
     dead: bool | None = None
     source: str | None = None
     sort: Order | None = None
     text: str = field(default="", compare=False, repr=False)
-    """What was typed, for errors that only the run can tell; with the places in it."""
+    """The query as typed, for errors that need the run, with the places of two conditions in it."""
     layers_at: Span = field(default=(0, 0), compare=False, repr=False)
     source_at: Span = field(default=(0, 0), compare=False, repr=False)
 
     def __str__(self) -> str:
-        """The query as it is written in short; it reads back as the same."""
+        """The query in its shortest form, which parses to the same query."""
         terms = [str(comparison) for comparison in self.comparisons]
         if self.layers:
             ranges = (f"{a}" if a == b else f"{a}-{b}" for a, b in self.layers)
@@ -117,7 +115,8 @@ class Query:
 
     @property
     def order(self) -> Order:
-        """The order asked for; else that of the first comparison, from the end it points to."""
+        """The order in the query; by default that of the first comparison: largest first for `>`,
+        smallest first for `<`."""
         if self.sort is not None:
             return self.sort
         if self.comparisons:
@@ -126,8 +125,8 @@ class Query:
         return Order("max", True)
 
     @property
-    def asked(self) -> list[str]:
-        """The statistics that decide what is found and where it stands, each once."""
+    def statistics(self) -> list[str]:
+        """The statistics in comparisons and in the order, each once."""
         names = [comparison.name for comparison in self.comparisons]
         if self.order.name != "neuron":
             names.append(self.order.name)
@@ -135,35 +134,33 @@ class Query:
 
 
 def parse(text: str) -> Query:
-    """Read a query. All its terms must hold; an empty one holds for every neuron.
+    """Parse a query. All its conditions must match; an empty query matches every neuron.
 
-    Raises GrammarError. Whether there is such a layer or source only the run can tell.
+    Raises GrammarError. Whether its layers and source exist is not checked.
     """
     if len(text) > LONGEST:
-        raise GrammarError(
-            text, (LONGEST, len(text)), f"a query ends after {LONGEST:,} characters at most"
-        )
+        raise GrammarError(text, (LONGEST, len(text)), f"the maximum is {LONGEST:,} characters")
     comparisons: list[Comparison] = []
-    said: dict[str, Term] = {}
+    terms: dict[str, Term] = {}
     at = _skip(text, 0)
     while at < len(text):
-        if found := _COMPARISON.match(text, at):
+        if match := _COMPARISON.match(text, at):
             if len(comparisons) == MOST_COMPARISONS:
-                message = f"there are {MOST_COMPARISONS} comparisons before it, which is the most"
-                raise GrammarError(text, found.span(), message)
-            comparisons.append(_comparison(text, found))
-            end = found.end()
-        elif found := _KEYWORD.match(text, at):
-            name = found["name"].lower()
-            term = _term(text, found)
-            if name in said:
-                raise GrammarError(text, (at, term.end), f"{name}: stands here a second time")
-            said[name] = term
+                message = f"the maximum is {MOST_COMPARISONS} comparisons"
+                raise GrammarError(text, match.span(), message)
+            comparisons.append(_comparison(text, match))
+            end = match.end()
+        elif match := _KEYWORD.match(text, at):
+            name = match["name"].lower()
+            term = _term(text, match)
+            if name in terms:
+                raise GrammarError(text, (at, term.end), f"{name}: can only be used once")
+            terms[name] = term
             end = term.end
         else:
             raise _no_term(text, at)
         at = _skip(text, end)
-    values = {name: term.value for name, term in said.items()}
+    values = {name: term.value for name, term in terms.items()}
     return Query(
         comparisons=tuple(comparisons),
         layers=values.get("layer", ()),
@@ -171,13 +168,13 @@ def parse(text: str) -> Query:
         source=values.get("source"),
         sort=values.get("sort"),
         text=text,
-        layers_at=said["layer"].span if "layer" in said else (0, 0),
-        source_at=said["source"].span if "source" in said else (0, 0),
+        layers_at=terms["layer"].span if "layer" in terms else (0, 0),
+        source_at=terms["source"].span if "source" in terms else (0, 0),
     )
 
 
 def source_word(name: str) -> str:
-    """A source's name as a query writes it: in quotation marks where it has to be."""
+    """A source's name in a query, in quotation marks if necessary."""
     if re.fullmatch(r'[^\s"]\S*', name):
         return name
     escaped = name.replace("\\", "\\\\").replace('"', '\\"')
@@ -186,7 +183,7 @@ def source_word(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """What follows a word and a colon."""
+    """The value after a word and a colon."""
 
     value: Any
     span: Span
@@ -198,52 +195,51 @@ class Term:
 
 
 def _skip(text: str, at: int) -> int:
-    found = _BLANKS.match(text, at)
-    assert found is not None  # it matches nothing at all, too
-    return found.end()
+    blanks = _BLANKS.match(text, at)
+    assert blanks is not None  # it also matches an empty text
+    return blanks.end()
 
 
-def _comparison(text: str, found: re.Match[str]) -> Comparison:
-    name = found["name"].lower()
+def _comparison(text: str, match: re.Match[str]) -> Comparison:
+    name = match["name"].lower()
     if name not in STATISTICS:
-        raise GrammarError(text, found.span("name"), _no_statistic(name))
-    if not found["value"]:
-        raise GrammarError(text, found.span("sign"), "a number has to follow, as in max>5")
-    # Pages write a minus sign where a query has a hyphen: what is copied from them is taken.
-    number = _NUMBER.fullmatch(found["value"].replace("\N{MINUS SIGN}", "-"))
+        raise GrammarError(text, match.span("name"), _no_statistic(name))
+    if not match["value"]:
+        raise GrammarError(text, match.span("sign"), "a number has to follow, as in max>5")
+    # Pages have a minus sign instead of a hyphen: numbers copied from them work too.
+    number = _NUMBER.fullmatch(match["value"].replace("\N{MINUS SIGN}", "-"))
     if number is None:
-        raise GrammarError(
-            text, found.span("value"), "that is no number: write one as 5, -1.5, 1e-3 or 1%"
-        )
+        message = "this is not a number; use 5, -1.5, 1e-3 or 1%"
+        raise GrammarError(text, match.span("value"), message)
     # A percentage moves the point rather than dividing, so that 1.1% is the float nearest to 0.011.
     power = int(number["power"] or 0) - (2 if number["percent"] else 0)
     value = float(f"{number['mantissa']}e{power}")
     if abs(value) == float("inf"):
-        raise GrammarError(text, found.span("value"), "that is larger than any number here")
-    return Comparison(name, found["sign"], value + 0.0)  # −0 is 0
+        raise GrammarError(text, match.span("value"), "this number is too large")
+    return Comparison(name, match["sign"], value + 0.0)  # −0 is 0
 
 
 def _no_statistic(name: str) -> str:
     if name in ("dead", "source", "sort", "layer"):
-        return f"a colon comes after it: write one of {FORMS}"
+        return f"it needs a colon; try {FORMS}"
     near = get_close_matches(name, STATISTICS, 1)
     guess = f" ({near[0]}?)" if near else ""
-    return f"there is no such statistic{guess}; there are {', '.join(STATISTICS)}"
+    return f"there is no such statistic{guess}; the statistics are {', '.join(STATISTICS)}"
 
 
 def _no_term(text: str, at: int) -> GrammarError:
-    found = _WORD.match(text, at)
-    assert found is not None  # `at` is no blank
-    word = found[0].lower()
+    match = _WORD.match(text, at)
+    assert match is not None  # `at` is not a blank
+    word = match[0].lower()
     if word in STATISTICS:
         message = f"compare it with a number, as in {word}>5, or sort by it: sort:-{word}"
     else:
-        message = f"that is no condition: write {FORMS}"
-    return GrammarError(text, found.span(), message)
+        message = f"this is not a condition; try {FORMS}"
+    return GrammarError(text, match.span(), message)
 
 
-def _term(text: str, found: re.Match[str]) -> Term:
-    name, start = found["name"].lower(), found.end()
+def _term(text: str, keyword: re.Match[str]) -> Term:
+    name, start = keyword["name"].lower(), keyword.end()
     word = _WORD.match(text, start)
     span = (start, word.end() if word else start)
     match name:
@@ -256,24 +252,24 @@ def _term(text: str, found: re.Match[str]) -> Term:
         case "sort":
             value = _sort(text, span)
         case _ if name in STATISTICS:
-            message = f"a statistic is compared, without a colon: {name}>5"
-            raise GrammarError(text, found.span(), message)
+            message = f"a statistic needs a comparison instead of a colon: {name}>5"
+            raise GrammarError(text, keyword.span(), message)
         case _:
-            raise GrammarError(text, found.span(), f"there is no such condition: write {FORMS}")
+            raise GrammarError(text, keyword.span(), f"there is no such condition; try {FORMS}")
     return Term(value, span)
 
 
 def _layers(text: str, span: Span) -> tuple[tuple[int, int], ...]:
     ranges, at = [], span[0]
     for part in text[slice(*span)].split(","):
-        here = (at, at + len(part)) if part else span
-        found = _LAYERS.fullmatch(part)
-        if found is None:
-            raise GrammarError(text, here, "layers are written as 3, 3-5 or 1,4-6")
-        first, last = int(found[1]), int(found[2] or found[1])
+        part_span = (at, at + len(part)) if part else span
+        match = _LAYERS.fullmatch(part)
+        if match is None:
+            raise GrammarError(text, part_span, "these are not layers; use 3, 3-5 or 1,4-6")
+        first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
-            message = f"a range of layers goes up: write layer:{last}-{first}"
-            raise GrammarError(text, here, message)
+            message = f"a range of layers has to ascend: layer:{last}-{first}"
+            raise GrammarError(text, part_span, message)
         ranges.append((first, last))
         at += len(part) + 1
     merged: list[tuple[int, int]] = []
@@ -288,7 +284,7 @@ def _layers(text: str, span: Span) -> tuple[tuple[int, int], ...]:
 def _dead(text: str, span: Span) -> bool:
     word = text[slice(*span)].lower()
     if word not in ("yes", "no"):
-        raise GrammarError(text, span, "write dead:yes or dead:no")
+        raise GrammarError(text, span, "use dead:yes or dead:no")
     return word == "yes"
 
 
@@ -299,13 +295,13 @@ def _source(text: str, span: Span) -> Term:
         raise GrammarError(text, (start - len("source:"), end), message)
     if text[start] != '"':
         return Term(text[start:end], span)
-    found = _QUOTED.match(text, start)
-    if found is None:
+    match = _QUOTED.match(text, start)
+    if match is None:
         raise GrammarError(text, (start, len(text)), "the quotation mark is not closed")
-    if found.end() < len(text) and not text[found.end()].isspace():
-        message = 'a blank has to follow the closing quotation mark; inside a name it is \\"'
-        raise GrammarError(text, (start, found.end() + 1), message)
-    return Term(re.sub(r"\\(.)", r"\1", found[1], flags=re.DOTALL), found.span())
+    if match.end() < len(text) and not text[match.end()].isspace():
+        message = 'a space has to follow the closing quotation mark; inside a name, use \\"'
+        raise GrammarError(text, (start, match.end() + 1), message)
+    return Term(re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL), match.span())
 
 
 def _sort(text: str, span: Span) -> Order:
@@ -317,14 +313,14 @@ def _sort(text: str, span: Span) -> Order:
         raise GrammarError(
             text,
             span,
-            f"nothing is sorted by that{guess}: write neuron, {', '.join(STATISTICS)}, "
-            "with a hyphen before it for the largest first",
+            f"this is not an order{guess}; use neuron, {', '.join(STATISTICS)}, with a hyphen "
+            "before it for the largest first",
         )
     return Order(name, word != name)
 
 
 def _written(value: float) -> str:
-    """A float in few characters that read back as the same."""
+    """A float in as few characters as give the same float back."""
     plain = repr(value).removesuffix(".0")
     mantissa, power = f"{value:.16e}".split("e")
     short = f"{mantissa.rstrip('0').rstrip('.')}e{int(power)}"

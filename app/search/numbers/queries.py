@@ -1,5 +1,7 @@
-"""Search by statistics: whole columns are read, filtered and sorted here, then the rows of one page
-are read. No database index could serve every mixture of conditions and orders."""
+"""Searches by statistics: reads whole columns, filters and sorts them, then reads a page of rows.
+
+No database index could serve every combination of conditions and orders.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +11,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Row, select
+from sqlalchemy import Row
 
-from app.drawing.said_back import visible
+from app.drawing.quoting import printable, shortened
 from app.errors import Invalid
 from app.reading import cursors
 from app.reading.columns import Column, columns
-from app.reading.neurons import neuron_row
+from app.reading.neurons import neuron_row, rows_of
 from app.reading.runs import whole_run
 from app.reading.store import Reading
 from app.search.numbers.grammar import GrammarError, Query, source_word
 from app.search.numbers.schemas import NumberRow, NumberSearch
-from indexer.store import schema
 
 Indices = NDArray[np.int64]
 """Indices of neurons over all layers."""
@@ -35,10 +36,11 @@ _SIGNS = {
 _NAMED = 5
 """The most sources that an error names."""
 _LONGEST_NAME = 40
+"""The most characters of their names."""
 
 
 def search(reading: Reading, query: Query, limit: int, cursor: str | None) -> NumberSearch:
-    """One page of a run's neurons that meet a query, in its order, ties by layer and neuron.
+    """A page of a run's neurons that match a query, in its order, ties by layer and neuron.
 
     Neurons with no value for a compared or sorted statistic are left out. Raises GrammarError for
     a layer or source that the run does not have, Invalid for a cursor of another order.
@@ -47,8 +49,8 @@ def search(reading: Reading, query: Query, limit: int, cursor: str | None) -> Nu
     source = _source(run, query)
     indices, known = _columns(reading, query)
     matches = np.ones(len(indices), bool)
-    for name in query.asked:
-        matches &= np.isfinite(known[name])  # −inf stands for "it never varied"
+    for name in query.statistics:
+        matches &= np.isfinite(known[name])  # −inf: constant, so without a value
     for comparison in query.comparisons:
         matches &= _SIGNS[comparison.sign](known[comparison.name], comparison.value)
     if query.dead is not None:
@@ -58,7 +60,7 @@ def search(reading: Reading, query: Query, limit: int, cursor: str | None) -> Nu
     order = query.order
     values = indices.astype(np.float64) if order.name == "neuron" else known[order.name]
     indices, values = indices[matches], values[matches]
-    # Sorted upwards by value or by its negative: either way the earlier of equals comes first.
+    # Descending orders sort by the negative, so that the earlier of equals always comes first.
     sign = -1.0 if order.descending else 1.0
     after = None if cursor is None else _after(reading, query, cursor)
     at = _page(indices, sign * values, limit + 1, after and (sign * after[0], after[1]))
@@ -66,7 +68,7 @@ def search(reading: Reading, query: Query, limit: int, cursor: str | None) -> Nu
     if len(at) > limit:
         at = at[:limit]
         last = at[-1]
-        more = cursors.encode(*_belongs_to(run, query), float(values[last]), int(indices[last]))
+        more = cursors.encode(*_order_of(run, query), float(values[last]), int(indices[last]))
     return NumberSearch(
         **dict(whole_run(run)),
         query=str(query),
@@ -79,7 +81,7 @@ def search(reading: Reading, query: Query, limit: int, cursor: str | None) -> Nu
 
 
 def _source(run: Row[Any], query: Query) -> int | None:
-    """The index of the source asked for. Raises GrammarError."""
+    """The index of the query's source. Raises GrammarError."""
     if query.source is None:
         return None
     if query.source in run.sources:
@@ -87,18 +89,15 @@ def _source(run: Row[Any], query: Query) -> int | None:
     if not any(run.sources):
         message = "this run has no sources"
     else:
-        names = [_short(source_word(name)) for name in run.sources[:_NAMED]]
+        words = map(source_word, run.sources[:_NAMED])
+        names = [printable(shortened(word, _LONGEST_NAME)) for word in words]
         more = f" and {len(run.sources) - _NAMED:,} more" if len(run.sources) > _NAMED else ""
-        message = f"there is no such source in this run; there are {', '.join(names)}{more}"
+        message = f"this run has no such source; its sources are {', '.join(names)}{more}"
     raise GrammarError(query.text, query.source_at, message)
 
 
-def _short(name: str) -> str:
-    return visible(name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…")
-
-
 def _layers(run: Row[Any], query: Query) -> list[int]:
-    """The layers a query goes over. Raises GrammarError."""
+    """The layers that a query covers. Raises GrammarError."""
     n_layers = len(run.widths)
     if not query.layers:
         return list(range(n_layers))
@@ -110,52 +109,47 @@ def _layers(run: Row[Any], query: Query) -> list[int]:
 
 
 def _columns(reading: Reading, query: Query) -> tuple[Indices, dict[str, Column]]:
-    """The indices of the neurons that a query goes over, and the columns it needs of them."""
-    layers, first = _layers(reading.run, query), reading.places.first
+    """The indices of the neurons that a query covers, and the columns it needs."""
+    layers, first = _layers(reading.run, query), reading.places.offsets
     indices = np.concatenate([np.arange(first[layer], first[layer + 1]) for layer in layers])
-    names = list(query.asked)
+    names = list(query.statistics)
     names += ["dead"] if query.dead is not None else []
     names += ["top_source"] if query.source is not None else []
     return indices, columns(reading.connection, reading.run, names, layers)
 
 
 def _page(indices: Indices, keys: Column, count: int, after: tuple[float, int] | None) -> Indices:
-    """Where in `indices` the first `count` are, by (key, index), after the pair `after`."""
+    """The places in `indices` of the first `count` neurons by (key, index) after `after`."""
     at = np.arange(len(indices))
     if after is not None:
         key, index = after
         at = np.flatnonzero((keys > key) | ((keys == key) & (indices > index)))
     if len(at) > count:
-        # Sort one page, not the whole model: drop everything above the page's last value.
+        # Drop everything above the page's last value first, to sort a page and not the whole model.
         last = np.partition(keys[at], count - 1)[count - 1]
         at = at[keys[at] <= last]
     return at[np.argsort(keys[at], kind="stable")][:count]
 
 
-def _belongs_to(run: Row[Any], query: Query) -> tuple[str, str, int]:
-    """What a cursor is valid for: an order of a run. The conditions may change."""
+def _order_of(run: Row[Any], query: Query) -> tuple[str, str, int]:
+    """What a cursor belongs to: the order and the run, but not the conditions."""
     return query.order.name, "desc" if query.order.descending else "asc", run.id
 
 
 def _after(reading: Reading, query: Query, cursor: str) -> tuple[float, int]:
     """Value and index of the last neuron of the previous page. Raises Invalid."""
     *its_order, value, index = cursors.decode(cursor, str, str, int, float, int)
-    if tuple(its_order) != _belongs_to(reading.run, query):
+    if tuple(its_order) != _order_of(reading.run, query):
         raise Invalid("The cursor belongs to another order or run: start again without it.")
-    if not math.isfinite(value) or not 0 <= index < reading.places.total:
-        raise Invalid("The cursor is not one this server gave: start again without it.")
+    if not math.isfinite(value) or not 0 <= index < len(reading.places):
+        raise Invalid(cursors.BAD_CURSOR)
     return value, index
 
 
 def _rows(reading: Reading, indices: list[int]) -> list[NumberRow]:
     """The rows of a page, in its order."""
-    if not indices:
-        return []
-    table = schema.neurons
-    keys = [schema.neuron_key(reading.run.id, index) for index in indices]
-    query = select(table).where(table.c.id.in_(keys))
-    rows = {row.id: row for row in reading.connection.execute(query)}
-    return [_row(rows[key], reading) for key in keys]
+    rows = rows_of(reading, indices)
+    return [_row(rows[index], reading) for index in indices]
 
 
 def _row(row: Row[Any], reading: Reading) -> NumberRow:

@@ -22,7 +22,7 @@ router = APIRouter()
 QueryText = Annotated[
     str,
     Query(
-        description="Conditions with blanks between, all of which must hold: "
+        description="Conditions, separated by spaces; all must match: "
         "`max>5 density<1% layer:3-5 dead:no source:NAME sort:-kurtosis`. Without any: all neurons."
     ),
 ]
@@ -42,7 +42,7 @@ def search(
     cursor: Cursor = None,
     run: RunId = None,
 ) -> Response:
-    """The neurons of all layers whose numbers are as a query asks, a page at a time."""
+    """A page of the neurons of all layers whose statistics match a query."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
@@ -56,7 +56,7 @@ def search(
 def search_page(
     request: Request, model: str, q: str = "", cursor: Cursor = None, run: RunId = None
 ) -> Response:
-    """A box for a query, and a table of the results."""
+    """The box for a query, and a table of the results."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
@@ -85,7 +85,7 @@ def _search(
 def _refused(
     site: Site, request: Request, model: str, run: int | None, error: GrammarError
 ) -> Response:
-    """The page of a query that cannot be read: the box, and what is wrong."""
+    """The page of a query that cannot be parsed: the box, and what is wrong."""
     with site.store.reading(model, run) as reading:
         page = whole_run(reading.run)
     links = site.links(model, run)

@@ -8,22 +8,22 @@ from app.schemas import NeuronRow, Order, WholeRun
 
 
 class NumberRow(NeuronRow):
-    """One neuron that was found, with all that can be asked for."""
+    """A neuron with all statistics that queries can use."""
 
     density_over_tenth: float
     in_out_cosine: float | None
     gate_out_cosine: float | None
     top_source: str | None = Field(
-        description="The source of more than half of its top examples; null: there is none such."
+        description="The source of more than half of its top examples, if there is one."
     )
 
 
 class NumberSearch(WholeRun):
-    """A page of the neurons that a query asks for."""
+    """A page of the neurons that match a query."""
 
-    query: str = Field(description="The query as it was read, in short.")
-    sort: str = Field(description="What the neurons are sorted by; `neuron`: by their place.")
+    query: str = Field(description="The query in its shortest form.")
+    sort: str = Field(description="The sorting statistic; `neuron`: by layer and index.")
     order: Order
-    total: int = Field(description="How many neurons there are on all pages.")
+    total: int = Field(description="The number of neurons on all pages.")
     items: list[NumberRow]
-    next: str | None = Field(description="Give it as `cursor` for the next page; null: the end.")
+    next: str | None = Field(description="The `cursor` of the next page; null: this is the last.")

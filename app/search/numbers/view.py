@@ -1,5 +1,4 @@
-"""What the page of a search by statistics shows beside its results: columns, example queries,
-errors."""
+"""The page of the search by statistics: columns, example queries, errors."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ from typing import Literal
 from markupsafe import Markup
 
 from app.drawing.charts import bar
-from app.drawing.said_back import visible
+from app.drawing.quoting import printable
 from app.reading.statistics import STATISTICS
 from app.schemas import WholeRun
 from app.search.numbers import grammar as number_grammar
@@ -19,7 +18,7 @@ from app.web.frame import Frame
 from app.web.links import Links
 
 _DEFAULT_COLUMNS = ("max", "density", "mean", "kurtosis", "effect_kurtosis")
-"""Columns besides those of the query, as far as there is room."""
+"""The columns beside the query's own, as far as there is room."""
 _EXAMPLES = (
     "max>5 density<10%",
     "effect_kurtosis>3 dead:no",
@@ -29,21 +28,23 @@ _EXAMPLES = (
     "dead:yes sort:neuron",
 )
 _LONGEST_SOURCE = 24
+"""The most characters of a source's name in an example query."""
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnHead:
-    """One statistic's column; `href` sorts by it, or reverses the order."""
+    """The head of a column."""
 
     name: str
     words: str
     href: str
+    """The same search sorted by the column, or in reverse if it is already."""
     sorted: Literal["", "ascending", "descending"]
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One statistic of a neuron, with a bar if a bar is meaningful."""
+    """A statistic of a neuron, with a bar if that is meaningful."""
 
     text: str
     bar: Markup
@@ -51,7 +52,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a query cannot be read, and which part of it is wrong."""
+    """Why a query cannot be parsed, and which part of it is wrong."""
 
     detail: str
     before: str
@@ -61,17 +62,18 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class NumberView:
-    """What the page shows beside its `WholeRun` or `NumberSearch`."""
+    """What the page shows besides its `WholeRun` or `NumberSearch`."""
 
     text: str
     """The text in the box."""
     longest: int
     problem: Problem | None
     examples: list[tuple[str, str]]
-    """Queries to try, with their addresses."""
+    """Example queries, with their addresses."""
     definitions: dict[str, str]
+    """The definition of each statistic."""
     place: ColumnHead | None
-    """The column of neurons; None if nothing was searched."""
+    """The column of neurons; None without results."""
     columns: list[ColumnHead]
     rows: list[tuple[NumberRow, list[Cell]]]
 
@@ -82,19 +84,19 @@ class NumbersContext:
 
     frame: Frame
     page: WholeRun
-    """A NumberSearch, unless the query could not be read."""
+    """A `NumberSearch`, unless the query could not be parsed."""
     view: NumberView
     cursor: str | None
 
 
 def results_view(page: NumberSearch, query: Query, text: str, links: Links) -> NumberView:
     """The view of a search's results; `text` is the query as typed."""
-    names = list(query.asked)
+    names = list(query.statistics)
     room = max(0, len(_DEFAULT_COLUMNS) - len(names))
     names += [name for name in _DEFAULT_COLUMNS if name not in names][:room]
     highest = max((abs(row.max) for row in page.items), default=0.0)
     return NumberView(
-        text=visible(text),
+        text=printable(text),
         longest=number_grammar.LONGEST,
         problem=None,
         examples=_examples(page, links),
@@ -106,9 +108,9 @@ def results_view(page: NumberSearch, query: Query, text: str, links: Links) -> N
 
 
 def refused_view(page: WholeRun, error: GrammarError, links: Links) -> NumberView:
-    """The view of a query that could not be read."""
+    """The view of a query that cannot be parsed."""
     return NumberView(
-        text=visible(error.text),
+        text=printable(error.text),
         longest=number_grammar.LONGEST,
         problem=Problem(error.detail, *error.excerpt),
         examples=_examples(page, links),
@@ -124,16 +126,16 @@ def _definitions() -> dict[str, str]:
 
 
 def _head(query: Query, name: str, links: Links) -> ColumnHead:
-    now = query.order
-    active = now.name == name
-    # As on a layer's page: neurons sort upwards, statistics from the largest down.
-    descending = not now.descending if active else name != "neuron"
+    order = query.order
+    active = order.name == name
+    # As on a layer's page, neurons ascend and statistics descend.
+    descending = not order.descending if active else name != "neuron"
     label = STATISTICS[name].label if name in STATISTICS else name
     return ColumnHead(
         name=name,
         words=label.capitalize(),
         href=links.search_numbers(q=str(replace(query, sort=Order(name, descending)))),
-        sorted=("descending" if now.descending else "ascending") if active else "",
+        sorted=("descending" if order.descending else "ascending") if active else "",
     )
 
 
@@ -148,7 +150,7 @@ def _cell(row: NumberRow, name: str, highest: float) -> Cell:
 
 
 def _examples(page: WholeRun, links: Links) -> list[tuple[str, str]]:
-    """Queries to try, the last by source if the run has a source with a short name."""
+    """Example queries; the last is by source if the run has a source with a short name."""
     sources = [name for name in page.sources if name and len(name) <= _LONGEST_SOURCE]
     texts = [*_EXAMPLES, *(f"source:{source_word(name)} max>1" for name in sources[:1])]
     return [(text, links.search_numbers(q=text)) for text in texts]

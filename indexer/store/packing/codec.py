@@ -7,7 +7,7 @@ with a one-byte format number.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -17,7 +17,7 @@ import zstandard
 from jaxtyping import Float32, Float64, Int8, Int64, UInt16
 
 from indexer.store.packing import layout
-from indexer.store.packing.layout import Columns, Windows
+from indexer.store.packing.layout import Columns
 
 FORMAT = 2
 _LEVEL = 1
@@ -109,36 +109,11 @@ class Packer:
         return bytes([FORMAT]) + self.fast(laid_out)
 
 
-def windows_of(lists: Sequence[ExampleArrays]) -> Windows:
-    """The examples of all lists, concatenated in the form `layout` takes."""
-    lengths = np.concatenate([np.empty(0, np.uint16), *(examples.lengths for examples in lists)])
-    quantized = np.zeros((len(lengths), int(lengths.max(initial=0))), np.int8)
-    inside = np.arange(quantized.shape[1]) < lengths[:, None]
-    quantized[inside] = np.concatenate(
-        [np.empty(0, np.int8), *(examples.quantized for examples in lists)]
-    )
-    fields = {
-        name: np.concatenate([np.empty(0, dtype), *(getattr(examples, name) for examples in lists)])
-        for name, dtype in layout.FIELDS.items()
-    }
-    return Windows(quantized=quantized, **fields)
-
-
-def pack_lists(lists: Sequence[ExampleArrays]) -> bytes:
-    """Bytes for one row of `examples`: lists of consecutive kinds of one neuron.
-
-    Raises ValueError if a list does not have the activations its `lengths` state.
-    """
-    counts = np.array([[len(examples) for examples in lists]], np.int64).reshape(1, len(lists))
-    for examples in lists:
-        if len(examples.quantized) != int(examples.lengths.sum(dtype=np.int64)):
-            raise ValueError("A list of examples does not have as many activations as stated.")
-    (head,), (activations,) = layout.lists_bytes(counts, windows_of(lists))
-    return Packer().lists(head, activations)
-
-
 def unpack_lists(packed: bytes) -> list[ExampleArrays]:
-    """The inverse of `pack_lists`. Raises ValueError for other bytes."""
+    """The lists of one row of `examples`: consecutive kinds of one neuron, made by `Packer.lists`.
+
+    Raises ValueError for other bytes.
+    """
     if packed[:1] != bytes([FORMAT]) or len(packed) < 5:
         raise ValueError("A packed list of examples has an unknown format.")
     (size,) = struct.unpack_from("<I", packed, 1)

@@ -30,6 +30,7 @@ from indexer.store.packing.codec import (
     pack_arrays,
     pack_token_ids,
 )
+from indexer.store.places import Places
 from indexer.store.text import index as text_index
 from indexer.store.writing.ahead import ahead, mapped_ahead
 from indexer.store.writing.bulk import insert_rows
@@ -108,10 +109,10 @@ def write_run(
     postings = Postings(run.contexts, len(run.vocabulary))
     with closing(postings), changing(engine) as connection:
         run_id = _insert_run(connection, run)
-        offsets = list(itertools.accumulate(run.widths, initial=0))
+        places = Places(run.widths)
         packed_blocks = _hashed(content, mapped_ahead(pack, ahead(blocks), _PACKERS))
         for layer, group in itertools.groupby(packed_blocks, key=lambda packed: packed.block.layer):
-            _write_layer(connection, run_id, layer, offsets[layer], group, postings)
+            _write_layer(connection, run_id, layer, places.index(layer, 0), group, postings)
         _write_contexts(connection, run_id, run.vocabulary, contexts, content, postings)
         write_tokens(connection, run_id, postings)
         ready = {"content_hash": content.hexdigest(), "ready": True}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -34,15 +35,15 @@ class Shell:
             patch.setenv("HF_HUB_OFFLINE", "1")
             with pytest.raises(SystemExit) as ended:
                 cli.main()
-        told = self._capsys.readouterr()
-        return int(ended.value.code or 0), told.out, told.err
+        printed = self._capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
 
     def forget(self) -> None:
         """Drop what was printed so far."""
         self._capsys.readouterr()
 
     def stored(self) -> int:
-        """Runs in the store, which need not be there."""
+        """How many runs the store holds; 0 if there is no store."""
         if not (self.folder / "store.db").exists():
             return 0
         engine = open_store(self.url, create=True)
@@ -57,8 +58,8 @@ def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
     return Shell(tmp_path, capsys)
 
 
-def test_index_tells_what_it_does_and_where_to_look(shell: Shell) -> None:
-    """The plan before, the summary after, and the run is in the list."""
+def test_index_prints_its_plan_and_where_the_pages_are(shell: Shell) -> None:
+    """The plan before, a summary after, and the run is listed."""
     code, out, err = shell.run("index", "demo", "--max-tokens", "3000", "--sample", "16")
     assert (code, err) == (0, "")
     text = " ".join(out.split())
@@ -75,21 +76,21 @@ def test_index_tells_what_it_does_and_where_to_look(shell: Shell) -> None:
     assert "demo is indexed again: run 1 stays at ?run=, and may be" in shell.run(*again)[1]
     other = save_tiny_model(shell.folder / "llama", "llama")
     words = ("index", str(other), "--corpus", "demo", "--ctx-len", "16", "--max-tokens", "500")
-    told = shell.run(*words, "--sample", "8", "--name", "demo")[1]
-    assert "demo is also the name of another model here (demo). Its pages will show this" in told
-    assert "runs 1, 2 stay at ?run=" in told
+    out = " ".join(shell.run(*words, "--sample", "8", "--name", "demo")[1].split())
+    assert "demo is also the name of another model here (demo). Its pages will show the new" in out
+    assert "runs 1, 2 stay at ?run=" in out
     lines = shell.run("runs")[1].splitlines()
     assert [line.split()[:3] for line in lines[-3:]] == [
         ["1", "demo", "demo"],
         ["2", "demo", "demo"],
         ["3", "demo", "llama"],
     ]
-    assert shell.run("delete", "1")[1] == "Run 1, demo over demo, is deleted.\n"
+    assert shell.run("delete", "1")[1] == "Deleted run 1 (demo over demo).\n"
     assert shell.stored() == 2
 
 
 def test_runs_of_an_empty_store_say_what_to_do(shell: Shell) -> None:
-    """No database and an empty database each lead on."""
+    """Both without a database and with an empty one."""
     code, _, err = shell.run("runs")
     assert code == 2
     assert "index a model first" in err
@@ -103,24 +104,28 @@ LINES = [json.dumps({"text": "the light was good and the day was long " * 9, "x"
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["no-such/model:x"], "There is no model 'no-such/model:x'"),
         (["./nowhere"], "nowhere"),
-        (["demo", "--name", "api"], "is reserved"),
-        (["demo", "--name", "a/b"], "cannot be part of a URL"),
+        (["demo", "--name", "api"], "'api' is reserved by the server"),
+        (["demo", "--name", "a/b"], "cannot be used in URLs"),
         (["demo", "--ctx-len", "1"], "ctx_len is 1: it must be 2 or more"),
         (["demo", "--ctx-len", "4096"], "has 128 positions"),
-        (["demo", "--ctx-len", "99999"], "number of positions (--ctx-len)"),
+        (["demo", "--ctx-len", "99999"], "ctx_len is 99999: it must be 65535 or less (--ctx-len)"),
         (["demo", "--hook-point", "mlp.hook_nothing"], "There is no hook point"),
         (["demo", "--hook-point", "mlp.ln.hook_in"], "mlp.hook_post"),
-        (["demo", "--dtype", "int7"], "dtype 'int7' is not one of"),
+        (
+            ["demo", "--dtype", "int7"],
+            "dtype 'int7' is not one of float32, bfloat16, float16 (--dtype)",
+        ),
         (["demo", "--device", "cuda:77"], "cuda:77"),
         (["demo", "--revision", "main"], "revision"),
         (["demo", "--topk", "3"], "See `neurarium index --help`."),
-        (["demo", "--ctx-len", "abc"], "--ctx-len"),
         ([], "model"),
-        (["demo", "--top-k", "0"], "top_k is 0"),
+        (["demo", "--ctx-len", "abc"], "'--ctx-len': 'abc' is not a whole number"),
+        (["demo", "--top-k", "0"], "top_k is 0: it must be 1 or more (--top-k)"),
+        (["demo", "--workers", "0"], "workers is 0: it must be 1 or more (--workers)"),
         (["demo", "--corpus", "missing.txt"], "There is no file or folder 'missing.txt'"),
         (["demo", "--corpus", "{folder}/empty.txt"], "1 document, but no context of"),
         (["demo", "--corpus", "{folder}/good.jsonl", "--text-column", "words"], "words"),
@@ -134,7 +139,7 @@ LINES = [json.dumps({"text": "the light was good and the day was long " * 9, "x"
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(
-    shell: Shell, words: list[str], told: str
+    shell: Shell, words: list[str], message: str
 ) -> None:
     """What was wrong and what to do; exit code 2; nothing in the store; no traceback."""
     folder = shell.folder
@@ -154,7 +159,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     shell.forget()
     code, out, err = shell.run("index", *(word.format(folder=folder) for word in words))
     assert code == 2
-    assert told in err
+    assert message in err
     assert err.startswith("Error: ")
     assert err.count("\n") == 1
     assert "Traceback" not in out + err
@@ -162,8 +167,13 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     assert shell.stored() == 0
 
 
+def test_version(shell: Shell) -> None:
+    """The package's version, and nothing else."""
+    assert shell.run("--version") == (0, f"neurarium {version('neurarium')}\n", "")
+
+
 def test_a_newer_database_is_refused(shell: Shell) -> None:
-    """By every command that opens it."""
+    """Every command that opens the store refuses it."""
     engine = open_store(shell.url, create=True)
     with engine.begin() as connection:
         connection.execute(update(schema.store).values(schema_version=99))
@@ -174,29 +184,27 @@ def test_a_newer_database_is_refused(shell: Shell) -> None:
         assert "a newer version of Neurarium" in err
 
 
-def test_a_setting_that_cannot_be_is_one_line(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is named as the environment names it."""
+def test_a_wrong_setting_is_one_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the environment variable."""
     monkeypatch.setenv("NEURARIUM_PORT", "abc")
     code, _, err = shell.run("runs")
     assert code == 2
-    assert err == "Error: NEURARIUM_PORT is 'abc': input should be a valid integer.\n"
+    assert err == "Error: NEURARIUM_PORT is 'abc': it must be a valid integer.\n"
 
 
-def test_deleting_what_is_not_there_is_an_error(shell: Shell) -> None:
-    """With the way to see what is."""
+def test_deleting_an_unknown_run_is_an_error(shell: Shell) -> None:
+    """The message says how to list the runs."""
     engine = open_store(shell.url, create=True)
     fixture_store.RUNS[0].write(engine)
     engine.dispose()
     code, _, err = shell.run("delete", "7")
     assert code == 2
-    assert "There is no run 7: `neurarium runs` lists them." in err
+    assert "There is no run 7: `neurarium runs` lists all runs." in err
     assert shell.stored() == 1
 
 
 def test_demo_serves_and_indexes_only_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`demo` indexes where its own run is not, and the second time goes straight to serving."""
+    """`demo` indexes only if its own run is missing; the second time it serves at once."""
     engine = open_store(shell.url, create=True)
     fixture_store.RunOf("demo", fixture_store.TOY_NEURONS).write(engine)  # over other texts
     engine.dispose()
@@ -229,44 +237,42 @@ def test_demo_serves_and_indexes_only_once(shell: Shell, monkeypatch: pytest.Mon
 
 
 def test_a_port_that_is_taken_is_one_line(shell: Shell) -> None:
-    """The server says so before it says that it serves."""
+    """The error comes before the line that says where the server is."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code, out, err = shell.run("serve", "--port", str(port))
     assert (code, out) == (2, "")
-    assert f"127.0.0.1:{port} cannot be listened on" in err
+    assert f"Cannot listen on 127.0.0.1:{port} (" in err
 
 
 def test_serving_from_a_new_file_says_so(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mistyped address is noticed; once it is there, no more is said."""
+    """So that a mistyped address is noticed; with an existing file nothing is printed."""
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)
     code, out, err = shell.run("serve", "--port", "0")
     assert (code, out.count("\n")) == (0, 1)
-    assert (
-        err
-        == f"There was no database at {shell.folder / 'store.db'}: an empty one has been made.\n"
-    )
+    missing = shell.folder / "store.db"
+    assert err == f"There was no database at {missing}: an empty one was created.\n"
     assert shell.run("serve", "--port", "0")[2] == ""
 
 
-def test_a_wrong_command_is_told_with_its_help(shell: Shell) -> None:
-    """What it may have been meant to be, or what it lacks, and where its own help is."""
+def test_a_wrong_command_names_its_help(shell: Shell) -> None:
+    """Also the command that may have been meant, or the argument that is missing."""
     assert shell.run("servee")[2].endswith("Did you mean 'serve'? See `neurarium --help`.\n")
     assert shell.run("delete")[2].endswith("'run'. See `neurarium delete --help`.\n")
 
 
-def test_a_file_that_is_not_there_is_named(shell: Shell) -> None:
-    """And what the system said of it."""
+def test_a_missing_file_is_named(shell: Shell) -> None:
+    """With the system's reason."""
     missing = shell.folder / "none.jsonl"
     open_store(shell.url, create=True).dispose()
     code, _, err = shell.run("notes", "import", str(missing))
     assert (code, err) == (2, f"Error: {missing}: No such file or directory.\n")
 
 
-def test_an_interrupt_before_the_scan_says_how_to_go_on(
+def test_an_interrupt_before_the_scan_says_how_to_resume(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the corpus is prepared there need not be a checkpoint yet."""
+    """While the corpus is being prepared there may be no checkpoint yet."""
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -276,6 +282,6 @@ def test_an_interrupt_before_the_scan_says_how_to_go_on(
         patch.setattr("indexer.run.index.prepare", interrupted)
         code, _, err = shell.run(*words)
     assert (code, shell.stored()) == (130, 0)
-    assert err.startswith("Stopped: the database is as it was. The same command carries on")
+    assert err.startswith("Stopped: the database is unchanged. The same command resumes")
     assert err.count("\n") == 1
     assert shell.run(*words)[0] == 0

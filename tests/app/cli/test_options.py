@@ -1,15 +1,24 @@
-"""Numbers as people write them, and mistakes answered before a model library is imported."""
+"""Options of `index` come from its dataclasses, numbers are read as people write them, and mistakes
+are refused before a model library is imported."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 
-from app.cli.options import parse_whole
+from app.cli import main as cli
+from app.cli.options import build, parse_whole
+from indexer.config import Execution, IndexConfig, option_of
+from indexer.errors import NeurariumError
 
+GROUP: Any = typer.main.get_command(cli.app)
+PARAMETERS = {parameter.name: parameter for parameter in GROUP.commands["index"].params}
 MODEL_LIBRARIES = ("torch", "transformers", "transformer_lens", "datasets", "tokenizers")
 RUN = """
 import sys
@@ -20,6 +29,49 @@ try:
 finally:
     print(*[name for name in {names} if name in sys.modules], flush=True)
 """
+
+
+@pytest.mark.parametrize("declaration", [IndexConfig, Execution])
+def test_index_has_an_option_for_every_field(declaration: type) -> None:
+    """With the field's help and default; only the time between checkpoints is no option."""
+    for field in fields(declaration):
+        option = option_of(field)
+        if option is None:
+            assert field.name == "checkpoint_seconds"
+            continue
+        made = PARAMETERS[field.name]
+        assert made.help == option.help
+        assert made.required == (field.name == "model")
+        if not made.required:
+            assert made.default == field.default
+            assert made.opts == ["--" + field.name.replace("_", "-")]
+
+
+def test_index_has_its_options_in_this_order() -> None:
+    """Those of the run, the database among them, then those of its execution."""
+    assert " ".join(PARAMETERS) == (
+        "model corpus name revision hook_point split text_column source_column ctx_len max_tokens "
+        "top_k bottom_k sample window batch_tokens dtype device database seed connections "
+        "trust_remote_code restart state memory shard workers ray_address"
+    )
+    negations = {name: made.secondary_opts for name, made in PARAMETERS.items()}
+    assert negations.pop("connections") == ["--no-connections"]
+    assert not any(negations.values())
+
+
+def test_values_become_the_dataclass() -> None:
+    """Values of other dataclasses are left out, gigabytes become bytes, defaults stay."""
+    values = {"model": "demo", "top_k": 3, "memory": 0.5, "state": Path("x"), "shard": None}
+    assert build(IndexConfig, values) == IndexConfig(model="demo", top_k=3)
+    assert build(Execution, values) == Execution(memory=500_000_000, state=Path("x"))
+    assert build(Execution, {"memory": None}) == Execution()
+
+
+@pytest.mark.parametrize("name", ["workers", "memory"])
+def test_numbers_out_of_bounds_are_refused(name: str) -> None:
+    """From Python as from the command line."""
+    with pytest.raises(NeurariumError, match=f"{name} is 0: it must be 1 or more .--{name}."):
+        build(Execution, {name: 0})
 
 
 @pytest.mark.parametrize(
@@ -53,7 +105,7 @@ def test_whole_numbers(text: str, number: int | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["demo", "--max-tokens", "1e6x"], "'1e6x' is not a whole number"),
         (["demo", "--max-tokens", "1.5"], "'1.5' is not a whole number"),
@@ -66,12 +118,12 @@ def test_whole_numbers(text: str, number: int | None) -> None:
         (["demo", "--hook-point", "mlp.hook_nothing"], "There is no hook point"),
         (["demo", "--dtype", "int7"], "dtype 'int7' is not one of"),
         (["demo", "--device", "gpu"], "The device 'gpu' cannot be used"),
-        (["demo", "--name", "a/b"], "cannot be part of a URL"),
+        (["demo", "--name", "a/b"], "cannot be used in URLs"),
         (["demo", "--shard", "9/8"], "--shard 9/8 is not recognised"),
         (["demo", "--database", "mysql://x/y"], "only sqlite:/// and postgresql"),
     ],
 )
-def test_mistakes_need_no_model_library(tmp_path: Path, words: list[str], told: str) -> None:
+def test_mistakes_need_no_model_library(tmp_path: Path, words: list[str], message: str) -> None:
     """One line, exit code 2, and none of the libraries that take seconds."""
     (tmp_path / "pipe.txt").symlink_to(tmp_path / "gone")
     script = RUN.format(names=MODEL_LIBRARIES)
@@ -84,7 +136,7 @@ def test_mistakes_need_no_model_library(tmp_path: Path, words: list[str], told: 
         check=False,
     )
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stdout.strip() == ""
 

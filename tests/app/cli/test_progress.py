@@ -1,4 +1,4 @@
-"""How a run's progress is shown: bars on a terminal, lines elsewhere, and nothing else."""
+"""A run's progress: bars on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.cli.progress import ConsoleReporter
 
 
 def test_without_a_terminal_nothing_but_lines() -> None:
-    """What goes into a pipe has no bar, and no empty line for one."""
+    """In a pipe there is no bar, and no empty line in its place."""
     file = io.StringIO()
     with ConsoleReporter(Console(file=file, width=200)) as reporter:
         reporter.say("loading [demo]")
@@ -19,7 +19,7 @@ def test_without_a_terminal_nothing_but_lines() -> None:
 
 
 def test_a_stage_without_a_total_is_over_when_the_next_begins() -> None:
-    """Preparing reads until there is no more: then what it read was all, and its bar is full."""
+    """Its total is then what it has read, and its bar is full."""
     with ConsoleReporter(Console(file=io.StringIO(), force_terminal=True)) as reporter:
         reporter.stage("Preparing", None, "tokens")(1_234)
         (preparing,) = reporter._progress.tasks

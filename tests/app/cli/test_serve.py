@@ -1,4 +1,4 @@
-"""A server started as a user starts it: how it ends."""
+"""How a server ends that was started from the command line."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from indexer.store.database import open_store
 from tests.helpers import fixture_store
 
 
-def test_ctrl_c_ends_it_though_a_request_stands_open(tmp_path: Path) -> None:
-    """A visitor who never finishes a request does not keep the server alive."""
+def test_ctrl_c_ends_it_while_a_request_is_open(tmp_path: Path) -> None:
+    """A request that is never finished does not keep the server alive."""
     store = f"sqlite:///{tmp_path / 'store.db'}"
     engine = open_store(store, create=True)
     fixture_store.RUNS[0].write(engine)

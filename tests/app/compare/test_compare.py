@@ -194,10 +194,10 @@ def test_runs_over_one_corpus_have_one_sample(
     ("query", "status", "letter", "told"),
     [
         ({"a": "toy/0/99"}, 404, "a", "neurons 0 to 3"),
-        ({"a": "toy/0/0", "b": "what is"}, 422, "b", "names no place here"),
-        ({"a": "toy/0/0", "b": "toy/1"}, 422, "b", "names no single neuron"),
-        ({"a": "nobody/0/0", "b": "toy/0/0"}, 404, "a", "no model “nobody” here"),
-        ({"a": "0/0"}, 422, "a", "put its name first"),
+        ({"a": "toy/0/0", "b": "what is"}, 422, "b", "Couldn’t find"),
+        ({"a": "toy/0/0", "b": "toy/1"}, 422, "b", "does not name a single neuron"),
+        ({"a": "nobody/0/0", "b": "toy/0/0"}, 404, "a", "no model “nobody”"),
+        ({"a": "0/0"}, 422, "a", "put a model's name first"),
         ({"a": "/toy/0/0?run=2"}, 404, "a", "no run 2"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Characters become markup: hostile text, what cannot be seen, every way to split a character."""
+"""Characters as markup: hostile text, invisible characters, every way to split a character."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from hypothesis import strategies as st
 from app.drawing import characters
 from tests.helpers.sample_examples import HOSTILE
 
-UNSEEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 tokens = st.text(st.characters(), max_size=12) | st.sampled_from(HOSTILE)
 
 
-def pieces(values: list[str]) -> list[str]:
-    """Tokens put together where only together they make whole characters."""
+def joined(values: list[str]) -> list[str]:
+    """Tokens, joined where together they make up a character."""
     out = []
-    at = 0
-    while at < len(values):
-        last = characters.together(values, at)
-        out.append(characters.joined(values[at : last + 1]) if last > at else values[at])
-        at = last + 1
+    first = 0
+    while first < len(values):
+        last = characters.last_of_character(values, first)
+        out.append(characters.joined(values[first : last + 1]) if last > first else values[first])
+        first = last + 1
     return out
 
 
 @settings(deadline=None)
 @given(tokens, st.booleans())
-def test_visible_leaves_no_markup_and_no_unseen_character(text: str, breaks: bool) -> None:
-    """Whatever the text, only `<i>` is a tag, and no character acts on what is beside it."""
+def test_visible_leaves_no_markup_and_no_invisible_character(text: str, breaks: bool) -> None:
+    """Whatever the text, `<i>` is the only tag, and no character affects its surroundings."""
     shown = str(characters.visible(text, breaks=breaks))
     rest = re.sub(r"</?i>", "", shown)
     assert not set("<>\"'") & set(rest)
     assert re.fullmatch(r"(?:[^&]|&(?:amp|lt|gt|#34|#39);)*", rest, re.DOTALL)
-    unseen = {c for c in rest if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}}
-    assert unseen <= ({"\n", "\t"} if breaks else set())
+    invisible = {c for c in rest if unicodedata.category(c) in INVISIBLE}
+    assert invisible <= ({"\n", "\t"} if breaks else set())
     shown.encode()
 
 
@@ -62,23 +62,23 @@ def test_visible_leaves_no_markup_and_no_unseen_character(text: str, breaks: boo
     ],
 )  # fmt: skip
 def test_visible_shows(text: str, line: str, block: str) -> None:
-    """In a line, and in a block where lines are broken."""
+    """In a line, and in a block with real line breaks."""
     assert characters.visible(text) == line
     assert characters.visible(text, breaks=True) == block
 
 
 def test_marks_do_not_pile_up() -> None:
-    """Combining marks past the fourth get a base of their own."""
+    """The fifth combining mark gets a base of its own."""
     assert characters.visible("a" + "\u0301" * 6) == "a" + "\u0301" * 4 + "◌" + "\u0301" * 2
 
 
 def test_plain_ranges_hold_nothing_special() -> None:
-    """The characters passed on untouched include no mark, control or format character."""
+    """No character that is passed on unchanged is a mark, control or format character."""
     for code in range(0x110000):
-        if not characters._OTHERS.fullmatch(chr(code)):
+        if not characters._NOT_PLAIN.fullmatch(chr(code)):
             category = unicodedata.category(chr(code))
             assert category[0] != "M"
-            assert category not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+            assert category not in INVISIBLE
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_plain_ranges_hold_nothing_special() -> None:
     ],
 )
 def test_chip(token: str, shown: str) -> None:
-    """A token on its own shows its outer spaces, and is cut when very long."""
+    """A chip shows its outer spaces, and is cut if very long."""
     assert characters.chip(token) == shown
 
 
@@ -102,10 +102,10 @@ def test_chip(token: str, shown: str) -> None:
 @example("\u202e\u2066")
 @example("\ud800\x00\u0301")
 def test_a_label_fits_an_attribute(text: str) -> None:
-    """No quote, no bracket, nothing unseen: it cannot end the attribute nor turn what follows."""
+    """No quote, bracket or invisible character that could end the attribute or reorder text."""
     shown = characters.label(text)
     assert not set("<>\"'") & set(shown)
-    assert not {c for c in shown if unicodedata.category(c) in UNSEEN}
+    assert not {c for c in shown if unicodedata.category(c) in INVISIBLE}
     assert re.fullmatch(r"(?:[^&]|&(?:amp|lt|gt|#34|#39);)+", shown, re.DOTALL)
     shown.encode()
 
@@ -124,7 +124,7 @@ def test_a_label_fits_an_attribute(text: str) -> None:
     ],
 )
 def test_label(text: str, shown: str) -> None:
-    """Outer spaces and line breaks are seen, as in a chip."""
+    """Outer spaces and line breaks are visible, as in a chip."""
     assert characters.label(text) == shown
 
 
@@ -139,8 +139,8 @@ def test_label(text: str, shown: str) -> None:
         (" <b>", "<i>␣</i>&lt;b&gt;"),
     ],
 )
-def test_spaces_in_front(text: str, shown: str) -> None:
-    """A peak shows the space it begins with, not the one it ends with."""
+def test_leading_spaces(text: str, shown: str) -> None:
+    """A peak shows its leading spaces, not its trailing ones."""
     assert characters.spaced(text, trailing=False) == shown
 
 
@@ -160,16 +160,16 @@ def test_spaces_in_front(text: str, shown: str) -> None:
     ],
 )
 def test_bytes_join_only_into_whole_characters(given_tokens: list[str], shown: list[str]) -> None:
-    """What does not make a character stays as it came."""
-    assert pieces(given_tokens) == shown
+    """Bytes that do not make up a character stay as they are."""
+    assert joined(given_tokens) == shown
 
 
 @settings(deadline=None)
 @given(st.text(min_size=1, max_size=6), st.data())
-def test_any_split_of_utf8_is_put_together(text: str, data: st.DataObject) -> None:
-    """However the bytes of a text are cut into tokens, the pieces spell the text."""
+def test_any_split_of_utf8_is_joined(text: str, data: st.DataObject) -> None:
+    """However the bytes of a text are split into tokens, the joined tokens spell the text."""
     raw = text.replace("\\", "/").encode("utf-8", "replace")
     ends = sorted(data.draw(st.sets(st.integers(1, max(1, len(raw) - 1)), max_size=6)))
     bounds = [0, *(end for end in ends if end < len(raw)), len(raw)]
-    made = [raw[a:b].decode("utf-8", "backslashreplace") for a, b in pairwise(bounds)]
-    assert "".join(pieces(made)) == raw.decode()
+    parts = [raw[a:b].decode("utf-8", "backslashreplace") for a, b in pairwise(bounds)]
+    assert "".join(joined(parts)) == raw.decode()

@@ -1,4 +1,4 @@
-"""Charts are well-formed, bounded, without inline style, and say in words what they draw."""
+"""Charts are well-formed, bounded, without inline styles, and described in words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ finite = st.floats(-1e6, 1e6, width=32)
 
 @st.composite
 def histograms(draw: st.DrawFn) -> tuple[list[float], list[int]]:
-    """Edges in order (possibly all equal) and a count for each bin."""
+    """Ascending edges (possibly all equal) and a count for each bin."""
     counts = draw(st.lists(st.integers(0, 10**9), min_size=1, max_size=30))
     low, width = draw(finite), draw(st.floats(0, 1e5, width=32))
     return [low + i * width for i in range(len(counts) + 1)], counts
@@ -29,13 +29,13 @@ def histograms(draw: st.DrawFn) -> tuple[list[float], list[int]]:
 def drawn(
     edges: list[float], counts: list[int], low: float, high: float, **options: Any
 ) -> ElementTree.Element:
-    """A histogram, read back as XML."""
+    """A histogram, parsed as XML."""
     names = {"name": "h", "title": "A title", "what": "positions"} | options
     return ElementTree.fromstring(charts.histogram(edges, counts, low=low, high=high, **names))
 
 
 def tops(svg: ElementTree.Element, css: str = "pos") -> list[float]:
-    """Where the bars of one sign end above."""
+    """The y of the bars' tops, for one sign."""
     (shape,) = svg.findall(f"path[@class='{css}']")
     return [float(y) for y in re.findall(r"V([\d.]+)h", shape.attrib["d"])]
 
@@ -68,7 +68,7 @@ def test_histogram_is_well_formed_and_inside_its_box(
             assert 0 <= float(number) <= charts.WIDTH
 
 
-def test_histogram_says_what_it_shows() -> None:
+def test_histogram_has_a_description() -> None:
     """A title, a sentence and the zero line."""
     svg = drawn([-1, 0, 1, 2], [10, 80, 10], -1, 4, ticks=[3.5], ticks_title="the top one")
     assert svg.attrib["role"] == "img"
@@ -84,8 +84,8 @@ def test_histogram_says_what_it_shows() -> None:
     assert {text.text for text in svg.findall("text")} >= {"0", "−1", "4", "1", "10"}
 
 
-def test_bins_say_what_they_hold() -> None:
-    """Each its range, count and share, empty ones too; charts.js finds them by their id."""
+def test_bins_in_words() -> None:
+    """Range, count and share of each bin, also of empty ones; charts.js finds them by their id."""
     made = charts.bins([-1, 0, 1, 2], [10, 0, 1_999_990], name="h")
     bins = ElementTree.fromstring(made)
     assert bins.attrib["id"] == "h-bins"
@@ -96,8 +96,8 @@ def test_bins_say_what_they_hold() -> None:
     assert empty.text == "0 to 1.00: 0 (0%)"
 
 
-def test_a_chart_says_where_its_bins_are() -> None:
-    """The place of the first, the width of each: also where the axis goes on beyond them."""
+def test_a_chart_gives_the_places_of_its_bins() -> None:
+    """The left edge of the first and the width of each, also if the axis is longer."""
     svg = drawn([0, 1, 2], [5, 5], -1, 3)
     left, wide, top, foot = map(float, svg.attrib["data-bins"].split())
     unit = (charts.WIDTH - charts.LEFT - charts.RIGHT) / 4
@@ -106,8 +106,8 @@ def test_a_chart_says_where_its_bins_are() -> None:
     assert (top, foot) == (charts.TOP, 130 - charts.BOTTOM)
 
 
-def test_histogram_has_no_zero_line_where_zero_is_not() -> None:
-    """All-negative neurons have an axis that ends below zero."""
+def test_histogram_without_zero_has_no_zero_line() -> None:
+    """The axis of a neuron that is always negative ends below zero."""
     svg = drawn([-3, -2, -1], [5, 5], -3, -1)
     assert not svg.findall("path[@class='zero']")
     assert not svg.findall("path[@class='pos']")
@@ -115,12 +115,12 @@ def test_histogram_has_no_zero_line_where_zero_is_not() -> None:
 
 def test_log_scale_is_logarithmic() -> None:
     """Equal ratios of counts are equal differences of height."""
-    found = tops(drawn([0, 1, 2, 3], [10, 100, 1000], 0, 3))
-    assert found[0] - found[1] == pytest.approx(found[1] - found[2], abs=0.11)
+    y = tops(drawn([0, 1, 2, 3], [10, 100, 1000], 0, 3))
+    assert y[0] - y[1] == pytest.approx(y[1] - y[2], abs=0.11)
 
 
 def test_linear_scale_is_linear_but_shows_the_least() -> None:
-    """Heights go with counts; a single context is still a sliver."""
+    """Heights are proportional to counts, but a single context is still visible."""
     svg = drawn([0, 1, 2, 3], [1, 500, 1000], 0, 3, log=False)
     floor = 130 - charts.BOTTOM
     heights = [floor - top for top in tops(svg)]
@@ -129,19 +129,19 @@ def test_linear_scale_is_linear_but_shows_the_least() -> None:
 
 
 def test_one_axis_for_two_charts() -> None:
-    """Charts given the same ends have the same values at the same places."""
-    one, other = drawn([0, 1, 2], [1, 1], -1, 4), drawn([3, 3.5], [1], -1, 4)
+    """Charts with the same ends have the same ticks at the same places."""
+    first, second = drawn([0, 1, 2], [1, 1], -1, 4), drawn([3, 3.5], [1], -1, 4)
 
     def labels(svg: ElementTree.Element) -> dict[str | None, str]:
         texts = svg.findall("text")
         return {text.text: text.attrib["x"] for text in texts if text.attrib["y"] == "125.0"}
 
-    assert labels(one) == labels(other)
-    assert len(labels(one)) >= 4
+    assert labels(first) == labels(second)
+    assert len(labels(first)) >= 4
 
 
 def test_bands_begin_at_their_cuts() -> None:
-    """A darker ground from each cut to the next, the last to the end; labels where they fit."""
+    """A darker background from each cut to the next, the last to the end; labels if they fit."""
     cuts = [Cut(1.0, "top 50%", "one"), Cut(2.0, "top 10%", "two"), Cut(2.01, "top 1%", "three")]
     svg = drawn([0, 4], [9], 0, 4, cuts=cuts)
     bands = svg.findall("rect")
@@ -154,11 +154,11 @@ def test_bands_begin_at_their_cuts() -> None:
     shown = [text.text for text in svg.findall("text")]
     assert "top 50%" in shown
     assert "top 1%" in shown
-    assert "top 10%" not in shown, "it would be written over the next"
+    assert "top 10%" not in shown, "it would overlap the next"
 
 
-def test_the_highest_band_is_always_named() -> None:
-    """Where there is no room behind its line it stands before it, flush with the end."""
+def test_the_highest_band_always_has_a_label() -> None:
+    """Without room after its line, the label is before it, flush with the end."""
     cuts = [Cut(1.0, "top 50%", ""), Cut(2.5, "top 10%", ""), Cut(3.95, "top 1%", "")]
     labels = {
         text.text: text.attrib for text in drawn([0, 4], [9], 0, 4, cuts=cuts).findall("text")
@@ -169,7 +169,7 @@ def test_the_highest_band_is_always_named() -> None:
 
 
 def test_labels_are_escaped() -> None:
-    """A label is text, whatever is in it."""
+    """Labels are text, whatever they contain."""
     svg = charts.histogram([0, 1], [1], low=0, high=1, cuts=[Cut(0.5, "<b>", "<i>")], name='x"y',
                            title="<u>", what="&")  # fmt: skip
     assert not set(re.findall(r"<(\w+)", svg)) & {"b", "i", "u"}
@@ -186,18 +186,18 @@ def test_labels_are_escaped() -> None:
     ],
 )
 def test_bullet(value: float, tick: float | None, rect: tuple[str, str], mark: str | None) -> None:
-    """A bar from zero to the value on an axis from −1 to 3, the tick where it belongs."""
+    """A bar from zero to the value on an axis from −1 to 3, with a tick."""
     svg = ElementTree.fromstring(charts.bullet(value, tick, low=-1.0, high=3.0))
     box = svg.find("rect")
     assert box is not None
     assert (box.attrib["x"], box.attrib["width"]) == rect
-    found = svg.find("path")
-    assert (None if found is None else found.attrib["d"].split()[0]) == mark
+    path = svg.find("path")
+    assert (None if path is None else path.attrib["d"].split()[0]) == mark
     assert "neg" in svg.attrib["class"] if value < 0 else "pos" in svg.attrib["class"]
 
 
 def test_bullet_without_an_axis() -> None:
-    """Where all is zero nothing is divided by it."""
+    """If everything is zero, nothing is divided by zero."""
     assert 'width="0.0"' in charts.bullet(0.0, 0.0, low=0.0, high=0.0)
 
 
@@ -205,7 +205,7 @@ def test_bullet_without_an_axis() -> None:
 @given(finite, finite, st.integers(2, 10))
 @example(0.0, 5e-324, 4)
 def test_ticks_are_few_round_and_inside(low: float, high: float, most: int) -> None:
-    """At most as many as asked, evenly apart, from low to high."""
+    """At most `most` ticks, evenly spaced, from low to high."""
     ticks = charts.nice_ticks(low, high, most)
     assert len(ticks) <= most
     slack = abs(high - low) * 1e-6
@@ -213,7 +213,7 @@ def test_ticks_are_few_round_and_inside(low: float, high: float, most: int) -> N
     if high - low > 1e-3:
         assert ticks
         digits = {f"{abs(b - a):e}"[0] for a, b in pairwise(ticks)}
-        assert digits <= set("1259") or not digits  # 9: one that rounding left just below
+        assert digits <= set("1259") or not digits  # 9: just below, by rounding
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_count_ticks(largest: int, ticks: list[int]) -> None:
     [(1, 2, "50"), (-1, 2, "50"), (3, 2, "100"), (None, 2, "0"), (1, 0, "0"), (1, 3, "33")],
 )
 def test_bar(value: float | None, largest: float, width: str) -> None:
-    """A share of the box, never more; nothing where there is no value or no scale."""
+    """A share of the box, never more; nothing without a value or a scale."""
     made = charts.bar(value, largest, "pos")
     assert isinstance(made, Markup)
     rect = ElementTree.fromstring(made).find("rect")

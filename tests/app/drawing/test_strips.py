@@ -1,4 +1,4 @@
-"""Strips of layers: on one axis, places worked out by hand, nothing outside, said in words."""
+"""Strips of layers: on one axis, at places worked out by hand, and described in words."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def words(value: float) -> str:
 
 
 def test_a_strip_is_where_its_quantiles_are() -> None:
-    """On an axis from 0 to 20, 200 wide with 4 to spare at each end: 9.6 units a value."""
+    """On an axis from 0 to 20, 200 wide with margins of 4: 9.6 units per value."""
     axis = axis_for([LINE, [value / 2 for value in LINE]])
     assert axis == Axis(0.0, 20.0, False)
     root = ElementTree.fromstring(strip(LINE, axis, words))
@@ -37,7 +37,7 @@ def test_a_strip_is_where_its_quantiles_are() -> None:
 
 
 def test_a_far_tail_makes_the_axis_logarithmic() -> None:
-    """Where one neuron is a thousand times the median, equal ratios are equal distances."""
+    """If a neuron has a thousand times the median, equal ratios become equal distances."""
     tail = [*[1.0] * 20, 1000.0]
     axis = axis_for([tail])
     assert axis == Axis(1.0, 1000.0, True)
@@ -48,15 +48,15 @@ def test_a_far_tail_makes_the_axis_logarithmic() -> None:
     assert axis_for([[*[1.0] * 20, 20.0]]).log is False
 
 
-def test_a_share_s_axis_ends_at_all() -> None:
-    """Where densities come over half as far, the axis ends at 100%."""
+def test_an_axis_of_shares_ends_at_100_percent() -> None:
+    """If a density is over a half of that."""
     assert axis_for([[0.5] * 20 + [0.6]], 1.0).high == 1.0
     assert axis_for([[0.1] * 20 + [0.2]], 1.0).high == 0.2
 
 
 @pytest.mark.parametrize("layers", [[[0.0] * 21], [[-2.0] * 21], [[0.0] * 21, LINE], []])
 def test_dead_layers_have_an_axis(layers: list[list[float]]) -> None:
-    """A layer whose neurons are all 0, or below, is a mark on an axis like any other."""
+    """A layer whose neurons are all 0 or negative has an axis like any other."""
     axis = axis_for(layers)
     assert axis.low <= 0 <= axis.high
     assert axis.low < axis.high
@@ -66,7 +66,7 @@ def test_dead_layers_have_an_axis(layers: list[list[float]]) -> None:
 
 @given(st.lists(lists, min_size=1, max_size=5))
 def test_nothing_is_outside_its_box(layers: list[list[float]]) -> None:
-    """Whatever the numbers: valid XML, every place inside the view box, escaped words, no style."""
+    """Whatever the numbers: valid XML, everything inside the view box, escaped text, no style."""
     axis = axis_for(layers)
     ElementTree.fromstring(scale(axis, words))
     for layer in layers:
@@ -83,12 +83,12 @@ def test_nothing_is_outside_its_box(layers: list[list[float]]) -> None:
 
 
 def test_the_axis_has_its_ticks() -> None:
-    """Round values above the strips, in the words of the column."""
+    """Round values above the strips, formatted by the caller."""
     root = ElementTree.fromstring(scale(Axis(0.0, 20.0, False), lambda value: f"{value:g}"))
     assert [text.text for text in root.findall("text")] == ["0", "10", "20"]
 
 
 def test_a_strip_in_words() -> None:
-    """Median, middle half and range; one value is said once."""
+    """Median, middle half and range; a single value is named once."""
     assert describe(LINE, lambda v: f"{v:g}") == "median 10; half from 5 to 15; all from 0 to 20"
     assert describe([3.0] * 21, lambda v: f"{v:g}") == "all at 3"

@@ -108,7 +108,7 @@ def test_what_is_not_there_is_a_row(any_client: TestClient) -> None:
             "no layer 9",
             "no model 'nobody'",
             "no run 2",
-            "names no neuron",
+            "is not a neuron",
             "ln.hook_in",
         ),
         strict=True,
@@ -117,9 +117,9 @@ def test_what_is_not_there_is_a_row(any_client: TestClient) -> None:
     html = read(any_client, "/list?n=toy/0/0,0/99,what+is")
     assert [cell.text for cell in html.all("td", "missing")] == [
         "Layer 0 of toy has neurons 0 to 3: there is no neuron 99.",
-        "“what is” names no neuron: write MODEL/3/45, or an address of a page.",
+        "“what is” is not a neuron. Try MODEL/3/45, or the address of a page.",
     ]
-    assert "put its name first" in listed(any_client, "0/0")["items"][0]["missing"]
+    assert "put a model's name first" in listed(any_client, "0/0")["items"][0]["missing"]
 
 
 def test_one_neuron_is_one_row(any_client: TestClient) -> None:
@@ -165,7 +165,7 @@ def test_removing_and_adding(any_client: TestClient) -> None:
     assert response.status_code == 307
     assert response.headers["location"] == "/list?n=toy/0/0,0/1&title=Mine"
     wrong = read(any_client, "/list?n=toy/0/0&add=%3Cb%3E", 422)
-    assert "“<b>” names no neuron" in wrong.by_id("add-wrong").text
+    assert "“<b>” is not a neuron" in wrong.by_id("add-wrong").text
     assert wrong.by_id("add").attributes["value"] == "<b>"
     assert len(wrong.all("td", "remove")) == 1
     (link,) = read(any_client, "/toy/0/0").all("a", "add")
@@ -182,7 +182,7 @@ def test_a_title_is_text(any_client: TestClient) -> None:
     assert listed(any_client, "toy/1/1", title=title)["title"] == title
     long = any_client.get("/api/v1/list", params={"title": "x" * 101})
     assert long.status_code == 422
-    assert "100 characters are the most" in long.json()["detail"]
+    assert "the maximum is 100 characters" in long.json()["detail"]
     assert any_client.get("/list", params={"title": "x" * 100}).status_code == 200
 
 

@@ -54,7 +54,7 @@ def test_a_text_that_cannot_be_read_stays_in_the_form(live_client: TestClient) -
     assert response.status_code == 413
     page = elements(response.text)
     (notice,) = page.all("p", "notice")
-    assert "128 are the most" in notice.text
+    assert "the maximum is 128" in notice.text
     (field,) = page.all("textarea")
     assert field.text.lstrip("\n") == long
     assert posted(live_client, "").status_code == 422

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from starlette.testclient import TestClient
 
-from app.models.picture import AT_ONCE
+from app.models.picture import MOST_NEURONS
 from indexer.store.database import open_store
 from tests.conftest import serving
 from tests.helpers.fixture_neurons import CONSTANT, DEAD, PLAIN, SCRIPT
@@ -94,7 +94,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """A client of a store with layers that are odd: very wide, dead, of one neuron, constant."""
     url = f"sqlite:///{tmp_path_factory.mktemp('odd') / 'store.db'}"
     engine = open_store(url, create=True)
-    layers = (wide_layer(AT_ONCE * 2 + 1), (DEAD,) * 3, (PLAIN,), (CONSTANT,) * 40)
+    layers = (wide_layer(MOST_NEURONS * 2 + 1), (DEAD,) * 3, (PLAIN,), (CONSTANT,) * 40)
     RunOf("odd", layers).write(engine)
     engine.dispose()
     with serving(url) as client:
@@ -103,7 +103,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 
 def test_a_wide_layer_has_links_to_its_parts(odd: TestClient) -> None:
     """Three pictures of 8,193 neurons, each linked, the one shown marked; order is kept."""
-    page = read(odd, f"/odd/0?from={AT_ONCE}&sort=mean")
+    page = read(odd, f"/odd/0?from={MOST_NEURONS}&sort=mean")
     assert [address for address, *_ in cells(page)][:2] == ["/odd/0/4096", "/odd/0/4097"]
     parts = links(page, "parts")
     assert list(parts) == ["0–4,095", "4,096–8,191", "8,192–8,192"]
@@ -164,4 +164,4 @@ def test_the_picture_is_small(odd: TestClient) -> None:
     """4,096 cells with addresses, tokens and values are under 16 bytes a cell, compressed."""
     response = odd.get("/odd/0", headers={"accept-encoding": "gzip"})
     assert response.headers["content-encoding"] == "gzip"
-    assert response.num_bytes_downloaded < 16 * AT_ONCE
+    assert response.num_bytes_downloaded < 16 * MOST_NEURONS

@@ -11,13 +11,12 @@ from sqlalchemy import create_engine, event
 from starlette.testclient import TestClient
 
 from app.errors import NotFound
-from app.models import queries as models
-from app.models.picture import AT_ONCE, LEVELS
+from app.models.picture import LEVELS, MOST_NEURONS
 from app.models.schemas import PictureStatistic
 from app.reading.store import Store
 from indexer.store.database import open_store
 from tests.conftest import serving
-from tests.helpers import fixture_store
+from tests.helpers import fixture_store, readers
 from tests.helpers.fixture_neurons import Neuron
 from tests.helpers.fixture_store import CONTEXTS, RUNS, TEXTS, RunOf, wide_layer
 
@@ -48,7 +47,7 @@ def test_a_picture_has_every_neuron_s_own_value(store: Store, stat: PictureStati
     """For every layer of every run: values, dead neurons and tokens in neuron order."""
     for run_id, run in enumerate(RUNS, 1):
         for layer, neurons in enumerate(run.layers):
-            drawn = models.picture(store, run.model, layer, run_id, stat, 0)
+            drawn = readers.picture(store, run.model, layer, run_id, stat, 0)
             assert (drawn.neurons, drawn.first, drawn.run.id) == (len(neurons), 0, run_id)
             assert drawn.values == [value_of(neuron, stat) for neuron in neurons]
             assert drawn.dead == [neuron.dead for neuron in neurons]
@@ -62,7 +61,7 @@ def test_colours_are_of_the_living_neurons(store: Store, stat: PictureStatistic)
     """What parts the colours, and the ends, leave out the dead and those without a value."""
     for run_id, run in enumerate(RUNS, 1):
         for layer, neurons in enumerate(run.layers):
-            drawn = models.picture(store, run.model, layer, run_id, stat, 0)
+            drawn = readers.picture(store, run.model, layer, run_id, stat, 0)
             known = [
                 (value, index)
                 for index, neuron in enumerate(neurons)
@@ -91,7 +90,7 @@ def test_a_picture_is_one_read(sqlite_filled: str) -> None:
         "before_cursor_execute",
         lambda c, cursor, statement, values, *_: asked.append((statement, values)),
     )
-    models.picture(Store(engine), "wide", 1, None, "density", 0)
+    readers.picture(Store(engine), "wide", 1, None, "density", 0)
     ((statement, values),) = [one for one in asked if "FROM neuron" in one[0]]
     with engine.connect() as connection:
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
@@ -106,7 +105,7 @@ def broad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """A client of a store with one layer that is wider than a picture."""
     url = f"sqlite:///{tmp_path_factory.mktemp('broad') / 'store.db'}"
     engine = open_store(url, create=True)
-    RunOf("broad", (wide_layer(AT_ONCE + 5),)).write(engine)
+    RunOf("broad", (wide_layer(MOST_NEURONS + 5),)).write(engine)
     engine.dispose()
     with serving(url) as client:
         yield client
@@ -115,15 +114,15 @@ def broad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 def test_a_wide_layer_comes_in_parts(broad: TestClient) -> None:
     """At most 4,096 at a time, in colours of the whole layer; put together they are the list."""
     path = PICTURE.format("broad", 0)
-    first, rest = (broad.get(path, params={"from": start}).json() for start in (0, AT_ONCE))
-    assert (first["first"], len(first["values"])) == (0, AT_ONCE)
-    assert (rest["first"], len(rest["values"])) == (AT_ONCE, 5)
-    neurons = wide_layer(AT_ONCE + 5)
+    first, rest = (broad.get(path, params={"from": start}).json() for start in (0, MOST_NEURONS))
+    assert (first["first"], len(first["values"])) == (0, MOST_NEURONS)
+    assert (rest["first"], len(rest["values"])) == (MOST_NEURONS, 5)
+    neurons = wide_layer(MOST_NEURONS + 5)
     assert first["values"] + rest["values"] == [neuron.maximum for neuron in neurons]
     assert first["dead"] + rest["dead"] == [neuron.dead for neuron in neurons]
     for name in ("cuts", "lowest", "highest", "highest_neuron", "counted", "n_dead", "neurons"):
         assert first[name] == rest[name]
-    assert broad.get(path, params={"from": AT_ONCE + 5}).status_code == 404
+    assert broad.get(path, params={"from": MOST_NEURONS + 5}).status_code == 404
 
 
 def test_the_json_is_exactly_this(any_client: TestClient) -> None:
@@ -185,5 +184,5 @@ def test_what_is_not_there_is_said(any_client: TestClient, path: str, status: in
 
 def test_the_end_of_a_layer_is_named(store: Store) -> None:
     """A picture that would begin after the last neuron says which there are."""
-    with pytest.raises(NotFound, match="neurons 0 to 3: no picture begins at 4"):
-        models.picture(store, "toy", 0, None, "max", 4)
+    with pytest.raises(NotFound, match="neurons 0 to 3: a picture cannot begin at 4"):
+        readers.picture(store, "toy", 0, None, "max", 4)

@@ -70,21 +70,19 @@ def test_a_hook_point_picks_its_run(client: TestClient) -> None:
     assert gone(client, to=post, model="toy", run=TOY_PRE) == "/toy/0/1?run=3"
     assert gone(client, to=post, model="toy", run=1) == "/toy/0/1?run=1"
     said = refused(client, 404, to="blocks.0.mlp.ln.hook_in 1", model="toy")
-    assert said == "toy has no run at mlp.ln.hook_in: there is mlp.hook_post, mlp.hook_pre."
+    assert said == "toy has no run at mlp.ln.hook_in, only at mlp.hook_post, mlp.hook_pre."
 
 
 @pytest.mark.parametrize("text", ["what is this?", "3/x", "", "<b>bold</b>", "javascript:alert(1)"])
 def test_what_is_no_place_is_quoted(client: TestClient, text: str) -> None:
     """What was typed is said back as text, with every form that is understood."""
-    assert refused(client, 422, to=text, model="toy") == (
-        f"“{text}” names no place here: write {FORMS}."
-    )
+    assert refused(client, 422, to=text, model="toy") == (f"Couldn’t find “{text}”. Try {FORMS}.")
 
 
 def test_a_model_that_is_not_there(client: TestClient) -> None:
     """A word that is no model's name is quoted too; a model's missing run is named."""
     said = refused(client, 404, to="nobody", model="toy")
-    assert said.startswith("“nobody” leads nowhere, as there is no model “nobody” here: write")
+    assert said.startswith("Couldn’t find “nobody”: there is no model “nobody”. Try")
     assert FORMS in said
     assert "“docs”" in refused(client, 404, to="docs")
     assert refused(client, 404, to="0/1", model="toy", run=2).startswith("toy has no run 2")
@@ -100,7 +98,7 @@ def test_a_place_beyond_the_model_is_the_page_s_to_refuse(client: TestClient) ->
 def test_without_a_model_there_has_to_be_one(client: TestClient, store_url: str) -> None:
     """A place alone needs no model where there is one; where there are more, it is asked for."""
     said = refused(client, 422, to="0/1")
-    assert said.startswith("“0/1” names no model, and there is more than one here")
+    assert said.startswith("“0/1” has no model, and there is more than one")
     with serving(store_url) as empty:
         assert "index a model first" in refused(empty, 404, to="0/1")
     engine = open_store(store_url, create=True)

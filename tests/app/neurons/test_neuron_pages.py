@@ -16,7 +16,6 @@ from starlette.testclient import TestClient
 from app.drawing.numbers import exact
 from app.examples.lines import REACH
 from app.main import create_app
-from app.neurons import queries
 from app.neurons.view import NeuronContext, neuron_view
 from app.reading.store import Store
 from app.settings import Settings
@@ -24,6 +23,7 @@ from app.web import site
 from app.web.frame import Frame
 from app.web.links import Links
 from indexer.store.database import open_store
+from tests.helpers import readers
 from tests.helpers.html_reader import Element, read
 
 READINGS = ("peak", "window", "context")
@@ -169,7 +169,9 @@ def test_sources_have_a_page(client: TestClient) -> None:
         url = re.sub(r"layers/(\d)/(\d)", r"layers/\1/neurons/\2", url)
         sources = client.get(url).json()["examples"]["sources"]
         expected = [exact(one["peak"]) for some in sources for one in some["examples"]]
-        assert sorted(v.text for v in page.all("b", "value")) == sorted(expected)
+        values = page.all("b", "value")
+        assert sorted(value.attributes["title"] for value in values) == sorted(expected)
+        assert all(len(value.text) <= 6 for value in values), "three significant digits"
     assert client.get("/toy/7/0/sources").status_code == 404
 
 
@@ -180,7 +182,7 @@ def test_a_page_leaves_no_cycles_behind(sqlite_filled: str) -> None:
     links = Links("toy")
 
     def show(neuron: int) -> str:
-        page = queries.neuron(store, "toy", 0, neuron, None, REACH["peak"])
+        page = readers.neuron(store, "toy", 0, neuron, None, REACH["peak"])
         context = NeuronContext(
             frame=Frame(links, json_url="/", canonical="/"),
             page=page,

@@ -83,9 +83,9 @@ def test_an_author_is_one_line(typed: str) -> None:
 def test_lengths_are_counted_in_characters() -> None:
     """The longest are taken, one more is not."""
     assert len(note_text("🙂" * MAX_TEXT + "\n")) == MAX_TEXT
-    with pytest.raises(ValueError, match="4,001 characters: 4,000 are the most"):
+    with pytest.raises(ValueError, match="4,001 characters: the maximum is 4,000"):
         note_text("🙂" * (MAX_TEXT + 1))
-    with pytest.raises(ValueError, match="81 characters: 80 are the most"):
+    with pytest.raises(ValueError, match="81 characters: the maximum is 80"):
         author_line("x" * 81)
 
 
@@ -108,19 +108,22 @@ def test_a_time_of_any_zone_is_the_same_moment() -> None:
     [
         ({"model": ""}, "The model's name has 0 characters"),
         ({"model": "a\0"}, "U+0000"),
-        ({"layer": -1}, "layer is -1: it has to be a whole number from 0 on."),
+        ({"layer": -1}, "layer is -1: it has to be a whole number from 0 up."),
         ({"layer": True}, "layer is True"),
         ({"neuron": 1.0}, "neuron is 1.0"),
         ({"neuron": 2**31}, "neuron is 2147483648"),
-        ({"time": "yesterday"}, "'yesterday' is no time such as 2026-03-14T15:09:26Z."),
-        ({"time": "2026-03-14T15:09:26"}, "names no zone: put Z behind it"),
-        ({"time": "0001-01-01T00:00:00+14:00"}, "is not from 1970 to 9998"),
-        ({"time": "9999-12-31T23:59:59-14:00"}, "is not from 1970 to 9998"),
-        ({"time": 5}, "time is 5: it has to be a text."),
+        ({"time": "yesterday"}, "'yesterday' is not a time such as 2026-03-14T15:09:26Z."),
+        ({"time": "2026-03-14T15:09:26"}, "has no time zone: append Z"),
+        ({"time": "0001-01-01T00:00:00+14:00"}, "is not between 1970 and 9998"),
+        ({"time": "9999-12-31T23:59:59-14:00"}, "is not between 1970 and 9998"),
+        ({"time": 5}, "time is 5: it has to be a string."),
         ({"author": "x\ny"}, "U+000A"),
         ({"text": ""}, "The note is empty"),
-        ({"text": None}, "text is None: it has to be a text."),
-        ({"more": 1}, "It has to be an object of model, layer, neuron, time, author, text."),
+        ({"text": None}, "text is None: it has to be a string."),
+        (
+            {"more": 1},
+            "an object with the fields model, layer, neuron, time, author, text.",
+        ),
     ],
 )
 def test_a_line_that_is_not_right_says_what(change: dict[str, Any], said: str) -> None:
@@ -224,15 +227,15 @@ def test_notes_go_from_store_to_store(shell: Shell, tmp_path: Path) -> None:
     file = write_lines(tmp_path / "in.jsonl", first, "", second, first)
     assert shell.run("notes", "import", file) == (
         0,
-        "2 notes added, 1 skipped that were there already.\n",
+        "Added 2 notes, skipped 1 already in the database.\n",
         "",
     )
-    assert shell.run("notes", "import", file)[1].startswith("0 notes added, 3 skipped")
+    assert shell.run("notes", "import", file)[1].startswith("Added 0 notes, skipped 3")
     code, out, err = shell.run("notes", "export")
     assert (code, err) == (0, "")
     assert [json.loads(line) for line in out.splitlines()] == [first, second]
     target = tmp_path / "out [1].jsonl"
-    assert shell.run("notes", "export", str(target))[1] == f"2 notes written to {target}.\n"
+    assert shell.run("notes", "export", str(target))[1] == f"Wrote 2 notes to {target}.\n"
     assert target.read_bytes().decode() == out
     other = f"sqlite:///{tmp_path / 'other.db'}"
     open_store(other, create=True).dispose()
@@ -245,7 +248,7 @@ def test_a_store_without_notes_has_none_to_write(shell: Shell, tmp_path: Path) -
     stored(tmp_path, shell)
     assert shell.run("notes", "export") == (0, "", "")
     target = tmp_path / "none.jsonl"
-    assert shell.run("notes", "export", str(target))[1] == f"0 notes written to {target}.\n"
+    assert shell.run("notes", "export", str(target))[1] == f"Wrote 0 notes to {target}.\n"
     assert target.read_bytes() == b""
 
 
@@ -253,7 +256,7 @@ def test_a_bad_line_is_named_and_nothing_is_added(shell: Shell, tmp_path: Path) 
     """By its number in the file, in one line; what stood before it is not added either."""
     stored(tmp_path, shell)
     good = [LINE | {"neuron": n} for n in range(3)]
-    for bad, said in (("{oops", "It is not JSON"), (LINE | {"author": ""}, "is empty: say who")):
+    for bad, said in (("{oops", "It is not JSON"), (LINE | {"author": ""}, "is empty: write your")):
         file = write_lines(tmp_path / "in.jsonl", *good, bad, *good)
         code, out, err = shell.run("notes", "import", file)
         assert (code, out) == (2, "")

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from app.notes import view as note_view
-from app.notes.routes import SHOWN
+from app.notes.routes import PER_PAGE
 from indexer.store.database import open_store
 from tests.conftest import fill
 from tests.helpers.fixture_store import TOY_PRE
@@ -86,7 +86,7 @@ def test_the_form_leads_back_to_the_page_it_is_on(client: TestClient, query: str
         ({"token": ""}, 403, "This is not the server's token for notes"),
         ({"author": ""}, 422, "The author line is empty"),
         ({"text": ""}, 422, "The note is empty"),
-        ({"text": "x" * 4001}, 422, "4,001 characters: 4,000 are the most"),
+        ({"text": "x" * 4001}, 422, "4,001 characters: the maximum is 4,000"),
         ({"text": "bell \x07"}, 422, "U+0007"),
         ({"delete": "x"}, 422, "The form names no note"),
         ({"delete": "9" * 30}, 422, "The form names no note"),
@@ -153,8 +153,8 @@ def test_hostile_text_is_only_text(client: TestClient) -> None:
 
 def test_lines_and_tabs_are_themselves() -> None:
     """Also empty ones; a mark at the beginning of a line gets something to stand on."""
-    assert str(note_view.shown("a\n\n\tb\t\tc")) == "a\n\n\tb\t\tc"
-    assert str(note_view.shown("a\n\u0301")) == "a\n◌\u0301"
+    assert str(note_view.note_markup("a\n\n\tb\t\tc")) == "a\n\n\tb\t\tc"
+    assert str(note_view.note_markup("a\n\u0301")) == "a\n◌\u0301"
 
 
 def test_a_note_is_deleted_by_its_button(client: TestClient) -> None:
@@ -176,11 +176,11 @@ def test_a_note_is_deleted_by_its_button(client: TestClient) -> None:
 def test_many_notes_have_pages_of_their_own(client: TestClient) -> None:
     """The neuron's page shows the newest and leads to all, from page to page."""
     assert "Nobody has written" in client.get(NEURON).text
-    for number in range(2 * SHOWN + 1):
+    for number in range(2 * PER_PAGE + 1):
         write(client, f"note {number}")
     page = read(client, NEURON)
-    newest = [f"note {number}" for number in range(2 * SHOWN, -1, -1)]
-    assert said(page) == newest[:SHOWN]
+    newest = [f"note {number}" for number in range(2 * PER_PAGE, -1, -1)]
+    assert said(page) == newest[:PER_PAGE]
     (link,) = [a for a in page.all("a") if a.text == "All 41 notes"]
     (count,) = [a.text for a in page.all("a") if a.attributes["href"] == "#notes"]
     assert count == "Notes 41"
@@ -190,7 +190,7 @@ def test_many_notes_have_pages_of_their_own(client: TestClient) -> None:
         page = read(client, path)
         found += said(page)
         links = {a.text: a.attributes["href"] for a in page.all("a")}
-        assert ("First page" in links) == (len(found) > SHOWN)
+        assert ("First page" in links) == (len(found) > PER_PAGE)
         path = links.get("Next page")
     assert found == newest
 

@@ -158,8 +158,8 @@ def test_nothing_is_kept_without_the_token(
         ({"author": "x", "text": ""}, 422, "The note is empty"),
         ({"author": "x", "text": " \n\t "}, 422, "The note is empty"),
         ({"author": " ", "text": "y"}, 422, "The author line is empty"),
-        ({"author": "x" * 81, "text": "y"}, 422, "81 characters: 80"),
-        ({"author": "x", "text": "y" * 4001}, 422, "4,001 characters: 4,000"),
+        ({"author": "x" * 81, "text": "y"}, 422, "81 characters: the maximum is 80"),
+        ({"author": "x", "text": "y" * 4001}, 422, "4,001 characters: the maximum is 4,000"),
         ({"author": "x", "text": "y" * 70_000}, 413, "larger than any note"),
         ({"author": "x\ny", "text": "z"}, 422, "U+000A"),
         ({"author": "x", "text": "a\0b"}, 422, "U+0000"),
@@ -284,6 +284,6 @@ def test_a_note_waits_only_so_long_for_a_run(
         ):
             assert response.status_code == 503
             assert response.headers["retry-after"] == "5"
-            assert "being written by somebody else" in response.json()["detail"]
+            assert "Another process" in response.json()["detail"]
         assert texts(client) == []
         assert client.get(NEURON).status_code == 200

@@ -15,11 +15,12 @@ from app.errors import Invalid, NotFound
 from app.models import queries as models
 from app.models.schemas import LayerPage, Sort
 from app.navigation.queries import random_neuron
-from app.neurons.queries import neuron as read_neuron
 from app.neurons.schemas import NeuronPage
+from app.reading.statistics import STATISTICS
 from app.reading.store import Store
 from app.schemas import NeuronRef, Order
-from tests.helpers import fixture_store
+from indexer.store import schema
+from tests.helpers import fixture_store, readers
 from tests.helpers.fixture_store import MODELS, RUNS, TOY_NEURONS, WIDE, Neuron
 
 
@@ -53,7 +54,7 @@ def walk(
     pages: list[list[int]] = []
     cursor = None
     while True:
-        page = models.layer(store, model, layer, run, sort, order, limit, cursor).neurons
+        page = readers.layer(store, model, layer, run, sort, order, limit, cursor).neurons
         pages.append([row.neuron for row in page.items])
         cursor = page.next
         if cursor is None:
@@ -92,7 +93,7 @@ def test_all_pages_of_models_are_the_sorted_models(store: Store, limit: int) -> 
 def test_a_list_shows_each_neuron_s_own_numbers(store: Store) -> None:
     """A row of a list has the neuron's statistics and its two tokens."""
     for layer, neurons in enumerate(TOY_NEURONS):
-        rows = models.layer(store, "toy", layer, None, "neuron", "asc", 100, None).neurons.items
+        rows = readers.layer(store, "toy", layer, None, "neuron", "asc", 100, None).neurons.items
         for row, neuron in zip(rows, neurons, strict=True):
             best = neuron.top[0]
             peak_token = fixture_store.CONTEXTS[best.context].token_ids[best.peak_position]
@@ -111,7 +112,7 @@ def test_a_list_shows_each_neuron_s_own_numbers(store: Store) -> None:
 
 def test_a_layer_is_summed_up(store: Store) -> None:
     """A model's layers count their neurons and the dead, and average what they say they do."""
-    layers = models.model(store, "toy", None).layers
+    layers = readers.model(store, "toy", None).layers
     assert [summary.layer for summary in layers] == [0, 1]
     for summary, neurons in zip(layers, TOY_NEURONS, strict=True):
         assert summary.neurons == 4
@@ -128,11 +129,11 @@ def test_a_layer_is_summed_up(store: Store) -> None:
 
 def test_the_run_shown_is_the_latest_at_the_default_hook_point(store: Store) -> None:
     """Not the newest run of all, unless the model has none at its default hook point."""
-    page = models.model(store, "toy", None)
+    page = readers.model(store, "toy", None)
     assert page.run.id == fixture_store.TOY
     assert [run.id for run in page.other_runs] == [fixture_store.TOY_PRE, fixture_store.FIRST_TOY]
-    assert models.model(store, "pre-only", None).run.id == fixture_store.PRE_ONLY
-    assert models.model(store, "pre-only", None).other_runs == []
+    assert readers.model(store, "pre-only", None).run.id == fixture_store.PRE_ONLY
+    assert readers.model(store, "pre-only", None).other_runs == []
     shown = {item.model: (item.run.id, item.runs) for item in models.models(store, 10, None).items}
     assert shown["toy"] == (fixture_store.TOY, 3)
     assert shown["pre-only"] == (fixture_store.PRE_ONLY, 1)
@@ -142,11 +143,11 @@ def test_the_run_shown_is_the_latest_at_the_default_hook_point(store: Store) -> 
 def test_any_run_can_be_named(store: Store, number: int) -> None:
     """`run` picks a run of the model, with its own layers and neurons."""
     run = RUNS[number - 1]
-    page = models.model(store, run.model, number)
+    page = readers.model(store, run.model, number)
     assert page.run.id == number
     assert page.run.hook_point == run.hook_point
     assert [summary.neurons for summary in page.layers] == [len(layer) for layer in run.layers]
-    first = read_neuron(store, run.model, 0, 0, number)
+    first = readers.neuron(store, run.model, 0, 0, number)
     assert first.hook_point == f"blocks.0.{run.hook_point}"
     assert first.stats.max == run.layers[0][0].maximum
 
@@ -154,7 +155,7 @@ def test_any_run_can_be_named(store: Store, number: int) -> None:
 def test_previous_and_next_cross_layers(store: Store) -> None:
     """Neighbours are counted over all layers; the ends have none."""
     places = [(0, 0), (0, 1), (0, 2), (1, 0)]
-    pages = [read_neuron(store, "Zebra_2.0", *place, None) for place in places]
+    pages = [readers.neuron(store, "Zebra_2.0", *place, None) for place in places]
     refs = [NeuronRef(layer=layer, neuron=neuron) for layer, neuron in places]
     assert [page.previous for page in pages] == [None, *refs[:-1]]
     assert [page.next for page in pages] == [*refs[1:], None]
@@ -166,10 +167,10 @@ def test_only_runs_that_have_the_neuron_are_offered(store: Store) -> None:
     def others(page: NeuronPage | LayerPage) -> list[int]:
         return [run.id for run in page.other_runs]
 
-    assert others(read_neuron(store, "toy", 0, 1, None)) == [4, 1]
-    assert others(read_neuron(store, "toy", 0, 2, None)) == [1]
-    assert others(read_neuron(store, "toy", 1, 0, 4)) == [3, 1]
-    assert others(models.layer(store, "toy", 1, None, "neuron", "asc", 9, None)) == [4, 1]
+    assert others(readers.neuron(store, "toy", 0, 1, None)) == [4, 1]
+    assert others(readers.neuron(store, "toy", 0, 2, None)) == [1]
+    assert others(readers.neuron(store, "toy", 1, 0, 4)) == [3, 1]
+    assert others(readers.layer(store, "toy", 1, None, "neuron", "asc", 9, None)) == [4, 1]
 
 
 def test_the_default_run_is_known(store: Store) -> None:
@@ -209,15 +210,21 @@ def test_random_draws_every_neuron(store: Store) -> None:
 def test_what_is_not_there_is_not_found(store: Store, wanted: Any, said: str) -> None:
     """A neuron that does not exist raises, and says which there are."""
     with pytest.raises(NotFound) as caught:
-        read_neuron(store, *wanted)
+        readers.neuron(store, *wanted)
     assert said in caught.value.detail
 
 
 def test_a_cursor_fits_one_order_only(store: Store) -> None:
     """A cursor of one sort and order is refused by another."""
-    cursor = models.layer(store, "toy", 0, None, "max", "desc", 1, None).neurons.next
+    cursor = readers.layer(store, "toy", 0, None, "max", "desc", 1, None).neurons.next
     for sort in get_args(Sort):
         for order in get_args(Order):
             if (sort, order) != ("max", "desc"):
                 with pytest.raises(Invalid):
-                    models.layer(store, "toy", 0, None, sort, order, 1, cursor)
+                    readers.layer(store, "toy", 0, None, sort, order, 1, cursor)
+
+
+def test_layers_are_sorted_by_what_has_an_index() -> None:
+    """Every order of a layer's table has a database index, and every index an order."""
+    sortable = {name for name, statistic in STATISTICS.items() if statistic.sorts_layers}
+    assert sortable == set(schema.SORTABLE)

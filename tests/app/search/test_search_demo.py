@@ -18,8 +18,6 @@ from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from app.examples.schemas import Example
-from app.models import queries as models
-from app.neurons.queries import neuron as read_neuron
 from app.neurons.schemas import NeuronPage
 from app.reading import store as reading
 from indexer.config import IndexConfig
@@ -27,6 +25,7 @@ from indexer.run.index import index
 from indexer.store.database import open_store
 from indexer.store.packing.codec import unpack_arrays
 from tests.conftest import NewDatabase, Silent, serving
+from tests.helpers import readers
 
 API = "/api/v1/models/demo"
 CONFIG = IndexConfig(model="demo", max_tokens=40_000, sample=300)
@@ -97,9 +96,9 @@ def store(tmp_path_factory: pytest.TempPathFactory, new_postgres: NewDatabase) -
 def _read(both: Both, url: str) -> Store:
     engine = open_store(url, create=False)
     reader = reading.Store(engine)
-    layers = models.model(reader, "demo", None).layers
+    layers = readers.model(reader, "demo", None).layers
     places = [(one.layer, neuron) for one in layers for neuron in range(one.neurons)]
-    pages = {place: read_neuron(reader, "demo", *place, None) for place in places}
+    pages = {place: readers.neuron(reader, "demo", *place, None) for place in places}
     with engine.connect() as connection:
         ids = connection.scalars(text("SELECT context_id FROM contexts ORDER BY context_id")).all()
         spelled = connection.scalars(text("SELECT bytes FROM vocabulary ORDER BY token_id")).all()

@@ -92,8 +92,8 @@ def test_a_box_holds_a_token_or_shows_it(
 @pytest.mark.parametrize(
     ("query", "says"),
     [
-        ({"token": "the", "text": "cat"}, "A token and a text are two searches"),
-        ({"token_id": "1", "text": "cat"}, "A token and a text are two searches"),
+        ({"token": "the", "text": "cat"}, "Search for a token or for a text"),
+        ({"token_id": "1", "text": "cat"}, "Search for a token or for a text"),
         ({"token": "the", "token_id": "2"}, "both name a token"),
     ],
 )

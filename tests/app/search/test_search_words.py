@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from app.search.words import TextError, found_in, parse
+from app.search.words import TextError, matches, parse
 from indexer.store.text import index as text_index
 from indexer.store.text.words import MOST, Phrase, plain_words, words_of
 
@@ -40,7 +40,7 @@ def test_a_text_has_what_is_found_in_it(some: str, q: str) -> None:
         phrases = parse(q)
     except TextError:
         return
-    spans = found_in(some, phrases)
+    spans = matches(some, phrases)
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
     for start, end in spans:
         assert list(words_of(some[start:end]))
@@ -66,7 +66,7 @@ def test_both_databases_find_the_same(texts: list[str], q: str) -> None:
     wanted = [
         number
         for number, some in enumerate(texts)
-        if all(found_in(some, [phrase]) for phrase in phrases)
+        if all(matches(some, [phrase]) for phrase in phrases)
     ]
     assert found == wanted
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.drawing.said_back import quoted
+from app.drawing.quoting import quoted
 from app.web import urls
 from app.web.address import FORMS, LONGEST, Address, parse
 from indexer.config import check_name

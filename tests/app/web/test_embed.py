@@ -43,7 +43,7 @@ def test_without_the_setting_there_are_no_bare_pages(client: TestClient, path: s
         assert response.status_code == 403
         assert response.headers["content-security-policy"] == content_policy("'none'")
     (said,) = read(client, bare(path), 403).all("h1")
-    assert said.text.startswith("Pages may not be embedded here")
+    assert said.text.startswith("This server's pages may not be embedded")
     assert "NEURARIUM_EMBED" in said.text
 
 
@@ -119,7 +119,9 @@ def test_sources_that_can_be_set(value: str) -> None:
 )
 def test_sources_that_cannot_be_set(value: str) -> None:
     """Whatever could end the rule, or the header, is refused with what to write instead."""
-    with pytest.raises(ValidationError, match=r"is no source: write origins such as https://"):
+    with pytest.raises(
+        ValidationError, match=r"is not a valid source: write origins such as https://"
+    ):
         Settings(embed=value)
 
 

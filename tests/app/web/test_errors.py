@@ -144,7 +144,7 @@ def test_another_method_is_refused(client: TestClient) -> None:
 def test_a_page_that_does_not_exist_says_so_in_html(client: TestClient) -> None:
     """An unknown page is an HTML page with the status, what was wrong and ways on."""
     for path, status, said in (
-        ("/nobody", 404, "There is no model &#39;nobody&#39; here."),
+        ("/nobody", 404, "There is no model &#39;nobody&#39;."),
         ("/toy/7", 404, "toy has layers 0 to 1: there is no layer 7."),
         ("/toy/0/4", 404, "Layer 0 of toy has neurons 0 to 3: there is no neuron 4."),
         ("/toy?run=2", 404, "toy has no run 2: its runs are 4, 3, 1."),

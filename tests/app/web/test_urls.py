@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from app.main import create_app
-from app.schemas import NeuronRef
 from app.settings import Settings
 from app.web import urls
 from indexer.config import RESERVED_NAMES
@@ -29,7 +28,6 @@ def test_every_path_leads_somewhere(client: TestClient) -> None:
         urls.layer("toy", 1, picture="density", first=2),
         urls.search_numbers("toy", q="max>1 source:plain", run=1),
         urls.neuron("toy", 1, 3),
-        urls.neuron_ref("toy", NeuronRef(layer=1, neuron=0), run=4),
         urls.neurons("toy", run=4)(1, 0),
         "3".join(urls.neurons_of_layer("toy", 1, run=3)),
         urls.run(1),

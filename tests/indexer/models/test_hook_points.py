@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from indexer.config import HOOK_POINTS, IndexConfig
+from indexer.config import IndexConfig
 from indexer.errors import NeurariumError
-from indexer.models.load import load_model
+from indexer.models import kinds
+from indexer.models.load import describe, load_model
+from indexer.models.names import HOOK_POINTS
 from indexer.models.source import resolve_model
 from indexer.models.units import Reader, Unknown, Writes
 from tests.helpers.tiny_models import captured, save_tiny_model, some_tokens
@@ -93,3 +98,38 @@ def test_settings_know_the_hook_points() -> None:
         assert IndexConfig(model="demo", hook_point=hook_point).hook_point == hook_point
     with pytest.raises(NeurariumError, match=r"no hook point 'mlp.hook_mid': choose mlp.hook_pre"):
         IndexConfig(model="demo", hook_point="mlp.hook_mid")
+
+
+def test_a_wrong_hook_point_is_refused_without_pytorch() -> None:
+    """A mistyped option is answered at once."""
+    code = (
+        "import sys\n"
+        "from app.cli.index import index\n"
+        "from indexer.config import IndexConfig\n"
+        "try:\n    IndexConfig(model='demo', hook_point='mlp.hook_mid')\n"
+        "except Exception as error:\n    print(error, 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "There is no hook point 'mlp.hook_mid'" in done.stdout
+    assert done.stdout.endswith("False\n")
+
+
+def test_a_model_is_indexed_by_the_first_kind_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another kind serves models without MLP neurons, and its own hook points in any model."""
+    layout = describe(resolve_model(str(save_tiny_model(tmp_path, "gpt2")))).layout
+    without = replace(layout, mlp_problem="It has no MLP neurons.")
+    with pytest.raises(NeurariumError, match="no MLP neurons"):
+        kinds.check(without)
+
+    def find(*_: Any) -> Any:
+        raise AssertionError("not called")
+
+    heads = kinds.Kind(("attn.hook_z",), lambda _: None, lambda *_: "attn.hook_z", find)
+    monkeypatch.setattr(kinds, "KINDS", (*kinds.KINDS, heads))
+    assert kinds.choose(layout, None) == "mlp.hook_post"
+    assert kinds.choose(layout, "attn.hook_z") == "attn.hook_z"
+    assert kinds.choose(without, None) == "attn.hook_z"
+    with pytest.raises(NeurariumError, match="no MLP neurons"):
+        kinds.choose(without, "mlp.hook_post")

@@ -14,6 +14,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from indexer.captured import Captured
 from indexer.errors import NeurariumError
+from indexer.models import kinds
 from indexer.models.hook_points import hook_points_of
 from indexer.models.layout import layout_of_config
 from indexer.models.load import check_ctx_len, describe, load_model
@@ -244,7 +245,7 @@ _LLAMA = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("MixtralConfig", _LLAMA, "mixture-of-experts model .*num_local_experts 8"),
+        ("MixtralConfig", _LLAMA, "num_local_experts 8.* is a mixture-of-experts model"),
         ("Qwen3MoeConfig", _LLAMA, "mixture-of-experts"),
         ("GptOssConfig", _LLAMA, "mixture-of-experts"),
         ("DeepseekV3Config", _LLAMA, "mixture-of-experts"),
@@ -272,7 +273,7 @@ def test_models_of_another_kind_are_refused(
     if name not in architectures and settings:
         config.architectures = [name.replace("Config", "ForCausalLM")]
     with pytest.raises(NeurariumError, match=message):
-        layout_of_config(config, "it")
+        kinds.check(layout_of_config(config, "it"))
 
 
 def test_a_layer_that_runs_twice_is_refused(

@@ -279,7 +279,7 @@ def test_a_toy_model_needs_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("legacy_hub")
 def test_an_attention_only_toy_model_is_refused() -> None:
     """An attention-only repository is refused before its weights are fetched."""
-    with pytest.raises(NeurariumError, match="is an attention-only model"):
+    with pytest.raises(NeurariumError, match="has no MLP neurons, it is attention-only"):
         load_model(resolve_model(ATTENTION_ONLY))
 
 

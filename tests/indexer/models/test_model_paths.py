@@ -14,7 +14,7 @@ from indexer.models.load import load_model
 from indexer.models.pretrained import load_causal_lm, load_config
 from indexer.models.reload import wanted
 from indexer.models.source import resolve_model
-from indexer.scan.question import ask
+from indexer.scan.choice import resolve
 from tests.helpers.tiny_models import save_tiny_gguf, save_tiny_model
 
 
@@ -58,18 +58,18 @@ def test_what_is_stored_finds_the_model_again(
     save_tiny_model(tmp_path / "m", "llama")
     (tmp_path / "c").mkdir()
     monkeypatch.chdir(tmp_path)
-    question = ask(IndexConfig(model="m", corpus="c"))
-    assert (question.config.model, question.config.corpus) == (
+    choice = resolve(IndexConfig(model="m", corpus="c"))
+    assert (choice.config.model, choice.config.corpus) == (
         str(tmp_path / "m"),
         str(tmp_path / "c"),
     )
-    assert question.source.label == "m"
-    assert ask(IndexConfig(model="demo")).config == IndexConfig(model="demo")
+    assert choice.source.label == "m"
+    assert resolve(IndexConfig(model="demo")).config == IndexConfig(model="demo")
     named = IndexConfig(model="gpt2-small", corpus="owner/name:en")
-    assert ask(named).config == named
+    assert resolve(named).config == named
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert wanted(provenance_of(question.source.reference)).source.kind == "folder"
+    assert wanted(provenance_of(choice.source.reference)).source.kind == "folder"
 
 
 @pytest.mark.parametrize("asked", ["m", "models/m", "{folder}/m", "m.gguf"])

@@ -21,6 +21,7 @@ from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
 from indexer.run import index as run
 from indexer.run import passes
+from indexer.run.checkpoint import RunFacts, RunFolder
 from indexer.run.index import index
 from indexer.run.shard import Shard
 from indexer.run.shards import merge, scan_shard
@@ -156,7 +157,7 @@ def test_a_corpus_that_changed_underneath_is_noticed(
     write_lines(corpus, [{"text": "This is another beginning. " * 9}, *rows[1:]])
     with pytest.raises(NeurariumError, match="the corpus") as refused:
         place.index(config)
-    assert "changed since it was begun" in str(refused.value)
+    assert "changed since it began" in str(refused.value)
     write_lines(corpus, rows)
     place.index(config)
     assert len(place.hashes()) == 1
@@ -278,9 +279,9 @@ def test_shards_that_do_not_fit_are_refused(
     with pytest.raises(NeurariumError, match="shard-2-of-2, and --seed was 0 and is 1"):
         merge(state, place.url, place.cache, Silent(), Execution())
     (state / "shard-1-of-3").mkdir()
-    with pytest.raises(NeurariumError, match="shards of several runs, of 2 and of 3 each"):
+    with pytest.raises(NeurariumError, match="shards of several runs, of 2 and of 3 shards"):
         merge(state, place.url, place.cache, Silent(), Execution())
-    with pytest.raises(NeurariumError, match="no shards of one run"):
+    with pytest.raises(NeurariumError, match="holds no shards"):
         merge(tmp_path / "nothing", place.url, place.cache, Silent(), Execution())
     with pytest.raises(NeurariumError, match="needs --state"):
         scan_shard(CONFIG, Shard(1, 2), place.cache, Silent(), Execution())
@@ -314,6 +315,21 @@ def test_the_first_request_to_stop_waits_and_the_second_does_not() -> None:
     thread.start()
     thread.join()
     assert found == [False]
+
+
+def test_a_run_begun_by_an_older_version_is_read(tmp_path: Path) -> None:
+    """The file's keys stay, whatever the fields are called."""
+    facts = RunFacts("a", {"model": "demo"}, {"the corpus": "b"}, ((0, 1), (1, 3)))
+    folder = RunFolder(tmp_path)
+    folder.begin(facts)
+    assert json.loads((tmp_path / "run.json").read_text()) == {
+        "format": 1,
+        "id": "a",
+        "settings": {"model": "demo"},
+        "found": {"the corpus": "b"},
+        "slices": [[0, 1], [1, 3]],
+    }
+    assert folder.facts == facts
 
 
 @pytest.mark.timeout(1800)

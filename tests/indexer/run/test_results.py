@@ -132,9 +132,8 @@ def test_a_scan_without_the_sample_has_no_results() -> None:
         next(Results(case.corpus, never_positive, fake_facts).neurons(scan))
 
 
-def test_a_slot_means_the_same_here_and_in_the_store() -> None:
+def test_sources_beyond_the_eighth_share_a_slot() -> None:
     """Eight sources have a slot each, the rest share the ninth; one source alone has none."""
-    assert source_slots.NAMED_SOURCES == schema.SOURCE_SLOTS
     assert [source_slots.count_slots(n) for n in (0, 1, 2, 8, 9, 1000)] == [0, 0, 2, 8, 9, 9]
     assert source_slots.slots_of(np.array([0, 7, 8, 999])).tolist() == [0, 7, 8, 8]
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from indexer.errors import NeurariumError
 from indexer.measure.peaks import PEAK_QUANTILES
 from indexer.models.units import never_large, never_positive
-from indexer.scan.shape import RANDOM_EXAMPLES, ScanShape
+from indexer.scan.shape import ScanShape
 from indexer.store.packing.codec import activations_of, peak_unit
+from indexer.store.sizes import RANDOM_EXAMPLES
 from tests.helpers.scan_cases import (
     Case,
     FakeCorpus,

@@ -119,8 +119,8 @@ def test_a_server_without_notes_has_none(fresh: Engine, any_url: str) -> None:
     [
         (None, "Notes need a token"),
         ("", "Notes need a token"),
-        ("fifteen-letters", "has 15 characters: 16 are the least"),
-        ("a token with blanks in it", "no blanks"),
+        ("fifteen-letters", "has 15 characters: the minimum is 16"),
+        ("a token with blanks in it", "without spaces"),
         ("ein-schlüssel-mit-ü", "ASCII"),
     ],
 )

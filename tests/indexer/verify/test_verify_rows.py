@@ -131,7 +131,7 @@ def test_a_wrong_token(small: SmallRun) -> None:
     ids = unpack_token_ids(packed).copy()
     was, ids[3] = int(ids[3]), 300
     set_context(small, context_id, token_ids=pack_token_ids(ids))
-    check(small, f"context {context_id}: token 300 is stored at position 3, it is {was}")
+    check(small, f"context {context_id}: token 300 is stored at position 3, not {was}")
     set_context(small, context_id, token_ids=packed[:-4])
     check(small, f"context {context_id}: {len(ids) - 1} tokens are stored, not {len(ids)}")
 

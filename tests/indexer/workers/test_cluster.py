@@ -31,18 +31,18 @@ from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
 from indexer.run import passes
 from indexer.run.stopping import Stopped
+from indexer.scan.choice import resolve
 from indexer.scan.job import load, prepare
-from indexer.scan.question import ask
 from indexer.workers import ray as cluster
 from indexer.workers.orders import Order, OrderResult
 from indexer.workers.ray import (
     RayCrew,
-    Seat,
+    WorkerResources,
+    allocate,
     connected,
     environment,
     many_workers,
     memory_for,
-    seats,
 )
 from tests.conftest import Silent
 from tests.helpers.tiny_models import save_tiny_model
@@ -208,8 +208,8 @@ def test_a_run_begun_by_one_process_is_carried_on_by_two(
 
 def test_the_benchmark_of_workers_compares_equal_scans(ray: Any, tmp_path: Path) -> None:
     """Each way has a turn; the benchmark itself checks that both find the same lists."""
-    question = ask(replace(CONFIG, max_tokens=4000))
-    job = load(question, prepare(question, tmp_path, Silent()), Silent())
+    choice = resolve(replace(CONFIG, max_tokens=4000))
+    job = load(choice, prepare(choice, tmp_path, Silent()), Silent())
     alone, together, ratio, started = benchmark.measure(job, workers=2, rounds=1)
     assert ratio.value == pytest.approx(together.value / alone.value)
     assert alone.row == f"{job.name}, {job.corpus.included_tokens:,} tokens"
@@ -255,25 +255,27 @@ class FakeCluster:
 def test_each_worker_has_a_seat() -> None:
     """A GPU each, or the largest equal share of cores that fits on the machines."""
     small = FakeCluster((4, 0), (6, 0))
-    assert seats(small, "cpu", None, own=False) == (2, Seat(4, 0, 4))
-    assert seats(small, "cpu", 3, own=False) == (3, Seat(3, 0, 3))
-    assert seats(small, "cpu", 4, own=False) == (4, Seat(2, 0, 2))
-    assert seats(small, "cpu", 10, own=False) == (10, Seat(1, 0, 1))
+    assert allocate(small, "cpu", None, own=False) == (2, WorkerResources(4, 0, 4))
+    assert allocate(small, "cpu", 3, own=False) == (3, WorkerResources(3, 0, 3))
+    assert allocate(small, "cpu", 4, own=False) == (4, WorkerResources(2, 0, 2))
+    assert allocate(small, "cpu", 10, own=False) == (10, WorkerResources(1, 0, 1))
     with pytest.raises(NeurariumError, match="The cluster has 10 CPUs for 11 workers"):
-        seats(small, "cpu", 11, own=False)
+        allocate(small, "cpu", 11, own=False)
     large = FakeCluster((64, 8), (64, 4), (64, 0))
-    assert seats(large, "cuda", None, own=False) == (12, Seat(0, 1, None))
-    assert seats(large, "cuda", 3, own=False) == (3, Seat(0, 1, None))
+    assert allocate(large, "cuda", None, own=False) == (12, WorkerResources(0, 1, None))
+    assert allocate(large, "cuda", 3, own=False) == (3, WorkerResources(0, 1, None))
     with pytest.raises(NeurariumError, match="There is 1 GPU for 2 workers"):
-        seats(FakeCluster((8, 1)), "cuda", 2, own=True)
+        allocate(FakeCluster((8, 1)), "cuda", 2, own=True)
     with pytest.raises(NeurariumError, match="There are 0 GPUs for 1 worker"):
-        seats(FakeCluster((8, 0)), "cuda", None, own=False)
+        allocate(FakeCluster((8, 0)), "cuda", None, own=False)
 
 
 def test_cores_of_this_machine_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """More workers than cores have one thread each."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    result = [seats(FakeCluster(), "cpu", count, own=True)[1].threads for count in (1, 2, 3, 8, 20)]
+    result = [
+        allocate(FakeCluster(), "cpu", count, own=True)[1].threads for count in (1, 2, 3, 8, 20)
+    ]
     assert result == [8, 4, 2, 1, 1]
 
 

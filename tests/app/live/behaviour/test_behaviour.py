@@ -14,16 +14,16 @@ from sqlalchemy import Engine, event
 
 from app.errors import Gone
 from app.live.behaviour.answer import answer
-from app.live.behaviour.firing import Ground, Top, contrast
-from app.live.behaviour.ground import ground
+from app.live.behaviour.firing import Reference, Top, contrast
+from app.live.behaviour.reference import reference
 from app.live.behaviour.schemas import BehaviourAnswer, BehaviourText, By, ContrastedNeuron
-from app.live.behaviour.view import CUTS, brief, result, said, step
+from app.live.behaviour.view import CUTS, brief, percentage, result, step
 from app.live.text import OnLayer, OpenText
-from app.neurons import queries as neurons
 from app.neurons.schemas import NeuronPage
 from app.reading.store import Store
 from app.web.links import Links
 from indexer.store.database import open_store
+from tests.helpers import readers
 from tests.helpers.fixture_store import RUNS, TOY, WIDE_RUN
 from tests.helpers.html_reader import elements
 
@@ -91,7 +91,7 @@ def test_what_is_found_is_what_brute_force_finds(
     texts = [opened(one, first), opened(other, first)]
     found = asked(store, model, texts, by=by, against="…", k=k)
     places = [(layer, n) for layer, width in enumerate(widths) for n in range(width)]
-    pages = {at: neurons.neuron(store, model, *at, None) for at in places}
+    pages = {at: readers.neuron(store, model, *at, None) for at in places}
 
     def shares(at: tuple[int, int], value: float) -> tuple[float, float] | None:
         page = pages[at]
@@ -178,7 +178,7 @@ def test_no_layer_is_kept_whole() -> None:
             on_layer(layer, values)
             del values
 
-    known = Ground(np.full(8, 2.0), np.ones(8, bool), None)
+    known = Reference(np.full(8, 2.0), np.ones(8, bool), None)
     found, more, less = contrast(each_layer, each_layer, lambda _: known, 3, 2)
     assert len(alive) == 8
     assert found.top["neuron"].tolist() == [0, 1] * 3
@@ -216,7 +216,7 @@ def test_a_run_that_is_deleted_meanwhile_is_gone(store_url: str, by: By, table: 
     with store.reading("toy", None) as reading:
         reading.connection.exec_driver_sql(f"DELETE FROM {table}")
         with pytest.raises(Gone, match="deleted while"):
-            ground(reading, 0, by)
+            reference(reading, 0, by)
     store.close()
 
 
@@ -227,7 +227,7 @@ def test_a_run_that_is_deleted_meanwhile_is_gone(store_url: str, by: By, table: 
 def test_a_percentile_is_never_overstated(below: int, total: int) -> None:
     """What is written is no more than what was counted, and 100% is all."""
     share = min(below, total) / total
-    for text in (said(share, "percentile").removesuffix("%"), brief(share, "percentile")):
+    for text in (percentage(share, "percentile").removesuffix("%"), brief(share, "percentile")):
         assert float(text) <= share * 100 + 1e-6
         assert (float(text) == 100) == (share == 1)
         assert len(text) <= 6
@@ -250,7 +250,7 @@ def test_shares_of_a_maximum_are_written_short(
     share: float, words: str, short: str, colour: int
 ) -> None:
     """Also of a neuron that was all but silent on the corpus."""
-    assert said(share, "maximum") == words
+    assert percentage(share, "maximum") == words
     assert brief(share, "maximum") == short
     assert step(share, "maximum") == colour
 
@@ -267,5 +267,5 @@ def test_hostile_tokens_are_only_text(store: Store) -> None:
     assert "x" * 81 not in text
     (head, *_) = root.all("tr")
     assert [cell.text for cell in head.all("th")][1] == "↵"
-    assert not shown.ways[0].rows, "a text is not told from itself"
-    assert shown.ways[0].none == "No neuron is higher on the first."
+    assert not shown.directions[0].rows, "a text is not told from itself"
+    assert shown.directions[0].none == "No neuron is higher on the first."

@@ -18,7 +18,7 @@ import transformers
 from starlette.testclient import TestClient
 
 from app.errors import Gone
-from app.live.behaviour.view import said
+from app.live.behaviour.view import percentage
 from app.live.models import Models
 from app.web.forms import MOST_BODY, MOST_BYTES
 from indexer.config import IndexConfig
@@ -298,7 +298,7 @@ def test_the_form_works_by_itself(live_client: TestClient) -> None:
             (link,) = cell.all("a")
             assert link.attributes["href"] == f"/demo/{layer}/{neuron}"
             assert link.text == f"{share * 100:.0f}"
-            assert f"neuron {neuron}, {said(share, 'maximum')} of" in link.attributes["title"]
+            assert f"neuron {neuron}, {percentage(share, 'maximum')} of" in link.attributes["title"]
     (field, _) = page.all("textarea")
     assert field.text.lstrip("\n") == TEXT
     assert not page.all("table", "apart")
@@ -336,7 +336,7 @@ def test_what_cannot_be_read_stays_in_the_form(live_client: TestClient) -> None:
     assert response.status_code == 413
     page = elements(response.text)
     (notice,) = page.all("p", "notice")
-    assert "128 are the most" in notice.text
+    assert "the maximum is 128" in notice.text
     assert [field.text.lstrip("\n") for field in page.all("textarea")] == [hostile, "kept"]
     assert posted(live_client, "").status_code == 422
     assert posted(live_client, "a", by="rank").status_code == 422

@@ -132,7 +132,7 @@ def test_what_is_read(text: str, canonical: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "order", "asked"),
+    ("text", "order", "statistics"),
     [
         ("", Order("max", True), ["max"]),
         ("dead:no layer:1", Order("max", True), ["max"]),
@@ -145,51 +145,51 @@ def test_what_is_read(text: str, canonical: str) -> None:
         ("sort:-neuron", Order("neuron", True), []),
     ],
 )
-def test_the_order(text: str, order: Order, asked: list[str]) -> None:
-    """As asked; else by the first comparison, from the end it points to; else by the maximum."""
+def test_the_order(text: str, order: Order, statistics: list[str]) -> None:
+    """The given order; else by the first comparison, from its end; else by the maximum."""
     query = parse(text)
     assert query.order == order
-    assert query.asked == asked
+    assert query.statistics == statistics
 
 
 @pytest.mark.parametrize(
     ("text", "wrong", "said"),
     [
         ("max>5 kurtosi>3", "kurtosi", "kurtosis?"),
-        ("max>5 zzz>3", "zzz", "there are max, min, mean"),
+        ("max>5 zzz>3", "zzz", "the statistics are max, min, mean"),
         ("max>", ">", "a number has to follow"),
         ("max>five", "five", "-1.5"),
-        ("max>nan", "nan", "no number"),
-        ("max>inf", "inf", "no number"),
-        ("max>1_0", "1_0", "no number"),
-        ("max>٣", "٣", "no number"),
-        ("max>1e999", "1e999", "larger"),
-        ("max>>5", ">5", "no number"),
-        ("max=>5", ">5", "no number"),
+        ("max>nan", "nan", "not a number"),
+        ("max>inf", "inf", "not a number"),
+        ("max>1_0", "1_0", "not a number"),
+        ("max>٣", "٣", "not a number"),
+        ("max>1e999", "1e999", "too large"),
+        ("max>>5", ">5", "not a number"),
+        ("max=>5", ">5", "not a number"),
         ("max", "max", "as in max>5"),
-        ("dead", "dead", "no condition"),
+        ("dead", "dead", "not a condition"),
         ("dead>1", "dead", "colon"),
-        ("hello", "hello", "no condition"),
+        ("hello", "hello", "not a condition"),
         ("max:5", "max:", "max>5"),
         ("colour:red", "colour:", "no such condition"),
-        (":5", ":5", "no condition"),
+        (":5", ":5", "not a condition"),
         ("layer:", "", "3-5"),
         ("layer:x", "x", "3-5"),
         ("layer:1,x,3", "x", "3-5"),
         ("layer:1,,3", "1,,3", "3-5"),
         ("layer:0,5-3", "5-3", "layer:3-5"),
         ("layer:-1", "-1", "3-5"),
-        ("layer:1 layer:2", "layer:2", "second time"),
+        ("layer:1 layer:2", "layer:2", "only be used once"),
         ("dead:maybe", "maybe", "dead:yes or dead:no"),
         ("dead: no", "", "dead:yes or dead:no"),
         ("source:", "source:", "name of a source"),
         ('source:"open max>5', '"open max>5', "not closed"),
-        ('source:"a"b', '"a"b', "blank"),
-        ("sort:", "", "sorted"),
-        ("sort:dead", "dead", "sorted"),
+        ('source:"a"b', '"a"b', "space has to follow"),
+        ("sort:", "", "not an order"),
+        ("sort:dead", "dead", "not an order"),
         ("sort:maxx", "maxx", "(max?)"),
-        ("sort:--max", "--max", "sorted"),
-        ("max>5 " * MOST_COMPARISONS + "min<0", "min<0", "the most"),
+        ("sort:--max", "--max", "not an order"),
+        ("max>5 " * MOST_COMPARISONS + "min<0", "min<0", "the maximum"),
         ("x" * (LONGEST + 3), "xxx", "1,000 characters"),
     ],
 )

@@ -136,7 +136,9 @@ def test_the_statistics_asked_about_are_columns(client: TestClient) -> None:
     for text in ("max>0 min<9 mean>-9 std>=0 density>=0 kurtosis>-9", "sort:-gate_out_cosine"):
         page = read(client, urls.search_numbers("toy", q=text))
         shown = [head.text.strip().split()[0].lower() for head in page.all("th", "num")]
-        assert shown[: len(parse(text).asked)] == [name.split("_")[0] for name in parse(text).asked]
+        assert shown[: len(parse(text).statistics)] == [
+            name.split("_")[0] for name in parse(text).statistics
+        ]
 
 
 def test_every_statistic_can_be_asked_for(client: TestClient) -> None:
@@ -201,10 +203,10 @@ def test_nothing_found_is_said(client: TestClient) -> None:
     [
         ("max>1 kurtosi>3", "kurtosi", "kurtosis?"),
         ("layer:7 max>1", "7", "layers 0 to 1"),
-        ("source:nowhere", "nowhere", "there are plain"),
+        ("source:nowhere", "nowhere", "its sources are plain"),
         ("dead:", "", "dead:yes or dead:no"),
-        ("<script>alert(1)</script>", "<script>alert(1)</script>", "write max>5"),
-        ('"><img src=x onerror=alert(1)>', '"', "write max>5"),
+        ("<script>alert(1)</script>", "<script>alert(1)</script>", "try max>5"),
+        ('"><img src=x onerror=alert(1)>', '"', "try max>5"),
     ],
 )
 def test_a_wrong_query_is_marked(any_client: TestClient, text: str, wrong: str, said: str) -> None:

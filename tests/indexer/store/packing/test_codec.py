@@ -16,7 +16,6 @@ from indexer.store.packing.codec import (
     ExampleArrays,
     activations_of,
     pack_arrays,
-    pack_lists,
     pack_token_ids,
     quantize,
     unpack_arrays,
@@ -24,6 +23,7 @@ from indexer.store.packing.codec import (
     unpack_lists,
     unpack_token_ids,
 )
+from tests.helpers.packed_lists import pack_lists
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event
 
-from app.search.words import found_in, parse
+from app.search.words import matches, parse
 from indexer.store.text import index as text_index
 
 RUN = 9_999_999
@@ -48,7 +48,7 @@ def test_phrases_are_found_in_long_texts(any_filled: Engine) -> None:
             wanted = [
                 one
                 for one, text in texts.items()
-                if all(found_in(text, [phrase]) for phrase in phrases)
+                if all(matches(text, [phrase]) for phrase in phrases)
             ]
             assert text_index.search(connection, RUN, phrases, -1, 10) == wanted, q
 
@@ -65,7 +65,7 @@ def test_pages_follow_one_another(any_filled: Engine) -> None:
             wanted = [
                 one
                 for one, text in texts.items()
-                if all(found_in(text, [phrase]) for phrase in phrases)
+                if all(matches(text, [phrase]) for phrase in phrases)
             ]
             ids: list[int] = []
             while page := text_index.search(connection, RUN, phrases, ids[-1] if ids else -1, 7):

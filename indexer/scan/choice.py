@@ -11,7 +11,7 @@ from indexer.models.source import ModelSource, resolve_model
 
 
 @dataclass(frozen=True)
-class Question:
+class ModelChoice:
     """Which model is to be indexed over which corpus, before anything is read."""
 
     config: IndexConfig
@@ -24,7 +24,7 @@ class Question:
     """The corpus that is named, or the model's own."""
 
 
-def ask(config: IndexConfig) -> Question:
+def resolve(config: IndexConfig) -> ModelChoice:
     """Resolve the names of the model and the corpus. Raises NeurariumError."""
     source = resolve_model(config.model, config.revision)
     name = config.name or source.url_name
@@ -39,19 +39,19 @@ def ask(config: IndexConfig) -> Question:
         path = local_corpus(config.corpus)
         corpus = corpus if path is None else str(path)
         config = replace(config, corpus=corpus)
-    return Question(replace(config, model=source.reference), source, name, corpus)
+    return ModelChoice(replace(config, model=source.reference), source, name, corpus)
 
 
-def check_columns(question: Question) -> None:
+def check_columns(choice: ModelChoice) -> None:
     """Read the first row of a corpus of files, to see whether it has the columns that are needed.
     Raises NeurariumError."""
-    if question.corpus != "demo" and local_corpus(question.corpus) is None:
+    if choice.corpus != "demo" and local_corpus(choice.corpus) is None:
         return
     from indexer.corpus.prepare import open_corpus  # not needed to resolve names
 
-    config = question.config
+    config = choice.config
     corpus = open_corpus(
-        question.corpus,
+        choice.corpus,
         split=config.split,
         text_column=config.text_column,
         source_column=config.source_column,

@@ -1,14 +1,13 @@
-"""What a text's activations are compared with, read from the store one layer at a time."""
+"""Reads what a text's activations are compared with from the store, a layer at a time."""
 
 from __future__ import annotations
 
 import numpy as np
 from sqlalchemy import bindparam, select
 
-from app.live.behaviour.firing import Ground, Histograms
+from app.live.behaviour.firing import Histograms, Reference
 from app.live.behaviour.schemas import By
-from app.reading.columns import columns
-from app.reading.neurons import deleted
+from app.reading.columns import columns, deleted
 from app.reading.store import Reading
 from indexer.store import schema
 from indexer.store.packing.gather import gather
@@ -21,15 +20,15 @@ _PACKED = (
 )
 
 
-def ground(reading: Reading, layer: int, by: By) -> Ground:
-    """What the store has of a layer. Raises Gone if the run was deleted meanwhile."""
+def reference(reading: Reading, layer: int, by: By) -> Reference:
+    """What a layer's activations are compared with. Raises Gone if the run was deleted."""
     known = columns(reading.connection, reading.run, ("max", "dead"), [layer])
     compared = (known["max"] > 0) & (known["dead"] == 0)
     if by == "maximum":
-        return Ground(known["max"], compared, None)
+        return Reference(known["max"], compared, None)
     histograms = _histograms(reading, layer)
     counted = histograms.below[np.arange(len(compared)), histograms.bins] > 0
-    return Ground(known["max"], compared & counted & (histograms.width > 0), histograms)
+    return Reference(known["max"], compared & counted & (histograms.width > 0), histograms)
 
 
 def _histograms(reading: Reading, layer: int) -> Histograms:
@@ -39,8 +38,8 @@ def _histograms(reading: Reading, layer: int) -> Histograms:
     packed = [bytes(row.packed) for row in reading.connection.execute(_PACKED, keys)]
     if len(packed) < width:
         raise deleted(reading.run)
-    found = gather(packed, ("histogram_range", "histogram_counts"))
-    ranges, counts = found["histogram_range"], found["histogram_counts"]
+    arrays = gather(packed, ("histogram_range", "histogram_counts"))
+    ranges, counts = arrays["histogram_range"], arrays["histogram_counts"]
     edges = np.zeros((width, 2))
     edges[:, : ranges.values.shape[1]] = ranges.values
     below = np.zeros((width, counts.values.shape[1] + 1), np.int64)

@@ -1,4 +1,4 @@
-"""Tokens become spans: every colour step, what a title says, hostile text, split characters."""
+"""Tokens as spans: colour steps, titles, hostile text, split characters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from app.drawing import tokens as highlight
 from app.drawing.numbers import number
-from app.drawing.tokens import Palette, Row, palette
+from app.drawing.palette import NOT_INCLUDED, Palette, palette, step
+from app.drawing.tokens import Row
 from tests.helpers.sample_examples import HOSTILE
 
 SPAN = re.compile(
@@ -36,38 +37,38 @@ def around(
     value: float = 0.0,
     breaks: bool = False,
 ) -> tuple[str, str]:
-    """One row: what is before its mark, and the rest."""
+    """The two parts of a single row: before its mark, and the rest."""
     row = Row(tokens, token_ids, activations, start, centre, value)
     ((left, right),) = highlight.spans([row], colours, breaks=breaks)
     return left, right
 
 
 def plain(markup: str) -> str:
-    """What is left when tags are gone: it must hold no bare `<`, `>` or `"`."""
+    """Markup without its tags: it must hold no bare `<`, `>` or `"`."""
     return ALLOWED.sub("", markup)
 
 
 def spans(
     values: list[str], numbers: list[float | None] | None = None, centre: int | None = None
 ) -> list[tuple[str, str, str]]:
-    """(class, title, text) of what is shown of tokens whose ids count from 100, at 0 unless
-    given; the left part and the right one after the other."""
+    """(class, title, text) of the span of each token. Ids count from 100; activations are 0 unless
+    given."""
     numbers = numbers or [0.0] * len(values)
     ids = list(range(100, 100 + len(values)))
     exactly = 0.0 if centre is None or not 0 <= centre < len(values) else numbers[centre]
     left, right = around(
         values, ids, numbers, start=0, colours=COLOURS, centre=centre, value=exactly or 0.0
     )
-    return [(found[2] or "", found[3], found[4]) for found in SPAN.finditer(left + right)]
+    return [(match[2] or "", match[3], match[4]) for match in SPAN.finditer(left + right)]
 
 
 @settings(deadline=None)
 @given(activations, st.floats(0, 10, width=32))
 def test_step_is_a_rounded_tenth_of_the_scale(value: float | None, scale: float) -> None:
-    """Sign gives the letter, magnitude the number; nothing where there is no activation."""
-    css = highlight.step(value, scale)
+    """The sign gives the letter, the magnitude the number; near zero there is no class."""
+    css = step(value, scale)
     if value is None:
-        assert css == highlight.NOT_INCLUDED
+        assert css == NOT_INCLUDED
     elif scale == 0 or abs(value) / scale * 10 < 0.5:
         assert css == ""
     else:
@@ -76,40 +77,40 @@ def test_step_is_a_rounded_tenth_of_the_scale(value: float | None, scale: float)
 
 
 def test_step_is_the_same_on_both_sides_and_at_the_ends() -> None:
-    """Zero has no colour, the scale itself has the last."""
-    assert [highlight.step(v, 2.0) for v in (-2, -0.2, -0.09, 0, 0.09, 0.2, 2, 99)] == [
+    """Zero has no colour, and the scale itself has the last."""
+    assert [step(v, 2.0) for v in (-2, -0.2, -0.09, 0, 0.09, 0.2, 2, 99)] == [
         "n10", "n1", "", "", "", "p1", "p10", "p10",
     ]  # fmt: skip
-    assert highlight.step(float("nan"), 2.0) == ""
+    assert step(float("nan"), 2.0) == ""
 
 
 @settings(deadline=None)
 @given(st.floats(-10, 10, width=32))
 def test_a_span_has_the_colour_of_its_step(value: float) -> None:
-    """The quick way over tables gives the class that `step` does, but within rounding."""
+    """The lookup in tables gives the same class as `step`, up to rounding."""
     ((css, _, _),) = spans(["a"], [value])
-    near = {highlight.step(value * (1 + change), 10.0) for change in (-1e-6, 0, 1e-6)}
+    near = {step(value * (1 + change), 10.0) for change in (-1e-6, 0, 1e-6)}
     assert css in near
 
 
 @settings(deadline=None)
 @given(st.floats(-5, 10, width=32) | st.sampled_from([9.995, 0.09995, 1e-4, 9.9e-5, -1e-30, 0.0]))
-def test_a_title_says_value_and_share(value: float) -> None:
-    """Three digits, and whole percents of the maximum, or below zero of the minimum."""
+def test_a_title_has_value_and_share(value: float) -> None:
+    """Three digits, and whole percents of the maximum or, below zero, of the minimum."""
     ((_, title, _),) = spans(["a"], [value])
-    shown, said, position, token = title.split(", ")
-    told = float(shown.replace("−", "-"))
-    assert told == pytest.approx(value, rel=0.0051, abs=1e-44)
-    if "e" not in shown and told:
-        assert len(re.sub("[−.]", "", shown).lstrip("0")) == 3
-    percent, end = said.split("% of ")
+    digits, share, position, token = title.split(", ")
+    parsed = float(digits.replace("−", "-"))
+    assert parsed == pytest.approx(value, rel=0.0051, abs=1e-44)
+    if "e" not in digits and parsed:
+        assert len(re.sub("[−.]", "", digits).lstrip("0")) == 3
+    percent, end = share.split("% of ")
     assert end == ("min" if value < 0 else "max")
     assert abs(int(percent) - 100 * value / (-5 if value < 0 else 10)) <= 0.51
     assert (position, token) == ("at 0", "id 100")
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "words"),
     [
         (0.0, "0, 0% of max"),
         (123.4, "123, 100% of max"),
@@ -119,15 +120,15 @@ def test_a_title_says_value_and_share(value: float) -> None:
         (None, "not included"),
     ],
 )
-def test_rare_values(value: float | None, said: str) -> None:
-    """Zero, tiny, large and no numbers at all are said too, and stop nothing."""
+def test_rare_values(value: float | None, words: str) -> None:
+    """Zero, tiny and large numbers, infinities, NaN and None are named too."""
     ((css, title, _),) = spans(["a"], [value])
-    assert title == f"{said}, at 0, id 100"
+    assert title == f"{words}, at 0, id 100"
     assert css == ("x" if value is None else "p10" if value == 123.4 else "")
 
 
 def test_a_neuron_without_a_range_has_no_shares() -> None:
-    """Where all is zero, or never above it, nothing is divided by nothing."""
+    """If all activations are zero, or none is above it, nothing is divided by zero."""
     flat = palette(0.0, low=0.0, high=0.0)
     left, right = around(["a"], [1], [0.0], start=0, colours=flat)
     assert left + right == '<span title="0, 0% of max, at 0, id 1">a</span>'
@@ -137,7 +138,7 @@ def test_a_neuron_without_a_range_has_no_shares() -> None:
 
 
 def test_titles_name_value_share_position_and_id() -> None:
-    """Three digits for a token, all of them for the peak, no number where not included."""
+    """Three digits for a token, all digits for the peak, none for a position not included."""
     left, right = around(
         ["<s>", " a", " b"], [0, 7, 8], [None, 0.123456, 4.9],
         start=5, colours=palette(5.0, low=-1.0, high=5.0), centre=2, value=4.8765432,
@@ -151,8 +152,8 @@ def test_titles_name_value_share_position_and_id() -> None:
     )
 
 
-def test_without_a_centre_all_is_to_the_right() -> None:
-    """So also where it is out of range on either side."""
+def test_without_a_centre_everything_is_in_the_second_part() -> None:
+    """Also if the centre is out of range on either side."""
     for centre in (None, -1, -7, 2, 99):
         left, right = around(
             ["a", "b"], [1, 2], [0.0, 0.0], start=0, colours=COLOURS, centre=centre, value=3.0
@@ -163,7 +164,7 @@ def test_without_a_centre_all_is_to_the_right() -> None:
 
 
 def test_a_split_character_is_one_span() -> None:
-    """It is shown whole, with the strongest part's colour, and its parts named."""
+    """With the colour of the strongest token; the title lists all of its tokens."""
     made = spans([" a", "\\xf0\\x9f", "\\x98", "\\x80", " b"], [0, 1, -5, 2, 0])
     assert [text for _, _, text in made] == [" a", "😀", " b"]
     assert made[1][0] == "n5"
@@ -176,7 +177,7 @@ def test_a_split_character_is_one_span() -> None:
 
 @pytest.mark.parametrize("centre", [1, 2, 3])
 def test_a_split_character_can_be_the_peak(centre: int) -> None:
-    """Whichever of its tokens the peak is on, the mark begins where the character does."""
+    """Whichever of its tokens is the peak, the mark is the character."""
     values: list[float | None] = [0, 1, 2, 3, 0]
     left, right = around(
         [" a", "\\xf0\\x9f", "\\x98", "\\x80", " b"], [1, 2, 3, 4, 5], values,
@@ -188,8 +189,8 @@ def test_a_split_character_can_be_the_peak(centre: int) -> None:
     assert plain(right) == "😀 b"
 
 
-def test_a_byte_that_is_no_character_can_be_the_peak() -> None:
-    """It stands for itself."""
+def test_a_single_byte_can_be_the_peak() -> None:
+    """A byte that is no character is a mark by itself."""
     left, right = around(
         ["a", "\\xff"], [1, 2], [0.0, 5.0], start=0, colours=COLOURS, centre=1, value=5.0
     )
@@ -203,7 +204,7 @@ def test_a_byte_that_is_no_character_can_be_the_peak() -> None:
 def test_every_token_is_covered_once(
     given_tokens: list[tuple[str, float | None]], centre: int, breaks: bool
 ) -> None:
-    """In order, without gaps; one mark, if it is there; and nothing else becomes markup."""
+    """In order, without gaps; a mark if there is a centre; and no other markup."""
     texts = [text for text, _ in given_tokens]
     left, right = around(
         texts,
@@ -218,7 +219,7 @@ def test_every_token_is_covered_once(
     markup = left + right
     assert not set('<>"') & set(plain(markup))
     markup.encode()
-    titles = [found[3] for found in SPAN.finditer(markup)]
+    titles = [match[3] for match in SPAN.finditer(markup)]
     positions = [int(at) for title in titles for at in re.findall(r", at (\d+), id ", title)]
     assert sorted(set(positions)) == list(range(3, 3 + len(texts)))
     assert markup.count("<mark ") == (0 <= centre < len(texts))
@@ -236,18 +237,18 @@ def test_every_token_is_covered_once(
     )
 )
 def test_rows_do_not_mix(made: list[tuple[list[tuple[str, float | None]], int]]) -> None:
-    """Many rows at once are what each is alone: no character is put together across two."""
+    """Many rows at once give the same as each alone: no character is joined across two."""
     rows = [
         Row([t for t, _ in row], list(range(len(row))), [v for _, v in row], 7 * i, centre, 2.5)
         for i, (row, centre) in enumerate(made)
     ]
-    alone = [highlight.spans([row], COLOURS)[0] for row in rows]
-    assert highlight.spans(rows, COLOURS) == alone
+    separate = [highlight.spans([row], COLOURS)[0] for row in rows]
+    assert highlight.spans(rows, COLOURS) == separate
 
 
 def expanded(markup: str) -> list[tuple[str, str, str]]:
-    """(class, what is said, text) of each token of brief markup, as tokens.js reads it."""
-    found = re.findall(
+    """(class, title, text) of each token of brief markup, as tokens.js reads it."""
+    matches = re.findall(
         r'<(?:span|mark)(?: class="([a-z0-9 ]+)")? title="([^"]*)"(?: dir="ltr")?>(.*?)'
         r"</(?:span|mark)>"
         r'|<!--(.*?)-->(<span dir="ltr">.*?</span>|(?:[^<]|</?i>)*)',
@@ -255,8 +256,8 @@ def expanded(markup: str) -> list[tuple[str, str, str]]:
         re.DOTALL,
     )
     return [
-        (css, said or brief, text or re.sub('<span dir="ltr">|</span>', "", plainly))
-        for css, said, text, brief, plainly in found
+        (css, title or comment, text or re.sub('<span dir="ltr">|</span>', "", body))
+        for css, title, text, comment, body in matches
     ]
 
 
@@ -273,10 +274,10 @@ def expanded(markup: str) -> list[tuple[str, str, str]]:
     st.integers(-1, 20),
     st.booleans(),
 )
-def test_in_brief_the_same_is_said(
+def test_brief_markup_has_the_same_content(
     given_tokens: list[tuple[str, float | None]], centre: int, breaks: bool
 ) -> None:
-    """Every token once with its colour, text, value and id; only the mark says more."""
+    """Every token once with colour, text, value and id; only the mark has its full title."""
     row = Row(
         [text for text, _ in given_tokens], list(range(len(given_tokens))),
         [value for _, value in given_tokens], 3, centre, 2.5,
@@ -284,22 +285,22 @@ def test_in_brief_the_same_is_said(
     ((left, right),) = highlight.spans([row], COLOURS, breaks=breaks, brief=True)
     ((full_left, full_right),) = highlight.spans([row], COLOURS, breaks=breaks)
     for brief, full, marked in ((left, full_left, False), (right, full_right, True)):
-        shown, whole = expanded(brief), [*SPAN.finditer(full)]
-        assert len(shown) == len(whole)
-        for i, ((css, said, text), one) in enumerate(zip(shown, whole, strict=True)):
-            assert (css, text) == (one[2] or "", one[4])
+        tokens_in_brief, matches = expanded(brief), [*SPAN.finditer(full)]
+        assert len(tokens_in_brief) == len(matches)
+        for i, ((css, title, text), match) in enumerate(zip(tokens_in_brief, matches, strict=True)):
+            assert (css, text) == (match[2] or "", match[4])
             if marked and i == 0 and "k" in css.split():
-                assert said == one[3]
+                assert title == match[3]
             else:
-                value, token = said.split(", ")
-                assert (value, token) == (one[3].split(", ")[0], one[3].split(", ")[-1])
+                value, token = title.split(", ")
+                assert (value, token) == (match[3].split(", ")[0], match[3].split(", ")[-1])
 
 
-def test_in_brief_a_token_without_colour_is_no_element() -> None:
-    """A comment says its value and id; text that runs to the left is kept from its neighbours."""
+def test_in_brief_markup_a_token_without_colour_is_no_element() -> None:
+    """A comment has its value and id; only right-to-left text has a span."""
     row = Row([" a", "א", "b", "c"], [7, 8, 9, 10], [0.01, -0.02, 5.0, None], 0)
-    ((_, shown),) = highlight.spans([row], COLOURS, brief=True)
-    assert shown == (
+    ((_, markup),) = highlight.spans([row], COLOURS, brief=True)
+    assert markup == (
         '<!--0.0100, id 7--> a<!--−0.0200, id 8--><span dir="ltr">א</span>'
         '<span class="p5" title="5.00, id 9">b</span>'
         '<span class="x" title="not included, id 10">c</span>'
@@ -307,13 +308,13 @@ def test_in_brief_a_token_without_colour_is_no_element() -> None:
 
 
 def test_lengths_must_agree() -> None:
-    """A row that does not fit together is an error, not half a line."""
+    """A row whose lists differ in length is an error."""
     with pytest.raises(ValueError, match="differ in number"):
         around(["a"], [1, 2], [0.0], start=0, colours=COLOURS)
 
 
 def test_breaks_are_kept_in_running_text() -> None:
-    """A line break breaks the line in a block, and only shows in a line."""
+    """A line break is real in running text, and only visible in a line."""
     text = highlight.render(["a", "\n", "b"], [1, 2, 3], [0.0, 5.0, 0.0], start=0, colours=COLOURS,
                             centre=1, value=5.0)  # fmt: skip
     assert plain(text) == "a↵\nb"
@@ -322,7 +323,7 @@ def test_breaks_are_kept_in_running_text() -> None:
 
 
 def test_an_extent_ends_at_what_fits() -> None:
-    """Characters and tokens are bounded on both sides, and the centre is always in it."""
+    """Characters and tokens are limited on both sides, and the centre is always included."""
     words = ["w" * 5] * 200
     first, end = highlight.extent(words, 100)
     assert 5 * (100 - first) < highlight.LINE_LEFT + 5
@@ -338,7 +339,7 @@ def test_an_extent_ends_at_what_fits() -> None:
 
 
 def test_very_long_tokens_are_cut() -> None:
-    """In a line to what a line can show; everywhere to what does not bury the rest."""
+    """To different lengths in a line and in running text."""
     ((_, title, text),) = spans(["a" + "W" * 10_000 + "z"])
     assert len(text) == highlight.LINE_CHARACTERS + 1
     assert text[0] == "a"
@@ -348,11 +349,11 @@ def test_very_long_tokens_are_cut() -> None:
     assert plain(block).count("W") == highlight.BLOCK_CHARACTERS
 
 
-def test_what_runs_to_the_left_is_kept_from_its_neighbours_in_every_form() -> None:
-    """With a colour, as the mark, put together from bytes; what runs to the right needs none."""
+def test_right_to_left_text_has_its_own_direction() -> None:
+    """With a colour, as the mark, and joined from bytes; other text has no attribute."""
     hebrew, parts = "שלום", ["\\xd7", "\\x90"]
     row = Row([" a", hebrew, *parts, hebrew, "b", *parts], list(range(8)), [3.0] * 8, 0, 4, 9.0)
     ((left, right),) = highlight.spans([row], COLOURS, brief=True)
-    apart = re.findall(r'<(span|mark) [^>]*dir="ltr">([^<]*)<', left + right)
-    assert apart == [("span", hebrew), ("span", "א"), ("mark", hebrew), ("span", "א")]
+    directed = re.findall(r'<(span|mark) [^>]*dir="ltr">([^<]*)<', left + right)
+    assert directed == [("span", hebrew), ("span", "א"), ("mark", hebrew), ("span", "א")]
     assert (left + right).count("dir=") == 4

@@ -1,11 +1,14 @@
-"""What weights and peaks say in words and tables: signs, bounds, what is not known."""
+"""Weights and peak tokens in words and tables: signs, bounds, what is not known."""
 
 from __future__ import annotations
+
+import re
+from html import unescape
 
 import pytest
 
 from app.examples.schemas import PeakToken
-from app.neurons import weights as present_weights
+from app.neurons import weights as module
 from app.neurons.schemas import NeuronPage
 from app.neurons.weights import WeightsView
 from app.web import urls
@@ -14,34 +17,43 @@ from tests.helpers.sample_neurons import EFFECTS, gated_page, neuron_page, weigh
 
 
 def view(page: NeuronPage) -> WeightsView:
-    """What the page shows of weights and data."""
-    return present_weights.weights(page, urls.neurons("demo", run=3), urls.tokens("demo", run=3))
+    """The view of a page's weights, its links in run 3."""
+    return module.weights(page, urls.neurons("demo", run=3), urls.tokens("demo", run=3))
+
+
+def hrefs(markup: str) -> list[str]:
+    """The addresses of all links."""
+    return [unescape(href) for href in re.findall(r'href="([^"]+)"', markup)]
 
 
 def test_logit_effects_have_one_scale_of_bars() -> None:
     """The strongest of either sign fills its bar."""
     effects = view(neuron_page()).effects
-    assert effects.promoted[0].value == "+0.912"
-    assert effects.suppressed[0].value == "−0.610"
-    assert 'width="100"' in effects.promoted[0].bar
-    assert 'width="67"' in effects.suppressed[0].bar
+    promoted, suppressed = effects.tables.split("Suppresses")
+    rows = [table.split("<tbody>")[1].split("</tr>")[0] for table in (promoted, suppressed)]
+    assert "+0.912" in rows[0]
+    assert "−0.610" in rows[1]
+    assert 'width="100"' in rows[0]
+    assert 'width="67"' in rows[1]
     assert "<svg" in effects.chart
 
 
 def test_tokens_lead_to_their_neurons() -> None:
-    """Each list to those that do the same to the token, in the run that is shown."""
-    shown = view(gated_page())
-    token_id = shown.effects.promoted[0].token_id
-    href = f"/demo/search?token_id={token_id}&as=promoted&run=3"
-    assert shown.effects.promoted[0].href == href
-    assert f'<a class="chip" href="{href.replace("&", "&amp;")}"' in shown.effects.shown
-    assert "&as=suppressed&" in shown.effects.suppressed[0].href
-    assert {some.excites[0].href.split("as=")[1] for some in shown.inputs} == {
-        "in&run=3",
-        "gate&run=3",
-    }
-    assert all("as=" not in row.href for some in shown.inputs for row in some.inhibits)
-    assert "&as=peak&" in shown.peak_tokens[0].href
+    """Each list links to the neurons with the same role, in the run of the page."""
+    page = gated_page()
+    weights = view(page)
+    promoted, suppressed = map(hrefs, weights.effects.tables.split("Suppresses"))
+    token_id = page.weights.logit_effects.top[0].token_id
+    assert promoted[0] == f"/demo/search?token_id={token_id}&as=promoted&run=3"
+    assert "&as=suppressed&" in suppressed[0]
+    lists = [map(hrefs, part.tables.split("Inhibited by")) for part in weights.inputs]
+    roles = set()
+    for excites, inhibits in lists:
+        roles |= {href.split("as=")[1] for href in excites}
+        assert inhibits
+        assert all("as=" not in href for href in inhibits)
+    assert roles == {"in&run=3", "gate&run=3"}
+    assert "&as=peak&" in hrefs(weights.peak_tokens)[0]
 
 
 @pytest.mark.parametrize(
@@ -58,11 +70,11 @@ def test_tokens_lead_to_their_neurons() -> None:
     ],
 )
 def test_kurtosis_in_words(kurtosis: float | None, words: str) -> None:
-    """The number is said beside what it means."""
+    """The number comes with its meaning."""
     effects = EFFECTS.model_copy(update={"kurtosis": kurtosis})
-    said = view(neuron_page(weights=weights(logit_effects=effects))).effects.words
-    assert words in said
-    assert said.startswith("All tokens: mean −0.00210, std 0.141")
+    text = view(neuron_page(weights=weights(logit_effects=effects))).effects.spread
+    assert words in text
+    assert text.startswith("All tokens: mean −0.00210, std 0.141")
 
 
 @pytest.mark.parametrize(
@@ -75,8 +87,8 @@ def test_kurtosis_in_words(kurtosis: float | None, words: str) -> None:
         (2, 30, "the direct reading is weak here"),
     ],
 )
-def test_what_stands_between_is_said(layer: int, n_layers: int, words: str) -> None:
-    """The further from the logits, the weaker the direct reading."""
+def test_later_layers_weaken_direct_effects(layer: int, n_layers: int, words: str) -> None:
+    """The further a neuron is from the logits, the less its direct effects mean."""
     assert words in view(neuron_page(layer=layer, n_layers=n_layers)).direct
 
 
@@ -88,13 +100,13 @@ def test_what_stands_between_is_said(layer: int, n_layers: int, words: str) -> N
         (9, "weak evidence"),
     ],
 )
-def test_what_came_before_is_said(layer: int, words: str) -> None:
-    """The embedding alone is less and less of what a later layer reads."""
+def test_earlier_layers_weaken_input_tokens(layer: int, words: str) -> None:
+    """The embedding alone is a smaller part of what a later layer reads."""
     assert words in view(neuron_page(layer=layer, n_layers=30)).reading
 
 
-def test_parts_are_named_where_there_are_two() -> None:
-    """A gated neuron has a gate and a linear part; another reads as a whole."""
+def test_parts_have_names_if_there_are_two() -> None:
+    """A gated neuron has a gate and a linear part; other neurons have one part."""
     gated = view(gated_page())
     assert [part.title for part in gated.inputs] == [
         "What the gate reads", "What the linear part reads",
@@ -111,7 +123,7 @@ def test_parts_are_named_where_there_are_two() -> None:
 
 @pytest.mark.parametrize(("cosine", "words"), [(0.02, "next to nothing"), (None, "")])
 def test_a_cosine_near_zero_or_unknown(cosine: float | None, words: str) -> None:
-    """It is said that there is nothing to say."""
+    """Near zero the sentence says so; an unknown cosine has none."""
     (reads,) = weights().inputs
     page = neuron_page(weights=weights(inputs=[reads.model_copy(update={"cosine": cosine})]))
     (part,) = view(page).inputs
@@ -120,39 +132,39 @@ def test_a_cosine_near_zero_or_unknown(cosine: float | None, words: str) -> None
 
 
 def test_links_lead_to_neurons() -> None:
-    """Each names its neuron and goes there, in the run that was named."""
+    """Each link names its neuron and the run of the page."""
     row = view(neuron_page()).links[0].rows[1]
     assert (row.href, row.name, row.value) == ("/demo/0/20?run=3", "0/20", "−0.400")
     assert row.token == "<i>␣</i>Solomon"
 
 
-def test_nothing_known_says_so() -> None:
-    """A first layer has nothing before it, a last one nothing after it."""
-    page = neurons.empty_page()
-    shown = view(page)
-    assert [table.empty for table in shown.links] == [
+def test_empty_lists_give_a_reason() -> None:
+    """The first layer has no earlier neurons, and nothing is shown for missing data."""
+    weights = view(neurons.empty_page())
+    assert [re.sub("<[^>]*>", "", table.markup).strip() for table in weights.links] == [
         "none known", "none: this is the first layer", "none known",
     ]  # fmt: skip
-    assert "last layer" in view(neuron_page()).links[2].empty
-    assert (shown.inputs, shown.peak_tokens, shown.signs) == ([], [], None)
-    assert (shown.effects.chart, shown.effects.words) == ("", "")
+    assert (weights.inputs, hrefs(weights.peak_tokens), weights.signs) == ([], [], None)
+    assert (weights.effects.chart, weights.effects.spread) == ("", "")
 
 
 def test_peak_tokens_are_cut_and_counted() -> None:
-    """The first ten, and over how many contexts; the rest is said to be in the JSON."""
-    some = [PeakToken(token=f"t{i}", token_id=i, count=20 - i, mean=1.0) for i in range(12)]
-    shown = view(neuron_page(peak_tokens=some))
-    assert [row.token for row in shown.peak_tokens] == [f"t{i}" for i in range(10)]
-    assert shown.peak_tokens[0].count == "20"
-    assert f"Over the {sum(range(9, 21))} different contexts" in shown.peaks_of
-    assert "2 more tokens are in the JSON" in shown.peaks_of
-    assert "more tokens" not in view(neuron_page(peak_tokens=some[:10])).peaks_of
+    """The page has the first ten, the number of contexts, and how many more the JSON has."""
+    tokens = [PeakToken(token=f"t{i}", token_id=i, count=20 - i, mean=1.0) for i in range(12)]
+    page = neuron_page(peak_tokens=tokens)
+    weights, rows = view(page), module.peak_tokens_of(page, urls.tokens("demo"))
+    assert [row.token for row in rows] == [f"t{i}" for i in range(10)]
+    assert rows[0].count == "20"
+    assert len(hrefs(weights.peak_tokens)) == 10
+    assert f"Over the {sum(range(9, 21))} different contexts" in weights.peaks_of
+    assert "2 more tokens are in the JSON" in weights.peaks_of
+    assert "more tokens" not in view(neuron_page(peak_tokens=tokens[:10])).peaks_of
 
 
 def test_signs_are_shares_of_all_positions() -> None:
-    """Four cases that make up the whole."""
+    """The four cases add up to all positions."""
     signs = view(gated_page()).signs
     assert signs is not None
     cases = (signs.both, signs.gate_only, signs.linear_only, signs.neither)
     assert [positions for _, positions in cases] == ["1,200", "900", "60,000", "67,221"]
-    assert [said for said, _ in cases] == ["0.93%", "0.7%", "46.4%", "52.0%"]
+    assert [share for share, _ in cases] == ["0.93%", "0.7%", "46.4%", "52.0%"]

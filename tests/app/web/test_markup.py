@@ -1,133 +1,27 @@
-"""What templates show: numbers as text, views of pages, and the pages themselves, as markup."""
+"""Templates rendered with sample pages: sound markup, hostile text, links and headings."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import fields, replace
-from datetime import UTC, datetime, timedelta, timezone
 from html.parser import HTMLParser
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from app.drawing import numbers
 from app.models import view as layer_view
 from app.models.schemas import LayerPage, ModelList, ModelPage
 from app.neurons import view as present
 from app.neurons.schemas import ContextPage, NeuronPage
 from app.runs import view as provenance
-from app.schemas import Error, Run, View
+from app.schemas import Error, Run
 from app.web import site
 from app.web.failures import ErrorContext
 from app.web.frame import Frame
 from app.web.links import Links
 from tests.helpers import sample_neurons as neurons
 from tests.helpers import sample_pages as pages
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        (None, "—"),
-        (0.0, "0"),
-        (-0.0, "0"),
-        (5.3, "5.30"),
-        (-0.16990139, "−0.170"),
-        (123.4, "123"),
-        (12345.6, "12,346"),
-        (0.000012345, "1.23e−5"),
-        (2.5e12, "2.50e12"),
-        (float("inf"), "inf"),
-        (float("-inf"), "−inf"),
-    ],
-)
-def test_number(value: float | None, shown: str) -> None:
-    """Three significant digits, a true minus sign, powers of ten only at the far ends."""
-    assert numbers.number(value) == shown
-
-
-@settings(deadline=None)
-@given(st.floats(width=32, allow_nan=False))
-def test_exact_gives_the_same_float32_back(value: float) -> None:
-    """Nothing of a peak is lost in its text."""
-    text = numbers.exact(value).replace(numbers.MINUS, "-")
-    assert np.float32(text) == np.float32(value)
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        (0, "0%"),
-        (1, "100%"),
-        (0.99999, ">99.9%"),
-        (0.385, "38.5%"),
-        (0.0731, "7.3%"),
-        (0.00012, "0.012%"),
-        (1e-9, "<0.001%"),
-    ],
-)
-def test_share(value: float, shown: str) -> None:
-    """Neither 0% nor 100% unless it is exactly that."""
-    assert numbers.share(value) == shown
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"), [(7, "7"), (1000, "1k"), (1234, "1.2k"), (46_080, "46k"), (2e6, "2M")]
-)
-def test_compact(value: float, shown: str) -> None:
-    """Counts on an axis."""
-    assert numbers.compact(value) == shown
-
-
-def test_when_is_utc() -> None:
-    """A time with a zone is converted, one without is taken as UTC."""
-    moment = datetime(2026, 3, 14, 15, 9)
-    assert numbers.when(moment) == "2026-03-14 15:09 UTC"
-    assert numbers.when(moment.replace(tzinfo=UTC)) == "2026-03-14 15:09 UTC"
-    east = timezone(timedelta(hours=5))
-    assert numbers.when(moment.replace(tzinfo=east)) == "2026-03-14 10:09 UTC"
-
-
-def test_flatten() -> None:
-    """Dicts become dotted paths, plain lists one line, nothing is dropped."""
-    value = {"a": {"b": 1, "c": None}, "d": [1, 2], "e": [{"f": True}, {"f": False}], "g": {}}
-    assert provenance.flatten(value) == [
-        ("a.b", "1"),
-        ("a.c", "—"),
-        ("d", "1, 2"),
-        ("e.1.f", "yes"),
-        ("e.2.f", "no"),
-        ("g", "—"),
-    ]
-
-
-def test_seed_is_shown_as_it_is_typed() -> None:
-    """Digits of a seed are not set apart: it goes into a command line again."""
-    assert provenance.flatten({"seed": 12345, "size": 12345}, "sample") == [
-        ("sample.seed", "12345"),
-        ("sample.size", "12,345"),
-    ]
-
-
-def test_run_shows_all_of_its_provenance() -> None:
-    """Every leaf of the provenance stands in some table."""
-    tables = provenance.tables(pages.run_page())
-    assert [table.title for table in tables] == [
-        "What was indexed", "How", "Model", "Corpus", "Versions", "Times",
-    ]  # fmt: skip
-    values = {value for table in tables for _, value in table.rows}
-    assert {"0", "cpu", "4a" * 32, "gelu", "1,070", "2.13.0", "84.2"} <= values
-    assert ("architecture.act fn", "gelu") in tables[2].rows
-
-
-def view_of(page: NeuronPage, layout: View = "peak", run: int | None = None) -> present.NeuronView:
-    """What a neuron's page shows, its links as on the site."""
-    return present.neuron_view(page, layout, Links(page.model, run))
-
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 ELEMENTS = set(
@@ -201,7 +95,7 @@ def render(template: str, page: BaseModel, run: int | None = None, **extra: Any)
                 **extra,
             )
         case ContextPage():
-            context = present.ContextPageContext(frame, page, present.context_view(page))
+            context = present.ExampleContext(frame, page, present.context_view(page))
         case NeuronPage():
             layout = extra.get("layout", "peak")
             shared: dict[str, Any] = {"frame": frame, "page": page, "layout": layout}

@@ -1,0 +1,105 @@
+"""What a neuron does, in a few lines: the tokens and sources of its top examples, and the tokens it
+promotes and suppresses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from app.drawing.logo import Column, columns, logo, short
+from app.drawing.numbers import count
+from app.examples.schemas import Example
+from app.neurons.schemas import NeuronPage, TokenValue
+
+TOKENS = 9
+"""Tokens of each line."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenChip:
+    """A token as a link to the neurons that do the same with it."""
+
+    text: Markup
+    href: str
+    count: str
+    """How many examples peak on it; empty where nothing is counted."""
+    fragment: bool
+    """Whether it is not text by itself: bytes of a character."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCount:
+    """A source of top examples."""
+
+    name: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The lines of the summary; a line without entries is left out."""
+
+    fires_on: list[TokenChip]
+    more_tokens: int
+    """Peak tokens that are not listed."""
+    found_in: list[SourceCount]
+    of: int
+    """Top examples."""
+    promotes: list[TokenChip]
+    suppresses: list[TokenChip]
+
+
+def summary(page: NeuronPage, find: Callable[[int, str | None], str]) -> Summary:
+    """The summary of a neuron. `find`: from a token id and a role to the search for the token."""
+    top = page.examples.top
+    peaks = Counter(_peak(example) for example in top)
+    ranked = peaks.most_common()
+    effects = page.weights.logit_effects
+    sources = Counter(example.source for example in top if example.source)
+    return Summary(
+        fires_on=[
+            _chip(token, find(token_id, "peak"), count(number))
+            for (token, token_id), number in ranked[:TOKENS]
+        ],
+        more_tokens=max(0, len(ranked) - TOKENS),
+        found_in=[SourceCount(name, number) for name, number in sources.most_common()],
+        of=len(top),
+        promotes=_effects(effects.top, find, "promoted"),
+        suppresses=_effects(effects.bottom, find, "suppressed"),
+    )
+
+
+def tokens_by_position(examples: Sequence[Example]) -> Markup:
+    """The logo of some examples, aligned on their peaks; empty where nothing repeats."""
+    return logo(_columns(examples), len(examples))
+
+
+def _columns(examples: Sequence[Example]) -> list[Column]:
+    windows = []
+    for example in examples:
+        included = next(
+            (place for place, value in enumerate(example.activations) if value is not None), 0
+        )
+        windows.append((example.tokens, example.peak_position - example.start, included))
+    return columns(windows)
+
+
+def _peak(example: Example) -> tuple[str, int]:
+    """The token at an example's peak: its text and its id."""
+    at = example.peak_position - example.start
+    if not 0 <= at < len(example.tokens):  # a window that does not reach its own peak
+        at = 0
+    return example.tokens[at], example.token_ids[at]
+
+
+def _effects(
+    values: Sequence[TokenValue], find: Callable[[int, str | None], str], role: str
+) -> list[TokenChip]:
+    return [_chip(value.token, find(value.token_id, role)) for value in values[:TOKENS]]
+
+
+def _chip(token: str, href: str, number: str = "") -> TokenChip:
+    return TokenChip(Markup(short(token)), href, number, fragment="\\x" in token)

@@ -1,0 +1,38 @@
+"""A run's provenance as tables."""
+
+from __future__ import annotations
+
+from app.runs.view import flatten, tables
+from tests.helpers.sample_pages import run_page
+
+
+def test_flatten() -> None:
+    """Mappings become dotted paths, and plain lists one value."""
+    value = {"a": {"b": 1, "c": None}, "d": [1, 2], "e": [{"f": True}, {"f": False}], "g": {}}
+    assert flatten(value) == [
+        ("a.b", "1"),
+        ("a.c", "—"),
+        ("d", "1, 2"),
+        ("e.1.f", "yes"),
+        ("e.2.f", "no"),
+        ("g", "—"),
+    ]
+
+
+def test_a_seed_has_no_separators() -> None:
+    """It can be copied to a command line."""
+    assert flatten({"seed": 12345, "size": 12345}, "sample") == [
+        ("sample.seed", "12345"),
+        ("sample.size", "12,345"),
+    ]
+
+
+def test_run_shows_all_of_its_provenance() -> None:
+    """Every leaf of the provenance is in a table."""
+    shown = tables(run_page())
+    assert [table.title for table in shown] == [
+        "What was indexed", "How", "Model", "Corpus", "Versions", "Times",
+    ]  # fmt: skip
+    values = {value for table in shown for _, value in table.rows}
+    assert {"0", "cpu", "4a" * 32, "gelu", "1,070", "2.13.0", "84.2"} <= values
+    assert ("architecture.act fn", "gelu") in shown[2].rows
