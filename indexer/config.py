@@ -15,6 +15,8 @@ RESERVED_NAMES = frozenset(
     "static".split()
 )
 MAX_CTX_LEN = 65_535  # positions are stored as 16-bit integers
+_DEVICE = re.compile(r"cpu|cuda(:[0-9]+)?")
+"""Statistics need float64, which only the CPU and CUDA are sure to have."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -50,8 +52,9 @@ class IndexConfig:
     corpus: str | None = field(
         default=None,
         metadata=_option(
-            "A Hugging Face dataset (name or name:config), a local .txt, .jsonl (also .gz, .zst), "
-            ".parquet or .csv file, or a folder of these. Default: the model's own corpus, if any."
+            "A Hugging Face dataset (name or name:config), a local file of plain text (.txt, .md, "
+            ".py, …), .jsonl (also .gz, .zst), .csv, .tsv, .parquet or .arrow, or a folder of "
+            "these. Default: the model's own corpus, if any."
         ),
     )
     name: str | None = field(
@@ -152,6 +155,11 @@ class IndexConfig:
         if self.dtype is not None and self.dtype not in DTYPES:
             raise NeurariumError(
                 f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)} (--dtype)."
+            )
+        if self.device is not None and not _DEVICE.fullmatch(self.device):
+            raise NeurariumError(
+                f"The device {self.device!r} cannot be used: choose cpu, cuda, or cuda:1 for the "
+                "second GPU (--device)."
             )
         _check_bounds(self)
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
+
+PATIENCE = 2.0
+"""Seconds after which the user is told what a run waits for."""
 
 
 class Reporter(Protocol):
@@ -17,3 +22,15 @@ class Reporter(Protocol):
         """Begin a stage of `total` `unit`s (None: unknown). Returns a function to call with the
         amount done so far."""
         ...
+
+
+@contextmanager
+def waiting(reporter: Reporter, what: str) -> Iterator[None]:
+    """Say "Waiting for …" if what happens inside takes longer than `PATIENCE`."""
+    timer = threading.Timer(PATIENCE, reporter.say, [f"Waiting for {what}"])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -14,7 +14,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from app.cli.console import Database, address_of, err, escaped, open_store_of, out, settings_of
-from app.cli.options import build, parameter, parameters, typer_option
+from app.cli.options import build, parameter, parameters, typer_option, whole_number
 from app.settings import Settings
 from indexer.config import Execution, IndexConfig
 
@@ -37,12 +37,27 @@ def index(**values: Any) -> None:
     execution = build(Execution, values)
     database: str | None = values["database"]
     settings = settings_of(database)
+    _check(config, values["shard"], settings)
     if values["shard"] is not None:
         _scan_shard(config, values["shard"], settings, execution)
         return
     run_index(config, settings, execution)
     command = "Serve it with: [bold]neurarium serve[/]" + _database_option(database)
     out.print(command, highlight=False, soft_wrap=True)
+
+
+def _check(config: IndexConfig, shard: str | None, settings: Settings) -> None:
+    """Refuse mistakes in the arguments before the model libraries are imported, which takes
+    seconds. Raises NeurariumError."""
+    from indexer.run.shard import Shard
+    from indexer.scan.choice import check_columns, resolve
+
+    choice = resolve(config)
+    if shard is not None:
+        Shard.parse(shard)
+    else:
+        open_store_of(settings, create=True).dispose()
+    check_columns(choice)
 
 
 def _index_parameters() -> list[inspect.Parameter]:
@@ -78,22 +93,35 @@ def merge(
 
 
 def verify(
-    run: Annotated[int, typer.Argument(min=1, help="The run's number: see `neurarium runs`.")],
+    run: Annotated[
+        int, typer.Argument(help="The run's number: see `neurarium runs`.", **whole_number(1))
+    ],
     neurons: Annotated[
-        int, typer.Option(help="How many random neurons to recompute the examples of.")
+        int,
+        typer.Option(
+            help="How many random neurons to recompute the examples of.", **whole_number()
+        ),
     ] = 200,
     contexts: Annotated[
         int,
         typer.Option(
             help="How many random contexts to check against the top and bottom examples of all "
-            "neurons."
+            "neurons.",
+            **whole_number(),
         ),
     ] = 2000,
     seed: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Seed of the random choice. Default: a new one each time, which is printed."
+            help="Seed of the random choice. Default: a new one each time, which is printed.",
+            **whole_number(0),
         ),
+    ] = None,
+    model_path: Annotated[
+        Path | None, typer.Option(help="Where the run's model is now, if it was moved.")
+    ] = None,
+    corpus_path: Annotated[
+        Path | None, typer.Option(help="Where the run's corpus is now, if it was moved.")
     ] = None,
     database: Database = None,
 ) -> None:
@@ -116,6 +144,8 @@ def verify(
                 neurons=neurons,
                 contexts=contexts,
                 seed=seed,
+                model_path=model_path,
+                corpus_path=corpus_path,
             )
     except KeyboardInterrupt:
         err.print("Stopped.")
@@ -150,7 +180,8 @@ def _stoppable() -> Iterator[None]:
 
 def _scan_shard(config: Any, shard: str, settings: Settings, execution: Any) -> None:
     from app.cli.progress import ConsoleReporter
-    from indexer.run.shards import Shard, scan_shard
+    from indexer.run.shard import Shard
+    from indexer.run.shards import scan_shard
 
     with _stoppable(), ConsoleReporter(out) as reporter:
         parsed = Shard.parse(shard)
@@ -193,6 +224,8 @@ def _print_summary(outcome: Any, settings: Settings) -> None:
     )
     page = f"First page: {address_of(settings)}/{outcome.model}/0/0"
     out.print(page, highlight=False, soft_wrap=True)
+    for warning in outcome.warnings:
+        err.print(escaped(warning), highlight=False, soft_wrap=True)
 
 
 def _database_option(database: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="DataclassInstance")
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?(e[+-]?[0-9]{1,2})?", re.IGNORECASE)
 
 
 def parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> Any:
@@ -36,16 +38,19 @@ def parameters(declaration: type[DataclassInstance]) -> list[inspect.Parameter]:
             made.append(parameter(name, Annotated[hints[name], typer.Argument(help=option.help)]))
             continue
         hint = float | None if option.unit else hints[name]
-        made.append(parameter(name, Annotated[hint, typer_option(declared)], declared.default))
+        whole = hint in (int, int | None)
+        typer_info = typer_option(declared, whole=whole)
+        made.append(parameter(name, Annotated[hint, typer_info], declared.default))
     return made
 
 
-def typer_option(declared: Field[Any]) -> Any:
-    """Typer's description of the option that a field declares."""
+def typer_option(declared: Field[Any], *, whole: bool = False) -> Any:
+    """Typer's description of the option that a field declares; `whole`: of a whole number."""
     option = option_of(declared)
     # Given a name, Typer adds no --no-NAME, which would do nothing if the default is off.
     names = [f"--{declared.name.replace('_', '-')}"] if declared.default is False else []
-    return typer.Option(*names, help=option.help if option else None)
+    number = whole_number() if whole else {}
+    return typer.Option(*names, help=option.help if option else None, **number)
 
 
 def build(declaration: type[T], values: Mapping[str, Any]) -> T:
@@ -60,3 +65,40 @@ def build(declaration: type[T], values: Mapping[str, Any]) -> T:
             value = values[name]
             given[name] = int(value * option.unit) if option.unit and value is not None else value
     return declaration(**given)
+
+
+def whole_number(least: int | None = None) -> Any:
+    """Typer's settings for an option or argument that is a whole number, which may be written as
+    1e6, 2.5e6, 1_000_000 or 1,000,000. `least` is the smallest number allowed."""
+
+    def parse(value: str | int) -> int:
+        number = value if isinstance(value, int) else parse_whole(value)
+        if number is None:
+            raise typer.BadParameter(f"{value!r} is not a whole number: write 1000000 or 1e6.")
+        if least is not None and number < least:
+            raise typer.BadParameter(f"{value} is too small: it must be {least} or more.")
+        return number
+
+    return {"parser": parse, "metavar": "INTEGER"}
+
+
+def parse_whole(text: str) -> int | None:
+    """The whole number a text means; None for anything else."""
+    plain = text.strip()
+    if re.search(r"[0-9][_,][0-9]", plain):
+        if not re.fullmatch(r"[+-]?[0-9]{1,3}(_[0-9]{3})+|[+-]?[0-9]{1,3}(,[0-9]{3})+", plain):
+            return None
+        plain = plain.replace("_", "").replace(",", "")
+    match = _NUMBER.fullmatch(plain)
+    if match is None:
+        return None
+    if not match[1] and not match[2]:
+        return int(plain) if len(plain) <= 30 else None
+    digits, _, power = plain.lower().partition("e")
+    before, _, after = digits.partition(".")
+    shift = int(power or 0) - len(after)
+    number = int(before + after)
+    if shift >= 0:
+        return number * int(10**shift)
+    whole, rest = divmod(number, int(10**-shift))
+    return None if rest else whole

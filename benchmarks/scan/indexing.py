@@ -26,7 +26,8 @@ from benchmarks.tables import report
 from indexer.config import IndexConfig
 from indexer.corpus.batches import Batch, fill_batch
 from indexer.errors import NeurariumError
-from indexer.scan.job import Job, load, prepare, resolve
+from indexer.scan.choice import resolve
+from indexer.scan.job import Job, load, prepare
 
 LONG_RUN = 10_000_000
 """Tokens of the run that a ratio is computed for."""

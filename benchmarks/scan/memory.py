@@ -22,7 +22,8 @@ from benchmarks.scan.ways import trunk
 from benchmarks.tables import report
 from indexer import memory
 from indexer.config import IndexConfig
-from indexer.scan.job import load, prepare, resolve
+from indexer.scan.choice import resolve
+from indexer.scan.job import load, prepare
 from indexer.scan.loop import scan_batches
 from indexer.scan.state import Scan
 

@@ -23,7 +23,8 @@ from benchmarks.tables import report
 from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
 from indexer.run.passes import positions_of
-from indexer.scan.job import Job, load, prepare, resolve
+from indexer.scan.choice import resolve
+from indexer.scan.job import Job, load, prepare
 from indexer.scan.loop import scan_batches
 from indexer.scan.state import Scan
 from indexer.workers.orders import Order, scan_by_crew

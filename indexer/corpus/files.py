@@ -1,52 +1,46 @@
-"""Reads documents from local text, JSON lines, CSV and Parquet files, or a folder of these, holding
-only the line or row group being read."""
+"""Reads documents from local files of text and tables, or a folder of these, holding only the line
+or rows being read."""
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
 import json
 import os
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import zstandard
-
-from indexer.corpus.rows import (
-    BrokenRow,
-    Columns,
-    Document,
-    ReadReport,
-    RequestedColumns,
-    choose_columns,
-    kinds_of_row,
-    kinds_of_schema,
-    printable,
-    table_documents,
+from indexer.corpus.columnar import arrow_documents, parquet_documents
+from indexer.corpus.kinds import (
+    ARROW,
+    JSON_LINES,
+    KINDS,
+    PARQUET,
+    PLAIN_TEXT,
+    SEPARATED,
+    ending_of,
+    problem_of,
 )
+from indexer.corpus.lines import BOM, json_documents
+from indexer.corpus.rows import Document, ReadReport, RequestedColumns, printable
+from indexer.corpus.saved import saved_files
+from indexer.corpus.separated import not_utf8, separated_documents
 from indexer.errors import NeurariumError
+from indexer.paths import absolute
 
-ENDINGS = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".csv")
-"""The supported kinds of file."""
-KINDS = ", ".join(ENDINGS)
-
+MAX_TEXT_BYTES = 1 << 30
+"""The largest plain text file that is read: it is held in memory as one document."""
+_READER = 2
+"""Increased whenever the same files give other documents, so that older caches are rebuilt."""
+_NAMED = 5
+"""Files listed by name in a note."""
 _MAGIC = {
     b"\x1f\x8b": ("gzip", ".gz"),
     b"\x28\xb5\x2f\xfd": ("zstandard", ".zst"),
     b"PAR1": ("Parquet", ".parquet"),
 }
-_CHUNK_BYTES = 1 << 20
-_ROWS_BYTES = 8 << 20
-"""Parquet rows are read in batches of about this size."""
-_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -57,6 +51,8 @@ class FilesCorpus:
     root: Path
     files: tuple[Path, ...]
     wanted: RequestedColumns = field(default_factory=RequestedColumns)
+    notes: tuple[str, ...] = ()
+    """What is passed over, and what is read from elsewhere."""
     report: ReadReport = field(default_factory=ReadReport, compare=False)
 
     @property
@@ -67,7 +63,7 @@ class FilesCorpus:
     @cached_property
     def identity(self) -> str:
         """A hash that changes when a file is added, removed, renamed or modified."""
-        parts: list[object] = [str(self.root), self.wanted.text, self.wanted.source]
+        parts: list[object] = [_READER, str(self.root), self.wanted.text, self.wanted.source]
         for path in self.files:
             with _system_errors(path):
                 stat = path.stat()
@@ -82,41 +78,93 @@ class FilesCorpus:
                 yield from self._file_documents(path)
         self.report.check()
 
+    def check_first(self) -> None:
+        """Read the first row of the first file with columns. Raises NeurariumError."""
+        path = next((path for path in self.files if ending_of(path) not in PLAIN_TEXT), None)
+        if path is not None:
+            with _system_errors(path):
+                next(self._file_documents(path), None)
+
     def _file_documents(self, path: Path) -> Iterator[Document]:
-        ending = _ending(path)
+        if problem := problem_of(path):
+            raise NeurariumError(f"{path} is {problem}: remove it, or name the files to read.")
+        ending = ending_of(path)
         check_magic(path, ending)
         source = _stem(path)  # for documents without a source column
-        if ending == ".txt":
+        if ending in PLAIN_TEXT:
             yield Document(_text(path), None, source)
-        elif ending == ".csv":
-            yield from _csv_documents(path, self.wanted, self.report, source)
-        elif ending == ".parquet":
-            yield from _parquet_documents(path, self.wanted, source)
+        elif ending in SEPARATED:
+            yield from separated_documents(path, self.wanted, self.report, source)
+        elif ending == PARQUET:
+            yield from parquet_documents(path, self.wanted, source)
+        elif ending == ARROW:
+            yield from arrow_documents(path, self.wanted, source)
         else:
-            yield from _json_documents(path, self.wanted, self.report, source)
+            assert ending in JSON_LINES
+            yield from json_documents(path, self.wanted, self.report, source)
 
 
-def open_files(path: Path, wanted: RequestedColumns, label: str | None = None) -> FilesCorpus:
-    """The corpus in an existing file or folder. Raises NeurariumError if no file is supported."""
-    root = path.resolve()
-    if root.is_dir():
-        files = _usable_files(root)
-        if not files:
-            raise NeurariumError(f"The folder {path} has no supported files. Supported: {KINDS}.")
-        counted = "1 file" if len(files) == 1 else f"{len(files)} files"
-        return FilesCorpus(label or f"{printable(root.name)}/ ({counted})", root, files, wanted)
-    if not _ending(root):
-        raise NeurariumError(f"{path} is not a supported file. Supported: {KINDS}.")
-    return FilesCorpus(label or printable(root.name), root, (root,), wanted)
+def open_files(
+    path: Path, wanted: RequestedColumns, label: str | None = None, split: str = "train"
+) -> FilesCorpus:
+    """The corpus in an existing file or folder. Raises NeurariumError if no file is supported.
+
+    `split` is read of a folder that `save_to_disk` has written with splits.
+    """
+    root = absolute(path)
+    if not root.is_dir():
+        return FilesCorpus(label or printable(root.name), root, (root,), wanted)
+    saved = saved_files(root, split)
+    if saved is not None:
+        return FilesCorpus(label or f"{printable(root.name)}/", root, saved, wanted)
+    files, passed_over = _usable_files(root)
+    if not files:
+        raise NeurariumError(f"The folder {path} has no supported files. Supported: {KINDS}.")
+    counted = "1 file" if len(files) == 1 else f"{len(files)} files"
+    label = label or f"{printable(root.name)}/ ({counted})"
+    notes = []
+    if passed_over:
+        notes.append(f"{label}: passed over {_listed(passed_over)}")
+    if elsewhere := _elsewhere(root, files):
+        notes.append(f"{label}: read through links out of the folder: {_listed(elsewhere)}")
+    return FilesCorpus(label, root, files, wanted, tuple(notes))
 
 
-def _usable_files(root: Path) -> tuple[Path, ...]:
-    """The supported files below a folder, without hidden ones, in order of their paths."""
+def _usable_files(root: Path) -> tuple[tuple[Path, ...], list[str]]:
+    """The supported files below a folder in order of their paths, and the names of what is passed
+    over. Hidden folders are not looked into."""
     paths: list[Path] = []
+    passed_over: list[str] = []
     for folder, subfolders, names in os.walk(root, onerror=_cannot_list):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        paths += [Path(folder, name) for name in names if not name.startswith(".")]
-    return tuple(sorted((p for p in paths if _ending(p)), key=lambda p: _relative(p, root)))
+        # os.walk does not follow links to folders, which may lead in a circle.
+        links = [name for name in subfolders if Path(folder, name).is_symlink()]
+        for path in (Path(folder, name) for name in [*names, *links]):
+            hidden = path.name.startswith(".")
+            if not ending_of(path) and not path.is_dir():
+                if not hidden:
+                    passed_over.append(_relative(path, root))
+            elif problem := "hidden" if hidden else problem_of(path):
+                passed_over.append(f"{_relative(path, root)} ({problem})")
+            else:
+                paths.append(path)
+    return tuple(sorted(paths, key=lambda path: _relative(path, root))), sorted(passed_over)
+
+
+def _elsewhere(root: Path, files: tuple[Path, ...]) -> list[str]:
+    """The files that are links to files outside the folder, with their targets."""
+    home = root.resolve()
+    links = [path for path in files if path.is_symlink()]
+    return [
+        f"{_relative(path, root)} → {target}"
+        for path in links
+        if not (target := path.resolve()).is_relative_to(home)
+    ]
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(printable(name) for name in names[:_NAMED]) + more
 
 
 def _cannot_list(error: OSError) -> None:
@@ -127,14 +175,9 @@ def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path != root else path.name
 
 
-def _ending(path: Path) -> str:
-    name = path.name.lower()
-    return next((ending for ending in ENDINGS if name.endswith(ending)), "")
-
-
 def _stem(path: Path) -> str:
     """The file's name without its ending; undecodable bytes become �."""
-    return printable(path.name[: -len(_ending(path))] or path.name)
+    return printable(path.name[: -len(ending_of(path))] or path.name)
 
 
 @contextmanager
@@ -168,185 +211,15 @@ def check_magic(path: Path, ending: str) -> None:
 
 
 def _text(path: Path) -> str:
+    size = path.stat().st_size
+    if size > MAX_TEXT_BYTES:
+        raise NeurariumError(
+            f"{path} is {size / 1e9:,.1f} GB, and a file of plain text is one document, of up to "
+            f"{MAX_TEXT_BYTES >> 30} GiB: split it, or make it JSON lines."
+        )
     data = path.read_bytes()
     try:
-        return data.removeprefix(_BOM).decode()
+        return data.removeprefix(BOM).decode()
     except UnicodeDecodeError as error:
-        offset = error.start + len(_BOM) * data.startswith(_BOM)
-        raise _not_utf8(path, offset) from None
-
-
-def _not_utf8(path: Path, offset: int) -> NeurariumError:
-    return NeurariumError(
-        f"{path} is not UTF-8 text (byte {offset}): convert it to UTF-8, or remove it."
-    )
-
-
-# --- JSON lines ---
-
-
-def _json_documents(
-    path: Path, wanted: RequestedColumns, report: ReadReport, source: str | None
-) -> Iterator[Document]:
-    columns: Columns | None = None
-    for number, line in enumerate(_lines(path), start=1):
-        if not line.strip():
-            continue
-        report.lines_read += 1
-        try:
-            row = _json_object(line)
-            columns = columns or choose_columns(row, kinds_of_row(row), wanted, str(path))
-            document = columns.document(row, source)
-        except BrokenRow as error:
-            report.broken(f"{path}, line {number}", str(error))
-        else:
-            yield document
-
-
-def _json_object(line: bytes) -> dict[str, object]:
-    try:
-        row = json.loads(line.decode())
-    except UnicodeDecodeError as error:
-        raise BrokenRow(f"not UTF-8 (byte {error.start} of the line)") from None
-    except (ValueError, RecursionError) as error:
-        raise BrokenRow(f"not JSON ({error})") from None
-    if not isinstance(row, dict):
-        raise BrokenRow("not a JSON object")
-    return row
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    """The decompressed lines of a file, without a byte order mark."""
-    openers: dict[str, Callable[[Path], Iterator[bytes]]] = {
-        ".jsonl.gz": _gzip_lines,
-        ".jsonl.zst": _zstandard_lines,
-    }
-    lines = openers.get(_ending(path), _plain_lines)(path)
-    for first in lines:
-        yield first.removeprefix(_BOM)
-        break
-    yield from lines
-
-
-def _plain_lines(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        yield from file
-
-
-def _gzip_lines(path: Path) -> Iterator[bytes]:
-    try:
-        with gzip.open(path) as file:
-            yield from file
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise _damaged(path, error) from None
-
-
-def _zstandard_lines(path: Path) -> Iterator[bytes]:
-    rest = b""
-    with path.open("rb") as file:
-        try:
-            for chunk in _zstandard_chunks(file):
-                *lines, rest = (rest + chunk).split(b"\n")
-                yield from lines
-        except (EOFError, zstandard.ZstdError) as error:
-            raise _damaged(path, error) from None
-    if rest:
-        yield rest
-
-
-def _zstandard_chunks(file: BinaryIO) -> Iterator[bytes]:
-    """Decompressed chunks of all frames. Raises EOFError for a truncated frame, which the library
-    itself takes for the end."""
-    frame = None
-    while data := file.read(_CHUNK_BYTES):
-        while data:
-            frame = frame or zstandard.ZstdDecompressor().decompressobj()
-            yield frame.decompress(data)
-            data = frame.unused_data if frame.eof else b""
-            frame = None if frame.eof else frame
-    if frame is not None:
-        raise EOFError("it ends too early")
-
-
-def _damaged(path: Path, error: Exception) -> NeurariumError:
-    return NeurariumError(f"{path} is damaged ({error}): download it again.")
-
-
-# --- CSV ---
-
-
-def _csv_documents(
-    path: Path, wanted: RequestedColumns, report: ReadReport, source: str | None
-) -> Iterator[Document]:
-    csv.field_size_limit(2**31 - 1)  # a document may be longer than the default, 131,072
-    reader = csv.reader(_decoded_lines(path))
-    try:
-        header = next(reader, None)
-        if not header:
-            raise NeurariumError(f"{path} has no header row: name its columns in the first line.")
-        columns: Columns | None = None
-        for fields in reader:
-            if not fields:
-                continue
-            report.lines_read += 1
-            if len(fields) != len(header):
-                problem = f"{len(fields)} fields, the header has {len(header)}"
-                report.broken(f"{path}, line {reader.line_num}", problem)
-                continue
-            row = dict(zip(header, fields, strict=True))
-            columns = columns or choose_columns(row, kinds_of_row(row), wanted, str(path))
-            yield columns.document(row, source)
-    except csv.Error as error:
-        raise NeurariumError(
-            f"{path} is not a CSV file (line {reader.line_num}: {error}): repair or rename it."
-        ) from None
-
-
-def _decoded_lines(path: Path) -> Iterator[str]:
-    offset = 0
-    with path.open("rb") as file:
-        for line in file:
-            start = len(_BOM) if offset == 0 and line.startswith(_BOM) else 0
-            try:
-                yield line[start:].decode()
-            except UnicodeDecodeError as error:
-                raise _not_utf8(path, offset + start + error.start) from None
-            offset += len(line)
-
-
-# --- Parquet ---
-
-
-def _parquet_documents(
-    path: Path, wanted: RequestedColumns, source: str | None
-) -> Iterator[Document]:
-    try:
-        with pq.ParquetFile(path) as file:
-            yield from _parquet_rows(file, path, wanted, source)
-    except pa.ArrowException as error:
-        raise NeurariumError(
-            f"{path} is not a complete Parquet file ({_first_line(error)}): download it again."
-        ) from None
-
-
-def _parquet_rows(
-    file: pq.ParquetFile, path: Path, wanted: RequestedColumns, source: str | None
-) -> Iterator[Document]:
-    kinds = kinds_of_schema(file.schema_arrow)
-    first = next(file.iter_batches(batch_size=1), None)
-    first_row = (
-        first.to_pylist()[0] if first is not None and first.num_rows else dict.fromkeys(kinds)
-    )
-    columns = choose_columns(first_row, kinds, wanted, str(path))
-    for batch in file.iter_batches(batch_size=_batch_rows(file), columns=columns.names):
-        yield from table_documents(pa.Table.from_batches([batch]), columns, str(path), source)
-
-
-def _batch_rows(file: pq.ParquetFile) -> int:
-    metadata = file.metadata
-    size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-    return int(max(1, min(8192, metadata.num_rows * _ROWS_BYTES // max(size, 1))))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+        offset = error.start + len(BOM) * data.startswith(BOM)
+        raise not_utf8(path, offset) from None

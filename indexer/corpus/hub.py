@@ -14,6 +14,7 @@ from indexer.corpus.rows import (
     RequestedColumns,
     choose_columns,
     kinds_of_schema,
+    source_rows,
     table_documents,
 )
 from indexer.errors import NeurariumError
@@ -44,6 +45,11 @@ class HubCorpus:
         return self.name if self.config is None else f"{self.name}:{self.config}"
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """None: all rows are read."""
+        return ()
+
+    @property
     def identity(self) -> str:
         """Changes with the commit, so that no row needs to be read."""
         parts = [self.name, self.config, self.split, self.revision]
@@ -58,12 +64,15 @@ class HubCorpus:
             if table.num_rows == 0:
                 continue
             columns = columns or choose_columns(
-                table.slice(0, 1).to_pylist()[0],
+                source_rows(table, self.wanted) or [dict.fromkeys(table.column_names)],
                 kinds_of_schema(table.schema),
                 self.wanted,
                 self.label,
             )
             yield from table_documents(table, columns, self.label, None)
+
+    def check_first(self) -> None:
+        """Nothing: a row of the hub takes seconds."""
 
     def _tables(self) -> Iterator[Any]:
         import datasets

@@ -6,8 +6,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,12 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from jaxtyping import Int64
 
 from indexer.corpus.contexts import ContextFilter, chunk_documents, cut_rows, special_inside
-from indexer.corpus.files import ENDINGS, KINDS, open_files
+from indexer.corpus.files import open_files
 from indexer.corpus.hub import open_hub
+from indexer.corpus.kinds import local_corpus
 from indexer.corpus.prepared import (
     FORMAT,
     Contexts,
@@ -42,7 +41,6 @@ MAX_SOURCES = 1000
 """Most source names stored, the first in corpus order. Later ones become `OTHER_SOURCES`: a source
 column may differ in every document, such as a URL."""
 OTHER_SOURCES = "other"
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:[^/]+)?")
 
 
 def open_corpus(
@@ -61,24 +59,12 @@ def open_corpus(
     if spec == "demo":
         from indexer import demo
 
-        return open_files(_existing(demo.CORPUS_FILE), wanted, label="demo")
-    path = os.path.expanduser(spec)
-    if spec and os.path.exists(path):
-        return open_files(Path(path), wanted)
-    looks_local = spec.startswith((".", "/", "~")) or spec.lower().endswith(("/", *ENDINGS))
-    if looks_local or not _HUB_NAME.fullmatch(spec):
-        return open_files(_existing(Path(path)), wanted)
+        return open_files(demo.CORPUS_FILE, wanted, label="demo")
+    path = local_corpus(spec)
+    if path is not None:
+        return open_files(path, wanted, split=split)
     name, _, config = spec.partition(":")
     return open_hub(name, config or None, split, wanted)
-
-
-def _existing(path: Path) -> Path:
-    if not os.path.exists(path):
-        raise NeurariumError(
-            f"There is no file or folder {str(path)!r}: name a {KINDS} file, a folder of these, or "
-            "a hub data set as name[:config]."
-        )
-    return path
 
 
 def prepare_corpus(
@@ -89,18 +75,19 @@ def prepare_corpus(
     max_tokens: int | None,
     cache_dir: Path,
     on_progress: Callable[[int], None] | None = None,
+    on_wait: Callable[[], None] | None = None,
 ) -> PreparedCorpus:
     """All contexts of a corpus, from the cache if possible.
 
     Reading stops at `max_tokens` included tokens. `on_progress` is called with the included tokens
-    so far. Raises NeurariumError if the corpus cannot be read or gives no context, or if the cache
-    cannot be written.
+    so far, `on_wait` if another process is preparing the same corpus. Raises NeurariumError if the
+    corpus cannot be read or gives no context, or if the cache cannot be written.
     """
     key = _cache_key(corpus, tokenizer, ctx_len, max_tokens)
     target, partial = cache_dir / key, cache_dir / f"{key}.partial"
     with _cache_errors(cache_dir, corpus):
         cache_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache_dir / f"{key}.lock"):
+        with _locked(cache_dir / f"{key}.lock", on_wait):
             prepared = _from_cache(target)
             if prepared is None:
                 shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
@@ -113,6 +100,21 @@ def prepare_corpus(
     if on_progress:
         on_progress(prepared.included_tokens)
     return replace(prepared, label=corpus.label)
+
+
+@contextmanager
+def _locked(path: Path, on_wait: Callable[[], None] | None) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if on_wait:
+            on_wait()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _cache_key(

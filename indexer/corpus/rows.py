@@ -3,8 +3,9 @@ columns with the text (or token ids) and the source."""
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -15,7 +16,8 @@ from jaxtyping import Bool, Int64
 
 from indexer.errors import NeurariumError
 
-Kind = Literal["text", "tokens", "null", "other"]
+Kind = Literal["text", "tokens", "bytes", "null", "other"]
+"""What a column holds; `bytes` may be UTF-8 text."""
 
 TOKEN_COLUMNS = ("tokens", "input_ids")
 MASK_COLUMN = "attention_mask"
@@ -26,6 +28,9 @@ BROKEN_SHARE = 0.01
 """A corpus with a larger share of broken lines is refused."""
 MAX_BROKEN_START = 100
 """Reading stops if the first lines, as many as this, are all broken."""
+MAX_NOTES = 5
+_LISTED_COLUMNS, _LISTED_CHARS = 20, 40
+"""Most columns in a message, and characters of each."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,18 @@ class ReadReport:
     broken_lines: int = 0
     first_broken: str = ""
     """File, line number and problem of the first broken line."""
+    notes: list[str] = field(default_factory=list)
+    """What was guessed about a file's format."""
 
     def reset(self) -> None:
         """Set all counts to 0."""
         self.lines_read, self.broken_lines, self.first_broken = 0, 0, ""
+        self.notes.clear()
+
+    def note(self, line: str) -> None:
+        """Add a note for the user, up to `MAX_NOTES`."""
+        if len(self.notes) < MAX_NOTES:
+            self.notes.append(line)
 
     def broken(self, place: str, problem: str) -> None:
         """Count a broken line. Raises NeurariumError if all lines so far are broken and there are
@@ -86,11 +99,18 @@ class Corpus(Protocol):
         """The commit of a hub data set; None for files."""
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for the user about what is read and what is not, known before reading."""
+
+    @property
     def report(self) -> ReadReport:
         """Line counts of the last call of `documents()`, complete once it has ended."""
 
     def documents(self) -> Iterator[Document]:
         """All documents in corpus order. Raises NeurariumError if reading fails."""
+
+    def check_first(self) -> None:
+        """Read what may show a mistake at once. Raises NeurariumError."""
 
 
 class BrokenRow(Exception):
@@ -142,6 +162,8 @@ class Columns:
         if not self.source:
             return default
         value = look_up(row, self.source)
+        if isinstance(value, bytes):
+            value = value.decode(errors="replace")
         return None if value is None else printable(str(value))
 
 
@@ -151,20 +173,33 @@ def printable(name: str) -> str:
 
 
 def choose_columns(
-    first_row: Mapping[str, Any], kinds: Mapping[str, Kind], wanted: RequestedColumns, place: str
+    rows: Sequence[Mapping[str, Any]],
+    kinds: Mapping[str, Kind],
+    wanted: RequestedColumns,
+    place: str,
+    *,
+    only_names: bool = False,
 ) -> Columns:
     """The columns to read. Raises NeurariumError, listing the columns, if the choice is unclear.
 
-    `place` is the file or data set, for the message.
+    `rows` are the first row or rows, and `place` the file or data set, for the message. With
+    `only_names` a column is not taken for the text just because it is the only one.
     """
-    content = _content_column(kinds, wanted, place)
-    source = _source_path(first_row, kinds, wanted, place)
+    source = _source_path(rows, kinds, wanted, place)
+    content = _content_column(kinds, source[:1], wanted, place, only_names)
     pretokenised = kinds[content] == "tokens"
     mask = MASK_COLUMN if pretokenised and MASK_COLUMN in kinds else None
     return Columns(content, pretokenised, source, mask)
 
 
-def _content_column(kinds: Mapping[str, Kind], wanted: RequestedColumns, place: str) -> str:
+def _content_column(
+    kinds: Mapping[str, Kind],
+    taken: tuple[str, ...],
+    wanted: RequestedColumns,
+    place: str,
+    only_names: bool,
+) -> str:
+    """The column with the text; `taken` is the source's, which is not the text if another is."""
     if wanted.text is not None:
         if wanted.text not in kinds:
             raise _no_column("text", wanted.text, kinds, place)
@@ -176,27 +211,36 @@ def _content_column(kinds: Mapping[str, Kind], wanted: RequestedColumns, place: 
             return name
     for name in TEXT_COLUMNS:
         if name in kinds:
-            if kinds[name] not in ("text", "null"):
+            if kinds[name] not in ("text", "bytes", "null"):
                 raise _no_text(name, kinds, place)
             return name
-    strings = [n for n, kind in kinds.items() if kind == "text" and n not in TOKEN_COLUMNS]
-    if len(strings) == 1:
-        return strings[0]
-    problem = "several columns could be" if strings else "no column looks like"
+    texts: list[str] = []
+    for kind in ("text", "bytes"):
+        texts = texts or [n for n in kinds if kinds[n] == kind and n not in TOKEN_COLUMNS]
+    texts = [name for name in texts if name not in taken] or texts
+    if len(texts) == 1 and not only_names:
+        return texts[0]
+    problem = "several columns could be" if texts else "no column looks like"
     raise NeurariumError(
         f"{place}: {problem} the text: name it with --text-column ({_listed(kinds)})."
     )
 
 
 def _source_path(
-    first_row: Mapping[str, Any], kinds: Mapping[str, Kind], wanted: RequestedColumns, place: str
+    rows: Sequence[Mapping[str, Any]],
+    kinds: Mapping[str, Kind],
+    wanted: RequestedColumns,
+    place: str,
 ) -> tuple[str, ...]:
+    def there(path: tuple[str, ...]) -> bool:
+        return any(_has(row, path) for row in rows)
+
     if wanted.source is not None:
         for path in ((wanted.source,), tuple(wanted.source.split("."))):
-            if path[0] in kinds and _has(first_row, path):
+            if path[0] in kinds and there(path):
                 return path
         raise _no_column("source", wanted.source, kinds, place)
-    return next((path for path in SOURCE_COLUMNS if _has(first_row, path)), ())
+    return next((path for path in SOURCE_COLUMNS if there(path)), ())
 
 
 def _no_column(
@@ -215,7 +259,11 @@ def _no_text(name: str, kinds: Mapping[str, Kind], place: str) -> NeurariumError
 
 
 def _listed(kinds: Mapping[str, Kind]) -> str:
-    return f"columns: {', '.join(kinds)}" if kinds else "there are no columns"
+    if not kinds:
+        return "there are no columns"
+    names = [n if len(n) <= _LISTED_CHARS else f"{n[:_LISTED_CHARS]}…" for n in kinds]
+    more = f" and {len(names) - _LISTED_COLUMNS} more" if len(names) > _LISTED_COLUMNS else ""
+    return f"columns: {', '.join(names[:_LISTED_COLUMNS])}{more}"
 
 
 def look_up(row: Mapping[str, Any], path: tuple[str, ...]) -> Any:
@@ -247,6 +295,16 @@ def _as_object(value: Any) -> Mapping[str, Any] | None:
 def kinds_of_row(row: Mapping[str, Any]) -> dict[str, Kind]:
     """The kind of each column, judged by one row."""
     return {name: _kind_of_value(value) for name, value in row.items()}
+
+
+def kinds_of_rows(rows: Iterable[Mapping[str, Any]]) -> dict[str, Kind]:
+    """The kind of each column of several rows: text or token ids if any row has them there."""
+    kinds: dict[str, Kind] = {}
+    for row in rows:
+        for name, kind in kinds_of_row(row).items():
+            known = kinds.get(name, "null")
+            kinds[name] = kind if known in ("null", "other") and kind != "null" else known
+    return kinds
 
 
 def _kind_of_value(value: Any) -> Kind:
@@ -298,6 +356,10 @@ def _kind_of_type(type_: pa.DataType) -> Kind:
         return "text"
     if pa.types.is_string_view(type_):
         return "text"
+    if pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
+        return "bytes"
+    if pa.types.is_binary_view(type_):
+        return "bytes"
     if pa.types.is_null(type_):
         return "null"
     is_list = (
@@ -306,6 +368,19 @@ def _kind_of_type(type_: pa.DataType) -> Kind:
         or pa.types.is_fixed_size_list(type_)
     )
     return "tokens" if is_list and pa.types.is_integer(type_.value_type) else "other"
+
+
+def source_rows(table: pa.Table, wanted: RequestedColumns) -> list[dict[str, Any]]:
+    """The rows of a table without the columns that cannot hold the source."""
+    names = source_names(table.column_names, wanted)
+    return table.select(names).to_pylist() if names else []
+
+
+def source_names(columns: Iterable[str], wanted: RequestedColumns) -> list[str]:
+    """The columns that may hold the source."""
+    usual = {path[0] for path in SOURCE_COLUMNS}
+    named = usual if wanted.source is None else {wanted.source, wanted.source.partition(".")[0]}
+    return [name for name in columns if name in named]
 
 
 def table_documents(
@@ -331,21 +406,23 @@ def table_documents(
             yield Document(text or "", None, source)
 
 
-def _texts(column: pa.ChunkedArray, place: str) -> list[str | None]:
+def _texts(column: pa.ChunkedArray, place: str) -> Iterator[str | None]:
+    """One text at a time: those of a dictionary may be far larger together than it is."""
     try:
-        texts: list[str | None] = column.to_pylist()
+        for value in column:
+            text = value.as_py()
+            yield text.decode() if isinstance(text, bytes) else text
     except UnicodeDecodeError as error:
         raise NeurariumError(
             f"{place} has text that is not UTF-8 ({error.reason}): recreate the file."
         ) from None
-    return texts
 
 
-def _table_sources(table: pa.Table, columns: Columns, default: str | None) -> list[str | None]:
+def _table_sources(table: pa.Table, columns: Columns, default: str | None) -> Iterator[str | None]:
     if not columns.source:
-        return [default] * table.num_rows
+        return itertools.repeat(default, table.num_rows)
     name = columns.source[0]
-    return [columns.source_of({name: v}, None) for v in table.column(name).to_pylist()]
+    return (columns.source_of({name: value.as_py()}, None) for value in table.column(name))
 
 
 def _mask_rows(

@@ -114,7 +114,7 @@ def load_model(
         return load_native(
             bridge, source, tokens, hook_point=hook_point, dtype=chosen_dtype, device=chosen_device
         )
-    model = load_causal_lm(
+    model, unused = load_causal_lm(
         source, description.config, dtype=chosen_dtype, trust_remote_code=trust_remote_code
     )
     with one_line_errors(source):
@@ -137,6 +137,7 @@ def load_model(
         weights_hash=weights_hash,
         d_vocab=rows,
         dtype=next(model.parameters()).dtype,
+        unused_weights=unused,
     )
 
 

@@ -33,6 +33,8 @@ class LoadedModel:
     names, shapes and float32 values of the state dict (legacy and native models)."""
     d_vocab: int
     dtype: torch.dtype
+    unused_weights: tuple[str, ...] = ()
+    """Weights of the checkpoint that the configuration leaves no place for."""
 
     @property
     def device(self) -> torch.device:

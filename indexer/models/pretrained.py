@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -124,11 +124,12 @@ def load_causal_lm(
     *,
     dtype: torch.dtype | None,
     trust_remote_code: bool = False,
-) -> Any:
-    """The plain transformers model, on the CPU, in eval mode; `dtype` None is the checkpoint's own.
+) -> tuple[Any, tuple[str, ...]]:
+    """The plain transformers model, on the CPU, in eval mode, and the names of the checkpoint's
+    weights that it does not use; `dtype` None is the checkpoint's own.
 
-    Raises `NeurariumError`, also if the checkpoint lacks weights, which transformers would
-    initialise at random.
+    Raises `NeurariumError`, also if weights are missing or have another shape, which transformers
+    would initialise at random.
     """
     source = pin_revision(source)
     with quiet(), one_line_errors(source):
@@ -137,6 +138,7 @@ def load_causal_lm(
             config=config,
             dtype="auto" if dtype is None else dtype,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
         )
     missing = sorted(report.get("missing_keys", ()))
     if missing:
@@ -144,7 +146,20 @@ def load_causal_lm(
             f"The checkpoint of {source.label!r} lacks {len(missing)} of the model's weights "
             f"({missing[0]}, …): it is incomplete, or made for another architecture."
         )
-    return model.eval()
+    mismatched = sorted(report.get("mismatched_keys", ()), key=str)
+    if mismatched:
+        name, stored, expected = mismatched[0]
+        raise NeurariumError(
+            f"The weights of {source.label!r} do not fit its config.json: {name} is "
+            f"{_shape(stored)} in the checkpoint and {_shape(expected)} by the configuration"
+            + (f", and so for {len(mismatched) - 1} more" if len(mismatched) > 1 else "")
+            + ". Restore the config.json that belongs to them."
+        )
+    return model.eval(), tuple(sorted(report.get("unexpected_keys", ())))
+
+
+def _shape(shape: Iterable[int]) -> str:
+    return " × ".join(str(size) for size in shape)
 
 
 def hash_weights(source: ModelSource, model: Any) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from indexer.models.device import choose_device, choose_dtype
 from indexer.models.load import Description, load_model
 from indexer.models.loaded import LoadedModel
 from indexer.models.source import ModelSource, resolve_model
+from indexer.paths import absolute
 
 
 class Changed(NeurariumError):
@@ -35,12 +37,15 @@ class Wanted:
     """The tokenizer's identity: equal for tokenizers that give equal ids."""
 
 
-def wanted(provenance: Mapping[str, Any]) -> Wanted:
-    """The model named by a run's provenance. Raises `NeurariumError` if the provenance is
-    incomplete or names a folder or file that no longer exists."""
+def wanted(provenance: Mapping[str, Any], model_path: Path | None = None) -> Wanted:
+    """The model named by a run's provenance, or the one that is now at `model_path`.
+
+    Raises `NeurariumError` if the provenance is incomplete or names a folder or file that no longer
+    exists.
+    """
     try:
         model, capture = provenance["model"], provenance["capture"]
-        source = resolve_model(model["asked_for"], model["asked_revision"])
+        source = _source(model, model_path)
         if source.kind in ("hub", "legacy"):
             source = replace(source, commit=model["revision"])
         return Wanted(
@@ -55,6 +60,21 @@ def wanted(provenance: Mapping[str, Any]) -> Wanted:
         raise NeurariumError(
             "The run's provenance does not say which model to load: index the model again."
         ) from None
+
+
+def _source(model: Mapping[str, Any], model_path: Path | None) -> ModelSource:
+    """Where a run's model is. What was on this machine is never looked for on the hub."""
+    asked: str = model["asked_for"]
+    if model_path is not None:
+        return resolve_model(str(absolute(model_path)))
+    was_here = model["revision"] is None and asked != "demo"  # hub models have a commit
+    if was_here and not Path(asked).expanduser().exists():
+        what = "file" if asked.lower().endswith(".gguf") else "folder"
+        raise NeurariumError(
+            f"The {what} {asked!r} with the model is not here (moved?): put it back, or, to verify "
+            "the run, name its new place with --model-path."
+        )
+    return resolve_model(asked, model["asked_revision"])
 
 
 def bos_of(model: LoadedModel, provenance: Mapping[str, Any]) -> int | None:

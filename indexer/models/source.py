@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from indexer.errors import NeurariumError
+from indexer.paths import absolute
 
 C4_CODE = "NeelNanda/c4-code-tokenized-2b"
 PILE_SMALL = "NeelNanda/pile-small-tokenized-2b"
@@ -59,6 +60,13 @@ class ModelSource:
     """The commit of a hub or legacy repository, once `pin_revision` has resolved it."""
 
     @property
+    def reference(self) -> str:
+        """What finds the model again from any folder: its absolute path, or the name that was
+        typed."""
+        on_disk = self.kind in ("folder", "gguf") and self.label != "demo"
+        return self.location if on_disk else self.label
+
+    @property
     def model_id(self) -> str:
         """The model's identity on any machine: its hub id (not the alias that was typed), or the
         name of its folder or file."""
@@ -87,7 +95,7 @@ def resolve_model(model: str, revision: str | None = None) -> ModelSource:
     if model in NEUROSCOPE_MODELS:
         location, corpus = NEUROSCOPE_MODELS[model]
         return _on_the_hub(model, location, revision, url_name=model, corpus=corpus)
-    path = Path(model).expanduser()
+    path = absolute(Path(model))
     if path.is_dir():
         _refuse_revision(model, revision)
         if not (path / "config.json").is_file():
@@ -95,12 +103,10 @@ def resolve_model(model: str, revision: str | None = None) -> ModelSource:
                 f"The folder {model!r} has no config.json: name a folder written by transformers' "
                 "save_pretrained (weights, config.json and tokenizer)."
             )
-        path = path.resolve()
         return ModelSource("folder", str(path), None, model, path.name, None)
     if path.is_file():
         _refuse_revision(model, revision)
         _check_gguf(path)
-        path = path.resolve()
         return ModelSource("gguf", str(path), None, model, path.stem, None)
     if not HUB_ID.fullmatch(model) or model.endswith(".gguf"):
         raise NeurariumError(

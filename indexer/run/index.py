@@ -18,13 +18,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from indexer import memory
 from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
-from indexer.reporter import Reporter
+from indexer.reporter import Reporter, waiting
 from indexer.run.checkpoint import RunFolder
 from indexer.run.passes import scan_slices
 from indexer.run.plan import Plan, check_disk, describe_plan, make_plan
 from indexer.run.provenance import run_record
 from indexer.run.results import Results
-from indexer.scan.job import Job, ModelChoice, load, prepare, resolve
+from indexer.scan.choice import ModelChoice, resolve
+from indexer.scan.job import Job, load, prepare
 from indexer.scan.state import Scan
 from indexer.store.database import (
     check_writable,
@@ -38,6 +39,9 @@ from indexer.store.runs import find_scan, list_runs
 from indexer.store.writing.records import NeuronBlock
 from indexer.store.writing.run import write_run
 from indexer.weights.facts import weight_facts
+
+FEW_TOKENS = 10_000
+"""Under so many tokens the user is warned that statistics mean little."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Outcome:
     """The process's largest resident size so far, in bytes."""
     resumed: bool = False
     """Whether part of it was scanned earlier, by another process."""
+    warnings: tuple[str, ...] = ()
+    """Lines worth repeating at the end: the first time may be hours ago."""
 
 
 def index(
@@ -71,7 +77,7 @@ def index(
     execution = execution or Execution()
     engine = open_store(database_url, create=True)
     try:
-        check_writable(engine)
+        _wait_for_writing(engine, reporter)
         folder = RunFolder(execution.state or _folder(cache_dir, engine, choice.name))
         with writing(engine, f"run in {folder.path.resolve()}", cache_dir / "locks"):
             return _index(choice, execution, folder, engine, cache_dir, reporter)
@@ -79,6 +85,13 @@ def index(
         raise NeurariumError(unusable(error, without_password(engine.url))) from error
     finally:
         engine.dispose()
+
+
+def _wait_for_writing(engine: Engine, reporter: Reporter) -> None:
+    """Wait until the store can be written to. Raises NeurariumError."""
+    url = without_password(engine.url)
+    with waiting(reporter, f"{url}, which another process is writing to"):
+        check_writable(engine)
 
 
 def _folder(cache_dir: Path, engine: Engine, name: str) -> Path:
@@ -109,6 +122,9 @@ def _index(
     reporter.say(
         describe_plan(plan, job.config, job.model, job.corpus, without_password(engine.url))
     )
+    doubts = left_over(job.model.unused_weights)
+    for line in [*few_tokens(job.corpus.included_tokens), *doubts]:
+        reporter.say(line)
     for line in namesakes(engine, job.name, job.model.source.model_id):
         reporter.say(line)
     folder.check_inputs(job.facts())
@@ -119,7 +135,30 @@ def _index(
         clock.lap("scan")
         run_id = write(engine, job, folder.facts.id, scans, clock, reporter)
     folder.remove()
-    return Outcome(run_id, job.name, plan, clock.seconds, memory.peak(), resumed)
+    peak = memory.peak()
+    return Outcome(run_id, job.name, plan, clock.seconds, peak, resumed, tuple(doubts))
+
+
+def few_tokens(tokens: int) -> list[str]:
+    """A line for the user if a corpus is too small for statistics."""
+    if tokens >= FEW_TOKENS:
+        return []
+    return [
+        f"Warning: {tokens:,} tokens are too few for statistics: densities, histograms, "
+        f"quantiles and correlations mean little under about {FEW_TOKENS:,}."
+    ]
+
+
+def left_over(unused: tuple[str, ...]) -> list[str]:
+    """A line for the user if weights of the checkpoint are not used."""
+    if not unused:
+        return []
+    named = ", ".join(unused[:3]) + (", …" if len(unused) > 3 else "")
+    return [
+        "Warning: the checkpoint has weights that its config.json leaves no place for, and they "
+        f"are not used ({len(unused)}: {named}). Activations may not be those of the model that "
+        "was trained: restore the config.json that belongs to it."
+    ]
 
 
 def namesakes(engine: Engine, name: str, model_id: str) -> list[str]:
@@ -147,6 +186,7 @@ def write(
 ) -> int:
     """Write finished scans to the store; returns the run's id."""
     current = [next(scans)]
+    _wait_for_writing(engine, reporter)
     record = run_record(job, scan_id, current[0], clock.seconds)
     progress = reporter.stage("Writing", job.shape.neurons, f"{job.model.units.noun}s")
     facts_of = weight_facts(job.model, connections=job.config.connections)

@@ -30,7 +30,7 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
         "scan": scan_id,
         "model": {
             "id": source.model_id,
-            "asked_for": printable(source.label),
+            "asked_for": printable(source.reference),
             "asked_revision": source.revision,
             "revision": source.commit,
             "checkpoint": source.checkpoint,
@@ -40,6 +40,7 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
             "gated": layout.gated,
             "layers": layout.n_layers,
             "d_model": layout.d_model,
+            **({"unused_weights": list(model.unused_weights)} if model.unused_weights else {}),
         },
         "tokenizer": {
             "name": tokens.name,

@@ -6,9 +6,7 @@ and writes the run. Its content equals that of a run that was not split.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,41 +19,18 @@ from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
 from indexer.reporter import Reporter
 from indexer.run.checkpoint import RunFolder
-from indexer.run.index import Clock, Outcome, write
+from indexer.run.index import Clock, Outcome, left_over, write
 from indexer.run.passes import has_sample, load_scan, positions_of, scan_slices
 from indexer.run.plan import describe_plan, make_plan
-from indexer.scan.job import Job, load, prepare, resolve
+from indexer.run.shard import Shard
+from indexer.scan.choice import resolve
+from indexer.scan.job import Job, load, prepare
 from indexer.scan.state import Scan
 from indexer.store.database import check_writable, open_store, unusable, without_password
 from indexer.store.runs import find_scan
 
 SAMPLE_COST = 1.25
 """The time for a position of the sample, as a multiple of the time for one of the rest."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One of several shares of a run."""
-
-    number: int
-    """From 1 on."""
-    count: int
-
-    @classmethod
-    def parse(cls, text: str) -> Shard:
-        """Read `2/8`. Raises NeurariumError."""
-        match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
-        number, count = (int(part) for part in match.groups()) if match else (0, 0)
-        if not 1 <= number <= count:
-            raise NeurariumError(
-                f"--shard {text} is not recognised: use 2/8 for the second of eight shards."
-            )
-        return cls(number, count)
-
-    @property
-    def folder_name(self) -> str:
-        """The name of this shard's folder in the run's folder."""
-        return f"shard-{self.number}-of-{self.count}"
 
 
 def scan_shard(
@@ -76,11 +51,15 @@ def scan_shard(
         with FileLock(folder.path / "lock", timeout=0):
             if execution.restart:
                 folder.remove()
-            folder.check_settings(config.as_dict())
+            folder.check_settings(choice.config.as_dict())
             text = prepare(choice, cache_dir, reporter)
             job = load(choice, text, reporter)
             plan = make_plan(job.name, job.shape, job.corpus)
-            reporter.say(describe_plan(plan, config, job.model, job.corpus, str(execution.state)))
+            reporter.say(
+                describe_plan(plan, job.config, job.model, job.corpus, str(execution.state))
+            )
+            for line in left_over(job.model.unused_weights):
+                reporter.say(line)
             mine = share(job, shard)
             scan_slices(job, folder, execution, reporter, mine)
     except Timeout:

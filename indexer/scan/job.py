@@ -5,35 +5,26 @@ A run on one machine, each shard, each worker and the merging of shards all make
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from indexer.config import IndexConfig, check_name
+from indexer.config import IndexConfig
 from indexer.corpus.batches import BatchPlan, plan_batches
 from indexer.corpus.prepare import open_corpus, prepare_corpus
 from indexer.corpus.prepared import PreparedCorpus
 from indexer.corpus.tokens import TokenizerInfo
-from indexer.errors import NeurariumError
 from indexer.measure.sources import count_slots
 from indexer.models import kinds
 from indexer.models.device import choose_device, choose_dtype
 from indexer.models.load import Description, check_ctx_len, describe, load_model
 from indexer.models.loaded import LoadedModel
 from indexer.models.pretrained import LoadedTokenizer, load_tokenizer, pin_revision
-from indexer.models.source import ModelSource, resolve_model
-from indexer.reporter import Reporter
+from indexer.models.source import ModelSource
+from indexer.reporter import Reporter, waiting
+from indexer.scan.choice import ModelChoice
 from indexer.scan.shape import ScanShape
-
-
-@dataclass(frozen=True)
-class ModelChoice:
-    """Which model is to be indexed, before anything is read."""
-
-    config: IndexConfig
-    source: ModelSource
-    name: str
-    """The model's name in URLs."""
 
 
 @dataclass(frozen=True)
@@ -71,26 +62,20 @@ class Job:
         }
 
 
-def resolve(config: IndexConfig) -> ModelChoice:
-    """Resolve the model's name. Raises NeurariumError."""
-    source = resolve_model(config.model, config.revision)
-    name = config.name or source.url_name
-    check_name(name)
-    return ModelChoice(config, source, name)
-
-
 def prepare(choice: ModelChoice, cache_dir: Path, reporter: Reporter) -> PreparedText:
     """Prepare the corpus. Everything that can be refused without weights or text is refused first.
 
     Raises NeurariumError.
     """
     config = choice.config
-    source = pin_revision(choice.source)
-    description = describe(source, trust_remote_code=config.trust_remote_code)
+    with _hub(choice.source, reporter):
+        source = pin_revision(choice.source)
+        description = describe(source, trust_remote_code=config.trust_remote_code)
     check_ctx_len(description, config.ctx_len)
     kinds.choose(description.layout, config.hook_point)
     choose_dtype(config.dtype, choose_device(config.device))
-    tokens = load_tokenizer(source, trust_remote_code=config.trust_remote_code)
+    with _hub(source, reporter):
+        tokens = load_tokenizer(source, trust_remote_code=config.trust_remote_code)
     info = TokenizerInfo(
         tokenizer=tokens.tokenizer,
         bos_token_id=tokens.bos_token_id,
@@ -99,18 +84,15 @@ def prepare(choice: ModelChoice, cache_dir: Path, reporter: Reporter) -> Prepare
         vocab_size=description.vocab_size,
         bos=config.bos,
     )
-    spec = config.corpus or source.default_corpus
-    if spec is None:
-        raise NeurariumError(
-            f"{source.label} has no default corpus: name one with --corpus (a hub data set, or "
-            "a file or folder of text)."
+    with waiting(reporter, f"the corpus {choice.corpus}"):
+        corpus = open_corpus(
+            choice.corpus,
+            split=config.split,
+            text_column=config.text_column,
+            source_column=config.source_column,
         )
-    corpus = open_corpus(
-        spec,
-        split=config.split,
-        text_column=config.text_column,
-        source_column=config.source_column,
-    )
+    for note in corpus.notes:
+        reporter.say(note)
     progress = reporter.stage("Preparing", config.max_tokens, "tokens")
     prepared = prepare_corpus(
         corpus,
@@ -119,8 +101,19 @@ def prepare(choice: ModelChoice, cache_dir: Path, reporter: Reporter) -> Prepare
         max_tokens=config.max_tokens,
         cache_dir=cache_dir / "corpora",
         on_progress=progress,
+        on_wait=lambda: reporter.say(
+            f"Waiting for another process that prepares {corpus.label} in {cache_dir}"
+        ),
     )
+    for note in corpus.report.notes:
+        reporter.say(note)
     return PreparedText(source, description, tokens, prepared)
+
+
+def _hub(source: ModelSource, reporter: Reporter) -> AbstractContextManager[None]:
+    if source.kind in ("folder", "gguf"):
+        return nullcontext()
+    return waiting(reporter, f"the Hugging Face hub, for {source.label}")
 
 
 def load(choice: ModelChoice, text: PreparedText, reporter: Reporter) -> Job:

@@ -20,6 +20,7 @@ from indexer.errors import NeurariumError
 from indexer.models.load import describe
 from indexer.models.loaded import LoadedModel
 from indexer.models.reload import reload, wanted
+from indexer.paths import absolute
 from indexer.reporter import Reporter
 from indexer.verify.choice import unpadded, whole_batches
 from indexer.verify.examples import Examples, compare_examples, read_examples
@@ -45,11 +46,14 @@ def verify(
     neurons: int,
     contexts: int,
     seed: int | None = None,
+    model_path: Path | None = None,
+    corpus_path: Path | None = None,
 ) -> tuple[StoredRun, Findings]:
     """Compare a run with its model: the examples of `neurons` random neurons, and `contexts` random
     contexts with the lists of all neurons.
 
-    `seed` draws both; None: a random seed. Raises NeurariumError if there is no such run, or if its
+    `seed` draws both; None: a random seed. `model_path` and `corpus_path` are where a local model
+    and corpus are now, if they were moved. Raises NeurariumError if there is no such run, or if its
     model or corpus is missing or has changed.
     """
     for name, number in (("neurons", neurons), ("contexts", contexts)):
@@ -58,8 +62,8 @@ def verify(
     run = read_run(engine, run_id)
     seed = secrets.randbelow(2**32) if seed is None else seed
     reporter.say(f"Loading the model of run {run.id}, {run.model}")
-    model = _model(run)
-    corpus = _corpus(run, model, cache_dir, reporter)
+    model = _model(run, model_path)
+    corpus = _corpus(run, model, cache_dir, reporter, corpus_path)
     expected, bounds = _expected(run, corpus), _bounds(run, model)
     rng = np.random.default_rng(seed)
     flats = np.sort(rng.choice(run.neurons, min(neurons, run.neurons), replace=False))
@@ -114,17 +118,21 @@ def _compare(
 # --- The model and the corpus --------------------------------------------------------------------
 
 
-def _model(run: StoredRun) -> LoadedModel:
+def _model(run: StoredRun, model_path: Path | None) -> LoadedModel:
     """The run's model. Raises NeurariumError if it is missing or has changed."""
     try:
-        what = wanted(run.provenance)
+        what = wanted(run.provenance, model_path)
         return reload(what, describe(what.source))
     except NeurariumError as error:
         raise NeurariumError(f"Run {run.id} cannot be verified. {error}") from error
 
 
 def _corpus(
-    run: StoredRun, model: LoadedModel, cache_dir: Path, reporter: Reporter
+    run: StoredRun,
+    model: LoadedModel,
+    cache_dir: Path,
+    reporter: Reporter,
+    corpus_path: Path | None,
 ) -> PreparedCorpus:
     """The run's contexts, from the cache or prepared again. Raises NeurariumError if the corpus is
     missing or has changed."""
@@ -134,6 +142,13 @@ def _corpus(
     if cached is not None:
         return cached
     spec = settings["corpus"] or model.source.default_corpus or ""
+    if corpus_path is not None:
+        spec = str(absolute(corpus_path))
+    elif spec != "demo" and recorded["revision"] is None and not Path(spec).expanduser().exists():
+        raise NeurariumError(  # files have no commit, and are not looked for on the hub
+            f"Run {run.id} cannot be verified. Its corpus {spec} is not here (moved?): put it "
+            "back, or name its new place with --corpus-path."
+        )
     info = TokenizerInfo(
         tokenizer=model.tokens.tokenizer,
         bos_token_id=model.tokens.bos_token_id,

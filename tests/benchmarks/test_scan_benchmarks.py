@@ -19,7 +19,8 @@ from benchmarks.scan.others import counted
 from benchmarks.scan.ways import FORWARD, OTHERS, SCAN, TRUNK, Ways, ways_of
 from indexer.config import IndexConfig
 from indexer.corpus.batches import Batch
-from indexer.scan.job import Job, load, prepare, resolve
+from indexer.scan.choice import resolve
+from indexer.scan.job import Job, load, prepare
 
 CONFIG = IndexConfig(
     model="demo", ctx_len=32, max_tokens=1500, top_k=5, sample=12, batch_tokens=200, device="cpu"

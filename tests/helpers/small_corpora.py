@@ -28,8 +28,12 @@ class ListCorpus:
     label: str = "a list"
     identity: str = "list"
     revision: str | None = None
+    notes: tuple[str, ...] = ()
     report: ReadReport = field(default_factory=ReadReport)
     read: list[int] = field(default_factory=list)
+
+    def check_first(self) -> None:
+        """Nothing can be wrong."""
 
     def documents(self) -> Iterator[Document]:
         self.report.reset()

@@ -123,7 +123,7 @@ LINES = [json.dumps({"text": "the light was good and the day was long " * 9, "x"
         (["demo", "--revision", "main"], "revision"),
         (["demo", "--topk", "3"], "See `neurarium index --help`."),
         ([], "model"),
-        (["demo", "--ctx-len", "abc"], "'--ctx-len': it must be a valid integer. See"),
+        (["demo", "--ctx-len", "abc"], "'--ctx-len': 'abc' is not a whole number"),
         (["demo", "--top-k", "0"], "top_k is 0: it must be 1 or more (--top-k)"),
         (["demo", "--workers", "0"], "workers is 0: it must be 1 or more (--workers)"),
         (["demo", "--corpus", "missing.txt"], "There is no file or folder 'missing.txt'"),

@@ -350,7 +350,7 @@ def test_an_unknown_kind_of_file(tmp_path: Path) -> None:
     """An unsupported file is refused; the message lists the supported kinds."""
     (tmp_path / "a.docx").write_text("x")
     assert "is not a supported file" in refusal(tmp_path / "a.docx")
-    assert ".jsonl.zst" in refusal(tmp_path / "a.docx")
+    assert ".jsonl (also .gz, .zst)" in refusal(tmp_path / "a.docx")
 
 
 def test_a_folder_without_supported_files(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from indexer.run import index as run
 from indexer.run import passes
 from indexer.run.checkpoint import RunFacts, RunFolder
 from indexer.run.index import index
-from indexer.run.shards import Shard, merge, scan_shard
+from indexer.run.shard import Shard
+from indexer.run.shards import merge, scan_shard
 from indexer.run.stopping import Stopped, stop_requests
 from indexer.store import schema
 from indexer.store.database import open_store

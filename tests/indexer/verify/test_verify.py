@@ -268,8 +268,22 @@ def test_a_model_that_is_gone_or_another(tmp_path: Path) -> None:
     with pytest.raises(NeurariumError, match=r"cannot be verified\. .*another tokenizer hash"):
         verified(small)
     shutil.rmtree(model)
-    with pytest.raises(NeurariumError, match=r"Run 1 cannot be verified\. There is no model"):
+    with pytest.raises(
+        NeurariumError, match=r"Run 1 cannot be verified\. The folder .*\(moved\?\)"
+    ):
         verified(small)
+
+
+def test_a_model_and_a_corpus_that_moved(llama: Path, tmp_path: Path) -> None:
+    """Both can be named at their new places."""
+    model = tmp_path / "model"
+    shutil.copytree(llama, model)
+    small = make(tmp_path / "run", model)
+    corpus = Path(small.config.corpus or "")
+    moved = {"model_path": tmp_path / "new", "corpus_path": tmp_path / "new.jsonl"}
+    model.rename(moved["model_path"])
+    corpus.rename(moved["corpus_path"])
+    assert lines_of(verified(small, cache=tmp_path / "cache", **moved)) == []
 
 
 def test_a_corpus_that_is_gone_or_another(llama: Path, tmp_path: Path) -> None:
@@ -283,7 +297,7 @@ def test_a_corpus_that_is_gone_or_another(llama: Path, tmp_path: Path) -> None:
     with pytest.raises(NeurariumError, match=r"is not the corpus of run 1: .*another fingerprint"):
         verified(small, cache=tmp_path / "newer")
     corpus.unlink()
-    with pytest.raises(NeurariumError, match=r"cannot be verified\. There is no file or folder"):
+    with pytest.raises(NeurariumError, match=r"cannot be verified\. Its corpus .*\(moved\?\)"):
         verified(small, cache=tmp_path / "newest")
     assert lines_of(verified(small)) == []
 

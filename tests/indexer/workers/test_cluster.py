@@ -31,7 +31,8 @@ from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
 from indexer.run import passes
 from indexer.run.stopping import Stopped
-from indexer.scan.job import load, prepare, resolve
+from indexer.scan.choice import resolve
+from indexer.scan.job import load, prepare
 from indexer.workers import ray as cluster
 from indexer.workers.orders import Order, OrderResult
 from indexer.workers.ray import (

@@ -1,0 +1,162 @@
+"""Documents of Parquet and Arrow files, with a bound on what a row group may hold in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from indexer.corpus.rows import (
+    Columns,
+    Document,
+    RequestedColumns,
+    choose_columns,
+    kinds_of_schema,
+    source_names,
+    source_rows,
+    table_documents,
+)
+from indexer.errors import NeurariumError
+
+_ROWS_BYTES = 8 << 20
+"""Rows are read in batches of about this size."""
+_MAX_ROWS = 8192
+_FIRST_ROWS = 100
+"""Rows that are searched for the source."""
+_VALUE_BYTES = 8
+_SUSPICIOUS_BYTES = 256 << 20
+_SUSPICIOUS_RATIO = 1000
+"""Columns that unpack to more than this, from a thousandth of it, are refused: text is compressed
+to a tenth, token ids at most to a hundredth."""
+
+
+def parquet_documents(
+    path: Path, wanted: RequestedColumns, source: str | None
+) -> Iterator[Document]:
+    """The documents of a Parquet file. Raises NeurariumError."""
+    try:
+        with pq.ParquetFile(path) as file:
+            columns = _columns(file, path, wanted)
+            names = columns.names
+            _check_size(file, [name for name in names if name != columns.mask], path)
+            _check_mask(file, columns, path)
+            texts = _text_leaves(file, names)
+        # Read as a dictionary, a text that is repeated is in memory once.
+        with pq.ParquetFile(path, read_dictionary=texts) as file:
+            for batch in file.iter_batches(batch_size=_batch_rows(file, names), columns=names):
+                yield from table_documents(
+                    pa.Table.from_batches([batch]), columns, str(path), source
+                )
+    except pa.ArrowException as error:
+        raise _incomplete(path, "Parquet", error) from None
+
+
+def _columns(file: pq.ParquetFile, path: Path, wanted: RequestedColumns) -> Columns:
+    kinds = kinds_of_schema(file.schema_arrow)
+    names = source_names(kinds, wanted)
+    rows: list[dict[str, Any]] = []
+    if names and file.metadata.num_rows:
+        _check_size(file, names, path)
+        first = next(file.iter_batches(batch_size=_FIRST_ROWS, columns=names), None)
+        rows = [] if first is None else first.to_pylist()
+    return choose_columns(rows or [dict.fromkeys(kinds)], kinds, wanted, str(path))
+
+
+def _chunks(file: pq.ParquetFile, names: list[str]) -> Iterator[list[Any]]:
+    """The metadata of the chosen columns of each row group."""
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        chunks = [group.column(i) for i in range(group.num_columns)]
+        yield [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in names]
+
+
+def _check_size(file: pq.ParquetFile, names: list[str], path: Path) -> None:
+    """Refuse a file that unpacks to far more than texts or token ids would."""
+    for chunks in _chunks(file, names):
+        for chunk in chunks:
+            size, packed = _unpacked(chunk), max(chunk.total_compressed_size, 1)
+            if size > _SUSPICIOUS_BYTES and size > _SUSPICIOUS_RATIO * packed:
+                raise NeurariumError(
+                    f"{path}: {packed:,} bytes of its column {chunk.path_in_schema!r} unpack to "
+                    f"{size / 1e9:.1f} GB, which is neither text nor token ids: leave the file "
+                    "out, or write it again."
+                )
+
+
+def _check_mask(file: pq.ParquetFile, columns: Columns, path: Path) -> None:
+    """Refuse masks longer than their rows. Masks of ones are packed to almost nothing, so the
+    ratio that betrays other columns says nothing about them."""
+    if columns.mask is None:
+        return
+    pairs = zip(_chunks(file, [columns.content]), _chunks(file, [columns.mask]), strict=True)
+    for ids, masks in pairs:
+        if sum(m.num_values for m in masks) > sum(i.num_values for i in ids):
+            raise NeurariumError(
+                f"{path}: the column {columns.mask!r} has more numbers than "
+                f"{columns.content!r} has token ids: repair or remove it."
+            )
+
+
+def _unpacked(chunk: Any) -> int:
+    size, values = int(chunk.total_uncompressed_size), int(chunk.num_values)
+    return size if chunk.physical_type == "BYTE_ARRAY" else max(size, values * _VALUE_BYTES)
+
+
+def _text_leaves(file: pq.ParquetFile, names: list[str]) -> list[str]:
+    return sorted(
+        {
+            chunk.path_in_schema
+            for chunks in _chunks(file, names)
+            for chunk in chunks
+            if chunk.physical_type == "BYTE_ARRAY"
+        }
+    )
+
+
+def _batch_rows(file: pq.ParquetFile, names: list[str]) -> int:
+    size = sum(_unpacked(chunk) for chunks in _chunks(file, names) for chunk in chunks)
+    encodings = {e for chunks in _chunks(file, names) for c in chunks for e in c.encodings}
+    # Beginnings that texts share are stored once, and no dictionary spares their memory.
+    most = 16 if "DELTA_BYTE_ARRAY" in encodings else _MAX_ROWS
+    return int(max(1, min(most, file.metadata.num_rows * _ROWS_BYTES // max(size, 1))))
+
+
+def arrow_documents(path: Path, wanted: RequestedColumns, source: str | None) -> Iterator[Document]:
+    """The documents of an Arrow file, in the format for streams or for files. Raises
+    NeurariumError."""
+    try:
+        with pa.memory_map(str(path)) as mapped:
+            columns: Columns | None = None
+            for batch in _arrow_batches(mapped):
+                table = pa.Table.from_batches([batch])
+                if columns is None:
+                    rows = source_rows(table.slice(0, _FIRST_ROWS), wanted)
+                    kinds = kinds_of_schema(table.schema)
+                    columns = choose_columns(
+                        rows or [dict.fromkeys(kinds)], kinds, wanted, str(path)
+                    )
+                step = int(max(1, min(_MAX_ROWS, len(batch) * _ROWS_BYTES // (batch.nbytes + 1))))
+                for start in range(0, len(batch), step):
+                    part = table.slice(start, step)
+                    yield from table_documents(part, columns, str(path), source)
+    except pa.ArrowException as error:
+        raise _incomplete(path, "Arrow", error) from None
+
+
+def _arrow_batches(mapped: pa.MemoryMappedFile) -> Iterator[pa.RecordBatch]:
+    try:
+        file = pa.ipc.open_file(mapped)
+    except pa.ArrowInvalid:
+        mapped.seek(0)
+        yield from pa.ipc.open_stream(mapped)
+    else:
+        for number in range(file.num_record_batches):
+            yield file.get_batch(number)
+
+
+def _incomplete(path: Path, kind: str, error: Exception) -> NeurariumError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return NeurariumError(f"{path} is not a complete {kind} file ({reason}): download it again.")

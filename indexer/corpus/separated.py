@@ -1,0 +1,122 @@
+"""Documents of CSV files: which character separates the columns, whether there is a header."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from indexer.corpus.lines import BOM, MAX_LINE_BYTES, lines
+from indexer.corpus.rows import (
+    TEXT_COLUMNS,
+    Columns,
+    Document,
+    ReadReport,
+    RequestedColumns,
+    choose_columns,
+    kinds_of_row,
+)
+from indexer.errors import NeurariumError
+
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_FIRST_LINES = 100
+_AGREEING = 0.9
+"""The separator is one for which this share of the first rows is as wide as the header."""
+_NAME = re.compile(r"[^\W\d][\w.-]{0,49}")
+"""What a column's name looks like, where the header has only one."""
+
+
+def separated_documents(
+    path: Path, wanted: RequestedColumns, report: ReadReport, source: str | None
+) -> Iterator[Document]:
+    """The documents of a CSV file, whatever separates its columns. Raises NeurariumError if the
+    file has no header or is not CSV."""
+    csv.field_size_limit(MAX_LINE_BYTES)  # the default is 131,072
+    decoded = _decoded(path)
+    first = list(itertools.islice(decoded, _FIRST_LINES))
+    separator = _separator(first)
+    if separator != ",":
+        report.note(f"{path}: the columns are separated by {_SEPARATORS[separator]}")
+    reader = csv.reader(itertools.chain(first, decoded), delimiter=separator)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        _check_header(header, path, wanted, report)
+        columns: Columns | None = None
+        for fields in reader:
+            if not fields:
+                continue
+            report.lines_read += 1
+            if len(fields) != len(header):
+                problem = f"{len(fields)} fields, the header has {len(header)}"
+                report.broken(f"{path}, line {reader.line_num}", problem)
+                continue
+            row = dict(zip(header, fields, strict=True))
+            columns = columns or choose_columns([row], kinds_of_row(row), wanted, str(path))
+            yield columns.document(row, source)
+    except csv.Error as error:
+        raise NeurariumError(
+            f"{path} is not a CSV file (line {reader.line_num}: {error}): repair or rename it."
+        ) from None
+
+
+def _separator(first: list[str]) -> str:
+    """The character that makes the most columns of the first lines; a comma if it makes any, or
+    nothing does."""
+    widths = {separator: _width(first, separator) for separator in _SEPARATORS}
+    if widths[","] > 1:
+        return ","
+    return max(_SEPARATORS, key=lambda separator: widths[separator])
+
+
+def _width(first: list[str], separator: str) -> int:
+    """Columns of the header if most of the rows have as many, else 1."""
+    try:
+        rows = [row for row in csv.reader(first, delimiter=separator) if row]
+    except csv.Error:
+        return 1
+    if not rows:
+        return 1
+    # A row with line breaks may be cut where the first lines end.
+    others = rows[1:-1] if len(first) == _FIRST_LINES else rows[1:]
+    agreeing = sum(len(row) == len(rows[0]) for row in others)
+    return len(rows[0]) if agreeing >= _AGREEING * len(others) else 1
+
+
+def _check_header(
+    header: list[str], path: Path, wanted: RequestedColumns, report: ReadReport
+) -> None:
+    """Refuse a header that is probably a document; mention one that might be."""
+    if not header:
+        raise NeurariumError(f"{path} has no header row: name its columns in the first line.")
+    name = header[0]
+    if len(header) > 1 or name in (wanted.text, *TEXT_COLUMNS):
+        return
+    if not _NAME.fullmatch(name):
+        beginning = name if len(name) <= 40 else f"{name[:40]}…"
+        raise NeurariumError(
+            f"{path} has no header row: its first line, {beginning!r}, does not look like the name "
+            "of a column. Put a line with the names, such as text, in front, or rename the file to "
+            ".txt to make it one document."
+        )
+    if wanted.text is None:
+        report.note(f"{path}: its first line, {name!r}, is taken as the name of the only column")
+
+
+def _decoded(path: Path) -> Iterator[str]:
+    with path.open("rb") as file:
+        offset = len(BOM) if file.read(len(BOM)) == BOM else 0
+    for line in lines(path):
+        try:
+            yield line.decode()
+        except UnicodeDecodeError as error:
+            raise not_utf8(path, offset + error.start) from None
+        offset += len(line)
+
+
+def not_utf8(path: Path, offset: int) -> NeurariumError:
+    """The error for a file that is not UTF-8 text."""
+    return NeurariumError(
+        f"{path} is not UTF-8 text (byte {offset}): convert it to UTF-8, or remove it."
+    )

@@ -1,0 +1,59 @@
+"""What a run is asked for, checked without a model library: a mistake is answered at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from indexer.config import IndexConfig, check_name
+from indexer.corpus.kinds import local_corpus
+from indexer.errors import NeurariumError
+from indexer.models.source import ModelSource, resolve_model
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model is to be indexed over which corpus, before anything is read."""
+
+    config: IndexConfig
+    """The settings, with absolute paths for a model or corpus on this machine: the run may be
+    resumed or verified from any folder."""
+    source: ModelSource
+    name: str
+    """The model's name in URLs."""
+    corpus: str
+    """The corpus that is named, or the model's own."""
+
+
+def resolve(config: IndexConfig) -> ModelChoice:
+    """Resolve the names of the model and the corpus. Raises NeurariumError."""
+    source = resolve_model(config.model, config.revision)
+    name = config.name or source.url_name
+    check_name(name)
+    corpus = config.corpus or source.default_corpus
+    if corpus is None:
+        raise NeurariumError(
+            f"{source.label} has no default corpus: name one with --corpus (a hub data set, or "
+            "a file or folder of text)."
+        )
+    if config.corpus:
+        path = local_corpus(config.corpus)
+        corpus = corpus if path is None else str(path)
+        config = replace(config, corpus=corpus)
+    return ModelChoice(replace(config, model=source.reference), source, name, corpus)
+
+
+def check_columns(choice: ModelChoice) -> None:
+    """Read the first row of a corpus of files, to see whether it has the columns that are needed.
+    Raises NeurariumError."""
+    if choice.corpus != "demo" and local_corpus(choice.corpus) is None:
+        return
+    from indexer.corpus.prepare import open_corpus  # not needed to resolve names
+
+    config = choice.config
+    corpus = open_corpus(
+        choice.corpus,
+        split=config.split,
+        text_column=config.text_column,
+        source_column=config.source_column,
+    )
+    corpus.check_first()

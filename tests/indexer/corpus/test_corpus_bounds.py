@@ -1,0 +1,175 @@
+"""Files made to fill memory or to hang: each is one line at once, or read in little memory."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from indexer.corpus import files
+from indexer.corpus.prepare import open_corpus
+from tests.indexer.corpus.test_corpus_files import refusal
+
+MORE = 1 << 30
+"""Bytes that reading may take beside what the imports take."""
+READ = """
+import resource, sys
+import indexer.corpus.prepare as corpus
+from indexer.errors import NeurariumError
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    for number, document in zip(range(50), corpus.open_corpus(sys.argv[1]).documents()):
+        pass
+except NeurariumError as error:
+    print(error)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024, file=sys.stderr)
+"""
+
+
+def read_apart(path: Path) -> tuple[str, int]:
+    """The error's line, if any, and the bytes it took to read 50 documents in another process."""
+    limit = 6 << 30
+    done = subprocess.run(
+        [sys.executable, "-c", READ, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+    )
+    return done.stdout.strip(), int(done.stderr)
+
+
+def packed_zstd(size: int) -> bytes:
+    """One line of JSON of `size` characters."""
+    packer = zstandard.ZstdCompressor().compressobj()
+    parts = [packer.compress(b'{"text": "')]
+    parts += [packer.compress(b"a" * (1 << 20)) for _ in range(size >> 20)]
+    return b"".join([*parts, packer.compress(b'"}\n'), packer.flush()])
+
+
+def packed_gzip(size: int) -> bytes:
+    return gzip.compress(b'{"text": "' + b"a" * size + b'"}\n', 1, mtime=0)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.zst", "a.jsonl.gz", "a.jsonl", "a.csv"])
+def test_a_line_has_a_bound(tmp_path: Path, name: str) -> None:
+    """A line of hundreds of megabytes is refused before it is in memory."""
+    size = 400 << 20
+    path = tmp_path / name
+    if name.endswith(".zst"):
+        path.write_bytes(packed_zstd(size))
+        assert path.stat().st_size < 64_000
+    elif name.endswith(".gz"):
+        path.write_bytes(packed_gzip(size))
+    else:
+        with path.open("wb") as file:
+            file.write(b"text\n" if name == "a.csv" else b"")
+            file.truncate(size)  # a hole, read as zeros
+    message, taken = read_apart(path)
+    assert "is longer than 64 MiB" in message
+    assert message.count("\n") == 0
+    assert taken < MORE
+
+
+def test_a_field_of_many_lines_has_the_same_bound(tmp_path: Path) -> None:
+    """A quotation mark that is never closed does not gather the rest of the file."""
+    with (tmp_path / "a.csv").open("wb") as file:
+        file.write(b'text\n"')
+        for _ in range(200):
+            file.write((b"a" * 1023 + b"\n") * 1024)
+    message, taken = read_apart(tmp_path / "a.csv")
+    assert "field larger than field limit" in message
+    assert taken < MORE
+
+
+def test_one_text_repeated_is_in_memory_once(tmp_path: Path) -> None:
+    """A Parquet file whose dictionary holds one large text, used thousands of times."""
+    path = tmp_path / "a.parquet"
+    same = pa.array(np.zeros(1500, np.int32))
+    table = {
+        name: pa.DictionaryArray.from_arrays(same, pa.array([value]))
+        for name, value in (("text", "a" * 1_000_000), ("source", "b" * 100_000))
+    }
+    options = {"compression": "zstd", "write_statistics": False, "store_schema": False}
+    pq.write_table(pa.table(table), path, **options)
+    assert path.stat().st_size < 10_000
+    message, taken = read_apart(path)
+    assert message == ""
+    assert taken < MORE
+
+
+@pytest.mark.parametrize("column", ["tokens", "source", "text"])
+def test_a_row_group_has_a_bound(tmp_path: Path, column: str) -> None:
+    """Some hundred bytes that unpack to half a gigabyte are refused, in whichever column."""
+    path = tmp_path / "a.parquet"
+    if column == "tokens":
+        ids = pa.array(np.zeros(60_000_000, np.int32))
+        big = pa.ListArray.from_arrays(pa.array([0, 59_999_998, 60_000_000]), ids)
+    else:
+        big = pa.array(["a" * (300 << 20), "b"])
+    columns = {column: big} if column != "source" else {column: big, "text": ["a", "b"]}
+    pq.write_table(pa.table(columns), path, compression="zstd", write_statistics=False)
+    assert path.stat().st_size < 100_000
+    message, taken = read_apart(path)
+    assert f"of its column '{column}" in message
+    assert "unpack to" in message
+    assert taken < MORE
+
+
+def test_a_bomb_in_a_column_that_is_not_read_does_no_harm(tmp_path: Path) -> None:
+    """Only the text and the source are unpacked, also to choose the columns."""
+    table = pa.table({"text": ["a", "b"], "other": ["a" * (300 << 20), "b"]})
+    pq.write_table(table, tmp_path / "a.parquet", compression="zstd", write_statistics=False)
+    message, taken = read_apart(tmp_path / "a.parquet")
+    assert message == ""
+    assert taken < MORE
+
+
+def test_a_plain_text_file_has_a_bound(tmp_path: Path) -> None:
+    """It is one document, so it is refused by its size."""
+    with (tmp_path / "a.txt").open("wb") as file:
+        file.truncate(files.MAX_TEXT_BYTES + 1)
+    assert "is 1.1 GB, and a file of plain text is one document" in refusal(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.parquet", "a.jsonl.gz", "a.csv"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "link to a pipe", "nothing"])
+def test_only_regular_files_are_read(tmp_path: Path, name: str, kind: str) -> None:
+    """A pipe or a device is refused, where it is named; in a folder it is passed over by name."""
+    odd = tmp_path / "odd" / name
+    odd.parent.mkdir()
+    if kind == "device":
+        odd.symlink_to("/dev/zero")
+    elif kind == "nothing":
+        odd.symlink_to(tmp_path / "gone")
+    else:
+        pipe = odd if kind == "pipe" else tmp_path / "pipe"
+        os.mkfifo(pipe)
+        if kind != "pipe":
+            odd.symlink_to(pipe)
+    assert "name a regular file" in refusal(odd)
+    assert "no supported files" in refusal(odd.parent)
+    (odd.parent / "b.txt").write_text("x")
+    corpus = open_corpus(str(odd.parent))
+    assert [document.text for document in corpus.documents()] == ["x"]
+    assert f"passed over {name} (" in corpus.notes[0]
+
+
+def test_a_file_that_becomes_a_pipe(tmp_path: Path) -> None:
+    """Its kind is looked at again before it is opened."""
+    (tmp_path / "a.txt").write_text("x")
+    corpus = open_corpus(str(tmp_path))
+    (tmp_path / "a.txt").unlink()
+    os.mkfifo(tmp_path / "a.txt")
+    with pytest.raises(Exception, match="is a pipe"):
+        list(corpus.documents())

@@ -1,0 +1,127 @@
+"""Models that are links, or that were named by a relative path, and weights that are left over."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from indexer.config import IndexConfig
+from indexer.errors import NeurariumError
+from indexer.models.load import load_model
+from indexer.models.pretrained import load_causal_lm, load_config
+from indexer.models.reload import wanted
+from indexer.models.source import resolve_model
+from indexer.scan.choice import resolve
+from tests.helpers.tiny_models import save_tiny_gguf, save_tiny_model
+
+
+def provenance_of(asked: str, commit: str | None = None) -> dict[str, Any]:
+    """A run's provenance as far as it says where the model is."""
+    return {
+        "model": {
+            "asked_for": asked,
+            "asked_revision": None,
+            "revision": commit,
+            "weights_hash": "",
+        },
+        "tokenizer": {"identity": ""},
+        "capture": {"hook_point": "mlp.hook_post", "dtype": "float32", "device": "cpu"},
+    }
+
+
+def test_a_linked_folder_keeps_its_name(tmp_path: Path) -> None:
+    """The name in URLs is that of the link, not of the folder it leads to."""
+    save_tiny_model(tmp_path / "store-77", "llama")
+    (tmp_path / "my-model").symlink_to(tmp_path / "store-77")
+    source = resolve_model(str(tmp_path / "my-model"))
+    assert (source.url_name, source.model_id) == ("my-model", "my-model")
+    assert source.location == str(tmp_path / "my-model")
+    assert load_model(source).weights_hash
+
+
+def test_a_linked_gguf_file_keeps_its_name(tmp_path: Path) -> None:
+    """A hub cache's link to a blob without an ending is loaded by the link's name."""
+    blob = save_tiny_gguf(tmp_path / "a.gguf").rename(tmp_path / "9f86d081884c")
+    (tmp_path / "small.gguf").symlink_to(blob.name)
+    source = resolve_model(str(tmp_path / "small.gguf"))
+    assert (source.url_name, source.model_id) == ("small", "small.gguf")
+    assert load_config(source).vocab_size
+
+
+def test_what_is_stored_finds_the_model_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative paths become absolute in the settings; names stay as they are."""
+    save_tiny_model(tmp_path / "m", "llama")
+    (tmp_path / "c").mkdir()
+    monkeypatch.chdir(tmp_path)
+    choice = resolve(IndexConfig(model="m", corpus="c"))
+    assert (choice.config.model, choice.config.corpus) == (
+        str(tmp_path / "m"),
+        str(tmp_path / "c"),
+    )
+    assert choice.source.label == "m"
+    assert resolve(IndexConfig(model="demo")).config == IndexConfig(model="demo")
+    named = IndexConfig(model="gpt2-small", corpus="owner/name:en")
+    assert resolve(named).config == named
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert wanted(provenance_of(choice.source.reference)).source.kind == "folder"
+
+
+@pytest.mark.parametrize("asked", ["m", "models/m", "{folder}/m", "m.gguf"])
+def test_what_was_on_this_machine_is_not_asked_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    """A moved model is missed by name, also one that an older run stored by a relative path."""
+    monkeypatch.chdir(tmp_path)
+    kind = "file" if asked.endswith(".gguf") else "folder"
+    with pytest.raises(NeurariumError, match=rf"The {kind} .* is not here \(moved\?\)") as caught:
+        wanted(provenance_of(asked.format(folder=tmp_path)))
+    assert "--model-path" in str(caught.value)
+
+
+def test_a_moved_model_is_found_at_its_new_path(tmp_path: Path) -> None:
+    """`--model-path` says where it is now."""
+    folder = save_tiny_model(tmp_path / "new", "llama")
+    what = wanted(provenance_of(str(tmp_path / "old")), folder)
+    assert what.source.location == str(folder)
+
+
+def test_a_hub_model_is_still_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run with a commit came from the hub."""
+    monkeypatch.chdir(tmp_path)
+    assert wanted(provenance_of("owner/name", "c0ffee")).source.kind == "hub"
+
+
+def test_weights_that_are_not_used_are_named(tmp_path: Path) -> None:
+    """A configuration that forgot the biases of its attention."""
+    folder = save_tiny_model(tmp_path, "llama", attention_bias=True)
+    config = json.loads((folder / "config.json").read_text())
+    config["attention_bias"] = False
+    (folder / "config.json").write_text(json.dumps(config))
+    unused = load_model(resolve_model(str(folder))).unused_weights
+    assert len(unused) == 8
+    assert "model.layers.0.self_attn.q_proj.bias" in unused
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gpt_neox"])
+def test_a_complete_checkpoint_leaves_nothing_over(tmp_path: Path, architecture: str) -> None:
+    """No warning for an ordinary model."""
+    folder = save_tiny_model(tmp_path, architecture)
+    assert load_model(resolve_model(str(folder))).unused_weights == ()
+
+
+def test_a_shape_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    """The message has both shapes, and sends nobody to a report that is not shown."""
+    folder = save_tiny_model(tmp_path, "llama")
+    config = json.loads((folder / "config.json").read_text())
+    config["vocab_size"] = 1000
+    (folder / "config.json").write_text(json.dumps(config))
+    source = resolve_model(str(folder))
+    with pytest.raises(NeurariumError, match=r"320 × 32 in the checkpoint and 1000 × 32") as caught:
+        load_causal_lm(source, load_config(source), dtype=None)
+    assert "above" not in str(caught.value)
