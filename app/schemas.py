@@ -52,8 +52,12 @@ class UnitsRef(Schema):
     group: int | None = Field(
         description="Units of one group, such as a head's: unit 70 of groups of 64 is named 1.6."
     )
+    blocks: int | None = Field(
+        description="Blocks that read what layer 0 writes; null: all but its own."
+    )
     no_writes: str = Field(description="Why it is not known what units write; else empty.")
     no_reads: str = Field(description="Why it is not known what units read; else empty.")
+    no_links: str = Field(description="Why weights do not link units; else empty.")
 
 
 class RunRef(Schema):
