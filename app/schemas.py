@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.sets import ModelSet
-from indexer.store.units import NEURONS
+from app.sets import ModelSet, name_of
 
 Order = Literal["asc", "desc"]
 View = Literal["peak", "window", "context"]
@@ -80,8 +79,7 @@ class RunRef(Schema):
     @property
     def name(self) -> ModelSet:
         """The model and set of units, as addresses name them."""
-        of_set = self.units.set
-        return ModelSet(self.model, None if of_set == NEURONS else of_set)
+        return name_of(self.model, self.units.set)
 
 
 class Run(RunRef):

@@ -161,7 +161,8 @@ class MlpNeurons:
         block has one (Gemma 2 and 3, OLMo 2), up to its scale, and times the constant that
         multiplies the MLP's output (Granite, Falcon-H1). A neuron captured before its activation
         function (`mlp.hook_pre`, or its linear part) has the vector it has after it: that
-        activation is what writes, the value captured only drives it. Raises `NeurariumError` for quantised weights.
+        activation is what writes, the value captured only drives it. Raises `NeurariumError` for
+        quantised weights.
         """
         layout, root = self.layout, self.root
         out = layout.output_projection(root, layer)

@@ -1,4 +1,4 @@
-"""Any hook point of TransformerLens: what is captured on the plain model is what its bridge caches."""
+"""Any hook point: what is captured on the plain model is what TransformerLens's bridge caches."""
 
 from __future__ import annotations
 
