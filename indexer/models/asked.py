@@ -27,7 +27,7 @@ class Asked:
         return {field.name: value for field, value in values if value != field.default}
 
     def units(self) -> dict[str, Any]:
-        """What tells this set of units from a model's neurons at any hook point: empty for those."""
+        """What tells the set from a model's neurons at any hook point: empty for those."""
         asked = self.as_dict()
         return {} if set(asked) <= {"hook_point"} and self._at_mlp else asked
 

@@ -22,6 +22,7 @@ from indexer.models.loaded import LoadedModel
 from indexer.models.reload import reload, wanted
 from indexer.paths import absolute
 from indexer.reporter import Reporter
+from indexer.store.units import NEURONS
 from indexer.verify.choice import unpadded, whole_batches
 from indexer.verify.examples import Examples, compare_examples, read_examples
 from indexer.verify.expected import Expected
@@ -82,7 +83,8 @@ def verify(
     reporter.say(
         f"Run {run.id}: {_name(run)} at {run.hook_point}, {run.dtype} on {model.device}\n"
         f"Examples of {len(flats):,} {run.noun}s: {within.count:,} of {examples.count:,}\n"
-        f"Lists of all {run.neurons:,} {run.noun}s: {len(chosen):,} of {corpus.contexts:,} contexts\n"
+        f"Lists of all {run.neurons:,} {run.noun}s: {len(chosen):,} of {corpus.contexts:,} "
+        "contexts\n"
         f"{len(plans):,} batches. {bounds.why}\n"
         f"To repeat this verification: --seed {seed}"
     )
