@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -18,9 +19,17 @@ from indexer.errors import NeurariumError
 from indexer.models.asked import Asked
 from indexer.models.load import describe, load_model
 from indexer.models.loaded import LoadedModel
-from indexer.models.names import HOOK_POINTS
+from indexer.models.names import HOOK_POINTS, TENSOR_HOOK_POINTS, tensor_set_name
 from indexer.models.source import resolve_model
-from tests.helpers.tiny_models import LAYERS, save_tiny_model, some_tokens
+from indexer.models.units import Reader, Unknown, Writes
+from indexer.store.units import check_set_name
+from tests.helpers.tiny_models import (
+    LAYERS,
+    WIDTH,
+    save_tiny_model,
+    some_tokens,
+    tiny_tokenizer,
+)
 
 ARCHITECTURES = (
     *("llama", "gpt2", "gpt_neox", "gemma2", "gemma3", "qwen3", "opt", "bloom", "phi3", "gpt_neo"),
@@ -146,7 +155,7 @@ def test_queries_read_through_the_norm(folder_of: Callable[[str], Path], archite
         assert isinstance(model.units.writes(0), Unknown)
 
 
-def test_an_attention_only_model_has_other_hook_points(tmp_path: Path) -> None:
+def test_a_mixture_of_experts_has_other_hook_points(tmp_path: Path) -> None:
     """A mixture of experts has no MLP neurons, but a residual stream and attention."""
     config = transformers.MixtralConfig(
         hidden_size=WIDTH,
