@@ -126,7 +126,7 @@ def source_peak_histograms(
     for row, (of_neuron, first, last, width) in enumerate(
         zip(peaks, low.tolist(), high.tolist(), bins.tolist(), strict=True)
     ):
-        inner = np.linspace(first, last, PEAK_BINS + 1)[1:-1] if width > 1 else []
+        inner = np.linspace(first, last, PEAK_BINS + 1)[1:width]
         places = slots * width + np.searchsorted(inner, of_neuron, side="right")
         counts[row, : count * width] = np.bincount(places, minlength=count * width)
     return counts, bins * count

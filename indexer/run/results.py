@@ -19,8 +19,8 @@ from indexer.measure.peaks import (
     kept_peaks,
     means_by_slot,
     peak_histograms,
-    source_peak_histograms,
     sorted_quantiles,
+    source_peak_histograms,
 )
 from indexer.measure.selection import NO_ID, Payload, Selection
 from indexer.measure.sources import slots_of

@@ -46,6 +46,9 @@ COLUMNS = (
 """Columns of `neurons` that searches and the layer's picture read for a whole layer, from
 `neuron_columns`."""
 
+LATER_COLUMNS = ("lookup",)
+"""Those of `COLUMNS` that runs of older versions do not have."""
+
 SORTABLE = ("max", "density", "mean", "kurtosis", "lookup", "effect_kurtosis")
 """Columns a layer can be sorted by, each with an index."""
 

@@ -75,8 +75,8 @@ class ContentHash:
         facts = (run.hook_point, counts, run.widths, run.sources)
         self._sha.update(json.dumps(facts).encode())
         self._sha.update(_vocabulary_identity(run.vocabulary).encode())
-        for counts in (run.token_counts, run.source_contexts):
-            self._sha.update(counts.astype("<i8").tobytes())
+        for counted in (run.token_counts, run.source_contexts):
+            self._sha.update(counted.astype("<i8").tobytes())
 
     def add_neurons(self, rows: Iterable[bytes]) -> None:
         """Add the canonical bytes of neurons, in order of (layer, neuron), before any context."""
