@@ -46,6 +46,9 @@ COLUMNS = (
 """Columns of `neurons` that searches and the layer's picture read for a whole layer, from
 `neuron_columns`."""
 
+NO_TOKEN = -1
+"""`promoted_token_id` of a neuron whose logit effects are not known."""
+
 SORTABLE = ("max", "density", "mean", "kurtosis", "effect_kurtosis")
 """Columns a layer can be sorted by, each with an index."""
 
@@ -178,7 +181,7 @@ neurons = Table(
     Column("tenth", _Double, nullable=False),
     Column("dead", Boolean, nullable=False),
     Column("peak_token_id", Integer, nullable=False),
-    Column("promoted_token_id", Integer, nullable=False),
+    Column("promoted_token_id", Integer, nullable=False),  # NO_TOKEN: not known
     Column("effect_kurtosis", _Double, nullable=False),  # of logit effects; −inf if constant
     Column("in_out_cosine", _Double),
     Column("gate_out_cosine", _Double),
