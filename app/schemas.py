@@ -93,7 +93,9 @@ class NeuronRow(Schema):
     effect_kurtosis: float | None = Field(description="Excess kurtosis of its logit effects.")
     dead: bool
     peak_token: str = Field(description="The token it peaks on.")
-    promoted_token: str = Field(description="The token it promotes most.")
+    promoted_token: str = Field(
+        description="The token it promotes most; empty if that is not known."
+    )
 
 
 class WholeRun(Schema):

@@ -21,11 +21,14 @@ from indexer.models import kinds
 from indexer.models.capture import Trunk, until_final_norm, without_unembedding
 from indexer.models.device import choose_device, choose_dtype
 from indexer.models.failures import one_line_errors, quiet
+from indexer.models.finite import check_weights
 from indexer.models.hub import cached_commit
 from indexer.models.layout import Layout, layout_of_adapter, layout_of_config
 from indexer.models.loaded import LoadedModel
+from indexer.models.matrices import number_format
 from indexer.models.pretrained import (
     LoadedTokenizer,
+    hash_config,
     hash_weights,
     load_causal_lm,
     load_config,
@@ -33,6 +36,7 @@ from indexer.models.pretrained import (
     pin_revision,
 )
 from indexer.models.source import ModelSource
+from indexer.models.vocabulary import known_tokens
 
 
 @dataclass(frozen=True)
@@ -119,13 +123,14 @@ def load_model(
     )
     with one_line_errors(source):
         model.to(chosen_device)
-        weights_hash = hash_weights(source, model)
+        weights_hash, config_hash = hash_weights(source, model), hash_config(source, model)
     rows = int(model.get_input_embeddings().weight.shape[0])
     if rows < description.vocab_size:
         raise NeurariumError(
             f"The configuration of {source.label!r} promises {description.vocab_size} token ids, "
             f"but its embedding has {rows} rows: its config.json belongs to another checkpoint."
         )
+    check_weights(model, source.label, known_tokens(tokens.tokenizer, rows), rows)
     trunk = Trunk(without_unembedding(model), chosen_device, source.label)
     return LoadedModel(
         source=source,
@@ -135,8 +140,9 @@ def load_model(
         root=model,
         trunk=trunk,
         weights_hash=weights_hash,
+        config_hash=config_hash,
         d_vocab=rows,
-        dtype=next(model.parameters()).dtype,
+        dtype=number_format(model),
         unused_weights=unused,
     )
 
@@ -167,6 +173,8 @@ def load_native(
     with one_line_errors(source):
         weights_hash = _hash_state(model)
         model.to(device=place, dtype=dtype or torch.float32)
+    rows = int(cfg.d_vocab)
+    check_weights(model, source.label, known_tokens(tokens.tokenizer, rows), rows)
     trunk = Trunk(until_final_norm(model, layout), place, source.label)
     return LoadedModel(
         source=source,
@@ -176,7 +184,8 @@ def load_native(
         root=model,
         trunk=trunk,
         weights_hash=weights_hash,
-        d_vocab=int(cfg.d_vocab),
+        config_hash=None,
+        d_vocab=rows,
         dtype=dtype or torch.float32,
     )
 

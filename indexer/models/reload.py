@@ -33,6 +33,8 @@ class Wanted:
     dtype: str
     device: torch.device
     weights_hash: str
+    config_hash: str | None
+    """None for a run that has stored none."""
     tokenizer: str
     """The tokenizer's identity: equal for tokenizers that give equal ids."""
 
@@ -54,6 +56,7 @@ def wanted(provenance: Mapping[str, Any], model_path: Path | None = None) -> Wan
             dtype=capture["dtype"],
             device=_device(capture["device"]),
             weights_hash=model["weights_hash"],
+            config_hash=model.get("config_hash"),
             tokenizer=provenance["tokenizer"]["identity"],
         )
     except (KeyError, TypeError, AttributeError):
@@ -130,13 +133,14 @@ def reload(what: Wanted, description: Description) -> LoadedModel:
     )
     for actual, expected, name in (
         (model.weights_hash, what.weights_hash, "weights"),
+        (model.config_hash, what.config_hash, "configuration"),
         (model.tokens.identity, what.tokenizer, "tokenizer"),
     ):
-        if actual != expected:
+        if expected is not None and actual != expected:
             raise Changed(
                 f"The model at {what.source.label!r} has another {name} hash than the run's model "
-                f"({actual[-12:]}, not {expected[-12:]}): its activations would not match this "
-                "page. Restore the old model, or index the new one."
+                f"({str(actual)[-12:]}, not {expected[-12:]}): its activations would not match "
+                "this page. Restore the old model, or index the new one."
             )
     return model
 

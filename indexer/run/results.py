@@ -29,6 +29,7 @@ from indexer.scan.sample import SampleScan
 from indexer.scan.shape import ScanShape
 from indexer.scan.state import Scan
 from indexer.store.packing.layout import Columns, Windows, ranges
+from indexer.store.schema import NO_TOKEN
 from indexer.store.writing.ahead import ahead
 from indexer.store.writing.records import ContextRecord, NeuronBlock
 
@@ -64,7 +65,7 @@ class LayerFacts(Protocol):
 
     @property
     def arrays(self) -> dict[str, Array]:
-        """Arrays of codec.NEURON_ARRAYS by name, [neurons, m] each, with `logit_token_ids`."""
+        """Arrays of codec.NEURON_ARRAYS by name, [neurons, m] each."""
         ...
 
 
@@ -165,7 +166,9 @@ class Results:
             )
         ]
         scalars, arrays = measured.facts(where)
-        promoted = weights.arrays["logit_token_ids"][chunk, 0]
+        effects = weights.arrays.get("logit_token_ids")
+        unknown = np.full(len(peak_token_ids), NO_TOKEN)
+        promoted = unknown if effects is None else effects[chunk, 0]
         slots = slots_of(self._corpus.source_index[shape.sample])
         means = means_by_slot(sample.peaks[where], slots, shape.source_slots)
         by_source = source_peak_histograms(sample.peaks[where], slots, shape.source_slots)

@@ -55,6 +55,7 @@ class Job:
         """What the settings led to: a scan can be resumed only while all of it is the same."""
         return {
             "the model's weights": self.model.weights_hash,
+            "the model's configuration": self.model.config_hash,
             "the tokenizer": self.model.tokens.identity,
             "the corpus": self.corpus.fingerprint,
             "the number format": str(self.model.dtype).removeprefix("torch."),

@@ -46,6 +46,9 @@ COLUMNS = (
 """Columns of `neurons` that searches and the layer's picture read for a whole layer, from
 `neuron_columns`."""
 
+NO_TOKEN = -1
+"""`promoted_token_id` of a neuron whose logit effects are not known."""
+
 LATER_COLUMNS = ("lookup",)
 """Those of `COLUMNS` that runs of older versions do not have."""
 
@@ -190,7 +193,7 @@ neurons = Table(
     Column("lookup", _Double, nullable=False),  # token-lookup score; −inf if unknown
     Column("dead", Boolean, nullable=False),
     Column("peak_token_id", Integer, nullable=False),
-    Column("promoted_token_id", Integer, nullable=False),
+    Column("promoted_token_id", Integer, nullable=False),  # NO_TOKEN: not known
     Column("effect_kurtosis", _Double, nullable=False),  # of logit effects; −inf if constant
     Column("in_out_cosine", _Double),
     Column("gate_out_cosine", _Double),
