@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import transformers
-from torch import nn
 from transformer_lens.model_bridge import TransformerBridge
 
 from indexer.errors import NeurariumError
@@ -41,7 +40,7 @@ def borrowed(model: Any, name: str) -> Iterator[Any]:
             module.training = training
 
 
-def _of_bridge(bridge: Any, name: str) -> nn.Module:
+def _of_bridge(bridge: Any, name: str) -> Any:
     if getattr(bridge, "compatibility_mode", False):
         raise NeurariumError(
             f"The bridge {name!r} is in compatibility mode, in which its weights are changed: boot "
@@ -50,8 +49,8 @@ def _of_bridge(bridge: Any, name: str) -> nn.Module:
     wrapped = bridge.original_model
     if not isinstance(wrapped, transformers.PreTrainedModel):
         raise NeurariumError(
-            f"The bridge {name!r} holds {type(wrapped).__name__}, no transformers model: only those "
-            "can be indexed from memory."
+            f"The bridge {name!r} holds {type(wrapped).__name__}, no transformers model: only "
+            "those can be indexed from memory."
         )
     state = {key.replace(_WRAPPED, ""): value for key, value in wrapped.state_dict().items()}
     config = type(wrapped.config).from_dict(wrapped.config.to_dict())

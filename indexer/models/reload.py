@@ -69,8 +69,8 @@ def _source(model: Mapping[str, Any], model_path: Path | None) -> ModelSource:
         return resolve_model(str(absolute(model_path)))
     if model.get("in_memory"):
         raise NeurariumError(
-            f"The model {asked!r} was in memory when it was indexed: save it and its tokenizer with "
-            "save_pretrained and, to verify the run, name the folder with --model-path."
+            f"The model {asked!r} was in memory when it was indexed: save it and its tokenizer "
+            "with save_pretrained and, to verify the run, name the folder with --model-path."
         )
     was_here = model["revision"] is None and asked != "demo"  # hub models have a commit
     if was_here and not Path(asked).expanduser().exists():
