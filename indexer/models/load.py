@@ -1,13 +1,13 @@
 """Load a model into memory, after refusing what cannot be indexed.
 
-`layout` and `load` are the only importers of transformer_lens.
+`layout`, `load` and `given` are the only importers of transformer_lens.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -37,6 +37,9 @@ from indexer.models.pretrained import (
 )
 from indexer.models.source import ModelSource
 from indexer.models.vocabulary import known_tokens
+
+STATE = "state:"
+"""Begins a `weights_hash` of names, shapes and values, where there are no weight files."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,14 @@ def describe(source: ModelSource, *, trust_remote_code: bool = False) -> Descrip
         )
     kinds.check(layout)
     return Description(source, layout, None)
+
+
+def describe_loaded(model: Any, source: ModelSource) -> Description:
+    """The description of a transformers model that is in memory. Raises `NeurariumError`."""
+    with quiet():
+        layout = layout_of_config(model.config, source.label)
+    kinds.check(layout)
+    return Description(source, layout, model.config)
 
 
 def check_ctx_len(model: LoadedModel | Description, ctx_len: int) -> None:
@@ -124,6 +135,23 @@ def load_model(
     with one_line_errors(source):
         model.to(chosen_device)
         weights_hash, config_hash = hash_weights(source, model), hash_config(source, model)
+    loaded = use_loaded(model, description, tokens, chosen, weights_hash)
+    return replace(loaded, config_hash=config_hash, unused_weights=unused)
+
+
+def use_loaded(
+    model: Any,
+    description: Description,
+    tokens: LoadedTokenizer,
+    hook_point: str | None,
+    weights_hash: str | None = None,
+) -> LoadedModel:
+    """A transformers model that is in memory, where it is and as precise as it is.
+
+    `weights_hash` None: a hash of its state, so that the model is known again wherever it is loaded
+    from. Raises `NeurariumError` as `load_model` does.
+    """
+    source, layout = description.source, description.layout
     rows = int(model.get_input_embeddings().weight.shape[0])
     if rows < description.vocab_size:
         raise NeurariumError(
@@ -131,19 +159,19 @@ def load_model(
             f"but its embedding has {rows} rows: its config.json belongs to another checkpoint."
         )
     check_weights(model, source.label, known_tokens(tokens.tokenizer, rows), rows)
-    trunk = Trunk(without_unembedding(model), chosen_device, source.label)
+    device = next(model.parameters()).device
+    trunk = Trunk(without_unembedding(model), device, source.label)
     return LoadedModel(
         source=source,
         layout=layout,
         tokens=tokens,
-        units=kinds.find(trunk, layout, model, chosen),
+        units=kinds.find(trunk, layout, model, kinds.choose(layout, hook_point)),
         root=model,
         trunk=trunk,
-        weights_hash=weights_hash,
-        config_hash=config_hash,
+        weights_hash=weights_hash or state_hash(model),
+        config_hash=None,
         d_vocab=rows,
         dtype=number_format(model),
-        unused_weights=unused,
     )
 
 
@@ -206,6 +234,11 @@ def _boot_legacy(source: ModelSource, tokens: LoadedTokenizer) -> Any:
             "it again."
         )
     return bridge
+
+
+def state_hash(model: nn.Module) -> str:
+    """The `weights_hash` of a model that was not loaded from files by this program."""
+    return f"{STATE}{_hash_state(model)}"
 
 
 def _hash_state(model: nn.Module) -> str:

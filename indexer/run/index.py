@@ -74,7 +74,17 @@ def index(
     Raises `Stopped` when the user stops it, after saving a checkpoint, and NeurariumError for every
     problem the user can solve. In both cases nothing is written to the store.
     """
-    choice = resolve(config)
+    return index_choice(resolve(config), database_url, cache_dir, reporter, execution)
+
+
+def index_choice(
+    choice: ModelChoice,
+    database_url: str,
+    cache_dir: Path,
+    reporter: Reporter,
+    execution: Execution | None = None,
+) -> Outcome:
+    """As `index`, of a choice that is made. Raises as `index`."""
     execution = execution or Execution()
     engine = open_store(database_url, create=True)
     try:

@@ -45,6 +45,7 @@ def run_record(
             "gated": layout.gated,
             "layers": layout.n_layers,
             "d_model": layout.d_model,
+            **({"in_memory": True} if source.kind == "memory" else {}),
             **({"unused_weights": list(model.unused_weights)} if model.unused_weights else {}),
         },
         "tokenizer": {
