@@ -299,7 +299,10 @@ def hostile_page() -> NeuronPage:
             line.model_copy(update={"peak": 6.5, "peak_position": at, "activations": values})
         )
         assert line.tokens[at] == token
-    values = [TokenValue(token=token, token_id=i, value=1.0, corpus_count=i) for i, token in enumerate(HOSTILE)]
+    values = [
+        TokenValue(token=token, token_id=i, value=1.0, corpus_count=i)
+        for i, token in enumerate(HOSTILE)
+    ]
     others = [
         NeuronLink(layer=0, neuron=i, value=0.5, part="in", peak_token=token)
         for i, token in enumerate(HOSTILE)

@@ -24,6 +24,7 @@ from app.web.frame import Frame
 from app.web.links import Links
 from indexer.store.database import open_store
 from tests.helpers import readers
+from tests.helpers.fixture_store import MARKUP_SOURCE
 from tests.helpers.html_reader import Element, read
 
 READINGS = ("peak", "window", "context")
@@ -260,3 +261,26 @@ def test_other_pages_leave_no_page_behind(sqlite_filled: str, path: str) -> None
 
     kinds = {type(one).__module__.split(".")[0] for one in asyncio.run(twice())}
     assert not kinds & {"app", "indexer", "jinja2", "markupsafe", "numpy"}
+
+
+def test_sources_stand_beside_their_share_of_the_corpus(client: TestClient) -> None:
+    """Counts of the top examples as in the JSON, with the share of all contexts."""
+    page = client.get("/api/v1/models/toy/layers/0/neurons/0").json()
+    assert page["found_in"] == [
+        {"source": "plain", "examples": 1, "share": pytest.approx(5 / 9)},
+        {"source": MARKUP_SOURCE, "examples": 1, "share": pytest.approx(3 / 9)},
+    ]
+    summary = read(client, "/toy/0/0").all("dl", "summary")[0].text
+    assert "plain 1/3 (55.6%)" in summary
+    assert "share of the corpus" in summary
+
+
+def test_tokens_that_never_occur_are_dimmed(client: TestClient) -> None:
+    """“ sat” is promoted, and not in the corpus."""
+    effects = client.get("/api/v1/models/toy/layers/0/neurons/0").json()["weights"]["logit_effects"]
+    assert {token["token"]: token["corpus_count"] for token in effects["top"]} == {
+        " cat": 300,
+        " sat": 0,
+    }
+    dimmed = read(client, "/toy/0/0").all("dl", "summary")[0].all("a", "dim")
+    assert [chip.text.strip() for chip in dimmed] == ["␣sat"]
