@@ -105,7 +105,7 @@ def neuron_page(
         return unchanged
     with site.store.reading(model, run) as reading:
         page = queries.neuron(reading, layer, neuron, REACH[layout])
-    links = site.links(model, run, view or DEFAULT_VIEW)
+    links, origin = site.links(model, run, view or DEFAULT_VIEW), _origin(request)
     context = NeuronContext(
         frame=Frame(
             links,
@@ -114,10 +114,10 @@ def neuron_page(
             embed=bare,
         ),
         page=page,
-        view=neuron_view(page, layout, links, titled=titles is not None),
+        view=neuron_view(page, layout, links, origin=origin, titled=titles is not None),
         layout=layout,
         titled_url=_titled_url(layout, titles, links.neuron(layer, neuron, titles=ALL_TITLES)),
-        origin=_origin(request),
+        origin=origin,
         live=panels.live(page, links) if panels.live is not None and not bare else None,
         notes=notes.box(links) if notes is not None else None,
     )
