@@ -233,10 +233,8 @@ def test_a_citation_stands_there_without_scripts(browser: Any, live_server: str)
         page.goto("/demo/1/10")
         page.locator(".cite summary").first.click()
         page.get_by_text("Selected: copy it").wait_for()
-        assert (
-            page.evaluate("getSelection().toString()")
-            == page.locator(".cite code").first.inner_text()
-        )
+        line = page.locator(".cite code").first.inner_text()
+        assert page.evaluate("getSelection().toString()") == line
 
 
 @pytest.mark.parametrize("path", ["/demo/1/10", "/demo/1", "/demo", "/runs/1", "/help"])
