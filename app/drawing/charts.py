@@ -166,6 +166,8 @@ def histogram(
         f'aria-labelledby="{safe}-t {safe}-d" data-bins="{places}"><title id="{safe}-t">'
         f'{escape(title)}</title><desc id="{safe}-d">{escape(describe(edges, counts, what))}</desc>'
     ]
+    out.append(axis_text(0, 9, "start", f"↑ {what}{', log scale' if log else ''}"))
+    out.append(axis_text(right, height - 3, "end", f"{axis} →"))
     out += _bands(cuts, x, right, top, floor)
     levels = count_ticks(largest, 3) if log else [int(n) for n in nice_ticks(0, largest, 4) if n]
     for n in levels if total else []:
@@ -183,8 +185,6 @@ def histogram(
         out.append(f'<path class="tops" d="{d}"><title>{escape(ticks_title)}</title></path>')
         out.append(f'<path class="axis" d="M{LEFT:.0f} {foot:.0f}H{right:.0f}"/>')
     out += axis_labels(nice_ticks(first, last), x, foot)
-    out.append(axis_text(0, 9, "start", f"↑ {what}{', log scale' if log else ''}"))
-    out.append(axis_text(right, height - 3, "end", f"{axis} →"))
     out.append("</svg>")
     return Markup("".join(out))
 

@@ -194,6 +194,7 @@ def _opening(line: Line, layout: Layout) -> str:
     source = f'<span class="source">{line.source}</span>' if line.source else ""
     repeated = ' class="repeated"' if line.seen else ""
     seen = f'<span class="stood">= {line.seen}</span>' if line.seen else ""
+    also = f"also {line.seen} · " if line.seen else ""
     if layout.view == "peak":
         text = aligned(line)
     else:
@@ -201,7 +202,7 @@ def _opening(line: Line, layout: Layout) -> str:
     return (
         f'<li{repeated}><details class="example"><summary>{_start(line)}{_also(line, layout)}'
         f"{factors}{text}{source}{seen}</summary>"
-        f'<div class="opened"><p class="facts">{line.facts} · '
+        f'<div class="opened"><p class="facts">{also}{line.facts} · '
         f'<a class="fetch" href="{_linked(layout, line.example)}">whole context'
         f"</a></p>{_others(line, layout)}</div></details></li>"
     )

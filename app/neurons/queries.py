@@ -77,6 +77,7 @@ def neuron(reading: Reading, layer: int, neuron: int, reach: int | None = None) 
         peaks_by_source=_peaks_by_source(reading, arrays),
         signs=_signs(arrays["sign_counts"]),
         examples=examples_of(examples, run, arrays, reach),
+        top_token_ids=_top_token_ids(examples),
         found_in=_found_in(reading, examples),
         peak_tokens=examples.peak_tokens(),
         together=links["together"],
@@ -183,6 +184,15 @@ def _peaks_by_source(reading: Reading, arrays: dict[str, Array]) -> list[SourceP
         )
         for slot, of_slot in enumerate(counts.tolist())
     ]
+
+
+def _top_token_ids(examples: NeuronExamples) -> list[int]:
+    top = examples.arrays("top")
+    if top is None:
+        return []
+    context = examples.contexts[int(top.context_ids[0])]
+    ids: list[int] = context.token_ids[: int(top.peak_positions[0]) + 1].tolist()
+    return ids
 
 
 def _found_in(reading: Reading, examples: NeuronExamples) -> list[SourceCount]:

@@ -169,6 +169,10 @@ class NeuronPage(Schema):
     )
     signs: SignCounts | None = Field(description="Gated models only.")
     examples: Examples
+    top_token_ids: list[int] = Field(
+        description="Token ids of the first top example's context, up to its peak: a model run on "
+        "them gives the peak at the last position. Empty without a top example."
+    )
     found_in: list[SourceCount] = Field(
         description="The sources of the top examples, most frequent first."
     )

@@ -127,15 +127,17 @@ def _effects(
     values: Sequence[TokenValue], find: Callable[[int, str | None], str], role: str
 ) -> list[TokenChip]:
     return [
-        _chip(value.token, find(value.token_id, role), occurs=value.corpus_count)
-        for value in values[:TOKENS]
+        _chip(value.token, find(value.token_id, role), dim=_dim(value)) for value in values[:TOKENS]
     ]
+
+
+def _dim(value: TokenValue) -> bool:
+    return "\\x" in value.token if value.corpus_count is None else value.corpus_count == 0
 
 
 def _share(found: SourceCount) -> str:
     return "" if found.share is None else share(found.share)
 
 
-def _chip(token: str, href: str, number: str = "", occurs: int | None = None) -> TokenChip:
-    dim = "\\x" in token if occurs is None else occurs == 0
+def _chip(token: str, href: str, number: str = "", dim: bool = False) -> TokenChip:
     return TokenChip(Markup(short(token)), href, number, dim)

@@ -19,6 +19,7 @@ from app.drawing.palette import Palette, palette
 from app.examples.lines import Layout
 from app.neurons.schemas import ContextPage, NeuronPage
 from app.neurons.sections import ContextView, Section, by_source, of_context, sections
+from app.neurons.snippet import from_json, transformer_lens
 from app.neurons.summary import Summary, summary
 from app.neurons.weights import WeightsView, weights
 from app.schemas import View
@@ -56,6 +57,10 @@ class NeuronView:
     sections: list[Section]
     weights: WeightsView
     summary: Summary
+    transformer_lens: str
+    """Code that reproduces the first top example; empty without one."""
+    from_json: str
+    """The same from this server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +111,10 @@ class ExampleContext:
 
 
 def neuron_view(
-    page: NeuronPage, layout: View, links: Links, *, titled: bool = False
+    page: NeuronPage, layout: View, links: Links, *, origin: str = "", titled: bool = False
 ) -> NeuronView:
-    """The view of a neuron. `titled`: each token carries its whole title."""
+    """The view of a neuron. `origin` is the server's scheme and host; `titled`: each token carries
+    its whole title."""
     peaks = page.stats.peak_quantiles
     quantiles = [
         ("1%", peaks.q01),
@@ -148,6 +154,8 @@ def neuron_view(
         sections=sections(page, _layout(page, layout, links, titled)),
         weights=weights(page, links.neurons(), links.tokens()),
         summary=summary(page, links.tokens()),
+        transformer_lens=transformer_lens(page),
+        from_json=from_json(page, origin + links.api_neuron(page.layer, page.neuron)),
     )
 
 

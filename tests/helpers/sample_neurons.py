@@ -208,6 +208,7 @@ def neuron_page(
             ],
             sources=sources(3),
         ),
+        top_token_ids=[0, 17, 4],
         found_in=[
             SourceCount(source=source, examples=count, share=share)
             for source, count, share in (("bible", 12, 0.25), ("<b>austen</b>", 8, None))
@@ -264,6 +265,7 @@ def empty_page() -> NeuronPage:
             "peak_histogram": Histogram(edges=[0.0, 0.0], counts=[1024]),
             "examples": Examples(top=[], bottom=[], random=[], bands=[], sources=[]),
             "peaks_by_source": [],
+            "top_token_ids": [],
             "found_in": [],
             "peak_tokens": [],
             "together": [],
