@@ -28,6 +28,7 @@ from app.web.params import (
     ChosenView,
     ContextId,
     Embed,
+    InSet,
     LayerIndex,
     NeuronIndex,
     RunId,
@@ -47,7 +48,7 @@ _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?")
 
 @api.get("", response_model=NeuronPage)
 def neuron(
-    request: Request, model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
+    request: Request, model: InSet, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
 ) -> Response:
     """A neuron: statistics, histograms, examples by kind, what its weights say."""
     site = site_of(request)
@@ -60,7 +61,7 @@ def neuron(
 @api.get("/contexts/{context}", response_model=ContextPage)
 def context(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     neuron: NeuronIndex,
     context: ContextId,
@@ -76,7 +77,7 @@ def context(
 
 @pages.get("/{neuron}.html")
 def neuroscope_page(
-    model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
+    model: InSet, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
 ) -> Response:
     """Redirect from the form of address that Neuroscope had."""
     return RedirectResponse(urls.neuron(model, layer, neuron, run=run), 308)
@@ -85,7 +86,7 @@ def neuroscope_page(
 @pages.get("/{neuron}")
 def neuron_page(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     neuron: NeuronIndex,
     run: RunId = None,
@@ -127,7 +128,7 @@ def neuron_page(
 @pages.get("/{neuron}/sources")
 def sources_page(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     neuron: NeuronIndex,
     run: RunId = None,
@@ -159,7 +160,7 @@ def sources_page(
 @pages.get("/{neuron}/contexts/{context}")
 def context_page(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     neuron: NeuronIndex,
     context: ContextId,
