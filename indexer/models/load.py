@@ -62,7 +62,7 @@ def describe(source: ModelSource, *, trust_remote_code: bool = False) -> Descrip
     source = pin_revision(source)
     if source.kind != "legacy":
         config = load_config(source, trust_remote_code=trust_remote_code)
-        with quiet():
+        with quiet(), one_line_errors(source):
             layout = layout_of_config(config, source.label)
         kinds.check(layout)
         return Description(source, layout, config)
@@ -132,11 +132,13 @@ def load_model(
         )
     check_weights(model, source.label, known_tokens(tokens.tokenizer, rows), rows)
     trunk = Trunk(without_unembedding(model), chosen_device, source.label)
+    with quiet(), one_line_errors(source):
+        units = kinds.find(trunk, layout, model, chosen)
     return LoadedModel(
         source=source,
         layout=layout,
         tokens=tokens,
-        units=kinds.find(trunk, layout, model, chosen),
+        units=units,
         root=model,
         trunk=trunk,
         weights_hash=weights_hash,
