@@ -1,12 +1,11 @@
 """Model files changed at random, and a process that loads them under limits of time and memory.
 
-`python -m tests.helpers.broken_models FOLDER KIND SEED COUNT` prints a line of JSON for each
+`python -m tests.helpers.broken_models FOLDER SEED COUNT` prints a line of JSON for each
 attempt. It is a program of its own because a limit of memory holds for a whole process.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
 import resource
@@ -16,6 +15,7 @@ import struct
 import subprocess
 import sys
 import traceback
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +69,11 @@ def change_bytes(data: bytes, numbers: random.Random) -> bytes:
     return bytes(changed[: len(data)])
 
 
-def change(folder: Path, kind: str, numbers: random.Random) -> Path:
-    """Break the model in a folder, a fresh copy, in one way; returns what is to be loaded."""
+def change(folder: Path, kind: str, numbers: random.Random) -> None:
+    """Break the model in a folder, a fresh copy, in one way."""
     if kind == "gguf":
         path = folder / "model.gguf"
-        path.write_bytes(change_bytes(path.read_bytes(), numbers))
-        return path
-    if kind == "pickle":
+    elif kind == "pickle":
         path = folder / "pytorch_model.bin"
     elif kind == "safetensors":
         path = folder / "model.safetensors"
@@ -99,7 +97,6 @@ def change(folder: Path, kind: str, numbers: random.Random) -> Path:
         path.write_bytes(struct.pack("<Q", len(new)) + new + data[8 + length :])
     else:
         path.write_bytes(change_bytes(path.read_bytes(), numbers))
-    return folder
 
 
 def load(path: Path) -> None:
@@ -124,21 +121,22 @@ def load(path: Path) -> None:
         model.capture(known, torch.ones_like(known), lambda *_: None)
 
 
-def _attempts(sound: Path, kind: str, seed: int, count: int) -> None:
+def _attempts(root: Path, seed: int, count: int) -> None:
     from indexer.errors import NeurariumError
 
-    load(sound / "model.gguf" if kind == "gguf" else sound)  # imports everything
+    for kind in KINDS:
+        load(_named(root / kind, kind))  # imports everything
     signal.signal(signal.SIGALRM, _too_long)
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + _MORE_MEMORY,) * 2)
-    for number in range(seed, seed + count):
-        folder = sound.parent / f"{kind}-{number}"
-        shutil.copytree(sound, folder)
-        outcome: dict[str, Any] = {"number": number}
+    for kind, number in product(KINDS, range(seed, seed + count)):
+        folder = root / f"{kind}-{number}"
+        shutil.copytree(root / kind, folder)
+        outcome: dict[str, Any] = {"kind": kind, "number": number}
         try:
-            path = change(folder, kind, random.Random(number))
+            change(folder, kind, random.Random(number))
             signal.alarm(SECONDS)
-            load(path)
+            load(_named(folder, kind))
         except NeurariumError as error:
             outcome["line"] = str(error)
         except BaseException as error:
@@ -149,24 +147,28 @@ def _attempts(sound: Path, kind: str, seed: int, count: int) -> None:
         shutil.rmtree(folder)
 
 
+def _named(folder: Path, kind: str) -> Path:
+    """What a user would name to load the model in a folder."""
+    return folder / "model.gguf" if kind == "gguf" else folder
+
+
 def _too_long(*_: object) -> None:
     raise TimeoutError("endless")
 
 
-def attempts(sound: Path, kind: str, seed: int, count: int, timeout: float) -> list[dict[str, Any]]:
-    """What came of loading a sound model `count` times, each time broken in another way. The
-    outcome has a `line` for the user, or a `traceback`, or neither if the model could be loaded."""
-    command = [sys.executable, "-m", "tests.helpers.broken_models", sound, kind, seed, count]
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        done = subprocess.run(
-            list(map(str, command)), capture_output=True, text=True, timeout=timeout, check=False
-        )
-        outcomes = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-        if len(outcomes) < count:
-            outcomes.append({"number": seed + len(outcomes), "traceback": [done.stderr[-2000:]]})
-        return outcomes
-    return [{"number": seed, "traceback": [f"no end after {timeout} seconds"]}]
+def attempts(root: Path, seed: int, count: int, timeout: float) -> list[dict[str, Any]]:
+    """What came of loading the sound model of each kind, in a folder of that name, `count` times,
+    each time broken in another way. The outcome has a `line` for the user, or a `traceback`, or
+    neither if the model could be loaded."""
+    command = [sys.executable, "-m", "tests.helpers.broken_models", root, seed, count]
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, timeout=timeout, check=False
+    )
+    outcomes = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    if len(outcomes) < count * len(KINDS):  # the process has died
+        outcomes.append({"traceback": [done.stderr[-2000:]]})
+    return outcomes
 
 
 if __name__ == "__main__":
-    _attempts(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    _attempts(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
