@@ -53,10 +53,10 @@ def peak_tokens(reading: Reading, indices: Iterable[int]) -> dict[int, str]:
     return texts
 
 
-def promoted_token(row: Row[Any], vocabulary: list[str]) -> str:
-    """The token a neuron promotes most; empty if that is not known."""
-    token_id: int = row.promoted_token_id
-    return "" if token_id == schema.NO_TOKEN else vocabulary[token_id]
+def promoted_token(row: Row[Any], vocabulary: list[str]) -> str | None:
+    """The token a unit promotes most; None if it is not known what the unit writes."""
+    token_id: int | None = row.promoted_token_id
+    return None if token_id is None else vocabulary[token_id]
 
 
 def neuron_row(row: Row[Any], vocabulary: list[str]) -> NeuronRow:

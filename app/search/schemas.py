@@ -47,8 +47,8 @@ class TokenNeuron(Schema):
     density: float
     dead: bool
     peak_token: str = Field(description="The token it peaks on.")
-    promoted_token: str = Field(
-        description="The token it promotes most; empty if that is not known."
+    promoted_token: str | None = Field(
+        description="The token it promotes most; null: it is not known what it writes."
     )
 
 

@@ -21,7 +21,7 @@ from indexer.errors import NeurariumError
 from indexer.models.failures import out_of_memory
 from indexer.models.finite import check_activations
 from indexer.models.layout import Layout
-from indexer.models.units import UnitSet
+from indexer.models.units import UnitSet, first_of
 
 
 class _LastLayer(Exception):
@@ -138,8 +138,8 @@ def _hooked(
         return hook
 
     def after(layer: int) -> Any:
-        def hook(_module: Any, _args: Any, output: Tensor) -> None:
-            give(layer, output)
+        def hook(_module: Any, _args: Any, output: Any) -> None:
+            give(layer, first_of(output))
 
         return hook
 

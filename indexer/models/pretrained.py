@@ -172,16 +172,22 @@ def load_tokenizer(source: ModelSource, *, trust_remote_code: bool = False) -> L
             tokenizer = _with_vocabulary(
                 transformers.AutoTokenizer.from_pretrained(**arguments), arguments
             )
-        if not set(tokenizer.get_vocab().values()) - set(tokenizer.added_tokens_decoder):
-            raise NeurariumError(tokenizer_is_missing(source))
-        bos = special_token_id(tokenizer, "bos_token")
-        pad = special_token_id(tokenizer, "pad_token")
-        return LoadedTokenizer(
-            tokenizer,
-            bos if bos is None or not rows or bos < rows else None,
-            pad if pad is None or not rows or pad < rows else None,
-            tokenizer_identity(tokenizer),
-        )
+        return use_tokenizer(tokenizer, source, rows)
+
+
+def use_tokenizer(tokenizer: Any, source: ModelSource, rows: int) -> LoadedTokenizer:
+    """A tokenizer that is in memory, with what is decided on it; `rows` of the model's embedding, 0
+    if unknown. Raises `NeurariumError` if it has no tokens."""
+    if not set(tokenizer.get_vocab().values()) - set(tokenizer.added_tokens_decoder):
+        raise NeurariumError(tokenizer_is_missing(source))
+    bos = special_token_id(tokenizer, "bos_token")
+    pad = special_token_id(tokenizer, "pad_token")
+    return LoadedTokenizer(
+        tokenizer,
+        bos if bos is None or not rows or bos < rows else None,
+        pad if pad is None or not rows or pad < rows else None,
+        tokenizer_identity(tokenizer),
+    )
 
 
 def _with_vocabulary(tokenizer: Any, arguments: dict[str, Any]) -> Any:

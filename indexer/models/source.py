@@ -40,7 +40,7 @@ two data sets there, are one data set here, already mixed 4 to 1."""
 LEGACY_PREFIXES = ("NeelNanda/", "ArthurConmy/", "Baidicoot/")
 """Owners of the repositories in TransformerLens's old format."""
 HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
-Kind = Literal["hub", "folder", "gguf", "legacy"]
+Kind = Literal["hub", "folder", "gguf", "legacy", "memory"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,11 @@ class ModelSource:
     def checkpoint(self) -> str | None:
         """The number of a legacy model's training checkpoint; None for its final weights."""
         return self.revision if self.kind == "legacy" else None
+
+
+def in_memory(name: str) -> ModelSource:
+    """The source of a model that a program holds in memory."""
+    return ModelSource("memory", name, None, name, name, None)
 
 
 def resolve_model(model: str, revision: str | None = None) -> ModelSource:

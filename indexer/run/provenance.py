@@ -11,7 +11,7 @@ from indexer.corpus.prepared import PreparedCorpus
 from indexer.corpus.rows import printable
 from indexer.measure.peaks import KEPT_PEAKS, sample_identity
 from indexer.run.before import Before
-from indexer.scan.job import Job
+from indexer.scan.job import Job, bottom_k
 from indexer.scan.state import Scan
 from indexer.store.writing.records import RunRecord
 
@@ -42,6 +42,7 @@ def run_record(
             "gated": layout.gated,
             "layers": layout.n_layers,
             "d_model": layout.d_model,
+            **({"in_memory": True} if source.kind == "memory" else {}),
             **({"unused_weights": list(model.unused_weights)} if model.unused_weights else {}),
         },
         "tokenizer": {
@@ -64,7 +65,12 @@ def run_record(
             "sources": list(corpus.sources),
             **_special_tokens(corpus),
         },
-        "capture": {"hook_point": units.hook_point, "dtype": dtype, "device": str(model.device)},
+        "capture": {
+            "hook_point": units.hook_point,
+            "dtype": dtype,
+            "device": str(model.device),
+            **units.asked.as_dict(),
+        },
         **({"weights_not_available": list(missing)} if (missing := before.facts.missing) else {}),
         "policy": {
             "bos": _bos_policy(tokens.bos_token_id, config.bos, corpus),
@@ -81,7 +87,8 @@ def run_record(
         "settings": {
             name: printable(value) if isinstance(value, str) else value
             for name, value in config.as_dict().items()
-        },
+        }
+        | {"bottom_k": bottom_k(config, units)},
         "versions": {"python": platform.python_version()} | {n: version(n) for n in VERSIONED},
         "seconds": {stage: round(taken, 2) for stage, taken in seconds.items()},
     }
@@ -104,8 +111,12 @@ def run_record(
         widths=units.widths,
         sources=corpus.sources,
         vocabulary=before.vocabulary,
+        token_counts=corpus.token_counts(len(before.vocabulary)),
+        source_contexts=corpus.source_contexts(),
         provenance=provenance,
         created_at=datetime.now(UTC),
+        set_name=job.set_name,
+        units=units.described,
     )
 
 

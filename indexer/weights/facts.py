@@ -38,6 +38,7 @@ def weight_facts(
 ) -> Callable[[int], LayerFacts]:
     """A function from a layer to its facts, computed on each call: call it for the layers in order.
 
+    What the set of units says is not known (`no_writes`, `no_reads`) is left out.
     See `logit_effects`, `input_tokens` and `Links` for what the numbers mean. The cosines are
     between `Reader.directions` and the write vectors, and 0 where either is 0. `connections` False
     leaves out the links, and what is not `available` (default: all is) is left out too. Beyond the
@@ -45,15 +46,20 @@ def weight_facts(
     one layer, and the matrices of quantised layers. The same model on the same device gives the
     same facts. Runs the model over a few tokens immediately.
     """
-    available = available or Available()
-    reads = readers(model) if available.reads else (None,) * model.layout.n_layers
-    links = Links(model, reads) if connections and available.writes else None
+    units, available = model.units.described, available or Available()
+    writes = available.writes and not units.no_writes
+    reads = (
+        readers(model)
+        if available.reads and not units.no_reads
+        else (None,) * len(model.units.widths)
+    )
+    links = Links(model, reads) if connections and writes and not units.no_links else None
 
     def facts_of(layer: int) -> LayerFacts:
         reader = reads[layer]
         scalars: dict[str, Array] = {}
         arrays: dict[str, Array] = {}
-        if available.effects:
+        if available.effects and writes:
             effects = logit_effects(model, layer)
             scalars["effect_kurtosis"] = effects.kurtosis
             arrays |= {
@@ -64,7 +70,7 @@ def weight_facts(
                 "effect_moments": np.stack([effects.mean, effects.std], axis=1),
             }
         if reader is not None:
-            if available.writes:
+            if writes:
                 scalars |= _cosines(model, layer, reader)
             for part, tokens in input_tokens(model, reader).items():
                 arrays[f"{part}_values"] = tokens.values

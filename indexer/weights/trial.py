@@ -39,12 +39,17 @@ class Available:
 def try_weights(model: LoadedModel) -> Available:
     """Try all that needs weights: the matrices of all layers, and the rest on a few units.
 
-    Whatever fails is left out, for any reason, since the scan can do without it.
+    Whatever fails is left out, for any reason, since the scan can do without it. What the set of
+    units says is not known is not tried.
     """
-    writes = _problem(lambda: _try_writes(model))
-    effects = None if writes else _problem(lambda: _try_effects(model))
+    units = model.units.described
+    writes = effects = reads = None
     unknown: list[str] = []
-    reads = _problem(lambda: unknown.extend(_try_reads(model)))
+    if not units.no_writes:
+        writes = _problem(lambda: _try_writes(model))
+        effects = None if writes else _problem(lambda: _try_effects(model))
+    if not units.no_reads:
+        reads = _problem(lambda: unknown.extend(_try_reads(model)))
     missing = [
         f"{what} are not available because {_clause(reason)}"
         for what, reason in (
