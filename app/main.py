@@ -98,6 +98,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             memory=settings.live_memory,
             tokens=settings.live_tokens,
             waiting=settings.live_waiting,
+            model_paths=settings.model_paths,
         )
     kept_notes = served_notes(settings)
     site = Site(

@@ -168,7 +168,7 @@ def layout_of_config(config: Any, label: str) -> Layout:
     """
     config = copy.copy(config)
     kind = str(config.model_type)
-    named = (config.architectures or [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind, kind)])[0]
+    named = str((config.architectures or [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind, kind)])[0])
     config.architectures = [named]  # a GGUF file's configuration has no architecture
     _refuse_kind(config, named, label)
     experts = _experts(config, named, label)

@@ -20,6 +20,7 @@ from indexer import memory
 from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
 from indexer.reporter import Reporter, waiting
+from indexer.run.before import Before, before_scan
 from indexer.run.checkpoint import RunFolder
 from indexer.run.passes import scan_slices
 from indexer.run.plan import Plan, check_disk, describe_plan, make_plan
@@ -41,7 +42,6 @@ from indexer.store.units import NEURONS
 from indexer.store.writing.records import NeuronBlock
 from indexer.store.writing.run import write_run
 from indexer.weights.facts import LayerFacts, weight_facts
-from indexer.weights.trial import Available, try_weights
 
 FEW_TOKENS = 10_000
 """Under so many tokens the user is warned that statistics mean little."""
@@ -148,15 +148,13 @@ def _index(
     for line in namesakes(engine, job.name, job.model.source.model_id, job.set_name):
         reporter.say(line)
     folder.check_inputs(job.facts())
-    available = try_weights(job.model)
-    for line in available.missing:
-        reporter.say(f"Note: {line}")
+    before = before_scan(job.model, reporter)
     # The process may have been killed after the run was written.
     run_id = find_scan(engine, folder.facts.id) if folder.exists else None
     if run_id is None:
         scans = scan_slices(job, folder, execution, reporter)
         clock.lap("scan")
-        run_id = write(engine, job, folder.facts.id, scans, available, clock, reporter)
+        run_id = write(engine, job, folder.facts.id, scans, before, clock, reporter)
     folder.remove()
     peak = memory.peak()
     return Outcome(
@@ -216,16 +214,16 @@ def write(
     job: Job,
     scan_id: str,
     scans: Iterator[Scan],
-    available: Available,
+    before: Before,
     clock: Clock,
     reporter: Reporter,
 ) -> int:
     """Write finished scans to the store; returns the run's id."""
     current = [next(scans)]
     _wait_for_writing(engine, reporter)
-    record = run_record(job, scan_id, current[0], available.missing, clock.seconds)
+    record = run_record(job, scan_id, current[0], before, clock.seconds)
     progress = reporter.stage("Writing", job.shape.neurons, f"{job.model.units.noun}s")
-    known = weight_facts(job.model, available, connections=job.config.connections)
+    known = weight_facts(job.model, before.facts, connections=job.config.connections)
 
     def facts_of(layer: int) -> LayerFacts:
         try:
