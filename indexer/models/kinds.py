@@ -9,9 +9,10 @@ from torch import nn
 
 from indexer.errors import NeurariumError
 from indexer.models.capture import Trunk
+from indexer.models.heads import attention_problem, choose_pattern, find_heads
 from indexer.models.hook_points import choose_hook_point, find_neurons, mlp_problem
 from indexer.models.layout import Layout
-from indexer.models.names import MLP_HOOK_POINTS
+from indexer.models.names import HOOK_PATTERN, MLP_HOOK_POINTS
 from indexer.models.units import UnitSet
 
 
@@ -27,10 +28,15 @@ class Kind:
     """The hook point asked for, or the model's default. Raises `NeurariumError`."""
     find: Callable[[Trunk, Layout, nn.Module, str], UnitSet]
     """The units at a hook point that was chosen. Raises `NeurariumError`."""
+    by_default: bool = True
+    """Whether a model may be indexed by them without being asked to."""
 
 
-KINDS = (Kind(MLP_HOOK_POINTS, mlp_problem, choose_hook_point, find_neurons),)
-"""A model is indexed by the first that it has, unless the user chooses."""
+KINDS = (
+    Kind(MLP_HOOK_POINTS, mlp_problem, choose_hook_point, find_neurons),
+    Kind((HOOK_PATTERN,), attention_problem, choose_pattern, find_heads, by_default=False),
+)
+"""A model is indexed by the first that it has and that is a default, unless the user chooses."""
 
 
 def check(layout: Layout) -> None:
@@ -43,8 +49,8 @@ def check(layout: Layout) -> None:
 def choose(layout: Layout, asked: str | None) -> str:
     """The hook point asked for, or the default. Raises `NeurariumError` if the model lacks it."""
     check(layout)
-    present = [kind for kind in KINDS if kind.problem(layout) is None]
-    kind = present[0] if asked is None else _kind_at(asked)
+    present = [kind for kind in KINDS if kind.by_default and kind.problem(layout) is None]
+    kind = next(iter(present), KINDS[0]) if asked is None else _kind_at(asked)
     if problem := kind.problem(layout):
         raise NeurariumError(problem)
     return kind.choose(layout, asked)

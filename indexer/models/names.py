@@ -9,6 +9,9 @@ MLP_HOOK_POINTS = (HOOK_PRE, HOOK_POST, HOOK_BEFORE_LN)
 """Of MLP neurons: before the activation function (in gated MLPs the gate alone), after it, and
 after SoLU but before the LayerNorm that follows it."""
 
+HOOK_PATTERN = "attn.hook_pattern"
+"""Of attention heads: where each head of a layer looks from each position."""
+
 HOOK_POINTS = MLP_HOOK_POINTS
 """Every hook point a user may ask for, of all kinds of unit."""
 

@@ -120,14 +120,15 @@ def test_a_model_is_indexed_by_the_first_kind_it_has(
     """Another kind serves models without MLP neurons, and its own hook points in any model."""
     layout = describe(resolve_model(str(save_tiny_model(tmp_path, "gpt2")))).layout
     without = replace(layout, mlp_problem="It has no MLP neurons.")
+    kinds.check(without)  # it has heads, which have to be asked for
     with pytest.raises(NeurariumError, match="no MLP neurons"):
-        kinds.check(without)
+        kinds.choose(without, None)
 
     def find(*_: Any) -> Any:
         raise AssertionError("not called")
 
-    heads = kinds.Kind(("attn.hook_z",), lambda _: None, lambda *_: "attn.hook_z", find)
-    monkeypatch.setattr(kinds, "KINDS", (*kinds.KINDS, heads))
+    outputs = kinds.Kind(("attn.hook_z",), lambda _: None, lambda *_: "attn.hook_z", find)
+    monkeypatch.setattr(kinds, "KINDS", (*kinds.KINDS, outputs))
     assert kinds.choose(layout, None) == "mlp.hook_post"
     assert kinds.choose(layout, "attn.hook_z") == "attn.hook_z"
     assert kinds.choose(without, None) == "attn.hook_z"
