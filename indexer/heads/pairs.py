@@ -37,7 +37,7 @@ class BestValues:
 
 def best_values(captured: CapturedHeads, valid: Bool[Tensor, "batch query key"]) -> BestValues:
     """The largest value of both rankings over all pairs that count."""
-    counted = captured.pattern.float() * valid[:, None]
+    counted = captured.pattern.float().masked_fill(~valid[:, None], 0.0)
     attention = counted.amax(dim=(2, 3))
     moved = counted.mul_(captured.value_norms[:, :, None]).amax(dim=(2, 3))
     none = ~valid.flatten(1).any(1)[:, None]

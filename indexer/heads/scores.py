@@ -14,8 +14,6 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from indexer.captured import CapturedHeads
-
 SCORES = (
     "previous_token",
     "duplicate_token",
@@ -92,9 +90,9 @@ class ScoreSums:
             float(rows.predicting.sum()),
         ]
 
-    def add(self, layer: int, captured: CapturedHeads, rows: Rows) -> None:
+    def add(self, layer: int, pattern: Float[Tensor, "batch head query key"], rows: Rows) -> None:
         """Add a layer's patterns of a batch."""
-        pattern = captured.pattern.float()
+        pattern = pattern.float()
         kept = pattern * (rows.included[:, None, :, None] & rows.included[:, None, None, :])
         back = _distances(pattern)
         self.sums[layer][:-1] += (

@@ -152,7 +152,7 @@ def test_scores_are_those_of_loops() -> None:
         batch = (captured(seed), tokens(seed), included(), effects)
         rows = rows_of(batch[1], batch[2])
         sums.count(rows)
-        sums.add(0, batch[0], rows)
+        sums.add(0, batch[0].pattern, rows)
         sums.add_effects(0, effects, rows)
         batches.append(batch)
     expected = by_loops(batches)
@@ -168,7 +168,7 @@ def test_scores_without_a_row_are_not_a_number() -> None:
     ids = torch.arange(POS).repeat(BATCH, 1)
     rows = rows_of(ids, torch.ones(BATCH, POS, dtype=torch.bool))
     sums.count(rows)
-    sums.add(0, captured(0), rows)
+    sums.add(0, captured(0).pattern, rows)
     scores = sums.scores(0)
     for name in ("bos", "duplicate_token", "induction"):
         assert np.isnan(scores[name]).all()
