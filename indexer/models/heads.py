@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from indexer.captured import Captured, CapturedHeads, OnHeads
 from indexer.errors import NeurariumError
+from indexer.models.asked import Asked
 from indexer.models.capture import Trunk
 from indexer.models.head_weights import HeadWeights, head_weights
 from indexer.models.layout import Layout
@@ -26,7 +27,11 @@ from indexer.models.names import HOOK_PATTERN
 from indexer.models.norms import ScaledNorm, scaled_norm
 from indexer.models.qkv import SPLITS, Projection, by_head, find_projections
 from indexer.models.units import Place, Reader, Unknown, never_large
+from indexer.store.units import Units
 
+HEADS = Asked(HOOK_PATTERN)
+"""How a model's attention heads are asked for."""
+_READS = "A head reads with its query, key and value matrices, not with one direction."
 _PROBES = 6
 """Tokens in the forward pass that shows where the values are."""
 
@@ -44,9 +49,14 @@ def attention_problem(layout: Layout) -> str | None:
     )
 
 
-def choose_pattern(layout: Layout, asked: str | None) -> str:
+def takes(asked: Asked) -> bool:
+    """Whether attention heads are asked for."""
+    return asked == HEADS
+
+
+def choose_pattern(layout: Layout, asked: Asked) -> Asked:
     """Heads have one hook point."""
-    return HOOK_PATTERN
+    return HEADS
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,21 @@ class AttentionHeads:
     signed: ClassVar[bool] = False
     sparse: ClassVar[bool] = False
     remark: ClassVar[str] = ""
+
+    @property
+    def described(self) -> Units:
+        """Lengths are never negative."""
+        return Units(
+            noun=self.noun,
+            dead_by_magnitude=True,
+            no_writes=self.writes(0).reason,
+            no_reads=_READS,
+        )
+
+    @property
+    def asked(self) -> Asked:
+        """The hook point is all that finds them."""
+        return HEADS
 
     def weights(self, layer: int) -> HeadWeights:
         """One layer's matrices by head. Raises `NeurariumError` for quantised weights."""
@@ -188,8 +213,7 @@ class AttentionHeads:
 
     def readers(self, token_ids: Int[Tensor, "1 pos"]) -> tuple[Reader | Unknown, ...]:
         """A head reads with three matrices, not with a direction."""
-        reason = "A head reads with its query, key and value matrices, not with one direction."
-        return tuple(Unknown(reason) for _ in self.places)
+        return tuple(Unknown(_READS) for _ in self.places)
 
     def dead(
         self, maximum: Float32[np.ndarray, " n"], minimum: Float32[np.ndarray, " n"]
@@ -198,7 +222,7 @@ class AttentionHeads:
         return never_large(maximum, minimum)
 
 
-def find_heads(trunk: Trunk, layout: Layout, root: nn.Module, hook_point: str) -> AttentionHeads:
+def find_heads(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) -> AttentionHeads:
     """A model's heads. One short forward pass finds where each layer's values are: attention times
     values must be the output projection's input. Raises `NeurariumError` where it is not."""
     _use_eager(root)

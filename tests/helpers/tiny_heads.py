@@ -15,9 +15,9 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from indexer.captured import CapturedHeads
 from indexer.heads.effects import heads_of
+from indexer.models.heads import HEADS
 from indexer.models.load import load_model, load_native
 from indexer.models.loaded import LoadedModel
-from indexer.models.names import HOOK_PATTERN
 from indexer.models.pretrained import LoadedTokenizer
 from indexer.models.source import ModelSource, resolve_model
 from tests.helpers.tiny_models import VOCAB, save_tiny_model, shake, tiny_tokenizer
@@ -44,7 +44,7 @@ def tiny_heads(folder: Path, architecture: str) -> LoadedModel:
     # Granite's own default leaves scores unscaled, so that patterns are all but one-hot.
     changes = {"attention_multiplier": 0.35} if architecture == "granite" else {}
     path = save_tiny_model(folder, architecture, **changes)
-    return load_model(resolve_model(str(path)), hook_point=HOOK_PATTERN)
+    return load_model(resolve_model(str(path)), asked=HEADS)
 
 
 def attention_only(**changes: Any) -> tuple[Any, LoadedModel]:
@@ -65,7 +65,7 @@ def attention_only(**changes: Any) -> tuple[Any, LoadedModel]:
     bridge = TransformerBridge.boot_native(TransformerBridgeConfig(**(settings | changes)))
     shake(bridge.original_model)
     tokens = LoadedTokenizer(tiny_tokenizer(), 1, 0, "tiny")
-    return bridge, load_native(bridge, NATIVE, tokens, hook_point=HOOK_PATTERN)
+    return bridge, load_native(bridge, NATIVE, tokens, asked=HEADS)
 
 
 def captured_heads(
