@@ -95,6 +95,7 @@ class AttentionHeads:
             dead_by_magnitude=True,
             no_writes=self.writes(0).reason,
             no_reads=_READS,
+            no_links="Heads are linked by composition, which their own pages show.",
         )
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from indexer.errors import NeurariumError
-from indexer.models import heads, hook_points
+from indexer.models import heads, hook_points, tensors
 from indexer.models.asked import Asked
 from indexer.models.capture import Trunk
 from indexer.models.layout import Layout
@@ -37,7 +37,8 @@ MLP = Kind(
     hook_points.find_neurons,
 )
 HEADS = Kind(heads.takes, heads.attention_problem, heads.choose_pattern, heads.find_heads)
-KINDS = (MLP, HEADS)
+TENSORS = Kind(tensors.takes, tensors.no_problem, tensors.choose_tensor, tensors.find_tensor)
+KINDS = (HEADS, TENSORS, MLP)
 """The first that takes what is asked for has it. Unless the user asks, MLP neurons are indexed."""
 
 
