@@ -30,6 +30,8 @@ STEPS = 10
 """Colours of attention, and of scores in the picture."""
 PITCH, SIDE = 22, 20
 """The distance between cells of the picture and the side of a cell, in user units."""
+_LEAST_SHARE = 0.1
+"""What the strongest colour means at least: smaller shares stay pale."""
 _GAP = 40
 """In a line, a longer stretch between key and query is left out but for its ends."""
 _ENDS = 12
@@ -337,7 +339,7 @@ def _range(score: Score, known: Sequence[float]) -> tuple[float, float]:
     """The values of the palest and the strongest colour."""
     largest = max((abs(value) for value in known), default=1.0) or 1.0
     if score.is_share:
-        return 0.0, 1.0 if largest > 0.5 else largest
+        return 0.0, 1.0 if largest > 0.5 else max(largest, _LEAST_SHARE)
     return (-largest, largest) if score.signed else (0.0, largest)
 
 
@@ -359,8 +361,8 @@ def _picture(
     wide = max((head.head for head in page.heads), default=0) + 1
     margin = 30
     out = [
-        f'<svg class="heads-cells" viewBox="0 0 {margin + wide * PITCH} '
-        f'{page.n_layers * PITCH}" aria-hidden="true">'
+        f'<svg class="heads-cells" width="{margin + wide * PITCH}" viewBox="0 0 '
+        f'{margin + wide * PITCH} {page.n_layers * PITCH}" aria-hidden="true">'
     ]
     for layer in range(page.n_layers):
         y = layer * PITCH
@@ -481,7 +483,7 @@ def _tokens(example: PairExample) -> Markup:
 def _token(token: str, position: int, attention: float, is_query: bool, is_key: bool) -> str:
     css = colour(attention, 0.0, 1.0) if attention else ""
     css = f' class="{css}"' if css else ""
-    said = f' title="{share(attention)}"' if attention else ""
+    said = f' title="{escape(share(attention))}"' if attention else ""
     text = str(visible(token))
     if is_key and not is_query:
         text = f"<mark>{text}</mark>"
