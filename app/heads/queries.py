@@ -32,9 +32,8 @@ from app.schemas import NeuronRef
 from indexer.store import schema
 from indexer.store.packing.codec import unpack_token_ids
 from indexer.store.packing.pattern import SparsePattern, unpack_pattern
+from indexer.store.units import HEADS
 
-HEADS = "heads"
-"""The name of the set of units."""
 BEFORE, AFTER = 16, 20
 """Tokens shown before the key and after the query."""
 FARTHEST = 60

@@ -24,6 +24,7 @@ from app.web import urls
 from app.web.frame import Frame
 from app.web.params import ERRORS, ContextId, LayerIndex, ModelName, RunId
 from app.web.site import site_of
+from indexer.store.units import HEADS
 
 api = APIRouter(prefix="/api/v1/models/{model}/heads", tags=["api"], responses=ERRORS)
 pages = APIRouter(prefix="/{model}/heads", include_in_schema=False)
@@ -37,7 +38,7 @@ By = Annotated[
 @api.get("", response_model=HeadsPage)
 def heads(request: Request, model: ModelName, run: RunId = None) -> Response:
     """All attention heads of a model with their scores."""
-    site, name = site_of(request), ModelSet(model, queries.HEADS)
+    site, name = site_of(request), ModelSet(model, HEADS)
     if unchanged := site.unchanged(request, name):
         return unchanged
     with site.store.reading(name, run) as reading:
@@ -49,7 +50,7 @@ def head(
     request: Request, model: ModelName, layer: LayerIndex, head: HeadIndex, run: RunId = None
 ) -> Response:
     """An attention head: scores, examples by ranking, tokens, what its weights say."""
-    site, name = site_of(request), ModelSet(model, queries.HEADS)
+    site, name = site_of(request), ModelSet(model, HEADS)
     if unchanged := site.unchanged(request, name):
         return unchanged
     with site.store.reading(name, run) as reading:
@@ -66,7 +67,7 @@ def head_context(
     run: RunId = None,
 ) -> Response:
     """A head's pattern over a whole context that is one of its examples."""
-    site, name = site_of(request), ModelSet(model, queries.HEADS)
+    site, name = site_of(request), ModelSet(model, HEADS)
     if unchanged := site.unchanged(request, name):
         return unchanged
     with site.store.reading(name, run) as reading:
@@ -78,7 +79,7 @@ def heads_page(request: Request, model: ModelName, run: RunId = None, by: By = D
     """All attention heads of a model: a picture and a table, coloured and sorted by a score."""
     if by not in SCORES:
         raise Invalid(f"There is no score {by!r}: the scores are {', '.join(SCORES)}.")
-    site, name = site_of(request), ModelSet(model, queries.HEADS)
+    site, name = site_of(request), ModelSet(model, HEADS)
     if unchanged := site.unchanged(request, name):
         return unchanged
     with site.store.reading(name, run) as reading:
@@ -98,7 +99,7 @@ def head_page(
     request: Request, model: ModelName, layer: LayerIndex, head: HeadIndex, run: RunId = None
 ) -> Response:
     """An attention head."""
-    site, name = site_of(request), ModelSet(model, queries.HEADS)
+    site, name = site_of(request), ModelSet(model, HEADS)
     if unchanged := site.unchanged(request, name):
         return unchanged
     with site.store.reading(name, run) as reading:
@@ -128,7 +129,7 @@ def head_context_page(
     run: RunId = None,
 ) -> Response:
     """A head's pattern over a whole context that is one of its examples."""
-    site, name = site_of(request), ModelSet(model, queries.HEADS)
+    site, name = site_of(request), ModelSet(model, HEADS)
     if unchanged := site.unchanged(request, name):
         return unchanged
     with site.store.reading(name, run) as reading:

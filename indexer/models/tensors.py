@@ -115,6 +115,7 @@ class TensorDimensions:
         return Units(
             noun=self.noun,
             signed=True,
+            two_sided=True,
             dead_by_magnitude=True,
             group=self.layout.d_head if heads else None,
             blocks=self.layout.n_layers - (0 if before_block else 1),

@@ -11,7 +11,7 @@ from indexer.corpus.prepared import PreparedCorpus
 from indexer.corpus.rows import printable
 from indexer.measure.peaks import KEPT_PEAKS, sample_identity
 from indexer.models.spelling import drops_first_space
-from indexer.scan.job import Job
+from indexer.scan.job import Job, bottom_k
 from indexer.scan.state import Scan
 from indexer.store.writing.records import HeadRecords, RunRecord
 
@@ -91,7 +91,8 @@ def run_record(
         "settings": {
             name: printable(value) if isinstance(value, str) else value
             for name, value in config.as_dict().items()
-        },
+        }
+        | {"bottom_k": bottom_k(config, units)},
         "versions": {"python": platform.python_version()} | {n: version(n) for n in VERSIONED},
         "seconds": {stage: round(taken, 2) for stage, taken in seconds.items()},
     }

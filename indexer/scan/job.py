@@ -22,9 +22,13 @@ from indexer.models.load import Description, check_ctx_len, describe, load_model
 from indexer.models.loaded import LoadedModel
 from indexer.models.pretrained import LoadedTokenizer, load_tokenizer, pin_revision
 from indexer.models.source import ModelSource
+from indexer.models.units import UnitSet
 from indexer.reporter import Reporter, waiting
 from indexer.scan.choice import ModelChoice
 from indexer.scan.shape import ScanShape
+
+USUAL_BOTTOM = 10
+"""Bottom examples of a unit whose negative values mean little."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,13 @@ def _hub(source: ModelSource, reporter: Reporter) -> AbstractContextManager[None
     return waiting(reporter, f"the Hugging Face hub, for {source.label}")
 
 
+def bottom_k(config: IndexConfig, units: UnitSet) -> int:
+    """Bottom examples per unit: as many as top examples where both signs are alike."""
+    if config.bottom_k is not None:
+        return config.bottom_k
+    return config.top_k if units.described.two_sided else USUAL_BOTTOM
+
+
 def load(choice: ModelChoice, text: PreparedText, reporter: Reporter) -> Job:
     """Load the model and plan the batches. Raises NeurariumError."""
     config, corpus = choice.config, text.corpus
@@ -139,7 +150,7 @@ def load(choice: ModelChoice, text: PreparedText, reporter: Reporter) -> Job:
         widths=model.units.widths,
         sample=sample,
         top_k=min(config.top_k, corpus.contexts),
-        bottom_k=min(config.bottom_k, corpus.contexts),
+        bottom_k=min(bottom_k(config, model.units), corpus.contexts),
         window=min(config.window or config.ctx_len, config.ctx_len),
         source_slots=count_slots(len(corpus.sources)),
     )

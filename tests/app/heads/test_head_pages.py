@@ -188,6 +188,28 @@ def test_a_run_of_heads_is_the_same_everywhere_and_can_be_deleted(
     engine.dispose()
 
 
+def test_heads_are_found_by_their_scores(client: TestClient) -> None:
+    """The search by statistics compares and sorts by them, and says them."""
+    listed = client.get(API).json()["heads"]
+    cut = sorted(row["scores"]["repeated"]["previous_token"] for row in listed)[6]
+    found = client.get(
+        "/api/v1/models/demo/sets/heads/neurons", params={"q": f"previous_token>={cut!r}"}
+    ).json()
+    expected = sorted(
+        (row for row in listed if row["scores"]["repeated"]["previous_token"] >= cut),
+        key=lambda row: -row["scores"]["repeated"]["previous_token"],
+    )
+    assert [(row["layer"], row["neuron"]) for row in found["items"]] == [
+        (row["layer"], row["head"]) for row in expected
+    ]
+    assert [row["scores"]["previous_token"] for row in found["items"]] == [
+        row["scores"]["repeated"]["previous_token"] for row in expected
+    ]
+    page = client.get("/demo/heads/neurons", params={"q": "sort:-copying"})
+    assert page.status_code == 200
+    assert "Copying" in page.text
+
+
 def test_heads_have_a_place_of_their_own() -> None:
     """--heads with another hook point or name is a mistake."""
     with pytest.raises(NeurariumError, match="leave out --hook-point"):
