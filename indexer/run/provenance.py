@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -22,11 +23,13 @@ def run_record(
     job: Job,
     scan_id: str,
     scan: Scan,
+    not_available: Sequence[str],
     seconds: dict[str, float],
     heads: HeadRecords | None = None,
 ) -> RunRecord:
     """The run's record with its provenance. `scan` is the run's scan, or the first of several;
-    `heads` is what was measured of attention heads."""
+    `not_available` says what the weights do not tell; `heads` is what was measured of attention
+    heads."""
     config, model, corpus = job.config, job.model, job.corpus
     source, layout, tokens, units = model.source, model.layout, model.tokens, model.units
     assert scan.sample is not None  # a complete scan has measured it
@@ -42,11 +45,13 @@ def run_record(
             "revision": source.commit,
             "checkpoint": source.checkpoint,
             "weights_hash": model.weights_hash,
+            **({"config_hash": model.config_hash} if model.config_hash else {}),
             "architecture": layout.architecture,
             "activation_function": layout.activation_function,
             "gated": layout.gated,
             "layers": layout.n_layers,
             "d_model": layout.d_model,
+            **({"in_memory": True} if source.kind == "memory" else {}),
             **({"unused_weights": list(model.unused_weights)} if model.unused_weights else {}),
         },
         "tokenizer": {
@@ -75,6 +80,7 @@ def run_record(
             "device": str(model.device),
             **units.asked.as_dict(),
         },
+        **({"weights_not_available": list(not_available)} if not_available else {}),
         "policy": {
             "bos": _bos_policy(tokens.bos_token_id, config.bos, corpus),
             "padding": "on the right, masked, not included",
@@ -115,6 +121,8 @@ def run_record(
         widths=units.widths,
         sources=corpus.sources,
         vocabulary=vocabulary,
+        token_counts=corpus.token_counts(len(vocabulary)),
+        source_contexts=corpus.source_contexts(),
         provenance=provenance,
         created_at=datetime.now(UTC),
         set_name=job.set_name,

@@ -41,7 +41,7 @@ ROLES = ("peak", "promoted", "suppressed", "in", "gate")
 
 COLUMNS = (
     *("max", "min", "mean", "std", "skewness", "kurtosis", "density", "density_over_tenth"),
-    *("effect_kurtosis", "in_out_cosine", "gate_out_cosine", "dead", "top_source"),
+    *("lookup", "effect_kurtosis", "in_out_cosine", "gate_out_cosine", "dead", "top_source"),
     "peak_token_id",
 )
 """Columns of `neurons` that searches and the layer's picture read for a whole layer, from
@@ -55,7 +55,10 @@ HEAD_COLUMNS = (*_HEAD_SCORES, *(f"{name}_text" for name in _HEAD_SCORES), "copy
 """Columns that only runs of attention heads have, also in `neuron_columns`: scores on repeated
 random tokens, the same on the sample, and the copying score."""
 
-SORTABLE = ("max", "density", "mean", "kurtosis", "effect_kurtosis")
+LATER_COLUMNS = ("lookup",)
+"""Those of `COLUMNS` that runs of older versions do not have."""
+
+SORTABLE = ("max", "density", "mean", "kurtosis", "lookup", "effect_kurtosis")
 """Columns a layer can be sorted by, each with an index."""
 
 _NEURON_BITS = 32
@@ -143,6 +146,14 @@ runs = Table(
     sqlite_autoincrement=True,  # ids of deleted runs are not reused
 )
 
+corpus_counts = Table(
+    "corpus_counts",  # a separate table, so that reading a run stays fast
+    metadata,
+    Column("run_id", ForeignKey("runs.id"), primary_key=True, autoincrement=False),
+    Column("tokens", LargeBinary, nullable=False),  # codec.pack_counts: included positions by token
+    Column("sources", LargeBinary, nullable=False),  # codec.pack_counts: contexts by source
+)
+
 layers = Table(
     "layers",
     metadata,
@@ -187,6 +198,7 @@ neurons = Table(
     Column("density", _Double, nullable=False),
     Column("density_over_tenth", _Double, nullable=False),
     Column("tenth", _Double, nullable=False),
+    Column("lookup", _Double, nullable=False),  # token-lookup score; −inf if unknown
     Column("dead", Boolean, nullable=False),
     Column("peak_token_id", Integer, nullable=False),
     Column("promoted_token_id", Integer),  # None: not known what the unit writes
