@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from indexer.models.modules import rows_by_input, unwrap
+from indexer.models.matrices import rows_by_input
+from indexer.models.modules import unwrap
 from indexer.models.qkv import SPLITS, Projection, repeated
 
 
