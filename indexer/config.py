@@ -9,7 +9,13 @@ from typing import Any, NamedTuple
 
 from indexer.errors import NeurariumError
 from indexer.models.asked import Asked
-from indexer.models.names import DTYPES, HOOK_POINTS, MLP_HOOK_POINTS, TENSOR_HOOK_POINTS
+from indexer.models.names import (
+    DTYPES,
+    HOOK_PATTERN,
+    HOOK_POINTS,
+    MLP_HOOK_POINTS,
+    TENSOR_HOOK_POINTS,
+)
 from indexer.store.units import check_set_name
 
 RESERVED_NAMES = frozenset(
@@ -81,6 +87,13 @@ class IndexConfig:
         metadata=_option(
             "The name in URLs of the set of units. Default: from the hook point, such as "
             "resid_post."
+        ),
+    )
+    heads: bool = field(
+        default=False,
+        metadata=_option(
+            "Index the model's attention heads instead of its neurons: pairs of positions, scores, "
+            "circuits."
         ),
     )
     split: str = field(default="train", metadata=_option("Split of a Hugging Face dataset."))
@@ -170,6 +183,11 @@ class IndexConfig:
                 f"There is no hook point {self.hook_point!r}: choose {', '.join(HOOK_POINTS)} "
                 "(--hook-point)."
             )
+        if self.heads and (self.hook_point or self.set_name):
+            raise NeurariumError(
+                "Attention heads have a place and a name of their own: leave out --hook-point and "
+                "--set-name, or --heads."
+            )
         if self.set_name is not None:
             check_set_name(self.set_name)
         if self.dtype is not None and self.dtype not in DTYPES:
@@ -185,7 +203,7 @@ class IndexConfig:
 
     def asked(self) -> Asked:
         """The set of units that is asked for."""
-        return Asked(self.hook_point)
+        return Asked(HOOK_PATTERN if self.heads else self.hook_point)
 
     def as_dict(self) -> dict[str, str | int | bool | None]:
         """The settings as plain values, by name."""

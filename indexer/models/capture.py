@@ -63,11 +63,21 @@ class Trunk:
             if layer == last:
                 raise _LastLayer
 
-        with (
-            self._lock,
-            torch.inference_mode(),
-            _hooked(units, tuple(tokens.shape), hand_over, layers),
-        ):
+        self.run_hooked(
+            tokens, attention_mask, _hooked(units, tuple(tokens.shape), hand_over, layers)
+        )
+
+    def run_hooked(
+        self,
+        tokens: Int[Tensor, "batch pos"],
+        attention_mask: Bool[Tensor, "batch pos"] | Int[Tensor, "batch pos"],
+        hooks: contextlib.AbstractContextManager[None],
+    ) -> None:
+        """Run one forward pass with hooks that are there as long as `hooks` is open.
+
+        Calls from several threads take turns. Raises `NeurariumError` when memory runs out.
+        """
+        with self._lock, torch.inference_mode(), hooks:
             try:
                 self.run(
                     tokens.to(self.device, torch.long),

@@ -19,6 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from indexer import memory
 from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
+from indexer.heads.measure import measure_heads
+from indexer.models.heads import AttentionHeads
 from indexer.reporter import Reporter, waiting
 from indexer.run.before import Before, before_scan
 from indexer.run.checkpoint import RunFolder
@@ -220,8 +222,13 @@ def write(
 ) -> int:
     """Write finished scans to the store; returns the run's id."""
     current = [next(scans)]
+    heads = None
+    if isinstance(job.model.units, AttentionHeads):
+        on_tokens = reporter.stage("Pairs of positions", job.corpus.included_tokens, "tokens")
+        heads = measure_heads(job, on_tokens)
+        clock.lap("heads")
     _wait_for_writing(engine, reporter)
-    record = run_record(job, scan_id, current[0], before, clock.seconds)
+    record = run_record(job, scan_id, current[0], before, clock.seconds, heads)
     progress = reporter.stage("Writing", job.shape.neurons, f"{job.model.units.noun}s")
     known = weight_facts(job.model, before.facts, connections=job.config.connections)
 
@@ -236,6 +243,8 @@ def write(
             return LayerFacts({}, {})
 
     results = Results(job.corpus, job.model.units.dead, facts_of, job.model.device)
+    if heads is not None:
+        results.use(heads.contexts)
 
     def neurons() -> Iterator[NeuronBlock]:
         done = 0
@@ -247,7 +256,7 @@ def write(
             current.clear()  # free its memory before the next is loaded
             current.extend(itertools.islice(scans, 1))
 
-    run_id = write_run(engine, record, neurons(), results.contexts())
+    run_id = write_run(engine, record, neurons(), results.contexts(), heads)
     clock.lap("write")
     return run_id
 

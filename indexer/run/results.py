@@ -133,6 +133,10 @@ class Results:
                 token_ids=corpus.context(context),
             )
 
+    def use(self, context_ids: Int64[np.ndarray, " n"]) -> None:
+        """Let `contexts` give these too."""
+        self._used[context_ids] = True
+
     def _note_contexts(self, scan: Scan, sample: SampleScan) -> None:
         """Mark the contexts of a scan's examples as used."""
         self._used[scan.shape.random_contexts] = True
