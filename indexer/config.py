@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from indexer.errors import NeurariumError
+from indexer.models.asked import Asked
 from indexer.models.names import DTYPES, HOOK_POINTS
+from indexer.store.units import check_set_name
 
 RESERVED_NAMES = frozenset(
     "api compare docs favicon.ico go healthz help list openapi.json random robots.txt runs search "
@@ -70,6 +72,13 @@ class IndexConfig:
         metadata=_option(
             "Where activations are captured: mlp.hook_post, mlp.hook_pre or, for SoLU models, "
             "mlp.ln.hook_in. Default: mlp.ln.hook_in for SoLU models, otherwise mlp.hook_post."
+        ),
+    )
+    set_name: str | None = field(
+        default=None,
+        metadata=_option(
+            "The name in URLs of the set of units. Default: from the hook point, such as "
+            "resid_post."
         ),
     )
     split: str = field(default="train", metadata=_option("Split of a Hugging Face dataset."))
@@ -152,6 +161,8 @@ class IndexConfig:
                 f"There is no hook point {self.hook_point!r}: choose {', '.join(HOOK_POINTS)} "
                 "(--hook-point)."
             )
+        if self.set_name is not None:
+            check_set_name(self.set_name)
         if self.dtype is not None and self.dtype not in DTYPES:
             raise NeurariumError(
                 f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)} (--dtype)."
@@ -162,6 +173,10 @@ class IndexConfig:
                 "second GPU (--device)."
             )
         _check_bounds(self)
+
+    def asked(self) -> Asked:
+        """The set of units that is asked for."""
+        return Asked(self.hook_point)
 
     def as_dict(self) -> dict[str, str | int | bool | None]:
         """The settings as plain values, by name."""

@@ -94,8 +94,7 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
         ],
         layout,
     )
-    gated = any(example.gate is not None for example in kinds.top)
-    letters = " g: gate at the peak; l: linear part." if gated else ""
+    letters = " g: gate at the peak; l: linear part." if page.run.units.parts else ""
     intermediate = [example for band in kinds.bands for example in band.examples]
     floor = _floor(kinds.bottom)
     clipped = " Stronger inhibition is clipped and cannot be seen." if floor else ""

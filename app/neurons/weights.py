@@ -96,10 +96,9 @@ class WeightsView:
 
 def weights(page: NeuronPage, address: NeuronAddress, find: TokenAddress) -> WeightsView:
     """The view of a neuron's weights and peak tokens."""
-    gated = any(inputs.part == "gate" for inputs in page.weights.inputs)
     return WeightsView(
         effects=effects_of(page.weights.logit_effects, find),
-        inputs=[_inputs(inputs, gated, find) for inputs in page.weights.inputs],
+        inputs=[_inputs(inputs, page.run.units.gated, find) for inputs in page.weights.inputs],
         direct=_direct(page),
         reading=_read(page),
         links=_links(page, address),

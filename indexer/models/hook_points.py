@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from indexer.captured import Captured
 from indexer.errors import NeurariumError
+from indexer.models.asked import Asked
 from indexer.models.capture import Trunk
 from indexer.models.layout import Layout
 from indexer.models.modules import norm_gain, rows_by_input, through_norm, unwrap
-from indexer.models.names import HOOK_BEFORE_LN, HOOK_POST, HOOK_PRE
+from indexer.models.names import HOOK_BEFORE_LN, HOOK_POST, HOOK_PRE, MLP_HOOK_POINTS
 from indexer.models.reading import Inputs, find_readers
 from indexer.models.units import (
     READ_PARTS,
@@ -29,9 +30,15 @@ from indexer.models.units import (
     never_large,
     never_positive,
 )
+from indexer.store.units import Units
 
 _NONLINEARITIES = ("act_fn", "activation_fn", "act", "activation")
 """Attribute names under which MLP modules hold their nonlinearity."""
+
+
+def takes(asked: Asked) -> bool:
+    """Whether MLP neurons are asked for."""
+    return asked.hook_point in MLP_HOOK_POINTS
 
 
 def mlp_problem(layout: Layout) -> str | None:
@@ -55,16 +62,16 @@ def default_hook_point(layout: Layout) -> str:
     return HOOK_BEFORE_LN if "ln" in layout.mlp_modules else HOOK_POST
 
 
-def choose_hook_point(layout: Layout, asked: str | None) -> str:
+def choose_hook_point(layout: Layout, asked: Asked) -> Asked:
     """The hook point asked for, or the default. Raises `NeurariumError` if the model lacks it."""
-    chosen = asked or default_hook_point(layout)
+    chosen = asked.hook_point or default_hook_point(layout)
     known = hook_points_of(layout)
     if chosen not in known:
         raise NeurariumError(
             f"{layout.label!r} has no hook point {chosen!r}: it has {', '.join(known)} "
             "(--hook-point)."
         )
-    return chosen
+    return Asked(chosen)
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,22 @@ class MlpNeurons:
     name: ClassVar[str] = "neurons"
     noun: ClassVar[str] = "neuron"
     sparse: ClassVar[bool] = False
+
+    @property
+    def described(self) -> Units:
+        """Gated neurons have either sign, and are dead by their magnitude."""
+        return Units(
+            noun=self.noun,
+            signed=self.signed,
+            gated=self.layout.gated,
+            parts=self.has_parts,
+            dead_by_magnitude=self.layout.gated,
+        )
+
+    @property
+    def asked(self) -> Asked:
+        """The hook point is all that finds them."""
+        return Asked(self.hook_point)
 
     @property
     def is_default(self) -> bool:
@@ -187,12 +210,13 @@ class MlpNeurons:
         return self.layout.gated and self.hook_point == HOOK_POST
 
 
-def find_neurons(trunk: Trunk, layout: Layout, root: nn.Module, hook_point: str) -> MlpNeurons:
+def find_neurons(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) -> MlpNeurons:
     """A model's neurons at a hook point, each layer's counted on two tokens.
 
     Gates and linear parts are captured only if act(gate) · linear is the activation in every layer.
     Raises `NeurariumError` where the hook point cannot be found, or layers do not run once each.
     """
+    hook_point = str(asked.hook_point)
     places = tuple(_place(layout, root, layer, hook_point) for layer in range(layout.n_layers))
     neurons = MlpNeurons(layout, root, trunk, hook_point, places)
     products: list[bool] = []

@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor, nn
 
 from indexer.captured import Captured
+from indexer.models.asked import Asked
+from indexer.store.units import Units
 
 READ_PARTS = ("in", "gate")
 """The matrices a unit may read with, in the order of their numbers in the store. Units with one
@@ -104,6 +106,16 @@ class UnitSet(Protocol):
     @property
     def noun(self) -> str:
         """What one unit is called, such as `neuron`."""
+        ...
+
+    @property
+    def described(self) -> Units:
+        """What a run stores of the set, so that pages never guess it."""
+        ...
+
+    @property
+    def asked(self) -> Asked:
+        """What finds the same units in the same model again."""
         ...
 
     @property

@@ -62,7 +62,12 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
             "sources": list(corpus.sources),
             **_special_tokens(corpus),
         },
-        "capture": {"hook_point": units.hook_point, "dtype": dtype, "device": str(model.device)},
+        "capture": {
+            "hook_point": units.hook_point,
+            "dtype": dtype,
+            "device": str(model.device),
+            **units.asked.as_dict(),
+        },
         "policy": {
             "bos": _bos_policy(tokens.bos_token_id, config.bos, corpus),
             "padding": "on the right, masked, not included",
@@ -103,6 +108,8 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
         vocabulary=vocabulary,
         provenance=provenance,
         created_at=datetime.now(UTC),
+        set_name=job.set_name,
+        units=units.described,
     )
 
 

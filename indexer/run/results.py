@@ -64,7 +64,7 @@ class LayerFacts(Protocol):
 
     @property
     def arrays(self) -> dict[str, Array]:
-        """Arrays of codec.NEURON_ARRAYS by name, [neurons, m] each, with `logit_token_ids`."""
+        """Arrays of codec.NEURON_ARRAYS by name, [neurons, m] each."""
         ...
 
 
@@ -156,7 +156,9 @@ class Results:
         where = slice(first + chunk.start, first + chunk.stop)
         scalars, arrays = measured.facts(where)
         counts, examples = _examples(scan, sample, where, arrays["band_cuts"].values)
-        promoted = weights.arrays["logit_token_ids"][chunk, 0]
+        promoted = np.full(chunk.stop - chunk.start, np.nan)  # where nothing is known to be written
+        if "logit_token_ids" in weights.arrays:
+            promoted = weights.arrays["logit_token_ids"][chunk, 0].astype(np.int64)
         slots = slots_of(self._corpus.source_index[shape.sample])
         means = means_by_slot(sample.peaks[where], slots, shape.source_slots)
         flat = shape.first_neuron + first
@@ -167,7 +169,7 @@ class Results:
                 **scalars,
                 **_weight_scalars(weights, chunk),
                 "peak_token_id": self._peak_tokens(counts, examples),
-                "promoted_token_id": np.asarray(promoted, np.int64),
+                "promoted_token_id": promoted,
                 "top_source": self._top_source(counts, examples),
             },
             arrays={
@@ -186,10 +188,11 @@ class Results:
 
     def _peak_tokens(
         self, counts: Int64[np.ndarray, "neurons kinds"], examples: Windows
-    ) -> Int64[np.ndarray, " neurons"]:
-        """The token at each neuron's maximum; −1 where no context is an example of it."""
+    ) -> Array:
+        """The token at each neuron's maximum; NaN where no context is an example of it."""
         best = np.cumsum(counts.sum(axis=1)) - counts.sum(axis=1)
-        tokens = np.full(len(counts), -1)
+        known = counts[:, 0].all()
+        tokens = np.zeros(len(counts), np.int64) if known else np.full(len(counts), np.nan)
         for row in np.flatnonzero(counts[:, 0]):
             context = int(examples.context_ids[best[row]])
             tokens[row] = self._corpus.context(context)[int(examples.peak_positions[best[row]])]

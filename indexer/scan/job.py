@@ -50,6 +50,11 @@ class Job:
     plans: tuple[BatchPlan, ...]
     """All batches, the sample's first."""
 
+    @property
+    def set_name(self) -> str:
+        """The name in URLs of the set of units."""
+        return self.config.set_name or self.model.units.name
+
     def facts(self) -> dict[str, Any]:
         """What the settings led to: a scan can be resumed only while all of it is the same."""
         return {
@@ -72,7 +77,7 @@ def prepare(choice: ModelChoice, cache_dir: Path, reporter: Reporter) -> Prepare
         source = pin_revision(choice.source)
         description = describe(source, trust_remote_code=config.trust_remote_code)
     check_ctx_len(description, config.ctx_len)
-    kinds.choose(description.layout, config.hook_point)
+    kinds.choose(description.layout, config.asked())
     choose_dtype(config.dtype, choose_device(config.device))
     with _hub(source, reporter):
         tokens = load_tokenizer(source, trust_remote_code=config.trust_remote_code)
@@ -122,7 +127,7 @@ def load(choice: ModelChoice, text: PreparedText, reporter: Reporter) -> Job:
     reporter.say(f"Loading {text.source.label}")
     model = load_model(
         text.source,
-        hook_point=config.hook_point,
+        asked=config.asked(),
         dtype=config.dtype,
         device=config.device,
         trust_remote_code=config.trust_remote_code,

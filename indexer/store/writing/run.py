@@ -32,6 +32,7 @@ from indexer.store.packing.codec import (
 )
 from indexer.store.places import Places
 from indexer.store.text import index as text_index
+from indexer.store.units import NEURONS
 from indexer.store.writing.ahead import ahead, mapped_ahead
 from indexer.store.writing.bulk import insert_rows
 from indexer.store.writing.postings import Postings
@@ -69,7 +70,9 @@ class ContentHash:
     def __init__(self, run: RunRecord) -> None:
         self._sha = hashlib.sha256()
         counts = (run.ctx_len, run.contexts, run.tokens, run.sample_contexts, run.sample_positions)
-        facts = (run.hook_point, counts, run.widths, run.sources)
+        facts: list[Any] = [run.hook_point, counts, run.widths, run.sources]
+        if run.set_name != NEURONS:  # hashes of neurons are older than sets of units
+            facts += [run.set_name, run.units.as_dict()]
         self._sha.update(json.dumps(facts).encode())
         self._sha.update(_vocabulary_identity(run.vocabulary).encode())
 
@@ -124,13 +127,14 @@ def _insert_run(connection: Connection, run: RunRecord) -> int:
     fields = {
         name: getattr(run, name)
         for name in RunRecord.__dataclass_fields__
-        if name not in ("vocabulary", "widths", "sources")
+        if name not in ("vocabulary", "widths", "sources", "units")
     }
     result = connection.execute(
         insert(schema.runs).values(
             **fields,
             widths=list(run.widths),
             sources=list(run.sources),
+            units=run.units.as_dict(),
             vocabulary_id=_vocabulary_id(connection, run),
             content_hash="",
             ready=False,

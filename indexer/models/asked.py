@@ -1,0 +1,34 @@
+"""Which set of units a run is asked for. Imports nothing, so that options are checked first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A set of units as the user asks for it, or as a run says that it was.
+
+    A kind of unit that needs more than a hook point adds fields here, with defaults that mean that
+    it is not asked for. Values are JSON: a run stores those that differ from the default.
+    """
+
+    hook_point: str | None = None
+    """TransformerLens's name of the place captured; None: the model's or the kind's default."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields that are not at their defaults."""
+        values = ((field, getattr(self, field.name)) for field in fields(self))
+        return {field.name: value for field, value in values if value != field.default}
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Asked:
+        """From `as_dict`, among other keys."""
+        known = [field.name for field in fields(cls) if field.name in stored]
+        return cls(**{name: stored[name] for name in known})
+
+
+MODELS_OWN = Asked()
+"""Nothing is asked for: a model's MLP neurons at its default hook point."""
