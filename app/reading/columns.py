@@ -40,9 +40,10 @@ def columns(
     parameters = {"run_id": run.id, "names": list(parts), "layers": list(layers)}
     for name, packed in connection.execute(_PACKED, parameters):
         parts[name].append(np.frombuffer(packed, "<f8"))
-    if any(len(by_layer) < len(layers) for by_layer in parts.values()):
+    present = sum(1 for layer in layers if run.widths[layer])  # a layer may have no units
+    if any(len(by_layer) < present for by_layer in parts.values()):
         raise deleted(run)
-    return {name: np.concatenate(by_layer) for name, by_layer in parts.items()}
+    return {name: np.concatenate(by_layer or [np.empty(0)]) for name, by_layer in parts.items()}
 
 
 def deleted(run: Row[Any]) -> Gone:

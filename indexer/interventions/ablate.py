@@ -19,6 +19,7 @@ from indexer.errors import NeurariumError
 from indexer.interventions.attribute import Attribution, LastPosition, attribution
 from indexer.models.failures import out_of_memory
 from indexer.models.loaded import LoadedModel
+from indexer.models.units import Place
 from indexer.weights.embedding import unembedding_module
 from indexer.weights.units import writes_of
 
@@ -74,7 +75,9 @@ def effects(
     seen: dict[str, Tensor] = {}
     with (
         _ablated(model, layer, unit, first, mean, tokens.shape[1]),
-        _seeing(writes.source, "source", tokens.shape, seen),
+        _seeing(writes.source, "source", tokens.shape, seen)
+        if writes.source is not None
+        else _seeing_units(model, layer, tokens.shape, seen),
         _seeing(writes.outer_norm, "outer_norm", tokens.shape, seen),
         _seeing(model.layout.final_norm(root), "final_norm", tokens.shape, seen),
         _last_position_only(head),
@@ -114,7 +117,7 @@ def _ablated(
     model: LoadedModel, layer: int, unit: int, first: int, mean: float, length: int
 ) -> Iterator[None]:
     """Set a unit to 0 in row `ZERO` and to `mean` in row `MEAN`, from position `first` on."""
-    place = model.units.places[layer]
+    place = _place(model, layer)
 
     def changed(acts: Tensor) -> Tensor:
         acts = acts.clone(memory_format=torch.contiguous_format)
@@ -129,8 +132,10 @@ def _ablated(
         name, acts = next(iter(kwargs.items()))
         return args, kwargs | {name: changed(acts)}
 
-    def after(_module: Any, _args: Any, output: Tensor) -> Tensor:
-        return changed(output)
+    def after(_module: Any, _args: Any, output: Any) -> Any:
+        if isinstance(output, Tensor):
+            return changed(output)
+        return (changed(output[0]), *output[1:])
 
     if place.side == "input":
         handle = place.module.register_forward_pre_hook(before, with_kwargs=True)
@@ -155,6 +160,37 @@ def _seeing(
 
     with _removed(module.register_forward_pre_hook(keep, with_kwargs=True)):
         yield
+
+
+@contextlib.contextmanager
+def _seeing_units(
+    model: LoadedModel, layer: int, shape: tuple[int, ...], seen: dict[str, Tensor]
+) -> Iterator[None]:
+    """Keep the units' own activations at the last position of row `AS_IS` as `seen["source"]`."""
+    place = _place(model, layer)
+
+    def keep(values: Tensor) -> None:
+        last = place.own(values.reshape(*shape, values.shape[-1]))[AS_IS : AS_IS + 1, -1:]
+        seen["source"] = model.units.captured(layer, last, ()).activations[0, 0].float()
+
+    def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        keep(args[0] if args else next(iter(kwargs.values())))
+
+    def after(_module: Any, _args: Any, output: Any) -> None:
+        keep(output if isinstance(output, Tensor) else output[0])
+
+    if place.side == "input":
+        handle = place.module.register_forward_pre_hook(before, with_kwargs=True)
+    else:
+        handle = place.module.register_forward_hook(after)
+    with _removed(handle):
+        yield
+
+
+def _place(model: LoadedModel, layer: int) -> Place:
+    place = model.units.places[layer]
+    assert place is not None  # it has the unit
+    return place
 
 
 @contextlib.contextmanager

@@ -54,8 +54,9 @@ class Writes:
 
     vectors: Float[Tensor, "units d_model"]
     """Per unit of activation, in float32, up to the scales of `norms`."""
-    source: nn.Module
-    """The input of this module is what the vectors are multiplied by, [..., units]."""
+    source: nn.Module | None
+    """The input of this module is what the vectors are multiplied by, [..., units]; None where it
+    is the units' own activations."""
     inner_norm: nn.Module | None
     """A norm over the units before the vectors (SoLU); its input is what `source` takes."""
     outer_norm: nn.Module | None
@@ -114,6 +115,11 @@ class UnitSet(Protocol):
         ...
 
     @property
+    def identity(self) -> str:
+        """A hash of everything beside the model that activations depend on; empty if nothing is."""
+        ...
+
+    @property
     def asked(self) -> Asked:
         """What finds the same units in the same model again."""
         ...
@@ -134,8 +140,8 @@ class UnitSet(Protocol):
         ...
 
     @property
-    def places(self) -> tuple[Place, ...]:
-        """Where each layer is captured."""
+    def places(self) -> tuple[Place | None, ...]:
+        """Where each layer is captured; None for a layer without units."""
         ...
 
     @property

@@ -105,7 +105,8 @@ class Results:
         step = max(1, _BLOCK_BYTES // _example_bytes(shape))
         # A layer's correlations take as long as tens of its blocks, so they are computed ahead.
         layers = ahead(self._layers(scan, sample), 1)
-        for width, (layer, weights, near) in zip(shape.widths, layers, strict=True):
+        for layer, weights, near in layers:
+            width = shape.widths[layer - shape.first_layer]
             for begin in range(0, width, step):
                 chunk = slice(begin, min(begin + step, width))
                 yield self._block(scan, measured, layer, chunk, weights, near)
@@ -113,6 +114,8 @@ class Results:
     def _layers(self, scan: Scan, sample: SampleScan) -> Iterator[tuple[int, LayerFacts, Together]]:
         """Each layer's index in the model, the facts from its weights, and its correlations."""
         for index, layer in enumerate(scan.shape.layers):
+            if not scan.shape.widths[index]:
+                continue
             near = together(sample.peaks[scan.places.layer(index)], device=self._device)
             yield layer, self._facts_of(layer), near
 
@@ -186,9 +189,7 @@ class Results:
             examples=examples,
         )
 
-    def _peak_tokens(
-        self, counts: Int64[np.ndarray, "neurons kinds"], examples: Windows
-    ) -> Array:
+    def _peak_tokens(self, counts: Int64[np.ndarray, "neurons kinds"], examples: Windows) -> Array:
         """The token at each neuron's maximum; NaN where no context is an example of it."""
         best = np.cumsum(counts.sum(axis=1)) - counts.sum(axis=1)
         known = counts[:, 0].all()

@@ -57,6 +57,7 @@ class Job:
 
     def facts(self) -> dict[str, Any]:
         """What the settings led to: a scan can be resumed only while all of it is the same."""
+        identity = self.model.units.identity
         return {
             "the model's weights": self.model.weights_hash,
             "the tokenizer": self.model.tokens.identity,
@@ -64,6 +65,7 @@ class Job:
             "the number format": str(self.model.dtype).removeprefix("torch."),
             "the place captured": self.model.units.hook_point,
             "the number of batches": len(self.plans),
+            **({"the dictionary": identity} if identity else {}),
         }
 
 
@@ -139,9 +141,10 @@ def load(choice: ModelChoice, text: PreparedText, reporter: Reporter) -> Job:
         widths=model.units.widths,
         sample=sample,
         top_k=min(config.top_k, corpus.contexts),
-        bottom_k=min(config.bottom_k, corpus.contexts),
+        bottom_k=0 if model.units.sparse else min(config.bottom_k, corpus.contexts),
         window=min(config.window or config.ctx_len, config.ctx_len),
         source_slots=count_slots(len(corpus.sources)),
+        ranks=corpus.ranks(config.seed) if model.units.sparse else None,
     )
     plans = tuple(plan_batches(corpus.lengths, sample, config.batch_tokens))
     return Job(config, choice.name, model, corpus, shape, plans)

@@ -56,7 +56,7 @@ def forward(
     def at_place(layer: int, place: Place) -> Callable[..., None]:
         def hook(_module: Any, args: Any, kwargs: Any, output: Any = None) -> None:
             if place.side == "output":
-                values = output
+                values = output if isinstance(output, Tensor) else output[0]
             else:
                 values = args[0] if args else next(iter(kwargs.values()))
             held = [parts.pop((layer, which), None) for which in range(len(place.parts))]
@@ -68,6 +68,8 @@ def forward(
         return hook
 
     for layer, place in enumerate(model.units.places):
+        if place is None:
+            continue
         for which, part in enumerate(place.parts):
             handles.append(part.module.register_forward_hook(at_part(layer, which, part)))
         hook = at_place(layer, place)

@@ -48,6 +48,8 @@ def weight_facts(model: LoadedModel, *, connections: bool = True) -> Callable[[i
     links = Links(model, reads) if connections and not units.no_writes else None
 
     def facts_of(layer: int) -> LayerFacts:
+        if not model.units.widths[layer]:
+            return LayerFacts({}, {})
         reader = reads[layer]
         scalars: dict[str, Array] = {}
         arrays: dict[str, Array] = {}

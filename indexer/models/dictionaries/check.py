@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from indexer.errors import NeurariumError
 from indexer.models.dictionaries.dictionary import Dictionary, Hook
 
@@ -53,18 +55,24 @@ def check_model(
     dictionary: Dictionary,
     *,
     label: str,
-    model_id: str,
     n_layers: int,
     widths: dict[str, int | None],
+    same_model: Callable[[str, str], bool] | None = None,
 ) -> None:
     """Refuse a dictionary that was not made for a model: another one is named, a layer or a hook
     point is not there, or a width is another.
 
-    `widths` are those of each of the model's hook points (None where it is not known yet). Raises
-    `NeurariumError`.
+    `widths` are those of each of the model's hook points (None where it is not known yet);
+    `same_model` tells whether two names are one model's, and without it names are not compared.
+    Raises `NeurariumError`.
     """
-    if dictionary.model is not None and _short(dictionary.model) not in _shorts(label, model_id):
-        raise _wrong(dictionary, f"was made for {dictionary.model!r}, and the model is {label!r}")
+    named = dictionary.model
+    if named is not None and same_model is not None and not same_model(named, label):
+        raise _wrong(
+            dictionary,
+            f"was made for {named!r}, and the model is {label!r}: name that one, or go on with "
+            "--force",
+        )
     for hook, width in ((dictionary.hook, dictionary.d_in), (dictionary.target, dictionary.d_out)):
         if hook is None:
             continue
@@ -91,15 +99,6 @@ def _check_hook(
             dictionary,
             f"is of {hook}, and {label!r} has no such place: it has {', '.join(sorted(widths))}",
         )
-
-
-def _short(name: str) -> str:
-    """A model's name without its owner, in lower case."""
-    return name.rstrip("/").rsplit("/", 1)[-1].lower()
-
-
-def _shorts(*names: str) -> set[str]:
-    return {_short(name) for name in names}
 
 
 def _wrong(dictionary: Dictionary, what: str) -> NeurariumError:
