@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.sets import ModelSet
-from indexer.store.units import NEURONS
+from app.sets import ModelSet, name_of
 
 Order = Literal["asc", "desc"]
 View = Literal["peak", "window", "context"]
@@ -52,8 +51,12 @@ class UnitsRef(Schema):
     group: int | None = Field(
         description="Units of one group, such as a head's: unit 70 of groups of 64 is named 1.6."
     )
+    blocks: int | None = Field(
+        description="Blocks that read what layer 0 writes; null: all but its own."
+    )
     no_writes: str = Field(description="Why it is not known what units write; else empty.")
     no_reads: str = Field(description="Why it is not known what units read; else empty.")
+    no_links: str = Field(description="Why weights do not link units; else empty.")
 
 
 class RunRef(Schema):
@@ -76,8 +79,7 @@ class RunRef(Schema):
     @property
     def name(self) -> ModelSet:
         """The model and set of units, as addresses name them."""
-        of_set = self.units.set
-        return ModelSet(self.model, None if of_set == NEURONS else of_set)
+        return name_of(self.model, self.units.set)
 
 
 class Run(RunRef):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from indexer.store.units import NEURONS
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSet:
@@ -22,3 +24,8 @@ class ModelSet:
     def __str__(self) -> str:
         """`demo`, or `demo/resid_post`: the first part of a unit's name in lists and notes."""
         return self.model if self.set is None else f"{self.model}/{self.set}"
+
+
+def name_of(model: str, set_name: str) -> ModelSet:
+    """How addresses name a set: neurons are left out."""
+    return ModelSet(model, None if set_name == NEURONS else set_name)

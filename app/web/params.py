@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Path, Query, Request
 
 from app.schemas import Error, View
-from app.sets import ModelSet
+from app.sets import ModelSet, name_of
 from indexer.store.units import NEURONS, SET_NAME
 
 ModelName = Annotated[str, Path(description="A model's name.")]
@@ -22,8 +22,7 @@ SetName = Annotated[
 
 async def model_set(request: Request, model: ModelName) -> ModelSet:
     """The model in the address, and the set of units, if the address names one."""
-    units = request.path_params.get("set")
-    return ModelSet(model, None if units == NEURONS else units)
+    return name_of(model, request.path_params.get("set", NEURONS))
 
 
 InSet = Annotated[ModelSet, Depends(model_set)]

@@ -19,9 +19,10 @@ from indexer.errors import NeurariumError
 from indexer.interventions.attribute import Attribution, LastPosition, attribution
 from indexer.models.failures import out_of_memory
 from indexer.models.loaded import LoadedModel
-from indexer.models.units import Place
+from indexer.models.modules import first_tensor
+from indexer.models.units import Place, first_of, present_place
 from indexer.weights.embedding import unembedding_module
-from indexer.weights.units import writes_of
+from indexer.weights.units import known_writes
 
 AS_IS, ZERO, MEAN = 0, 1, 2
 """Rows of the one forward pass in which a unit is left alone, set to 0 and set to its mean."""
@@ -46,7 +47,8 @@ class Effects:
     as_is: Predicted
     zero_ablated: Predicted
     mean_ablated: Predicted
-    attribution: Attribution
+    attribution: Attribution | None
+    """None where it is not known what the unit writes."""
 
 
 @torch.inference_mode()
@@ -67,18 +69,21 @@ def effects(
     The three predictions are rows of one forward pass. Each names the `k` most likely tokens. In a
     model that normalises after each addition (GPT-1, OPT 350m) the attribution is exact for the
     last layer; for earlier layers it leaves out the norms between. Raises `NeurariumError` when
-    memory runs out, or where the unembedding or the unit's write vector is not known.
+    memory runs out, or where the unembedding is not known.
     """
     tokens = torch.tensor([token_ids] * 3, device=model.device)
     root = model.root
-    writes, head = writes_of(model, layer), unembedding_module(model)
+    writes, head = known_writes(model, layer), unembedding_module(model)
+    source = None if writes is None else writes.source
+    outer_norm = None if writes is None else writes.outer_norm
     seen: dict[str, Tensor] = {}
     with (
         _ablated(model, layer, unit, first, mean, tokens.shape[1]),
-        _seeing(writes.source, "source", tokens.shape, seen)
-        if writes.source is not None
-        else _seeing_units(model, layer, tokens.shape, seen),
-        _seeing(writes.outer_norm, "outer_norm", tokens.shape, seen),
+        _seeing_place(source, tokens.shape, seen),
+        _seeing_units(
+            model, layer, tokens.shape, seen, wanted=writes is not None and source is None
+        ),
+        _seeing(outer_norm, "outer_norm", tokens.shape, seen),
         _seeing(model.layout.final_norm(root), "final_norm", tokens.shape, seen),
         _last_position_only(head),
     ):
@@ -94,8 +99,10 @@ def effects(
     logits = getattr(out, "logits", out)[:, -1].double()  # small divergences need the digits
     log_p = logits.log_softmax(-1)
     as_is, zero, mean_ablated = (_predicted(log_p, row, k) for row in (AS_IS, ZERO, MEAN))
-    last = LastPosition(seen["source"], seen.get("outer_norm"), seen.get("final_norm"))
-    direct = attribution(model, writes, unit, as_is.token_ids[0], last)
+    direct = None
+    if writes is not None:
+        last = LastPosition(seen["source"], seen.get("outer_norm"), seen.get("final_norm"))
+        direct = attribution(model, writes, unit, as_is.token_ids[0], last)
     return Effects(as_is, zero, mean_ablated, direct)
 
 
@@ -117,13 +124,15 @@ def _ablated(
     model: LoadedModel, layer: int, unit: int, first: int, mean: float, length: int
 ) -> Iterator[None]:
     """Set a unit to 0 in row `ZERO` and to `mean` in row `MEAN`, from position `first` on."""
-    place = _place(model, layer)
+    place = present_place(model.units, layer)
 
     def changed(acts: Tensor) -> Tensor:
         acts = acts.clone(memory_format=torch.contiguous_format)
-        rows = place.own(acts.view(3, length, acts.shape[-1]))
+        whole = acts.view(3, length, acts.shape[-1])
+        rows = place.own(whole)
         model.units.set_unit(layer, rows[ZERO, first:], unit, 0.0)
         model.units.set_unit(layer, rows[MEAN, first:], unit, mean)
+        place.put(whole, rows)
         return acts
 
     def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -133,9 +142,7 @@ def _ablated(
         return args, kwargs | {name: changed(acts)}
 
     def after(_module: Any, _args: Any, output: Any) -> Any:
-        if isinstance(output, Tensor):
-            return changed(output)
-        return (changed(output[0]), *output[1:])
+        return (changed(output[0]), *output[1:]) if isinstance(output, tuple) else changed(output)
 
     if place.side == "input":
         handle = place.module.register_forward_pre_hook(before, with_kwargs=True)
@@ -163,34 +170,42 @@ def _seeing(
 
 
 @contextlib.contextmanager
-def _seeing_units(
-    model: LoadedModel, layer: int, shape: tuple[int, ...], seen: dict[str, Tensor]
+def _seeing_place(
+    place: Place | None, shape: tuple[int, ...], seen: dict[str, Tensor]
 ) -> Iterator[None]:
-    """Keep the units' own activations at the last position of row `AS_IS` as `seen["source"]`."""
-    place = _place(model, layer)
+    """As `_seeing` of a place, as `seen["source"]`: what a unit's vector is multiplied by."""
+    if place is None:
+        yield
+        return
 
-    def keep(values: Tensor) -> None:
-        last = place.own(values.reshape(*shape, values.shape[-1]))[AS_IS : AS_IS + 1, -1:]
-        seen["source"] = model.units.captured(layer, last, ()).activations[0, 0].float()
+    def keep(_module: Any, args: Any, kwargs: Any, output: Any = None) -> None:
+        x = first_of(output) if place.side == "output" else first_tensor(args, kwargs)
+        assert x is not None
+        seen["source"] = place.own(x.reshape(*shape, x.shape[-1]))[AS_IS, -1].float()
 
-    def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        keep(args[0] if args else next(iter(kwargs.values())))
-
-    def after(_module: Any, _args: Any, output: Any) -> None:
-        keep(output if isinstance(output, Tensor) else output[0])
-
-    if place.side == "input":
-        handle = place.module.register_forward_pre_hook(before, with_kwargs=True)
+    module = place.module
+    if place.side == "output":
+        handle = module.register_forward_hook(keep, with_kwargs=True)
     else:
-        handle = place.module.register_forward_hook(after)
+        handle = module.register_forward_pre_hook(keep, with_kwargs=True)
     with _removed(handle):
         yield
 
 
-def _place(model: LoadedModel, layer: int) -> Place:
-    place = model.units.places[layer]
-    assert place is not None  # it has the unit
-    return place
+@contextlib.contextmanager
+def _seeing_units(
+    model: LoadedModel, layer: int, shape: tuple[int, ...], seen: dict[str, Tensor], *, wanted: bool
+) -> Iterator[None]:
+    """As `_seeing` of a layer's units, as `seen["source"]`: their own activations."""
+    if not wanted:
+        yield
+        return
+    held: dict[str, Tensor] = {}
+    place = present_place(model.units, layer)
+    with _seeing_place(place, shape, held):
+        yield
+    given = held["source"][None, None]
+    seen["source"] = model.units.captured(layer, given, ()).activations[0, 0].float()
 
 
 @contextlib.contextmanager

@@ -1,10 +1,13 @@
-"""Which set of units a run is asked for. Imports nothing, so that options are checked first."""
+"""Which set of units a run is asked for. Imports no model library, so
+that options are checked first."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
+
+from indexer.models.names import MLP_HOOK_POINTS
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,15 @@ class Asked:
         """The fields that are not at their defaults."""
         values = ((field, getattr(self, field.name)) for field in fields(self))
         return {field.name: value for field, value in values if value != field.default}
+
+    def units(self) -> dict[str, Any]:
+        """What tells the set from a model's neurons at any hook point: empty for those."""
+        asked = self.as_dict()
+        return {} if set(asked) <= {"hook_point"} and self._at_mlp else asked
+
+    @property
+    def _at_mlp(self) -> bool:
+        return self.hook_point is None or self.hook_point in MLP_HOOK_POINTS
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Asked:

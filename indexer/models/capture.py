@@ -20,7 +20,7 @@ from indexer.captured import OnLayer
 from indexer.errors import NeurariumError
 from indexer.models.failures import out_of_memory
 from indexer.models.layout import Layout
-from indexer.models.units import Place, UnitSet
+from indexer.models.units import UnitSet, first_of, present_place
 
 
 class _LastLayer(Exception):
@@ -125,7 +125,7 @@ def _hooked(
     held: dict[tuple[int, int], Tensor] = {}
 
     def give(layer: int, values: Tensor) -> None:
-        place = _present(units, layer)
+        place = present_place(units, layer)
         parts = [held.pop((layer, number), None) for number in range(len(place.parts))]
         known = tuple(part for part in parts if part is not None)
         hand_over(layer, place.own(values.reshape(*shape, values.shape[-1])), known)
@@ -138,12 +138,12 @@ def _hooked(
 
     def after(layer: int) -> Any:
         def hook(_module: Any, _args: Any, output: Any) -> None:
-            give(layer, output if isinstance(output, Tensor) else output[0])
+            give(layer, first_of(output))
 
         return hook
 
     def hold(layer: int, number: int) -> Any:
-        part = _present(units, layer).parts[number]
+        part = present_place(units, layer).parts[number]
 
         def hook(_module: Any, _args: Any, output: Tensor) -> None:
             held[layer, number] = part.own(output.reshape(*shape, output.shape[-1]))
@@ -152,7 +152,7 @@ def _hooked(
 
     try:
         for layer in layers:
-            place = _present(units, layer)
+            place = present_place(units, layer)
             for number, part in enumerate(place.parts):
                 handles.append(part.module.register_forward_hook(hold(layer, number)))
             if place.side == "input":
@@ -164,12 +164,6 @@ def _hooked(
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _present(units: UnitSet, layer: int) -> Place:
-    place = units.places[layer]
-    assert place is not None  # only layers with units are captured
-    return place
 
 
 def without_unembedding(model: Any) -> Callable[..., Any]:

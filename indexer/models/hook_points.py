@@ -19,7 +19,13 @@ from indexer.models.asked import Asked
 from indexer.models.capture import Trunk
 from indexer.models.layout import Layout
 from indexer.models.modules import norm_gain, rows_by_input, through_norm, unwrap
-from indexer.models.names import HOOK_BEFORE_LN, HOOK_POST, HOOK_PRE, MLP_HOOK_POINTS
+from indexer.models.names import (
+    HOOK_BEFORE_LN,
+    HOOK_POST,
+    HOOK_PRE,
+    HOOK_PRE_LINEAR,
+    MLP_HOOK_POINTS,
+)
 from indexer.models.reading import Inputs, find_readers
 from indexer.models.units import (
     READ_PARTS,
@@ -52,6 +58,7 @@ def hook_points_of(layout: Layout) -> tuple[str, ...]:
     has_norm = "ln" in layout.mlp_modules
     return (
         *((HOOK_PRE,) if has_pre else ()),
+        *((HOOK_PRE_LINEAR,) if layout.gated and "in" in layout.mlp_modules else ()),
         *((HOOK_BEFORE_LN,) if has_norm else ()),
         HOOK_POST,
     )
@@ -118,8 +125,8 @@ class MlpNeurons:
 
     @property
     def signed(self) -> bool:
-        """A product of a gate and a linear part has either sign."""
-        return self._is_product
+        """A linear part has either sign, and so has its product with a gate."""
+        return self._is_product or self.hook_point == HOOK_PRE_LINEAR
 
     @property
     def remark(self) -> str:
@@ -154,8 +161,9 @@ class MlpNeurons:
         and centred over the neurons, up to its scale. Then through the norm after the MLP, if the
         block has one (Gemma 2 and 3, OLMo 2), up to its scale, and times the constant that
         multiplies the MLP's output (Granite, Falcon-H1). A neuron captured before its activation
-        function (`mlp.hook_pre`) has the vector it has after it: that activation is what writes,
-        the value captured only drives it. Raises `NeurariumError` for quantised weights.
+        function (`mlp.hook_pre`, or its linear part) has the vector it has after it: that
+        activation is what writes, the value captured only drives it. Raises `NeurariumError` for
+        quantised weights.
         """
         layout, root = self.layout, self.root
         out = layout.output_projection(root, layer)
@@ -176,7 +184,8 @@ class MlpNeurons:
             (layout.component(root, f"blocks.{layer}.mlp"), "down_multiplier"),
         ):
             vectors = vectors * float(getattr(owner, constant, None) or 1.0)
-        return Writes(vectors, inner if inner is not None else out, inner, outer)
+        source = Place(inner if inner is not None else out, "input")
+        return Writes(vectors, source, inner, outer)
 
     def readers(self, token_ids: Int[Tensor, "1 pos"]) -> tuple[Reader | Unknown, ...]:
         """Each layer's norm and W_in, and in gated models W_gate."""
@@ -244,7 +253,8 @@ def _place(layout: Layout, root: nn.Module, layer: int, hook_point: str) -> Plac
         module = layout.component(root, f"blocks.{layer}.mlp.ln")
         place = Place(module, "input") if module is not None else None
     else:
-        place = layout.input_projection(root, layer, "gate" if layout.gated else "in")
+        gate = layout.gated and hook_point == HOOK_PRE
+        place = layout.input_projection(root, layer, "gate" if gate else "in")
     if place is None:
         raise NeurariumError(
             f"{hook_point!r} cannot be found in layer {layer} of {layout.label!r} "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from indexer.errors import NeurariumError
-from indexer.models import hook_points, latents
+from indexer.models import hook_points, latents, tensors
 from indexer.models.asked import Asked
 from indexer.models.capture import Trunk
 from indexer.models.layout import Layout
@@ -36,8 +36,9 @@ MLP = Kind(
     hook_points.choose_hook_point,
     hook_points.find_neurons,
 )
+TENSORS = Kind(tensors.takes, tensors.no_problem, tensors.choose_tensor, tensors.find_tensor)
 LATENTS = Kind(latents.takes, latents.no_problem, latents.choose_dictionary, latents.find_latents)
-KINDS = (LATENTS, MLP)
+KINDS = (LATENTS, TENSORS, MLP)
 """The first that takes what is asked for has it. Unless the user asks, MLP neurons are indexed."""
 
 

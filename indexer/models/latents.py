@@ -22,9 +22,19 @@ from indexer.models.capture import Trunk
 from indexer.models.dictionaries.check import check_model
 from indexer.models.dictionaries.dictionary import Dictionary
 from indexer.models.dictionaries.read import in_order, read_dictionaries
-from indexer.models.hook_places import POINTS, find_place, width_of
+from indexer.models.hook_places import (
+    HOOK_MLP_OUT,
+    HOOK_RESID_MID,
+    HOOK_RESID_POST,
+    MLP_IN,
+    MLP_OUT,
+    find_place,
+    points_of,
+    width_of,
+)
 from indexer.models.layout import Layout
 from indexer.models.modules import rows_by_input, through_norm, unwrap
+from indexer.models.names import HOOK_ATTN_OUT, HOOK_RESID_PRE, HOOK_Z
 from indexer.models.reading import Inputs, find_readers
 from indexer.models.units import (
     Place,
@@ -36,8 +46,8 @@ from indexer.models.units import (
 )
 from indexer.store.units import MAX_SET_NAME, Units, check_set_name
 
-_STREAM = ("hook_resid_pre", "hook_resid_post")
-_ADDED = (*_STREAM, "hook_attn_out", "hook_mlp_out")
+_STREAM = (HOOK_RESID_PRE, HOOK_RESID_MID, HOOK_RESID_POST)
+_ADDED = (*_STREAM, HOOK_ATTN_OUT, HOOK_MLP_OUT)
 """What is here is in the residual stream, or added to it as it is."""
 
 
@@ -61,7 +71,7 @@ def read(layout: Layout, asked: Asked) -> tuple[Dictionary, ...]:
     """The dictionaries that are asked for, checked against the model, in order of layers. Raises
     `NeurariumError`."""
     dictionaries = _read(str(asked.dictionary), asked.hook_point)
-    widths = {point: width_of(layout, point) for point in POINTS}
+    widths = {point: width_of(layout, point) for point in points_of(layout)}
     for dictionary in dictionaries:
         check_model(
             dictionary,
@@ -217,20 +227,20 @@ class DictionaryLatents:
         vectors = dictionary.W_dec
         if hook.point in _ADDED:
             return Writes(vectors, None, None, None)
-        if hook.point == "mlp.hook_out":
+        if hook.point == MLP_OUT:
             norm = self.layout.mlp_norm(self.root, hook.layer)
             if norm is not None:
                 vectors = through_norm(vectors, unwrap(norm))
             return Writes(vectors, None, None, norm)
         out = self.layout.component(self.root, f"blocks.{hook.layer}.attn.o")
-        if hook.point == "attn.hook_z" and out is not None:
+        if hook.point == HOOK_Z and out is not None:
             return Writes(
                 vectors @ rows_by_input(unwrap(out), vectors.shape[1]).float(), None, None, None
             )
         return Unknown(f"It is not known what is added to the residual stream at {hook.point}.")
 
     def _why_no_reads(self) -> str:
-        if self.hook_point in (*_STREAM, "mlp.hook_in"):
+        if self.hook_point in (*_STREAM, MLP_IN):
             return ""
         return f"What is at {self.hook_point} is not the residual stream that tokens are put into."
 

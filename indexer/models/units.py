@@ -35,9 +35,26 @@ class Place:
     parts: tuple[Place, ...] = ()
     """Module outputs from earlier in the same layer that `UnitSet.captured` needs too."""
 
+    columns: Int[Tensor, " n"] | None = None
+    """Which numbers of the last axis are meant, in order; None: all of them, or a `half`."""
+
     def own(self, values: Tensor) -> Tensor:
-        """The part of the module's input or output that is meant: a view."""
+        """The part of the module's input or output that is meant: a view, but for `columns`."""
+        if self.columns is not None:
+            return values[..., self.columns]
         return values if self.half is None else values.chunk(2, dim=-1)[self.half]
+
+    def put(self, values: Tensor, own: Tensor) -> None:
+        """Put what `own` gave, and was changed in memory since, back into `values`."""
+        if self.columns is not None:
+            values[..., self.columns] = own
+
+
+def first_of(output: object) -> Tensor:
+    """A module's output, or the first of several."""
+    first = output[0] if isinstance(output, tuple) else output
+    assert isinstance(first, Tensor)
+    return first
 
 
 @dataclass(frozen=True)
@@ -54,9 +71,9 @@ class Writes:
 
     vectors: Float[Tensor, "units d_model"]
     """Per unit of activation, in float32, up to the scales of `norms`."""
-    source: nn.Module | None
-    """The input of this module is what the vectors are multiplied by, [..., units]; None where it
-    is the units' own activations."""
+    source: Place | None
+    """Where the numbers [..., units] are that the vectors are multiplied by; None where they are
+    the units' own activations."""
     inner_norm: nn.Module | None
     """A norm over the units before the vectors (SoLU); its input is what `source` takes."""
     outer_norm: nn.Module | None
@@ -196,6 +213,13 @@ class UnitSet(Protocol):
     ) -> Bool[np.ndarray, " n"]:
         """Which units never fire, from their largest and smallest activations in a whole run."""
         ...
+
+
+def present_place(units: UnitSet, layer: int) -> Place:
+    """The place of a layer that has units."""
+    place = units.places[layer]
+    assert place is not None  # only layers with units are asked for
+    return place
 
 
 def never_positive(

@@ -38,10 +38,15 @@ class Units:
     """Whether a dead unit is small in magnitude (1e-6), rather than never above 0."""
     group: int | None = None
     """Units of one group, such as d_head: unit `g · group + i` is named `g.i`. None: no groups."""
+    blocks: int | None = None
+    """Blocks between what the first layer's units write and the final norm. None: all but its
+    own."""
     no_writes: str = ""
     """Why it is not known what units add to the residual stream, a full sentence; else empty."""
     no_reads: str = ""
     """Why it is not known what units read from the residual stream, a full sentence; else empty."""
+    no_links: str = ""
+    """Why weights do not link units, a full sentence; else empty."""
 
     def as_dict(self) -> dict[str, Any]:
         """As the column `runs.units` has it."""

@@ -45,7 +45,7 @@ def weight_facts(model: LoadedModel, *, connections: bool = True) -> Callable[[i
     """
     units = model.units.described
     reads = (None,) * len(model.units.widths) if units.no_reads else readers(model)
-    links = Links(model, reads) if connections and not units.no_writes else None
+    links = Links(model, reads) if connections and not (units.no_writes or units.no_links) else None
 
     def facts_of(layer: int) -> LayerFacts:
         if not model.units.widths[layer]:
