@@ -135,6 +135,7 @@ class DictionaryLatents:
             signed=self.signed,
             sparse=self.sparse,
             dead_by_magnitude=self.signed,
+            blocks=self.layout.n_layers if self.hook_point == HOOK_RESID_PRE else None,
             no_writes=writes.reason if isinstance(writes, Unknown) else "",
             no_reads=reads,
         )

@@ -24,6 +24,7 @@ from indexer.run.checkpoint import RunFolder
 from indexer.run.passes import scan_slices
 from indexer.run.plan import Plan, check_disk, describe_plan, make_plan
 from indexer.run.provenance import run_record
+from indexer.run.quality import Quality, check_dictionaries
 from indexer.run.results import Results
 from indexer.scan.choice import ModelChoice, resolve
 from indexer.scan.job import Job, load, prepare
@@ -137,12 +138,13 @@ def _index(
     for line in namesakes(engine, job.name, job.model.source.model_id, job.set_name):
         reporter.say(line)
     folder.check_inputs(job.facts())
+    qualities = check_dictionaries(job, reporter)
     # The process may have been killed after the run was written.
     run_id = find_scan(engine, folder.facts.id) if folder.exists else None
     if run_id is None:
         scans = scan_slices(job, folder, execution, reporter)
         clock.lap("scan")
-        run_id = write(engine, job, folder.facts.id, scans, clock, reporter)
+        run_id = write(engine, job, folder.facts.id, scans, clock, reporter, qualities)
     folder.remove()
     peak = memory.peak()
     return Outcome(
@@ -204,11 +206,12 @@ def write(
     scans: Iterator[Scan],
     clock: Clock,
     reporter: Reporter,
+    qualities: tuple[Quality, ...] = (),
 ) -> int:
     """Write finished scans to the store; returns the run's id."""
     current = [next(scans)]
     _wait_for_writing(engine, reporter)
-    record = run_record(job, scan_id, current[0], clock.seconds)
+    record = run_record(job, scan_id, current[0], clock.seconds, qualities)
     progress = reporter.stage("Writing", job.shape.neurons, f"{job.model.units.noun}s")
     facts_of = weight_facts(job.model, connections=job.config.connections)
     results = Results(job.corpus, job.model.units.dead, facts_of, job.model.device)

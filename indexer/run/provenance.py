@@ -11,6 +11,7 @@ from indexer.corpus.prepared import PreparedCorpus
 from indexer.corpus.rows import printable
 from indexer.measure.peaks import KEPT_PEAKS, sample_identity
 from indexer.models.spelling import drops_first_space
+from indexer.run.quality import Quality, as_provenance
 from indexer.scan.job import Job
 from indexer.scan.state import Scan
 from indexer.store.writing.records import RunRecord
@@ -18,7 +19,13 @@ from indexer.store.writing.records import RunRecord
 VERSIONED = ("neurarium", "torch", "transformers", "transformer-lens", "numpy", "tokenizers")
 
 
-def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) -> RunRecord:
+def run_record(
+    job: Job,
+    scan_id: str,
+    scan: Scan,
+    seconds: dict[str, float],
+    qualities: tuple[Quality, ...] = (),
+) -> RunRecord:
     """The run's record with its provenance. `scan` is the run's scan, or the first of several."""
     config, model, corpus = job.config, job.model, job.corpus
     source, layout, tokens, units = model.source, model.layout, model.tokens, model.units
@@ -68,6 +75,7 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
             "device": str(model.device),
             **units.asked.as_dict(),
         },
+        **as_provenance(job, qualities),
         "policy": {
             "bos": _bos_policy(tokens.bos_token_id, config.bos, corpus),
             "padding": "on the right, masked, not included",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from indexer.errors import NeurariumError
+from indexer.models.aliases import same_model
 from indexer.models.dictionaries.check import check_model
 from indexer.models.dictionaries.dictionary import Dictionary
 from indexer.models.dictionaries.read import read_dictionaries
@@ -300,7 +301,7 @@ def test_another_models_dictionary_is_refused(
     """Width, place and name have to be the model's."""
     model: dict[str, Any] = {
         "label": "tiny",
-        "model_id": "owner/Tiny",
+        "same_model": same_model,
         "n_layers": 2,
         "widths": {"hook_resid_post": WIDTH},
     }
@@ -308,6 +309,14 @@ def test_another_models_dictionary_is_refused(
     with pytest.raises(NeurariumError) as refused:
         check_model(fitting(tmp_path / "bad", **said), **model | changed)
     assert expected in str(refused.value)
+
+
+def test_one_model_has_many_names(tmp_path: Path) -> None:
+    """A hub id with or without its owner, TransformerLens's alias; a folder may be any model."""
+    assert same_model("gpt2-small", "openai-community/gpt2")
+    assert same_model("pythia-70m-deduped", "EleutherAI/pythia-70m-deduped")
+    assert not same_model("gpt2-medium", "gpt2")
+    assert same_model("gpt2-medium", str(tmp_path))
 
 
 def test_the_hub_is_asked_once_and_its_no_is_one_line(
