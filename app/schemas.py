@@ -54,9 +54,24 @@ class UnitsRef(Schema):
     blocks: int | None = Field(
         description="Blocks that read what layer 0 writes; null: all but its own."
     )
+    two_sided: bool = Field(
+        description="Whether the lowest activations say as much as the highest."
+    )
     no_writes: str = Field(description="Why it is not known what units write; else empty.")
     no_reads: str = Field(description="Why it is not known what units read; else empty.")
     no_links: str = Field(description="Why weights do not link units; else empty.")
+
+    @property
+    def dead_means(self) -> str:
+        """When a unit is dead, as the end of a sentence."""
+        if self.dead_by_magnitude:
+            return "no activation in the whole run is beyond ±1e−6"
+        return "no activation in the whole run is above zero"
+
+    def label(self, unit: int) -> str:
+        """A unit's noun and index, and its name where it is one of a group."""
+        inside = f" ({unit // self.group}.{unit % self.group})" if self.group else ""
+        return f"{self.noun} {unit}{inside}"
 
 
 class RunRef(Schema):
@@ -120,6 +135,7 @@ class NeuronRow(Schema):
     skewness: float | None
     kurtosis: float | None
     density: float
+    lookup: float | None = Field(description="Token-lookup score; null if unknown.")
     effect_kurtosis: float | None = Field(description="Excess kurtosis of its logit effects.")
     dead: bool
     peak_token: str = Field(description="The token it peaks on.")

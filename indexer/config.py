@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from indexer.errors import NeurariumError
 from indexer.models.asked import Asked
-from indexer.models.names import DTYPES, HOOK_POINTS
+from indexer.models.names import DTYPES, HOOK_POINTS, MLP_HOOK_POINTS, TENSOR_HOOK_POINTS
 from indexer.store.units import check_set_name
 
 RESERVED_NAMES = frozenset(
@@ -70,9 +70,10 @@ class IndexConfig:
     hook_point: str | None = field(
         default=None,
         metadata=_option(
-            "Where activations are captured: mlp.hook_post, mlp.hook_pre or, for SoLU models, "
-            "mlp.ln.hook_in. Default: mlp.ln.hook_in for SoLU models, otherwise mlp.hook_post. "
-            "With --dictionary, where its file does not say: a place such as "
+            "Where activations are captured, in TransformerLens's words without the block. MLP "
+            f"neurons: {', '.join(MLP_HOOK_POINTS)}. Dimensions of a tensor: "
+            f"{', '.join(TENSOR_HOOK_POINTS)}. Default: mlp.ln.hook_in for SoLU models, otherwise "
+            "mlp.hook_post. With --dictionary, where its file does not say: a place such as "
             "blocks.3.hook_resid_post."
         ),
     )
@@ -129,7 +130,14 @@ class IndexConfig:
         ),
     )
     top_k: int = field(default=20, metadata=_option("Top examples per neuron.", least=1))
-    bottom_k: int = field(default=10, metadata=_option("Bottom examples per neuron.", least=0))
+    bottom_k: int | None = field(
+        default=None,
+        metadata=_option(
+            "Bottom examples per unit. Default: 10, or as many as top examples for the dimensions "
+            "of a tensor, whose two signs are alike.",
+            least=0,
+        ),
+    )
     sample: int = field(
         default=1024,
         metadata=_option(

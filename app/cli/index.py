@@ -220,8 +220,8 @@ def _print_summary(outcome: Any, settings: Settings) -> None:
     speed = "" if outcome.resumed else f" ({rate:,.0f} tokens/s)"
     out.print(
         f"Run {outcome.run_id}: {outcome.plan.neurons:,} {outcome.noun}s of "
-        f"{escaped(outcome.model)} over {outcome.plan.tokens:,} tokens. "
-        f"Prepared in {seconds['prepare']:.1f} s, scanned in "
+        f"{escaped(outcome.model)} "
+        f"over {outcome.plan.tokens:,} tokens. Prepared in {seconds['prepare']:.1f} s, scanned in "
         f"{seconds['scan']:.1f} s{speed}, written in {seconds['write']:.1f} s; "
         f"peak memory {readable_bytes(outcome.peak_memory)}.",
         highlight=False,

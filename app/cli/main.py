@@ -213,14 +213,14 @@ def _serve(settings: Settings) -> None:
         create_app(settings), log_level="warning", timeout_graceful_shutdown=GRACE
     )
     server = uvicorn.Server(config)
-    with _listening(settings) as listening:
-        bound = settings.model_copy(update={"port": listening.getsockname()[1]})
+    with listening(settings) as opened:
+        bound = settings.model_copy(update={"port": opened.getsockname()[1]})
         if missing:
             message = f"There was no database at {missing}: an empty one was created."
             err.print(escaped(message), highlight=False, soft_wrap=True)
         out.print(f"Neurarium is at {address_of(bound)} (press Ctrl-C to stop)", highlight=False)
         _collect_less()
-        server.run(sockets=[listening])
+        server.run(sockets=[opened])
 
 
 def _collect_less() -> None:
@@ -232,10 +232,11 @@ def _collect_less() -> None:
     gc.set_threshold(_NEW_OBJECTS)
 
 
-def _listening(settings: Settings) -> socket.socket:
+def listening(settings: Settings) -> socket.socket:
+    """A socket that listens where the settings say. Raises NeurariumError."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        listening = socket.create_server((settings.host, settings.port), family=family)
+        opened = socket.create_server((settings.host, settings.port), family=family)
     except OSError as error:  # for a host name that cannot be resolved, errno is negative
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else str(error.strerror).partition(" (")[0]
@@ -246,5 +247,5 @@ def _listening(settings: Settings) -> socket.socket:
         ) from None
     # Every connection inherits this: else the end of a response can wait 40 ms until the browser
     # acknowledges its beginning.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return opened

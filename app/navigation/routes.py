@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse
 
 from app.navigation.find import page_of
 from app.navigation.queries import random_neuron
+from app.reading.statistics import DEAD
 from app.schemas import DEFAULT_VIEW, View
 from app.sets import ModelSet
 from app.web import urls
@@ -27,6 +28,8 @@ class HelpContext:
     """What `navigation/help.html` is rendered with."""
 
     frame: Frame
+    dead: str
+    """When a unit is dead."""
 
 
 @router.get("/go")
@@ -52,7 +55,7 @@ def help_page(request: Request) -> Response:
     if unchanged := site.unchanged(request, None):
         return unchanged
     return site.html(
-        request, "navigation/help.html", HelpContext(Frame(canonical=urls.help_page()))
+        request, "navigation/help.html", HelpContext(Frame(canonical=urls.help_page()), DEAD)
     )
 
 

@@ -21,6 +21,7 @@ _RUN_COLUMNS = [
     schema.vocabularies.c.identity,
     RUNS.c.provenance[("corpus", "special_token_ids")].label("special_token_ids"),
     RUNS.c.provenance[("tokenizer", "first_space")].label("first_space"),
+    RUNS.c.provenance["weights_not_available"].label("weights_not_available"),
 ]
 # Built once: SQLAlchemy takes longer to put a statement together than SQLite to answer it.
 _RUNS_OF_MODELS = (

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from indexer.captured import OnLayer
 from indexer.errors import NeurariumError
 from indexer.models.failures import out_of_memory
+from indexer.models.finite import check_activations
 from indexer.models.layout import Layout
 from indexer.models.units import UnitSet, first_of, present_place
 
@@ -90,11 +91,13 @@ class Trunk:
     ) -> tuple[int, ...]:
         """Units of each layer, counted on two tokens; `look` is called as `on_layer` is.
 
-        Raises `NeurariumError` for a model whose layers do not run once each.
+        Raises `NeurariumError` for a model whose layers do not run once each, or whose activations
+        are not finite.
         """
         widths: list[list[int]] = [[] for _ in units.places]
 
         def count(layer: int, captured: Any) -> None:
+            check_activations(captured.activations, layer)
             widths[layer].append(captured.activations.shape[-1])
             look(layer, captured)
 

@@ -33,7 +33,8 @@ from indexer.models.hook_places import (
     width_of,
 )
 from indexer.models.layout import Layout
-from indexer.models.modules import rows_by_input, through_norm, unwrap
+from indexer.models.matrices import rows_by_input
+from indexer.models.modules import through_norm, unwrap
 from indexer.models.names import HOOK_ATTN_OUT, HOOK_RESID_PRE, HOOK_Z
 from indexer.models.reading import Inputs, find_readers
 from indexer.models.units import (

@@ -23,7 +23,8 @@ from indexer.errors import NeurariumError
 from indexer.models.asked import Asked
 from indexer.models.capture import Trunk
 from indexer.models.layout import Layout
-from indexer.models.modules import rows_by_input, through_norm, unwrap
+from indexer.models.matrices import rows_by_input
+from indexer.models.modules import through_norm, unwrap
 from indexer.models.names import (
     HOOK_ATTN_OUT,
     HOOK_EMBED,
@@ -116,6 +117,7 @@ class TensorDimensions:
         return Units(
             noun=self.noun,
             signed=True,
+            two_sided=True,
             dead_by_magnitude=True,
             group=self.layout.d_head if heads else None,
             blocks=self.layout.n_layers - (0 if before_block else 1),

@@ -91,7 +91,8 @@ class Reader:
     centred: bool
     """Whether the norm subtracts the mean (LayerNorm)."""
     matrices: dict[str, Float[Tensor, "d_model units"]]
-    """By part, in the order of `READ_PARTS`; views of the model's weights, not copies."""
+    """By part, in the order of `READ_PARTS`; views of the model's weights where those are stored as
+    numbers."""
 
     def normed(self, stream: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_model"]:
         """Residual stream vectors after the norm, each normalised by itself."""

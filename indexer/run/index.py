@@ -41,7 +41,8 @@ from indexer.store.runs import find_scan, list_runs
 from indexer.store.units import NEURONS
 from indexer.store.writing.records import NeuronBlock
 from indexer.store.writing.run import write_run
-from indexer.weights.facts import weight_facts
+from indexer.weights.facts import LayerFacts, weight_facts
+from indexer.weights.trial import Available, try_weights
 
 FEW_TOKENS = 10_000
 """Under so many tokens the user is warned that statistics mean little."""
@@ -78,7 +79,17 @@ def index(
     Raises `Stopped` when the user stops it, after saving a checkpoint, and NeurariumError for every
     problem the user can solve. In both cases nothing is written to the store.
     """
-    choice = resolve(config)
+    return index_choice(resolve(config), database_url, cache_dir, reporter, execution)
+
+
+def index_choice(
+    choice: ModelChoice,
+    database_url: str,
+    cache_dir: Path,
+    reporter: Reporter,
+    execution: Execution | None = None,
+) -> Outcome:
+    """As `index`, of a choice that is made. Raises as `index`."""
     execution = execution or Execution()
     engine = open_store(database_url, create=True)
     try:
@@ -138,13 +149,16 @@ def _index(
     for line in namesakes(engine, job.name, job.model.source.model_id, job.set_name):
         reporter.say(line)
     folder.check_inputs(job.facts())
+    available = try_weights(job.model)
+    for line in available.missing:
+        reporter.say(f"Note: {line}")
     qualities = check_dictionaries(job, reporter)
     # The process may have been killed after the run was written.
     run_id = find_scan(engine, folder.facts.id) if folder.exists else None
     if run_id is None:
         scans = scan_slices(job, folder, execution, reporter)
         clock.lap("scan")
-        run_id = write(engine, job, folder.facts.id, scans, clock, reporter, qualities)
+        run_id = write(engine, job, folder.facts.id, scans, available, clock, reporter, qualities)
     folder.remove()
     peak = memory.peak()
     return Outcome(
@@ -204,6 +218,7 @@ def write(
     job: Job,
     scan_id: str,
     scans: Iterator[Scan],
+    available: Available,
     clock: Clock,
     reporter: Reporter,
     qualities: tuple[Quality, ...] = (),
@@ -211,9 +226,20 @@ def write(
     """Write finished scans to the store; returns the run's id."""
     current = [next(scans)]
     _wait_for_writing(engine, reporter)
-    record = run_record(job, scan_id, current[0], clock.seconds, qualities)
+    record = run_record(job, scan_id, current[0], available.missing, clock.seconds, qualities)
     progress = reporter.stage("Writing", job.shape.neurons, f"{job.model.units.noun}s")
-    facts_of = weight_facts(job.model, connections=job.config.connections)
+    known = weight_facts(job.model, available, connections=job.config.connections)
+
+    def facts_of(layer: int) -> LayerFacts:
+        try:
+            return known(layer)
+        except (NeurariumError, RuntimeError, MemoryError) as error:  # the scan took hours
+            reporter.say(
+                f"Warning: facts from the weights of layer {layer} are left out, since they could "
+                f"not be computed ({type(error).__name__}: {' '.join(str(error).split())[:200]})."
+            )
+            return LayerFacts({}, {})
+
     results = Results(job.corpus, job.model.units.dead, facts_of, job.model.device)
 
     def neurons() -> Iterator[NeuronBlock]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -12,7 +13,7 @@ from indexer.corpus.rows import printable
 from indexer.measure.peaks import KEPT_PEAKS, sample_identity
 from indexer.models.spelling import drops_first_space
 from indexer.run.quality import Quality, as_provenance
-from indexer.scan.job import Job
+from indexer.scan.job import Job, bottom_k
 from indexer.scan.state import Scan
 from indexer.store.writing.records import RunRecord
 
@@ -23,10 +24,13 @@ def run_record(
     job: Job,
     scan_id: str,
     scan: Scan,
+    not_available: Sequence[str],
     seconds: dict[str, float],
     qualities: tuple[Quality, ...] = (),
 ) -> RunRecord:
-    """The run's record with its provenance. `scan` is the run's scan, or the first of several."""
+    """The run's record with its provenance. `scan` is the run's scan, or the first of several;
+    `not_available` says what the weights do not tell, `qualities` what its dictionaries are
+    worth."""
     config, model, corpus = job.config, job.model, job.corpus
     source, layout, tokens, units = model.source, model.layout, model.tokens, model.units
     assert scan.sample is not None  # a complete scan has measured it
@@ -42,11 +46,13 @@ def run_record(
             "revision": source.commit,
             "checkpoint": source.checkpoint,
             "weights_hash": model.weights_hash,
+            **({"config_hash": model.config_hash} if model.config_hash else {}),
             "architecture": layout.architecture,
             "activation_function": layout.activation_function,
             "gated": layout.gated,
             "layers": layout.n_layers,
             "d_model": layout.d_model,
+            **({"in_memory": True} if source.kind == "memory" else {}),
             **({"unused_weights": list(model.unused_weights)} if model.unused_weights else {}),
         },
         "tokenizer": {
@@ -76,6 +82,7 @@ def run_record(
             **units.asked.as_dict(),
         },
         **as_provenance(job, qualities),
+        **({"weights_not_available": list(not_available)} if not_available else {}),
         "policy": {
             "bos": _bos_policy(tokens.bos_token_id, config.bos, corpus),
             "padding": "on the right, masked, not included",
@@ -91,7 +98,8 @@ def run_record(
         "settings": {
             name: printable(value) if isinstance(value, str) else value
             for name, value in config.as_dict().items()
-        },
+        }
+        | {"bottom_k": bottom_k(config, units)},
         "versions": {"python": platform.python_version()} | {n: version(n) for n in VERSIONED},
         "seconds": {stage: round(taken, 2) for stage, taken in seconds.items()},
     }
@@ -114,6 +122,8 @@ def run_record(
         widths=units.widths,
         sources=corpus.sources,
         vocabulary=vocabulary,
+        token_counts=corpus.token_counts(len(vocabulary)),
+        source_contexts=corpus.source_contexts(),
         provenance=provenance,
         created_at=datetime.now(UTC),
         set_name=job.set_name,

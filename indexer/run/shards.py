@@ -29,6 +29,7 @@ from indexer.scan.job import Job, load, prepare
 from indexer.scan.state import Scan
 from indexer.store.database import check_writable, open_store, unusable, without_password
 from indexer.store.runs import find_scan
+from indexer.weights.trial import try_weights
 
 SAMPLE_COST = 1.25
 """The time for a position of the sample, as a multiple of the time for one of the rest."""
@@ -62,6 +63,8 @@ def scan_shard(
             for line in left_over(job.model.unused_weights):
                 reporter.say(line)
             check_dictionaries(job, reporter)
+            for line in try_weights(job.model).missing:
+                reporter.say(f"Note: {line}")
             mine = share(job, shard)
             scan_slices(job, folder, execution, reporter, mine)
     except Timeout:
@@ -131,7 +134,8 @@ def merge(
             scans = _merged(job, folders, facts.slices)
             clock.lap("scan")
             qualities = check_dictionaries(job, reporter)
-            run_id = write(engine, job, facts.id, scans, clock, reporter, qualities)
+            available = try_weights(job.model)
+            run_id = write(engine, job, facts.id, scans, available, clock, reporter, qualities)
         plan = make_plan(job.name, job.shape, job.corpus)
         return Outcome(
             run_id,

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int32, Int64
 
 from indexer.measure.kernels import BINS
+from indexer.measure.lookup import NO_TOKENS, LookupTokens
 from indexer.measure.peaks import BANDS
 from indexer.measure.selection import Selection
 from indexer.store.sizes import BAND_EXAMPLES, FIRING_PEAKS, RANDOM_EXAMPLES, SOURCE_EXAMPLES
@@ -29,6 +30,8 @@ class ScanShape:
     """Sources with examples of their own; 0 where the corpus has one source."""
     ranks: Int32[np.ndarray, " contexts"] | None = None
     """Of a sparse set: each context's place in the order of all contexts' hashes."""
+    lookup: LookupTokens = NO_TOKENS
+    """Tokens of the token-lookup score; without any, it is not measured."""
     first_layer: int = 0
     """The index in the model of the first of these layers."""
     first_neuron: int = 0
@@ -84,7 +87,9 @@ class ScanShape:
         examples = Selection.bytes_for(self.neurons, self.sample_examples, self.window)
         if self.sparse:
             examples += self.neurons * (8 * FIRING_PEAKS + 16)
-        return examples + self.neurons * (4 * len(self.sample) + 4 * BINS + 8 * 20)
+        lookup = 4 * len(self.lookup) + 5 * 8
+        each = 4 * len(self.sample) + 4 * BINS + 8 * 20 + lookup
+        return examples + self.neurons * each
 
     def bytes_held(self) -> int:
         """Memory of the scan's state in bytes, without the model and its forward pass."""
@@ -101,6 +106,7 @@ class ScanShape:
             window=self.window,
             source_slots=self.source_slots,
             ranks=self.ranks,
+            lookup=self.lookup,
             first_layer=self.first_layer + first,
             first_neuron=self.first_neuron + before,
         )

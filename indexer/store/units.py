@@ -41,6 +41,8 @@ class Units:
     blocks: int | None = None
     """Blocks between what the first layer's units write and the final norm. None: all but its
     own."""
+    two_sided: bool = False
+    """Whether the lowest activations say as much as the highest: pages show them side by side."""
     no_writes: str = ""
     """Why it is not known what units add to the residual stream, a full sentence; else empty."""
     no_reads: str = ""

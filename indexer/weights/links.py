@@ -61,8 +61,8 @@ class Links:
         then `in` before `gate`.
         """
         while self._done <= layer:
-            self._compare(self._done)
-            self._done += 1
+            self._done += 1  # first, so that a layer that fails is not compared twice
+            self._compare(self._done - 1)
         mine = self._places.layer(layer)
         parts = [0 if reader is None else len(reader.matrices) for reader in self._readers]
         later = zip(parts[layer + 1 :], self._model.units.widths[layer + 1 :], strict=True)
