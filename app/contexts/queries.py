@@ -64,7 +64,7 @@ def context(
     if row is None:
         raise NotFound(
             f"Context {context_id} of {run.model} is not stored: of contexts 0 to "
-            f"{run.contexts - 1}, only those that are an example of a neuron are."
+            f"{run.contexts - 1}, only those that are an example of a {reading.units.noun} are."
         )
     token_ids = unpack_token_ids(bytes(row.token_ids))
     if position is not None and position >= len(token_ids):

@@ -67,16 +67,16 @@ class SearchContext:
     cursor: str | None
     live: bool
     """Whether the server can search by custom text."""
-    examples: Callable[[int, int, int], str] = examples
+    examples: Callable[[int, int, int, str], str] = examples
     """Turns counts of examples into words."""
 
 
-def token_view(results: TokenSearch) -> TokenView:
+def token_view(results: TokenSearch, noun: str) -> TokenView:
     """The view of a search by token."""
     words, heading, sentence = ROLES[results.role]
     roles = [
         (entry.role, ROLES[entry.role][0], entry.neurons, entry.role == results.role)
         for entry in results.roles
     ]
-    title = f"Neurons that {words}" if roles else "No neurons"
+    title = f"{noun.capitalize()}s that {words}" if roles else f"No {noun}s"
     return TokenView(title, heading, sentence, roles)
