@@ -166,6 +166,8 @@ class Results:
         slots = slots_of(self._corpus.source_index[shape.sample])
         means = means_by_slot(sample.peaks[where], slots, shape.source_slots)
         by_source = source_peak_histograms(sample.peaks[where], slots, shape.source_slots)
+        if scan.firing is not None:  # peaks are of other contexts than the sample's
+            by_source = (np.zeros((len(means), 0), np.int32), np.zeros(len(means), np.int64))
         flat = shape.first_neuron + first
         return NeuronBlock(
             layer=layer,
