@@ -100,12 +100,19 @@ app.command()(index)
 def demo(database: Database = None, host: Host = None, port: Port = None) -> None:
     """Index the bundled model over the bundled corpus if that is not done yet, and serve it."""
     from indexer.config import IndexConfig
+    from indexer.demo import DICTIONARIES
     from indexer.store.runs import list_runs
+    from indexer.store.units import NEURONS
 
     settings = settings_of(database, host, port)
     runs = list_runs(open_store_of(settings, create=True))
-    if not any((run.model, run.model_id, run.corpus) == ("demo",) * 3 for run in runs):
+    ours = [run for run in runs if (run.model, run.model_id, run.corpus) == ("demo",) * 3]
+    sets = {run.set_name for run in ours}
+    if NEURONS not in sets:
         run_index(IndexConfig(model="demo"), settings)
+    for path in DICTIONARIES:
+        if path.stem not in sets:
+            run_index(IndexConfig(model="demo", dictionary=str(path)), settings)
     _serve(settings)
 
 

@@ -14,6 +14,7 @@ from app.reading import cursors
 from app.reading.neurons import rows_of
 from app.reading.runs import run_ref
 from app.reading.store import Reading
+from app.reading.vocabulary import text_of
 from indexer.store import schema
 from indexer.store.packing.codec import unpack_token_ids
 from indexer.store.packing.postings import unpack_places
@@ -117,7 +118,7 @@ def context(
                 **dict(peak),
                 max=rows[index].max,
                 min=rows[index].min,
-                peak_token=reading.vocabulary[rows[index].peak_token_id],
+                peak_token=text_of(reading.vocabulary, rows[index].peak_token_id),
             )
             for index, peak in zip(indices, in_context, strict=True)
         ],

@@ -26,6 +26,7 @@ from app.reading.columns import columns, finite
 from app.reading.neurons import ROW_COLUMNS, neuron_row
 from app.reading.runs import MAX_INTEGER, has_layer, model_names, run_ref, sample_of
 from app.reading.store import Reading, Store
+from app.reading.vocabulary import text_of
 from app.schemas import Order
 from indexer.store import schema
 from indexer.store.packing.codec import LAYER_ARRAYS, unpack_arrays
@@ -110,7 +111,7 @@ def picture(reading: Reading, layer: int, stat: PictureStatistic, first: int) ->
         first=first,
         values=list(map(finite, values[part].tolist())),
         dead=dead[part].tolist(),
-        peak_tokens=[reading.vocabulary[int(token_id)] for token_id in tokens],
+        peak_tokens=[text_of(reading.vocabulary, token_id) for token_id in tokens.tolist()],
         n_dead=int(dead.sum()),
         counted=len(ranked),
         lowest=float(ranked[0]) if len(ranked) else None,

@@ -12,6 +12,7 @@ from app.reading import cursors
 from app.reading.neurons import promoted_token, rows_of
 from app.reading.runs import run_ref
 from app.reading.store import Reading
+from app.reading.vocabulary import text_of
 from app.search.schemas import Role, RoleCount, Token, TokenNeuron, TokenSearch
 from indexer.store import schema
 from indexer.store.packing.postings import unpack_token
@@ -121,7 +122,7 @@ def _items(
                 max=row.max,
                 density=row.density,
                 dead=row.dead,
-                peak_token=texts[row.peak_token_id],
+                peak_token=text_of(texts, row.peak_token_id),
                 promoted_token=promoted_token(row, texts),
             )
         )

@@ -86,6 +86,7 @@ class AttentionHeads:
     signed: ClassVar[bool] = False
     sparse: ClassVar[bool] = False
     remark: ClassVar[str] = ""
+    identity: ClassVar[str] = ""
 
     @property
     def described(self) -> Units:

@@ -2,7 +2,7 @@
 plain model its names stand for. Needs the configuration only, so models that cannot be indexed are
 refused before any weight is read.
 
-`layout`, `load` and `given` are the only importers of transformer_lens.
+`aliases`, `given`, `layout` and `load` are the only importers of transformer_lens.
 """
 
 from __future__ import annotations

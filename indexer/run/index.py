@@ -27,6 +27,7 @@ from indexer.run.checkpoint import RunFolder
 from indexer.run.passes import scan_slices
 from indexer.run.plan import Plan, check_disk, describe_plan, make_plan
 from indexer.run.provenance import run_record
+from indexer.run.quality import Quality, check_dictionaries
 from indexer.run.results import Results
 from indexer.scan.choice import ModelChoice, resolve
 from indexer.scan.job import Job, load, prepare
@@ -151,12 +152,13 @@ def _index(
         reporter.say(line)
     folder.check_inputs(job.facts())
     before = before_scan(job.model, reporter)
+    qualities = check_dictionaries(job, reporter)
     # The process may have been killed after the run was written.
     run_id = find_scan(engine, folder.facts.id) if folder.exists else None
     if run_id is None:
         scans = scan_slices(job, folder, execution, reporter)
         clock.lap("scan")
-        run_id = write(engine, job, folder.facts.id, scans, before, clock, reporter)
+        run_id = write(engine, job, folder.facts.id, scans, before, clock, reporter, qualities)
     folder.remove()
     peak = memory.peak()
     return Outcome(
@@ -219,6 +221,7 @@ def write(
     before: Before,
     clock: Clock,
     reporter: Reporter,
+    qualities: tuple[Quality, ...] = (),
 ) -> int:
     """Write finished scans to the store; returns the run's id."""
     current = [next(scans)]
@@ -228,7 +231,7 @@ def write(
         heads = measure_heads(job, on_tokens)
         clock.lap("heads")
     _wait_for_writing(engine, reporter)
-    record = run_record(job, scan_id, current[0], before, clock.seconds, heads)
+    record = run_record(job, scan_id, current[0], before, clock.seconds, heads, qualities)
     progress = reporter.stage("Writing", job.shape.neurons, f"{job.model.units.noun}s")
     known = weight_facts(job.model, before.facts, connections=job.config.connections)
 

@@ -200,7 +200,7 @@ neurons = Table(
     Column("tenth", _Double, nullable=False),
     Column("lookup", _Double, nullable=False),  # token-lookup score; −inf if unknown
     Column("dead", Boolean, nullable=False),
-    Column("peak_token_id", Integer, nullable=False),
+    Column("peak_token_id", Integer),  # None: no context is an example of it
     Column("promoted_token_id", Integer),  # None: not known what the unit writes
     Column("effect_kurtosis", _Double, nullable=False),  # of logit effects; −inf if constant
     Column("in_out_cosine", _Double),
