@@ -13,12 +13,13 @@ import pytest
 from app.errors import Gone, Unavailable
 from app.live import models as live
 from app.live.models import FAILED_FOR, Models, machine_memory
-from app.schemas import Run, Sample
+from app.schemas import Run, Sample, UnitsRef
 from indexer.models import reload
 from indexer.models.load import describe, load_model
 from indexer.models.loaded import LoadedModel
 from indexer.models.reload import bos_of, bytes_of, expected_bytes, wanted
 from indexer.models.source import resolve_model
+from indexer.store.units import Units
 from tests.helpers.tiny_models import save_tiny_model
 
 
@@ -43,7 +44,8 @@ def run_of(folder: Path, model: LoadedModel, number: int, **changes: Any) -> Run
         model="tiny",
         model_id="tiny",
         revision=None,
-        asked=model.units.asked,
+        hook_point=model.units.hook_point,
+        units=UnitsRef(set="neurons", **Units().as_dict()),
         corpus="none",
         dtype="float32",
         contexts=10,
