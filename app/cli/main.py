@@ -28,6 +28,7 @@ from app.cli.console import (
 )
 from app.cli.index import index, merge, run_index, verify
 from app.cli.notes import notes_app
+from app.cli.transfer import copy, export, import_run, pack
 from app.settings import Settings
 from indexer.errors import NeurariumError
 
@@ -180,6 +181,10 @@ def delete(
     out.print(f"Deleted run {run}{name}.", highlight=False, soft_wrap=True)
 
 
+app.command()(export)
+app.command("import")(import_run)
+app.command()(copy)
+app.command()(pack)
 app.command()(merge)
 app.command()(verify)
 app.add_typer(notes_app)

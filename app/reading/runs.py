@@ -57,6 +57,16 @@ def runs_of(connection: Connection, models: Iterable[str]) -> dict[str, list[Row
     return by_model
 
 
+def run_of_id(connection: Connection, run: int) -> str:
+    """The model that a run is of. Raises NotFound."""
+    model = None
+    if run <= MAX_INTEGER:
+        model = connection.scalar(select(RUNS.c.model).where(RUNS.c.id == run, RUNS.c.ready))
+    if model is None:
+        raise NotFound(f"There is no run {run}: `neurarium runs` lists all runs.")
+    return str(model)
+
+
 def pick(model: str, rows: Sequence[Row[Any]], run: int | None) -> Row[Any]:
     """The run with the id `run` among a model's runs, given newest first. Raises NotFound.
 

@@ -1,0 +1,72 @@
+"""Picks fields of an answer by name: `layer,stats.max,examples.top.peak`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
+
+from app.drawing.quoting import quoted
+from app.errors import Invalid
+
+ALL = "__all__"
+"""pydantic's word for every item of a list."""
+
+
+def included(schema: type[BaseModel], fields: str | None) -> Any:
+    """The `include` of pydantic for fields separated by commas, dots leading into objects and into
+    the objects of lists; None: all fields. Raises Invalid for a field that does not exist."""
+    if fields is None:
+        return None
+    tree: dict[str, Any] = {}
+    for name in filter(None, (part.strip() for part in fields.split(","))):
+        _add(tree, schema, name.split("."), name)
+    if not tree:
+        raise Invalid(f"`fields` names nothing: choose from {_names(schema)}.")
+    return tree
+
+
+def names_of(known: Sequence[str], fields: str | None) -> list[str]:
+    """The columns that `fields` names, in the order of `known`; None: all. Raises Invalid."""
+    if fields is None:
+        return list(known)
+    wanted = [name for name in (part.strip() for part in fields.split(",")) if name]
+    for name in wanted:
+        if name not in known:
+            raise Invalid(f"There is no field “{quoted(name)}”: choose from {', '.join(known)}.")
+    if not wanted:
+        raise Invalid(f"`fields` names nothing: choose from {', '.join(known)}.")
+    return [name for name in known if name in wanted]
+
+
+def _add(tree: dict[str, Any], schema: type[BaseModel], path: list[str], whole: str) -> None:
+    first, *rest = path
+    declared = schema.model_fields.get(first)
+    if declared is None:
+        raise Invalid(f"There is no field “{quoted(whole)}”: choose from {_names(schema)}.")
+    if not rest:
+        tree[first] = True
+        return
+    inner, in_list = _schema_of(declared.annotation)
+    if inner is None:
+        raise Invalid(f"“{quoted(whole)}”: {first} has no fields of its own.")
+    below = tree.setdefault(first, {ALL: {}} if in_list else {})
+    if below is not True:
+        _add(below[ALL] if in_list else below, inner, rest, whole)
+
+
+def _schema_of(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
+    """The schema in an annotation, and whether it is that of a list's items."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, False
+    in_list = get_origin(annotation) is list
+    for part in get_args(annotation):
+        inner, deeper = _schema_of(part)
+        if inner is not None:
+            return inner, in_list or deeper
+    return None, False
+
+
+def _names(schema: type[BaseModel]) -> str:
+    return ", ".join(schema.model_fields)
