@@ -17,6 +17,7 @@ from starlette_compress import CompressMiddleware
 
 from app.compare import routes as compare
 from app.contexts import routes as contexts
+from app.export import routes as export
 from app.lists import routes as lists
 from app.live.behaviour import routes as behaviour
 from app.live.engine import Live
@@ -43,6 +44,7 @@ ROUTERS = (
     neurons.api,
     runs.router,
     numbers.router,
+    export.router,
     compare.router,
     lists.router,
     live_neuron.router,

@@ -39,13 +39,13 @@ def card(page: NeuronPage) -> str:
     document = (
         templates()
         .get_template("neurons/card.html")
-        .render(page=page, view=view, section=view.sections[0], styles=styles)
+        .render(page=page, view=view, section=replace(view.sections[0], logo=""), styles=styles)
     )
     document = _LINK.sub("<a", document)  # there may be no server behind it
     rows = min(EXAMPLES, len(page.examples.top))
     return (
         f'<iframe sandbox="" srcdoc="{escape(document)}" title="{escape(_title(page))}" '
-        f'style="width:100%;height:{250 + 34 * rows}px;border:1px solid #8888"></iframe>'
+        f'style="width:100%;height:{260 + 26 * rows}px;border:1px solid #8888"></iframe>'
     )
 
 

@@ -54,12 +54,19 @@ def export(
         raise NeurariumError(f"There is no format {format!r}: choose {', '.join(_FORMATS)}.")
     choice = Choice(layers, query, listed)
     with _explained(), _reading(database, run) as (engine, reading), _reporting(out_path) as shown:
-        from app.export.write import Request, notes_of
-        from app.export.write import export as write
+        if format == "site":
+            from app.publishing.site import publish
 
-        request = Request(cast("Any", format), out_path, choice, fields)
-        notes = notes_of(engine, reading.run.model)
-        count = write(reading, request, notes, shown.stage)
+            if fields is not None:
+                raise NeurariumError("--fields is for jsonl and csv: a site has whole pages.")
+            count = publish(reading, out_path, choice, shown.stage)
+        else:
+            from app.export.write import Request, notes_of
+            from app.export.write import export as write
+
+            request = Request(cast("Any", format), out_path, choice, fields)
+            notes = notes_of(engine, reading.run.model)
+            count = write(reading, request, notes, shown.stage)
     if str(out_path) != "-":
         said = f"Wrote {count:,} neurons to {escaped(out_path)}."
         out.print(said, highlight=False, soft_wrap=True)
@@ -104,7 +111,8 @@ def copy(
     to: Annotated[
         str,
         typer.Option(
-            help="The other database: sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME."
+            help="The other database: sqlite:///FILE or "
+            "postgresql+psycopg://USER:PASSWORD@HOST/NAME."
         ),
     ],
     database: Database = None,

@@ -78,11 +78,16 @@ def write_parquet(path: Path, tables: Any, ranges: Any, progress: Progress) -> N
     """Write the tables of a run (`app.export.tables.Tables`) as a folder of Parquet files."""
     import pyarrow.parquet as pq
 
-    from app.export.tables import SCHEMAS
+    from app.export.tables import DICTIONARIES, SCHEMAS
 
     with new_folder(path) as folder:
         writers = {
-            name: pq.ParquetWriter(folder / f"{name}.parquet", schema, compression="zstd")
+            name: pq.ParquetWriter(
+                folder / f"{name}.parquet",
+                schema,
+                compression="zstd",
+                use_dictionary=DICTIONARIES[name],
+            )
             for name, schema in SCHEMAS.items()
         }
         try:

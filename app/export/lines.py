@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from app.export.choice import Indices
-from app.export.fields import included, names_of
 from app.neurons.queries import neuron as read_neuron
 from app.neurons.schemas import NeuronPage
 from app.reading.store import Reading
 from app.search.numbers import queries as numbers
 from app.search.numbers.schemas import NumberRow
+from app.web.fields import csv_lines, included, names_of
 
 Notes = Mapping[tuple[int, int], Sequence[dict[str, Any]]]
 """The notes of a model by layer and neuron."""
@@ -57,10 +55,3 @@ def table_lines(reading: Reading, indices: Indices, fields: str | None) -> Itera
             yield csv_lines([[getattr(row, name) for name in names] for row in rows])
 
     return parts()
-
-
-def csv_lines(rows: Sequence[Sequence[Any]]) -> bytes:
-    """Rows as lines of CSV; None is empty."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()

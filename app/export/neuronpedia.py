@@ -1,5 +1,5 @@
-"""Neurons as Neuronpedia's data sets have them (version v1): for each layer a source with batches of
-features, of activations and of explanations, as compressed lines of JSON.
+"""Neurons as Neuronpedia's data sets have them (version v1): for each layer a source with batches
+of features, of activations and of explanations, as compressed lines of JSON.
 
 The fields are those of the records Feature, Activation, Explanation, Source and SourceSet in the
 repository hijohnnylin/neuronpedia. What a store does not know is empty.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from app.examples.schemas import Example
@@ -166,7 +167,7 @@ def _activation(
 def _bars(histogram: Histogram) -> tuple[list[float], list[int]]:
     """The middle of each bin, and its count."""
     edges = histogram.edges
-    middles = [(low + high) / 2 for low, high in zip(edges, edges[1:], strict=False)]
+    middles = [(low + high) / 2 for low, high in pairwise(edges)]
     return middles, histogram.counts
 
 

@@ -106,6 +106,12 @@ SCHEMAS: dict[str, pa.Schema] = {
 }
 """The tables by name. docs/export.md says what each column means."""
 
+DICTIONARIES = {
+    name: [entry.name for entry in schema if pa.types.is_dictionary(entry.type)]
+    for name, schema in SCHEMAS.items()
+}
+"""The columns of each table that files hold as numbers of words: to try that on others is slow."""
+
 Table = tuple[str, pa.Table]
 """A part of the table of this name."""
 
@@ -149,7 +155,10 @@ class Tables:
         yield "contexts", self._context_table(batch)
 
     def _word(self, ids: Array) -> pa.Array:
-        return pa.DictionaryArray.from_arrays(pa.array(ids, pa.int32()), self._words)
+        # Only the tokens that occur: a file repeats the dictionary in each of its parts.
+        used, at = np.unique(ids, return_inverse=True)
+        words = self._words.take(pa.array(used))
+        return pa.DictionaryArray.from_arrays(pa.array(at.astype(np.int32)), words)
 
     def _source(self, indices: Array) -> pa.Array:
         """Names of sources; null where there is none."""

@@ -31,7 +31,7 @@ class Tensors:
                 columns.setdefault(name, []).append(values)
 
     def arrays(self) -> dict[str, Array]:
-        """All arrays as `LAYER.NAME`, [neurons] or [neurons, m]; shorter rows end with NaN or −1."""
+        """All arrays as `LAYER.NAME`, [neurons] or [neurons, m]; short rows end with NaN or −1."""
         return {
             f"{layer}.{name}": _stacked(rows)
             for layer, columns in sorted(self._by_layer.items())

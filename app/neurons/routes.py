@@ -21,12 +21,14 @@ from app.neurons.view import (
 )
 from app.schemas import DEFAULT_VIEW, View
 from app.web import urls
+from app.web.fields import included
 from app.web.frame import Frame
 from app.web.params import (
     ALL_TITLES,
     ERRORS,
     ContextId,
     Embed,
+    Fields,
     LayerIndex,
     NeuronIndex,
     RunId,
@@ -45,14 +47,20 @@ _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?")
 
 @api.get("", response_model=NeuronPage)
 def neuron(
-    request: Request, model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
+    request: Request,
+    model: str,
+    layer: LayerIndex,
+    neuron: NeuronIndex,
+    run: RunId = None,
+    fields: Fields = None,
 ) -> Response:
     """A neuron: statistics, histograms, examples by kind, what its weights say."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
+    include = included(NeuronPage, fields)
     with site.store.reading(model, run) as reading:
-        return site.json(request, queries.neuron(reading, layer, neuron))
+        return site.json(request, queries.neuron(reading, layer, neuron), include=include)
 
 
 @api.get("/contexts/{context}", response_model=ContextPage)

@@ -55,7 +55,8 @@ class _Lines:
         if self._held is not None:
             held, self._held = self._held, None
             return held
-        for self._number, line in self._lines:
+        for number, line in self._lines:
+            self._number = number
             if line.strip():
                 return loaded(line, self._number, self._file)
         return None

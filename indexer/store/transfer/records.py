@@ -1,4 +1,4 @@
-"""Reads a run as the records it was written from, so that writing them again gives the same hash."""
+"""Reads a run as the records it was written from: written again they give the same hash."""
 
 from __future__ import annotations
 

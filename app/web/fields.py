@@ -1,10 +1,13 @@
-"""Picks fields of an answer by name: `layer,stats.max,examples.top.peak`."""
+"""Picks fields of an answer by name, `layer,stats.max,examples.top.peak`, and lists as CSV."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from typing import Any, get_args, get_origin
 
+from fastapi import Request
 from pydantic import BaseModel
 
 from app.drawing.quoting import quoted
@@ -38,6 +41,33 @@ def names_of(known: Sequence[str], fields: str | None) -> list[str]:
     if not wanted:
         raise Invalid(f"`fields` names nothing: choose from {', '.join(known)}.")
     return [name for name in known if name in wanted]
+
+
+def csv_lines(rows: Sequence[Sequence[Any]]) -> bytes:
+    """Rows as lines of CSV; None is empty."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def listing_csv(schema: type[BaseModel], items: Sequence[BaseModel], fields: str | None) -> bytes:
+    """The items of a list as CSV with a head. Raises Invalid for a field that does not exist."""
+    names = names_of(list(schema.model_fields), fields)
+    return csv_lines([names, *([getattr(item, name) for name in names] for item in items)])
+
+
+def listed(schema: type[BaseModel], fields: str | None) -> Any:
+    """As `included`, for every item of a list; None: all fields. Raises Invalid."""
+    include = included(schema, fields)
+    return None if include is None else {ALL: include}
+
+
+def accepted(request: Request) -> list[str]:
+    """[CSV] if a request prefers CSV to JSON, else nothing: also part of the ETag."""
+    accept = request.headers.get("accept", "")
+    kinds = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    known = [kind for kind in kinds if kind in ("text/csv", "application/json", "text/html")]
+    return ["text/csv"] if known[:1] == ["text/csv"] else []
 
 
 def _add(tree: dict[str, Any], schema: type[BaseModel], path: list[str], whole: str) -> None:
