@@ -44,7 +44,7 @@ def chosen(reading: Reading, choice: Choice) -> Indices:
     if choice.is_whole:
         return np.arange(len(reading.places))
     layers = [] if choice.layers is None else [f"layer:{choice.layers}"]
-    text = " ".join(["sort:neuron" if choice.query is None else choice.query, *layers])
+    text = " ".join([*layers, "sort:neuron" if choice.query is None else choice.query])
     try:
         return matching(reading, parse(text))
     except GrammarError as error:

@@ -22,8 +22,8 @@ _FRAMES = {"base.html": "publishing/base.html"}
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The most examples of each kind on a page: a site of 1,000 neurons has to fit in 60 MB, so that
-    its pages also leave out the bars beside numbers and the chart of tokens by position."""
+    """The most examples of each kind on a page. A site of 1,000 neurons has to fit in 60 MB, so its
+    pages also leave out the bars beside numbers and the chart of tokens by position."""
 
     top: int = 10
     bands: int = 1

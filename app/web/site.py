@@ -82,7 +82,7 @@ class Site:
 
     def csv(self, request: Request, lines: bytes) -> Response:
         """The answer with lines of CSV, with the ETag that `unchanged` made, if it did."""
-        return _tagged(request, Response(lines, media_type=CSV))
+        return _tagged(request, Response(lines, media_type=CSV, headers={"Vary": "Accept"}))
 
     def html(
         self, request: Request, template: str, context: Context, status: int = 200
