@@ -199,6 +199,26 @@ def test_neuron_records_have_their_fields(database: str, api: Any, tmp_path: Pat
     assert len(samples) == len(boundaries) + 1
 
 
+@pytest.mark.parametrize("model", ["toy", "wide"])
+def test_neuron_records_come_back(database: str, tmp_path: Path, model: str) -> None:
+    """Imported records make a run with the same examples; once more around, the same hash."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    other, third = (f"sqlite:///{tmp_path / name}.db" for name in ("other", "third"))
+    command("export", model, "--format", "openai", "--out", first, "--database", database)
+    command("import", first, "--format", "openai", "--name", "again", "--database", other)
+    command("export", "again", "--format", "openai", "--out", second, "--database", other)
+    command("import", second, "--format", "openai", "--name", "again", "--database", third)
+    assert hashes(third) == hashes(other)
+    with serving(other) as client:
+        for path in first.rglob("*.json"):
+            page = client.get(f"/api/v1/models/again/layers/{path.parent.name}/neurons/{path.stem}")
+            given = json.loads(path.read_text())["most_positive_activation_records"]
+            peaks = [max(one["activations"]) for one in given]
+            assert [e["peak"] for e in page.json()["examples"]["top"]] == peaks
+            shown = client.get(f"/again/{path.parent.name}/{path.stem}")
+            assert shown.status_code == 200
+
+
 def test_neuronpedia_has_its_folders(database: str, api: Any, tmp_path: Path) -> None:
     """A source for each layer, with batches of features and of activations."""
     command(
