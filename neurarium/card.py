@@ -10,6 +10,8 @@ import re
 from dataclasses import replace
 from html import escape
 
+from markupsafe import Markup
+
 from app.neurons.schemas import NeuronPage
 from app.neurons.view import neuron_view
 from app.web import assets
@@ -39,7 +41,9 @@ def card(page: NeuronPage) -> str:
     document = (
         templates()
         .get_template("neurons/card.html")
-        .render(page=page, view=view, section=replace(view.sections[0], logo=""), styles=styles)
+        .render(
+            page=page, view=view, section=replace(view.sections[0], logo=Markup()), styles=styles
+        )
     )
     document = _LINK.sub("<a", document)  # there may be no server behind it
     rows = min(EXAMPLES, len(page.examples.top))

@@ -136,7 +136,7 @@ def read_contexts(connection: Connection, run_id: int) -> Iterator[ContextRecord
             .limit(_CONTEXTS)
         ).all()
         for *rest, token_ids in rows:
-            yield ContextRecord(*rest, token_ids=unpack_token_ids(bytes(token_ids)))
+            yield ContextRecord(*rest, unpack_token_ids(bytes(token_ids)))
         if len(rows) < _CONTEXTS:
             return
         after = rows[-1].context_id
