@@ -38,12 +38,11 @@ def card(page: NeuronPage) -> str:
     styles = "\n".join(
         (assets.folder("static") / f"{name}.css").read_text(encoding="utf-8") for name in _STYLES
     )
+    top = replace(view.sections[0], logo=Markup())
     document = (
         templates()
         .get_template("neurons/card.html")
-        .render(
-            page=page, view=view, section=replace(view.sections[0], logo=Markup()), styles=styles
-        )
+        .render(page=page, view=view, section=top, styles=styles)
     )
     document = _LINK.sub("<a", document)  # there may be no server behind it
     rows = min(EXAMPLES, len(page.examples.top))

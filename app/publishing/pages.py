@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
 
 from jinja2 import Environment, FunctionLoader
 
 from app.models.schemas import ModelPage
 from app.neurons.schemas import NeuronPage
 from app.neurons.view import NeuronContext, neuron_view
+from app.schemas import NeuronRow
 from app.web import urls
-from app.web.frame import Frame
+from app.web.frame import Context, Frame
 from app.web.links import Links
 from app.web.site import templates
 
@@ -32,6 +32,37 @@ class Kept:
 
 
 KEPT = Kept()
+
+
+@dataclass(frozen=True, slots=True)
+class IndexContext:
+    """What `publishing/index.html` is rendered with."""
+
+    frame: Frame
+    page: ModelPage
+    layers: list[LayerCount]
+    count: int
+    """Neurons of the site."""
+    kept: Kept
+
+
+@dataclass(frozen=True, slots=True)
+class LayerContext:
+    """What `publishing/layer.html` is rendered with."""
+
+    frame: Frame
+    page: ModelPage
+    layer: int
+    rows: list[NeuronRow]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCount:
+    """A layer, and how many of its neurons the site has."""
+
+    layer: int
+    neurons: int
+
 
 _GONE = re.compile(
     r"<!--.*?-->"  # values of tokens without a colour, which a script reads
@@ -75,25 +106,26 @@ class Pages:
             live=None,
             notes=None,
         )
-        names = {name: getattr(context, name) for name in NeuronContext.__dataclass_fields__}
-        html = self._render("neurons/neuron.html", "../", names)
+        html = self._render("neurons/neuron.html", "../", context)
         return _ADDRESS.sub(self._address, _GONE.sub("", html))
 
-    def layer(self, layer: int, rows: list[Any]) -> str:
+    def layer(self, layer: int, rows: list[NeuronRow]) -> str:
         """The list of a layer's neurons."""
-        return self._render(
-            "publishing/layer.html", "../", {"page": self._model, "layer": layer, "rows": rows}
-        )
+        context = LayerContext(Frame(self._links), self._model, layer, rows)
+        return self._render("publishing/layer.html", "../", context)
 
     def index(self, counts: dict[int, int]) -> str:
         """The first page; `counts` are the neurons of each layer that has any."""
-        layers = [{"layer": layer, "neurons": n} for layer, n in sorted(counts.items())]
-        names = {"page": self._model, "layers": layers, "count": sum(counts.values()), "kept": KEPT}
-        return self._render("publishing/index.html", "", names)
+        layers = [LayerCount(layer, neurons) for layer, neurons in sorted(counts.items())]
+        total = sum(counts.values())
+        context = IndexContext(Frame(self._links), self._model, layers, total, KEPT)
+        return self._render("publishing/index.html", "", context)
 
-    def _render(self, template: str, home: str, names: dict[str, Any]) -> str:
-        given = {"frame": Frame(self._links), "links": self._links} | names
-        return self._templates.get_template(template).render(home=home, said=self._said, **given)
+    def _render(self, template: str, home: str, context: Context) -> str:
+        """A page; `home` leads to the site's folder."""
+        names = {field.name: getattr(context, field.name) for field in fields(context)}
+        made = self._templates.get_template(template)
+        return made.render(links=self._links, home=home, said=self._said, **names)
 
     def _address(self, match: re.Match[str]) -> str:
         """A link of the server as one of the site; nothing where the site has no such page."""
