@@ -154,6 +154,7 @@ def _reading(database: str | None, run: str) -> Iterator[tuple[Any, Any]]:
     """The store's engine, and the run opened for reading. Raises NeurariumError."""
     from app.reading.runs import run_of_id
     from app.reading.store import Store
+    from app.sets import ModelSet
 
     engine = open_store_of(settings_of(database), create=False)
     store = Store(engine)
@@ -162,7 +163,10 @@ def _reading(database: str | None, run: str) -> Iterator[tuple[Any, Any]]:
             model, number = run, None
             if run.isdecimal():
                 model, number = run_of_id(connection, int(run)), int(run)
-            yield engine, store.open(connection, model, number)
+            yield (
+                engine,
+                store.open(connection, ModelSet.parse(model) if number is None else model, number),
+            )
     finally:
         store.close()
 

@@ -15,7 +15,7 @@ from app.neurons.schemas import NeuronPage
 from app.reading.store import Reading
 from app.search.numbers.schemas import NumberRow
 from app.web.fields import included, names_of
-from app.web.params import ERRORS, Fields, RunId
+from app.web.params import ERRORS, Fields, InSet, RunId
 from app.web.site import CSV, NO_STORE, site_of
 
 router = APIRouter()
@@ -33,7 +33,7 @@ _KINDS = {"jsonl": "application/x-ndjson", "csv": CSV, "parquet": "application/v
 )
 def export(
     request: Request,
-    model: str,
+    model: InSet,
     format: Annotated[Literal["jsonl", "csv", "parquet"], Query()] = "jsonl",
     layers: Annotated[str | None, Query(description="Only these layers: `0-2,5`.")] = None,
     q: Annotated[
@@ -65,7 +65,7 @@ def export(
 
     headers = {
         **NO_STORE,
-        "Content-Disposition": f'attachment; filename="{model}-run-{number}.{format}"',
+        "Content-Disposition": f'attachment; filename="{model.model}-run-{number}.{format}"',
     }
     return StreamingResponse(stream(), headers=headers, media_type=_KINDS[format])
 

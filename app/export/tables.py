@@ -175,8 +175,13 @@ class Tables:
             columns[name] = pa.array(values, mask=~np.isfinite(values))
         columns["dead"] = [bool(neuron.scalars["dead"]) for neuron in neurons]
         for name in ("peak_token", "promoted_token"):
-            ids = np.array([neuron.scalars[f"{name}_id"] for neuron in neurons], np.int32)
-            columns[name], columns[f"{name}_id"] = self._word(ids), ids
+            known = np.array([neuron.scalars[f"{name}_id"] for neuron in neurons], np.float64)
+            none = np.isnan(known)
+            ids = np.where(none, 0, known).astype(np.int32)
+            words = self._word(ids)
+            indices = pa.array(words.indices.to_numpy(), mask=none)
+            columns[name] = pa.DictionaryArray.from_arrays(indices, words.dictionary)
+            columns[f"{name}_id"] = pa.array(ids, mask=none)
         sources = np.array([neuron.scalars["top_source"] for neuron in neurons], np.int32)
         columns["top_source"] = self._source(sources)
         for at, name in enumerate(_QUANTILES):

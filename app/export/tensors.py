@@ -74,7 +74,11 @@ def _arrays(neuron: StoredNeuron) -> dict[str, Array]:
         made[f"{name}_values"] = neuron.arrays[f"{name}_values"]
     for name in SCALARS:
         whole = name in ("dead", "peak_token_id", "promoted_token_id", "top_source")
-        made[name] = np.array(neuron.scalars[name], np.int32 if whole else np.float64)
+        value = neuron.scalars[name]
+        if whole:
+            made[name] = np.array(-1 if value != value else value, np.int32)  # −1: unknown
+        else:
+            made[name] = np.array(value, np.float64)
     return made
 
 

@@ -26,14 +26,17 @@ from app.web.frame import Frame
 from app.web.params import (
     ALL_TITLES,
     ERRORS,
+    ChosenView,
     ContextId,
     Embed,
     Fields,
+    InSet,
     LayerIndex,
     NeuronIndex,
     RunId,
     Titles,
     ViewQuery,
+    view_of,
 )
 from app.web.site import site_of
 
@@ -48,7 +51,7 @@ _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?")
 @api.get("", response_model=NeuronPage)
 def neuron(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     neuron: NeuronIndex,
     run: RunId = None,
@@ -66,7 +69,7 @@ def neuron(
 @api.get("/contexts/{context}", response_model=ContextPage)
 def context(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     neuron: NeuronIndex,
     context: ContextId,
@@ -82,7 +85,7 @@ def context(
 
 @pages.get("/{neuron}.html")
 def neuroscope_page(
-    model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
+    model: InSet, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
 ) -> Response:
     """Redirect from the form of address that Neuroscope had."""
     return RedirectResponse(urls.neuron(model, layer, neuron, run=run), 308)
@@ -91,11 +94,11 @@ def neuroscope_page(
 @pages.get("/{neuron}")
 def neuron_page(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     neuron: NeuronIndex,
     run: RunId = None,
-    view: ViewQuery = DEFAULT_VIEW,
+    view: ChosenView = None,
     embed: Embed = None,
     titles: Titles = None,
 ) -> Response:
@@ -105,12 +108,13 @@ def neuron_page(
     notes = None
     if panels.notes is not None and not bare:
         notes = panels.notes(model, layer, neuron)
-    beside = [] if notes is None else [notes.version]
+    layout = view_of(request, view)
+    beside = [layout] if notes is None else [layout, notes.version]
     if unchanged := site.unchanged(request, model, beside=beside, bare=bare):
         return unchanged
     with site.store.reading(model, run) as reading:
-        page = queries.neuron(reading, layer, neuron, REACH[view])
-    links = site.links(model, run, view)
+        page = queries.neuron(reading, layer, neuron, REACH[layout])
+    links, origin = site.links(model, run, view or DEFAULT_VIEW), _origin(request)
     context = NeuronContext(
         frame=Frame(
             links,
@@ -119,10 +123,10 @@ def neuron_page(
             embed=bare,
         ),
         page=page,
-        view=neuron_view(page, view, links, titled=titles is not None),
-        layout=view,
-        titled_url=_titled_url(view, titles, links.neuron(layer, neuron, titles=ALL_TITLES)),
-        origin=_origin(request),
+        view=neuron_view(page, layout, links, origin=origin, titled=titles is not None),
+        layout=layout,
+        titled_url=_titled_url(layout, titles, links.neuron(layer, neuron, titles=ALL_TITLES)),
+        origin=origin,
         live=panels.live(page, links) if panels.live is not None and not bare else None,
         notes=notes.box(links) if notes is not None else None,
     )
@@ -132,20 +136,21 @@ def neuron_page(
 @pages.get("/{neuron}/sources")
 def sources_page(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     neuron: NeuronIndex,
     run: RunId = None,
-    view: ViewQuery = DEFAULT_VIEW,
+    view: ChosenView = None,
     titles: Titles = None,
 ) -> Response:
     """A neuron's examples by source of the corpus."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    layout = view_of(request, view)
+    if unchanged := site.unchanged(request, model, beside=[layout]):
         return unchanged
     with site.store.reading(model, run) as reading:
-        page = queries.neuron(reading, layer, neuron, REACH[view])
-    links = site.links(model, run, view)
+        page = queries.neuron(reading, layer, neuron, REACH[layout])
+    links = site.links(model, run, view or DEFAULT_VIEW)
     context = SourcesContext(
         frame=Frame(
             links,
@@ -153,9 +158,9 @@ def sources_page(
             canonical=urls.sources(model, layer, neuron, run=run),
         ),
         page=page,
-        view=sources_view(page, view, links, titled=titles is not None),
-        layout=view,
-        titled_url=_titled_url(view, titles, links.sources(layer, neuron, titles=ALL_TITLES)),
+        view=sources_view(page, layout, links, titled=titles is not None),
+        layout=layout,
+        titled_url=_titled_url(layout, titles, links.sources(layer, neuron, titles=ALL_TITLES)),
     )
     return site.html(request, "neurons/sources.html", context)
 
@@ -163,7 +168,7 @@ def sources_page(
 @pages.get("/{neuron}/contexts/{context}")
 def context_page(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     neuron: NeuronIndex,
     context: ContextId,

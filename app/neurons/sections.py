@@ -14,7 +14,7 @@ from app.drawing.legend import Legend, legend
 from app.drawing.numbers import count, exact, number, share
 from app.drawing.palette import Palette
 from app.examples.lines import Kind, Layout, Line, lines, markup, whole
-from app.examples.schemas import Band, Example, SourceExamples
+from app.examples.schemas import Band, Example, Examples, SourceExamples
 from app.neurons.schemas import ContextPage, NeuronPage
 from app.neurons.summary import tokens_by_position
 
@@ -82,20 +82,21 @@ class ContextView:
 
 def sections(page: NeuronPage, layout: Layout) -> list[Section]:
     """A neuron's examples of all kinds, in the order of its page."""
-    kinds, scanned = page.examples, page.run.contexts
+    kinds, scanned, noun = page.examples, page.run.contexts, page.run.units.noun
+    two_sided = page.run.units.two_sided
     cut, by_source_kinds = _source_kinds(kinds.sources, full=False)
+    seen = _places(kinds)
     top, bottom, random, *rest = lines(
         [
             Kind(kinds.top, factors=True),
             Kind(kinds.bottom, trough=True, factors=True),
-            Kind(kinds.random),
-            *(Kind(band.examples) for band in kinds.bands),
-            *by_source_kinds,
+            Kind(kinds.random, seen=seen["random"]),
+            *(Kind(band.examples, seen=seen["bands"]) for band in kinds.bands),
+            *(kind._replace(seen=seen["sources"]) for kind in by_source_kinds),
         ],
         layout,
     )
-    gated = any(example.gate is not None for example in kinds.top)
-    letters = " g: gate at the peak; l: linear part." if gated else ""
+    letters = " g: gate at the peak; l: linear part." if page.run.units.parts else ""
     intermediate = [example for band in kinds.bands for example in band.examples]
     floor = _floor(kinds.bottom)
     clipped = " Stronger inhibition is clipped and cannot be seen." if floor else ""
@@ -132,7 +133,7 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             "random",
             "Random",
             _part(len(kinds.random), scanned),
-            "Contexts drawn without looking at this neuron, the same for every neuron: its "
+            f"Contexts drawn without looking at this {noun}, the same for every {noun}: its "
             "behavior on ordinary text. A good explanation should account for these too.",
             [_group(None, "", random, layout)],
             kinds.random,
@@ -144,17 +145,36 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             f"The lowest-activating contexts of the corpus{on_trough}.{clipped}",
             [_group(None, "", bottom, layout)],
             kinds.bottom,
+            logo=tokens_by_position(kinds.bottom, trough=True) if two_sided else None,
             folded=floor,
         ),
     ]
     if kinds.sources:
         sections.append(_by_source(page, rest[len(kinds.bands) :], layout, cut=cut))
+    if two_sided:
+        sections.insert(1, sections.pop(3))
     if page.stats.dead:
         return [
             replace(section, folded=section.folded or f"{count(section.size)} examples")
             for section in sections
         ]
     return sections
+
+
+def _places(kinds: Examples) -> dict[str, dict[int, str]]:
+    """For each section that is aligned on peaks: the contexts in the sections before it, and where
+    they stand there."""
+    places: dict[int, str] = {}
+    before = {}
+    for name, examples in (
+        ("top", [(f"top {example.rank}", example) for example in kinds.top]),
+        ("bands", [("intermediate", e) for band in kinds.bands for e in band.examples]),
+        ("random", [(f"random {example.rank}", example) for example in kinds.random]),
+        ("sources", []),
+    ):
+        before[name] = places
+        places = {example.context_id: place for place, example in examples} | places
+    return before
 
 
 def by_source(page: NeuronPage, layout: Layout) -> Section:
@@ -186,9 +206,9 @@ def _by_source(
         "sources",
         "By source",
         _part(size, page.run.contexts),
-        "The highest peaks within each part of the corpus. A neuron can look clean in one kind of "
-        "text and mean something else in another: an explanation that "
-        "only holds in one source is incomplete.",
+        "The highest peaks within each part of the corpus. A "
+        f"{page.run.units.noun} can look clean in one kind of text and mean something else in "
+        "another: an explanation that only holds in one source is incomplete.",
         groups,
         [example for source in with_examples for example in source.examples],
         sources=_source_rows(sources),

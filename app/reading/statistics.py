@@ -7,6 +7,12 @@ from dataclasses import dataclass
 
 from app.drawing.numbers import MISSING, number, share
 
+DEAD = (
+    "Never above zero in the whole run; where both signs count (gated MLPs, the residual stream), "
+    "never beyond ±1e−6."
+)
+"""When a unit is dead, in general; `UnitsRef.dead_means` says it of one run."""
+
 
 @dataclass(frozen=True, slots=True)
 class Statistic:
@@ -59,6 +65,11 @@ STATISTICS: dict[str, Statistic] = {
             "share at or above a tenth of the maximum",
             is_share=True,
             in_lists=False,
+        ),
+        Statistic(
+            "lookup",
+            "token-lookup score: share of the variance that the current token alone explains",
+            sorts_layers=True,
         ),
         Statistic(
             "effect_kurtosis",

@@ -25,6 +25,7 @@ from indexer.store.packing.codec import NEURON_ARRAYS, ExampleArrays, quantize
 from indexer.store.transfer.copying import counted
 from indexer.store.transfer.lines import blocks
 from indexer.store.transfer.records import SCALARS, StoredNeuron, block_of
+from indexer.store.units import Units
 from indexer.store.writing.records import ContextRecord, RunRecord
 from indexer.store.writing.run import write_run
 
@@ -62,7 +63,14 @@ def import_records(
         sample_identity="",
         widths=tuple(map(len, files)),
         sources=("",),
-        vocabulary=[*(token.encode("utf-8", "surrogatepass") for token in texts.tokens), b""],
+        vocabulary=[token.encode("utf-8", "surrogatepass") for token in texts.tokens],
+        token_counts=texts.token_counts(),
+        source_contexts=np.array([len(texts.contexts)], np.int64),
+        units=Units(
+            no_writes="These records say nothing of what neurons write.",
+            no_reads="These records say nothing of what neurons read.",
+            no_links="These records say nothing of how weights link neurons.",
+        ),
         provenance={"imported": "NeuronRecords", "corpus": {"contexts": len(texts.contexts)}},
         created_at=datetime.now(UTC),
     )
@@ -143,6 +151,11 @@ class _Texts:
         self.sample = len(sample)
         self.sample_positions = sum(map(len, sample))
 
+    def token_counts(self) -> Array:
+        """How often each token occurs."""
+        ids = [self.ids[token] for context in self.contexts for token in context]
+        return np.bincount(ids, minlength=len(self.tokens)).astype(np.int64)
+
     def records(self) -> Iterator[ContextRecord]:
         """All contexts by id."""
         for number, context in enumerate(self.contexts):
@@ -190,8 +203,7 @@ def _neuron(layer: int, neuron: int, record: dict[str, Any], texts: _Texts) -> S
     peaks = np.array([values.max() for values in sample or everything or [flat]], np.float64)
     high, low = float(flat.max()), float(flat.min())
     top = kinds[_TOP][0] if kinds[_TOP] else None
-    unknown = len(texts.tokens)
-    token = unknown
+    token = 0
     if top is not None:
         token = texts.ids[texts.contexts[top.context_id][top.peak_position]]
     kurtosis = _moment(record, "kurtosis")
@@ -207,7 +219,8 @@ def _neuron(layer: int, neuron: int, record: dict[str, Any], texts: _Texts) -> S
         "tenth": 0.1 * high,
         "dead": high <= 0,
         "peak_token_id": token,
-        "promoted_token_id": unknown,
+        "promoted_token_id": math.nan,
+        "lookup": -math.inf,
         "effect_kurtosis": -math.inf,
         "top_source": 0,
     }

@@ -13,6 +13,7 @@ import torch
 import transformers
 
 from indexer.errors import NeurariumError
+from indexer.models.asked import Asked
 from indexer.models.device import choose_device, choose_dtype
 from indexer.models.load import STATE, Description, load_model, state_hash
 from indexer.models.loaded import LoadedModel
@@ -29,10 +30,13 @@ class Wanted:
     """A run's model: where to get it, and how to recognise it."""
 
     source: ModelSource
-    hook_point: str
+    asked: Asked
+    """Its set of units."""
     dtype: str
     device: torch.device
     weights_hash: str
+    config_hash: str | None
+    """None for a run that has stored none."""
     tokenizer: str
     """The tokenizer's identity: equal for tokenizers that give equal ids."""
 
@@ -50,10 +54,11 @@ def wanted(provenance: Mapping[str, Any], model_path: Path | None = None) -> Wan
             source = replace(source, commit=model["revision"])
         return Wanted(
             source=source,
-            hook_point=capture["hook_point"],
+            asked=Asked.of(capture),
             dtype=capture["dtype"],
             device=_device(capture["device"]),
             weights_hash=model["weights_hash"],
+            config_hash=model.get("config_hash"),
             tokenizer=provenance["tokenizer"]["identity"],
         )
     except (KeyError, TypeError, AttributeError):
@@ -128,7 +133,7 @@ def reload(what: Wanted, description: Description) -> LoadedModel:
     """
     model = load_model(
         description.source,
-        hook_point=what.hook_point,
+        asked=what.asked,
         dtype=what.dtype,
         device=str(what.device),
         description=description,
@@ -138,13 +143,14 @@ def reload(what: Wanted, description: Description) -> LoadedModel:
         found = state_hash(model.root)
     for actual, expected, name in (
         (found, what.weights_hash, "weights"),
+        (model.config_hash, what.config_hash, "configuration"),
         (model.tokens.identity, what.tokenizer, "tokenizer"),
     ):
-        if actual != expected:
+        if expected is not None and actual != expected:
             raise Changed(
                 f"The model at {what.source.label!r} has another {name} hash than the run's model "
-                f"({actual[-12:]}, not {expected[-12:]}): its activations would not match this "
-                "page. Restore the old model, or index the new one."
+                f"({str(actual)[-12:]}, not {expected[-12:]}): its activations would not match "
+                "this page. Restore the old model, or index the new one."
             )
     return model
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from indexer.errors import NeurariumError
+from indexer.models.adapters import adapter_alone, adapter_beside, adapter_in
 from indexer.paths import absolute
 
 C4_CODE = "NeelNanda/c4-code-tokenized-2b"
@@ -103,6 +104,10 @@ def resolve_model(model: str, revision: str | None = None) -> ModelSource:
     path = absolute(Path(model))
     if path.is_dir():
         _refuse_revision(model, revision)
+        adapter = adapter_in(path)
+        if adapter is not None:
+            alone = not (path / "config.json").is_file()
+            raise NeurariumError(adapter_alone(model) if alone else adapter_beside(model, adapter))
         if not (path / "config.json").is_file():
             raise NeurariumError(
                 f"The folder {model!r} has no config.json: name a folder written by transformers' "

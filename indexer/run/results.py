@@ -20,6 +20,7 @@ from indexer.measure.peaks import (
     means_by_slot,
     peak_histograms,
     sorted_quantiles,
+    source_peak_histograms,
 )
 from indexer.measure.selection import NO_ID, Payload, Selection
 from indexer.measure.sources import slots_of
@@ -63,7 +64,7 @@ class LayerFacts(Protocol):
 
     @property
     def arrays(self) -> dict[str, Array]:
-        """Arrays of codec.NEURON_ARRAYS by name, [neurons, m] each, with `logit_token_ids`."""
+        """Arrays of codec.NEURON_ARRAYS by name, [neurons, m] each."""
         ...
 
 
@@ -164,9 +165,12 @@ class Results:
             )
         ]
         scalars, arrays = measured.facts(where)
-        promoted = weights.arrays["logit_token_ids"][chunk, 0]
+        promoted = np.full(chunk.stop - chunk.start, np.nan)  # where nothing is known to be written
+        if "logit_token_ids" in weights.arrays:
+            promoted = weights.arrays["logit_token_ids"][chunk, 0].astype(np.int64)
         slots = slots_of(self._corpus.source_index[shape.sample])
         means = means_by_slot(sample.peaks[where], slots, shape.source_slots)
+        by_source = source_peak_histograms(sample.peaks[where], slots, shape.source_slots)
         flat = shape.first_neuron + first
         return NeuronBlock(
             layer=layer,
@@ -175,12 +179,13 @@ class Results:
                 **scalars,
                 **_weight_scalars(weights, chunk),
                 "peak_token_id": np.array(peak_token_ids, np.int64),
-                "promoted_token_id": np.asarray(promoted, np.int64),
+                "promoted_token_id": promoted,
                 "top_source": self._top_source(counts, examples),
             },
             arrays={
                 **arrays,
                 "source_mean_peaks": Columns(means),
+                "source_peak_counts": Columns(*by_source),
                 "sample_peaks": Columns(
                     kept_peaks(sample.peaks[where], scalars["min"], scalars["max"])
                 ),
@@ -221,6 +226,7 @@ class _Measured:
             "std": moments.std(),
             "skewness": moments.skewness(),
             "kurtosis": np.nan_to_num(moments.kurtosis(), nan=-np.inf, neginf=-np.inf),
+            "lookup": np.nan_to_num(sample.lookup.score(), nan=-np.inf),
             "density": moments.positive / np.maximum(moments.count, 1),
             "dead": is_dead(scan.maximum, scan.minimum),
         }

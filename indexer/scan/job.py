@@ -15,6 +15,7 @@ from indexer.corpus.batches import BatchPlan, plan_batches
 from indexer.corpus.prepare import open_corpus, prepare_corpus
 from indexer.corpus.prepared import PreparedCorpus
 from indexer.corpus.tokens import TokenizerInfo
+from indexer.measure.lookup import lookup_tokens
 from indexer.measure.sources import count_slots
 from indexer.models import kinds
 from indexer.models.device import choose_device, choose_dtype
@@ -34,9 +35,13 @@ from indexer.models.pretrained import (
     use_tokenizer,
 )
 from indexer.models.source import ModelSource
+from indexer.models.units import UnitSet
 from indexer.reporter import Reporter, waiting
 from indexer.scan.choice import ModelChoice
 from indexer.scan.shape import ScanShape
+
+USUAL_BOTTOM = 10
+"""Bottom examples of a unit whose negative values mean little."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,16 @@ class Job:
     plans: tuple[BatchPlan, ...]
     """All batches, the sample's first."""
 
+    @property
+    def set_name(self) -> str:
+        """The name in URLs of the set of units."""
+        return self.config.set_name or self.model.units.name
+
     def facts(self) -> dict[str, Any]:
         """What the settings led to: a scan can be resumed only while all of it is the same."""
         return {
             "the model's weights": self.model.weights_hash,
+            "the model's configuration": self.model.config_hash,
             "the tokenizer": self.model.tokens.identity,
             "the corpus": self.corpus.fingerprint,
             "the number format": str(self.model.dtype).removeprefix("torch."),
@@ -88,7 +99,7 @@ def prepare(choice: ModelChoice, cache_dir: Path, reporter: Reporter) -> Prepare
             source = choice.source
             description = describe_loaded(given.model, source)
     check_ctx_len(description, config.ctx_len)
-    kinds.choose(description.layout, config.hook_point)
+    kinds.choose(description.layout, config.asked())
     choose_dtype(config.dtype, choose_device(config.device))
     with _hub(source, reporter):
         if given is None:
@@ -139,16 +150,23 @@ def _hub(source: ModelSource, reporter: Reporter) -> AbstractContextManager[None
     return waiting(reporter, f"the Hugging Face hub, for {source.label}")
 
 
+def bottom_k(config: IndexConfig, units: UnitSet) -> int:
+    """Bottom examples per unit: as many as top examples where both signs are alike."""
+    if config.bottom_k is not None:
+        return config.bottom_k
+    return config.top_k if units.described.two_sided else USUAL_BOTTOM
+
+
 def load(choice: ModelChoice, text: PreparedText, reporter: Reporter) -> Job:
     """Load the model and plan the batches. Raises NeurariumError."""
     config, corpus = choice.config, text.corpus
     if choice.given is not None:
-        model = use_loaded(choice.given.model, text.description, text.tokens, config.hook_point)
+        model = use_loaded(choice.given.model, text.description, text.tokens, config.asked())
     else:
         reporter.say(f"Loading {text.source.label}")
         model = load_model(
             text.source,
-            hook_point=config.hook_point,
+            asked=config.asked(),
             dtype=config.dtype,
             device=config.device,
             trust_remote_code=config.trust_remote_code,
@@ -160,9 +178,10 @@ def load(choice: ModelChoice, text: PreparedText, reporter: Reporter) -> Job:
         widths=model.units.widths,
         sample=sample,
         top_k=min(config.top_k, corpus.contexts),
-        bottom_k=min(config.bottom_k, corpus.contexts),
+        bottom_k=min(bottom_k(config, model.units), corpus.contexts),
         window=min(config.window or config.ctx_len, config.ctx_len),
         source_slots=count_slots(len(corpus.sources)),
+        lookup=lookup_tokens(corpus, sample),
     )
     plans = tuple(plan_batches(corpus.lengths, sample, config.batch_tokens))
     return Job(config, choice.name, model, corpus, shape, plans)

@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 KINDS = ("top", "bottom", "random", "band", "source")
 """Why an example was chosen; `examples.kind` is an index into this tuple."""
@@ -40,13 +40,16 @@ ROLES = ("peak", "promoted", "suppressed", "in", "gate")
 
 COLUMNS = (
     *("max", "min", "mean", "std", "skewness", "kurtosis", "density", "density_over_tenth"),
-    *("effect_kurtosis", "in_out_cosine", "gate_out_cosine", "dead", "top_source"),
+    *("lookup", "effect_kurtosis", "in_out_cosine", "gate_out_cosine", "dead", "top_source"),
     "peak_token_id",
 )
 """Columns of `neurons` that searches and the layer's picture read for a whole layer, from
 `neuron_columns`."""
 
-SORTABLE = ("max", "density", "mean", "kurtosis", "effect_kurtosis")
+LATER_COLUMNS = ("lookup",)
+"""Those of `COLUMNS` that runs of older versions do not have."""
+
+SORTABLE = ("max", "density", "mean", "kurtosis", "lookup", "effect_kurtosis")
 """Columns a layer can be sorted by, each with an index."""
 
 _NEURON_BITS = 32
@@ -114,6 +117,8 @@ runs = Table(
     Column("revision", String),
     Column("hook_point", String(40), nullable=False),
     Column("is_default_hook_point", Boolean, nullable=False),
+    Column("set_name", String(40), nullable=False),  # of its set of units, in addresses
+    Column("units", JSON, nullable=False),  # units.Units
     Column("corpus", String, nullable=False),
     Column("dtype", String(16), nullable=False),
     Column("ctx_len", Integer, nullable=False),
@@ -130,6 +135,14 @@ runs = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("ready", Boolean, nullable=False),
     sqlite_autoincrement=True,  # ids of deleted runs are not reused
+)
+
+corpus_counts = Table(
+    "corpus_counts",  # a separate table, so that reading a run stays fast
+    metadata,
+    Column("run_id", ForeignKey("runs.id"), primary_key=True, autoincrement=False),
+    Column("tokens", LargeBinary, nullable=False),  # codec.pack_counts: included positions by token
+    Column("sources", LargeBinary, nullable=False),  # codec.pack_counts: contexts by source
 )
 
 layers = Table(
@@ -176,9 +189,10 @@ neurons = Table(
     Column("density", _Double, nullable=False),
     Column("density_over_tenth", _Double, nullable=False),
     Column("tenth", _Double, nullable=False),
+    Column("lookup", _Double, nullable=False),  # token-lookup score; −inf if unknown
     Column("dead", Boolean, nullable=False),
     Column("peak_token_id", Integer, nullable=False),
-    Column("promoted_token_id", Integer, nullable=False),
+    Column("promoted_token_id", Integer),  # None: not known what the unit writes
     Column("effect_kurtosis", _Double, nullable=False),  # of logit effects; −inf if constant
     Column("in_out_cosine", _Double),
     Column("gate_out_cosine", _Double),

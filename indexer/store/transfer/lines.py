@@ -17,6 +17,7 @@ from indexer.store import schema
 from indexer.store.packing.codec import ExampleArrays, pack_arrays, unpack_arrays
 from indexer.store.packing.layout import FIELDS
 from indexer.store.transfer.records import SCALARS, StoredNeuron
+from indexer.store.units import Units
 from indexer.store.writing.records import ContextRecord, RunRecord
 
 FORMAT = 1
@@ -28,6 +29,8 @@ Array = np.ndarray[Any, Any]
 def run_line(record: RunRecord, content_hash: str) -> dict[str, Any]:
     """The first line of a run: its metadata and vocabulary."""
     known = asdict(record)
+    for name in ("token_counts", "source_contexts"):
+        known[name] = known[name].tolist()
     return {
         "type": "run",
         "format": FORMAT,
@@ -51,6 +54,9 @@ def record_of(line: Mapping[str, Any]) -> RunRecord:
         "vocabulary": [base64.b64decode(token) for token in line["vocabulary"]],
         "widths": tuple(line["widths"]),
         "sources": tuple(line["sources"]),
+        "units": Units.of(line["units"]),
+        "token_counts": np.array(line["token_counts"], np.int64),
+        "source_contexts": np.array(line["source_contexts"], np.int64),
     }
     return RunRecord(**given)
 
@@ -72,6 +78,8 @@ def neuron_of(line: Mapping[str, Any]) -> StoredNeuron:
     """The inverse of `stored_part`, of a neuron's line. Raises KeyError, ValueError."""
     stored = line["stored"]
     scalars = np.frombuffer(base64.b64decode(stored["scalars"]), "<f8").tolist()
+    if len(scalars) != len(SCALARS):
+        raise ValueError("it was written by another version")
     kinds = {
         schema.KINDS.index(kind): ExampleArrays(
             **{

@@ -15,10 +15,12 @@ from indexer.store.packing.codec import (
     NEURON_ARRAYS,
     ExampleArrays,
     unpack_arrays,
+    unpack_counts,
     unpack_kinds,
     unpack_token_ids,
 )
 from indexer.store.packing.layout import FIELDS, Columns, Windows
+from indexer.store.units import Units
 from indexer.store.writing.records import ContextRecord, NeuronBlock, RunRecord
 
 Array = np.ndarray[Any, Any]
@@ -29,6 +31,8 @@ SCALARS = tuple(
     if column.name not in ("id", "run_id", "layer", "neuron")
 )
 """The columns of `neurons` that are facts about a neuron."""
+NOT_COLUMNS = ("vocabulary", "widths", "sources", "units", "token_counts", "source_contexts")
+"""The fields of a run that are not plain columns."""
 _BLOCK = 256
 _CONTEXTS = 1000
 _ROWS = (
@@ -81,10 +85,19 @@ def read_record(connection: Connection, run: Row[Any]) -> RunRecord:
     given = {
         field.name: getattr(run, field.name)
         for field in fields(RunRecord)
-        if field.name not in ("vocabulary", "widths", "sources")
+        if field.name not in NOT_COLUMNS
     }
+    counts = schema.corpus_counts
+    counted = connection.execute(select(counts).where(counts.c.run_id == run.id)).one_or_none()
+    nothing = np.empty(0, np.int64)  # runs of older versions have no counts
     return RunRecord(
-        **given, vocabulary=vocabulary, widths=tuple(run.widths), sources=tuple(run.sources)
+        **given,
+        vocabulary=vocabulary,
+        widths=tuple(run.widths),
+        sources=tuple(run.sources),
+        units=Units.of(run.units),
+        token_counts=nothing if counted is None else unpack_counts(bytes(counted.tokens)),
+        source_contexts=nothing if counted is None else unpack_counts(bytes(counted.sources)),
     )
 
 
@@ -172,7 +185,7 @@ def _number(value: Any) -> float:
 
 def _column(name: str, values: list[Any]) -> Array:
     kind = schema.neurons.c[name].type.python_type
-    if kind is float:
+    if kind is float or any(value != value for value in values):  # NaN: unknown
         return np.array(values, np.float64)
     return np.array(values, np.bool_ if kind is bool else np.int64)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from indexer.store.packing.layout import Columns, Windows
+from indexer.store.units import NEURONS, Units
 
 Array = np.ndarray[Any, Any]
 
@@ -35,8 +36,14 @@ class RunRecord:
     widths: tuple[int, ...]
     sources: tuple[str, ...]
     vocabulary: list[bytes]
+    token_counts: Int64[np.ndarray, " vocabulary"]
+    """Included positions of each token in the whole corpus."""
+    source_contexts: Int64[np.ndarray, " sources"]
+    """Contexts of each source."""
     provenance: dict[str, Any]
     created_at: datetime
+    set_name: str = NEURONS
+    units: Units = field(default_factory=Units)
 
 
 @dataclass(frozen=True)

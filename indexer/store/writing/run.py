@@ -28,10 +28,12 @@ from indexer.store.packing.codec import (
     NEURON_ARRAYS,
     Packer,
     pack_arrays,
+    pack_counts,
     pack_token_ids,
 )
 from indexer.store.places import Places
 from indexer.store.text import index as text_index
+from indexer.store.units import NEURONS
 from indexer.store.writing.ahead import ahead, mapped_ahead
 from indexer.store.writing.bulk import insert_rows
 from indexer.store.writing.postings import Postings
@@ -44,6 +46,8 @@ from indexer.store.writing.records import (
 
 _ROWS = 500  # per insert; bounds memory
 _PACKERS = max(1, min(4, (os.cpu_count() or 1) - 1))  # inserting needs one core
+_ELSEWHERE = ("vocabulary", "widths", "sources", "units", "token_counts", "source_contexts")
+"""Fields of a `RunRecord` that are no plain columns of `runs`."""
 _SCALARS = [c.name for c in schema.neurons.c if c.name not in ("id", "run_id", "layer", "neuron")]
 
 Array = np.ndarray[Any, Any]
@@ -69,9 +73,13 @@ class ContentHash:
     def __init__(self, run: RunRecord) -> None:
         self._sha = hashlib.sha256()
         counts = (run.ctx_len, run.contexts, run.tokens, run.sample_contexts, run.sample_positions)
-        facts = (run.hook_point, counts, run.widths, run.sources)
+        facts: list[Any] = [run.hook_point, counts, run.widths, run.sources]
+        if run.set_name != NEURONS:  # hashes of neurons are older than sets of units
+            facts += [run.set_name, run.units.as_dict()]
         self._sha.update(json.dumps(facts).encode())
         self._sha.update(_vocabulary_identity(run.vocabulary).encode())
+        for counted in (run.token_counts, run.source_contexts):
+            self._sha.update(counted.astype("<i8").tobytes())
 
     def add_neurons(self, rows: Iterable[bytes]) -> None:
         """Add the canonical bytes of neurons, in order of (layer, neuron), before any context."""
@@ -124,13 +132,14 @@ def _insert_run(connection: Connection, run: RunRecord) -> int:
     fields = {
         name: getattr(run, name)
         for name in RunRecord.__dataclass_fields__
-        if name not in ("vocabulary", "widths", "sources")
+        if name not in _ELSEWHERE
     }
     result = connection.execute(
         insert(schema.runs).values(
             **fields,
             widths=list(run.widths),
             sources=list(run.sources),
+            units=run.units.as_dict(),
             vocabulary_id=_vocabulary_id(connection, run),
             content_hash="",
             ready=False,
@@ -138,7 +147,10 @@ def _insert_run(connection: Connection, run: RunRecord) -> int:
     )
     key = result.inserted_primary_key
     assert key is not None  # always present after an INSERT of one row
-    return int(key[0])
+    run_id = int(key[0])
+    counts = (pack_counts(run.token_counts), pack_counts(run.source_contexts))
+    insert_rows(connection, schema.corpus_counts, [(run_id, *counts)])
+    return run_id
 
 
 def _vocabulary_id(connection: Connection, run: RunRecord) -> int:
