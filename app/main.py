@@ -19,6 +19,7 @@ from starlette_compress import CompressMiddleware
 
 from app.compare import routes as compare
 from app.contexts import routes as contexts
+from app.export import routes as export
 from app.heads import routes as heads
 from app.lists import routes as lists
 from app.live.behaviour import routes as behaviour
@@ -48,6 +49,7 @@ ROUTERS = (
     neurons.api,
     runs.router,
     numbers.router,
+    export.router,
     compare.router,
     lists.router,
     live_neuron.router,

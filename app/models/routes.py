@@ -16,14 +16,16 @@ from app.models.schemas import (
     Sort,
     default_order,
 )
-from app.schemas import Order
+from app.schemas import NeuronRow, Order
 from app.web import urls
+from app.web.fields import accepted, listed, listing_csv
 from app.web.frame import Frame
 from app.web.params import (
     DEFAULT_LIMIT,
     ERRORS,
     Cursor,
     Embed,
+    Fields,
     InSet,
     LayerIndex,
     Limit,
@@ -72,15 +74,19 @@ def neurons(
     order: Order | None = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
+    fields: Fields = None,
 ) -> Response:
-    """A page of a layer's neurons, in any order."""
+    """A page of a layer's neurons, in any order; as CSV if the request accepts text/csv."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    if unchanged := site.unchanged(request, model, beside=accepted(request)):
         return unchanged
+    include = listed(NeuronRow, fields)
     direction = default_order(sort, order)
     with site.store.reading(model, run) as reading:
-        page = queries.layer(reading, layer, sort, direction, limit, cursor)
-    return site.json(request, page.neurons)
+        page = queries.layer(reading, layer, sort, direction, limit, cursor).neurons
+    if accepted(request):
+        return site.csv(request, listing_csv(NeuronRow, page.items, fields))
+    return site.json(request, page, include=include and {"items": include, "next": True})
 
 
 @api.get("/models/{model}/layers/{layer}/picture", response_model=LayerPicture)

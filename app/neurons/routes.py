@@ -21,6 +21,7 @@ from app.neurons.view import (
 )
 from app.schemas import DEFAULT_VIEW, View
 from app.web import urls
+from app.web.fields import included
 from app.web.frame import Frame
 from app.web.params import (
     ALL_TITLES,
@@ -28,6 +29,7 @@ from app.web.params import (
     ChosenView,
     ContextId,
     Embed,
+    Fields,
     InSet,
     LayerIndex,
     NeuronIndex,
@@ -48,14 +50,20 @@ _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?")
 
 @api.get("", response_model=NeuronPage)
 def neuron(
-    request: Request, model: InSet, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
+    request: Request,
+    model: InSet,
+    layer: LayerIndex,
+    neuron: NeuronIndex,
+    run: RunId = None,
+    fields: Fields = None,
 ) -> Response:
     """A neuron: statistics, histograms, examples by kind, what its weights say."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
+    include = included(NeuronPage, fields)
     with site.store.reading(model, run) as reading:
-        return site.json(request, queries.neuron(reading, layer, neuron))
+        return site.json(request, queries.neuron(reading, layer, neuron), include=include)
 
 
 @api.get("/contexts/{context}", response_model=ContextPage)

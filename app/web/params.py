@@ -46,6 +46,14 @@ ChosenView = Annotated[View | None, Query()]
 Titles = Annotated[Literal["all"] | None, Query()]
 """Whether each token carries its whole title, which a script otherwise completes."""
 
+Fields = Annotated[
+    str | None,
+    Query(
+        description="Only these fields, separated by commas; dots lead into objects: "
+        "`stats.max,examples.top.peak`. Default: all."
+    ),
+]
+
 ALL_TITLES: Literal["all"] = "all"
 DEFAULT_LIMIT = 100
 

@@ -27,6 +27,7 @@ from app.web.middleware import POLICY, content_policy
 from app.web.params import VIEWS
 from app.web.urls import Name
 
+CSV = "text/csv; charset=utf-8"
 NO_STORE = {"Cache-Control": "no-store"}
 
 FILTERS: dict[str, Callable[..., Any]] = {
@@ -79,9 +80,16 @@ class Site:
         request.state.tag = tag
         return None
 
-    def json(self, request: Request, page: BaseModel, status: int = 200) -> Response:
-        """The answer with an object as JSON, with the ETag that `unchanged` made, if it did."""
-        return _tagged(request, json_of(page, status))
+    def json(
+        self, request: Request, page: BaseModel, status: int = 200, *, include: Any = None
+    ) -> Response:
+        """The answer with an object as JSON, or with the fields of `include` (`fields.included`),
+        and with the ETag that `unchanged` made, if it did."""
+        return _tagged(request, json_of(page, status, include))
+
+    def csv(self, request: Request, lines: bytes) -> Response:
+        """The answer with lines of CSV, with the ETag that `unchanged` made, if it did."""
+        return _tagged(request, Response(lines, media_type=CSV, headers={"Vary": "Accept"}))
 
     def html(
         self, request: Request, template: str, context: Context, status: int = 200
@@ -121,9 +129,9 @@ def site_of(request: Request) -> Site:
     return site
 
 
-def json_of(page: BaseModel, status: int = 200) -> Response:
+def json_of(page: BaseModel, status: int = 200, include: Any = None) -> Response:
     """An object as JSON, without an ETag."""
-    return Response(page.model_dump_json(), status, media_type="application/json")
+    return Response(page.model_dump_json(include=include), status, media_type="application/json")
 
 
 def no_store(response: Response, status: int | None = None) -> Response:

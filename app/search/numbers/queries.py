@@ -27,6 +27,8 @@ from indexer.store.units import HEADS
 
 Indices = NDArray[np.int64]
 """Indices of neurons over all layers."""
+Scores = dict[str, dict[int, float]]
+"""Scores of attention heads, by name and index."""
 
 _SIGNS = {
     ">": operator.gt,
@@ -41,15 +43,45 @@ _LONGEST_NAME = 40
 """The most characters of their names."""
 
 
+def matching(reading: Reading, query: Query) -> Indices:
+    """The indices of all neurons that match a query, in its order. Raises GrammarError."""
+    indices, keys, _ = _matches(reading, query)
+    return indices[np.argsort(keys, kind="stable")]
+
+
 def search(reading: Reading, query: Query, limit: int, cursor: str | None) -> NumberSearch:
     """A page of a run's neurons that match a query, in its order, ties by layer and neuron.
 
     Neurons with no value for a compared or sorted statistic are left out. Raises GrammarError for
     a layer or source that the run does not have, Invalid for a cursor of another order.
     """
-    run = reading.run
-    source = _source(run, query)
-    _check_scores(run, query)
+    run, order = reading.run, query.order
+    indices, keys, scores = _matches(reading, query)
+    sign = _sign(query)
+    after = None if cursor is None else _after(reading, query, cursor)
+    at = _page(indices, keys, limit + 1, after and (sign * after[0], after[1]))
+    more = None
+    if len(at) > limit:
+        at = at[:limit]
+        last = at[-1]
+        more = cursors.encode(*_order_of(run, query), float(sign * keys[last]), int(indices[last]))
+    return NumberSearch(
+        **dict(whole_run(run)),
+        query=str(query),
+        sort=order.name,
+        order="desc" if order.descending else "asc",
+        total=len(indices),
+        items=_rows(reading, indices[at].tolist(), scores),
+        next=more,
+    )
+
+
+def _matches(reading: Reading, query: Query) -> tuple[Indices, Column, Scores]:
+    """The indices of the neurons that match, their sort keys, and the scores of heads that the
+    query names. Keys of descending orders are negated, so that the earlier of equals always comes
+    first. Raises GrammarError."""
+    source = _source(reading.run, query)
+    _check_scores(reading.run, query)
     indices, known = _columns(reading, query)
     matches = np.ones(len(indices), bool)
     for name in query.statistics:
@@ -60,32 +92,19 @@ def search(reading: Reading, query: Query, limit: int, cursor: str | None) -> Nu
         matches &= (known["dead"] != 0) == query.dead
     if source is not None:
         matches &= known["top_source"] == source
-    order = query.order
-    values = indices.astype(np.float64) if order.name == "neuron" else known[order.name]
-    indices, values = indices[matches], values[matches]
-    # Descending orders sort by the negative, so that the earlier of equals always comes first.
-    sign = -1.0 if order.descending else 1.0
-    after = None if cursor is None else _after(reading, query, cursor)
+    name = query.order.name
+    values = indices.astype(np.float64) if name == "neuron" else known[name]
+    indices, keys = indices[matches], _sign(query) * values[matches]
     scores = {
         name: dict(zip(indices.tolist(), known[name][matches].tolist(), strict=True))
         for name in query.statistics
         if name in HEAD_STATISTICS
     }
-    at = _page(indices, sign * values, limit + 1, after and (sign * after[0], after[1]))
-    more = None
-    if len(at) > limit:
-        at = at[:limit]
-        last = at[-1]
-        more = cursors.encode(*_order_of(run, query), float(values[last]), int(indices[last]))
-    return NumberSearch(
-        **dict(whole_run(run)),
-        query=str(query),
-        sort=order.name,
-        order="desc" if order.descending else "asc",
-        total=len(indices),
-        items=_rows(reading, indices[at].tolist(), scores),
-        next=more,
-    )
+    return indices, keys, scores
+
+
+def _sign(query: Query) -> float:
+    return -1.0 if query.order.descending else 1.0
 
 
 def _check_scores(run: Row[Any], query: Query) -> None:
@@ -162,13 +181,16 @@ def _after(reading: Reading, query: Query, cursor: str) -> tuple[float, int]:
     return value, index
 
 
-def _rows(
-    reading: Reading, indices: list[int], scores: dict[str, dict[int, float]]
-) -> list[NumberRow]:
-    """The rows of a page, in its order; `scores` of heads by name and index."""
-    rows = rows_of(reading, indices)
+def rows(reading: Reading, indices: list[int]) -> list[NumberRow]:
+    """The rows of neurons by index over all layers, in the given order."""
+    return _rows(reading, indices, {})
+
+
+def _rows(reading: Reading, indices: list[int], scores: Scores) -> list[NumberRow]:
+    """As `rows`, with scores of heads."""
+    known = rows_of(reading, indices)
     return [
-        _row(rows[index], reading, {name: values[index] for name, values in scores.items()})
+        _row(known[index], reading, {name: values[index] for name, values in scores.items()})
         for index in indices
     ]
 
