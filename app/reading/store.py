@@ -51,6 +51,11 @@ class Reading:
         pieces = self.in_context([spelled[token_id] for token_id in token_ids], included_from)
         return b"".join(pieces).decode("utf-8", "replace")
 
+    def hook_point_of(self, layer: int) -> str:
+        """TransformerLens's full name of the place where a layer's units are captured."""
+        name: str = self.run.hook_point
+        return name if name == "hook_embed" else f"blocks.{layer}.{name}"
+
     @cached_property
     def units(self) -> Units:
         """What the run says of its set of units."""
