@@ -138,6 +138,8 @@ class AttentionHeads:
     def hooked(self, shape: tuple[int, ...], on_heads: OnHeads) -> Iterator[None]:
         """Hand each layer's heads to `on_heads` during any forward pass over tokens of this shape,
         (batch, pos)."""
+        for layer in range(len(self.places)):
+            self.weights(layer)  # before there are hooks: a matrix may have to be measured
         handles = []
         held: dict[str, Tensor] = {}  # of the layer that runs now
 
