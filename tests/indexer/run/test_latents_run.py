@@ -135,11 +135,13 @@ def test_a_set_of_some_layers_has_pages(runs: tuple[str, Path]) -> None:
         for address in (
             "/demo/residual-sae",
             "/demo/residual-sae/0",
-            "/demo/residual-sae/1",
             "/demo/residual-sae/0/17",
             "/demo/mlp-transcoder/1/3",
         ):
             assert client.get(address).status_code == 200, address
+        missing = client.get("/api/v1/models/demo/sets/residual-sae/layers/1")
+        assert missing.status_code == 404
+        assert "has no latents" in missing.text
 
 
 def changed(tmp_path: Path, name: str, **said: str | None) -> str:
