@@ -81,6 +81,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         release=_release(),
         embed=settings.embed,
         live=live is not None,
+        note_marks=None if kept_notes is None else kept_notes.marks,
     )
 
     @asynccontextmanager

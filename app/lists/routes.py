@@ -16,7 +16,7 @@ from app.lists.view import ListContext, rows_view
 from app.navigation.find import only_model
 from app.reading.store import Store
 from app.web import urls
-from app.web.frame import Frame
+from app.web.frame import NO_MARKS, Frame, Marks
 from app.web.params import ALL_TITLES, ERRORS, Titles
 from app.web.site import NO_STORE, site_of
 
@@ -52,11 +52,12 @@ def list_page(
         try:
             target = urls.neuron_list(_added(site.store, n, add), title=title)
         except Invalid as error:
-            return _page(request, n, title, titled, add, error)
+            return _page(request, n, title, titled, NO_MARKS, add, error)
         return RedirectResponse(target, 307, headers=NO_STORE)
-    if unchanged := site.unchanged(request, None):
+    marks = site.marks(*{entry.place.model for entry in _entries(site.store, n) if entry.place})
+    if unchanged := site.unchanged(request, None, beside=[marks.version]):
         return unchanged
-    return _page(request, n, title, titled)
+    return _page(request, n, title, titled, marks)
 
 
 def read(store: Store, n: str, title: str, reach: int | None = None) -> ListPage:
@@ -85,6 +86,7 @@ def _page(
     n: str,
     title: str,
     titled: bool,
+    marks: Marks,
     add: str = "",
     error: Invalid | None = None,
 ) -> Response:
@@ -94,6 +96,7 @@ def _page(
         frame=Frame(
             json_url=urls.api_list(page.n, title=page.title),
             canonical=urls.neuron_list(page.n, title=page.title),
+            marks=marks,
         ),
         page=page,
         rows=rows_view(page, titled=titled),

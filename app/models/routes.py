@@ -148,8 +148,8 @@ def layer_page(
     """A layer: a picture of all its neurons, and a table, sorted by the picture's statistic unless
     `sort` says otherwise."""
     site = site_of(request)
-    bare = site.bare(embed)
-    if unchanged := site.unchanged(request, model, bare=bare):
+    bare, marks = site.bare(embed), site.marks(model)
+    if unchanged := site.unchanged(request, model, beside=[marks.version], bare=bare):
         return unchanged
     by = sort or picture
     with site.store.reading(model, run) as reading:
@@ -163,6 +163,7 @@ def layer_page(
         ),
         canonical=urls.layer(model, layer, run=run),
         embed=bare,
+        marks=marks,
     )
     context = view.LayerContext(
         frame=frame,

@@ -47,12 +47,16 @@ _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?")
 def neuron(
     request: Request, model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
 ) -> Response:
-    """A neuron: statistics, histograms, examples by kind, what its weights say."""
-    site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    """A neuron: statistics, histograms, examples by kind, what its weights say, its notes."""
+    site, panels = site_of(request), panels_of(request)
+    notes = None if panels.notes is None else panels.notes(model, layer, neuron)
+    beside = [] if notes is None else [notes.version]
+    if unchanged := site.unchanged(request, model, beside=beside):
         return unchanged
     with site.store.reading(model, run) as reading:
-        return site.json(request, queries.neuron(reading, layer, neuron))
+        page = queries.neuron(reading, layer, neuron)
+    items = None if notes is None else notes.items
+    return site.json(request, page.model_copy(update={"notes": items}))
 
 
 @api.get("/contexts/{context}", response_model=ContextPage)

@@ -122,6 +122,11 @@ class Store:
         with self.reading(model, None) as reading:
             return bool(reading.run.id == run)
 
+    def check_model(self, model: str) -> None:
+        """Raises NotFound if the store does not have this model."""
+        with self.reading(model, None):
+            pass
+
     def check_neuron(self, model: str, layer: int, neuron: int, run: int | None) -> None:
         """Raises NotFound if the run (by default the default one) does not have this neuron."""
         with self.reading(model, run) as reading:

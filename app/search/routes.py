@@ -111,13 +111,14 @@ def search_page(
 ) -> Response:
     """The search boxes and the results."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    marks = site.marks(model)
+    if unchanged := site.unchanged(request, model, beside=[marks.version]):
         return unchanged
     with site.store.reading(model, run) as reading:
         page, status = _results(reading, token, token_id, role, text, cursor)
     json_url, canonical = _addresses(page, run, cursor)
     context = SearchContext(
-        frame=Frame(site.links(model, run), json_url=json_url, canonical=canonical),
+        frame=Frame(site.links(model, run), json_url=json_url, canonical=canonical, marks=marks),
         page=page,
         view=None if page.tokens is None else token_view(page.tokens),
         cursor=cursor,

@@ -101,6 +101,10 @@ class Links:
         """All notes on a neuron."""
         return urls.notes(self.model, layer, neuron, run=self.run, view=self.view, cursor=cursor)
 
+    def all_notes(self, *, cursor: str | None = None) -> str:
+        """The notes on all neurons of the model."""
+        return urls.all_notes(self.model, cursor=cursor, run=self.run)
+
     def try_text(self, layer: int, neuron: int) -> str:
         """Where the form with a text for one neuron is sent."""
         return urls.try_text(self.model, layer, neuron, run=self.run)

@@ -20,7 +20,7 @@ from app.errors import Forbidden
 from app.reading.store import Store
 from app.schemas import DEFAULT_VIEW, View
 from app.web import assets, caching, urls
-from app.web.frame import Context
+from app.web.frame import NO_MARKS, Context, Marks
 from app.web.links import Links
 from app.web.middleware import POLICY, content_policy
 from app.web.params import VIEWS
@@ -56,6 +56,8 @@ class Site:
     """Sites that may show bare pages in a frame, as in CSP's frame-ancestors; empty: none."""
     live: bool = False
     """Whether the server runs models on visitors' texts."""
+    note_marks: Callable[[Iterable[str]], Marks] | None = None
+    """Counts the notes on the neurons of models; None on a server without notes."""
 
     def unchanged(
         self, request: Request, model: str | None, *, beside: Iterable[str] = (), bare: bool = False
@@ -82,10 +84,16 @@ class Site:
         """The answer with a page, with the ETag that `unchanged` made, if it did."""
         names = {field.name: getattr(context, field.name) for field in fields(context)}
         frame = context.frame
-        text = self.templates.get_template(template).render(links=frame.links, **names)
+        text = self.templates.get_template(template).render(
+            links=frame.links, has_notes=self.note_marks is not None, **names
+        )
         if frame.embed:  # <base> makes links leave the frame, except those within the page
             text = text.replace('href="#', 'target="_self" href="#')
         return self._framed(_tagged(request, HTMLResponse(text, status)), frame.embed)
+
+    def marks(self, *models: str) -> Marks:
+        """The notes on neurons of models, for pages that list neurons."""
+        return NO_MARKS if self.note_marks is None else self.note_marks(models)
 
     def links(self, model: str, run: int | None = None, view: View = DEFAULT_VIEW) -> Links:
         """The links of a page that was requested with this run and view. Raises NotFound."""

@@ -88,6 +88,12 @@ def notes(
     return _with(path, cursor=cursor, run=run, view=view)
 
 
+def all_notes(name: str | None = None, *, cursor: str | None = None, run: int | None = None) -> str:
+    """All notes on the neurons of a model, or of all models."""
+    parts = [] if name is None else [name]
+    return _with(_path(*parts, "notes"), cursor=cursor, run=run)
+
+
 def context(
     name: str,
     layer_index: int,
@@ -318,6 +324,16 @@ def api_notes(name: str, layer_index: int, neuron_index: int, *, cursor: str | N
     """JSON: the notes on a neuron."""
     place = _path("models", name, "layers", layer_index, "neurons", neuron_index, "notes")
     return _with(f"/api/v1{place}", cursor=cursor)
+
+
+def api_model_notes(name: str, *, cursor: str | None = None) -> str:
+    """JSON: the notes on all neurons of a model."""
+    return _with("/api/v1" + _path("models", name, "notes"), cursor=cursor)
+
+
+def api_all_notes(*, cursor: str | None = None) -> str:
+    """JSON: the notes on all neurons of all models."""
+    return _with("/api/v1/notes", cursor=cursor)
 
 
 def api_compare(a: str, b: str) -> str:
