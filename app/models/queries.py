@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,10 @@ from sqlalchemy import Connection, Row, Select, select, tuple_
 
 from app.errors import Invalid, NotFound
 from app.models import picture as drawing
+from app.models.gallery import SIZE, cut
+from app.models.gallery import gallery as choose
 from app.models.schemas import (
+    Gallery,
     LayerPage,
     LayerPicture,
     LayerSummary,
@@ -51,6 +55,20 @@ def model(reading: Reading) -> ModelPage:
         layers=_summaries(reading.connection, reading.run),
         other_runs=[run_ref(other) for other in reading.others],
     )
+
+
+def gallery(store: Store, reading: Reading) -> Gallery:
+    """The gallery of a run, computed once."""
+    return store.derived.of("gallery", reading.run, compute=lambda: choose(reading))
+
+
+def galleries(store: Store, models: Sequence[str]) -> list[Gallery]:
+    """The galleries of several models' default runs, each cut so that all together have as many
+    neurons as one; models beyond that number are left out."""
+    models = models[:SIZE]
+    with store.connect() as connection:
+        whole = [gallery(store, store.open(connection, name, None)) for name in models]
+    return [cut(one, SIZE // len(models)) for one in whole]
 
 
 def layer(

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.models import queries, view
 from app.models.schemas import (
+    Gallery,
     LayerPicture,
     ModelList,
     ModelPage,
@@ -19,6 +20,7 @@ from app.models.schemas import (
 from app.schemas import Order
 from app.web import urls
 from app.web.frame import Frame
+from app.web.links import Links
 from app.web.params import (
     DEFAULT_LIMIT,
     ERRORS,
@@ -59,6 +61,16 @@ def model(request: Request, model: str, run: RunId = None) -> Response:
         return unchanged
     with site.store.reading(model, run) as reading:
         return site.json(request, queries.model(reading))
+
+
+@api.get("/models/{model}/gallery", response_model=Gallery)
+def gallery(request: Request, model: str, run: RunId = None) -> Response:
+    """Twelve neurons worth a first look, with the rules that chose them."""
+    site = site_of(request)
+    if unchanged := site.unchanged(request, model):
+        return unchanged
+    with site.store.reading(model, run) as reading:
+        return site.json(request, queries.gallery(site.store, reading))
 
 
 @api.get("/models/{model}/layers/{layer}/neurons", response_model=NeuronList)
@@ -108,9 +120,10 @@ def home_page(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = N
     named_limit = not_default_limit(limit)
     frame = Frame(json_url=urls.api_models(limit=named_limit, cursor=cursor), canonical=urls.home())
     page = queries.models(site.store, limit, cursor)
-    return site.html(
-        request, "models/home.html", view.HomeContext(frame, page, cursor, named_limit)
-    )
+    shown = queries.galleries(site.store, [item.model for item in page.items]) if page.items else []
+    groups = view.gallery([(one, Links(one.model)) for one in shown])
+    context = view.HomeContext(frame, page, groups, cursor, named_limit)
+    return site.html(request, "models/home.html", context)
 
 
 @pages.get("/{model}")
@@ -122,13 +135,17 @@ def model_page(request: Request, model: str, run: RunId = None, embed: Embed = N
         return unchanged
     with site.store.reading(model, run) as reading:
         page = queries.model(reading)
+        shown = queries.gallery(site.store, reading)
+    links = site.links(model, run)
     frame = Frame(
-        site.links(model, run),
+        links,
         json_url=urls.api_model(model, run=run),
         canonical=urls.model(model, run=run),
         embed=bare,
     )
-    return site.html(request, "models/model.html", view.ModelContext(frame, page, view.model(page)))
+    groups = view.gallery([(shown, links)])
+    context = view.ModelContext(frame, page, view.model(page), groups, site.live)
+    return site.html(request, "models/model.html", context)
 
 
 @pages.get("/{model}/{layer}")

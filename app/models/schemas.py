@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from app.examples.schemas import Example
 from app.reading.statistics import STATISTICS
 from app.schemas import NeuronRow, Order, RunRef, Sample, Schema
 
@@ -117,6 +118,31 @@ class ModelPage(Schema):
     sample: Sample
     layers: list[LayerSummary]
     other_runs: list[RunRef]
+
+
+class GalleryRule(Schema):
+    """A reason to show a neuron in a gallery."""
+
+    rule: str
+    definition: str
+
+
+class GalleryNeuron(Schema):
+    """A neuron of a gallery, with its first top example."""
+
+    rule: str = Field(description="Why it was chosen: one of `rules`.")
+    neuron: NeuronRow
+    scale: float = Field(description="Its largest |activation| in the whole run.")
+    example: Example | None = Field(description="Its first top example; null: there is none.")
+
+
+class Gallery(Schema):
+    """Neurons of a run worth a first look, chosen by rules."""
+
+    model: str
+    run: RunRef
+    rules: list[GalleryRule]
+    items: list[GalleryNeuron] = Field(description="At most 12, by rule.")
 
 
 def default_order(sort: Sort, order: Order | None) -> Order:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -10,8 +10,13 @@ from markupsafe import Markup
 
 from app.drawing import strips
 from app.drawing.numbers import MINUS, compact, count, number, share
+from app.drawing.palette import palette
+from app.examples.lines import Kind, Layout, aligned, lines
 from app.models import picture
+from app.models.gallery import RULES
 from app.models.schemas import (
+    Gallery,
+    GalleryNeuron,
     LayerPage,
     LayerPicture,
     LayerSummary,
@@ -21,6 +26,7 @@ from app.models.schemas import (
 )
 from app.reading.statistics import STATISTICS
 from app.web.frame import Frame
+from app.web.links import Links
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +71,31 @@ class ModelView:
 
 
 @dataclass(frozen=True, slots=True)
+class GalleryLine:
+    """A neuron of a gallery with its first top example, aligned on the peak."""
+
+    item: GalleryNeuron
+    name: str
+    href: str
+    line: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryGroup:
+    """The neurons that one rule chose."""
+
+    title: str
+    definition: str
+    lines: list[GalleryLine]
+
+
+@dataclass(frozen=True, slots=True)
 class HomeContext:
     """What `models/home.html` is rendered with."""
 
     frame: Frame
     page: ModelList
+    gallery: list[GalleryGroup]
     cursor: str | None
     limit: int | None
     """The limit that links name; None: the default."""
@@ -82,6 +108,9 @@ class ModelContext:
     frame: Frame
     page: ModelPage
     view: ModelView
+    gallery: list[GalleryGroup]
+    live: bool
+    """Whether the server can search by custom text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +144,32 @@ def layer(drawn: LayerPicture, address: tuple[str, str]) -> LayerView:
             value is None and not dead for value, dead in zip(drawn.values, drawn.dead, strict=True)
         ),
     )
+
+
+def gallery(shown: Sequence[tuple[Gallery, Links]]) -> list[GalleryGroup]:
+    """The neurons of galleries, by rule; with those of several models, names have the model."""
+    groups = []
+    for rule in RULES:
+        found = [
+            _gallery_line(item, links, len(shown) > 1)
+            for one, links in shown
+            for item in one.items
+            if item.rule == rule.name
+        ]
+        if found:
+            groups.append(GalleryGroup(rule.title, rule.definition, found))
+    return groups
+
+
+def _gallery_line(item: GalleryNeuron, links: Links, with_model: bool) -> GalleryLine:
+    layer, neuron = item.neuron.layer, item.neuron.neuron
+    name = f"{links.model} {layer}/{neuron}" if with_model else f"{layer}/{neuron}"
+    line = Markup()
+    if item.example is not None:
+        colours = palette(item.scale, low=item.neuron.min, high=item.neuron.max)
+        ((drawn,),) = lines([Kind([item.example])], Layout("peak", colours, str))
+        line = Markup(aligned(drawn))
+    return GalleryLine(item, name, links.neuron(layer, neuron), line)
 
 
 def model(page: ModelPage) -> ModelView:

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row
 
 from app.reading import runs
+from app.reading.derived import Derived
 from app.reading.versions import RunVersions
 from app.reading.vocabulary import (
     Piece,
@@ -86,6 +87,7 @@ class Store:
         if engine.dialect.name == "postgresql":
             self._engine = engine.execution_options(isolation_level="REPEATABLE READ")
         self._vocabularies = Vocabularies()
+        self.derived = Derived()
         self._versions = RunVersions(engine)
 
     def close(self) -> None:

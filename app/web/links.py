@@ -142,6 +142,10 @@ class Links:
         """JSON: a neuron."""
         return urls.api_neuron(self.model, layer, neuron, run=self.run)
 
+    def api_gallery(self) -> str:
+        """JSON: the model's gallery."""
+        return urls.api_gallery(self.model, run=self.run)
+
     def api_picture(self, layer: int, stat: str, *, first: int | None = None) -> str:
         """JSON: one statistic of all of a layer's neurons."""
         return urls.api_picture(self.model, layer, stat, run=self.run, first=first)

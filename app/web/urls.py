@@ -269,6 +269,11 @@ def api_model(name: str, *, run: int | None = None) -> str:
     return _with("/api/v1" + _path("models", name), run=run)
 
 
+def api_gallery(name: str, *, run: int | None = None) -> str:
+    """JSON: a model's gallery."""
+    return _with("/api/v1" + _path("models", name, "gallery"), run=run)
+
+
 def api_neurons(
     name: str,
     layer_index: int,
