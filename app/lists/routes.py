@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -31,6 +32,9 @@ Neurons = Annotated[
 ]
 Title = Annotated[str, Query(max_length=LONGEST_TITLE, description="The list's title.")]
 
+Add = Annotated[Sequence[str], Query()]
+"""Neurons to add: one box of a page a value, each as `n`."""
+
 
 @router.get("/api/v1/list", response_model=ListPage, responses=ERRORS, tags=["api"])
 def neurons(request: Request, n: Neurons = "", title: Title = "") -> Response:
@@ -43,16 +47,17 @@ def neurons(request: Request, n: Neurons = "", title: Title = "") -> Response:
 
 @router.get("/list", include_in_schema=False)
 def list_page(
-    request: Request, n: Neurons = "", title: Title = "", add: str = "", titles: Titles = None
+    request: Request, n: Neurons = "", title: Title = "", add: Add = (), titles: Titles = None
 ) -> Response:
     """A list of neurons; with `add`, a redirect to the list with that neuron added."""
     site = site_of(request)
     titled = titles is not None
-    if add.strip():
+    added = ",".join(text for text in add if text.strip())
+    if added:
         try:
-            target = urls.neuron_list(_added(site.store, n, add), title=title)
+            target = urls.neuron_list(_added(site.store, n, added), title=title)
         except Invalid as error:
-            return _page(request, n, title, titled, NO_MARKS, add, error)
+            return _page(request, n, title, titled, NO_MARKS, added, error)
         return RedirectResponse(target, 307, headers=NO_STORE)
     marks = site.marks(*{entry.place.model for entry in _entries(site.store, n) if entry.place})
     if unchanged := site.unchanged(request, None, beside=[marks.version]):

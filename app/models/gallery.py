@@ -90,8 +90,8 @@ RULES = (
     Rule(
         "output",
         "Clear output",
-        "Highest kurtosis of logit effects: they promote or suppress few tokens. Neurons whose most "
-        "promoted token is a fragment of a character are left out.",
+        "Highest kurtosis of logit effects: they promote or suppress few tokens. Fragments of "
+        "characters are left out.",
         "effect_kurtosis",
         1,
         lambda top: True,
@@ -153,7 +153,7 @@ def gallery(reading: Reading, size: int = SIZE) -> Gallery:
 def cut(whole: Gallery, size: int) -> Gallery:
     """The gallery with `size` neurons at most, of as many rules as possible."""
     seen: dict[str, int] = {}
-    ranked = []
+    ranked: list[tuple[int, int, GalleryNeuron]] = []
     for item in whole.items:
         seen[item.rule] = seen.get(item.rule, 0) + 1
         ranked.append((seen[item.rule], len(ranked), item))

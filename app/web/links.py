@@ -118,13 +118,26 @@ class Links:
         *,
         token_id: int | None = None,
         role: str | None = None,
+        sort: str | None = None,
+        order: str | None = None,
         text: str | None = None,
         cursor: str | None = None,
     ) -> str:
         """The search by token and text."""
         return urls.search(
-            self.model, token_id=token_id, role=role, text=text, cursor=cursor, run=self.run
+            self.model,
+            token_id=token_id,
+            role=role,
+            sort=sort,
+            order=order,
+            text=text,
+            cursor=cursor,
+            run=self.run,
         )
+
+    def api_split(self, text: str) -> str:
+        """JSON: how a text is split into tokens."""
+        return urls.api_split(self.model, text, run=self.run)
 
     def tokens(self) -> Callable[[int, str | None], str]:
         """A function from token id and role to the search for the token."""

@@ -156,12 +156,15 @@ def search(
     token: str | None = None,
     token_id: int | None = None,
     role: str | None = None,
+    sort: str | None = None,
+    order: str | None = None,
     text: str | None = None,
     cursor: str | None = None,
     run: int | None = None,
 ) -> str:
-    """The search by token and text."""
-    query = {"token": token, "token_id": token_id, "as": role, "text": text}
+    """The search by token and text; `sort` and `order` are of the neurons of a token."""
+    query = {"token": token, "token_id": token_id, "as": role, "sort": sort, "order": order}
+    query |= {"text": text}
     return _with(_path(name, "search"), **query, cursor=cursor, run=run)
 
 
@@ -367,13 +370,20 @@ def api_token_neurons(
     token: str | None = None,
     token_id: int | None = None,
     role: str | None = None,
+    sort: str | None = None,
+    order: str | None = None,
     cursor: str | None = None,
     run: int | None = None,
 ) -> str:
     """JSON: the neurons of a token."""
     path = "/api/v1" + _path("models", name, "search", "token")
-    query = {"token": token, "token_id": token_id, "as": role}
+    query = {"token": token, "token_id": token_id, "as": role, "sort": sort, "order": order}
     return _with(path, **query, cursor=cursor, run=run)
+
+
+def api_split(name: str, text: str, *, run: int | None = None) -> str:
+    """JSON: how a text is split into tokens."""
+    return _with("/api/v1" + _path("models", name, "search", "split"), text=text, run=run)
 
 
 def api_text(name: str, q: str, *, cursor: str | None = None, run: int | None = None) -> str:
