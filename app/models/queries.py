@@ -57,9 +57,9 @@ def model(reading: Reading) -> ModelPage:
     )
 
 
-def gallery(store: Store, reading: Reading) -> Gallery:
+def gallery(reading: Reading) -> Gallery:
     """The gallery of a run, computed once."""
-    return store.derived.of("gallery", reading.run, compute=lambda: choose(reading))
+    return reading.derived.of("gallery", reading.run, compute=lambda: choose(reading))
 
 
 def galleries(store: Store, models: Sequence[str]) -> list[Gallery]:
@@ -67,7 +67,7 @@ def galleries(store: Store, models: Sequence[str]) -> list[Gallery]:
     neurons as one; models beyond that number are left out."""
     models = models[:SIZE]
     with store.connect() as connection:
-        whole = [gallery(store, store.open(connection, name, None)) for name in models]
+        whole = [gallery(store.open(connection, name, None)) for name in models]
     return [cut(one, SIZE // len(models)) for one in whole]
 
 

@@ -70,7 +70,7 @@ def gallery(request: Request, model: str, run: RunId = None) -> Response:
     if unchanged := site.unchanged(request, model):
         return unchanged
     with site.store.reading(model, run) as reading:
-        return site.json(request, queries.gallery(site.store, reading))
+        return site.json(request, queries.gallery(reading))
 
 
 @api.get("/models/{model}/layers/{layer}/neurons", response_model=NeuronList)
@@ -135,7 +135,7 @@ def model_page(request: Request, model: str, run: RunId = None, embed: Embed = N
         return unchanged
     with site.store.reading(model, run) as reading:
         page = queries.model(reading)
-        shown = queries.gallery(site.store, reading)
+        shown = queries.gallery(reading)
     links = site.links(model, run)
     frame = Frame(
         links,

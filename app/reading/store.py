@@ -34,6 +34,8 @@ class Reading:
     others: list[Row[Any]]
     """The model's other runs, newest first."""
     _vocabularies: Vocabularies
+    derived: Derived
+    """What is computed once from a run and then kept in memory."""
 
     @cached_property
     def vocabulary(self) -> list[str]:
@@ -117,7 +119,7 @@ class Store:
     def open_row(self, connection: Connection, run: Row[Any], of_model: list[Row[Any]]) -> Reading:
         """As `open`, given the run's row and the rows of all its model's runs, newest first."""
         others = [row for row in of_model if row.id != run.id]
-        return Reading(connection, run, others, self._vocabularies)
+        return Reading(connection, run, others, self._vocabularies, self.derived)
 
     def is_default(self, model: str, run: int) -> bool:
         """Whether `run` is the model's default run. Raises NotFound."""

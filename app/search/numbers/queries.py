@@ -15,13 +15,16 @@ from sqlalchemy import Row
 
 from app.drawing.quoting import printable, shortened
 from app.errors import Invalid
-from app.reading import cursors
+from app.reading import cursors, packed
 from app.reading.columns import Column, columns
 from app.reading.neurons import neuron_row, rows_of
 from app.reading.runs import whole_run
+from app.reading.statistics import STATISTICS
 from app.reading.store import Reading
-from app.search.numbers.grammar import GrammarError, Query, source_word
+from app.schemas import NeuronRef
+from app.search.numbers.grammar import GrammarError, Query, Span, selected_source, source_word
 from app.search.numbers.schemas import NumberRow, NumberSearch
+from indexer.store.sizes import SOURCE_SLOTS
 
 Indices = NDArray[np.int64]
 """Indices of neurons over all layers."""
@@ -75,7 +78,7 @@ def search(reading: Reading, query: Query, limit: int, cursor: str | None) -> Nu
         sort=order.name,
         order="desc" if order.descending else "asc",
         total=len(indices),
-        items=_rows(reading, indices[at].tolist()),
+        items=_rows(reading, query, indices[at].tolist(), _computed(query, known, matches, at)),
         next=more,
     )
 
@@ -84,8 +87,13 @@ def _source(run: Row[Any], query: Query) -> int | None:
     """The index of the query's source. Raises GrammarError."""
     if query.source is None:
         return None
-    if query.source in run.sources:
-        return int(run.sources.index(query.source))
+    return _index_of(run, query, query.source, query.source_at)
+
+
+def _index_of(run: Row[Any], query: Query, source: str, span: Span) -> int:
+    """The index of a source by its name, at `span` of the query. Raises GrammarError."""
+    if source in run.sources:
+        return int(run.sources.index(source))
     if not any(run.sources):
         message = "this run has no sources"
     else:
@@ -93,7 +101,7 @@ def _source(run: Row[Any], query: Query) -> int | None:
         names = [printable(shortened(word, _LONGEST_NAME)) for word in words]
         more = f" and {len(run.sources) - _NAMED:,} more" if len(run.sources) > _NAMED else ""
         message = f"this run has no such source; its sources are {', '.join(names)}{more}"
-    raise GrammarError(query.text, query.source_at, message)
+    raise GrammarError(query.text, span, message)
 
 
 def _layers(run: Row[Any], query: Query) -> list[int]:
@@ -112,10 +120,28 @@ def _columns(reading: Reading, query: Query) -> tuple[Indices, dict[str, Column]
     """The indices of the neurons that a query covers, and the columns it needs."""
     layers, first = _layers(reading.run, query), reading.places.offsets
     indices = np.concatenate([np.arange(first[layer], first[layer + 1]) for layer in layers])
-    names = list(query.statistics)
+    names = [name for name in query.statistics if name in STATISTICS]
     names += ["dead"] if query.dead is not None else []
     names += ["top_source"] if query.source is not None else []
-    return indices, columns(reading.connection, reading.run, names, layers)
+    known = columns(reading.connection, reading.run, names, layers)
+    for name in query.statistics:
+        if name == packed.ALIKE:
+            known[name] = packed.alike(reading, layers)
+        elif (source := selected_source(name)) is not None:
+            slot = _slot(reading.run, query, name, source)
+            known[name] = packed.selectivity(reading, slot, layers)
+    return indices, known
+
+
+def _slot(run: Row[Any], query: Query, name: str, source: str) -> int:
+    """The index of a source whose mean peaks are known. Raises GrammarError."""
+    at = query.text.lower().find("selectivity(")
+    span = (at, at + len(name))
+    slot = _index_of(run, query, source, span)
+    if slot >= SOURCE_SLOTS and len(run.sources) > SOURCE_SLOTS + 1:
+        message = f"only the run's first {SOURCE_SLOTS} sources have mean peaks of their own"
+        raise GrammarError(query.text, span, message)
+    return slot
 
 
 def _page(indices: Indices, keys: Column, count: int, after: tuple[float, int] | None) -> Indices:
@@ -146,14 +172,34 @@ def _after(reading: Reading, query: Query, cursor: str) -> tuple[float, int]:
     return value, index
 
 
-def _rows(reading: Reading, indices: list[int]) -> list[NumberRow]:
+def _computed(
+    query: Query, known: dict[str, Column], matches: NDArray[np.bool_], at: Indices
+) -> list[dict[str, float]]:
+    """The values on a page of the query's statistics that neurons do not store."""
+    names = [name for name in query.statistics if name not in STATISTICS]
+    values = {name: known[name][matches][at].tolist() for name in names}
+    return [{name: values[name][place] for name in names} for place in range(len(at))]
+
+
+def _rows(
+    reading: Reading, query: Query, indices: list[int], computed: list[dict[str, float]]
+) -> list[NumberRow]:
     """The rows of a page, in its order."""
     rows = rows_of(reading, indices)
-    return [_row(rows[index], reading) for index in indices]
+    partners = packed.partners(reading, indices) if packed.ALIKE in query.statistics else {}
+    return [
+        _row(rows[index], reading, values, partners.get(index))
+        for index, values in zip(indices, computed, strict=True)
+    ]
 
 
-def _row(row: Row[Any], reading: Reading) -> NumberRow:
+def _row(
+    row: Row[Any], reading: Reading, computed: dict[str, float], partner: int | None
+) -> NumberRow:
+    place = None if partner is None else reading.places.of(partner)
     return NumberRow(
+        computed=computed,
+        partner=None if place is None else NeuronRef(layer=place[0], neuron=place[1]),
         **dict(neuron_row(row, reading.vocabulary)),
         density_over_tenth=row.density_over_tenth,
         in_out_cosine=row.in_out_cosine,
