@@ -14,7 +14,7 @@ from app.drawing.legend import Legend, legend
 from app.drawing.numbers import count, exact, number, share
 from app.drawing.palette import Palette
 from app.examples.lines import Kind, Layout, Line, lines, markup, whole
-from app.examples.schemas import Band, Example, SourceExamples
+from app.examples.schemas import Band, Example, Examples, SourceExamples
 from app.neurons.schemas import ContextPage, NeuronPage
 from app.neurons.summary import tokens_by_position
 
@@ -84,13 +84,14 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
     """A neuron's examples of all kinds, in the order of its page."""
     kinds, scanned = page.examples, page.run.contexts
     cut, by_source_kinds = _source_kinds(kinds.sources, full=False)
+    seen = _places(kinds)
     top, bottom, random, *rest = lines(
         [
             Kind(kinds.top, factors=True),
             Kind(kinds.bottom, trough=True, factors=True),
-            Kind(kinds.random),
-            *(Kind(band.examples) for band in kinds.bands),
-            *by_source_kinds,
+            Kind(kinds.random, seen=seen["random"]),
+            *(Kind(band.examples, seen=seen["bands"]) for band in kinds.bands),
+            *(kind._replace(seen=seen["sources"]) for kind in by_source_kinds),
         ],
         layout,
     )
@@ -155,6 +156,22 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             for section in sections
         ]
     return sections
+
+
+def _places(kinds: Examples) -> dict[str, dict[int, str]]:
+    """For each section that is aligned on peaks: the contexts in the sections before it, and where
+    they stand there."""
+    places: dict[int, str] = {}
+    before = {}
+    for name, examples in (
+        ("top", [(f"top {example.rank}", example) for example in kinds.top]),
+        ("bands", [("intermediate", e) for band in kinds.bands for e in band.examples]),
+        ("random", [(f"random {example.rank}", example) for example in kinds.random]),
+        ("sources", []),
+    ):
+        before[name] = places
+        places = {example.context_id: place for place, example in examples} | places
+    return before
 
 
 def by_source(page: NeuronPage, layout: Layout) -> Section:

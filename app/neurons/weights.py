@@ -160,9 +160,10 @@ def effects_of(effects: LogitEffects, find: TokenAddress) -> Effects:
             name="effects-all",
             title="Logit effects of all tokens, counts on a log scale",
             what="tokens",
+            axis="logit effect",
             low=histogram.edges[0],
             high=histogram.edges[-1],
-            height=74,
+            height=92,
         )
     both = token_tables("Logit effect", ("Promotes", promoted), ("Suppresses", suppressed))
     return Effects(both, chart, _spread(effects))

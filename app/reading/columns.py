@@ -37,9 +37,14 @@ def columns(
     parts: dict[str, list[Column]] = {name: [] for name in names}
     if not parts:
         return {}
+    # A run of an older version lacks statistics that were added since.
+    known = parts.keys() - set(schema.LATER_COLUMNS)
     parameters = {"run_id": run.id, "names": list(parts), "layers": list(layers)}
     for name, packed in connection.execute(_PACKED, parameters):
         parts[name].append(np.frombuffer(packed, "<f8"))
+    for name in parts.keys() - known:
+        if not parts[name]:
+            parts[name] = [np.full(run.widths[layer], np.nan) for layer in layers]
     if any(len(by_layer) < len(layers) for by_layer in parts.values()):
         raise deleted(run)
     return {name: np.concatenate(by_layer) for name, by_layer in parts.items()}

@@ -61,6 +61,11 @@ STATISTICS: dict[str, Statistic] = {
             in_lists=False,
         ),
         Statistic(
+            "lookup",
+            "token-lookup score: share of the variance that the current token alone explains",
+            sorts_layers=True,
+        ),
+        Statistic(
             "effect_kurtosis",
             "excess kurtosis of its logit effects: high where they are about few tokens",
             sorts_layers=True,

@@ -97,6 +97,20 @@ class PreparedCorpus(PreparedFacts):
         start, end = self.offsets[context_id : context_id + 2]
         return self.tokens[start:end]
 
+    def token_counts(self, vocabulary: int) -> Int64[np.ndarray, " vocabulary"]:
+        """Included positions of each token in the whole corpus."""
+        counts = np.zeros(vocabulary, np.int64)
+        for start in range(0, len(self.tokens), 1 << 22):
+            counts += np.bincount(self.tokens[start : start + (1 << 22)], minlength=vocabulary)
+        in_front = self.tokens[self.offsets[:-1][self.included_from > 0]]
+        counts -= np.bincount(in_front, minlength=vocabulary)
+        counts[list(self.special_token_ids)] = 0
+        return counts
+
+    def source_contexts(self) -> Int64[np.ndarray, " sources"]:
+        """Contexts of each source."""
+        return np.bincount(self.source_index, minlength=len(self.sources)).astype(np.int64)
+
     def sample(self, size: int, seed: int) -> Int64[np.ndarray, " size"]:
         """The ids of up to `size` contexts with the lowest hash of (seed, token ids), in order of
         the hash.

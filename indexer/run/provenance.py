@@ -101,6 +101,8 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
         widths=units.widths,
         sources=corpus.sources,
         vocabulary=vocabulary,
+        token_counts=corpus.token_counts(len(vocabulary)),
+        source_contexts=corpus.source_contexts(),
         provenance=provenance,
         created_at=datetime.now(UTC),
     )

@@ -20,6 +20,7 @@ from indexer.measure.peaks import (
     means_by_slot,
     peak_histograms,
     sorted_quantiles,
+    source_peak_histograms,
 )
 from indexer.measure.selection import NO_ID, Payload, Selection
 from indexer.measure.sources import slots_of
@@ -167,6 +168,7 @@ class Results:
         promoted = weights.arrays["logit_token_ids"][chunk, 0]
         slots = slots_of(self._corpus.source_index[shape.sample])
         means = means_by_slot(sample.peaks[where], slots, shape.source_slots)
+        by_source = source_peak_histograms(sample.peaks[where], slots, shape.source_slots)
         flat = shape.first_neuron + first
         return NeuronBlock(
             layer=layer,
@@ -181,6 +183,7 @@ class Results:
             arrays={
                 **arrays,
                 "source_mean_peaks": Columns(means),
+                "source_peak_counts": Columns(*by_source),
                 "sample_peaks": Columns(
                     kept_peaks(sample.peaks[where], scalars["min"], scalars["max"])
                 ),
@@ -221,6 +224,7 @@ class _Measured:
             "std": moments.std(),
             "skewness": moments.skewness(),
             "kurtosis": np.nan_to_num(moments.kurtosis(), nan=-np.inf, neginf=-np.inf),
+            "lookup": np.nan_to_num(sample.lookup.score(), nan=-np.inf),
             "density": moments.positive / np.maximum(moments.count, 1),
             "dead": is_dead(scan.maximum, scan.minimum),
         }

@@ -15,6 +15,7 @@ from indexer.corpus.batches import BatchPlan, plan_batches
 from indexer.corpus.prepare import open_corpus, prepare_corpus
 from indexer.corpus.prepared import PreparedCorpus
 from indexer.corpus.tokens import TokenizerInfo
+from indexer.measure.lookup import lookup_tokens
 from indexer.measure.sources import count_slots
 from indexer.models import kinds
 from indexer.models.device import choose_device, choose_dtype
@@ -137,6 +138,7 @@ def load(choice: ModelChoice, text: PreparedText, reporter: Reporter) -> Job:
         bottom_k=min(config.bottom_k, corpus.contexts),
         window=min(config.window or config.ctx_len, config.ctx_len),
         source_slots=count_slots(len(corpus.sources)),
+        lookup=lookup_tokens(corpus, sample),
     )
     plans = tuple(plan_batches(corpus.lengths, sample, config.batch_tokens))
     return Job(config, choice.name, model, corpus, shape, plans)

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from indexer.measure.kernels import BINS
+from indexer.measure.lookup import NO_TOKENS, LookupTokens
 from indexer.measure.peaks import BANDS
 from indexer.measure.selection import Selection
 from indexer.store.sizes import BAND_EXAMPLES, RANDOM_EXAMPLES, SOURCE_EXAMPLES
@@ -27,6 +28,8 @@ class ScanShape:
     """Activations stored an example."""
     source_slots: int = 0
     """Sources with examples of their own; 0 where the corpus has one source."""
+    lookup: LookupTokens = NO_TOKENS
+    """Tokens of the token-lookup score; without any, it is not measured."""
     first_layer: int = 0
     """The index in the model of the first of these layers."""
     first_neuron: int = 0
@@ -71,7 +74,9 @@ class ScanShape:
     def sample_bytes(self) -> int:
         """Memory for what is measured over the sample, in bytes."""
         examples = Selection.bytes_for(self.neurons, self.sample_examples, self.window)
-        return examples + self.neurons * (4 * len(self.sample) + 4 * BINS + 8 * 20)
+        lookup = 4 * len(self.lookup) + 5 * 8
+        each = 4 * len(self.sample) + 4 * BINS + 8 * 20 + lookup
+        return examples + self.neurons * each
 
     def bytes_held(self) -> int:
         """Memory of the scan's state in bytes, without the model and its forward pass."""
@@ -87,6 +92,7 @@ class ScanShape:
             bottom_k=self.bottom_k,
             window=self.window,
             source_slots=self.source_slots,
+            lookup=self.lookup,
             first_layer=self.first_layer + first,
             first_neuron=self.first_neuron + before,
         )

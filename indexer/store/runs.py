@@ -62,7 +62,13 @@ def delete_run(engine: Engine, run_id: int) -> bool:
             connection.execute(delete(table).where(table.c.neuron_id.between(first, last)))
         connection.execute(delete(neurons).where(neurons.c.id.between(first, last)))
         text_index.drop(connection, run_id)
-        for table in (schema.contexts, schema.layers, schema.neuron_columns, schema.token_neurons):
+        for table in (
+            schema.contexts,
+            schema.corpus_counts,
+            schema.layers,
+            schema.neuron_columns,
+            schema.token_neurons,
+        ):
             connection.execute(delete(table).where(table.c.run_id == run_id))
         connection.execute(delete(schema.runs).where(schema.runs.c.id == run_id))
         _drop_unused_vocabulary(connection, row.vocabulary_id)

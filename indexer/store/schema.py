@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 KINDS = ("top", "bottom", "random", "band", "source")
 """Why an example was chosen; `examples.kind` is an index into this tuple."""
@@ -40,13 +40,16 @@ ROLES = ("peak", "promoted", "suppressed", "in", "gate")
 
 COLUMNS = (
     *("max", "min", "mean", "std", "skewness", "kurtosis", "density", "density_over_tenth"),
-    *("effect_kurtosis", "in_out_cosine", "gate_out_cosine", "dead", "top_source"),
+    *("lookup", "effect_kurtosis", "in_out_cosine", "gate_out_cosine", "dead", "top_source"),
     "peak_token_id",
 )
 """Columns of `neurons` that searches and the layer's picture read for a whole layer, from
 `neuron_columns`."""
 
-SORTABLE = ("max", "density", "mean", "kurtosis", "effect_kurtosis")
+LATER_COLUMNS = ("lookup",)
+"""Those of `COLUMNS` that runs of older versions do not have."""
+
+SORTABLE = ("max", "density", "mean", "kurtosis", "lookup", "effect_kurtosis")
 """Columns a layer can be sorted by, each with an index."""
 
 _NEURON_BITS = 32
@@ -132,6 +135,14 @@ runs = Table(
     sqlite_autoincrement=True,  # ids of deleted runs are not reused
 )
 
+corpus_counts = Table(
+    "corpus_counts",  # a separate table, so that reading a run stays fast
+    metadata,
+    Column("run_id", ForeignKey("runs.id"), primary_key=True, autoincrement=False),
+    Column("tokens", LargeBinary, nullable=False),  # codec.pack_counts: included positions by token
+    Column("sources", LargeBinary, nullable=False),  # codec.pack_counts: contexts by source
+)
+
 layers = Table(
     "layers",
     metadata,
@@ -176,6 +187,7 @@ neurons = Table(
     Column("density", _Double, nullable=False),
     Column("density_over_tenth", _Double, nullable=False),
     Column("tenth", _Double, nullable=False),
+    Column("lookup", _Double, nullable=False),  # token-lookup score; −inf if unknown
     Column("dead", Boolean, nullable=False),
     Column("peak_token_id", Integer, nullable=False),
     Column("promoted_token_id", Integer, nullable=False),

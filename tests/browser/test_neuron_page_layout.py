@@ -31,7 +31,7 @@ def test_the_first_screen_has_what_matters(
     """Statistics, the summary, the tokens by position and most of the top examples."""
     with visiting(browser, live_server, viewport=size) as page:
         page.goto(neuron)
-        for place in (".stats", ".summary", ".logo", ".readings", ".legend"):
+        for place in (".stats", ".summary", ".logo", ".views", ".legend"):
             box = page.locator(place).first.bounding_box()
             assert box["y"] + box["height"] <= size["height"], place
         line = page.locator(f"{TOP} summary").nth(least - 1).bounding_box()
@@ -101,7 +101,7 @@ def test_print_shows_the_page_alone(browser: Any, live_server: str) -> None:
     with visiting(browser, live_server, viewport=WIDE) as page:
         page.goto(NEURON)
         page.emulate_media(media="print")
-        assert not page.locator(".readings").is_visible()
+        assert not page.locator(".views").is_visible()
         assert not page.locator(".steps").is_visible()
         assert page.locator(".legend").is_visible()
         bar = page.locator(".bar-sticky")

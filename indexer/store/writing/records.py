@@ -35,6 +35,10 @@ class RunRecord:
     widths: tuple[int, ...]
     sources: tuple[str, ...]
     vocabulary: list[bytes]
+    token_counts: Int64[np.ndarray, " vocabulary"]
+    """Included positions of each token in the whole corpus."""
+    source_contexts: Int64[np.ndarray, " sources"]
+    """Contexts of each source."""
     provenance: dict[str, Any]
     created_at: datetime
 

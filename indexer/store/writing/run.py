@@ -28,6 +28,7 @@ from indexer.store.packing.codec import (
     NEURON_ARRAYS,
     Packer,
     pack_arrays,
+    pack_counts,
     pack_token_ids,
 )
 from indexer.store.places import Places
@@ -44,6 +45,8 @@ from indexer.store.writing.records import (
 
 _ROWS = 500  # per insert; bounds memory
 _PACKERS = max(1, min(4, (os.cpu_count() or 1) - 1))  # inserting needs one core
+_ELSEWHERE = ("vocabulary", "widths", "sources", "token_counts", "source_contexts")
+"""Fields of a `RunRecord` that are no plain columns of `runs`."""
 _SCALARS = [c.name for c in schema.neurons.c if c.name not in ("id", "run_id", "layer", "neuron")]
 
 Array = np.ndarray[Any, Any]
@@ -72,6 +75,8 @@ class ContentHash:
         facts = (run.hook_point, counts, run.widths, run.sources)
         self._sha.update(json.dumps(facts).encode())
         self._sha.update(_vocabulary_identity(run.vocabulary).encode())
+        for counted in (run.token_counts, run.source_contexts):
+            self._sha.update(counted.astype("<i8").tobytes())
 
     def add_neurons(self, rows: Iterable[bytes]) -> None:
         """Add the canonical bytes of neurons, in order of (layer, neuron), before any context."""
@@ -124,7 +129,7 @@ def _insert_run(connection: Connection, run: RunRecord) -> int:
     fields = {
         name: getattr(run, name)
         for name in RunRecord.__dataclass_fields__
-        if name not in ("vocabulary", "widths", "sources")
+        if name not in _ELSEWHERE
     }
     result = connection.execute(
         insert(schema.runs).values(
@@ -138,7 +143,10 @@ def _insert_run(connection: Connection, run: RunRecord) -> int:
     )
     key = result.inserted_primary_key
     assert key is not None  # always present after an INSERT of one row
-    return int(key[0])
+    run_id = int(key[0])
+    counts = (pack_counts(run.token_counts), pack_counts(run.source_contexts))
+    insert_rows(connection, schema.corpus_counts, [(run_id, *counts)])
+    return run_id
 
 
 def _vocabulary_id(connection: Connection, run: RunRecord) -> int:
