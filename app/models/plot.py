@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from app.drawing.characters import label
 from app.drawing.charts import axis_text, nice_ticks, tick_label
 from app.drawing.numbers import count, share
-from app.models.schemas import LayerScatter
+from app.models.schemas import LayerDot, LayerScatter
 from app.reading.statistics import STATISTICS
 
 WIDTH, HEIGHT = 520.0, 400.0
@@ -33,6 +33,8 @@ class Axis:
     low: float
     high: float
     log: bool
+    heavy: bool = False
+    """Whether the scale is that of asinh: linear near zero, logarithmic far from it."""
 
     def share(self, value: float) -> float:
         """Where a value is between the ends, from 0 to 1."""
@@ -42,6 +44,10 @@ class Axis:
 
     def ticks(self) -> list[float]:
         """Round values to label."""
+        if self.heavy:
+            powers = [10.0**power for power in range(9)]
+            marks = [*(-value for value in powers[::-1]), 0.0, *powers]
+            return [value for value in marks if self.low <= value <= self.high]
         if not self.log:
             return nice_ticks(self.low, self.high, 5)
         first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
@@ -49,15 +55,20 @@ class Axis:
         return [10.0**power for power in range(first, last + 1, step)]
 
     def _scaled(self, value: float) -> float:
+        if self.heavy:
+            return math.asinh(value)
         return math.log10(value) if self.log else value
 
 
 def axis(values: Sequence[float]) -> Axis:
     """The axis for some values, with a margin: on a log scale if all are positive and their ends
-    lie far apart."""
+    lie far apart; on that of asinh if some are not, and few are far from the others."""
     low, high = min(values), max(values)
     if low > 0 and high / low >= MANY_DECADES:
         return Axis(low / 1.15, high * 1.15, True)
+    middle = sorted(map(abs, values))[len(values) // 2]
+    if low <= 0 and high > 10 and high >= MANY_DECADES * middle / 3:
+        return Axis(low - 0.1 * abs(low) - 0.05, high * 1.15, False, heavy=True)
     pad = (high - low) * 0.04 or abs(low) * 0.5 or 1.0
     return Axis(low - pad, high + pad, False)
 
@@ -87,10 +98,8 @@ def draw(page: LayerScatter, address: tuple[str, str]) -> Markup:
     for value in across.ticks():
         out.append(f'<path class="axis" d="M{x(value):.1f} {foot:.0f}v4"/>')
         out.append(axis_text(x(value), foot + 15, "middle", _tick(page.x, value)))
-    out.append(
-        axis_text(right, HEIGHT - 4, "end", f"{x_name}{', log scale' if across.log else ''} →")
-    )
-    out.append(axis_text(4, 10, "start", f"↑ {y_name}{', log scale' if up.log else ''}"))
+    out.append(axis_text(right, HEIGHT - 4, "end", f"{x_name}{_scale(across)} →"))
+    out.append(axis_text(4, 10, "start", f"↑ {y_name}{_scale(up)}"))
     spell_x, spell_y = STATISTICS[page.x].text, STATISTICS[page.y].text
     before, after = map(escape, address)
     by_source: dict[int, list[str]] = {}
@@ -120,6 +129,28 @@ def draw(page: LayerScatter, address: tuple[str, str]) -> Markup:
         out.append(axis_text(at_x + (-6 if end else 6), at_y + 3, "end" if end else "start", words))
     out.append("</svg>")
     return Markup("".join(out))
+
+
+def _scale(along: Axis) -> str:
+    return ", log scale" if along.log else ", asinh scale" if along.heavy else ""
+
+
+def outliers(dots: Sequence[LayerDot], most: int) -> list[int]:
+    """The neurons farthest from the median on both axes together, in the plot's own scales and in
+    units of each axis's median distance: at most `most`, farthest first."""
+    known = [(dot.neuron, dot.x, dot.y) for dot in dots if dot.x is not None and dot.y is not None]
+    if len(known) < 2:
+        return []
+    far = [0.0] * len(known)
+    for values in ([x for _, x, _ in known], [y for _, _, y in known]):
+        scale = axis(values)
+        shares = [scale.share(value) for value in values]
+        median = sorted(shares)[len(shares) // 2]
+        away = [abs(share - median) for share in shares]
+        usual = sorted(away)[len(away) // 2] or 1.0
+        far = [sum_ + (one / usual) ** 2 for sum_, one in zip(far, away, strict=True)]
+    ranked = sorted(zip(far, known, strict=True), key=lambda entry: (-entry[0], entry[1][0]))
+    return [neuron for _, (neuron, _, _) in ranked[:most]]
 
 
 def colour(source: int | None) -> int:

@@ -8,12 +8,15 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.models import queries, view
 from app.models.schemas import (
+    DEFAULT_AXES,
     Gallery,
     LayerPicture,
+    LayerScatter,
     ModelList,
     ModelPage,
     NeuronList,
     PictureStatistic,
+    ScatterStatistic,
     Sort,
     default_order,
 )
@@ -39,7 +42,9 @@ pages = APIRouter(include_in_schema=False)
 From = Annotated[
     int,
     Query(
-        alias="from", ge=0, description="The first neuron of the picture, which has at most 4,096."
+        alias="from",
+        ge=0,
+        description="The first neuron; a plot or grid has 4,096 at most.",
     ),
 ]
 
@@ -111,6 +116,24 @@ def picture(
         return site.json(request, queries.picture(reading, layer, stat, first))
 
 
+@api.get("/models/{model}/layers/{layer}/scatter", response_model=LayerScatter)
+def scatter(
+    request: Request,
+    model: str,
+    layer: LayerIndex,
+    run: RunId = None,
+    x: ScatterStatistic = DEFAULT_AXES[0],
+    y: ScatterStatistic = DEFAULT_AXES[1],
+    first: From = 0,
+) -> Response:
+    """Two statistics of a layer's live neurons, as its scatter plot shows them."""
+    site = site_of(request)
+    if unchanged := site.unchanged(request, model):
+        return unchanged
+    with site.store.reading(model, run) as reading:
+        return site.json(request, queries.scatter(reading, layer, x, y, first))
+
+
 @pages.get("/")
 def home_page(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Response:
     """The list of models."""
@@ -154,7 +177,9 @@ def layer_page(
     model: str,
     layer: LayerIndex,
     run: RunId = None,
-    picture: PictureStatistic = "max",
+    picture: PictureStatistic | None = None,
+    x: ScatterStatistic = DEFAULT_AXES[0],
+    y: ScatterStatistic = DEFAULT_AXES[1],
     first: From = 0,
     sort: Sort | None = None,
     order: Order | None = None,
@@ -162,16 +187,17 @@ def layer_page(
     cursor: Cursor = None,
     embed: Embed = None,
 ) -> Response:
-    """A layer: a picture of all its neurons, and a table, sorted by the picture's statistic unless
-    `sort` says otherwise."""
+    """A layer: its neurons as a scatter plot of two statistics (with `picture`, as a grid of one),
+    and a table, sorted by the grid's statistic or by the maximum unless `sort` says otherwise."""
     site = site_of(request)
     bare, marks = site.bare(embed), site.marks(model)
     if unchanged := site.unchanged(request, model, beside=[marks.version], bare=bare):
         return unchanged
-    by = sort or picture
+    by = sort or picture or "max"
     with site.store.reading(model, run) as reading:
         page = queries.layer(reading, layer, by, default_order(by, order), limit, cursor)
-        drawn = queries.picture(reading, layer, picture, first)
+        drawn = None if picture is None else queries.picture(reading, layer, picture, first)
+        plotted = queries.scatter(reading, layer, x, y, first) if picture is None else None
     links, named_limit = site.links(model, run), not_default_limit(limit)
     frame = Frame(
         links,
@@ -186,9 +212,11 @@ def layer_page(
         frame=frame,
         page=page,
         picture=drawn,
-        view=view.layer(drawn, links.neurons_of_layer(layer)),
+        view=None if drawn is None else view.layer(drawn, links.neurons_of_layer(layer)),
+        plot=None if plotted is None else view.plot(plotted, links.neurons_of_layer(layer)),
         cursor=cursor,
         limit=named_limit,
+        shown=view.shown(drawn, plotted),
         sorted={"sort": sort, "order": order},
     )
     return site.html(request, "models/layer.html", context)

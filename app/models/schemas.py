@@ -13,13 +13,23 @@ from app.schemas import NeuronRow, Order, RunRef, Sample, Schema
 PictureStatistic = Literal["max", "density", "effect_kurtosis"]
 """The statistics that a layer's picture can show."""
 
-# What a layer's table can be sorted by. mypy cannot read a Literal made from a table.
+# What the axes of a layer's scatter plot can show. mypy cannot read a Literal made from a table.
+if TYPE_CHECKING:
+    ScatterStatistic = str
+else:
+    ScatterStatistic = Literal[tuple(STATISTICS)]
+
+# What a layer's table can be sorted by, likewise.
 if TYPE_CHECKING:
     Sort = str
 else:
     Sort = Literal[
         ("neuron", *(name for name, statistic in STATISTICS.items() if statistic.sorts_layers))
     ]
+
+
+DEFAULT_AXES = ("density", "kurtosis")
+"""The statistics of a layer's scatter plot, across and up."""
 
 
 class NeuronList(Schema):
@@ -88,6 +98,38 @@ class LayerPicture(Schema):
         description="The cuts between the ten colours: the values that 10, 25, 50, 70, 80, 90, 95, "
         "98 and 99% of these neurons do not exceed. A neuron's colour is the number of cuts below "
         "its value."
+    )
+
+
+class LayerDot(Schema):
+    """A neuron of a scatter plot."""
+
+    neuron: int
+    x: float | None = Field(description="null: the neuron has no such value; so `y`.")
+    y: float | None
+    source: int | None = Field(
+        description="The source of more than half of its top examples: an index into `sources`."
+    )
+    peak_token: str = Field(description="The token it peaks on.")
+
+
+class LayerScatter(Schema):
+    """Two statistics of a layer's live neurons, as its scatter plot shows them."""
+
+    model: str
+    layer: int
+    hook_point: str
+    run: RunRef
+    sample: Sample
+    x: ScatterStatistic
+    y: ScatterStatistic
+    sources: list[str]
+    neurons: int = Field(description="Neurons of the whole layer.")
+    n_dead: int = Field(description="Dead neurons among them, which are left out.")
+    first: int = Field(description="The first neuron; a plot has those of at most 4,096.")
+    dots: list[LayerDot]
+    outliers: list[int] = Field(
+        description="The neurons farthest from the median on both axes together, at most 14."
     )
 
 

@@ -13,12 +13,15 @@ from app.drawing.numbers import MINUS, compact, count, number, share
 from app.drawing.palette import palette
 from app.examples.lines import Kind, Layout, aligned, lines
 from app.models import picture
+from app.models import plot as scatter
 from app.models.gallery import RULES
 from app.models.schemas import (
+    DEFAULT_AXES,
     Gallery,
     GalleryNeuron,
     LayerPage,
     LayerPicture,
+    LayerScatter,
     LayerSummary,
     ModelList,
     ModelPage,
@@ -51,6 +54,21 @@ class LayerView:
     """The parts of the layer; empty if one picture shows all of it."""
     has_dead: bool
     has_valueless: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlotView:
+    """A layer's scatter plot with its description and legend."""
+
+    page: LayerScatter
+    svg: Markup
+    sentence: str
+    keys: list[tuple[int, str]]
+    """The colours of sources."""
+    statistics: list[tuple[str, str]]
+    """The statistics of an axis, with their names."""
+    parts: list[Part]
+    """The parts of the layer; empty if one plot shows all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +137,22 @@ class LayerContext:
 
     frame: Frame
     page: LayerPage
-    picture: LayerPicture
-    view: LayerView
+    picture: LayerPicture | None
+    view: LayerView | None
+    """The grid; None if the page has the plot."""
+    plot: PlotView | None
+    """The scatter plot; None if the page has the grid."""
     cursor: str | None
     limit: int | None
     """The limit that links name; None: the default."""
+    shown: dict[str, Any]
+    """The parameters of links that keep the plot or grid."""
     sorted: dict[str, Any]
     """The parameters `sort` and `order` of the request."""
+    pictures: tuple[tuple[str, str], ...] = tuple(
+        (stat, STATISTICS[stat].label) for stat in get_args(PictureStatistic)
+    )
+    """The statistics of the grid, with their names."""
 
 
 def layer(drawn: LayerPicture, address: tuple[str, str]) -> LayerView:
@@ -138,12 +165,33 @@ def layer(drawn: LayerPicture, address: tuple[str, str]) -> LayerView:
             (stat, STATISTICS[stat].label, stat == drawn.stat)
             for stat in get_args(PictureStatistic)
         ],
-        parts=_parts(drawn),
+        parts=_parts(drawn.neurons, drawn.first),
         has_dead=any(drawn.dead),
         has_valueless=any(
             value is None and not dead for value, dead in zip(drawn.values, drawn.dead, strict=True)
         ),
     )
+
+
+def plot(drawn: LayerScatter, address: tuple[str, str]) -> PlotView:
+    """The view of a scatter plot; `address` is as in `picture.draw`."""
+    return PlotView(
+        page=drawn,
+        svg=scatter.draw(drawn, address),
+        sentence=scatter.describe(drawn),
+        keys=scatter.keys(drawn) if len(drawn.sources) > 1 else [],
+        statistics=[(name, statistic.label) for name, statistic in STATISTICS.items()],
+        parts=_parts(drawn.neurons, drawn.first),
+    )
+
+
+def shown(drawn: LayerPicture | None, plotted: LayerScatter | None) -> dict[str, Any]:
+    """The parameters of a layer's page that keep its plot or its grid."""
+    if drawn is not None:
+        return {"picture": drawn.stat, "first": drawn.first}
+    if plotted is None or (plotted.x, plotted.y) == DEFAULT_AXES:
+        return {"first": 0 if plotted is None else plotted.first}
+    return {"x": plotted.x, "y": plotted.y, "first": plotted.first}
 
 
 def gallery(shown: Sequence[tuple[Gallery, Links]]) -> list[GalleryGroup]:
@@ -182,17 +230,17 @@ def model(page: ModelPage) -> ModelView:
     )
 
 
-def _parts(drawn: LayerPicture) -> list[Part]:
-    if len(drawn.values) == drawn.neurons:
+def _parts(neurons: int, current: int) -> list[Part]:
+    if neurons <= picture.MOST_NEURONS and not current:
         return []
-    last = drawn.neurons - 1
+    last = neurons - 1
     return [
         Part(
             first,
             f"{count(first)}–{count(min(last, first + picture.MOST_NEURONS - 1))}",
-            first == drawn.first,
+            first == current,
         )
-        for first in range(0, drawn.neurons, picture.MOST_NEURONS)
+        for first in range(0, neurons, picture.MOST_NEURONS)
     ]
 
 

@@ -44,6 +44,8 @@ class Links:
         limit: int | None = None,
         cursor: str | None = None,
         picture: str | None = None,
+        x: str | None = None,
+        y: str | None = None,
         first: int | None = None,
     ) -> str:
         """A layer's page; parameters as in `urls.layer`."""
@@ -56,6 +58,8 @@ class Links:
             limit=limit,
             cursor=cursor,
             picture=picture,
+            x=x,
+            y=y,
             first=first,
         )
 
@@ -162,6 +166,10 @@ class Links:
     def api_picture(self, layer: int, stat: str, *, first: int | None = None) -> str:
         """JSON: one statistic of all of a layer's neurons."""
         return urls.api_picture(self.model, layer, stat, run=self.run, first=first)
+
+    def api_scatter(self, layer: int, x: str, y: str, *, first: int | None = None) -> str:
+        """JSON: two statistics of a layer's neurons."""
+        return urls.api_scatter(self.model, layer, x, y, run=self.run, first=first)
 
     def api_tokens(self) -> str:
         """JSON: tokens that begin with a text."""

@@ -37,10 +37,14 @@ def layer(
     limit: int | None = None,
     cursor: str | None = None,
     picture: str | None = None,
+    x: str | None = None,
+    y: str | None = None,
     first: int | None = None,
 ) -> str:
-    """A layer's page: the order of its table, its picture's statistic and first neuron."""
-    query = {"picture": picture, "from": first or None, "sort": sort, "order": order}
+    """A layer's page: the order of its table, the statistics of its plot or (`picture`) of its
+    grid, and their first neuron."""
+    query = {"picture": picture, "x": x, "y": y, "from": first or None}
+    query |= {"sort": sort, "order": order}
     return _with(_path(name, layer_index), **query, limit=limit, cursor=cursor, run=run)
 
 
@@ -298,6 +302,14 @@ def api_picture(
     """JSON: one statistic of all of a layer's neurons."""
     path = "/api/v1" + _path("models", name, "layers", layer_index, "picture")
     return _with(path, **{"stat": stat, "from": first or None}, run=run)
+
+
+def api_scatter(
+    name: str, layer_index: int, x: str, y: str, *, run: int | None = None, first: int | None = None
+) -> str:
+    """JSON: two statistics of a layer's neurons."""
+    path = "/api/v1" + _path("models", name, "layers", layer_index, "scatter")
+    return _with(path, **{"x": x, "y": y, "from": first or None}, run=run)
 
 
 def api_search_numbers(
