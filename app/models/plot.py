@@ -18,7 +18,7 @@ from app.drawing.numbers import count, share
 from app.models.schemas import LayerDot, LayerScatter
 from app.reading.statistics import STATISTICS
 
-WIDTH, HEIGHT = 520.0, 400.0
+WIDTH, HEIGHT = 440.0, 360.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 14.0, 18.0, 36.0
 SOURCES = 8
 """Sources with a colour of their own; the others share one more."""

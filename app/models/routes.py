@@ -141,7 +141,11 @@ def home_page(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = N
     if unchanged := site.unchanged(request, None):
         return unchanged
     named_limit = not_default_limit(limit)
-    frame = Frame(json_url=urls.api_models(limit=named_limit, cursor=cursor), canonical=urls.home())
+    frame = Frame(
+        json_url=urls.api_models(limit=named_limit, cursor=cursor),
+        canonical=urls.home(),
+        description="Every neuron of a language model, shown through the text that activates it.",
+    )
     page = queries.models(site.store, limit, cursor)
     shown = queries.galleries(site.store, [item.model for item in page.items]) if page.items else []
     groups = view.gallery([(one, Links(one.model)) for one in shown])
@@ -165,6 +169,7 @@ def model_page(request: Request, model: str, run: RunId = None, embed: Embed = N
         json_url=urls.api_model(model, run=run),
         canonical=urls.model(model, run=run),
         embed=bare,
+        description=view.description(page),
     )
     groups = view.gallery([(shown, links)])
     context = view.ModelContext(frame, page, view.model(page), groups, site.live)
@@ -206,6 +211,7 @@ def layer_page(
         ),
         canonical=urls.layer(model, layer, run=run),
         embed=bare,
+        description=view.layer_description(page),
         marks=marks,
     )
     context = view.LayerContext(

@@ -173,6 +173,23 @@ def layer(drawn: LayerPicture, address: tuple[str, str]) -> LayerView:
     )
 
 
+def description(page: ModelPage) -> str:
+    """The model in a sentence, for link previews."""
+    return (
+        f"{count(page.n_neurons)} neurons in {count(page.n_layers)} layers of {page.run.model_id} "
+        f"at {page.run.hook_point}, indexed over {compact(page.run.tokens)} tokens of "
+        f"{page.run.corpus}."
+    )
+
+
+def layer_description(page: LayerPage) -> str:
+    """The layer in a sentence, for link previews."""
+    return (
+        f"Layer {page.summary.layer} of {page.run.model_id}: {count(page.summary.neurons)} "
+        f"neurons, {count(page.summary.dead)} dead."
+    )
+
+
 def plot(drawn: LayerScatter, address: tuple[str, str]) -> PlotView:
     """The view of a scatter plot; `address` is as in `picture.draw`."""
     return PlotView(

@@ -9,6 +9,7 @@ from fastapi.responses import RedirectResponse
 
 from app.examples.lines import REACH
 from app.neurons import queries
+from app.neurons.card import card, description
 from app.neurons.panels import panels_of
 from app.neurons.schemas import ContextPage, NeuronPage
 from app.neurons.view import (
@@ -25,9 +26,9 @@ from app.web.frame import Frame
 from app.web.params import (
     ALL_TITLES,
     ERRORS,
+    Card,
     ChosenView,
     ContextId,
-    Embed,
     LayerIndex,
     NeuronIndex,
     RunId,
@@ -94,10 +95,10 @@ def neuron_page(
     neuron: NeuronIndex,
     run: RunId = None,
     view: ChosenView = None,
-    embed: Embed = None,
+    embed: Card = None,
     titles: Titles = None,
 ) -> Response:
-    """A neuron."""
+    """A neuron; with `embed=card`, its summary and first examples alone."""
     site, panels = site_of(request), panels_of(request)
     bare = site.bare(embed)
     notes = None
@@ -110,13 +111,17 @@ def neuron_page(
     with site.store.reading(model, run) as reading:
         page = queries.neuron(reading, layer, neuron, REACH[layout])
     links, origin = site.links(model, run, view or DEFAULT_VIEW), _origin(request)
+    frame = Frame(
+        links,
+        json_url=urls.api_neuron(model, layer, neuron, run=run),
+        canonical=urls.neuron(model, layer, neuron, run=run),
+        embed=bare,
+        description=description(page),
+    )
+    if embed == "card":
+        return site.html(request, "neurons/card.html", card(page, links, frame))
     context = NeuronContext(
-        frame=Frame(
-            links,
-            json_url=urls.api_neuron(model, layer, neuron, run=run),
-            canonical=urls.neuron(model, layer, neuron, run=run),
-            embed=bare,
-        ),
+        frame=frame,
         page=page,
         view=neuron_view(page, layout, links, origin=origin, titled=titles is not None),
         layout=layout,

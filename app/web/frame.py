@@ -38,6 +38,8 @@ class Frame:
     """The page's own address, without parameters of its layout."""
     embed: bool = False
     """Whether the page is bare, for another site's frame: no header, and links open outside."""
+    description: str = ""
+    """What the page is about, in plain text: for link previews and search engines."""
     typed: str = ""
     """What was typed into the go-to box and led nowhere."""
     marks: Marks = NO_MARKS
