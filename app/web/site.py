@@ -158,7 +158,7 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(FILTERS)
-    environment.globals.update(urls=urls, static=static_url, views=VIEWS)
+    environment.globals.update(urls=urls, static=static_url, views=VIEWS, has_notes=False)
     return environment
 
 

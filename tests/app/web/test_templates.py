@@ -16,7 +16,7 @@ import app
 from app.web import assets, site
 
 ENVIRONMENT = site.templates()
-ALWAYS = {"has_notes", "links", *ENVIRONMENT.globals}
+ALWAYS = {"links", *ENVIRONMENT.globals}
 """Names that every template knows."""
 DOCUMENTED = re.compile(r"What `([\w/]+\.html)` is rendered with\.")
 
