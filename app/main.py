@@ -17,6 +17,7 @@ from starlette_compress import CompressMiddleware
 
 from app.compare import routes as compare
 from app.contexts import routes as contexts
+from app.differences import routes as differences
 from app.lists import routes as lists
 from app.live.behaviour import routes as behaviour
 from app.live.engine import Live
@@ -44,6 +45,7 @@ ROUTERS = (
     runs.router,
     numbers.router,
     compare.router,
+    differences.router,
     lists.router,
     live_neuron.router,
     notes.api,

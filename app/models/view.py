@@ -14,7 +14,7 @@ from app.drawing.palette import palette
 from app.examples.lines import Kind, Layout, aligned, lines
 from app.models import picture
 from app.models import plot as scatter
-from app.models.gallery import RULES
+from app.models.rules import RULES
 from app.models.schemas import (
     DEFAULT_AXES,
     Gallery,

@@ -117,6 +117,21 @@ class Links:
         """The search by custom text, and where its form is sent."""
         return urls.behaviour(self.model, run=self.run)
 
+    def differences(
+        self,
+        a: int | None = None,
+        b: int | None = None,
+        *,
+        layer: int | None = None,
+        sort: str | None = None,
+        order: str | None = None,
+        cursor: str | None = None,
+    ) -> str:
+        """What changed of each neuron between two runs of the model."""
+        return urls.differences(
+            self.model, a, b, layer=layer, sort=sort, order=order, cursor=cursor
+        )
+
     def search(
         self,
         *,

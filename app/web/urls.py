@@ -55,6 +55,21 @@ def search_numbers(
     return _with(_path(name, "neurons"), q=q or None, cursor=cursor, run=run)
 
 
+def differences(
+    name: str,
+    a: int | None = None,
+    b: int | None = None,
+    *,
+    layer: int | None = None,
+    sort: str | None = None,
+    order: str | None = None,
+    cursor: str | None = None,
+) -> str:
+    """What changed of each neuron between the runs `a` and `b` of a model."""
+    query = {"a": a, "b": b, "layer": layer, "sort": sort, "order": order}
+    return _with(_path(name, "differences"), **query, cursor=cursor)
+
+
 def behaviour(name: str, *, run: int | None = None) -> str:
     """The search by custom text: its form and its result."""
     return _with(_path(name, "behaviour"), run=run)
@@ -354,6 +369,21 @@ def api_model_notes(name: str, *, cursor: str | None = None) -> str:
 def api_all_notes(*, cursor: str | None = None) -> str:
     """JSON: the notes on all neurons of all models."""
     return _with("/api/v1/notes", cursor=cursor)
+
+
+def api_differences(
+    name: str,
+    a: int,
+    b: int,
+    *,
+    layer: int | None = None,
+    sort: str | None = None,
+    order: str | None = None,
+    cursor: str | None = None,
+) -> str:
+    """JSON: what changed of each neuron between two runs."""
+    query = {"a": a, "b": b, "layer": layer, "sort": sort, "order": order}
+    return _with("/api/v1" + _path("models", name, "differences"), **query, cursor=cursor)
 
 
 def api_compare(a: str, b: str) -> str:

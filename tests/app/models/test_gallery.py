@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from app.models.gallery import CANDIDATES, FEWEST_TOKENS, SIZE
+from app.models.gallery import SIZE
+from app.models.rules import CANDIDATES, FEWEST_TOKENS
 from tests.helpers.html_reader import read
 
 API = "/api/v1/models"

@@ -165,6 +165,7 @@ def test_the_schema_documents_every_route(client: TestClient) -> None:
         "/api/v1/models",
         "/api/v1/models/{model}",
         "/api/v1/models/{model}/behaviour",
+        "/api/v1/models/{model}/differences",
         "/api/v1/models/{model}/gallery",
         "/api/v1/models/{model}/layers/{layer}/neurons",
         "/api/v1/models/{model}/layers/{layer}/neurons/{neuron}",
