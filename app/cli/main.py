@@ -28,6 +28,7 @@ from app.cli.console import (
 )
 from app.cli.index import index, merge, run_index, verify
 from app.cli.notes import notes_app
+from app.sets import name_of
 from app.settings import Settings
 from indexer.errors import NeurariumError
 
@@ -139,9 +140,20 @@ def runs(database: Database = None) -> None:
     from indexer.store.runs import list_runs
 
     table = Table(box=None, pad_edge=False)
-    columns = ("run", "name", "model", "hook point", "corpus", "dtype", "neurons", "tokens", "made")
+    columns = (
+        "run",
+        "name",
+        "model",
+        "set",
+        "hook point",
+        "corpus",
+        "dtype",
+        "units",
+        "tokens",
+        "made",
+    )
     for column in columns:
-        right, long = column in ("run", "neurons", "tokens"), column in ("model", "corpus")
+        right, long = column in ("run", "units", "tokens"), column in ("model", "corpus")
         table.add_column(column, justify="right" if right else "left", no_wrap=not long)
     settings = settings_of(database)
     listed = list_runs(open_store_of(settings, create=False))
@@ -150,6 +162,7 @@ def runs(database: Database = None) -> None:
             str(run.id),
             escaped(run.model),
             escaped(run.model_id),
+            run.set_name,
             run.hook_point,
             escaped(run.corpus),
             run.dtype,
@@ -176,7 +189,11 @@ def delete(
     info = next((listed for listed in list_runs(store) if listed.id == run), None)
     if not delete_run(store, run):
         raise NeurariumError(f"There is no run {run}: `neurarium runs` lists all runs.")
-    name = f" ({escaped(info.model)} over {escaped(info.corpus)})" if info else ""
+    name = (
+        f" ({escaped(name_of(info.model, info.set_name))} over {escaped(info.corpus)})"
+        if info
+        else ""
+    )
     out.print(f"Deleted run {run}{name}.", highlight=False, soft_wrap=True)
 
 
@@ -196,14 +213,14 @@ def _serve(settings: Settings) -> None:
         create_app(settings), log_level="warning", timeout_graceful_shutdown=GRACE
     )
     server = uvicorn.Server(config)
-    with _listening(settings) as listening:
-        bound = settings.model_copy(update={"port": listening.getsockname()[1]})
+    with listening(settings) as opened:
+        bound = settings.model_copy(update={"port": opened.getsockname()[1]})
         if missing:
             message = f"There was no database at {missing}: an empty one was created."
             err.print(escaped(message), highlight=False, soft_wrap=True)
         out.print(f"Neurarium is at {address_of(bound)} (press Ctrl-C to stop)", highlight=False)
         _collect_less()
-        server.run(sockets=[listening])
+        server.run(sockets=[opened])
 
 
 def _collect_less() -> None:
@@ -215,10 +232,11 @@ def _collect_less() -> None:
     gc.set_threshold(_NEW_OBJECTS)
 
 
-def _listening(settings: Settings) -> socket.socket:
+def listening(settings: Settings) -> socket.socket:
+    """A socket that listens where the settings say. Raises NeurariumError."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        listening = socket.create_server((settings.host, settings.port), family=family)
+        opened = socket.create_server((settings.host, settings.port), family=family)
     except OSError as error:  # for a host name that cannot be resolved, errno is negative
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else str(error.strerror).partition(" (")[0]
@@ -229,5 +247,5 @@ def _listening(settings: Settings) -> socket.socket:
         ) from None
     # Every connection inherits this: else the end of a response can wait 40 ms until the browser
     # acknowledges its beginning.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return opened

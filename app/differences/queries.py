@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from app.differences.schemas import Differences, DifferenceSort, NeuronDifference
 from app.errors import Invalid, NotFound
@@ -23,6 +23,7 @@ from app.reading.columns import columns, deleted
 from app.reading.runs import pick, run_ref, runs_of
 from app.reading.store import Reading, Store
 from app.schemas import Order
+from app.sets import ModelSet
 from indexer.store import schema
 from indexer.store.packing.codec import unpack_arrays, unpack_kinds
 from indexer.store.places import Places
@@ -58,10 +59,12 @@ class LayerChange:
     peak_tokens: tuple[list[int], list[int]]
 
 
-def readings(store: Store, connection: Any, model: str, a: int | None, b: int | None) -> Any:
+def readings(
+    store: Store, connection: Connection, model: ModelSet, a: int | None, b: int | None
+) -> tuple[Reading, Reading]:
     """The two runs of a model to compare: by default its default run with the newest other one at
     the same hook point. Raises NotFound, Invalid."""
-    rows = runs_of(connection, [model]).get(model, [])
+    rows = runs_of(connection, [model.model]).get(model.model, [])
     first = pick(model, rows, a)
     if b is None:
         others = [row for row in rows if row.id != first.id and row.hook_point == first.hook_point]

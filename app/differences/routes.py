@@ -10,10 +10,11 @@ from app.differences import queries
 from app.differences.schemas import Differences, DifferenceSort
 from app.differences.view import DifferencesContext, first_order, heads
 from app.schemas import Order
+from app.sets import ModelSet
 from app.web import urls
 from app.web.frame import Frame
 from app.web.links import Links
-from app.web.params import DEFAULT_LIMIT, ERRORS, Cursor, Limit
+from app.web.params import DEFAULT_LIMIT, ERRORS, Cursor, InSet, Limit
 from app.web.site import Site, site_of
 
 router = APIRouter()
@@ -36,7 +37,7 @@ OneLayer = Annotated[
 )
 def differences(
     request: Request,
-    model: str,
+    model: InSet,
     a: RunA = None,
     b: RunB = None,
     layer: OneLayer = None,
@@ -55,7 +56,7 @@ def differences(
 @router.get("/{model}/differences", include_in_schema=False)
 def differences_page(
     request: Request,
-    model: str,
+    model: InSet,
     a: RunA = None,
     b: RunB = None,
     layer: OneLayer = None,
@@ -84,7 +85,7 @@ def differences_page(
 
 def _read(
     site: Site,
-    model: str,
+    model: ModelSet,
     a: int | None,
     b: int | None,
     layer: int | None,

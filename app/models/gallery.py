@@ -15,7 +15,7 @@ from app.examples.schemas import Example
 from app.models.rules import CANDIDATES, RULES, Rule, peak_token
 from app.models.schemas import Gallery, GalleryNeuron, GalleryRule
 from app.reading.columns import columns
-from app.reading.neurons import neuron_row, rows_of
+from app.reading.neurons import neuron_row, promoted_token, rows_of
 from app.reading.runs import run_ref
 from app.reading.store import Reading
 from indexer.store import schema
@@ -94,7 +94,7 @@ def _candidates(reading: Reading, rule: Rule) -> list[int]:
     ranked: list[int] = indices[np.argsort(-values[indices], kind="stable")].tolist()[:CANDIDATES]
     if rule.name == "output":  # a fragment of a character says nothing to a reader
         rows = rows_of(reading, ranked)
-        promoted = {at: reading.vocabulary[rows[at].promoted_token_id] for at in ranked}
+        promoted = {at: promoted_token(rows[at], reading.vocabulary) or "" for at in ranked}
         ranked = [at for at in ranked if "\\x" not in promoted[at]]
     return ranked
 

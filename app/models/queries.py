@@ -26,6 +26,7 @@ from app.models.schemas import (
     NeuronList,
     PictureStatistic,
     ScatterStatistic,
+    SetSummary,
     Sort,
 )
 from app.reading import cursors
@@ -60,6 +61,10 @@ def model(reading: Reading) -> ModelPage:
         run=run_ref(reading.run),
         sample=sample_of(reading.run),
         layers=_summaries(reading.connection, reading.run),
+        sets=[
+            SetSummary(n_layers=len(run.widths), n_units=sum(run.widths), run=run_ref(run))
+            for run in reading.sets
+        ],
         other_runs=[run_ref(other) for other in reading.others],
     )
 
@@ -110,7 +115,7 @@ def picture(reading: Reading, layer: int, stat: PictureStatistic, first: int) ->
     width = reading.run.widths[layer]
     if first >= width:
         raise NotFound(
-            f"Layer {layer} of {reading.run.model} has neurons 0 to {width - 1}: "
+            f"Layer {layer} of {reading.run.model} has {reading.units.noun}s 0 to {width - 1}: "
             f"a picture cannot begin at {first}."
         )
     known = columns(reading.connection, reading.run, (stat, "dead", "peak_token_id"), [layer])

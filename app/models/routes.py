@@ -29,6 +29,7 @@ from app.web.params import (
     ERRORS,
     Cursor,
     Embed,
+    InSet,
     LayerIndex,
     Limit,
     RunId,
@@ -59,7 +60,7 @@ def models(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
 
 
 @api.get("/models/{model}", response_model=ModelPage)
-def model(request: Request, model: str, run: RunId = None) -> Response:
+def model(request: Request, model: InSet, run: RunId = None) -> Response:
     """A model: its layers in numbers, and its runs."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
@@ -69,7 +70,7 @@ def model(request: Request, model: str, run: RunId = None) -> Response:
 
 
 @api.get("/models/{model}/gallery", response_model=Gallery)
-def gallery(request: Request, model: str, run: RunId = None) -> Response:
+def gallery(request: Request, model: InSet, run: RunId = None) -> Response:
     """Twelve neurons worth a first look, with the rules that chose them."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
@@ -81,7 +82,7 @@ def gallery(request: Request, model: str, run: RunId = None) -> Response:
 @api.get("/models/{model}/layers/{layer}/neurons", response_model=NeuronList)
 def neurons(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     run: RunId = None,
     sort: Sort = "neuron",
@@ -102,7 +103,7 @@ def neurons(
 @api.get("/models/{model}/layers/{layer}/picture", response_model=LayerPicture)
 def picture(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     run: RunId = None,
     stat: PictureStatistic = "max",
@@ -119,7 +120,7 @@ def picture(
 @api.get("/models/{model}/layers/{layer}/scatter", response_model=LayerScatter)
 def scatter(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     run: RunId = None,
     x: ScatterStatistic = DEFAULT_AXES[0],
@@ -154,7 +155,7 @@ def home_page(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = N
 
 
 @pages.get("/{model}")
-def model_page(request: Request, model: str, run: RunId = None, embed: Embed = None) -> Response:
+def model_page(request: Request, model: InSet, run: RunId = None, embed: Embed = None) -> Response:
     """A model's layers."""
     site = site_of(request)
     bare = site.bare(embed)
@@ -179,7 +180,7 @@ def model_page(request: Request, model: str, run: RunId = None, embed: Embed = N
 @pages.get("/{model}/{layer}")
 def layer_page(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     run: RunId = None,
     picture: PictureStatistic | None = None,

@@ -25,7 +25,7 @@ _TOKENS = 4
 
 @dataclass(frozen=True, slots=True)
 class CardContext:
-    """What `neurons/card.html` is rendered with."""
+    """What `neurons/embedded.html` is rendered with."""
 
     frame: Frame
     page: NeuronPage

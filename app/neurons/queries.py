@@ -87,6 +87,7 @@ def neuron(reading: Reading, layer: int, neuron: int, reach: int | None = None) 
             alike=links["alike"],
             upstream=links["upstream"],
             downstream=links["downstream"],
+            not_available=" ".join(run.weights_not_available or ()) or None,
         ),
         previous=_ref(places, index - 1),
         next=_ref(places, index + 1),

@@ -29,6 +29,7 @@ from app.web.params import (
     Card,
     ChosenView,
     ContextId,
+    InSet,
     LayerIndex,
     NeuronIndex,
     RunId,
@@ -48,7 +49,7 @@ _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?")
 
 @api.get("", response_model=NeuronPage)
 def neuron(
-    request: Request, model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
+    request: Request, model: InSet, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
 ) -> Response:
     """A neuron: statistics, histograms, examples by kind, what its weights say, its notes."""
     site, panels = site_of(request), panels_of(request)
@@ -65,7 +66,7 @@ def neuron(
 @api.get("/contexts/{context}", response_model=ContextPage)
 def context(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     neuron: NeuronIndex,
     context: ContextId,
@@ -81,7 +82,7 @@ def context(
 
 @pages.get("/{neuron}.html")
 def neuroscope_page(
-    model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
+    model: InSet, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
 ) -> Response:
     """Redirect from the form of address that Neuroscope had."""
     return RedirectResponse(urls.neuron(model, layer, neuron, run=run), 308)
@@ -90,7 +91,7 @@ def neuroscope_page(
 @pages.get("/{neuron}")
 def neuron_page(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     neuron: NeuronIndex,
     run: RunId = None,
@@ -119,7 +120,7 @@ def neuron_page(
         description=description(page),
     )
     if embed == "card":
-        return site.html(request, "neurons/card.html", card(page, links, frame))
+        return site.html(request, "neurons/embedded.html", card(page, links, frame))
     context = NeuronContext(
         frame=frame,
         page=page,
@@ -136,7 +137,7 @@ def neuron_page(
 @pages.get("/{neuron}/sources")
 def sources_page(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     neuron: NeuronIndex,
     run: RunId = None,
@@ -168,7 +169,7 @@ def sources_page(
 @pages.get("/{neuron}/contexts/{context}")
 def context_page(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     neuron: NeuronIndex,
     context: ContextId,

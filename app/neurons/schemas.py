@@ -141,6 +141,9 @@ class Weights(Schema):
     downstream: list[NeuronLink] = Field(
         description="Neurons of later layers, by what this neuron writes times what they read."
     )
+    not_available: str | None = Field(
+        default=None, description="What the weights do not tell, and why; null if nothing."
+    )
 
 
 class NeuronPage(Schema):

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from app.drawing.characters import visible
 from app.notes.schemas import NotesIndex, NotesPage
 from app.schemas import Note
+from app.sets import ModelSet
 from app.web import urls
 from app.web.frame import Frame
 from indexer.store.notes import MAX_AUTHOR, MAX_TEXT
@@ -88,7 +89,7 @@ def index_rows(notes: list[Note], *, of_model: bool) -> list[IndexRow]:
     for note in notes:
         place = f"{note.layer}/{note.neuron}"
         name = place if of_model else f"{note.model} {place}"
-        href = f"{urls.neuron(note.model, note.layer, note.neuron)}#notes"
+        href = f"{urls.neuron(ModelSet.parse(note.model), note.layer, note.neuron)}#notes"
         rows.append(IndexRow(note, name, href, visible(note.author), note_markup(note.text)))
     return rows
 

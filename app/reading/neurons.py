@@ -53,6 +53,12 @@ def peak_tokens(reading: Reading, indices: Iterable[int]) -> dict[int, str]:
     return texts
 
 
+def promoted_token(row: Row[Any], vocabulary: list[str]) -> str | None:
+    """The token a unit promotes most; None if it is not known what the unit writes."""
+    token_id: int | None = row.promoted_token_id
+    return None if token_id is None else vocabulary[token_id]
+
+
 def neuron_row(row: Row[Any], vocabulary: list[str]) -> NeuronRow:
     """A row with `ROW_COLUMNS` as JSON; `vocabulary` has the text of each token id."""
     return NeuronRow(
@@ -60,6 +66,6 @@ def neuron_row(row: Row[Any], vocabulary: list[str]) -> NeuronRow:
         neuron=row.neuron,
         dead=row.dead,
         peak_token=vocabulary[row.peak_token_id],
-        promoted_token=vocabulary[row.promoted_token_id],
+        promoted_token=promoted_token(row, vocabulary),
         **{name: finite(getattr(row, name)) for name in _LISTED},
     )

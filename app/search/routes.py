@@ -24,7 +24,7 @@ from app.search.schemas import (
 from app.search.view import SearchContext, token_view
 from app.web import urls
 from app.web.frame import Frame
-from app.web.params import ERRORS, Cursor, Limit, RunId
+from app.web.params import ERRORS, Cursor, InSet, Limit, RunId
 from app.web.site import site_of
 
 api = APIRouter(prefix="/api/v1/models/{model}", tags=["api"], responses=ERRORS)
@@ -57,7 +57,7 @@ ContextsAtOnce = Annotated[int, Query(ge=1, le=100, description="The most items.
 @api.get("/tokens", response_model=TokenList, name="tokens")
 def completions(
     request: Request,
-    model: str,
+    model: InSet,
     prefix: Annotated[str, Query(min_length=1, max_length=1_000)],
     run: RunId = None,
     limit: Limit = COMPLETIONS,
@@ -73,7 +73,7 @@ def completions(
 @api.get("/search/token", response_model=TokenSearch)
 def by_token(
     request: Request,
-    model: str,
+    model: InSet,
     token: TokenText = None,
     token_id: TokenId = None,
     role: As = None,
@@ -95,7 +95,7 @@ def by_token(
 @api.get("/search/split", response_model=TokenSplit)
 def split(
     request: Request,
-    model: str,
+    model: InSet,
     text: Annotated[str, Query(min_length=1, max_length=splits.LONGEST)],
     run: RunId = None,
 ) -> Response:
@@ -110,7 +110,7 @@ def split(
 @api.get("/search/text", response_model=TextSearch)
 def by_text(
     request: Request,
-    model: str,
+    model: InSet,
     q: Text,
     run: RunId = None,
     limit: ContextsAtOnce = CONTEXTS,
@@ -128,7 +128,7 @@ def by_text(
 @pages.get("/{model}/search")
 def search_page(
     request: Request,
-    model: str,
+    model: InSet,
     token: TokenText = None,
     token_id: TokenId = None,
     role: As = None,
@@ -218,9 +218,9 @@ def _addresses(page: SearchPage, run: int | None, cursor: str | None) -> tuple[s
         }
         if (page.tokens.sort, page.tokens.order) != ("value", "desc"):
             query |= {"sort": page.tokens.sort, "order": page.tokens.order}
-        json_url = urls.api_token_neurons(page.model, cursor=cursor, **query)
-        return json_url, urls.search(page.model, **query)
+        json_url = urls.api_token_neurons(page.run.name, cursor=cursor, **query)
+        return json_url, urls.search(page.run.name, **query)
     if page.contexts:
-        json_url = urls.api_text(page.model, page.text, cursor=cursor, run=run)
-        return json_url, urls.search(page.model, text=page.text, run=run)
-    return None, urls.search(page.model, run=run)
+        json_url = urls.api_text(page.run.name, page.text, cursor=cursor, run=run)
+        return json_url, urls.search(page.run.name, text=page.text, run=run)
+    return None, urls.search(page.run.name, run=run)

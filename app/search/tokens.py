@@ -12,7 +12,7 @@ from app.drawing.quoting import quoted
 from app.errors import Invalid, NotFound
 from app.reading import cursors
 from app.reading.columns import columns
-from app.reading.neurons import rows_of
+from app.reading.neurons import promoted_token, rows_of
 from app.reading.runs import run_ref
 from app.reading.store import Reading
 from app.schemas import Order
@@ -158,7 +158,7 @@ def _items(
                 density=row.density,
                 dead=row.dead,
                 peak_token=texts[row.peak_token_id],
-                promoted_token=texts[row.promoted_token_id],
+                promoted_token=promoted_token(row, texts),
             )
         )
     return items

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from indexer.captured import OnLayer
 from indexer.errors import NeurariumError
 from indexer.models.failures import out_of_memory
+from indexer.models.finite import check_activations
 from indexer.models.layout import Layout
-from indexer.models.units import UnitSet
+from indexer.models.units import UnitSet, first_of
 
 
 class _LastLayer(Exception):
@@ -88,11 +89,13 @@ class Trunk:
     ) -> tuple[int, ...]:
         """Units of each layer, counted on two tokens; `look` is called as `on_layer` is.
 
-        Raises `NeurariumError` for a model whose layers do not run once each.
+        Raises `NeurariumError` for a model whose layers do not run once each, or whose activations
+        are not finite.
         """
         widths: list[list[int]] = [[] for _ in units.places]
 
         def count(layer: int, captured: Any) -> None:
+            check_activations(captured.activations, layer)
             widths[layer].append(captured.activations.shape[-1])
             look(layer, captured)
 
@@ -135,8 +138,8 @@ def _hooked(
         return hook
 
     def after(layer: int) -> Any:
-        def hook(_module: Any, _args: Any, output: Tensor) -> None:
-            give(layer, output)
+        def hook(_module: Any, _args: Any, output: Any) -> None:
+            give(layer, first_of(output))
 
         return hook
 

@@ -15,10 +15,18 @@ from torch import Tensor, nn
 
 from indexer.captured import Captured
 from indexer.errors import NeurariumError
+from indexer.models.asked import Asked
 from indexer.models.capture import Trunk
 from indexer.models.layout import Layout
-from indexer.models.modules import norm_gain, rows_by_input, through_norm, unwrap
-from indexer.models.names import HOOK_BEFORE_LN, HOOK_POST, HOOK_PRE
+from indexer.models.matrices import outputs_of, rows_by_input
+from indexer.models.modules import norm_gain, through_norm, unwrap
+from indexer.models.names import (
+    HOOK_BEFORE_LN,
+    HOOK_POST,
+    HOOK_PRE,
+    HOOK_PRE_LINEAR,
+    MLP_HOOK_POINTS,
+)
 from indexer.models.reading import Inputs, find_readers
 from indexer.models.units import (
     READ_PARTS,
@@ -29,9 +37,15 @@ from indexer.models.units import (
     never_large,
     never_positive,
 )
+from indexer.store.units import Units
 
 _NONLINEARITIES = ("act_fn", "activation_fn", "act", "activation")
 """Attribute names under which MLP modules hold their nonlinearity."""
+
+
+def takes(asked: Asked) -> bool:
+    """Whether MLP neurons are asked for."""
+    return asked.hook_point in MLP_HOOK_POINTS
 
 
 def mlp_problem(layout: Layout) -> str | None:
@@ -45,6 +59,7 @@ def hook_points_of(layout: Layout) -> tuple[str, ...]:
     has_norm = "ln" in layout.mlp_modules
     return (
         *((HOOK_PRE,) if has_pre else ()),
+        *((HOOK_PRE_LINEAR,) if layout.gated and "in" in layout.mlp_modules else ()),
         *((HOOK_BEFORE_LN,) if has_norm else ()),
         HOOK_POST,
     )
@@ -55,16 +70,16 @@ def default_hook_point(layout: Layout) -> str:
     return HOOK_BEFORE_LN if "ln" in layout.mlp_modules else HOOK_POST
 
 
-def choose_hook_point(layout: Layout, asked: str | None) -> str:
+def choose_hook_point(layout: Layout, asked: Asked) -> Asked:
     """The hook point asked for, or the default. Raises `NeurariumError` if the model lacks it."""
-    chosen = asked or default_hook_point(layout)
+    chosen = asked.hook_point or default_hook_point(layout)
     known = hook_points_of(layout)
     if chosen not in known:
         raise NeurariumError(
             f"{layout.label!r} has no hook point {chosen!r}: it has {', '.join(known)} "
             "(--hook-point)."
         )
-    return chosen
+    return Asked(chosen)
 
 
 @dataclass(frozen=True)
@@ -77,10 +92,29 @@ class MlpNeurons:
     hook_point: str
     places: tuple[Place, ...]
     widths: tuple[int, ...] = ()
+    fused: bool = False
+    """Whether a gate and a linear part come out of one matrix that the layout takes for a plain
+    one."""
 
     name: ClassVar[str] = "neurons"
     noun: ClassVar[str] = "neuron"
     sparse: ClassVar[bool] = False
+
+    @property
+    def described(self) -> Units:
+        """Gated neurons have either sign, and are dead by their magnitude."""
+        return Units(
+            noun=self.noun,
+            signed=self.signed,
+            gated=self.layout.gated,
+            parts=self.has_parts,
+            dead_by_magnitude=self.layout.gated,
+        )
+
+    @property
+    def asked(self) -> Asked:
+        """The hook point is all that finds them."""
+        return Asked(self.hook_point)
 
     @property
     def is_default(self) -> bool:
@@ -94,8 +128,8 @@ class MlpNeurons:
 
     @property
     def signed(self) -> bool:
-        """A product of a gate and a linear part has either sign."""
-        return self._is_product
+        """A linear part has either sign, and so has its product with a gate."""
+        return self._is_product or self.hook_point == HOOK_PRE_LINEAR
 
     @property
     def remark(self) -> str:
@@ -123,19 +157,23 @@ class MlpNeurons:
         values[..., unit] = value
 
     @torch.inference_mode()
-    def writes(self, layer: int) -> Writes:
+    def writes(self, layer: int) -> Writes | Unknown:
         """What reaches the residual stream per unit of each neuron's activation, in float32.
 
         The rows of W_out. For SoLU captured before its LayerNorm, scaled by that LayerNorm's weight
         and centred over the neurons, up to its scale. Then through the norm after the MLP, if the
         block has one (Gemma 2 and 3, OLMo 2), up to its scale, and times the constant that
         multiplies the MLP's output (Granite, Falcon-H1). A neuron captured before its activation
-        function (`mlp.hook_pre`) has the vector it has after it: that activation is what writes,
-        the value captured only drives it. Raises `NeurariumError` for quantised weights.
+        function (`mlp.hook_pre`, or its linear part) has the vector it has after it: that
+        activation is what writes, the value captured only drives it. Unknown where the matrix does
+        not belong to the neurons.
         """
         layout, root = self.layout, self.root
         out = layout.output_projection(root, layer)
-        vectors = rows_by_input(unwrap(out), self.widths[layer]).float()
+        try:
+            vectors = rows_by_input(unwrap(out), self.widths[layer]).float()
+        except NeurariumError as error:
+            return Unknown(f"What layer {layer} writes is not known: {error}")
         inner = layout.component(root, f"blocks.{layer}.mlp.ln")
         if self.hook_point == HOOK_POST:
             inner = None  # captured after it
@@ -152,7 +190,8 @@ class MlpNeurons:
             (layout.component(root, f"blocks.{layer}.mlp"), "down_multiplier"),
         ):
             vectors = vectors * float(getattr(owner, constant, None) or 1.0)
-        return Writes(vectors, inner if inner is not None else out, inner, outer)
+        source = Place(inner if inner is not None else out, "input")
+        return Writes(vectors, source, inner, outer)
 
     def readers(self, token_ids: Int[Tensor, "1 pos"]) -> tuple[Reader | Unknown, ...]:
         """Each layer's norm and W_in, and in gated models W_gate."""
@@ -173,26 +212,29 @@ class MlpNeurons:
             self.trunk.capture(self, token_ids, torch.ones_like(token_ids), lambda *_: None)
 
         layers = [inputs(layer) for layer in range(layout.n_layers)]
-        return find_readers(layers, layout.d_model, run)
+        found = find_readers(layers, layout.d_model, run)
+        return tuple(map(_of_these_neurons, found, self.widths))
 
     def dead(
         self, maximum: Float32[np.ndarray, " n"], minimum: Float32[np.ndarray, " n"]
     ) -> Bool[np.ndarray, " n"]:
         """In gated models the activation may have either sign, in others it counts above 0."""
-        return (never_large if self.layout.gated else never_positive)(maximum, minimum)
+        gated = self.layout.gated or self.fused
+        return (never_large if gated else never_positive)(maximum, minimum)
 
     @property
     def _is_product(self) -> bool:
         """Whether an activation is a gate after its nonlinearity times a linear part."""
-        return self.layout.gated and self.hook_point == HOOK_POST
+        return (self.layout.gated or self.fused) and self.hook_point == HOOK_POST
 
 
-def find_neurons(trunk: Trunk, layout: Layout, root: nn.Module, hook_point: str) -> MlpNeurons:
+def find_neurons(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) -> MlpNeurons:
     """A model's neurons at a hook point, each layer's counted on two tokens.
 
     Gates and linear parts are captured only if act(gate) · linear is the activation in every layer.
     Raises `NeurariumError` where the hook point cannot be found, or layers do not run once each.
     """
+    hook_point = str(asked.hook_point)
     places = tuple(_place(layout, root, layer, hook_point) for layer in range(layout.n_layers))
     neurons = MlpNeurons(layout, root, trunk, hook_point, places)
     products: list[bool] = []
@@ -204,7 +246,38 @@ def find_neurons(trunk: Trunk, layout: Layout, root: nn.Module, hook_point: str)
     widths = trunk.widths(neurons, look)
     if not all(products):  # parts of some layers alone would mislead
         places = tuple(replace(place, parts=()) for place in places)
-    return replace(neurons, places=places, widths=widths)
+    fused = not layout.gated and _is_fused(layout, root)
+    if fused and hook_point == HOOK_PRE:
+        raise NeurariumError(
+            f"{hook_point!r} of {layout.label!r} ({layout.architecture}) holds gates and linear "
+            f"parts together: choose {HOOK_POST} (--hook-point)."
+        )
+    return replace(neurons, places=places, widths=widths, fused=fused)
+
+
+def _is_fused(layout: Layout, root: nn.Module) -> bool:
+    """Whether the first layer's input projection has twice the outputs that its output projection
+    takes."""
+    read = layout.input_projection(root, 0, "in")
+    if read is None or read.half is not None:
+        return False
+    outputs = outputs_of(unwrap(read.module))
+    inputs = getattr(unwrap(layout.output_projection(root, 0)), "in_features", None)
+    return outputs is not None and inputs is not None and outputs == 2 * inputs
+
+
+def _of_these_neurons(reader: Reader | Unknown, width: int) -> Reader | Unknown:
+    """The reader, unless its matrices have another number of columns than there are neurons: a
+    gate and a linear part in one matrix that is taken for a plain one (ModernBERT's decoder)."""
+    if isinstance(reader, Unknown):
+        return reader
+    columns = {matrix.shape[1] for matrix in reader.matrices.values()}
+    if columns == {width}:
+        return reader
+    return Unknown(
+        f"The matrix these units read with has {max(columns)} columns, and there are {width} of "
+        "them: how it is divided is not known."
+    )
 
 
 def _place(layout: Layout, root: nn.Module, layer: int, hook_point: str) -> Place:
@@ -219,7 +292,8 @@ def _place(layout: Layout, root: nn.Module, layer: int, hook_point: str) -> Plac
         module = layout.component(root, f"blocks.{layer}.mlp.ln")
         place = Place(module, "input") if module is not None else None
     else:
-        place = layout.input_projection(root, layer, "gate" if layout.gated else "in")
+        gate = layout.gated and hook_point == HOOK_PRE
+        place = layout.input_projection(root, layer, "gate" if gate else "in")
     if place is None:
         raise NeurariumError(
             f"{hook_point!r} cannot be found in layer {layer} of {layout.label!r} "

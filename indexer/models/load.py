@@ -1,13 +1,13 @@
 """Load a model into memory, after refusing what cannot be indexed.
 
-`layout` and `load` are the only importers of transformer_lens.
+`layout`, `load` and `given` are the only importers of transformer_lens.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,14 +18,18 @@ from transformer_lens.model_bridge.supported_architectures.native import NativeA
 
 from indexer.errors import NeurariumError
 from indexer.models import kinds
+from indexer.models.asked import MODELS_OWN, Asked
 from indexer.models.capture import Trunk, until_final_norm, without_unembedding
 from indexer.models.device import choose_device, choose_dtype
 from indexer.models.failures import one_line_errors, quiet
+from indexer.models.finite import check_weights
 from indexer.models.hub import cached_commit
 from indexer.models.layout import Layout, layout_of_adapter, layout_of_config
 from indexer.models.loaded import LoadedModel
+from indexer.models.matrices import number_format
 from indexer.models.pretrained import (
     LoadedTokenizer,
+    hash_config,
     hash_weights,
     load_causal_lm,
     load_config,
@@ -33,6 +37,10 @@ from indexer.models.pretrained import (
     pin_revision,
 )
 from indexer.models.source import ModelSource
+from indexer.models.vocabulary import known_tokens
+
+STATE = "state:"
+"""Begins a `weights_hash` of names, shapes and values, where there are no weight files."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,6 @@ def describe(source: ModelSource, *, trust_remote_code: bool = False) -> Descrip
         config = load_config(source, trust_remote_code=trust_remote_code)
         with quiet():
             layout = layout_of_config(config, source.label)
-        kinds.check(layout)
         return Description(source, layout, config)
     with quiet(), one_line_errors(source):
         cfg = derive_tl_legacy_config(source.location)
@@ -70,8 +77,14 @@ def describe(source: ModelSource, *, trust_remote_code: bool = False) -> Descrip
             max_context=int(cfg.n_ctx),
             activation_function=str(cfg.act_fn),
         )
-    kinds.check(layout)
     return Description(source, layout, None)
+
+
+def describe_loaded(model: Any, source: ModelSource) -> Description:
+    """The description of a transformers model that is in memory. Raises `NeurariumError`."""
+    with quiet():
+        layout = layout_of_config(model.config, source.label)
+    return Description(source, layout, model.config)
 
 
 def check_ctx_len(model: LoadedModel | Description, ctx_len: int) -> None:
@@ -87,16 +100,16 @@ def check_ctx_len(model: LoadedModel | Description, ctx_len: int) -> None:
 def load_model(
     source: ModelSource,
     *,
-    hook_point: str | None = None,
+    asked: Asked = MODELS_OWN,
     dtype: str | None = None,
     device: str | None = None,
     trust_remote_code: bool = False,
     tokens: LoadedTokenizer | None = None,
     description: Description | None = None,
 ) -> LoadedModel:
-    """Load a model and find its neurons at `hook_point`.
+    """Load a model and find the units that are asked for, by default its MLP neurons.
 
-    `hook_point` None is the model's default; `dtype` None is float32 on the CPU and the
+    `dtype` None is float32 on the CPU and the
     checkpoint's own elsewhere; `device` None is CUDA if there is a GPU. `tokens` and `description`
     save loading the tokenizer and the configuration again; the weights come from the commit that
     was described. Everything that can be refused is refused before the weights are read. Raises
@@ -107,37 +120,56 @@ def load_model(
     description = description or describe(source, trust_remote_code=trust_remote_code)
     source = description.source
     layout = description.layout
-    chosen = kinds.choose(layout, hook_point)
+    chosen = kinds.choose(layout, asked)
     tokens = tokens or load_tokenizer(source, trust_remote_code=trust_remote_code)
     if source.kind == "legacy":
         bridge = _boot_legacy(source, tokens)
         return load_native(
-            bridge, source, tokens, hook_point=hook_point, dtype=chosen_dtype, device=chosen_device
+            bridge, source, tokens, asked=asked, dtype=chosen_dtype, device=chosen_device
         )
     model, unused = load_causal_lm(
         source, description.config, dtype=chosen_dtype, trust_remote_code=trust_remote_code
     )
     with one_line_errors(source):
         model.to(chosen_device)
-        weights_hash = hash_weights(source, model)
+        weights_hash, config_hash = hash_weights(source, model), hash_config(source, model)
+    loaded = use_loaded(model, description, tokens, chosen, weights_hash)
+    return replace(loaded, config_hash=config_hash, unused_weights=unused)
+
+
+def use_loaded(
+    model: Any,
+    description: Description,
+    tokens: LoadedTokenizer,
+    asked: Asked,
+    weights_hash: str | None = None,
+) -> LoadedModel:
+    """A transformers model that is in memory, where it is and as precise as it is.
+
+    `weights_hash` None: a hash of its state, so that the model is known again wherever it is loaded
+    from. Raises `NeurariumError` as `load_model` does.
+    """
+    source, layout = description.source, description.layout
     rows = int(model.get_input_embeddings().weight.shape[0])
     if rows < description.vocab_size:
         raise NeurariumError(
             f"The configuration of {source.label!r} promises {description.vocab_size} token ids, "
             f"but its embedding has {rows} rows: its config.json belongs to another checkpoint."
         )
-    trunk = Trunk(without_unembedding(model), chosen_device, source.label)
+    check_weights(model, source.label, known_tokens(tokens.tokenizer, rows), rows)
+    device = next(model.parameters()).device
+    trunk = Trunk(without_unembedding(model), device, source.label)
     return LoadedModel(
         source=source,
         layout=layout,
         tokens=tokens,
-        units=kinds.find(trunk, layout, model, chosen),
+        units=kinds.find(trunk, layout, model, kinds.choose(layout, asked)),
         root=model,
         trunk=trunk,
-        weights_hash=weights_hash,
+        weights_hash=weights_hash or state_hash(model),
+        config_hash=None,
         d_vocab=rows,
-        dtype=next(model.parameters()).dtype,
-        unused_weights=unused,
+        dtype=number_format(model),
     )
 
 
@@ -146,7 +178,7 @@ def load_native(
     source: ModelSource,
     tokens: LoadedTokenizer,
     *,
-    hook_point: str | None = None,
+    asked: Asked = MODELS_OWN,
     dtype: torch.dtype | None = None,
     device: torch.device | None = None,
 ) -> LoadedModel:
@@ -161,12 +193,14 @@ def load_native(
         max_context=int(cfg.n_ctx),
         activation_function=str(cfg.act_fn),
     )
-    chosen = kinds.choose(layout, hook_point)
+    chosen = kinds.choose(layout, asked)
     model = bridge.original_model.eval()
     place = device or torch.device("cpu")
     with one_line_errors(source):
         weights_hash = _hash_state(model)
         model.to(device=place, dtype=dtype or torch.float32)
+    rows = int(cfg.d_vocab)
+    check_weights(model, source.label, known_tokens(tokens.tokenizer, rows), rows)
     trunk = Trunk(until_final_norm(model, layout), place, source.label)
     return LoadedModel(
         source=source,
@@ -176,7 +210,8 @@ def load_native(
         root=model,
         trunk=trunk,
         weights_hash=weights_hash,
-        d_vocab=int(cfg.d_vocab),
+        config_hash=None,
+        d_vocab=rows,
         dtype=dtype or torch.float32,
     )
 
@@ -197,6 +232,11 @@ def _boot_legacy(source: ModelSource, tokens: LoadedTokenizer) -> Any:
             "it again."
         )
     return bridge
+
+
+def state_hash(model: nn.Module) -> str:
+    """The `weights_hash` of a model that was not loaded from files by this program."""
+    return f"{STATE}{_hash_state(model)}"
 
 
 def _hash_state(model: nn.Module) -> str:

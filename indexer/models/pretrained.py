@@ -7,6 +7,7 @@ anything heavy is read.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -19,11 +20,16 @@ import transformers
 
 from indexer.corpus.special_tokens import special_token_id
 from indexer.errors import NeurariumError
+from indexer.models.adapters import ADAPTER_CONFIG, adapter_alone, adapter_beside
 from indexer.models.failures import one_line_errors, quiet, tokenizer_is_missing
 from indexer.models.hub import cached_path, commit_of
 from indexer.models.source import HUB_ID, ModelSource
 from indexer.models.vocabulary import tokenizer_identity
 
+_WITHOUT_EFFECT = frozenset(
+    "transformers_version _name_or_path dtype torch_dtype use_cache license".split()
+)
+"""Entries of a config.json that do not change what the model computes; the dtype is chosen."""
 _WEIGHT_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -68,9 +74,26 @@ def load_config(source: ModelSource, *, trust_remote_code: bool = False) -> Any:
     """The transformers configuration of a model that isn't legacy. Raises `NeurariumError`."""
     source = pin_revision(source)
     with quiet(), one_line_errors(source):
-        return transformers.AutoConfig.from_pretrained(
-            **_from_pretrained(source, trust_remote_code)
-        )
+        try:
+            config = transformers.AutoConfig.from_pretrained(
+                **_from_pretrained(source, trust_remote_code)
+            )
+        except Exception:
+            if source.kind == "hub" and _is_adapter(source):
+                raise NeurariumError(adapter_alone(source.label)) from None
+            raise
+    if _located(source, ADAPTER_CONFIG) is not None:
+        raise NeurariumError(adapter_beside(source.label, ADAPTER_CONFIG))
+    return config
+
+
+def _is_adapter(source: ModelSource) -> bool:
+    """Whether a hub repository without a config.json is that of an adapter."""
+    try:
+        huggingface_hub.hf_hub_download(source.location, ADAPTER_CONFIG, revision=source.commit)
+    except Exception:  # the first failure is the one to report
+        return False
+    return True
 
 
 def load_tokenizer(source: ModelSource, *, trust_remote_code: bool = False) -> LoadedTokenizer:
@@ -94,6 +117,12 @@ def load_tokenizer(source: ModelSource, *, trust_remote_code: bool = False) -> L
             tokenizer = _with_vocabulary(
                 transformers.AutoTokenizer.from_pretrained(**arguments), arguments
             )
+    return use_tokenizer(tokenizer, source, rows)
+
+
+def use_tokenizer(tokenizer: Any, source: ModelSource, rows: int) -> LoadedTokenizer:
+    """A tokenizer that is in memory, with what is decided on it; `rows` of the model's embedding, 0
+    if unknown. Raises `NeurariumError` if it has no tokens."""
     if not set(tokenizer.get_vocab().values()) - set(tokenizer.added_tokens_decoder):
         raise NeurariumError(tokenizer_is_missing(source))
     bos = special_token_id(tokenizer, "bos_token")
@@ -132,6 +161,7 @@ def load_causal_lm(
     would initialise at random.
     """
     source = pin_revision(source)
+    quantised = getattr(config, "quantization_config", None) is not None
     with quiet(), one_line_errors(source):
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
             **_from_pretrained(source, trust_remote_code),
@@ -155,7 +185,22 @@ def load_causal_lm(
             + (f", and so for {len(mismatched) - 1} more" if len(mismatched) > 1 else "")
             + ". Restore the config.json that belongs to them."
         )
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise NeurariumError(adapter_beside(source.label, ADAPTER_CONFIG))
+    if quantised and dtype is not None:
+        _same_format(model, dtype)
     return model.eval(), tuple(sorted(report.get("unexpected_keys", ())))
+
+
+def _same_format(model: Any, dtype: torch.dtype) -> None:
+    """Weights that were stored quantised, and are plain numbers now, in the dtype asked for:
+    transformers leaves them in the one they were dequantised to."""
+    plain = all(
+        type(p) is torch.nn.Parameter and p.is_floating_point() and p.element_size() > 1
+        for p in model.parameters()
+    )
+    if plain:
+        torch.nn.Module.to(model, dtype)  # the model's own refuses models that were quantised
 
 
 def _shape(shape: Iterable[int]) -> str:
@@ -169,6 +214,28 @@ def hash_weights(source: ModelSource, model: Any) -> str:
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
+
+
+def hash_config(source: ModelSource, model: Any) -> str | None:
+    """SHA-256 over what beside the weights makes a model what it is: its config.json, without what
+    changes no number, and the code that came with it. None for a GGUF file, whose weights' hash
+    covers all."""
+    path = None if source.kind == "gguf" else _located(source, "config.json")
+    if path is None:
+        return None
+    facts = json.loads(path.read_bytes())
+    kept = {key: value for key, value in facts.items() if key not in _WITHOUT_EFFECT}
+    total = hashlib.sha256(json.dumps(kept, sort_keys=True).encode())
+    for code in _code_files(model):
+        total.update(code.name.encode() + hashlib.sha256(code.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def _code_files(model: Any) -> list[Path]:
+    """The files of code from a model's repository that transformers has imported; usually none."""
+    if not type(model).__module__.startswith("transformers_modules."):
+        return []
+    return sorted(Path(inspect.getfile(type(model))).parent.glob("*.py"))
 
 
 def legacy_config(source: ModelSource) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -11,15 +12,18 @@ from indexer.corpus.prepared import PreparedCorpus
 from indexer.corpus.rows import printable
 from indexer.measure.peaks import KEPT_PEAKS, sample_identity
 from indexer.models.spelling import drops_first_space
-from indexer.scan.job import Job
+from indexer.scan.job import Job, bottom_k
 from indexer.scan.state import Scan
 from indexer.store.writing.records import RunRecord
 
 VERSIONED = ("neurarium", "torch", "transformers", "transformer-lens", "numpy", "tokenizers")
 
 
-def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) -> RunRecord:
-    """The run's record with its provenance. `scan` is the run's scan, or the first of several."""
+def run_record(
+    job: Job, scan_id: str, scan: Scan, not_available: Sequence[str], seconds: dict[str, float]
+) -> RunRecord:
+    """The run's record with its provenance. `scan` is the run's scan, or the first of several;
+    `not_available` says what the weights do not tell."""
     config, model, corpus = job.config, job.model, job.corpus
     source, layout, tokens, units = model.source, model.layout, model.tokens, model.units
     assert scan.sample is not None  # a complete scan has measured it
@@ -35,11 +39,13 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
             "revision": source.commit,
             "checkpoint": source.checkpoint,
             "weights_hash": model.weights_hash,
+            **({"config_hash": model.config_hash} if model.config_hash else {}),
             "architecture": layout.architecture,
             "activation_function": layout.activation_function,
             "gated": layout.gated,
             "layers": layout.n_layers,
             "d_model": layout.d_model,
+            **({"in_memory": True} if source.kind == "memory" else {}),
             **({"unused_weights": list(model.unused_weights)} if model.unused_weights else {}),
         },
         "tokenizer": {
@@ -62,7 +68,13 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
             "sources": list(corpus.sources),
             **_special_tokens(corpus),
         },
-        "capture": {"hook_point": units.hook_point, "dtype": dtype, "device": str(model.device)},
+        "capture": {
+            "hook_point": units.hook_point,
+            "dtype": dtype,
+            "device": str(model.device),
+            **units.asked.as_dict(),
+        },
+        **({"weights_not_available": list(not_available)} if not_available else {}),
         "policy": {
             "bos": _bos_policy(tokens.bos_token_id, config.bos, corpus),
             "padding": "on the right, masked, not included",
@@ -78,7 +90,8 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
         "settings": {
             name: printable(value) if isinstance(value, str) else value
             for name, value in config.as_dict().items()
-        },
+        }
+        | {"bottom_k": bottom_k(config, units)},
         "versions": {"python": platform.python_version()} | {n: version(n) for n in VERSIONED},
         "seconds": {stage: round(taken, 2) for stage, taken in seconds.items()},
     }
@@ -105,6 +118,8 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
         source_contexts=corpus.source_contexts(),
         provenance=provenance,
         created_at=datetime.now(UTC),
+        set_name=job.set_name,
+        units=units.described,
     )
 
 

@@ -28,6 +28,7 @@ from indexer.scan.job import Job, load, prepare
 from indexer.scan.state import Scan
 from indexer.store.database import check_writable, open_store, unusable, without_password
 from indexer.store.runs import find_scan
+from indexer.weights.trial import try_weights
 
 SAMPLE_COST = 1.25
 """The time for a position of the sample, as a multiple of the time for one of the rest."""
@@ -60,6 +61,8 @@ def scan_shard(
             )
             for line in left_over(job.model.unused_weights):
                 reporter.say(line)
+            for line in try_weights(job.model).missing:
+                reporter.say(f"Note: {line}")
             mine = share(job, shard)
             scan_slices(job, folder, execution, reporter, mine)
     except Timeout:
@@ -128,9 +131,18 @@ def merge(
         if run_id is None:
             scans = _merged(job, folders, facts.slices)
             clock.lap("scan")
-            run_id = write(engine, job, facts.id, scans, clock, reporter)
+            run_id = write(engine, job, facts.id, scans, try_weights(job.model), clock, reporter)
         plan = make_plan(job.name, job.shape, job.corpus)
-        return Outcome(run_id, job.name, plan, clock.seconds, memory.peak(), resumed=True)
+        return Outcome(
+            run_id,
+            job.name,
+            job.set_name,
+            job.model.units.noun,
+            plan,
+            clock.seconds,
+            memory.peak(),
+            resumed=True,
+        )
     except SQLAlchemyError as error:
         raise NeurariumError(unusable(error, without_password(engine.url))) from error
     finally:

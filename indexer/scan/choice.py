@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from indexer.config import IndexConfig, check_name
 from indexer.corpus.kinds import local_corpus
 from indexer.errors import NeurariumError
-from indexer.models.source import ModelSource, resolve_model
+from indexer.models.source import ModelSource, in_memory, resolve_model
+
+if TYPE_CHECKING:
+    from indexer.corpus.rows import Corpus
+
+
+@dataclass(frozen=True, eq=False)
+class InMemory:
+    """What a program gives instead of names."""
+
+    model: Any
+    """A transformers causal language model."""
+    tokenizer: Any
+    corpus: Corpus
 
 
 @dataclass(frozen=True)
@@ -22,6 +36,14 @@ class ModelChoice:
     """The model's name in URLs."""
     corpus: str
     """The corpus that is named, or the model's own."""
+    given: InMemory | None = None
+    """The model and the corpus themselves, where they are in memory."""
+
+
+def choose_given(config: IndexConfig, given: InMemory) -> ModelChoice:
+    """What is to be indexed of a model and a corpus in memory. Raises NeurariumError."""
+    check_name(config.model)
+    return ModelChoice(config, in_memory(config.model), config.model, given.corpus.label, given)
 
 
 def resolve(config: IndexConfig) -> ModelChoice:

@@ -19,13 +19,29 @@ from indexer.measure.lookup import lookup_tokens
 from indexer.measure.sources import count_slots
 from indexer.models import kinds
 from indexer.models.device import choose_device, choose_dtype
-from indexer.models.load import Description, check_ctx_len, describe, load_model
+from indexer.models.load import (
+    Description,
+    check_ctx_len,
+    describe,
+    describe_loaded,
+    load_model,
+    use_loaded,
+)
 from indexer.models.loaded import LoadedModel
-from indexer.models.pretrained import LoadedTokenizer, load_tokenizer, pin_revision
+from indexer.models.pretrained import (
+    LoadedTokenizer,
+    load_tokenizer,
+    pin_revision,
+    use_tokenizer,
+)
 from indexer.models.source import ModelSource
+from indexer.models.units import UnitSet
 from indexer.reporter import Reporter, waiting
 from indexer.scan.choice import ModelChoice
 from indexer.scan.shape import ScanShape
+
+USUAL_BOTTOM = 10
+"""Bottom examples of a unit whose negative values mean little."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +67,16 @@ class Job:
     plans: tuple[BatchPlan, ...]
     """All batches, the sample's first."""
 
+    @property
+    def set_name(self) -> str:
+        """The name in URLs of the set of units."""
+        return self.config.set_name or self.model.units.name
+
     def facts(self) -> dict[str, Any]:
         """What the settings led to: a scan can be resumed only while all of it is the same."""
         return {
             "the model's weights": self.model.weights_hash,
+            "the model's configuration": self.model.config_hash,
             "the tokenizer": self.model.tokens.identity,
             "the corpus": self.corpus.fingerprint,
             "the number format": str(self.model.dtype).removeprefix("torch."),
@@ -68,15 +90,22 @@ def prepare(choice: ModelChoice, cache_dir: Path, reporter: Reporter) -> Prepare
 
     Raises NeurariumError.
     """
-    config = choice.config
+    config, given = choice.config, choice.given
     with _hub(choice.source, reporter):
-        source = pin_revision(choice.source)
-        description = describe(source, trust_remote_code=config.trust_remote_code)
+        if given is None:
+            source = pin_revision(choice.source)
+            description = describe(source, trust_remote_code=config.trust_remote_code)
+        else:
+            source = choice.source
+            description = describe_loaded(given.model, source)
     check_ctx_len(description, config.ctx_len)
-    kinds.choose(description.layout, config.hook_point)
+    kinds.choose(description.layout, config.asked())
     choose_dtype(config.dtype, choose_device(config.device))
     with _hub(source, reporter):
-        tokens = load_tokenizer(source, trust_remote_code=config.trust_remote_code)
+        if given is None:
+            tokens = load_tokenizer(source, trust_remote_code=config.trust_remote_code)
+        else:
+            tokens = use_tokenizer(given.tokenizer, source, description.vocab_size)
     info = TokenizerInfo(
         tokenizer=tokens.tokenizer,
         bos_token_id=tokens.bos_token_id,
@@ -86,11 +115,15 @@ def prepare(choice: ModelChoice, cache_dir: Path, reporter: Reporter) -> Prepare
         bos=config.bos,
     )
     with waiting(reporter, f"the corpus {choice.corpus}"):
-        corpus = open_corpus(
-            choice.corpus,
-            split=config.split,
-            text_column=config.text_column,
-            source_column=config.source_column,
+        corpus = (
+            given.corpus
+            if given is not None
+            else open_corpus(
+                choice.corpus,
+                split=config.split,
+                text_column=config.text_column,
+                source_column=config.source_column,
+            )
         )
     for note in corpus.notes:
         reporter.say(note)
@@ -112,30 +145,40 @@ def prepare(choice: ModelChoice, cache_dir: Path, reporter: Reporter) -> Prepare
 
 
 def _hub(source: ModelSource, reporter: Reporter) -> AbstractContextManager[None]:
-    if source.kind in ("folder", "gguf"):
+    if source.kind in ("folder", "gguf", "memory"):
         return nullcontext()
     return waiting(reporter, f"the Hugging Face hub, for {source.label}")
+
+
+def bottom_k(config: IndexConfig, units: UnitSet) -> int:
+    """Bottom examples per unit: as many as top examples where both signs are alike."""
+    if config.bottom_k is not None:
+        return config.bottom_k
+    return config.top_k if units.described.two_sided else USUAL_BOTTOM
 
 
 def load(choice: ModelChoice, text: PreparedText, reporter: Reporter) -> Job:
     """Load the model and plan the batches. Raises NeurariumError."""
     config, corpus = choice.config, text.corpus
-    reporter.say(f"Loading {text.source.label}")
-    model = load_model(
-        text.source,
-        hook_point=config.hook_point,
-        dtype=config.dtype,
-        device=config.device,
-        trust_remote_code=config.trust_remote_code,
-        tokens=text.tokens,
-        description=text.description,
-    )
+    if choice.given is not None:
+        model = use_loaded(choice.given.model, text.description, text.tokens, config.asked())
+    else:
+        reporter.say(f"Loading {text.source.label}")
+        model = load_model(
+            text.source,
+            asked=config.asked(),
+            dtype=config.dtype,
+            device=config.device,
+            trust_remote_code=config.trust_remote_code,
+            tokens=text.tokens,
+            description=text.description,
+        )
     sample = corpus.sample(config.sample, config.seed)
     shape = ScanShape(
         widths=model.units.widths,
         sample=sample,
         top_k=min(config.top_k, corpus.contexts),
-        bottom_k=min(config.bottom_k, corpus.contexts),
+        bottom_k=min(bottom_k(config, model.units), corpus.contexts),
         window=min(config.window or config.ctx_len, config.ctx_len),
         source_slots=count_slots(len(corpus.sources)),
         lookup=lookup_tokens(corpus, sample),

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from indexer.captured import Captured
 from indexer.corpus.batches import Batch
-from indexer.errors import NeurariumError
 from indexer.measure.examples import Centre
 from indexer.measure.layer import LayerBatch, Pairs, Wanted
 from indexer.measure.selection import Payload, Selection
 from indexer.measure.sources import slots_of
 from indexer.measure.transfers import to_host, to_host_by_name
+from indexer.models.finite import not_finite
 from indexer.scan.sample import SampleScan
 from indexer.scan.shape import ScanShape
 from indexer.store.places import Places
@@ -143,12 +143,7 @@ class _Step:
         """Update maxima and minima, and let contexts into the selections over all contexts."""
         scan, where = self.scan, self.where
         if not (np.isfinite(peaks).all() and np.isfinite(troughs).all()):
-            dtype = str(self.seen.activations.dtype).removeprefix("torch.")
-            raise NeurariumError(
-                "The model gave a value that is not finite in layer "
-                f"{scan.shape.first_layer + self.layer} ({dtype}): run again with "
-                "--dtype float32, or check the model's weights."
-            )
+            raise not_finite(scan.shape.first_layer + self.layer, self.seen.activations.dtype)
         self.peaks, self.troughs = peaks, troughs
         np.maximum(scan.maximum[where], peaks.max(axis=0), out=scan.maximum[where])
         np.minimum(scan.minimum[where], troughs.min(axis=0), out=scan.minimum[where])

@@ -117,6 +117,8 @@ runs = Table(
     Column("revision", String),
     Column("hook_point", String(40), nullable=False),
     Column("is_default_hook_point", Boolean, nullable=False),
+    Column("set_name", String(40), nullable=False),  # of its set of units, in addresses
+    Column("units", JSON, nullable=False),  # units.Units
     Column("corpus", String, nullable=False),
     Column("dtype", String(16), nullable=False),
     Column("ctx_len", Integer, nullable=False),
@@ -190,7 +192,7 @@ neurons = Table(
     Column("lookup", _Double, nullable=False),  # token-lookup score; −inf if unknown
     Column("dead", Boolean, nullable=False),
     Column("peak_token_id", Integer, nullable=False),
-    Column("promoted_token_id", Integer, nullable=False),
+    Column("promoted_token_id", Integer),  # None: not known what the unit writes
     Column("effect_kurtosis", _Double, nullable=False),  # of logit effects; −inf if constant
     Column("in_out_cosine", _Double),
     Column("gate_out_cosine", _Double),

@@ -22,14 +22,24 @@ def writes_of(model: LoadedModel, layer: int) -> Writes:
     return writes
 
 
+def known_writes(model: LoadedModel, layer: int) -> Writes | None:
+    """What a layer's units write; None where that is not known."""
+    writes = model.units.writes(layer)
+    return None if isinstance(writes, Unknown) else writes
+
+
 def write_vectors(model: LoadedModel, layer: int) -> Float[Tensor, "units d_model"]:
     """The vectors of `writes_of`."""
     return writes_of(model, layer).vectors
 
 
 def readers(model: LoadedModel) -> tuple[Reader | None, ...]:
-    """How each layer reads the residual stream; None where that is not known. Runs one forward pass
-    over four tokens."""
-    token_ids = torch.linspace(0, model.known_tokens - 1, _PROBES).long()[None]
-    found = model.units.readers(token_ids)
+    """How each layer reads the residual stream; None where that is not known."""
+    found = ask_readers(model)
     return tuple(reader if isinstance(reader, Reader) else None for reader in found)
+
+
+def ask_readers(model: LoadedModel) -> tuple[Reader | Unknown, ...]:
+    """The same, with the reason where it is not known. Runs one forward pass over four tokens."""
+    token_ids = torch.linspace(0, model.known_tokens - 1, _PROBES).long()[None]
+    return model.units.readers(token_ids)

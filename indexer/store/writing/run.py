@@ -33,6 +33,7 @@ from indexer.store.packing.codec import (
 )
 from indexer.store.places import Places
 from indexer.store.text import index as text_index
+from indexer.store.units import NEURONS
 from indexer.store.writing.ahead import ahead, mapped_ahead
 from indexer.store.writing.bulk import insert_rows
 from indexer.store.writing.postings import Postings
@@ -45,7 +46,7 @@ from indexer.store.writing.records import (
 
 _ROWS = 500  # per insert; bounds memory
 _PACKERS = max(1, min(4, (os.cpu_count() or 1) - 1))  # inserting needs one core
-_ELSEWHERE = ("vocabulary", "widths", "sources", "token_counts", "source_contexts")
+_ELSEWHERE = ("vocabulary", "widths", "sources", "units", "token_counts", "source_contexts")
 """Fields of a `RunRecord` that are no plain columns of `runs`."""
 _SCALARS = [c.name for c in schema.neurons.c if c.name not in ("id", "run_id", "layer", "neuron")]
 
@@ -72,7 +73,9 @@ class ContentHash:
     def __init__(self, run: RunRecord) -> None:
         self._sha = hashlib.sha256()
         counts = (run.ctx_len, run.contexts, run.tokens, run.sample_contexts, run.sample_positions)
-        facts = (run.hook_point, counts, run.widths, run.sources)
+        facts: list[Any] = [run.hook_point, counts, run.widths, run.sources]
+        if run.set_name != NEURONS:  # hashes of neurons are older than sets of units
+            facts += [run.set_name, run.units.as_dict()]
         self._sha.update(json.dumps(facts).encode())
         self._sha.update(_vocabulary_identity(run.vocabulary).encode())
         for counted in (run.token_counts, run.source_contexts):
@@ -136,6 +139,7 @@ def _insert_run(connection: Connection, run: RunRecord) -> int:
             **fields,
             widths=list(run.widths),
             sources=list(run.sources),
+            units=run.units.as_dict(),
             vocabulary_id=_vocabulary_id(connection, run),
             content_hash="",
             ready=False,
