@@ -325,11 +325,11 @@ def api_neuron(name: Name, layer_index: int, neuron_index: int, *, run: int | No
 
 
 def api_activations(
-    name: str, layer_index: int, neuron_index: int, *, run: int | None = None
+    name: Name, layer_index: int, neuron_index: int, *, run: int | None = None
 ) -> str:
     """JSON, by POST: a neuron on a text."""
-    place = _path("models", name, "layers", layer_index, "neurons", neuron_index, "activations")
-    return _with("/api/v1" + place, run=run)
+    place = _api(name, "layers", layer_index, "neurons", neuron_index, "activations")
+    return _with(place, run=run)
 
 
 def api_context(

@@ -148,8 +148,9 @@ def read_contexts(connection: Connection, run_id: int) -> Iterator[ContextRecord
             .order_by(table.c.context_id)
             .limit(_CONTEXTS)
         ).all()
-        for *rest, token_ids in rows:
-            yield ContextRecord(*rest, unpack_token_ids(bytes(token_ids)))
+        for context_id, document, source, included_from, token_ids in rows:
+            ids = unpack_token_ids(bytes(token_ids))
+            yield ContextRecord(context_id, document, source, included_from, ids)
         if len(rows) < _CONTEXTS:
             return
         after = rows[-1].context_id
