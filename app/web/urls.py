@@ -400,8 +400,8 @@ def api_activations(
     name: Name, layer_index: int, neuron_index: int, *, run: int | None = None
 ) -> str:
     """JSON, by POST: a neuron on a text."""
-    path = _api(name, "layers", layer_index, "neurons", neuron_index, "activations")
-    return _with(path, run=run)
+    place = _api(name, "layers", layer_index, "neurons", neuron_index, "activations")
+    return _with(place, run=run)
 
 
 def api_context(

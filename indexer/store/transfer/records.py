@@ -154,10 +154,9 @@ def read_contexts(connection: Connection, run_id: int) -> Iterator[ContextRecord
             .order_by(table.c.context_id)
             .limit(_CONTEXTS)
         ).all()
-        for row in rows:
-            values = dict(row._mapping)
-            ids = unpack_token_ids(bytes(values.pop("token_ids")))
-            yield ContextRecord(**values, token_ids=ids)
+        for context_id, document, source, included_from, token_ids in rows:
+            ids = unpack_token_ids(bytes(token_ids))
+            yield ContextRecord(context_id, document, source, included_from, ids)
         if len(rows) < _CONTEXTS:
             return
         after = rows[-1].context_id
