@@ -1,7 +1,7 @@
 """The tables of the store: one schema for SQLite and PostgreSQL.
 
 A run owns all its rows. Arrays are packed columns (see `packing/`); what people sort by is a real
-column with an index.
+column with an index. Each row of a run carries its checksum (see `checksums.py`).
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from sqlalchemy import (
     Table,
     TypeDecorator,
     event,
+    or_,
+    text,
 )
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 KINDS = ("top", "bottom", "random", "band", "source")
 """Why an example was chosen; `examples.kind` is an index into this tuple."""
@@ -74,9 +76,20 @@ def neuron_key(run_id: int, flat_index: int) -> int:
     return (run_id << _NEURON_BITS) | flat_index
 
 
+def run_of(key: int) -> int:
+    """The run that a neuron's key belongs to."""
+    return key >> _NEURON_BITS
+
+
 def key_range(run_id: int) -> tuple[int, int]:
     """The first and last possible neuron key of a run."""
     return neuron_key(run_id, 0), neuron_key(run_id + 1, 0) - 1
+
+
+def _checksum(name: str = "checksum") -> Column[int]:
+    """A column for a CRC-32, as a signed integer. Rows of an upgraded store get theirs after the
+    column exists, hence the default."""
+    return Column(name, Integer, nullable=False, server_default=text("0"))
 
 
 metadata = MetaData()
@@ -129,8 +142,16 @@ runs = Table(
     Column("content_hash", String(64), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("ready", Boolean, nullable=False),
+    # The ends of the chains in `contexts.previous` and `token_neurons.previous`; −1: no rows.
+    Column("last_context", BigInteger, nullable=False, server_default=text("-1")),
+    Column("last_token", BigInteger, nullable=False, server_default=text("-1")),
+    Column("text_digest", String(64), nullable=False, server_default=text("''")),
+    _checksum(),
     sqlite_autoincrement=True,  # ids of deleted runs are not reused
 )
+
+READY = or_(runs.c.ready, runs.c.checksum != 0)
+"""Whether a run is complete: also if damage says that it is not, so that this is noticed."""
 
 layers = Table(
     "layers",
@@ -143,6 +164,7 @@ layers = Table(
     Column("mean_max", _Double, nullable=False),
     Column("mean_density", _Double, nullable=False),
     Column("arrays", LargeBinary, nullable=False),  # codec.LAYER_ARRAYS
+    _checksum(),
     sqlite_with_rowid=False,
 )
 
@@ -158,6 +180,10 @@ contexts = Table(
     Column(
         "neurons", LargeBinary, nullable=False
     ),  # packing.postings.PLACE: neurons with this example
+    # The id of the stored context before this one, or −1: so that a missing row is noticed.
+    Column("previous", BigInteger, nullable=False, server_default=text("-1")),
+    _checksum(),  # of all columns but `neurons`, which most pages need not read
+    _checksum("neurons_checksum"),  # of the key and `neurons`
 )
 
 neurons = Table(
@@ -183,6 +209,7 @@ neurons = Table(
     Column("in_out_cosine", _Double),
     Column("gate_out_cosine", _Double),
     Column("top_source", Integer, nullable=False),  # source of most top examples, or −1
+    _checksum(),
     Index("ix_neurons_place", "run_id", "layer", "neuron", unique=True),
     *(Index(f"ix_neurons_{name}", "run_id", "layer", name, "neuron") for name in SORTABLE),
 )
@@ -192,6 +219,7 @@ neuron_arrays = Table(
     metadata,
     Column("neuron_id", ForeignKey("neurons.id"), primary_key=True, autoincrement=False),
     Column("packed", LargeBinary, nullable=False),  # codec.NEURON_ARRAYS
+    _checksum(),
 )
 
 neuron_columns = Table(
@@ -201,6 +229,7 @@ neuron_columns = Table(
     Column("name", String(32), primary_key=True),
     Column("layer", Integer, primary_key=True, autoincrement=False),
     Column("packed", LargeBinary, nullable=False),  # float64, little-endian; NaN: unknown
+    _checksum(),
 )
 
 token_neurons = Table(
@@ -211,6 +240,9 @@ token_neurons = Table(
     Column("role", Integer, primary_key=True, autoincrement=False),  # index into ROLES
     Column("neurons", Integer, nullable=False),  # count
     Column("packed", LargeBinary, nullable=False),  # packing.postings.pack_tokens
+    # `token_key` of the run's row before this one, or −1: so that a missing row is noticed.
+    Column("previous", BigInteger, nullable=False, server_default=text("-1")),
+    _checksum(),
 )
 
 examples = Table(
@@ -220,7 +252,13 @@ examples = Table(
     # A row has the lists of this kind and of the kinds after it, usually all of a neuron.
     Column("kind", Integer, primary_key=True, autoincrement=False),
     Column("packed", LargeBinary, nullable=False),
+    _checksum(),
 )
+
+
+def token_key(token_id: int, role: int) -> int:
+    """The order of the rows of `token_neurons` in a run, as one number."""
+    return token_id * len(ROLES) + role
 
 
 def _store_uncompressed(table: Table, connection: Connection, **_: object) -> None:

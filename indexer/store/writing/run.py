@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from indexer.store import schema
+from indexer.store.checksums import cover, vocabulary_identity
 from indexer.store.database import changing
 from indexer.store.packing import layout
 from indexer.store.packing.codec import (
@@ -44,7 +45,8 @@ from indexer.store.writing.records import (
 
 _ROWS = 500  # per insert; bounds memory
 _PACKERS = max(1, min(4, (os.cpu_count() or 1) - 1))  # inserting needs one core
-_SCALARS = [c.name for c in schema.neurons.c if c.name not in ("id", "run_id", "layer", "neuron")]
+SCALARS = [column.name for column in cover(schema.neurons).columns[4:]]
+"""The columns of `neurons` after its key and place."""
 
 Array = np.ndarray[Any, Any]
 Item = TypeVar("Item")
@@ -71,7 +73,7 @@ class ContentHash:
         counts = (run.ctx_len, run.contexts, run.tokens, run.sample_contexts, run.sample_positions)
         facts = (run.hook_point, counts, run.widths, run.sources)
         self._sha.update(json.dumps(facts).encode())
-        self._sha.update(_vocabulary_identity(run.vocabulary).encode())
+        self._sha.update(vocabulary_identity(run.vocabulary).encode())
 
     def add_neurons(self, rows: Iterable[bytes]) -> None:
         """Add the canonical bytes of neurons, in order of (layer, neuron), before any context."""
@@ -113,11 +115,29 @@ def write_run(
         packed_blocks = _hashed(content, mapped_ahead(pack, ahead(blocks), _PACKERS))
         for layer, group in itertools.groupby(packed_blocks, key=lambda packed: packed.block.layer):
             _write_layer(connection, run_id, layer, places.index(layer, 0), group, postings)
-        _write_contexts(connection, run_id, run.vocabulary, contexts, content, postings)
-        write_tokens(connection, run_id, postings)
-        ready = {"content_hash": content.hexdigest(), "ready": True}
-        connection.execute(update(schema.runs).where(schema.runs.c.id == run_id).values(**ready))
+        last_context = _write_contexts(
+            connection, run_id, run.vocabulary, contexts, content, postings
+        )
+        last_token = write_tokens(connection, run_id, postings)
+        finish_run(
+            connection,
+            run_id,
+            content_hash=content.hexdigest(),
+            last_context=last_context,
+            last_token=last_token,
+            text_digest=text_index.digest(connection, run_id),
+            ready=True,
+        )
     return run_id
+
+
+def finish_run(connection: Connection, run_id: int, **values: Any) -> None:
+    """Set values of a run's row, and then its checksum."""
+    table, whole = schema.runs, cover(schema.runs)
+    this = update(table).where(table.c.id == run_id)
+    connection.execute(this.values(**values))
+    row = connection.execute(select(*whole.columns).where(table.c.id == run_id)).one()
+    connection.execute(this.values(checksum=whole.of(row)))
 
 
 def _insert_run(connection: Connection, run: RunRecord) -> int:
@@ -144,7 +164,7 @@ def _insert_run(connection: Connection, run: RunRecord) -> int:
 def _vocabulary_id(connection: Connection, run: RunRecord) -> int:
     """The id of the run's vocabulary, written unless the store has it."""
     table = schema.vocabularies
-    identity = _vocabulary_identity(run.vocabulary)
+    identity = vocabulary_identity(run.vocabulary)
     new = _insert_new(connection)(table).values(identity=identity).on_conflict_do_nothing()
     vocabulary_id = connection.execute(new.returning(table.c.id)).scalar_one_or_none()
     if vocabulary_id is None:
@@ -159,14 +179,6 @@ def _vocabulary_id(connection: Connection, run: RunRecord) -> int:
 def _insert_new(connection: Connection) -> Any:
     """The dialect's INSERT, which can skip existing rows."""
     return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-
-
-def _vocabulary_identity(vocabulary: list[bytes]) -> str:
-    """A hash of the tokens; tokenizers with equal tokens share a vocabulary."""
-    content = hashlib.blake2b(digest_size=32)
-    for token in vocabulary:
-        content.update(struct.pack("<I", len(token)) + token)
-    return content.hexdigest()
 
 
 def pack(block: NeuronBlock) -> Packed:
@@ -226,7 +238,7 @@ def _write_layer(
             parts.append(block.scalars[name])
         count, key = len(block), schema.neuron_key(run_id, offset + block.first)
         keys = range(key, key + count)
-        scalars = {name: plain(block.scalars[name]) for name in _SCALARS}
+        scalars = {name: plain(block.scalars[name]) for name in SCALARS}
         place = ([run_id] * count, [layer] * count, range(block.first, block.first + count))
         rows = list(zip(keys, *place, *scalars.values(), strict=True))
         insert_rows(connection, schema.neurons, rows)
@@ -243,18 +255,11 @@ def _write_layer(
         "max_quantiles": np.quantile(maxima, levels),
         "density_quantiles": np.quantile(densities, levels),
     }
-    connection.execute(
-        insert(schema.layers).values(
-            run_id=run_id,
-            layer=layer,
-            neurons=len(maxima),
-            dead=dead,
-            max=max(maxima),
-            mean_max=sum(maxima) / len(maxima),
-            mean_density=sum(densities) / len(densities),
-            arrays=pack_arrays(arrays, LAYER_ARRAYS),
-        )
-    )
+    count = len(maxima)
+    means = (sum(maxima) / count, sum(densities) / count)
+    packed_arrays = pack_arrays(arrays, LAYER_ARRAYS)
+    row = (run_id, layer, count, dead, max(maxima), *means, packed_arrays)
+    insert_rows(connection, schema.layers, [row])
 
 
 def write_columns(
@@ -275,9 +280,14 @@ def _write_contexts(
     records: Iterable[ContextRecord],
     content: ContentHash,
     postings: Postings,
-) -> None:
+) -> int:
+    """Write the contexts; the id of the last, or −1."""
+    last = -1
+
     def row(record: ContextRecord, neurons: bytes) -> tuple[Any, ...]:
+        nonlocal last
         content.add_context(record)
+        previous, last = last, record.context_id
         return (
             run_id,
             record.context_id,
@@ -286,6 +296,7 @@ def _write_contexts(
             record.included_from,
             pack_token_ids(record.token_ids),
             neurons,
+            previous,
         )
 
     def text(record: ContextRecord) -> tuple[int, str]:
@@ -304,12 +315,19 @@ def _write_contexts(
         insert_rows(connection, schema.contexts, rows)
         text_index.put(connection, run_id, words)
     text_index.finish(connection, run_id)
+    return last
 
 
-def write_tokens(connection: Connection, run_id: int, postings: Postings) -> None:
-    """Write `token_neurons`, after all contexts."""
+def write_tokens(connection: Connection, run_id: int, postings: Postings) -> int:
+    """Write `token_neurons`, after all contexts; the `token_key` of the last row, or −1."""
+    last = -1
     for batch in ahead(_batched(postings.tokens(), _ROWS)):
-        insert_rows(connection, schema.token_neurons, [(run_id, *row) for row in batch])
+        keys = [schema.token_key(row.token_id, row.role) for row in batch]
+        before = [last, *keys[:-1]]
+        rows = [(run_id, *row, key) for row, key in zip(batch, before, strict=True)]
+        insert_rows(connection, schema.token_neurons, rows)
+        last = keys[-1]
+    return last
 
 
 def text_of(vocabulary: list[bytes], token_ids: Array) -> str:
