@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.cli.check import check
 from app.cli.console import (
     Database,
     Host,
@@ -180,6 +181,7 @@ def delete(
     out.print(f"Deleted run {run}{name}.", highlight=False, soft_wrap=True)
 
 
+app.command()(check)
 app.command()(merge)
 app.command()(verify)
 app.add_typer(notes_app)

@@ -10,14 +10,15 @@ import numpy as np
 from jaxtyping import Float64
 from sqlalchemy import Connection, Row, bindparam, select
 
-from app.errors import Gone
 from indexer.store import schema
+from indexer.store.checksums import cover, missing
 
 Column = Float64[np.ndarray, " neurons"]
 
 _TABLE = schema.neuron_columns
+_COVER = cover(_TABLE)
 _PACKED = (
-    select(_TABLE.c.name, _TABLE.c.packed)
+    select(*_COVER.selected)
     .where(
         _TABLE.c.run_id == bindparam("run_id"),
         _TABLE.c.name.in_(bindparam("names", expanding=True)),
@@ -32,22 +33,21 @@ def columns(
 ) -> dict[str, Column]:
     """The columns `names` (of `schema.COLUMNS`) by name, each over all neurons of `layers`.
 
-    `layers` ascend; NaN stands for an unknown value. Raises Gone if the run was deleted meanwhile.
+    `layers` ascend; NaN stands for an unknown value. Raises Damaged.
     """
     parts: dict[str, list[Column]] = {name: [] for name in names}
     if not parts:
         return {}
     parameters = {"run_id": run.id, "names": list(parts), "layers": list(layers)}
-    for name, packed in connection.execute(_PACKED, parameters):
-        parts[name].append(np.frombuffer(packed, "<f8"))
-    if any(len(by_layer) < len(layers) for by_layer in parts.values()):
-        raise deleted(run)
+    rows = _COVER.check(connection.execute(_PACKED, parameters).all())
+    for row in rows:
+        parts[row.name].append(np.frombuffer(row.packed, "<f8"))
+    for name, by_layer in parts.items():
+        if len(by_layer) < len(layers):
+            known = {row.layer for row in rows if row.name == name}
+            layer = next(layer for layer in layers if layer not in known)
+            raise missing(_TABLE, run_id=run.id, name=name, layer=layer)
     return {name: np.concatenate(by_layer) for name, by_layer in parts.items()}
-
-
-def deleted(run: Row[Any]) -> Gone:
-    """The error for a run that was deleted while it was being read."""
-    return Gone(f"Run {run.id} was deleted while it was being read.")
 
 
 def finite(value: float | None) -> float | None:

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from app.contexts.queries import BOTTOM, CONTEXTS, ORDER, TOP, Array, peaks
+from app.contexts.queries import BOTTOM, ORDER, TOP, Array, peaks, rows_of
 from app.errors import Invalid
 from app.reading import cursors
 from app.reading.runs import run_ref
 from app.reading.store import Reading
-from app.reading.vocabulary import spellings
 from app.search.schemas import FoundContext, Snippet, TextSearch
 from app.search.words import TextError, matches, parse
+from indexer.store import schema
+from indexer.store.checksums import missing
 from indexer.store.packing.codec import unpack_token_ids
 from indexer.store.packing.postings import unpack_places
 from indexer.store.text import index as text_index
@@ -43,22 +44,20 @@ def search(reading: Reading, q: str, limit: int, cursor: str | None) -> TextSear
         if its_query != q or after < 0:
             raise Invalid("The cursor belongs to another search: start again without it.")
     run, connection = reading.run, reading.connection
+    reading.check_texts()
     ids = text_index.search(connection, run.id, phrases, after, limit + 1)
     more = cursors.encode(q, ids[limit - 1]) if len(ids) > limit else None
     page = ids[:limit]
-    parameters = {"run_id": run.id, "context_ids": page}
-    rows = {row.context_id: row for row in connection.execute(CONTEXTS, parameters)}
+    rows = rows_of(reading, page)
+    for number in page:
+        if number not in rows:  # the table of words has it, and every stored context is there
+            raise missing(schema.contexts, run_id=run.id, context_id=number)
     tokens = {number: unpack_token_ids(bytes(rows[number].token_ids)) for number in page}
-    spelled = spellings(
-        connection,
-        run.vocabulary_id,
-        {token for token_ids in tokens.values() for token in token_ids.tolist()},
-    )
     return TextSearch(
         model=run.model,
         run=run_ref(run),
         q=q,
-        items=[_match(reading, rows[number], tokens[number], spelled, phrases) for number in page],
+        items=[_match(reading, rows[number], tokens[number], phrases) for number in page],
         next=more,
     )
 
@@ -67,11 +66,10 @@ def _match(
     reading: Reading,
     row: Any,
     token_ids: Array,
-    spelled: dict[int, bytes],
     phrases: list[Phrase],
 ) -> FoundContext:
     included = token_ids[row.included_from :].tolist()
-    spelling = [spelled[token_id] for token_id in included]
+    spelling = [reading.spelling[token_id] for token_id in included]
     spelling = reading.in_context(spelling, row.included_from)
     text = b"".join(spelling).decode("utf-8", "replace")
     spans = matches(text, phrases)

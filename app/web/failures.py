@@ -19,8 +19,13 @@ from app.schemas import Error
 from app.web.frame import Frame
 from app.web.middleware import SECURITY_HEADERS
 from app.web.site import site_of
+from indexer.store.checksums import RESTORE, Damaged
+from indexer.store.database import is_damage
 
 log = logging.getLogger("neurarium")
+_DAMAGED = (
+    "The stored data of this page is damaged, so it is not shown: the server's log says where."
+)
 API_PREFIX = "/api/"
 _JSON_PATHS = ("/api", "/healthz", "/openapi.json")
 _NAMES = {
@@ -49,6 +54,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(AppError, _of_app)
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(RequestValidationError, _of_parameters)
+    app.add_exception_handler(Damaged, _of_damage)
     app.add_exception_handler(SQLAlchemyError, _of_database)
     app.add_exception_handler(Exception, _bug)
 
@@ -92,7 +98,16 @@ def _of_parameters(request: Request, error: Exception) -> Response:
     return _answer(request, 422, f"{where} {value} {_rule(first)}.")
 
 
+def _of_damage(request: Request, error: Exception) -> Response:
+    log.error("%r: %s", request.scope["path"], error)
+    return _answer(request, 500, _DAMAGED)
+
+
 def _of_database(request: Request, error: Exception) -> Response:
+    if is_damage(error):
+        where = request.scope["path"]
+        log.error("%r: the database file is damaged (%s): %s", where, error, RESTORE)
+        return _answer(request, 500, _DAMAGED)
     log.error("The database did not answer %r: %s", request.scope["path"], error)
     return _answer(request, 503, "The database does not answer: try again in a moment.")
 

@@ -18,13 +18,17 @@ from functools import cache
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import Boolean, Column, Float, Integer, Table
+from sqlalchemy import Boolean, Column, Connection, Float, Integer, Table, select
 
 from indexer.errors import NeurariumError
 from indexer.store import schema
 
 _NEURON_TABLES = (schema.neurons, schema.neuron_arrays, schema.examples)
 _NAN = float("nan")
+RESTORE = (
+    "restore the database from a copy, or delete the run (`neurarium delete RUN`) and index again."
+)
+"""What an operator can do about damage."""
 
 Rows = TypeVar("Rows", bound=Sequence[Any])
 
@@ -36,8 +40,8 @@ class Damaged(NeurariumError):
         self.place = f"run {run}, table {where}: {what}"
         """Which row, and what is wrong with it."""
         super().__init__(
-            f"Damaged data in {self.place}. `neurarium check {run}` lists all damage of the run; "
-            f"restore the database from a copy, or `neurarium delete {run}` and index again."
+            f"Damaged data in {self.place}. `neurarium check {run}` lists all damage of the run: "
+            f"{RESTORE}"
         )
 
 
@@ -101,6 +105,15 @@ class Cover:
 def missing(table: Table, **keys: Any) -> Damaged:
     """The error for a row that should be there, given its key."""
     return Damaged(_run_of(table, keys), table.name, f"{_named(keys)} is missing")
+
+
+def damaged_vocabulary(connection: Connection, vocabulary_id: int) -> Damaged:
+    """The error for a vocabulary whose tokens do not have the hash that is stored with it."""
+    runs = schema.runs
+    first = select(runs.c.id).where(runs.c.vocabulary_id == vocabulary_id).order_by(runs.c.id)
+    table = schema.vocabulary.name
+    what = f"the tokens with vocabulary_id={vocabulary_id} are changed"
+    return Damaged(connection.scalar(first.limit(1)) or 0, table, what)
 
 
 @cache

@@ -28,6 +28,10 @@ from indexer.errors import NeurariumError
 from indexer.store.schema import SCHEMA_VERSION, metadata, store
 
 _BUSY_SECONDS = 600  # another indexer may be writing its run
+_DAMAGE = (
+    *("malformed", "file is not a database", "unsupported file format"),  # SQLite
+    *("invalid page", "data corrupted", "index corrupted", "unexpected zero page"),  # PostgreSQL
+)
 _WRITES = "neurarium_writes"
 _CHANGING = 7_310_588_202_411_233  # key of our PostgreSQL advisory lock; arbitrary
 
@@ -83,6 +87,12 @@ def unusable(error: SQLAlchemyError, where: str) -> str:
     return (
         f"The database {where} cannot be used: {first}. Check its address and that it is running."
     )
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether a database error says that the database's own structures are damaged."""
+    reason = str(getattr(error, "orig", None) or error).lower()
+    return any(words in reason for words in _DAMAGE)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from indexer.store.checksums import Damaged
 from indexer.store.database import copy_rows
 from indexer.store.text.words import MOST, Phrase, plain_words
 
@@ -82,8 +83,8 @@ def digest(connection: Connection, run_id: int) -> str:
     name = _name(run_id)
     if _postgres(connection):
         # The same in whatever order the rows are read.
-        row = "context_id::text || ':' || words::text || ':' || coalesce(spelled, '')"
-        number = f"('x' || left(md5({row}), 15))::bit(60)::bigint"
+        whole = "context_id::text || ':' || words::text || ':' || coalesce(spelled, '')"
+        number = f"('x' || left(md5({whole}), 15))::bit(60)::bigint"
         found = connection.exec_driver_sql(f"SELECT count(*), sum({number})::text FROM {name}")
         return " ".join(map(str, found.one()))
     content = hashlib.blake2b(digest_size=16)
@@ -94,6 +95,12 @@ def digest(connection: Connection, run_id: int) -> str:
                 content.update(value if isinstance(value, bytes) else repr(value).encode())
                 content.update(b"\0")
     return content.hexdigest()
+
+
+def check(connection: Connection, run_id: int, expected: str) -> None:
+    """Raises Damaged unless `digest` gives what is expected."""
+    if digest(connection, run_id) != expected:
+        raise Damaged(run_id, _name(run_id), "its texts are changed")
 
 
 def drop(connection: Connection, run_id: int) -> None:

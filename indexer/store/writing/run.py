@@ -5,11 +5,8 @@ Neurons come in blocks. While one block is inserted, others are compressed and h
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import os
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -35,6 +32,7 @@ from indexer.store.places import Places
 from indexer.store.text import index as text_index
 from indexer.store.writing.ahead import ahead, mapped_ahead
 from indexer.store.writing.bulk import insert_rows
+from indexer.store.writing.content import SCALARS, ContentHash, scalar_bytes
 from indexer.store.writing.postings import Postings
 from indexer.store.writing.records import (
     ContextRecord,
@@ -45,8 +43,6 @@ from indexer.store.writing.records import (
 
 _ROWS = 500  # per insert; bounds memory
 _PACKERS = max(1, min(4, (os.cpu_count() or 1) - 1))  # inserting needs one core
-SCALARS = [column.name for column in cover(schema.neurons).columns[4:]]
-"""The columns of `neurons` after its key and place."""
 
 Array = np.ndarray[Any, Any]
 Item = TypeVar("Item")
@@ -65,32 +61,6 @@ class Packed:
     """`examples.packed` of each neuron."""
 
 
-class ContentHash:
-    """SHA-256 over the content of a run in key order, without ids, times, versions or machine."""
-
-    def __init__(self, run: RunRecord) -> None:
-        self._sha = hashlib.sha256()
-        counts = (run.ctx_len, run.contexts, run.tokens, run.sample_contexts, run.sample_positions)
-        facts = (run.hook_point, counts, run.widths, run.sources)
-        self._sha.update(json.dumps(facts).encode())
-        self._sha.update(vocabulary_identity(run.vocabulary).encode())
-
-    def add_neurons(self, rows: Iterable[bytes]) -> None:
-        """Add the canonical bytes of neurons, in order of (layer, neuron), before any context."""
-        for row in rows:
-            self._sha.update(row)
-
-    def add_context(self, record: ContextRecord) -> None:
-        """Add a context; contexts come in order of id."""
-        place = (record.context_id, record.document_index, record.source_index)
-        self._sha.update(struct.pack("<4q", *place, record.included_from))
-        self._sha.update(pack_token_ids(record.token_ids))
-
-    def hexdigest(self) -> str:
-        """The hash so far."""
-        return self._sha.hexdigest()
-
-
 def write_run(
     engine: Engine,
     run: RunRecord,
@@ -107,7 +77,7 @@ def write_run(
 
     On an error, of the database or of the iterables, nothing is written.
     """
-    content = ContentHash(run)
+    content = ContentHash(run, vocabulary_identity(run.vocabulary))
     postings = Postings(run.contexts, len(run.vocabulary))
     with closing(postings), changing(engine) as connection:
         run_id = _insert_run(connection, run)
@@ -188,22 +158,21 @@ def pack(block: NeuronBlock) -> Packed:
     packer = Packer()
     return Packed(
         block=block,
-        hashed=list(map(b"".join, zip(_facts(block), arrays, heads, activations, strict=True))),
+        hashed=list(
+            map(
+                b"".join,
+                zip(
+                    scalar_bytes(block.layer, block.first, block.scalars),
+                    arrays,
+                    heads,
+                    activations,
+                    strict=True,
+                ),
+            )
+        ),
         arrays=list(map(packer.arrays, arrays)),
         lists=list(map(packer.lists, heads, activations)),
     )
-
-
-def _facts(block: NeuronBlock) -> list[bytes]:
-    """Layer, index and scalars of each neuron as bytes, for the hash."""
-    rows = np.empty((len(block), 2 + len(block.scalars)), "<f8")
-    place = rows.view("<i8")
-    place[:, 0] = block.layer
-    place[:, 1] = block.first + np.arange(len(block))
-    for index, name in enumerate(sorted(block.scalars), 2):
-        values = block.scalars[name].astype(np.float64) + 0.0
-        rows[:, index] = np.where(np.isnan(values), np.nan, values)  # one canonical NaN
-    return [row.tobytes() for row in rows]
 
 
 def _hashed(content: ContentHash, blocks: Iterable[Packed]) -> Iterator[Packed]:
