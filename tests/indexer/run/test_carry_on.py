@@ -292,9 +292,14 @@ def test_shards_that_do_not_fit_are_refused(
     assert place.hashes() == []
 
 
-def test_the_first_request_to_stop_waits_and_the_second_does_not() -> None:
+def test_the_first_request_to_stop_waits_and_the_second_does_not(
+    request: pytest.FixtureRequest,
+) -> None:
     """SIGINT sets the event; again, it interrupts as ever. Outside the main thread: nothing."""
-    before = signal.getsignal(signal.SIGINT)
+    outside = signal.getsignal(signal.SIGINT)  # ignored where the tests run in the background
+    before = signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, outside))
     with stop_requests() as stop:
         assert not stop.is_set()
         signal.raise_signal(signal.SIGINT)
