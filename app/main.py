@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import fastapi_swagger
-from fastapi import FastAPI, Response
+from fastapi import Depends, FastAPI, Response
+from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import BaseRoute
 from starlette_compress import CompressMiddleware
 
@@ -35,8 +37,10 @@ from app.search.numbers import routes as numbers
 from app.settings import Settings
 from app.web import assets, docs, failures, health
 from app.web.middleware import CommonHeaders
+from app.web.params import SetName
 from app.web.site import Site, templates
 from indexer.store.database import open_store
+from indexer.store.units import SET_NAME
 
 ROUTERS = (
     models.api,
@@ -59,6 +63,30 @@ ROUTERS = (
     notes.pages,
 )
 """The routes of all wings, in any order: `_specificity` decides which of them answers."""
+
+
+_SET = "{set:set}"
+_PREFIXES = (
+    ("/{model}", f"/{{model}}/{_SET}"),
+    ("/api/v1/models/{model}", f"/api/v1/models/{{model}}/sets/{_SET}"),
+)
+
+
+class _SetConvertor(Convertor[str]):
+    """The name of a set of units in an address."""
+
+    regex = SET_NAME.pattern
+
+    def convert(self, value: str) -> str:
+        """The name itself."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """The name itself."""
+        return value
+
+
+register_url_convertor("set", _SetConvertor())
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -114,23 +142,60 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_api_route(f"/static/{assets.STYLE_SHEET}", _style_sheet, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=assets.folder("static")), name="static")
     routes = [route for router in ROUTERS for route in router.routes]
-    app.router.routes.extend(sorted(routes, key=_specificity))
+    app.router.routes.extend(sorted(routes + of_sets(routes), key=_specificity))
     return app
+
+
+async def _documented(set: SetName) -> None:
+    """Put the set into the API's documentation; `params.model_set` reads it."""
+
+
+def of_sets(routes: Sequence[BaseRoute]) -> list[BaseRoute]:
+    """The same routes for the sets of units that addresses name: `/{model}/{layer}` is also
+    `/{model}/{set}/{layer}`, and `/api/v1/models/{model}` also `/api/v1/models/{model}/sets/{set}`.
+    """
+    twins: list[BaseRoute] = []
+    for route in routes:
+        if not isinstance(route, APIRoute):
+            continue
+        for prefix, with_set in _PREFIXES:
+            if route.path == prefix or route.path.startswith(f"{prefix}/"):
+                twins.append(_twin(route, with_set + route.path.removeprefix(prefix)))
+    return twins
+
+
+def _twin(route: APIRoute, path: str) -> APIRoute:
+    """The same route at another path, whose set of units is documented."""
+    return APIRoute(
+        path,
+        route.endpoint,
+        name=route.name,
+        methods=route.methods,
+        response_model=route.response_model,
+        status_code=route.status_code,
+        tags=route.tags,
+        responses=route.responses,
+        include_in_schema=route.include_in_schema,
+        openapi_extra=route.openapi_extra,
+        dependencies=[*route.dependencies, Depends(_documented)],
+    )
 
 
 def _specificity(route: BaseRoute) -> list[int]:
     """The sort key by which a fixed word in an address comes before a parameter: /help is not the
-    page of a model called help. Of each segment: 0 fixed, 1 partly fixed, 2 a parameter, 3 any
-    rest of an address."""
+    page of a model called help. Of each segment: 0 fixed, 1 partly fixed, 2 a set of
+    units, which is never a number, 3 any other parameter, 4 any rest of an address."""
     path: str = getattr(route, "path", "")
     return [_kind(segment) for segment in path.strip("/").split("/")]
 
 
 def _kind(segment: str) -> int:
     if ":path}" in segment:
-        return 3
-    if re.fullmatch(r"\{.*\}", segment):
+        return 4
+    if segment == _SET:
         return 2
+    if re.fullmatch(r"\{.*\}", segment):
+        return 3
     return 1 if "{" in segment else 0
 
 

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.sets import ModelSet, name_of
+
 Order = Literal["asc", "desc"]
 View = Literal["peak", "window", "context"]
 """The layouts of examples: lines aligned on the peak, the text around it, the whole context."""
@@ -34,6 +36,44 @@ class NeuronRef(Schema):
     neuron: int
 
 
+class UnitsRef(Schema):
+    """What a run has units of: a set of units of its model."""
+
+    set: str = Field(description="The set's name in URLs; `neurons` for the default set.")
+    noun: str = Field(description="What one unit is called, such as `neuron`.")
+    signed: bool = Field(description="Whether values below 0 count as much as values above it.")
+    sparse: bool = Field(description="Whether most activations are exactly 0.")
+    gated: bool = Field(description="Whether a unit reads with a gate and a linear part.")
+    parts: bool = Field(description="Whether examples have the gate and the linear part.")
+    dead_by_magnitude: bool = Field(
+        description="Whether a dead unit has no magnitude above 1e-6, rather than no value above 0."
+    )
+    group: int | None = Field(
+        description="Units of one group, such as a head's: unit 70 of groups of 64 is named 1.6."
+    )
+    blocks: int | None = Field(
+        description="Blocks that read what layer 0 writes; null: all but its own."
+    )
+    two_sided: bool = Field(
+        description="Whether the lowest activations say as much as the highest."
+    )
+    no_writes: str = Field(description="Why it is not known what units write; else empty.")
+    no_reads: str = Field(description="Why it is not known what units read; else empty.")
+    no_links: str = Field(description="Why weights do not link units; else empty.")
+
+    @property
+    def dead_means(self) -> str:
+        """When a unit is dead, as the end of a sentence."""
+        if self.dead_by_magnitude:
+            return "no activation in the whole run is beyond ±1e−6"
+        return "no activation in the whole run is above zero"
+
+    def label(self, unit: int) -> str:
+        """A unit's noun and index, and its name where it is one of a group."""
+        inside = f" ({unit // self.group}.{unit % self.group})" if self.group else ""
+        return f"{self.noun} {unit}{inside}"
+
+
 class RunRef(Schema):
     """One run in short: what was indexed, and how."""
 
@@ -42,6 +82,7 @@ class RunRef(Schema):
     model_id: str = Field(description="The model's Hub id or label.")
     revision: str | None
     hook_point: str = Field(description="The hook point captured, such as `mlp.hook_post`.")
+    units: UnitsRef
     corpus: str
     dtype: str
     contexts: int = Field(description="Contexts scanned.")
@@ -49,6 +90,11 @@ class RunRef(Schema):
     ctx_len: int
     created_at: datetime
     content_hash: str = Field(description="SHA-256 over everything in the run.")
+
+    @property
+    def name(self) -> ModelSet:
+        """The model and set of units, as addresses name them."""
+        return name_of(self.model, self.units.set)
 
 
 class Run(RunRef):
@@ -92,7 +138,9 @@ class NeuronRow(Schema):
     effect_kurtosis: float | None = Field(description="Excess kurtosis of its logit effects.")
     dead: bool
     peak_token: str = Field(description="The token it peaks on.")
-    promoted_token: str = Field(description="The token it promotes most.")
+    promoted_token: str | None = Field(
+        description="The token it promotes most; null: it is not known what it writes."
+    )
 
 
 class WholeRun(Schema):

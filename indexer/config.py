@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from indexer.errors import NeurariumError
-from indexer.models.names import DTYPES, HOOK_POINTS
+from indexer.models.asked import Asked
+from indexer.models.names import DTYPES, HOOK_POINTS, MLP_HOOK_POINTS, TENSOR_HOOK_POINTS
+from indexer.store.units import check_set_name
 
 RESERVED_NAMES = frozenset(
     "api compare docs favicon.ico go healthz help list openapi.json random robots.txt runs search "
@@ -68,8 +70,17 @@ class IndexConfig:
     hook_point: str | None = field(
         default=None,
         metadata=_option(
-            "Where activations are captured: mlp.hook_post, mlp.hook_pre or, for SoLU models, "
-            "mlp.ln.hook_in. Default: mlp.ln.hook_in for SoLU models, otherwise mlp.hook_post."
+            "Where activations are captured, in TransformerLens's words without the block. MLP "
+            f"neurons: {', '.join(MLP_HOOK_POINTS)}. Dimensions of a tensor: "
+            f"{', '.join(TENSOR_HOOK_POINTS)}. Default: mlp.ln.hook_in for SoLU models, otherwise "
+            "mlp.hook_post."
+        ),
+    )
+    set_name: str | None = field(
+        default=None,
+        metadata=_option(
+            "The name in URLs of the set of units. Default: from the hook point, such as "
+            "resid_post."
         ),
     )
     split: str = field(default="train", metadata=_option("Split of a Hugging Face dataset."))
@@ -103,7 +114,14 @@ class IndexConfig:
         ),
     )
     top_k: int = field(default=20, metadata=_option("Top examples per neuron.", least=1))
-    bottom_k: int = field(default=10, metadata=_option("Bottom examples per neuron.", least=0))
+    bottom_k: int | None = field(
+        default=None,
+        metadata=_option(
+            "Bottom examples per unit. Default: 10, or as many as top examples for the dimensions "
+            "of a tensor, whose two signs are alike.",
+            least=0,
+        ),
+    )
     sample: int = field(
         default=1024,
         metadata=_option(
@@ -152,6 +170,8 @@ class IndexConfig:
                 f"There is no hook point {self.hook_point!r}: choose {', '.join(HOOK_POINTS)} "
                 "(--hook-point)."
             )
+        if self.set_name is not None:
+            check_set_name(self.set_name)
         if self.dtype is not None and self.dtype not in DTYPES:
             raise NeurariumError(
                 f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)} (--dtype)."
@@ -162,6 +182,10 @@ class IndexConfig:
                 "second GPU (--device)."
             )
         _check_bounds(self)
+
+    def asked(self) -> Asked:
+        """The set of units that is asked for."""
+        return Asked(self.hook_point)
 
     def as_dict(self) -> dict[str, str | int | bool | None]:
         """The settings as plain values, by name."""

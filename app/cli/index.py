@@ -128,6 +128,7 @@ def verify(
     """Recompute part of a run with its model. Exit code 1 if anything differs from the store."""
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     from app.cli.progress import ConsoleReporter
+    from app.sets import name_of as address_name
     from app.web.urls import neuron as address
     from indexer.verify.report import report_lines
     from indexer.verify.run import verify as verify_run
@@ -152,7 +153,9 @@ def verify(
         raise typer.Exit(130) from None
     finally:
         engine.dispose()
-    for line in report_lines(findings, partial(address, stored.model, run=run)):
+    for line in report_lines(
+        findings, partial(address, address_name(stored.model, stored.set_name), run=run)
+    ):
         out.print(escaped(line), highlight=False, soft_wrap=True)
     raise typer.Exit(1 if findings.count else 0)
 
@@ -207,6 +210,7 @@ def run_index(config: Any, settings: Settings, execution: Any = None) -> None:
 
 
 def _print_summary(outcome: Any, settings: Settings) -> None:
+    from app.sets import name_of
     from indexer.memory import readable_bytes
 
     # A run that was killed after it was written is neither scanned nor written again.
@@ -215,14 +219,15 @@ def _print_summary(outcome: Any, settings: Settings) -> None:
     rate = outcome.plan.tokens / max(seconds["scan"], 1e-9)
     speed = "" if outcome.resumed else f" ({rate:,.0f} tokens/s)"
     out.print(
-        f"Run {outcome.run_id}: {outcome.plan.neurons:,} neurons of {escaped(outcome.model)} "
+        f"Run {outcome.run_id}: {outcome.plan.neurons:,} {outcome.noun}s of "
+        f"{escaped(outcome.model)} "
         f"over {outcome.plan.tokens:,} tokens. Prepared in {seconds['prepare']:.1f} s, scanned in "
         f"{seconds['scan']:.1f} s{speed}, written in {seconds['write']:.1f} s; "
         f"peak memory {readable_bytes(outcome.peak_memory)}.",
         highlight=False,
         soft_wrap=True,
     )
-    page = f"First page: {address_of(settings)}/{outcome.model}/0/0"
+    page = f"First page: {address_of(settings)}/{name_of(outcome.model, outcome.set_name)}/0/0"
     out.print(page, highlight=False, soft_wrap=True)
     for warning in outcome.warnings:
         err.print(escaped(warning), highlight=False, soft_wrap=True)

@@ -29,6 +29,7 @@ from app.cli.console import (
 )
 from app.cli.index import index, merge, run_index, verify
 from app.cli.notes import notes_app
+from app.sets import name_of
 from app.settings import Settings
 from indexer.errors import NeurariumError
 
@@ -140,9 +141,20 @@ def runs(database: Database = None) -> None:
     from indexer.store.runs import list_runs
 
     table = Table(box=None, pad_edge=False)
-    columns = ("run", "name", "model", "hook point", "corpus", "dtype", "neurons", "tokens", "made")
+    columns = (
+        "run",
+        "name",
+        "model",
+        "set",
+        "hook point",
+        "corpus",
+        "dtype",
+        "units",
+        "tokens",
+        "made",
+    )
     for column in columns:
-        right, long = column in ("run", "neurons", "tokens"), column in ("model", "corpus")
+        right, long = column in ("run", "units", "tokens"), column in ("model", "corpus")
         table.add_column(column, justify="right" if right else "left", no_wrap=not long)
     settings = settings_of(database)
     listed = list_runs(open_store_of(settings, create=False))
@@ -151,6 +163,7 @@ def runs(database: Database = None) -> None:
             str(run.id),
             escaped(run.model),
             escaped(run.model_id),
+            run.set_name,
             run.hook_point,
             escaped(run.corpus),
             run.dtype,
@@ -177,7 +190,11 @@ def delete(
     info = next((listed for listed in list_runs(store) if listed.id == run), None)
     if not delete_run(store, run):
         raise NeurariumError(f"There is no run {run}: `neurarium runs` lists all runs.")
-    name = f" ({escaped(info.model)} over {escaped(info.corpus)})" if info else ""
+    name = (
+        f" ({escaped(name_of(info.model, info.set_name))} over {escaped(info.corpus)})"
+        if info
+        else ""
+    )
     out.print(f"Deleted run {run}{name}.", highlight=False, soft_wrap=True)
 
 

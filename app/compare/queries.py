@@ -18,7 +18,7 @@ from indexer.store.packing.codec import peak_unit
 def compare(store: Store, a: NeuronPlace, b: NeuronPlace, reach: int | None = None) -> Comparison:
     """The comparison of two neurons; `reach` as in `neurons.queries.neuron`. Raises NotFound."""
     with store.connect() as connection:
-        readings = [store.open(connection, place.model, place.run) for place in (a, b)]
+        readings = [store.open(connection, place.name, place.run) for place in (a, b)]
         pages = [
             neuron(reading, place.layer, place.neuron, reach)
             for reading, place in zip(readings, (a, b), strict=True)

@@ -15,6 +15,7 @@ from app.errors import AppError, Invalid
 from app.examples.lines import REACH
 from app.navigation.find import find
 from app.reading.store import Store
+from app.sets import ModelSet
 from app.web import urls
 from app.web.address import FORMS, NeuronPlace, parse
 from app.web.frame import Frame
@@ -91,27 +92,27 @@ def read(store: Store, a: str, b: str) -> Requested:
 
 def _place(store: Store, text: str, beside: NeuronPlace | None) -> NeuronPlace:
     """The neuron that a text names. Raises Invalid, NotFound."""
-    model, run = (beside.model, beside.run) if beside else (None, None)
-    address = find(store, text, model, run)
+    name, run = (beside.name, beside.run) if beside else (None, None)
+    address = find(store, text, name, run)
     assert address.model is not None  # `find` always names one
     if address.layer is None or address.neuron is None:
         raise Invalid(f"“{quoted(text)}” does not name a single neuron. Try {FORMS}.")
-    run = address.run
-    if run is not None and store.is_default(address.model, run):
+    name, run = ModelSet(address.model, address.set), address.run
+    if run is not None and store.is_default(name, run):
         run = None
-    store.check_neuron(address.model, address.layer, address.neuron, run)
-    return NeuronPlace(address.model, address.layer, address.neuron, run)
+    store.check_neuron(name, address.layer, address.neuron, run)
+    return NeuronPlace(name.model, address.layer, address.neuron, run, name.set)
 
 
 def _named(place: NeuronPlace) -> str:
     """A neuron as addresses of comparisons name it."""
-    return urls.named(place.model, place.layer, place.neuron, run=place.run)
+    return urls.named(place.name, place.layer, place.neuron, run=place.run)
 
 
 def _comparison(request: Request, a: NeuronPlace, b: NeuronPlace, *, titled: bool) -> Response:
     site = site_of(request)
     page = queries.compare(site.store, a, b, REACH["peak"])
-    links = (Links(a.model, a.run), Links(b.model, b.run))
+    links = (Links(a.name, a.run), Links(b.name, b.run))
     name_a, name_b = _named(a), _named(b)
     context = CompareContext(
         frame=Frame(

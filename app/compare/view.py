@@ -18,6 +18,7 @@ from app.examples.lines import Kind, Layout, lines, markup
 from app.neurons.schemas import Histogram, NeuronPage
 from app.neurons.view import Stat, stats
 from app.neurons.weights import effects_of, peak_tokens_of, peaks_of
+from app.reading.statistics import DEAD
 from app.web.frame import Frame
 from app.web.links import Links
 
@@ -127,7 +128,7 @@ def compare_view(page: Comparison, a: Links, b: Links, *, titled: bool = False) 
 
 def name(page: NeuronPage) -> str:
     """The neuron's name: model, layer and index."""
-    return f"{page.model} {page.layer}/{page.neuron}"
+    return f"{page.run.name} {page.layer}/{page.neuron}"
 
 
 def _side(
@@ -211,8 +212,7 @@ def _facts(a: NeuronPage, b: NeuronPage) -> list[Fact]:
         ),
         (
             "dead",
-            "A neuron is dead if its maximum is not above zero in the whole run (for gated MLPs: "
-            "if its largest magnitude is at most 1e−6).",
+            DEAD,
             lambda page: "yes" if page.stats.dead else "no",
         ),
     ]

@@ -11,7 +11,7 @@ from app.contexts.schemas import ContextNeurons
 from app.contexts.view import ContextNeuronsContext, context_view
 from app.web import urls
 from app.web.frame import Frame
-from app.web.params import DEFAULT_LIMIT, ERRORS, ContextId, Cursor, Limit, RunId
+from app.web.params import DEFAULT_LIMIT, ERRORS, ContextId, Cursor, InSet, Limit, RunId
 from app.web.site import site_of
 
 router = APIRouter()
@@ -30,7 +30,7 @@ At = Annotated[
 )
 def of_context(
     request: Request,
-    model: str,
+    model: InSet,
     context: ContextId,
     at: At = None,
     run: RunId = None,
@@ -48,7 +48,7 @@ def of_context(
 @router.get("/{model}/contexts/{context}", include_in_schema=False)
 def context_page(
     request: Request,
-    model: str,
+    model: InSet,
     context: ContextId,
     at: At = None,
     run: RunId = None,

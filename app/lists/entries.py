@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from app.drawing.quoting import quoted
 from app.errors import AppError, Invalid
+from app.sets import ModelSet
 from app.web import address
 from app.web.address import NeuronPlace
 
@@ -61,29 +62,29 @@ def _entry(
         why = f"“{quoted(text)}” is not a neuron. Try MODEL/3/45, or the address of a page."
         return Entry(text, None, (), why)
     if parsed.model is not None:
-        model, run, hook_points = parsed.model, parsed.run, ()
+        name, run, hook_points = ModelSet(parsed.model, parsed.set), parsed.run, ()
     elif before is not None:
-        model, run = before.model, before.run
+        name, run = before.name, before.run
     elif only_model is not None:
         try:
-            model, run = only_model(text), None
+            name, run = ModelSet(only_model(text)), None
         except AppError as error:
             return Entry(text, None, (), error.detail)
     else:
         why = f"“{quoted(text)}” has no model: put a model's name first."
         return Entry(text, None, (), why)
-    place = NeuronPlace(model, parsed.layer, parsed.neuron, run)
+    place = NeuronPlace(name.model, parsed.layer, parsed.neuron, run, name.set)
     if parsed.hook_point is not None:
         hook_points = *hook_points, parsed.hook_point
     if hook_points:
-        full = f"{model} blocks.{parsed.layer}.{hook_points[-1]} {parsed.neuron}"
+        full = f"{name} blocks.{parsed.layer}.{hook_points[-1]} {parsed.neuron}"
         return Entry(full, place, hook_points, "")
     return Entry(full_text(place), place, (), "")
 
 
 def full_text(place: NeuronPlace) -> str:
     """A neuron with its model and run, so that it can be anywhere in a list."""
-    path = f"{place.model}/{place.layer}/{place.neuron}"
+    path = f"{place.name}/{place.layer}/{place.neuron}"
     return path if place.run is None else f"/{path}?run={place.run}"
 
 
@@ -102,8 +103,8 @@ class _Spelling(NamedTuple):
     """The two ways to write an entry."""
 
     full: str
-    home: tuple[str | None, int | None, str | None] | None
-    """The model, run and hook point that later entries can leave out; None: unknown."""
+    home: tuple[str | None, str | None, int | None, str | None] | None
+    """The model, set, run and hook point that later entries can leave out; None: unknown."""
     short: str
     """The text after an entry with the same home."""
 
@@ -114,7 +115,7 @@ def _spelling(text: str) -> _Spelling:
         return _Spelling(text, None, text)
     # Only an entry that does not exist still names a hook point: it stays as it is.
     short = text if parsed.hook_point else f"{parsed.layer}/{parsed.neuron}"
-    return _Spelling(text, (parsed.model, parsed.run, parsed.hook_point), short)
+    return _Spelling(text, (parsed.model, parsed.set, parsed.run, parsed.hook_point), short)
 
 
 def _joined(spellings: Sequence[_Spelling]) -> str:

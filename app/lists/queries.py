@@ -70,12 +70,12 @@ def _match(
     if place is None:
         raise NotFound(entry.wrong)
     rows = runs.get(place.model, [])
-    default = pick(place.model, rows, None)
-    run = at_hook_points(place.model, rows, place.run, entry.hook_points)
+    default = pick(place.name, rows, None)
+    run = at_hook_points(place.name, rows, place.run, entry.hook_points)
     reading = store.open_row(connection, run, rows)
     index = reading.index_of(place.layer, place.neuron)
     named_run = None if run.id == default.id else run.id
-    text = full_text(NeuronPlace(place.model, place.layer, place.neuron, named_run))
+    text = full_text(NeuronPlace(place.model, place.layer, place.neuron, named_run, place.set))
     return _Match(text, reading, schema.neuron_key(run.id, index))
 
 

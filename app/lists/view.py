@@ -55,10 +55,10 @@ def rows_view(page: ListPage, *, titled: bool = False) -> list[RowView]:
 
 
 def _href(row: ListRow) -> str | None:
-    if row.neuron is None or row.model is None:
+    if row.neuron is None or row.run is None:
         return None
-    run = row.run.id if row.run is not None and "?run=" in row.address else None
-    return urls.neuron(row.model, row.neuron.layer, row.neuron.neuron, run=run)
+    run = row.run.id if "?run=" in row.address else None
+    return urls.neuron(row.run.name, row.neuron.layer, row.neuron.neuron, run=run)
 
 
 def _line(row: ListRow, titled: bool) -> tuple[Markup | None, str]:

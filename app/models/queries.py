@@ -20,6 +20,7 @@ from app.models.schemas import (
     ModelSummary,
     NeuronList,
     PictureStatistic,
+    SetSummary,
     Sort,
 )
 from app.reading import cursors
@@ -54,6 +55,10 @@ def model(reading: Reading) -> ModelPage:
         run=run_ref(reading.run),
         sample=sample_of(reading.run),
         layers=_summaries(reading.connection, reading.run),
+        sets=[
+            SetSummary(n_layers=len(run.widths), n_units=sum(run.widths), run=run_ref(run))
+            for run in reading.sets
+        ],
         other_runs=[run_ref(other) for other in reading.others],
     )
 
@@ -90,7 +95,7 @@ def picture(reading: Reading, layer: int, stat: PictureStatistic, first: int) ->
     width = reading.run.widths[layer]
     if first >= width:
         raise NotFound(
-            f"Layer {layer} of {reading.run.model} has neurons 0 to {width - 1}: "
+            f"Layer {layer} of {reading.run.model} has {reading.units.noun}s 0 to {width - 1}: "
             f"a picture cannot begin at {first}."
         )
     known = columns(reading.connection, reading.run, (stat, "dead", "peak_token_id"), [layer])

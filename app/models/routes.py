@@ -24,6 +24,7 @@ from app.web.params import (
     ERRORS,
     Cursor,
     Embed,
+    InSet,
     LayerIndex,
     Limit,
     RunId,
@@ -52,7 +53,7 @@ def models(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
 
 
 @api.get("/models/{model}", response_model=ModelPage)
-def model(request: Request, model: str, run: RunId = None) -> Response:
+def model(request: Request, model: InSet, run: RunId = None) -> Response:
     """A model: its layers in numbers, and its runs."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
@@ -64,7 +65,7 @@ def model(request: Request, model: str, run: RunId = None) -> Response:
 @api.get("/models/{model}/layers/{layer}/neurons", response_model=NeuronList)
 def neurons(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     run: RunId = None,
     sort: Sort = "neuron",
@@ -85,7 +86,7 @@ def neurons(
 @api.get("/models/{model}/layers/{layer}/picture", response_model=LayerPicture)
 def picture(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     run: RunId = None,
     stat: PictureStatistic = "max",
@@ -114,7 +115,7 @@ def home_page(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = N
 
 
 @pages.get("/{model}")
-def model_page(request: Request, model: str, run: RunId = None, embed: Embed = None) -> Response:
+def model_page(request: Request, model: InSet, run: RunId = None, embed: Embed = None) -> Response:
     """A model's layers."""
     site = site_of(request)
     bare = site.bare(embed)
@@ -134,7 +135,7 @@ def model_page(request: Request, model: str, run: RunId = None, embed: Embed = N
 @pages.get("/{model}/{layer}")
 def layer_page(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     run: RunId = None,
     picture: PictureStatistic = "max",

@@ -107,6 +107,14 @@ class ModelList(Schema):
     next: str | None
 
 
+class SetSummary(Schema):
+    """One of a model's sets of units."""
+
+    n_layers: int
+    n_units: int
+    run: RunRef = Field(description="The set's default run.")
+
+
 class ModelPage(Schema):
     """A model: its layers and its runs."""
 
@@ -116,6 +124,9 @@ class ModelPage(Schema):
     run: RunRef
     sample: Sample
     layers: list[LayerSummary]
+    sets: list[SetSummary] = Field(
+        description="The model's sets of units, this one among them; the default set first."
+    )
     other_runs: list[RunRef]
 
 

@@ -8,25 +8,28 @@ from app.drawing.quoting import quoted
 from app.errors import Invalid, NotFound
 from app.reading.runs import at_hook_points, model_names, runs_of
 from app.reading.store import Reading, Store
+from app.sets import ModelSet
 from app.web import urls
 from app.web.address import FORMS, Address, parse
 
 
 def page_of(
-    store: Store, text: str, model: str | None, run: int | None, view: str | None = None
+    store: Store, text: str, model: ModelSet | None, run: int | None, view: str | None = None
 ) -> str:
     """The path of the page that `text` names; arguments and errors as in `find`."""
     place = find(store, text, model, run)
     assert place.model is not None  # `find` always names one
+    name = ModelSet(place.model, place.set)
     if place.layer is None:
-        return urls.model(place.model, run=place.run)
+        return urls.model(name, run=place.run)
     if place.neuron is None:
-        return urls.layer(place.model, place.layer, run=place.run)
-    return urls.neuron(place.model, place.layer, place.neuron, run=place.run, view=view)
+        return urls.layer(name, place.layer, run=place.run)
+    return urls.neuron(name, place.layer, place.neuron, run=place.run, view=view)
 
 
-def find(store: Store, text: str, model: str | None, run: int | None) -> Address:
-    """The place that `text` names, typed on a page of `model` and `run`. Layer and neuron are not
+def find(store: Store, text: str, page: ModelSet | None, run: int | None) -> Address:
+    """The place that `text` names, typed on a page of the model and set
+    `page` and of `run`. Layer and neuron are not
     looked up.
 
     The page's run counts only if the text names no other model, and a hook point in the text picks
@@ -36,20 +39,24 @@ def find(store: Store, text: str, model: str | None, run: int | None) -> Address
     address = parse(text)
     if address is None:
         raise Invalid(f"Couldn’t find “{quoted(text)}”. Try {FORMS}.")
-    name = address.model or model or only_model(store, text)
-    run = address.run or (run if name == model else None)
+    model = address.model or (page.model if page else only_model(store, text))
+    units = address.set
+    if address.model is None and page is not None:
+        units = page.set
+    name = ModelSet(model, units)
+    run = address.run or (run if name == page else None)
     try:
         with store.reading(name, run) as reading:
             if address.hook_point is not None:
-                there = _run_at(reading, run, address.hook_point)
+                there = _run_at(reading, name, run, address.hook_point)
                 run = run if there == reading.run.id else there
     except NotFound as error:
-        if store.versions(name):
-            raise  # the model exists, the run does not
+        if store.versions(model):
+            raise  # the model exists, the set or the run does not
         raise NotFound(
-            f"Couldn’t find “{quoted(text)}”: there is no model “{quoted(name)}”. Try {FORMS}."
+            f"Couldn’t find “{quoted(text)}”: there is no model “{quoted(model)}”. Try {FORMS}."
         ) from error
-    return replace(address, model=name, run=run)
+    return replace(address, model=model, set=units, run=run)
 
 
 def only_model(store: Store, text: str) -> str:
@@ -66,8 +73,7 @@ def only_model(store: Store, text: str) -> str:
     return names[0]
 
 
-def _run_at(reading: Reading, run: int | None, hook_point: str) -> int:
+def _run_at(reading: Reading, name: ModelSet, run: int | None, hook_point: str) -> int:
     """The id of the run at a hook point. Raises NotFound."""
-    name = reading.run.model
-    rows = runs_of(reading.connection, [name])[name]
+    rows = runs_of(reading.connection, [name.model])[name.model]
     return int(at_hook_points(name, rows, run, [hook_point]).id)

@@ -8,24 +8,25 @@ from app.errors import NotFound
 from app.reading.runs import model_names
 from app.reading.store import Store
 from app.schemas import NeuronRef
+from app.sets import ModelSet
 
 
 def random_neuron(
-    store: Store, model: str | None, layer: int | None, run: int | None
-) -> tuple[str, NeuronRef]:
+    store: Store, name: ModelSet | None, layer: int | None, run: int | None
+) -> tuple[ModelSet, NeuronRef]:
     """The model and place of a neuron, drawn uniformly from all models, from a model, or from a
     layer. Raises NotFound."""
-    if model is None:
+    if name is None:
         with store.connect() as connection:
             names = model_names(connection)
             if not names:
                 raise NotFound("There are no models yet: index a model first.")
-            sizes = [len(store.open(connection, name, None).places) for name in names]
-        model, run = random.choices(names, weights=sizes)[0], None
-    with store.reading(model, run) as reading:
+            sizes = [len(store.open(connection, model, None).places) for model in names]
+        name, run = ModelSet(random.choices(names, weights=sizes)[0]), None
+    with store.reading(name, run) as reading:
         if layer is None:
             at = reading.places.of(random.randrange(len(reading.places)))
         else:
             reading.check_layer(layer)
             at = layer, random.randrange(reading.run.widths[layer])
-    return model, NeuronRef(layer=at[0], neuron=at[1])
+    return name, NeuronRef(layer=at[0], neuron=at[1])

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import Request
 
 from app.neurons.schemas import NeuronPage
+from app.sets import ModelSet
 from app.web.links import Links
 
 
@@ -31,7 +32,7 @@ class Panels:
 
     live: Callable[[NeuronPage, Links], Any] | None = None
     """Makes the `live.neuron.view.Box` that `live/box.html` shows."""
-    notes: Callable[[str, int, int], NotesPanel] | None = None
+    notes: Callable[[ModelSet, int, int], NotesPanel] | None = None
     """Reads the notes on a neuron, given its model, layer and index."""
 
 

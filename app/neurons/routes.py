@@ -27,6 +27,7 @@ from app.web.params import (
     ERRORS,
     ContextId,
     Embed,
+    InSet,
     LayerIndex,
     NeuronIndex,
     RunId,
@@ -45,7 +46,7 @@ _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?")
 
 @api.get("", response_model=NeuronPage)
 def neuron(
-    request: Request, model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
+    request: Request, model: InSet, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
 ) -> Response:
     """A neuron: statistics, histograms, examples by kind, what its weights say."""
     site = site_of(request)
@@ -58,7 +59,7 @@ def neuron(
 @api.get("/contexts/{context}", response_model=ContextPage)
 def context(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     neuron: NeuronIndex,
     context: ContextId,
@@ -74,7 +75,7 @@ def context(
 
 @pages.get("/{neuron}.html")
 def neuroscope_page(
-    model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
+    model: InSet, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
 ) -> Response:
     """Redirect from the form of address that Neuroscope had."""
     return RedirectResponse(urls.neuron(model, layer, neuron, run=run), 308)
@@ -83,7 +84,7 @@ def neuroscope_page(
 @pages.get("/{neuron}")
 def neuron_page(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     neuron: NeuronIndex,
     run: RunId = None,
@@ -124,7 +125,7 @@ def neuron_page(
 @pages.get("/{neuron}/sources")
 def sources_page(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     neuron: NeuronIndex,
     run: RunId = None,
@@ -155,7 +156,7 @@ def sources_page(
 @pages.get("/{neuron}/contexts/{context}")
 def context_page(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     neuron: NeuronIndex,
     context: ContextId,

@@ -82,7 +82,8 @@ class ContextView:
 
 def sections(page: NeuronPage, layout: Layout) -> list[Section]:
     """A neuron's examples of all kinds, in the order of its page."""
-    kinds, scanned = page.examples, page.run.contexts
+    kinds, scanned, noun = page.examples, page.run.contexts, page.run.units.noun
+    two_sided = page.run.units.two_sided
     cut, by_source_kinds = _source_kinds(kinds.sources, full=False)
     top, bottom, random, *rest = lines(
         [
@@ -94,8 +95,7 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
         ],
         layout,
     )
-    gated = any(example.gate is not None for example in kinds.top)
-    letters = " g: gate at the peak; l: linear part." if gated else ""
+    letters = " g: gate at the peak; l: linear part." if page.run.units.parts else ""
     intermediate = [example for band in kinds.bands for example in band.examples]
     floor = _floor(kinds.bottom)
     clipped = " Stronger inhibition is clipped and cannot be seen." if floor else ""
@@ -132,7 +132,7 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             "random",
             "Random",
             _part(len(kinds.random), scanned),
-            "Contexts drawn without looking at this neuron, the same for every neuron: its "
+            f"Contexts drawn without looking at this {noun}, the same for every {noun}: its "
             "behavior on ordinary text. A good explanation should account for these too.",
             [_group(None, "", random, layout)],
             kinds.random,
@@ -144,11 +144,14 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             f"The lowest-activating contexts of the corpus{on_trough}.{clipped}",
             [_group(None, "", bottom, layout)],
             kinds.bottom,
+            logo=tokens_by_position(kinds.bottom, trough=True) if two_sided else None,
             folded=floor,
         ),
     ]
     if kinds.sources:
         sections.append(_by_source(page, rest[len(kinds.bands) :], layout, cut=cut))
+    if two_sided:
+        sections.insert(1, sections.pop(3))
     if page.stats.dead:
         return [
             replace(section, folded=section.folded or f"{count(section.size)} examples")
@@ -186,9 +189,9 @@ def _by_source(
         "sources",
         "By source",
         _part(size, page.run.contexts),
-        "The highest peaks within each part of the corpus. A neuron can look clean in one kind of "
-        "text and mean something else in another: an explanation that "
-        "only holds in one source is incomplete.",
+        "The highest peaks within each part of the corpus. A "
+        f"{page.run.units.noun} can look clean in one kind of text and mean something else in "
+        "another: an explanation that only holds in one source is incomplete.",
         groups,
         [example for source in with_examples for example in source.examples],
         sources=_source_rows(sources),

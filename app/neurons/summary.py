@@ -43,6 +43,8 @@ class Summary:
     """The lines of the summary; a line without entries is left out."""
 
     fires_on: list[TokenChip]
+    lowest_on: list[TokenChip]
+    """The tokens of the troughs of bottom examples, where both signs are alike."""
     more_tokens: int
     """Peak tokens that are not listed."""
     found_in: list[SourceCount]
@@ -64,6 +66,7 @@ def summary(page: NeuronPage, find: Callable[[int, str | None], str]) -> Summary
             _chip(token, find(token_id, "peak"), count(number))
             for (token, token_id), number in ranked[:TOKENS]
         ],
+        lowest_on=_lowest_on(page, find),
         more_tokens=max(0, len(ranked) - TOKENS),
         found_in=[SourceCount(name, number) for name, number in sources.most_common()],
         of=len(top),
@@ -72,19 +75,38 @@ def summary(page: NeuronPage, find: Callable[[int, str | None], str]) -> Summary
     )
 
 
-def tokens_by_position(examples: Sequence[Example]) -> Markup:
-    """The logo of some examples, aligned on their peaks; empty where nothing repeats."""
-    return logo(_columns(examples), len(examples))
+def tokens_by_position(examples: Sequence[Example], *, trough: bool = False) -> Markup:
+    """The logo of some examples, aligned on their peaks or troughs; empty where nothing repeats."""
+    return logo(_columns(examples, trough), len(examples))
 
 
-def _columns(examples: Sequence[Example]) -> list[Column]:
+def _columns(examples: Sequence[Example], trough: bool) -> list[Column]:
     windows = []
     for example in examples:
         included = next(
             (place for place, value in enumerate(example.activations) if value is not None), 0
         )
-        windows.append((example.tokens, example.peak_position - example.start, included))
+        at = example.trough_position if trough else example.peak_position
+        windows.append((example.tokens, at - example.start, included))
     return columns(windows)
+
+
+def _lowest_on(page: NeuronPage, find: Callable[[int, str | None], str]) -> list[TokenChip]:
+    if not page.run.units.two_sided:
+        return []
+    troughs = Counter(_trough(example) for example in page.examples.bottom)
+    return [
+        _chip(token, find(token_id, None), count(number))
+        for (token, token_id), number in troughs.most_common(TOKENS)
+    ]
+
+
+def _trough(example: Example) -> tuple[str, int]:
+    """The token at an example's trough: its text and its id."""
+    at = example.trough_position - example.start
+    if not 0 <= at < len(example.tokens):
+        at = 0
+    return example.tokens[at], example.token_ids[at]
 
 
 def _peak(example: Example) -> tuple[str, int]:

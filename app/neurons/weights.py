@@ -96,16 +96,16 @@ class WeightsView:
 
 def weights(page: NeuronPage, address: NeuronAddress, find: TokenAddress) -> WeightsView:
     """The view of a neuron's weights and peak tokens."""
-    gated = any(inputs.part == "gate" for inputs in page.weights.inputs)
     return WeightsView(
         effects=effects_of(page.weights.logit_effects, find),
-        inputs=[_inputs(inputs, gated, find) for inputs in page.weights.inputs],
+        inputs=[_inputs(inputs, page.run.units.gated, find) for inputs in page.weights.inputs],
         direct=_direct(page),
         reading=_read(page),
         links=_links(page, address),
         together=_table(
             "Fires together with",
-            "Neurons of this layer whose peaks, context by context over the sample, go along with "
+            f"{page.run.units.noun.capitalize()}s of this layer whose peaks, context by context "
+            "over the sample, go along with "
             "its own; a liking for the same source is enough.",
             "correlation",
             page.together,
@@ -229,11 +229,14 @@ def _layers(n: int) -> str:
 
 
 def _direct(page: NeuronPage) -> str:
-    after = page.n_layers - 1 - page.layer
+    units = page.run.units
+    if units.no_writes:
+        return ""
+    after = (page.n_layers - 1 if units.blocks is None else units.blocks) - page.layer
     if not after:
         return (
-            "This is the last layer: between this neuron and the logits stands the final norm "
-            "alone, so the direct reading is nearly all there is."
+            f"This is the last layer: between this {units.noun} and the logits stands the final "
+            "norm alone, so the direct reading is nearly all there is."
         )
     stands, read = ("stands", "reads") if after == 1 else ("stand", "read")
     weak = (
@@ -242,14 +245,15 @@ def _direct(page: NeuronPage) -> str:
         else "what it does through them is not in these numbers."
     )
     return (
-        f"{_layers(after)} {stands} between this neuron and the logits and {read} what it writes "
-        f"too: {weak}"
+        f"{_layers(after)} {stands} between this {units.noun} and the logits and {read} what it "
+        f"writes too: {weak}"
     )
 
 
 def _read(page: NeuronPage) -> str:
     start = (
-        "Each token's embedding alone, through the layer's norm, times what the neuron reads: as "
+        "Each token's embedding alone, through the layer's norm, times what the "
+        f"{page.run.units.noun} reads: as "
         "if nothing else stood in the residual stream."
     )
     if page.layer == 0:
@@ -261,11 +265,11 @@ def _read(page: NeuronPage) -> str:
 
 
 def _links(page: NeuronPage, address: NeuronAddress) -> list[LinkTable]:
-    related = page.weights
+    related, units = page.weights, f"{page.run.units.noun.capitalize()}s"
     return [
         _table(
             "Writes alike",
-            "Neurons of the whole model with the most similar write vectors.",
+            f"{units} of the whole model with the most similar write vectors.",
             "cosine",
             related.alike,
             address,
@@ -273,7 +277,7 @@ def _links(page: NeuronPage, address: NeuronAddress) -> list[LinkTable]:
         ),
         _table(
             "Upstream",
-            "Neurons of earlier layers that write most strongly, in either direction, to what it "
+            f"{units} of earlier layers that write most strongly, in either direction, to what it "
             "reads.",
             "w_out · w_in",
             related.upstream,
@@ -282,7 +286,8 @@ def _links(page: NeuronPage, address: NeuronAddress) -> list[LinkTable]:
         ),
         _table(
             "Downstream",
-            "Neurons of later layers that read most strongly, in either direction, what it writes.",
+            f"{units} of later layers that read most strongly, in either direction, what it "
+            "writes.",
             "w_out · w_in",
             related.downstream,
             address,

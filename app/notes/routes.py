@@ -15,6 +15,7 @@ from app.notes.schemas import NewNote, Note, NoteList, NotesPage
 from app.notes.service import NotesRead, ServedNotes
 from app.notes.view import NotesContext, Refusal, box
 from app.schemas import DEFAULT_VIEW, Error, View
+from app.sets import ModelSet
 from app.web import urls
 from app.web.forms import body_of, form_fields, json_as, json_body
 from app.web.frame import Frame
@@ -23,6 +24,7 @@ from app.web.params import (
     DEFAULT_LIMIT,
     ERRORS,
     Cursor,
+    InSet,
     LayerIndex,
     Limit,
     NeuronIndex,
@@ -81,7 +83,7 @@ def all_notes(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = N
 @api.get(PATH, response_model=NoteList, responses=READ_ERRORS)
 def of_neuron(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     neuron: NeuronIndex,
     limit: Limit = DEFAULT_LIMIT,
@@ -90,7 +92,7 @@ def of_neuron(
     """The notes on a neuron, newest first. The server has to run with --notes."""
     notes_of(request)
     site_of(request).store.check_neuron_of_any_run(model, layer, neuron)
-    return _list(request, Place(model, layer, neuron), limit, cursor)
+    return _list(request, Place(str(model), layer, neuron), limit, cursor)
 
 
 @api.post(
@@ -101,19 +103,19 @@ def of_neuron(
     openapi_extra=json_body(NewNote),
 )
 async def write(
-    request: Request, model: str, layer: LayerIndex, neuron: NeuronIndex, bearer: Bearer
+    request: Request, model: InSet, layer: LayerIndex, neuron: NeuronIndex, bearer: Bearer
 ) -> Response:
     """Write a note on a neuron, with the server's token for notes."""
     _authorized(request, bearer)
     note = json_as(NewNote, await _body(request), EXAMPLE)
-    place = Place(model, layer, neuron)
+    place = Place(str(model), layer, neuron)
     return no_store(json_of(await run_in_threadpool(_write, request, place, note), 201))
 
 
 @api.delete(PATH + "/{note}", response_model=Note, responses=DELETE_ERRORS)
 def remove(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     neuron: NeuronIndex,
     note: NoteId,
@@ -121,7 +123,7 @@ def remove(
 ) -> Response:
     """Delete a note on a neuron, with the server's token for notes, and return it."""
     notes = _authorized(request, bearer)
-    return no_store(json_of(notes.remove(Place(model, layer, neuron), note)))
+    return no_store(json_of(notes.remove(Place(str(model), layer, neuron), note)))
 
 
 @api.get(PATH + "/{note}", include_in_schema=False)
@@ -133,7 +135,7 @@ def only_delete() -> Response:
 @pages.get("/{model}/{layer}/{neuron}/notes")
 def notes_page(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     neuron: NeuronIndex,
     run: RunId = None,
@@ -141,7 +143,7 @@ def notes_page(
     cursor: Cursor = None,
 ) -> Response:
     """All notes on a neuron."""
-    site, place = site_of(request), Place(model, layer, neuron)
+    site, place = site_of(request), Place(str(model), layer, neuron)
     read = notes_of(request).read(place, PER_PAGE, cursor)
     if unchanged := site.unchanged(request, model, beside=[read.version]):
         return unchanged
@@ -152,7 +154,7 @@ def notes_page(
 @pages.post("/{model}/{layer}/{neuron}/notes")
 async def change(
     request: Request,
-    model: str,
+    model: InSet,
     layer: LayerIndex,
     neuron: NeuronIndex,
     run: RunId = None,
@@ -162,7 +164,7 @@ async def change(
     reason and the typed text."""
     notes_of(request)
     fields = form_fields(await _body(request))
-    place = Place(model, layer, neuron)
+    place = Place(str(model), layer, neuron)
     return await run_in_threadpool(_submit, request, place, run, view, fields)
 
 
@@ -174,9 +176,9 @@ def notes_of(request: Request) -> ServedNotes:
     return notes
 
 
-def panel(notes: ServedNotes, model: str, layer: int, neuron: int) -> NotesPanel:
+def panel(notes: ServedNotes, model: ModelSet, layer: int, neuron: int) -> NotesPanel:
     """The newest notes for a neuron's page."""
-    read = notes.read(Place(model, layer, neuron), PER_PAGE)
+    read = notes.read(Place(str(model), layer, neuron), PER_PAGE)
     return NotesPanel(
         read.version, lambda links: box(links.notes(layer, neuron), read.items, read.count)
     )
@@ -197,14 +199,16 @@ async def _body(request: Request) -> bytes:
 def _list(request: Request, place: Place | None, limit: int, cursor: str | None) -> Response:
     site = site_of(request)
     read = notes_of(request).read(place, limit, cursor)
-    model = None if place is None else place.model
+    model = None if place is None else ModelSet.parse(place.model)
     if unchanged := site.unchanged(request, model, beside=[read.version]):
         return unchanged
     return site.json(request, NoteList(items=read.items, next=read.next))
 
 
 def _write(request: Request, place: Place, note: NewNote) -> Note:
-    site_of(request).store.check_neuron_of_any_run(place.model, place.layer, place.neuron)
+    site_of(request).store.check_neuron_of_any_run(
+        ModelSet.parse(place.model), place.layer, place.neuron
+    )
     return notes_of(request).add(place, note)
 
 
@@ -213,8 +217,9 @@ def _submit(
 ) -> Response:
     """The answer to a form: a redirect to the neuron, or the form with what is wrong."""
     site = site_of(request)
-    site.store.check_neuron(place.model, place.layer, place.neuron, run)
-    links = site.links(place.model, run, view)
+    model = ModelSet.parse(place.model)
+    site.store.check_neuron(model, place.layer, place.neuron, run)
+    links = site.links(model, run, view)
     try:
         _change(notes_of(request), place, fields)
     except AppError as error:
@@ -254,7 +259,7 @@ def _page(
     status: int = 200,
     cursor: str | None = None,
 ) -> Response:
-    at = (place.model, place.layer, place.neuron)
+    at = (ModelSet.parse(place.model), place.layer, place.neuron)
     page = NotesPage(
         model=place.model,
         layer=place.layer,

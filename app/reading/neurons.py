@@ -55,6 +55,8 @@ def neuron_row(row: Row[Any], vocabulary: list[str]) -> NeuronRow:
         neuron=row.neuron,
         dead=row.dead,
         peak_token=vocabulary[row.peak_token_id],
-        promoted_token=vocabulary[row.promoted_token_id],
+        promoted_token=(
+            None if row.promoted_token_id is None else vocabulary[row.promoted_token_id]
+        ),
         **{name: finite(getattr(row, name)) for name in _LISTED},
     )

@@ -8,9 +8,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select
 
 from app.errors import NotFound
-from app.schemas import RunRef, Sample, WholeRun
+from app.schemas import RunRef, Sample, UnitsRef, WholeRun
+from app.sets import ModelSet
 from indexer.store import schema
 from indexer.store.checksums import cover
+from indexer.store.units import NEURONS, Units
 
 RUNS = schema.runs
 WHOLE = cover(RUNS)
@@ -34,6 +36,7 @@ def run_ref(row: Row[Any]) -> RunRef:
         model_id=row.model_id,
         revision=row.revision,
         hook_point=row.hook_point,
+        units=units_ref(row),
         corpus=row.corpus,
         dtype=row.dtype,
         contexts=row.contexts,
@@ -42,6 +45,11 @@ def run_ref(row: Row[Any]) -> RunRef:
         created_at=row.created_at,
         content_hash=row.content_hash,
     )
+
+
+def units_ref(row: Row[Any]) -> UnitsRef:
+    """A run's set of units as JSON."""
+    return UnitsRef(set=row.set_name, **Units.of(row.units).as_dict())
 
 
 def runs_of(connection: Connection, models: Iterable[str]) -> dict[str, list[Row[Any]]]:
@@ -65,37 +73,76 @@ def all_runs(connection: Connection) -> Sequence[Row[Any]]:
     return WHOLE.check(connection.execute(_ALL_RUNS).all())
 
 
-def pick(model: str, rows: Sequence[Row[Any]], run: int | None) -> Row[Any]:
-    """The run with the id `run` among a model's runs, given newest first. Raises NotFound.
+def default_set(rows: Sequence[Row[Any]]) -> str:
+    """The set of units that a model's addresses mean where they name none: its neurons, or else
+    the set that was indexed first. `rows`: the model's runs, newest first."""
+    return NEURONS if any(row.set_name == NEURONS for row in rows) else str(rows[-1].set_name)
 
-    Without an id: the newest run at the model's default hook point, or else the newest run.
+
+def runs_of_set(name: str | ModelSet, rows: Sequence[Row[Any]]) -> list[Row[Any]]:
+    """Those of a model's runs that are of one set of units; newest first, as `rows`.
+
+    Raises NotFound if there is none.
     """
+    model, wanted = (name.model, name.set) if isinstance(name, ModelSet) else (name, None)
     if not rows:
         raise NotFound(f"There is no model {model!r}.")
+    of_set = wanted or default_set(rows)
+    found = [row for row in rows if row.set_name == of_set]
+    if not found:
+        known = ", ".join(sorted({row.set_name for row in rows}))
+        raise NotFound(f"{model} has no set of units {of_set!r}: its sets are {known}.")
+    return found
+
+
+def pick(name: str | ModelSet, rows: Sequence[Row[Any]], run: int | None) -> Row[Any]:
+    """The run with the id `run` among a model's runs, given newest first. Raises NotFound.
+
+    Without an id: the set's newest run at the model's default hook point, or else its newest run.
+    A plain string means the default set, but a run of any set.
+    """
+    of_set = runs_of_set(name, rows)
     if run is None:
-        return next((row for row in rows if row.is_default_hook_point), rows[0])
-    for row in rows:
+        return next((row for row in of_set if row.is_default_hook_point), of_set[0])
+    for row in of_set if isinstance(name, ModelSet) else rows:
         if row.id == run:
             return row
-    ids = ", ".join(str(row.id) for row in rows)
-    raise NotFound(f"{model} has no run {run}: its runs are {ids}.")
+    if other := next((row for row in rows if row.id == run), None):
+        raise NotFound(
+            f"Run {run} of {other.model} is of its set {other.set_name!r}, not of "
+            f"{of_set[0].set_name!r}."
+        )
+    ids = ", ".join(str(row.id) for row in of_set)
+    raise NotFound(f"{name} has no run {run}: its runs are {ids}.")
+
+
+def default_runs(rows: Sequence[Row[Any]]) -> list[Row[Any]]:
+    """The default run of each set of units of a model, given its runs newest first: the default
+    set's first, the others by name."""
+    first = default_set(rows)
+    names = sorted({row.set_name for row in rows}, key=lambda name: (name != first, name))
+    return [pick(ModelSet(rows[0].model, name), rows, None) for name in names]
 
 
 def at_hook_points(
-    model: str, rows: Sequence[Row[Any]], run: int | None, hook_points: Iterable[str]
+    name: str | ModelSet,
+    rows: Sequence[Row[Any]],
+    run: int | None,
+    hook_points: Iterable[str],
 ) -> Row[Any]:
     """The run that an address means which names hook points one after the other.
 
     It starts at `run`. Each hook point keeps the current run if that is at the hook point, and
     otherwise picks the newest run there. Raises NotFound.
     """
-    current = pick(model, rows, run)
+    current = pick(name, rows, run)
+    rows = [row for row in rows if row.set_name == current.set_name]
     for hook_point in hook_points:
         if current.hook_point != hook_point:
             matches = [row for row in rows if row.hook_point == hook_point]
             if not matches:
                 known = ", ".join(sorted({row.hook_point for row in rows}))
-                raise NotFound(f"{model} has no run at {hook_point}, only at {known}.")
+                raise NotFound(f"{name} has no run at {hook_point}, only at {known}.")
             current = matches[0]
     return current
 
@@ -122,9 +169,10 @@ def check_neuron(run: Row[Any], layer: int, neuron: int) -> None:
     """Raises NotFound if the run does not have this neuron."""
     check_layer(run, layer)
     if not has_neuron(run, layer, neuron):
+        noun = Units.of(run.units).noun
         raise NotFound(
-            f"Layer {layer} of {run.model} has neurons 0 to {run.widths[layer] - 1}: "
-            f"there is no neuron {neuron}."
+            f"Layer {layer} of {run.model} has {noun}s 0 to {run.widths[layer] - 1}: "
+            f"there is no {noun} {neuron}."
         )
 
 

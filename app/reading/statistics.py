@@ -7,6 +7,12 @@ from dataclasses import dataclass
 
 from app.drawing.numbers import MISSING, number, share
 
+DEAD = (
+    "Never above zero in the whole run; where both signs count (gated MLPs, the residual stream), "
+    "never beyond ±1e−6."
+)
+"""When a unit is dead, in general; `UnitsRef.dead_means` says it of one run."""
+
 
 @dataclass(frozen=True, slots=True)
 class Statistic:

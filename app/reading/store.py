@@ -21,7 +21,9 @@ from app.reading.vocabulary import (
     VocabularyIndex,
     without_first_space,
 )
+from app.sets import ModelSet
 from indexer.store.places import Places
+from indexer.store.units import Units
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,9 @@ class Reading:
     run: Row[Any]
     """Its row of the table `runs`."""
     others: list[Row[Any]]
-    """The model's other runs, newest first."""
+    """The set's other runs, newest first."""
+    sets: list[Row[Any]]
+    """The default run of each of the model's sets of units, the default set's first."""
     _vocabularies: Vocabularies
     _checked_texts: CheckedTexts
 
@@ -56,6 +60,11 @@ class Reading:
         spelling = self.spelling
         pieces = self.in_context([spelling[token_id] for token_id in token_ids], included_from)
         return b"".join(pieces).decode("utf-8", "replace")
+
+    @cached_property
+    def units(self) -> Units:
+        """What the run says of its set of units."""
+        return Units.of(self.run.units)
 
     @property
     def special_token_ids(self) -> frozenset[int]:
@@ -120,32 +129,36 @@ class Store:
         return self._engine.connect()
 
     @contextmanager
-    def reading(self, model: str, run: int | None) -> Iterator[Reading]:
-        """Open a run of a model; without `run`, its default run. Raises NotFound."""
+    def reading(self, model: str | ModelSet, run: int | None) -> Iterator[Reading]:
+        """Open a run of a model; without `run`, the default run of the set of units. Raises
+        NotFound."""
         with self.connect() as connection:
             yield self.open(connection, model, run)
 
-    def open(self, connection: Connection, model: str, run: int | None) -> Reading:
+    def open(self, connection: Connection, model: str | ModelSet, run: int | None) -> Reading:
         """As `reading`, on an open connection."""
-        rows = runs.runs_of(connection, [model]).get(model, [])
+        name = model.model if isinstance(model, ModelSet) else model
+        rows = runs.runs_of(connection, [name]).get(name, [])
         return self.open_row(connection, runs.pick(model, rows, run), rows)
 
     def open_row(self, connection: Connection, run: Row[Any], of_model: list[Row[Any]]) -> Reading:
         """As `open`, given the run's row and the rows of all its model's runs, newest first."""
-        others = [row for row in of_model if row.id != run.id]
-        return Reading(connection, run, others, self._vocabularies, self._checked_texts)
+        in_set = [row for row in of_model if row.set_name == run.set_name and row.id != run.id]
+        sets = runs.default_runs(of_model)
+        caches = (self._vocabularies, self._checked_texts)
+        return Reading(connection, run, in_set, sets, *caches)
 
-    def is_default(self, model: str, run: int) -> bool:
-        """Whether `run` is the model's default run. Raises NotFound."""
+    def is_default(self, model: str | ModelSet, run: int) -> bool:
+        """Whether `run` is the default run of its set. Raises NotFound."""
         with self.reading(model, None) as reading:
             return bool(reading.run.id == run)
 
-    def check_neuron(self, model: str, layer: int, neuron: int, run: int | None) -> None:
+    def check_neuron(self, model: str | ModelSet, layer: int, neuron: int, run: int | None) -> None:
         """Raises NotFound if the run (by default the default one) does not have this neuron."""
         with self.reading(model, run) as reading:
             reading.index_of(layer, neuron)
 
-    def check_neuron_of_any_run(self, model: str, layer: int, neuron: int) -> None:
+    def check_neuron_of_any_run(self, model: str | ModelSet, layer: int, neuron: int) -> None:
         """Raises NotFound if no run of the model has this neuron."""
         with self.reading(model, None) as reading:
             if not any(runs.has_neuron(other, layer, neuron) for other in reading.others):

@@ -36,5 +36,5 @@ def run_page(request: Request, run: RunNumber) -> Response:
     if unchanged := site.unchanged(request, None):
         return unchanged
     page = queries.run(site.store, run)
-    frame = Frame(Links(page.model), json_url=urls.api_run(run), canonical=urls.run(run))
+    frame = Frame(Links(page.name), json_url=urls.api_run(run), canonical=urls.run(run))
     return site.html(request, "runs/run.html", RunContext(frame, page, tables(page)))

@@ -14,7 +14,7 @@ from app.search.schemas import Role, SearchPage, TextSearch, Token, TokenList, T
 from app.search.view import SearchContext, token_view
 from app.web import urls
 from app.web.frame import Frame
-from app.web.params import ERRORS, Cursor, Limit, RunId
+from app.web.params import ERRORS, Cursor, InSet, Limit, RunId
 from app.web.site import site_of
 
 api = APIRouter(prefix="/api/v1/models/{model}", tags=["api"], responses=ERRORS)
@@ -47,7 +47,7 @@ ContextsAtOnce = Annotated[int, Query(ge=1, le=100, description="The most items.
 @api.get("/tokens", response_model=TokenList, name="tokens")
 def completions(
     request: Request,
-    model: str,
+    model: InSet,
     prefix: Annotated[str, Query(min_length=1, max_length=1_000)],
     run: RunId = None,
     limit: Limit = COMPLETIONS,
@@ -63,7 +63,7 @@ def completions(
 @api.get("/search/token", response_model=TokenSearch)
 def by_token(
     request: Request,
-    model: str,
+    model: InSet,
     token: TokenText = None,
     token_id: TokenId = None,
     role: As = None,
@@ -83,7 +83,7 @@ def by_token(
 @api.get("/search/text", response_model=TextSearch)
 def by_text(
     request: Request,
-    model: str,
+    model: InSet,
     q: Text,
     run: RunId = None,
     limit: ContextsAtOnce = CONTEXTS,
@@ -101,7 +101,7 @@ def by_text(
 @pages.get("/{model}/search")
 def search_page(
     request: Request,
-    model: str,
+    model: InSet,
     token: TokenText = None,
     token_id: TokenId = None,
     role: As = None,
@@ -178,9 +178,9 @@ def _addresses(page: SearchPage, run: int | None, cursor: str | None) -> tuple[s
             "role": page.tokens.role,
             "run": run,
         }
-        json_url = urls.api_token_neurons(page.model, cursor=cursor, **query)
-        return json_url, urls.search(page.model, **query)
+        json_url = urls.api_token_neurons(page.run.name, cursor=cursor, **query)
+        return json_url, urls.search(page.run.name, **query)
     if page.contexts:
-        json_url = urls.api_text(page.model, page.text, cursor=cursor, run=run)
-        return json_url, urls.search(page.model, text=page.text, run=run)
-    return None, urls.search(page.model, run=run)
+        json_url = urls.api_text(page.run.name, page.text, cursor=cursor, run=run)
+        return json_url, urls.search(page.run.name, text=page.text, run=run)
+    return None, urls.search(page.run.name, run=run)

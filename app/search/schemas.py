@@ -47,7 +47,9 @@ class TokenNeuron(Schema):
     density: float
     dead: bool
     peak_token: str = Field(description="The token it peaks on.")
-    promoted_token: str = Field(description="The token it promotes most.")
+    promoted_token: str | None = Field(
+        description="The token it promotes most; null: it is not known what it writes."
+    )
 
 
 class TokenSearch(Schema):

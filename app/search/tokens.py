@@ -141,7 +141,9 @@ def _items(
                 density=row.density,
                 dead=row.dead,
                 peak_token=texts[row.peak_token_id],
-                promoted_token=texts[row.promoted_token_id],
+                promoted_token=(
+                    None if row.promoted_token_id is None else texts[row.promoted_token_id]
+                ),
             )
         )
     return items

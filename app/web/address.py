@@ -9,15 +9,20 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from app.sets import ModelSet
+from indexer.store.units import SET_NAME
+
 FORMS = (
-    "3/45, L3N45, blocks.3.mlp.hook_post 45, layer 3 neuron 45, MODEL/3/45, MODEL/3, MODEL "
-    "or the full address of a page"
+    "3/45, L3N45, blocks.3.mlp.hook_post 45, layer 3 neuron 45, MODEL/3/45, MODEL/3, MODEL, "
+    "MODEL/SET/3/45 or the full address of a page"
 )
 """The forms of an address, for readers."""
 LONGEST = 1000
 """The most characters of an address."""
 
 _INDEX = "[0-9]{1,9}"
+_SET = rf"(?!l(?:ayer)?\s*[0-9]){SET_NAME.pattern}"
+"""The name of a set of units, which does not look like a layer."""
 _MODEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 _HOOK_POINT = r"[a-z_]+(?:\.[a-z_]+)+"
 _BETWEEN = r"(?:\s*[/.,:]\s*|\s+)"
@@ -33,10 +38,13 @@ _PLACE = (
 _FLAGS = re.IGNORECASE | re.ASCII
 _IN_THIS_MODEL = re.compile(_PLACE, _FLAGS)
 _IN_A_MODEL = re.compile(
-    rf"(?P<model>{_MODEL})(?:/|(?:\s*/\s*|\s+)(?:{_PLACE}|(?P<number>{_INDEX})))?", _FLAGS
+    rf"(?P<model>{_MODEL})(?:\s*/\s*(?P<set>{_SET}))?"
+    rf"(?:/|(?:\s*/\s*|\s+)(?:{_PLACE}|(?P<number>{_INDEX})))?",
+    _FLAGS,
 )
 _PATH = re.compile(
-    rf"/(?P<model>{_MODEL})(?:/(?P<layer>{_INDEX})(?:/(?P<neuron>{_INDEX})(?:\.html)?)?)?/?"
+    rf"/(?P<model>{_MODEL})(?:/(?P<set>{SET_NAME.pattern}))?"
+    rf"(?:/(?P<layer>{_INDEX})(?:/(?P<neuron>{_INDEX})(?:\.html)?)?)?/?"
 )
 _URL = re.compile(r"https?://|/", _FLAGS)
 
@@ -51,6 +59,8 @@ class Address:
     hook_point: str | None = None
     """Without its block, such as `mlp.hook_post`."""
     run: int | None = None
+    set: str | None = None
+    """The set of units; None: the model's default set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,13 @@ class NeuronPlace:
     layer: int
     neuron: int
     run: int | None = None
+    set: str | None = None
+    """The set of units; None: the model's default set."""
+
+    @property
+    def name(self) -> ModelSet:
+        """The model and the set."""
+        return ModelSet(self.model, self.set)
 
 
 def parse(text: str) -> Address | None:
@@ -81,6 +98,7 @@ def parse(text: str) -> Address | None:
     parts = match.groupdict()
     return Address(
         model=parts.get("model"),
+        set=parts["set"].lower() if parts.get("set") else None,
         layer=_number(parts["block"] or parts["layer"] or parts["only"] or parts.get("number")),
         neuron=_number(parts["unit"] or parts["neuron"]),
         hook_point=parts["hook"].lower() if parts["hook"] else None,
@@ -99,6 +117,7 @@ def _of_url(text: str) -> Address | None:
     run = query.get("run", [""])[-1]
     return Address(
         model=match["model"],
+        set=match["set"],
         layer=_number(match["layer"]),
         neuron=_number(match["neuron"]),
         run=_number(run) if re.fullmatch(_INDEX, run) else None,

@@ -6,18 +6,30 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from app.schemas import NeuronRef, View
+from app.sets import ModelSet
 from app.web import urls
+from app.web.urls import Name
 
 
 @dataclass(frozen=True, slots=True)
 class Links:
     """Makes the addresses that one page links to, all of one model, run and view."""
 
-    model: str
+    model: Name
+    """The model and its set of units."""
     run: int | None = None
     """The run that addresses name; None: the default run, which they leave out."""
     view: View | None = None
     """The layout of examples that addresses name; None: the default, which they leave out."""
+
+    @property
+    def name(self) -> ModelSet:
+        """The model and its set of units."""
+        return ModelSet(self.model) if isinstance(self.model, str) else self.model
+
+    def in_set(self, units: ModelSet) -> Links:
+        """The same links in the default run of another set of units."""
+        return replace(self, model=units, run=None)
 
     def in_run(self, run: int | None) -> Links:
         """The same links in another run of the model."""

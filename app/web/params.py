@@ -4,10 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import Path, Query
+from fastapi import Depends, Path, Query, Request
 
 from app.schemas import Error, View
+from app.sets import ModelSet, name_of
+from indexer.store.units import NEURONS, SET_NAME
 
+ModelName = Annotated[str, Path(description="A model's name.")]
+SetName = Annotated[
+    str,
+    Path(
+        pattern=f"^{SET_NAME.pattern}$",
+        description="A set of units of the model other than its default set.",
+    ),
+]
+
+
+async def model_set(request: Request, model: ModelName) -> ModelSet:
+    """The model in the address, and the set of units, if the address names one."""
+    return name_of(model, request.path_params.get("set", NEURONS))
+
+
+InSet = Annotated[ModelSet, Depends(model_set)]
+"""The model and the set of units in the address: routes take it as `model`."""
 LayerIndex = Annotated[int, Path(ge=0, description="Zero-based layer.")]
 NeuronIndex = Annotated[int, Path(ge=0, description="Zero-based neuron in its layer.")]
 ContextId = Annotated[

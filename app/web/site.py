@@ -19,11 +19,13 @@ from app.drawing.numbers import compact, count, exact, number, share, when
 from app.errors import Forbidden
 from app.reading.store import Store
 from app.schemas import DEFAULT_VIEW, View
+from app.sets import ModelSet
 from app.web import assets, caching, urls
 from app.web.frame import Context
 from app.web.links import Links
 from app.web.middleware import POLICY, content_policy
 from app.web.params import VIEWS
+from app.web.urls import Name
 
 NO_STORE = {"Cache-Control": "no-store"}
 
@@ -58,7 +60,12 @@ class Site:
     """Whether the server runs models on visitors' texts."""
 
     def unchanged(
-        self, request: Request, model: str | None, *, beside: Iterable[str] = (), bare: bool = False
+        self,
+        request: Request,
+        model: Name | None,
+        *,
+        beside: Iterable[str] = (),
+        bare: bool = False,
     ) -> Response | None:
         """An answer with status 304 if the visitor already has the page or JSON. Otherwise None;
         `html` or `json` then adds the ETag to the answer.
@@ -66,7 +73,7 @@ class Site:
         The ETag depends on the runs of `model` (None: of all models) and on the strings `beside`.
         `bare`: the answer is a page for another site's frame.
         """
-        tag = caching.etag(request, self.version, [*self.store.versions(model), *beside])
+        tag = caching.etag(request, self.version, [*self.store.versions(_model_of(model)), *beside])
         if tag in caching.known(request):
             return self._framed(caching.not_modified(tag), bare)
         request.state.tag = tag
@@ -87,7 +94,7 @@ class Site:
             text = text.replace('href="#', 'target="_self" href="#')
         return self._framed(_tagged(request, HTMLResponse(text, status)), frame.embed)
 
-    def links(self, model: str, run: int | None = None, view: View = DEFAULT_VIEW) -> Links:
+    def links(self, model: Name, run: int | None = None, view: View = DEFAULT_VIEW) -> Links:
         """The links of a page that was requested with this run and view. Raises NotFound."""
         if run is not None and self.store.is_default(model, run):
             run = None
@@ -125,6 +132,11 @@ def no_store(response: Response, status: int | None = None) -> Response:
     if status is not None:
         response.status_code = status
     return response
+
+
+def _model_of(name: Name | None) -> str | None:
+    """The model alone."""
+    return name.model if isinstance(name, ModelSet) else name
 
 
 def _tagged(request: Request, response: Response) -> Response:

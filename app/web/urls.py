@@ -6,10 +6,30 @@ from collections.abc import Callable
 from functools import lru_cache
 from urllib.parse import quote, urlencode
 
+from app.sets import ModelSet
+
+Name = str | ModelSet
+"""A model, or one of its sets of units: addresses name the set after the model."""
+
 
 @lru_cache(maxsize=1 << 12)
-def _path(*parts: str | int) -> str:
-    return "/" + "/".join(quote(str(part), safe="") for part in parts)
+def _path(*parts: Name | int) -> str:
+    words: list[str | int] = []
+    for part in parts:
+        if isinstance(part, ModelSet):
+            words += [part.model] if part.set is None else [part.model, part.set]
+        else:
+            words.append(part)
+    return "/" + "/".join(quote(str(word), safe="") for word in words)
+
+
+@lru_cache(maxsize=1 << 12)
+def _api(name: Name, *parts: str | int) -> str:
+    """The JSON of a model or set, or of what `parts` name in it."""
+    if isinstance(name, str):
+        name = ModelSet(name)
+    place = [name.model] if name.set is None else [name.model, "sets", name.set]
+    return "/api/v1" + _path("models", *place, *parts)
 
 
 def _with(path: str, **query: str | int | None) -> str:
@@ -22,13 +42,13 @@ def home(*, limit: int | None = None, cursor: str | None = None) -> str:
     return _with("/", limit=limit, cursor=cursor)
 
 
-def model(name: str, *, run: int | None = None) -> str:
+def model(name: Name, *, run: int | None = None) -> str:
     """A model's page; here and below `run` is None for the model's default run."""
     return _with(_path(name), run=run)
 
 
 def layer(
-    name: str,
+    name: Name,
     layer_index: int,
     *,
     run: int | None = None,
@@ -45,19 +65,19 @@ def layer(
 
 
 def search_numbers(
-    name: str, *, q: str | None = None, cursor: str | None = None, run: int | None = None
+    name: Name, *, q: str | None = None, cursor: str | None = None, run: int | None = None
 ) -> str:
     """The search by statistics; `q` is the query."""
     return _with(_path(name, "neurons"), q=q or None, cursor=cursor, run=run)
 
 
-def behaviour(name: str, *, run: int | None = None) -> str:
+def behaviour(name: Name, *, run: int | None = None) -> str:
     """The search by custom text: its form and its result."""
     return _with(_path(name, "behaviour"), run=run)
 
 
 def neuron(
-    name: str,
+    name: Name,
     layer_index: int,
     neuron_index: int,
     *,
@@ -69,13 +89,13 @@ def neuron(
     return _with(_path(name, layer_index, neuron_index), run=run, view=view, titles=titles)
 
 
-def try_text(name: str, layer_index: int, neuron_index: int, *, run: int | None = None) -> str:
+def try_text(name: Name, layer_index: int, neuron_index: int, *, run: int | None = None) -> str:
     """The page of one neuron on a custom text: its form and its result."""
     return _with(_path(name, layer_index, neuron_index, "try"), run=run)
 
 
 def notes(
-    name: str,
+    name: Name,
     layer_index: int,
     neuron_index: int,
     *,
@@ -89,7 +109,7 @@ def notes(
 
 
 def context(
-    name: str,
+    name: Name,
     layer_index: int,
     neuron_index: int,
     context_id: int,
@@ -102,7 +122,7 @@ def context(
 
 
 def contexts(
-    name: str,
+    name: Name,
     layer_index: int,
     neuron_index: int,
     *,
@@ -116,7 +136,7 @@ def contexts(
 
 
 def neurons(
-    name: str, *, run: int | None = None, view: str | None = None
+    name: Name, *, run: int | None = None, view: str | None = None
 ) -> Callable[[int, int], str]:
     """A function from layer and neuron to the neuron's page: quick, for pages with many links."""
     path, query = _path(name), _with("", run=run, view=view)
@@ -124,14 +144,14 @@ def neurons(
 
 
 def neurons_of_layer(
-    name: str, layer_index: int, *, run: int | None = None, view: str | None = None
+    name: Name, layer_index: int, *, run: int | None = None, view: str | None = None
 ) -> tuple[str, str]:
     """The parts before and after a neuron's index in the addresses of a layer's neurons."""
     return f"{_path(name)}/{layer_index}/", _with("", run=run, view=view)
 
 
 def sources(
-    name: str,
+    name: Name,
     layer_index: int,
     neuron_index: int,
     *,
@@ -145,7 +165,7 @@ def sources(
 
 
 def search(
-    name: str,
+    name: Name,
     *,
     token: str | None = None,
     token_id: int | None = None,
@@ -159,7 +179,7 @@ def search(
     return _with(_path(name, "search"), **query, cursor=cursor, run=run)
 
 
-def tokens(name: str, *, run: int | None = None) -> Callable[[int, str | None], str]:
+def tokens(name: Name, *, run: int | None = None) -> Callable[[int, str | None], str]:
     """A function from token id and role to the search for the token."""
     path, rest = _path(name, "search"), "" if run is None else f"&run={run}"
 
@@ -170,7 +190,7 @@ def tokens(name: str, *, run: int | None = None) -> Callable[[int, str | None], 
 
 
 def context_neurons(
-    name: str,
+    name: Name,
     context_id: int,
     *,
     at: int | None = None,
@@ -187,7 +207,7 @@ def run(run_id: int) -> str:
 
 
 def random(
-    name: str | None = None,
+    name: Name | None = None,
     layer_index: int | None = None,
     *,
     run: int | None = None,
@@ -208,7 +228,7 @@ def help_page() -> str:
     return "/help"
 
 
-def named(name: str, layer_index: int, neuron_index: int, *, run: int | None = None) -> str:
+def named(name: Name, layer_index: int, neuron_index: int, *, run: int | None = None) -> str:
     """A neuron as comparisons and lists name it: `MODEL/3/45`, or its path if a run is named."""
     if run is None:
         return f"{name}/{layer_index}/{neuron_index}"
@@ -258,13 +278,13 @@ def api_models(*, limit: int | None = None, cursor: str | None = None) -> str:
     return _with("/api/v1/models", limit=limit, cursor=cursor)
 
 
-def api_model(name: str, *, run: int | None = None) -> str:
+def api_model(name: Name, *, run: int | None = None) -> str:
     """JSON: a model."""
-    return _with("/api/v1" + _path("models", name), run=run)
+    return _with(_api(name), run=run)
 
 
 def api_neurons(
-    name: str,
+    name: Name,
     layer_index: int,
     *,
     run: int | None = None,
@@ -274,20 +294,20 @@ def api_neurons(
     cursor: str | None = None,
 ) -> str:
     """JSON: a layer's neurons."""
-    path = "/api/v1" + _path("models", name, "layers", layer_index, "neurons")
+    path = _api(name, "layers", layer_index, "neurons")
     return _with(path, sort=sort, order=order, limit=limit, cursor=cursor, run=run)
 
 
 def api_picture(
-    name: str, layer_index: int, stat: str, *, run: int | None = None, first: int | None = None
+    name: Name, layer_index: int, stat: str, *, run: int | None = None, first: int | None = None
 ) -> str:
     """JSON: one statistic of all of a layer's neurons."""
-    path = "/api/v1" + _path("models", name, "layers", layer_index, "picture")
+    path = _api(name, "layers", layer_index, "picture")
     return _with(path, **{"stat": stat, "from": first or None}, run=run)
 
 
 def api_search_numbers(
-    name: str,
+    name: Name,
     *,
     q: str | None = None,
     limit: int | None = None,
@@ -295,29 +315,27 @@ def api_search_numbers(
     run: int | None = None,
 ) -> str:
     """JSON: the search by statistics."""
-    path = "/api/v1" + _path("models", name, "neurons")
+    path = _api(name, "neurons")
     return _with(path, q=q or None, limit=limit, cursor=cursor, run=run)
 
 
-def api_neuron(name: str, layer_index: int, neuron_index: int, *, run: int | None = None) -> str:
+def api_neuron(name: Name, layer_index: int, neuron_index: int, *, run: int | None = None) -> str:
     """JSON: a neuron."""
-    return _with(
-        "/api/v1" + _path("models", name, "layers", layer_index, "neurons", neuron_index), run=run
-    )
+    return _with(_api(name, "layers", layer_index, "neurons", neuron_index), run=run)
 
 
 def api_context(
-    name: str, layer_index: int, neuron_index: int, context_id: int, *, run: int | None = None
+    name: Name, layer_index: int, neuron_index: int, context_id: int, *, run: int | None = None
 ) -> str:
     """JSON: a whole context that is an example of a neuron."""
-    place = _path("models", name, "layers", layer_index, "neurons", neuron_index)
-    return _with(f"/api/v1{place}{_path('contexts', context_id)}", run=run)
+    place = _api(name, "layers", layer_index, "neurons", neuron_index)
+    return _with(f"{place}/contexts/{context_id}", run=run)
 
 
-def api_notes(name: str, layer_index: int, neuron_index: int, *, cursor: str | None = None) -> str:
+def api_notes(name: Name, layer_index: int, neuron_index: int, *, cursor: str | None = None) -> str:
     """JSON: the notes on a neuron."""
-    place = _path("models", name, "layers", layer_index, "neurons", neuron_index, "notes")
-    return _with(f"/api/v1{place}", cursor=cursor)
+    place = _api(name, "layers", layer_index, "neurons", neuron_index, "notes")
+    return _with(place, cursor=cursor)
 
 
 def api_compare(a: str, b: str) -> str:
@@ -335,13 +353,13 @@ def api_run(run_id: int) -> str:
     return "/api/v1" + _path("runs", run_id)
 
 
-def api_tokens(name: str, *, run: int | None = None) -> str:
+def api_tokens(name: Name, *, run: int | None = None) -> str:
     """JSON: tokens that begin with `prefix`, a parameter that a script adds."""
-    return _with("/api/v1" + _path("models", name, "tokens"), run=run)
+    return _with(_api(name, "tokens"), run=run)
 
 
 def api_token_neurons(
-    name: str,
+    name: Name,
     *,
     token: str | None = None,
     token_id: int | None = None,
@@ -350,19 +368,19 @@ def api_token_neurons(
     run: int | None = None,
 ) -> str:
     """JSON: the neurons of a token."""
-    path = "/api/v1" + _path("models", name, "search", "token")
+    path = _api(name, "search", "token")
     query = {"token": token, "token_id": token_id, "as": role}
     return _with(path, **query, cursor=cursor, run=run)
 
 
-def api_text(name: str, q: str, *, cursor: str | None = None, run: int | None = None) -> str:
+def api_text(name: Name, q: str, *, cursor: str | None = None, run: int | None = None) -> str:
     """JSON: the contexts that contain a text."""
-    path = "/api/v1" + _path("models", name, "search", "text")
+    path = _api(name, "search", "text")
     return _with(path, q=q, cursor=cursor, run=run)
 
 
 def api_context_neurons(
-    name: str,
+    name: Name,
     context_id: int,
     *,
     at: int | None = None,
@@ -370,5 +388,5 @@ def api_context_neurons(
     run: int | None = None,
 ) -> str:
     """JSON: a context with the neurons that peak in it."""
-    path = "/api/v1" + _path("models", name, "contexts", context_id)
+    path = _api(name, "contexts", context_id)
     return _with(path, at=at, cursor=cursor, run=run)

@@ -19,8 +19,10 @@ from indexer.errors import NeurariumError
 from indexer.interventions.attribute import Attribution, LastPosition, attribution
 from indexer.models.failures import out_of_memory
 from indexer.models.loaded import LoadedModel
+from indexer.models.modules import first_tensor
+from indexer.models.units import Place, first_of
 from indexer.weights.embedding import unembedding_module
-from indexer.weights.units import writes_of
+from indexer.weights.units import known_writes
 
 AS_IS, ZERO, MEAN = 0, 1, 2
 """Rows of the one forward pass in which a unit is left alone, set to 0 and set to its mean."""
@@ -45,7 +47,8 @@ class Effects:
     as_is: Predicted
     zero_ablated: Predicted
     mean_ablated: Predicted
-    attribution: Attribution
+    attribution: Attribution | None
+    """None where it is not known what the unit writes."""
 
 
 @torch.inference_mode()
@@ -66,16 +69,18 @@ def effects(
     The three predictions are rows of one forward pass. Each names the `k` most likely tokens. In a
     model that normalises after each addition (GPT-1, OPT 350m) the attribution is exact for the
     last layer; for earlier layers it leaves out the norms between. Raises `NeurariumError` when
-    memory runs out, or where the unembedding or the unit's write vector is not known.
+    memory runs out, or where the unembedding is not known.
     """
     tokens = torch.tensor([token_ids] * 3, device=model.device)
     root = model.root
-    writes, head = writes_of(model, layer), unembedding_module(model)
+    writes, head = known_writes(model, layer), unembedding_module(model)
+    source = None if writes is None else writes.source
+    outer_norm = None if writes is None else writes.outer_norm
     seen: dict[str, Tensor] = {}
     with (
         _ablated(model, layer, unit, first, mean, tokens.shape[1]),
-        _seeing(writes.source, "source", tokens.shape, seen),
-        _seeing(writes.outer_norm, "outer_norm", tokens.shape, seen),
+        _seeing_place(source, tokens.shape, seen),
+        _seeing(outer_norm, "outer_norm", tokens.shape, seen),
         _seeing(model.layout.final_norm(root), "final_norm", tokens.shape, seen),
         _last_position_only(head),
     ):
@@ -91,8 +96,10 @@ def effects(
     logits = getattr(out, "logits", out)[:, -1].double()  # small divergences need the digits
     log_p = logits.log_softmax(-1)
     as_is, zero, mean_ablated = (_predicted(log_p, row, k) for row in (AS_IS, ZERO, MEAN))
-    last = LastPosition(seen["source"], seen.get("outer_norm"), seen.get("final_norm"))
-    direct = attribution(model, writes, unit, as_is.token_ids[0], last)
+    direct = None
+    if writes is not None:
+        last = LastPosition(seen["source"], seen.get("outer_norm"), seen.get("final_norm"))
+        direct = attribution(model, writes, unit, as_is.token_ids[0], last)
     return Effects(as_is, zero, mean_ablated, direct)
 
 
@@ -118,9 +125,11 @@ def _ablated(
 
     def changed(acts: Tensor) -> Tensor:
         acts = acts.clone(memory_format=torch.contiguous_format)
-        rows = place.own(acts.view(3, length, acts.shape[-1]))
+        whole = acts.view(3, length, acts.shape[-1])
+        rows = place.own(whole)
         model.units.set_unit(layer, rows[ZERO, first:], unit, 0.0)
         model.units.set_unit(layer, rows[MEAN, first:], unit, mean)
+        place.put(whole, rows)
         return acts
 
     def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -129,8 +138,8 @@ def _ablated(
         name, acts = next(iter(kwargs.items()))
         return args, kwargs | {name: changed(acts)}
 
-    def after(_module: Any, _args: Any, output: Tensor) -> Tensor:
-        return changed(output)
+    def after(_module: Any, _args: Any, output: Any) -> Any:
+        return (changed(output[0]), *output[1:]) if isinstance(output, tuple) else changed(output)
 
     if place.side == "input":
         handle = place.module.register_forward_pre_hook(before, with_kwargs=True)
@@ -154,6 +163,29 @@ def _seeing(
         seen[name] = x.reshape(*shape, x.shape[-1])[AS_IS, -1].float()
 
     with _removed(module.register_forward_pre_hook(keep, with_kwargs=True)):
+        yield
+
+
+@contextlib.contextmanager
+def _seeing_place(
+    place: Place | None, shape: tuple[int, ...], seen: dict[str, Tensor]
+) -> Iterator[None]:
+    """As `_seeing` of a place, as `seen["source"]`: what a unit's vector is multiplied by."""
+    if place is None:
+        yield
+        return
+
+    def keep(_module: Any, args: Any, kwargs: Any, output: Any = None) -> None:
+        x = first_of(output) if place.side == "output" else first_tensor(args, kwargs)
+        assert x is not None
+        seen["source"] = place.own(x.reshape(*shape, x.shape[-1]))[AS_IS, -1].float()
+
+    module = place.module
+    if place.side == "output":
+        handle = module.register_forward_hook(keep, with_kwargs=True)
+    else:
+        handle = module.register_forward_pre_hook(keep, with_kwargs=True)
+    with _removed(handle):
         yield
 
 

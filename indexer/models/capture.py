@@ -20,7 +20,7 @@ from indexer.captured import OnLayer
 from indexer.errors import NeurariumError
 from indexer.models.failures import out_of_memory
 from indexer.models.layout import Layout
-from indexer.models.units import UnitSet
+from indexer.models.units import UnitSet, first_of
 
 
 class _LastLayer(Exception):
@@ -135,8 +135,8 @@ def _hooked(
         return hook
 
     def after(layer: int) -> Any:
-        def hook(_module: Any, _args: Any, output: Tensor) -> None:
-            give(layer, output)
+        def hook(_module: Any, _args: Any, output: Any) -> None:
+            give(layer, first_of(output))
 
         return hook
 

@@ -15,10 +15,17 @@ from torch import Tensor, nn
 
 from indexer.captured import Captured
 from indexer.errors import NeurariumError
+from indexer.models.asked import Asked
 from indexer.models.capture import Trunk
 from indexer.models.layout import Layout
 from indexer.models.modules import norm_gain, rows_by_input, through_norm, unwrap
-from indexer.models.names import HOOK_BEFORE_LN, HOOK_POST, HOOK_PRE
+from indexer.models.names import (
+    HOOK_BEFORE_LN,
+    HOOK_POST,
+    HOOK_PRE,
+    HOOK_PRE_LINEAR,
+    MLP_HOOK_POINTS,
+)
 from indexer.models.reading import Inputs, find_readers
 from indexer.models.units import (
     READ_PARTS,
@@ -29,9 +36,15 @@ from indexer.models.units import (
     never_large,
     never_positive,
 )
+from indexer.store.units import Units
 
 _NONLINEARITIES = ("act_fn", "activation_fn", "act", "activation")
 """Attribute names under which MLP modules hold their nonlinearity."""
+
+
+def takes(asked: Asked) -> bool:
+    """Whether MLP neurons are asked for."""
+    return asked.hook_point in MLP_HOOK_POINTS
 
 
 def mlp_problem(layout: Layout) -> str | None:
@@ -45,6 +58,7 @@ def hook_points_of(layout: Layout) -> tuple[str, ...]:
     has_norm = "ln" in layout.mlp_modules
     return (
         *((HOOK_PRE,) if has_pre else ()),
+        *((HOOK_PRE_LINEAR,) if layout.gated and "in" in layout.mlp_modules else ()),
         *((HOOK_BEFORE_LN,) if has_norm else ()),
         HOOK_POST,
     )
@@ -55,16 +69,16 @@ def default_hook_point(layout: Layout) -> str:
     return HOOK_BEFORE_LN if "ln" in layout.mlp_modules else HOOK_POST
 
 
-def choose_hook_point(layout: Layout, asked: str | None) -> str:
+def choose_hook_point(layout: Layout, asked: Asked) -> Asked:
     """The hook point asked for, or the default. Raises `NeurariumError` if the model lacks it."""
-    chosen = asked or default_hook_point(layout)
+    chosen = asked.hook_point or default_hook_point(layout)
     known = hook_points_of(layout)
     if chosen not in known:
         raise NeurariumError(
             f"{layout.label!r} has no hook point {chosen!r}: it has {', '.join(known)} "
             "(--hook-point)."
         )
-    return chosen
+    return Asked(chosen)
 
 
 @dataclass(frozen=True)
@@ -83,6 +97,22 @@ class MlpNeurons:
     sparse: ClassVar[bool] = False
 
     @property
+    def described(self) -> Units:
+        """Gated neurons have either sign, and are dead by their magnitude."""
+        return Units(
+            noun=self.noun,
+            signed=self.signed,
+            gated=self.layout.gated,
+            parts=self.has_parts,
+            dead_by_magnitude=self.layout.gated,
+        )
+
+    @property
+    def asked(self) -> Asked:
+        """The hook point is all that finds them."""
+        return Asked(self.hook_point)
+
+    @property
     def is_default(self) -> bool:
         """Whether this is what the model is indexed at unless the user chooses."""
         return self.hook_point == default_hook_point(self.layout)
@@ -94,8 +124,8 @@ class MlpNeurons:
 
     @property
     def signed(self) -> bool:
-        """A product of a gate and a linear part has either sign."""
-        return self._is_product
+        """A linear part has either sign, and so has its product with a gate."""
+        return self._is_product or self.hook_point == HOOK_PRE_LINEAR
 
     @property
     def remark(self) -> str:
@@ -130,8 +160,9 @@ class MlpNeurons:
         and centred over the neurons, up to its scale. Then through the norm after the MLP, if the
         block has one (Gemma 2 and 3, OLMo 2), up to its scale, and times the constant that
         multiplies the MLP's output (Granite, Falcon-H1). A neuron captured before its activation
-        function (`mlp.hook_pre`) has the vector it has after it: that activation is what writes,
-        the value captured only drives it. Raises `NeurariumError` for quantised weights.
+        function (`mlp.hook_pre`, or its linear part) has the vector it has after it: that
+        activation is what writes, the value captured only drives it. Raises `NeurariumError` for
+        quantised weights.
         """
         layout, root = self.layout, self.root
         out = layout.output_projection(root, layer)
@@ -152,7 +183,8 @@ class MlpNeurons:
             (layout.component(root, f"blocks.{layer}.mlp"), "down_multiplier"),
         ):
             vectors = vectors * float(getattr(owner, constant, None) or 1.0)
-        return Writes(vectors, inner if inner is not None else out, inner, outer)
+        source = Place(inner if inner is not None else out, "input")
+        return Writes(vectors, source, inner, outer)
 
     def readers(self, token_ids: Int[Tensor, "1 pos"]) -> tuple[Reader | Unknown, ...]:
         """Each layer's norm and W_in, and in gated models W_gate."""
@@ -187,12 +219,13 @@ class MlpNeurons:
         return self.layout.gated and self.hook_point == HOOK_POST
 
 
-def find_neurons(trunk: Trunk, layout: Layout, root: nn.Module, hook_point: str) -> MlpNeurons:
+def find_neurons(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) -> MlpNeurons:
     """A model's neurons at a hook point, each layer's counted on two tokens.
 
     Gates and linear parts are captured only if act(gate) · linear is the activation in every layer.
     Raises `NeurariumError` where the hook point cannot be found, or layers do not run once each.
     """
+    hook_point = str(asked.hook_point)
     places = tuple(_place(layout, root, layer, hook_point) for layer in range(layout.n_layers))
     neurons = MlpNeurons(layout, root, trunk, hook_point, places)
     products: list[bool] = []
@@ -219,7 +252,8 @@ def _place(layout: Layout, root: nn.Module, layer: int, hook_point: str) -> Plac
         module = layout.component(root, f"blocks.{layer}.mlp.ln")
         place = Place(module, "input") if module is not None else None
     else:
-        place = layout.input_projection(root, layer, "gate" if layout.gated else "in")
+        gate = layout.gated and hook_point == HOOK_PRE
+        place = layout.input_projection(root, layer, "gate" if gate else "in")
     if place is None:
         raise NeurariumError(
             f"{hook_point!r} cannot be found in layer {layer} of {layout.label!r} "

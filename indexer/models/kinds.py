@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from torch import nn
 
 from indexer.errors import NeurariumError
+from indexer.models import hook_points, tensors
+from indexer.models.asked import Asked
 from indexer.models.capture import Trunk
-from indexer.models.hook_points import choose_hook_point, find_neurons, mlp_problem
 from indexer.models.layout import Layout
-from indexer.models.names import MLP_HOOK_POINTS
 from indexer.models.units import UnitSet
 
 
@@ -19,42 +19,41 @@ from indexer.models.units import UnitSet
 class Kind:
     """A kind of unit, such as MLP neurons."""
 
-    hook_points: tuple[str, ...]
-    """Where its units may be captured, in models that have them."""
+    takes: Callable[[Asked], bool]
+    """Whether it is units of this kind that are asked for."""
     problem: Callable[[Layout], str | None]
     """Why a model has no such units that can be indexed, a full message; None if it has."""
-    choose: Callable[[Layout, str | None], str]
-    """The hook point asked for, or the model's default. Raises `NeurariumError`."""
-    find: Callable[[Trunk, Layout, nn.Module, str], UnitSet]
-    """The units at a hook point that was chosen. Raises `NeurariumError`."""
+    choose: Callable[[Layout, Asked], Asked]
+    """What is asked for, complete and checked as far as it can be without weights; where nothing
+    is asked for, the model's default. Raises `NeurariumError`."""
+    find: Callable[[Trunk, Layout, nn.Module, Asked], UnitSet]
+    """The units that were chosen, in a loaded model. Raises `NeurariumError`."""
 
 
-KINDS = (Kind(MLP_HOOK_POINTS, mlp_problem, choose_hook_point, find_neurons),)
-"""A model is indexed by the first that it has, unless the user chooses."""
+MLP = Kind(
+    hook_points.takes,
+    hook_points.mlp_problem,
+    hook_points.choose_hook_point,
+    hook_points.find_neurons,
+)
+TENSORS = Kind(tensors.takes, tensors.no_problem, tensors.choose_tensor, tensors.find_tensor)
+KINDS = (TENSORS, MLP)
+"""The first that takes what is asked for has it. Unless the user asks, MLP neurons are indexed."""
 
 
-def check(layout: Layout) -> None:
-    """Refuse a model that has no kind of unit. Raises `NeurariumError`."""
-    problems = [kind.problem(layout) for kind in KINDS]
-    if None not in problems:
-        raise NeurariumError(str(problems[0]))
-
-
-def choose(layout: Layout, asked: str | None) -> str:
-    """The hook point asked for, or the default. Raises `NeurariumError` if the model lacks it."""
-    check(layout)
-    present = [kind for kind in KINDS if kind.problem(layout) is None]
-    kind = present[0] if asked is None else _kind_at(asked)
+def choose(layout: Layout, asked: Asked) -> Asked:
+    """What is asked for, checked and complete. Raises `NeurariumError` if the model lacks it."""
+    kind = _kind_of(asked)
     if problem := kind.problem(layout):
         raise NeurariumError(problem)
     return kind.choose(layout, asked)
 
 
-def find(trunk: Trunk, layout: Layout, root: nn.Module, hook_point: str) -> UnitSet:
-    """A model's units at a hook point. Raises `NeurariumError` where they cannot be found."""
-    return _kind_at(hook_point).find(trunk, layout, root, hook_point)
+def find(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) -> UnitSet:
+    """The units that were chosen. Raises `NeurariumError` where they cannot be found."""
+    return _kind_of(asked).find(trunk, layout, root, asked)
 
 
-def _kind_at(hook_point: str) -> Kind:
-    """The kind with this hook point; for unknown names the first kind, which refuses them."""
-    return next((kind for kind in KINDS if hook_point in kind.hook_points), KINDS[0])
+def _kind_of(asked: Asked) -> Kind:
+    """The kind that takes what is asked for; MLP neurons where none does, which refuse it."""
+    return next((kind for kind in KINDS if kind.takes(asked)), MLP)

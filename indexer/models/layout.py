@@ -8,8 +8,9 @@ refused before any weight is read.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -94,6 +95,47 @@ class Layout:
         else:
             module, half = self.component(root, f"blocks.{layer}.mlp.{name}"), None
         return Place(module, "output", half) if isinstance(module, nn.Module) else None
+
+    def target_of(self, hook_point: str) -> tuple[str, Literal["input", "output"]] | None:
+        """The module that a hook point is the input or output of: TransformerLens's path with `{}`
+        for the layer. None where the architecture has none."""
+        mapping = self.adapter.get_component_mapping()
+        if hook_point == "hook_embed":
+            after_norm = ("embed_ln", "embed")  # Bloom normalises its embedding
+            found = next((name for name in after_norm if name in mapping), None)
+            return None if found is None else (found, "output")
+        component, path = mapping.get("blocks"), "blocks.{}"
+        *inside, alias = hook_point.split(".")
+        for name in inside:
+            component = None if component is None else component.submodules.get(name)
+            path = f"{path}.{name}"
+        target = None if component is None else component.hook_aliases.get(alias)
+        if not isinstance(target, str):
+            return None
+        *modules, end = target.split(".")
+        first = modules[0] if modules else None
+        fused = first in ("q", "k", "v") and "qkv" in component.submodules
+        if first is not None and first not in component.submodules and not fused:
+            return None
+        sides: dict[str, Literal["input", "output"]] = {"hook_in": "input", "hook_out": "output"}
+        side = sides.get(end)
+        return None if side is None else (".".join([path, *modules]), side)
+
+    def qkv_splitter(self) -> Callable[[nn.Module], Sequence[nn.Module]] | None:
+        """TransformerLens's function from an attention module that computes queries, keys and
+        values at once to a module for each; None where each has its own."""
+        blocks = self.adapter.get_component_mapping().get("blocks")
+        attention = None if blocks is None else blocks.submodules.get("attn")
+        return getattr(attention, "split_qkv_matrix", None)
+
+    @property
+    def d_head(self) -> int:
+        """Dimensions of an attention head."""
+        return int(self.adapter.cfg.d_head)
+
+    def attention_norm(self, root: nn.Module, layer: int) -> nn.Module | None:
+        """The norm between attention and the residual stream (Gemma 2 and 3, OLMo 2, …)."""
+        return self.component(root, f"blocks.{layer}.ln1_post")
 
     def mlp_norm(self, root: nn.Module, layer: int) -> nn.Module | None:
         """The norm between an MLP's output and the residual stream (Gemma 2 and 3, OLMo 2, …)."""

@@ -18,6 +18,7 @@ from transformer_lens.model_bridge.supported_architectures.native import NativeA
 
 from indexer.errors import NeurariumError
 from indexer.models import kinds
+from indexer.models.asked import MODELS_OWN, Asked
 from indexer.models.capture import Trunk, until_final_norm, without_unembedding
 from indexer.models.device import choose_device, choose_dtype
 from indexer.models.failures import one_line_errors, quiet
@@ -60,7 +61,6 @@ def describe(source: ModelSource, *, trust_remote_code: bool = False) -> Descrip
         config = load_config(source, trust_remote_code=trust_remote_code)
         with quiet():
             layout = layout_of_config(config, source.label)
-        kinds.check(layout)
         return Description(source, layout, config)
     with quiet(), one_line_errors(source):
         cfg = derive_tl_legacy_config(source.location)
@@ -70,7 +70,6 @@ def describe(source: ModelSource, *, trust_remote_code: bool = False) -> Descrip
             max_context=int(cfg.n_ctx),
             activation_function=str(cfg.act_fn),
         )
-    kinds.check(layout)
     return Description(source, layout, None)
 
 
@@ -87,16 +86,16 @@ def check_ctx_len(model: LoadedModel | Description, ctx_len: int) -> None:
 def load_model(
     source: ModelSource,
     *,
-    hook_point: str | None = None,
+    asked: Asked = MODELS_OWN,
     dtype: str | None = None,
     device: str | None = None,
     trust_remote_code: bool = False,
     tokens: LoadedTokenizer | None = None,
     description: Description | None = None,
 ) -> LoadedModel:
-    """Load a model and find its neurons at `hook_point`.
+    """Load a model and find the units that are asked for, by default its MLP neurons.
 
-    `hook_point` None is the model's default; `dtype` None is float32 on the CPU and the
+    `dtype` None is float32 on the CPU and the
     checkpoint's own elsewhere; `device` None is CUDA if there is a GPU. `tokens` and `description`
     save loading the tokenizer and the configuration again; the weights come from the commit that
     was described. Everything that can be refused is refused before the weights are read. Raises
@@ -107,12 +106,12 @@ def load_model(
     description = description or describe(source, trust_remote_code=trust_remote_code)
     source = description.source
     layout = description.layout
-    chosen = kinds.choose(layout, hook_point)
+    chosen = kinds.choose(layout, asked)
     tokens = tokens or load_tokenizer(source, trust_remote_code=trust_remote_code)
     if source.kind == "legacy":
         bridge = _boot_legacy(source, tokens)
         return load_native(
-            bridge, source, tokens, hook_point=hook_point, dtype=chosen_dtype, device=chosen_device
+            bridge, source, tokens, asked=asked, dtype=chosen_dtype, device=chosen_device
         )
     model, unused = load_causal_lm(
         source, description.config, dtype=chosen_dtype, trust_remote_code=trust_remote_code
@@ -146,7 +145,7 @@ def load_native(
     source: ModelSource,
     tokens: LoadedTokenizer,
     *,
-    hook_point: str | None = None,
+    asked: Asked = MODELS_OWN,
     dtype: torch.dtype | None = None,
     device: torch.device | None = None,
 ) -> LoadedModel:
@@ -161,7 +160,7 @@ def load_native(
         max_context=int(cfg.n_ctx),
         activation_function=str(cfg.act_fn),
     )
-    chosen = kinds.choose(layout, hook_point)
+    chosen = kinds.choose(layout, asked)
     model = bridge.original_model.eval()
     place = device or torch.device("cpu")
     with one_line_errors(source):

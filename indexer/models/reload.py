@@ -13,6 +13,7 @@ import torch
 import transformers
 
 from indexer.errors import NeurariumError
+from indexer.models.asked import Asked
 from indexer.models.device import choose_device, choose_dtype
 from indexer.models.load import Description, load_model
 from indexer.models.loaded import LoadedModel
@@ -29,7 +30,8 @@ class Wanted:
     """A run's model: where to get it, and how to recognise it."""
 
     source: ModelSource
-    hook_point: str
+    asked: Asked
+    """Its set of units."""
     dtype: str
     device: torch.device
     weights_hash: str
@@ -50,7 +52,7 @@ def wanted(provenance: Mapping[str, Any], model_path: Path | None = None) -> Wan
             source = replace(source, commit=model["revision"])
         return Wanted(
             source=source,
-            hook_point=capture["hook_point"],
+            asked=Asked.of(capture),
             dtype=capture["dtype"],
             device=_device(capture["device"]),
             weights_hash=model["weights_hash"],
@@ -123,7 +125,7 @@ def reload(what: Wanted, description: Description) -> LoadedModel:
     """
     model = load_model(
         description.source,
-        hook_point=what.hook_point,
+        asked=what.asked,
         dtype=what.dtype,
         device=str(what.device),
         description=description,

@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor, nn
 
 from indexer.captured import Captured
+from indexer.models.asked import Asked
+from indexer.store.units import Units
 
 READ_PARTS = ("in", "gate")
 """The matrices a unit may read with, in the order of their numbers in the store. Units with one
@@ -33,9 +35,26 @@ class Place:
     parts: tuple[Place, ...] = ()
     """Module outputs from earlier in the same layer that `UnitSet.captured` needs too."""
 
+    columns: Int[Tensor, " n"] | None = None
+    """Which numbers of the last axis are meant, in order; None: all of them, or a `half`."""
+
     def own(self, values: Tensor) -> Tensor:
-        """The part of the module's input or output that is meant: a view."""
+        """The part of the module's input or output that is meant: a view, but for `columns`."""
+        if self.columns is not None:
+            return values[..., self.columns]
         return values if self.half is None else values.chunk(2, dim=-1)[self.half]
+
+    def put(self, values: Tensor, own: Tensor) -> None:
+        """Put what `own` gave, and was changed in memory since, back into `values`."""
+        if self.columns is not None:
+            values[..., self.columns] = own
+
+
+def first_of(output: object) -> Tensor:
+    """A module's output, or the first of several."""
+    first = output[0] if isinstance(output, tuple) else output
+    assert isinstance(first, Tensor)
+    return first
 
 
 @dataclass(frozen=True)
@@ -52,8 +71,8 @@ class Writes:
 
     vectors: Float[Tensor, "units d_model"]
     """Per unit of activation, in float32, up to the scales of `norms`."""
-    source: nn.Module
-    """The input of this module is what the vectors are multiplied by, [..., units]."""
+    source: Place
+    """Where the numbers [..., units] are that the vectors are multiplied by."""
     inner_norm: nn.Module | None
     """A norm over the units before the vectors (SoLU); its input is what `source` takes."""
     outer_norm: nn.Module | None
@@ -104,6 +123,16 @@ class UnitSet(Protocol):
     @property
     def noun(self) -> str:
         """What one unit is called, such as `neuron`."""
+        ...
+
+    @property
+    def described(self) -> Units:
+        """What a run stores of the set, so that pages never guess it."""
+        ...
+
+    @property
+    def asked(self) -> Asked:
+        """What finds the same units in the same model again."""
         ...
 
     @property

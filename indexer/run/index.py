@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from indexer.store.database import (
     writing,
 )
 from indexer.store.runs import find_scan, list_runs
+from indexer.store.units import NEURONS
 from indexer.store.writing.records import NeuronBlock
 from indexer.store.writing.run import write_run
 from indexer.weights.facts import weight_facts
@@ -50,6 +52,8 @@ class Outcome:
 
     run_id: int
     model: str
+    set_name: str
+    noun: str
     plan: Plan
     seconds: dict[str, float]
     """Wall time of each stage."""
@@ -78,7 +82,7 @@ def index(
     engine = open_store(database_url, create=True)
     try:
         _wait_for_writing(engine, reporter)
-        folder = RunFolder(execution.state or _folder(cache_dir, engine, choice.name))
+        folder = RunFolder(execution.state or _folder(cache_dir, engine, choice))
         with writing(engine, f"run in {folder.path.resolve()}", cache_dir / "locks"):
             return _index(choice, execution, folder, engine, cache_dir, reporter)
     except SQLAlchemyError as error:
@@ -94,10 +98,15 @@ def _wait_for_writing(engine: Engine, reporter: Reporter) -> None:
         check_writable(engine)
 
 
-def _folder(cache_dir: Path, engine: Engine, name: str) -> Path:
-    """Where the checkpoints of one model name's run into one database are."""
-    digest = hashlib.blake2b(f"{identity(engine.url)}\n{name}".encode(), digest_size=6)
-    return cache_dir / "runs" / f"{name}-{digest.hexdigest()}"
+def _folder(cache_dir: Path, engine: Engine, choice: ModelChoice) -> Path:
+    """Where the checkpoints are of the run of one set of units, of one model name, into one
+    database."""
+    key = f"{identity(engine.url)}\n{choice.name}"
+    units = [choice.config.set_name, choice.config.asked().units()]
+    if any(units):
+        key += f"\n{json.dumps(units)}"
+    digest = hashlib.blake2b(key.encode(), digest_size=6)
+    return cache_dir / "runs" / f"{choice.name}-{digest.hexdigest()}"
 
 
 def _index(
@@ -125,7 +134,7 @@ def _index(
     doubts = left_over(job.model.unused_weights)
     for line in [*few_tokens(job.corpus.included_tokens), *doubts]:
         reporter.say(line)
-    for line in namesakes(engine, job.name, job.model.source.model_id):
+    for line in namesakes(engine, job.name, job.model.source.model_id, job.set_name):
         reporter.say(line)
     folder.check_inputs(job.facts())
     # The process may have been killed after the run was written.
@@ -136,7 +145,17 @@ def _index(
         run_id = write(engine, job, folder.facts.id, scans, clock, reporter)
     folder.remove()
     peak = memory.peak()
-    return Outcome(run_id, job.name, plan, clock.seconds, peak, resumed, tuple(doubts))
+    return Outcome(
+        run_id,
+        job.name,
+        job.set_name,
+        job.model.units.noun,
+        plan,
+        clock.seconds,
+        peak,
+        resumed,
+        tuple(doubts),
+    )
 
 
 def few_tokens(tokens: int) -> list[str]:
@@ -161,9 +180,10 @@ def left_over(unused: tuple[str, ...]) -> list[str]:
     ]
 
 
-def namesakes(engine: Engine, name: str, model_id: str) -> list[str]:
-    """Lines for the user about earlier runs with this name, whose pages the new run takes over."""
-    runs = [run for run in list_runs(engine) if run.model == name]
+def namesakes(engine: Engine, name: str, model_id: str, set_name: str = NEURONS) -> list[str]:
+    """Lines for the user about earlier runs of this name and set of units, whose pages the new run
+    takes over."""
+    runs = [run for run in list_runs(engine) if (run.model, run.set_name) == (name, set_name)]
     if not runs:
         return []
     numbers = ", ".join(str(run.id) for run in runs)
@@ -173,7 +193,8 @@ def namesakes(engine: Engine, name: str, model_id: str) -> list[str]:
             f"Note: {name} is also the name of another model here ({', '.join(others)}). Its pages "
             f"will show the new run, and {earlier} at ?run=; choose another name with --name."
         ]
-    return [f"{name} is indexed again: {earlier} at ?run=, and may be deleted."]
+    what = name if set_name == NEURONS else f"{name}/{set_name}"
+    return [f"{what} is indexed again: {earlier} at ?run=, and may be deleted."]
 
 
 def write(

@@ -11,7 +11,7 @@ from indexer.corpus.prepared import PreparedCorpus
 from indexer.corpus.rows import printable
 from indexer.measure.peaks import KEPT_PEAKS, sample_identity
 from indexer.models.spelling import drops_first_space
-from indexer.scan.job import Job
+from indexer.scan.job import Job, bottom_k
 from indexer.scan.state import Scan
 from indexer.store.writing.records import RunRecord
 
@@ -62,7 +62,12 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
             "sources": list(corpus.sources),
             **_special_tokens(corpus),
         },
-        "capture": {"hook_point": units.hook_point, "dtype": dtype, "device": str(model.device)},
+        "capture": {
+            "hook_point": units.hook_point,
+            "dtype": dtype,
+            "device": str(model.device),
+            **units.asked.as_dict(),
+        },
         "policy": {
             "bos": _bos_policy(tokens.bos_token_id, config.bos, corpus),
             "padding": "on the right, masked, not included",
@@ -78,7 +83,8 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
         "settings": {
             name: printable(value) if isinstance(value, str) else value
             for name, value in config.as_dict().items()
-        },
+        }
+        | {"bottom_k": bottom_k(config, units)},
         "versions": {"python": platform.python_version()} | {n: version(n) for n in VERSIONED},
         "seconds": {stage: round(taken, 2) for stage, taken in seconds.items()},
     }
@@ -103,6 +109,8 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
         vocabulary=vocabulary,
         provenance=provenance,
         created_at=datetime.now(UTC),
+        set_name=job.set_name,
+        units=units.described,
     )
 
 

@@ -63,7 +63,7 @@ class LayerFacts(Protocol):
 
     @property
     def arrays(self) -> dict[str, Array]:
-        """Arrays of codec.NEURON_ARRAYS by name, [neurons, m] each, with `logit_token_ids`."""
+        """Arrays of codec.NEURON_ARRAYS by name, [neurons, m] each."""
         ...
 
 
@@ -164,7 +164,9 @@ class Results:
             )
         ]
         scalars, arrays = measured.facts(where)
-        promoted = weights.arrays["logit_token_ids"][chunk, 0]
+        promoted = np.full(chunk.stop - chunk.start, np.nan)  # where nothing is known to be written
+        if "logit_token_ids" in weights.arrays:
+            promoted = weights.arrays["logit_token_ids"][chunk, 0].astype(np.int64)
         slots = slots_of(self._corpus.source_index[shape.sample])
         means = means_by_slot(sample.peaks[where], slots, shape.source_slots)
         flat = shape.first_neuron + first
@@ -175,7 +177,7 @@ class Results:
                 **scalars,
                 **_weight_scalars(weights, chunk),
                 "peak_token_id": np.array(peak_token_ids, np.int64),
-                "promoted_token_id": np.asarray(promoted, np.int64),
+                "promoted_token_id": promoted,
                 "top_source": self._top_source(counts, examples),
             },
             arrays={

@@ -130,7 +130,16 @@ def merge(
             clock.lap("scan")
             run_id = write(engine, job, facts.id, scans, clock, reporter)
         plan = make_plan(job.name, job.shape, job.corpus)
-        return Outcome(run_id, job.name, plan, clock.seconds, memory.peak(), resumed=True)
+        return Outcome(
+            run_id,
+            job.name,
+            job.set_name,
+            job.model.units.noun,
+            plan,
+            clock.seconds,
+            memory.peak(),
+            resumed=True,
+        )
     except SQLAlchemyError as error:
         raise NeurariumError(unusable(error, without_password(engine.url))) from error
     finally:

@@ -22,9 +22,13 @@ from indexer.models.load import Description, check_ctx_len, describe, load_model
 from indexer.models.loaded import LoadedModel
 from indexer.models.pretrained import LoadedTokenizer, load_tokenizer, pin_revision
 from indexer.models.source import ModelSource
+from indexer.models.units import UnitSet
 from indexer.reporter import Reporter, waiting
 from indexer.scan.choice import ModelChoice
 from indexer.scan.shape import ScanShape
+
+USUAL_BOTTOM = 10
+"""Bottom examples of a unit whose negative values mean little."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,11 @@ class Job:
     plans: tuple[BatchPlan, ...]
     """All batches, the sample's first."""
 
+    @property
+    def set_name(self) -> str:
+        """The name in URLs of the set of units."""
+        return self.config.set_name or self.model.units.name
+
     def facts(self) -> dict[str, Any]:
         """What the settings led to: a scan can be resumed only while all of it is the same."""
         return {
@@ -72,7 +81,7 @@ def prepare(choice: ModelChoice, cache_dir: Path, reporter: Reporter) -> Prepare
         source = pin_revision(choice.source)
         description = describe(source, trust_remote_code=config.trust_remote_code)
     check_ctx_len(description, config.ctx_len)
-    kinds.choose(description.layout, config.hook_point)
+    kinds.choose(description.layout, config.asked())
     choose_dtype(config.dtype, choose_device(config.device))
     with _hub(source, reporter):
         tokens = load_tokenizer(source, trust_remote_code=config.trust_remote_code)
@@ -116,13 +125,20 @@ def _hub(source: ModelSource, reporter: Reporter) -> AbstractContextManager[None
     return waiting(reporter, f"the Hugging Face hub, for {source.label}")
 
 
+def bottom_k(config: IndexConfig, units: UnitSet) -> int:
+    """Bottom examples per unit: as many as top examples where both signs are alike."""
+    if config.bottom_k is not None:
+        return config.bottom_k
+    return config.top_k if units.described.two_sided else USUAL_BOTTOM
+
+
 def load(choice: ModelChoice, text: PreparedText, reporter: Reporter) -> Job:
     """Load the model and plan the batches. Raises NeurariumError."""
     config, corpus = choice.config, text.corpus
     reporter.say(f"Loading {text.source.label}")
     model = load_model(
         text.source,
-        hook_point=config.hook_point,
+        asked=config.asked(),
         dtype=config.dtype,
         device=config.device,
         trust_remote_code=config.trust_remote_code,
@@ -134,7 +150,7 @@ def load(choice: ModelChoice, text: PreparedText, reporter: Reporter) -> Job:
         widths=model.units.widths,
         sample=sample,
         top_k=min(config.top_k, corpus.contexts),
-        bottom_k=min(config.bottom_k, corpus.contexts),
+        bottom_k=min(bottom_k(config, model.units), corpus.contexts),
         window=min(config.window or config.ctx_len, config.ctx_len),
         source_slots=count_slots(len(corpus.sources)),
     )

@@ -24,7 +24,8 @@ from indexer.errors import NeurariumError
 from indexer.store import schema
 
 _NEURON_TABLES = (schema.neurons, schema.neuron_arrays, schema.examples)
-_NAN = float("nan")
+_UNKNOWN = {"d": float("nan"), "q": -(1 << 63)}
+"""What stands for NULL in a checksum, by the number's format."""
 RESTORE = (
     "restore the database from a copy, or delete the run (`neurarium delete RUN`) and index again."
 )
@@ -76,7 +77,13 @@ class Cover:
             if None not in numbers:
                 raise
             # An unknown number is NULL.
-            content = self._pack(*(_NAN if value is None else value for value in numbers))
+            unknown = map(_UNKNOWN.__getitem__, self._format[1:])
+            content = self._pack(
+                *(
+                    other if value is None else value
+                    for value, other in zip(numbers, unknown, strict=True)
+                )
+            )
         crc = zlib.crc32(content)
         if self._rest is not None:
             for value in self._rest(values):

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, delete, func, select
 from indexer.store import schema
 from indexer.store.database import changing
 from indexer.store.text import index as text_index
+from indexer.store.units import Units
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class RunSummary:
     id: int
     model: str
     model_id: str
+    set_name: str
+    noun: str
     hook_point: str
     corpus: str
     dtype: str
@@ -37,6 +40,8 @@ def list_runs(engine: Engine) -> list[RunSummary]:
             id=row.id,
             model=row.model,
             model_id=row.model_id,
+            set_name=row.set_name,
+            noun=Units.of(row.units).noun,
             hook_point=row.hook_point,
             corpus=row.corpus,
             dtype=row.dtype,

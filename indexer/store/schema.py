@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 KINDS = ("top", "bottom", "random", "band", "source")
 """Why an example was chosen; `examples.kind` is an index into this tuple."""
@@ -127,6 +127,8 @@ runs = Table(
     Column("revision", String),
     Column("hook_point", String(40), nullable=False),
     Column("is_default_hook_point", Boolean, nullable=False),
+    Column("set_name", String(40), nullable=False),  # of its set of units, in addresses
+    Column("units", JSON, nullable=False),  # units.Units
     Column("corpus", String, nullable=False),
     Column("dtype", String(16), nullable=False),
     Column("ctx_len", Integer, nullable=False),
@@ -204,7 +206,7 @@ neurons = Table(
     Column("tenth", _Double, nullable=False),
     Column("dead", Boolean, nullable=False),
     Column("peak_token_id", Integer, nullable=False),
-    Column("promoted_token_id", Integer, nullable=False),
+    Column("promoted_token_id", Integer),  # None: not known what the unit writes
     Column("effect_kurtosis", _Double, nullable=False),  # of logit effects; −inf if constant
     Column("in_out_cosine", _Double),
     Column("gate_out_cosine", _Double),

@@ -42,6 +42,8 @@ def forward(
 
     def part_of(place: Place, values: Tensor) -> Tensor:
         values = values.reshape(*shape, values.shape[-1])
+        if place.columns is not None:
+            return values.index_select(-1, place.columns)
         if place.half is None:
             return values
         width = values.shape[-1] // 2
@@ -56,7 +58,7 @@ def forward(
     def at_place(layer: int, place: Place) -> Callable[..., None]:
         def hook(_module: Any, args: Any, kwargs: Any, output: Any = None) -> None:
             if place.side == "output":
-                values = output
+                values = output[0] if isinstance(output, tuple) else output
             else:
                 values = args[0] if args else next(iter(kwargs.values()))
             held = [parts.pop((layer, which), None) for which in range(len(place.parts))]

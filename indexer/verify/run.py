@@ -22,6 +22,7 @@ from indexer.models.loaded import LoadedModel
 from indexer.models.reload import reload, wanted
 from indexer.paths import absolute
 from indexer.reporter import Reporter
+from indexer.store.units import NEURONS
 from indexer.verify.choice import unpadded, whole_batches
 from indexer.verify.examples import Examples, compare_examples, read_examples
 from indexer.verify.expected import Expected
@@ -80,13 +81,14 @@ def verify(
     chosen = np.sort(np.concatenate([plan.context_ids for plan in plans]))
     within = examples.only(chosen)
     reporter.say(
-        f"Run {run.id}: {run.model} at {run.hook_point}, {run.dtype} on {model.device}\n"
-        f"Examples of {len(flats):,} neurons: {within.count:,} of {examples.count:,}\n"
-        f"Lists of all {run.neurons:,} neurons: {len(chosen):,} of {corpus.contexts:,} contexts\n"
+        f"Run {run.id}: {_name(run)} at {run.hook_point}, {run.dtype} on {model.device}\n"
+        f"Examples of {len(flats):,} {run.noun}s: {within.count:,} of {examples.count:,}\n"
+        f"Lists of all {run.neurons:,} {run.noun}s: {len(chosen):,} of {corpus.contexts:,} "
+        "contexts\n"
         f"{len(plans):,} batches. {bounds.why}\n"
         f"To repeat this verification: --seed {seed}"
     )
-    progress = reporter.stage("Reading", run.neurons, "neurons")
+    progress = reporter.stage("Reading", run.neurons, f"{run.noun}s")
     lists = read_lists(engine, run, expected, chosen, findings, progress)
     compared = Comparison(run, expected, lists, bounds, findings)
     check_contexts(engine, compared, corpus, examples.context_ids)
@@ -230,3 +232,8 @@ def _bounds(run: StoredRun, model: LoadedModel) -> Bounds:
         f"They are the run's own: in {run.dtype}, on the kind of processor that made it, values "
         "are equal bit for bit.",
     )
+
+
+def _name(run: StoredRun) -> str:
+    """The run's model, and its set of units, if those are not the model's neurons."""
+    return run.model if run.set_name == NEURONS else f"{run.model}/{run.set_name}"

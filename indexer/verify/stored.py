@@ -16,6 +16,7 @@ from indexer.errors import NeurariumError
 from indexer.store import schema
 from indexer.store.packing.codec import ExampleArrays, unpack_kinds
 from indexer.store.sizes import SOURCE_EXAMPLES
+from indexer.store.units import Units
 from indexer.verify.expected import (
     BOTTOM,
     SOURCE,
@@ -39,6 +40,8 @@ class StoredRun:
 
     id: int
     model: str
+    set_name: str
+    noun: str
     hook_point: str
     dtype: str
     widths: tuple[int, ...]
@@ -77,6 +80,8 @@ def read_run(engine: Engine, run_id: int) -> StoredRun:
     return StoredRun(
         id=row.id,
         model=row.model,
+        set_name=row.set_name,
+        noun=Units.of(row.units).noun,
         hook_point=row.hook_point,
         dtype=row.dtype,
         widths=tuple(row.widths),

@@ -35,6 +35,7 @@ class LayerFacts:
 def weight_facts(model: LoadedModel, *, connections: bool = True) -> Callable[[int], LayerFacts]:
     """A function from a layer to its facts, computed on each call: call it for the layers in order.
 
+    What the set of units says is not known (`no_writes`, `no_reads`) is left out.
     See `logit_effects`, `input_tokens` and `Links` for what the numbers mean. The cosines are
     between `Reader.directions` and the write vectors, and 0 where either is 0. `connections` False
     leaves out the links. Beyond the model, memory is bounded by 256 MiB, 120 bytes per neuron and
@@ -42,21 +43,27 @@ def weight_facts(model: LoadedModel, *, connections: bool = True) -> Callable[[i
     facts. Runs the model over a few tokens immediately; the function raises `NeurariumError` where
     the unembedding is not known.
     """
-    reads = readers(model)
-    links = Links(model, reads) if connections else None
+    units = model.units.described
+    reads = (None,) * len(model.units.widths) if units.no_reads else readers(model)
+    links = Links(model, reads) if connections and not (units.no_writes or units.no_links) else None
 
     def facts_of(layer: int) -> LayerFacts:
-        effects, reader = logit_effects(model, layer), reads[layer]
-        scalars = {"effect_kurtosis": effects.kurtosis}
-        arrays = {
-            "logit_values": np.concatenate([effects.top_values, effects.bottom_values], axis=1),
-            "logit_token_ids": np.concatenate([effects.top_ids, effects.bottom_ids], axis=1),
-            "effect_histogram_range": effects.histogram_range,
-            "effect_histogram_counts": effects.histogram_counts,
-            "effect_moments": np.stack([effects.mean, effects.std], axis=1),
-        }
+        reader = reads[layer]
+        scalars: dict[str, Array] = {}
+        arrays: dict[str, Array] = {}
+        if not units.no_writes:
+            effects = logit_effects(model, layer)
+            scalars["effect_kurtosis"] = effects.kurtosis
+            arrays |= {
+                "logit_values": np.concatenate([effects.top_values, effects.bottom_values], axis=1),
+                "logit_token_ids": np.concatenate([effects.top_ids, effects.bottom_ids], axis=1),
+                "effect_histogram_range": effects.histogram_range,
+                "effect_histogram_counts": effects.histogram_counts,
+                "effect_moments": np.stack([effects.mean, effects.std], axis=1),
+            }
         if reader is not None:
-            scalars |= _cosines(model, layer, reader)
+            if not units.no_writes:
+                scalars |= _cosines(model, layer, reader)
             for part, tokens in input_tokens(model, reader).items():
                 arrays[f"{part}_values"] = tokens.values
                 arrays[f"{part}_token_ids"] = tokens.token_ids

@@ -88,7 +88,7 @@ class Links:
         """Compare a layer with itself and with every later layer."""
         writes = write_vectors(self._model, layer)
         units = _units(writes)
-        for other in range(layer, self._model.layout.n_layers):
+        for other in range(layer, len(self._model.units.widths)):
             others = units if other == layer else _units(write_vectors(self._model, other))
             self._compare_writes(layer, other, units, others)
             reader = self._readers[other]

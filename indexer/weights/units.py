@@ -22,6 +22,12 @@ def writes_of(model: LoadedModel, layer: int) -> Writes:
     return writes
 
 
+def known_writes(model: LoadedModel, layer: int) -> Writes | None:
+    """What a layer's units write; None where that is not known."""
+    writes = model.units.writes(layer)
+    return None if isinstance(writes, Unknown) else writes
+
+
 def write_vectors(model: LoadedModel, layer: int) -> Float[Tensor, "units d_model"]:
     """The vectors of `writes_of`."""
     return writes_of(model, layer).vectors

@@ -11,6 +11,7 @@ import torch
 
 from indexer.corpus.prepared import open_prepared
 from indexer.errors import NeurariumError
+from indexer.models.asked import Asked
 from indexer.models.load import load_model
 from indexer.models.source import ModelSource
 from indexer.scan.job import Job
@@ -23,7 +24,8 @@ class Task:
 
     source: ModelSource
     weights_hash: str
-    hook_point: str
+    asked: Asked
+    """The set of units."""
     dtype: str
     device: str
     """The type only, such as "cuda": Ray assigns the device itself."""
@@ -38,7 +40,7 @@ class Task:
         return cls(
             source=job.model.source,
             weights_hash=job.model.weights_hash,
-            hook_point=job.model.units.hook_point,
+            asked=job.model.units.asked,
             dtype=str(job.model.dtype).removeprefix("torch."),
             device=job.model.device.type,
             trust_remote_code=job.config.trust_remote_code,
@@ -84,7 +86,7 @@ class Worker:
             )
         model = load_model(
             task.source,
-            hook_point=task.hook_point,
+            asked=task.asked,
             dtype=task.dtype,
             device=task.device,
             trust_remote_code=task.trust_remote_code,

@@ -23,7 +23,8 @@ from app.neurons.schemas import (
     TokenValue,
     Weights,
 )
-from app.schemas import NeuronRef, RunRef, Sample
+from app.schemas import NeuronRef, RunRef, Sample, UnitsRef
+from indexer.store.units import Units
 from tests.helpers.sample_examples import (
     CTX_LEN,
     HOSTILE,
@@ -47,6 +48,7 @@ def run_ref(number: int = 3, *, model: str = "demo", hook_point: str = "mlp.hook
         model_id="neurarium/demo",
         revision=None,
         hook_point=hook_point,
+        units=UnitsRef(set="neurons", **Units().as_dict()),
         corpus="demo",
         dtype="float32",
         contexts=3_210,
@@ -318,8 +320,11 @@ def gated_page() -> NeuronPage:
         ]
 
     reads = page.weights.inputs[0]
+    gated = Units(signed=True, gated=True, parts=True, dead_by_magnitude=True)
+    units = UnitsRef(set="neurons", **gated.as_dict())
     return page.model_copy(
         update={
+            "run": page.run.model_copy(update={"units": units}),
             "signs": SignCounts(both=1200, gate_only=900, linear_only=60_000, neither=67_221),
             "examples": kinds.model_copy(
                 update={

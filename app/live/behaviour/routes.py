@@ -16,9 +16,10 @@ from app.live.gate import ERRORS, live_of
 from app.reading.runs import whole_run
 from app.runs.queries import run as read_run
 from app.schemas import Run, WholeRun
+from app.sets import ModelSet
 from app.web.forms import MOST_BODY, body_of, checked, form_fields, json_as, json_body
 from app.web.frame import Frame
-from app.web.params import RunId
+from app.web.params import InSet, RunId
 from app.web.site import Site, json_of, no_store, site_of
 
 router = APIRouter()
@@ -38,7 +39,7 @@ _ERRORS = ERRORS | {
     openapi_extra=json_body(BehaviourText),
     tags=["api"],
 )
-async def by_behaviour(request: Request, model: str, run: RunId = None) -> Response:
+async def by_behaviour(request: Request, model: InSet, run: RunId = None) -> Response:
     """The neurons of all layers that fire most for each token of a custom text and, with a second
     text, those that fire on only one of the two. The server has to run with --live."""
     live, site = live_of(request), site_of(request)
@@ -55,7 +56,7 @@ def only_post() -> Response:
 
 
 @router.api_route("/{model}/behaviour", methods=["GET", "POST"], include_in_schema=False)
-async def behaviour_page(request: Request, model: str, run: RunId = None) -> Response:
+async def behaviour_page(request: Request, model: InSet, run: RunId = None) -> Response:
     """The form and its result."""
     live, site = live_of(request), site_of(request)
     page, run_of_model = await run_in_threadpool(_read_run, site, model, run)
@@ -83,7 +84,7 @@ async def behaviour_page(request: Request, model: str, run: RunId = None) -> Res
     return no_store(response)
 
 
-def _read_run(site: Site, model: str, run: int | None) -> tuple[WholeRun, Run]:
+def _read_run(site: Site, model: ModelSet, run: int | None) -> tuple[WholeRun, Run]:
     with site.store.reading(model, run) as reading:
         page = whole_run(reading.run)
     return page, read_run(site.store, page.run.id)

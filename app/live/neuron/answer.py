@@ -18,6 +18,7 @@ from app.schemas import Run
 
 if TYPE_CHECKING:
     from indexer.interventions.ablate import Predicted
+    from indexer.interventions.attribute import Attribution
 
 
 def higher_than(peaks: Histogram, peak: float) -> float | None:
@@ -49,7 +50,7 @@ def answer(ready: Ready, run: Run, page: NeuronPage, text: str, most: int) -> Li
     mean = page.stats.mean
     ablation = effects(model, page.layer, page.neuron, token_ids, first=first, mean=mean)
     at = int(values.argmax())
-    attribution = ablation.attribution
+    direct = ablation.attribution
     return LiveAnswer(
         model=page.model,
         layer=page.layer,
@@ -71,15 +72,19 @@ def answer(ready: Ready, run: Run, page: NeuronPage, text: str, most: int) -> Li
             as_is=_predictions(ready, ablation.as_is),
             zero_ablated=_predictions(ready, ablation.zero_ablated),
             mean_ablated=_predictions(ready, ablation.mean_ablated),
-            attribution=DirectAttribution(
-                token=ready.text(attribution.token_id),
-                token_id=attribution.token_id,
-                activation=attribution.activation,
-                logit_effect=attribution.logit_effect,
-                scale=attribution.scale,
-                value=attribution.value,
-            ),
+            attribution=None if direct is None else _attribution(ready, direct),
         ),
+    )
+
+
+def _attribution(ready: Ready, direct: Attribution) -> DirectAttribution:
+    return DirectAttribution(
+        token=ready.text(direct.token_id),
+        token_id=direct.token_id,
+        activation=direct.activation,
+        logit_effect=direct.logit_effect,
+        scale=direct.scale,
+        value=direct.value,
     )
 
 

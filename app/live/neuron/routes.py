@@ -13,9 +13,10 @@ from app.neurons.queries import neuron as read_neuron
 from app.neurons.schemas import NeuronPage
 from app.runs.queries import run as read_run
 from app.schemas import Run
+from app.sets import ModelSet
 from app.web.forms import MOST_BODY, body_of, checked, form_fields, json_as, json_body
 from app.web.frame import Frame
-from app.web.params import LayerIndex, NeuronIndex, RunId
+from app.web.params import InSet, LayerIndex, NeuronIndex, RunId
 from app.web.site import Site, json_of, no_store, site_of
 
 router = APIRouter()
@@ -31,7 +32,7 @@ PATH = "/api/v1/models/{model}/layers/{layer}/neurons/{neuron}/activations"
     tags=["api"],
 )
 async def activations(
-    request: Request, model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
+    request: Request, model: InSet, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
 ) -> Response:
     """One neuron on a custom text: its activations, and the next-token predictions with and without
     it. The server has to run with --live."""
@@ -49,7 +50,7 @@ def only_post() -> Response:
 
 @router.api_route("/{model}/{layer}/{neuron}/try", methods=["GET", "POST"], include_in_schema=False)
 async def try_page(
-    request: Request, model: str, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
+    request: Request, model: InSet, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
 ) -> Response:
     """The form and its result, for browsers without scripts. With scripts, the neuron's page takes
     the result from here."""
@@ -73,7 +74,7 @@ async def try_page(
 
 
 def _read(
-    site: Site, model: str, layer: int, neuron: int, run: int | None
+    site: Site, model: ModelSet, layer: int, neuron: int, run: int | None
 ) -> tuple[NeuronPage, Run]:
     with site.store.reading(model, run) as reading:
         page = read_neuron(reading, layer, neuron)

@@ -59,7 +59,9 @@ class LiveEffects(Schema):
     as_is: Predictions
     zero_ablated: Predictions = Field(description="The neuron set to 0 at all included positions.")
     mean_ablated: Predictions = Field(description="The neuron set to `mean` at those positions.")
-    attribution: DirectAttribution
+    attribution: DirectAttribution | None = Field(
+        description="null: it is not known what the unit writes."
+    )
 
 
 class LiveAnswer(Schema):

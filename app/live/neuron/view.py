@@ -136,7 +136,7 @@ def result(page: NeuronPage, answer: LiveAnswer) -> Result:
         parts=f"gate {number(answer.gate)}, linear part {number(answer.linear)}" if gated else "",
         note=answer.note,
         predictions=_predictions(answer.effects),
-        attribution=_attribution(answer.effects.attribution),
+        attribution=_attribution(answer.effects.attribution, page.run.units.no_writes),
     )
 
 
@@ -252,8 +252,10 @@ def _points(change: float) -> str:
     return "" if float(points) == 0 else f"{'+' if change > 0 else MINUS}{points}"
 
 
-def _attribution(attribution: DirectAttribution) -> Markup:
-    """The direct logit attribution in one sentence."""
+def _attribution(attribution: DirectAttribution | None, unknown: str) -> Markup:
+    """The direct logit attribution in one sentence, or why it is not known."""
+    if attribution is None:
+        return Markup("{}").format(unknown)
     value = number(attribution.value)
     signed = value if attribution.value <= 0 else f"+{value}"
     return Markup(

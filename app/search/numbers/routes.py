@@ -12,9 +12,10 @@ from app.search.numbers import queries
 from app.search.numbers.grammar import GrammarError, parse
 from app.search.numbers.schemas import NumberSearch
 from app.search.numbers.view import NumbersContext, refused_view, results_view
+from app.sets import ModelSet
 from app.web import urls
 from app.web.frame import Frame
-from app.web.params import DEFAULT_LIMIT, ERRORS, Cursor, Limit, RunId
+from app.web.params import DEFAULT_LIMIT, ERRORS, Cursor, InSet, Limit, RunId
 from app.web.site import Site, site_of
 
 router = APIRouter()
@@ -36,7 +37,7 @@ QueryText = Annotated[
 )
 def search(
     request: Request,
-    model: str,
+    model: InSet,
     q: QueryText = "",
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
@@ -54,7 +55,7 @@ def search(
 
 @router.get("/{model}/neurons", include_in_schema=False)
 def search_page(
-    request: Request, model: str, q: str = "", cursor: Cursor = None, run: RunId = None
+    request: Request, model: InSet, q: str = "", cursor: Cursor = None, run: RunId = None
 ) -> Response:
     """The box for a query, and a table of the results."""
     site = site_of(request)
@@ -75,7 +76,7 @@ def search_page(
 
 
 def _search(
-    site: Site, model: str, q: str, limit: int, cursor: str | None, run: int | None
+    site: Site, model: ModelSet, q: str, limit: int, cursor: str | None, run: int | None
 ) -> NumberSearch:
     query = parse(q)
     with site.store.reading(model, run) as reading:
@@ -83,7 +84,7 @@ def _search(
 
 
 def _refused(
-    site: Site, request: Request, model: str, run: int | None, error: GrammarError
+    site: Site, request: Request, model: ModelSet, run: int | None, error: GrammarError
 ) -> Response:
     """The page of a query that cannot be parsed: the box, and what is wrong."""
     with site.store.reading(model, run) as reading:

@@ -14,6 +14,7 @@ from sqlalchemy import Row
 from indexer.store import schema
 from indexer.store.checksums import cover
 from indexer.store.packing.codec import pack_token_ids
+from indexer.store.units import NEURONS, Units
 from indexer.store.writing.records import ContextRecord, RunRecord
 
 Array = np.ndarray[Any, Any]
@@ -29,7 +30,10 @@ class ContentHash:
         """`run` is a run's record, or its row of `runs`."""
         self._sha = hashlib.sha256()
         counts = (run.ctx_len, run.contexts, run.tokens, run.sample_contexts, run.sample_positions)
-        facts = (run.hook_point, counts, run.widths, run.sources)
+        facts: list[Any] = [run.hook_point, counts, run.widths, run.sources]
+        if run.set_name != NEURONS:  # hashes of neurons are older than sets of units
+            units = run.units if isinstance(run.units, Units) else Units.of(run.units)
+            facts += [run.set_name, units.as_dict()]
         self._sha.update(json.dumps(facts).encode())
         self._sha.update(vocabulary_identity.encode())
 

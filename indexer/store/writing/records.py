@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from indexer.store.packing.layout import Columns, Windows
+from indexer.store.units import NEURONS, Units
 
 Array = np.ndarray[Any, Any]
 
@@ -37,6 +38,8 @@ class RunRecord:
     vocabulary: list[bytes]
     provenance: dict[str, Any]
     created_at: datetime
+    set_name: str = NEURONS
+    units: Units = field(default_factory=Units)
 
 
 @dataclass(frozen=True)

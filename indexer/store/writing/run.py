@@ -114,13 +114,14 @@ def _insert_run(connection: Connection, run: RunRecord) -> int:
     fields = {
         name: getattr(run, name)
         for name in RunRecord.__dataclass_fields__
-        if name not in ("vocabulary", "widths", "sources")
+        if name not in ("vocabulary", "widths", "sources", "units")
     }
     result = connection.execute(
         insert(schema.runs).values(
             **fields,
             widths=list(run.widths),
             sources=list(run.sources),
+            units=run.units.as_dict(),
             vocabulary_id=_vocabulary_id(connection, run),
             content_hash="",
             ready=False,

@@ -43,7 +43,7 @@ def run_of(folder: Path, model: LoadedModel, number: int, **changes: Any) -> Run
         model="tiny",
         model_id="tiny",
         revision=None,
-        hook_point=model.units.hook_point,
+        asked=model.units.asked,
         corpus="none",
         dtype="float32",
         contexts=10,

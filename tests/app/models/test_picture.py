@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from app.models import picture
 from app.models.schemas import LayerPicture, PictureStatistic
-from app.schemas import RunRef, Sample
+from app.schemas import RunRef, Sample, UnitsRef
+from indexer.store.units import Units
 from tests.helpers.fixture_neurons import ATTRIBUTE, BIDI, CONTROLS, LONG, SCRIPT, ZERO_WIDTH
 
 RUN = RunRef(
@@ -22,6 +23,7 @@ RUN = RunRef(
     model_id="toy",
     revision=None,
     hook_point="mlp.hook_post",
+    units=UnitsRef(set="neurons", **Units().as_dict()),
     corpus="corpus",
     dtype="float32",
     contexts=1,

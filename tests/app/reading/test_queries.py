@@ -19,6 +19,7 @@ from app.neurons.schemas import NeuronPage
 from app.reading.statistics import STATISTICS
 from app.reading.store import Store
 from app.schemas import NeuronRef, Order
+from app.sets import ModelSet
 from indexer.store import schema
 from tests.helpers import fixture_store, readers
 from tests.helpers.fixture_store import MODELS, RUNS, TOY_NEURONS, WIDE, Neuron
@@ -183,14 +184,15 @@ def test_the_default_run_is_known(store: Store) -> None:
 
 def test_random_draws_every_neuron(store: Store) -> None:
     """A random neuron is one of those there are, and each of them comes up."""
-    of_model = Counter(random_neuron(store, "Zebra_2.0", None, None) for _ in range(200))
+    zebra, toy = ModelSet("Zebra_2.0"), ModelSet("toy")
+    of_model = Counter(random_neuron(store, zebra, None, None) for _ in range(200))
     assert set(of_model) == {
-        ("Zebra_2.0", NeuronRef(layer=layer, neuron=neuron))
+        (zebra, NeuronRef(layer=layer, neuron=neuron))
         for layer, neuron in [(0, 0), (0, 1), (0, 2), (1, 0)]
     }
-    of_layer = {random_neuron(store, "toy", 1, fixture_store.TOY_PRE) for _ in range(5)}
-    assert of_layer == {("toy", NeuronRef(layer=1, neuron=0))}
-    of_all = {random_neuron(store, None, None, None)[0] for _ in range(400)}
+    of_layer = {random_neuron(store, toy, 1, fixture_store.TOY_PRE) for _ in range(5)}
+    assert of_layer == {(toy, NeuronRef(layer=1, neuron=0))}
+    of_all = {random_neuron(store, None, None, None)[0].model for _ in range(400)}
     assert {"toy", "wide"} <= of_all <= set(MODELS)
 
 

@@ -92,7 +92,7 @@ def test_what_reads_as_a_place_is_one() -> None:
         "-3/45",
         "3/-45",
         "3/45/7/9",
-        "demo/x",
+        "demo/x!",
         "demo/3/x",
         "two words",
         "../etc",
@@ -102,7 +102,7 @@ def test_what_reads_as_a_place_is_one() -> None:
         "3 4567891234",
         "http://[/demo",
         "http://example.org/",
-        "http://example.org/a/b",
+        "http://example.org/a/b!",
         "ftp://example.org/demo",
         "javascript:alert(1)",
         "\u212a3/45 x",  # a Kelvin sign is no k

@@ -149,8 +149,9 @@ def test_a_page_that_does_not_exist_says_so_in_html(client: TestClient) -> None:
         ("/toy/0/4", 404, "Layer 0 of toy has neurons 0 to 3: there is no neuron 4."),
         ("/toy?run=2", 404, "toy has no run 2: its runs are 4, 3, 1."),
         ("/runs/99", 404, "There is no run 99."),
-        ("/a/b/c/d", 404, "There is nothing at /a/b/c/d."),
-        ("/toy/x", 422, "layer &#39;x&#39;"),
+        ("/a/b/c/d/e", 404, "There is nothing at /a/b/c/d/e."),
+        ("/toy/x", 404, "toy has no set of units &#39;x&#39;: its sets are neurons."),
+        ("/toy/-x", 422, "layer &#39;-x&#39;"),
         ("/static/nothing.css", 404, "There is nothing at /static/nothing.css."),
     ):
         response = client.get(path)

@@ -17,6 +17,7 @@ from indexer.errors import NeurariumError
 from indexer.interventions import ablate as ablation
 from indexer.interventions.ablate import Effects, effects
 from indexer.interventions.read import read_text, read_unit
+from indexer.models.asked import Asked
 from indexer.models.load import load_model
 from indexer.models.loaded import LoadedModel
 from indexer.models.source import resolve_model
@@ -141,7 +142,7 @@ def test_a_neuron_captured_before_its_activation_is_ablated_there(
 ) -> None:
     """At `mlp.hook_pre` what is set is the value before the activation function."""
     folder, tokens = tiny("gpt2"), ids()
-    model = load_model(resolve_model(str(folder)), hook_point="mlp.hook_pre")
+    model = load_model(resolve_model(str(folder)), asked=Asked("mlp.hook_pre"))
     plain = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
     module = plain.get_submodule("transformer.h.1.mlp.c_fc")
     as_is, mean = (
@@ -158,7 +159,7 @@ def test_a_neuron_captured_before_its_activation_is_ablated_there(
 def test_a_fused_projection_is_ablated_in_its_first_half(tiny: Callable[[str], Path]) -> None:
     """Phi-3's gate and up projection are one module: the gate's value is the one that is set."""
     folder, tokens = tiny("phi3"), ids()
-    model = load_model(resolve_model(str(folder)), hook_point="mlp.hook_pre")
+    model = load_model(resolve_model(str(folder)), asked=Asked("mlp.hook_pre"))
     plain = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
     module = plain.get_submodule("model.layers.1.mlp.gate_up_proj")
     as_is, zero = (

@@ -15,6 +15,7 @@ import torch
 from indexer.config import IndexConfig
 from indexer.errors import NeurariumError
 from indexer.models import kinds
+from indexer.models.asked import MODELS_OWN, Asked
 from indexer.models.load import describe, load_model
 from indexer.models.names import HOOK_POINTS
 from indexer.models.source import resolve_model
@@ -44,7 +45,7 @@ def test_a_set_declares_what_it_is(
     """Signs, parts and what dead means follow from the hook point and from whether MLPs are gated;
     a unit with values −1…0 is dead only in models that are not, one within 1e-6 only in others."""
     folder = save_tiny_model(tmp_path / "model", architecture)
-    units = load_model(resolve_model(str(folder)), hook_point=hook_point).units
+    units = load_model(resolve_model(str(folder)), asked=Asked(hook_point)).units
     assert (units.name, units.noun, units.sparse) == ("neurons", "neuron", False)
     assert (units.signed, units.has_parts, units.is_default) == (signed, parts, is_default)
     maximum, minimum = np.float32([0, 1e-7]), np.float32([-1, 0])
@@ -56,7 +57,7 @@ def test_units_at_other_hook_points_write_and_read_alike(tmp_path: Path) -> None
     """The hook point changes where a neuron is captured, not what it writes and reads."""
     folder = str(save_tiny_model(tmp_path / "model", "llama"))
     ids = some_tokens(1, 4)
-    at = [load_model(resolve_model(folder), hook_point=h).units for h in HOOK_POINTS[:2]]
+    at = [load_model(resolve_model(folder), asked=Asked(h)).units for h in HOOK_POINTS[:2]]
     for one, other in zip(at[0].readers(ids), at[1].readers(ids), strict=True):
         assert isinstance(one, Reader)
         assert isinstance(other, Reader)
@@ -114,22 +115,22 @@ def test_a_wrong_hook_point_is_refused_without_pytorch() -> None:
     assert done.stdout.endswith("False\n")
 
 
-def test_a_model_is_indexed_by_the_first_kind_it_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another kind serves models without MLP neurons, and its own hook points in any model."""
+def test_a_kind_takes_what_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another kind serves its own hook points in any model; MLP neurons are the default."""
     layout = describe(resolve_model(str(save_tiny_model(tmp_path, "gpt2")))).layout
     without = replace(layout, mlp_problem="It has no MLP neurons.")
-    with pytest.raises(NeurariumError, match="no MLP neurons"):
-        kinds.check(without)
 
     def find(*_: Any) -> Any:
         raise AssertionError("not called")
 
-    heads = kinds.Kind(("attn.hook_z",), lambda _: None, lambda *_: "attn.hook_z", find)
-    monkeypatch.setattr(kinds, "KINDS", (*kinds.KINDS, heads))
-    assert kinds.choose(layout, None) == "mlp.hook_post"
-    assert kinds.choose(layout, "attn.hook_z") == "attn.hook_z"
-    assert kinds.choose(without, None) == "attn.hook_z"
-    with pytest.raises(NeurariumError, match="no MLP neurons"):
-        kinds.choose(without, "mlp.hook_post")
+    def takes(asked: Asked) -> bool:
+        return asked.hook_point == "attn.hook_new"
+
+    new = kinds.Kind(takes, lambda _: None, lambda _, asked: asked, find)
+    monkeypatch.setattr(kinds, "KINDS", (new, *kinds.KINDS))
+    assert kinds.choose(layout, MODELS_OWN) == Asked("mlp.hook_post")
+    for some in (layout, without):
+        assert kinds.choose(some, Asked("attn.hook_new")) == Asked("attn.hook_new")
+    for asked in (MODELS_OWN, Asked("mlp.hook_post")):
+        with pytest.raises(NeurariumError, match="no MLP neurons"):
+            kinds.choose(without, asked)

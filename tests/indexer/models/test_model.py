@@ -15,6 +15,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from indexer.captured import Captured
 from indexer.errors import NeurariumError
 from indexer.models import kinds
+from indexer.models.asked import MODELS_OWN, Asked
 from indexer.models.hook_points import hook_points_of
 from indexer.models.layout import layout_of_config
 from indexer.models.load import check_ctx_len, describe, load_model
@@ -123,7 +124,7 @@ def test_hook_pre_is_before_the_activation_function(
     tiny: dict[str, Path], architecture: str
 ) -> None:
     """`mlp.hook_pre` is the projection in of a plain MLP, and the gate of a gated one."""
-    model = load_model(resolve_model(str(tiny[architecture])), hook_point="mlp.hook_pre")
+    model = load_model(resolve_model(str(tiny[architecture])), asked=Asked("mlp.hook_pre"))
     tokens = some_tokens(2, 7)
     paths = [BEFORE_ACTIVATION[architecture].format(i) for i in range(LAYERS)]
     width = OUT_OF[architecture][1]
@@ -146,7 +147,7 @@ def test_hook_pre_is_transformer_lens_own(tiny: dict[str, Path]) -> None:
     )
     _, cache = bridge.run_with_cache(tokens)
     for hook_point in ("mlp.hook_pre", "mlp.hook_post"):
-        model = load_model(resolve_model(str(folder)), hook_point=hook_point)
+        model = load_model(resolve_model(str(folder)), asked=Asked(hook_point))
         for layer, acts in enumerate(captured(model, tokens)):
             truth = cache[f"blocks.{layer}.{hook_point}"]
             torch.testing.assert_close(acts, truth, rtol=1e-4, atol=1e-5)
@@ -236,7 +237,7 @@ def test_a_hook_point_that_is_not_there_is_refused(tiny: dict[str, Path]) -> Non
     with pytest.raises(
         NeurariumError, match=r"mlp\.ln\.hook_in.*it has mlp\.hook_pre, mlp\.hook_p"
     ):
-        load_model(resolve_model(str(tiny["gpt2"])), hook_point="mlp.ln.hook_in")
+        load_model(resolve_model(str(tiny["gpt2"])), asked=Asked("mlp.ln.hook_in"))
 
 
 _LLAMA = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
@@ -273,7 +274,7 @@ def test_models_of_another_kind_are_refused(
     if name not in architectures and settings:
         config.architectures = [name.replace("Config", "ForCausalLM")]
     with pytest.raises(NeurariumError, match=message):
-        kinds.check(layout_of_config(config, "it"))
+        kinds.choose(layout_of_config(config, "it"), MODELS_OWN)
 
 
 def test_a_layer_that_runs_twice_is_refused(

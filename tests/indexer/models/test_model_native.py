@@ -15,6 +15,7 @@ from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
 
 from indexer.errors import NeurariumError
+from indexer.models.asked import Asked
 from indexer.models.hook_points import hook_points_of
 from indexer.models.load import describe, load_model, load_native
 from indexer.models.loaded import LoadedModel
@@ -56,7 +57,7 @@ def native_model(hook_point: str | None = None, **changes: Any) -> tuple[Any, Lo
     bridge = TransformerBridge.boot_native(native_config(**changes))
     shake(bridge.original_model)
     tokens = LoadedTokenizer(tiny_tokenizer(), 1, 0, "tiny")
-    return bridge, load_native(bridge, NATIVE, tokens, hook_point=hook_point)
+    return bridge, load_native(bridge, NATIVE, tokens, asked=Asked(hook_point))
 
 
 def by_hand(state: dict[str, Tensor], tokens: Tensor) -> Tensor:

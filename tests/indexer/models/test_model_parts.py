@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from indexer.captured import Captured
 from indexer.config import IndexConfig
+from indexer.models.asked import Asked
 from indexer.models.load import load_model
 from indexer.models.loaded import LoadedModel
 from indexer.models.source import resolve_model
@@ -101,7 +102,7 @@ def test_what_is_no_product_has_no_parts(
 ) -> None:
     """A plain MLP has no gate, and a gate alone is not made of two parts."""
     folder = save_tiny_model(tmp_path / architecture, architecture)
-    model = load_model(resolve_model(str(folder)), hook_point=hook_point)
+    model = load_model(resolve_model(str(folder)), asked=Asked(hook_point))
     assert not model.units.has_parts
     for captured in handed_over(model, some_tokens(2, 5)):
         assert captured.gate is None

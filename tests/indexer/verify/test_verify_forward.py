@@ -13,6 +13,7 @@ import torch
 from indexer.captured import Captured
 from indexer.corpus.batches import Batch, BatchPlan, plan_batches
 from indexer.errors import NeurariumError
+from indexer.models.asked import Asked
 from indexer.models.load import load_model
 from indexer.models.loaded import LoadedModel
 from indexer.models.source import resolve_model
@@ -72,7 +73,7 @@ def test_a_plain_forward_sees_what_is_captured(
 ) -> None:
     """For gated, fused and flattened MLPs, and with norms around the MLP."""
     folder = save_tiny_model(tmp_path / architecture, architecture)
-    check(load_model(resolve_model(str(folder)), hook_point=hook_point))
+    check(load_model(resolve_model(str(folder)), asked=Asked(hook_point)))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import transformers
 from torch import Tensor
 
 from indexer.errors import NeurariumError
+from indexer.models.asked import Asked
 from indexer.models.load import load_model
 from indexer.models.source import ModelSource, resolve_model
 from indexer.weights import effects as weights_effects
@@ -167,7 +168,7 @@ def test_a_model_captured_before_its_activation_writes_the_same(tiny: dict[str, 
     """The logit effects of a neuron do not depend on which side of its activation is captured."""
     source = resolve_model(str(tiny["llama"]))
     after = logit_effects(load_model(source), 1)
-    before = logit_effects(load_model(source, hook_point="mlp.hook_pre"), 1)
+    before = logit_effects(load_model(source, asked=Asked("mlp.hook_pre")), 1)
     np.testing.assert_array_equal(after.top_ids, before.top_ids)
     np.testing.assert_array_equal(after.bottom_values, before.bottom_values)
 
