@@ -29,6 +29,7 @@ from app.cli.console import (
 )
 from app.cli.index import index, merge, run_index, verify
 from app.cli.notes import notes_app
+from app.cli.upgrade import upgrade
 from app.sets import name_of
 from app.settings import Settings
 from indexer.errors import NeurariumError
@@ -200,6 +201,7 @@ def delete(
 
 app.command()(check)
 app.command()(merge)
+app.command()(upgrade)
 app.command()(verify)
 app.add_typer(notes_app)
 

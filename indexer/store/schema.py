@@ -32,6 +32,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
 
 SCHEMA_VERSION = 5
+OLDEST_VERSION = 4
+"""The oldest schema that `neurarium upgrade` can bring up to date (`migrations/`)."""
 
 KINDS = ("top", "bottom", "random", "band", "source")
 """Why an example was chosen; `examples.kind` is an index into this tuple."""
