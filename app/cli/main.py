@@ -6,6 +6,7 @@ import gc
 import os
 import socket
 import sys
+from ipaddress import ip_address
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -210,7 +211,10 @@ def _serve(settings: Settings) -> None:
     import uvicorn
 
     from app.main import create_app
+    from app.web.visitors import LOOPBACK
 
+    if not settings.allowed_hosts and _is_loopback(settings.host):
+        settings = settings.model_copy(update={"allowed_hosts": " ".join(LOOPBACK)})
     missing = missing_file(settings)
     # Without a limit, Ctrl-C waits as long as any visitor leaves a request open.
     config = uvicorn.Config(
@@ -225,6 +229,13 @@ def _serve(settings: Settings) -> None:
         out.print(f"Neurarium is at {address_of(bound)} (press Ctrl-C to stop)", highlight=False)
         _collect_less()
         server.run(sockets=[listening])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _collect_less() -> None:

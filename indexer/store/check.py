@@ -241,8 +241,7 @@ def _check_rows(rules: Sequence[Cover], rows: Sequence[Row[Any]], report: Report
 
 
 def _chunks(connection: Connection, query: Select[Any], table: Any) -> Iterator[list[Row[Any]]]:
-    streamed = connection.execution_options(yield_per=_CHUNK).execute(
-        query.order_by(*table.primary_key)
-    )
+    query = query.order_by(*table.primary_key)
+    streamed = connection.execute(query, execution_options={"yield_per": _CHUNK})
     for rows in streamed.partitions():
         yield list(rows)

@@ -36,7 +36,9 @@ def old_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     engine = create_engine(url)
     with engine.begin() as connection:
         script = gzip.decompress((STORES / "schema_4.sql.gz").read_bytes()).decode()
-        connection.connection.cursor().execute(script)
+        with connection.connection.cursor() as cursor:
+            cursor.execute(script)
+            cursor.execute("SET search_path TO public")
     engine.dispose()
     return url
 
