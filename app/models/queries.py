@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -189,6 +190,8 @@ def _after(sort: Sort, order: Order, cursor: str) -> list[Any]:
     its_sort, its_order, *after = cursors.decode(cursor, str, str, *kinds)
     if (its_sort, its_order) != (sort, order) or not 0 <= after[-1] <= MAX_INTEGER:
         raise Invalid("The cursor belongs to another order: start again without it.")
+    if math.isnan(after[0]):  # which databases sort, and numpy does not
+        raise Invalid(cursors.BAD_CURSOR)
     return after
 
 

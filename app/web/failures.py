@@ -96,7 +96,8 @@ def _without_slash(request: Request) -> Response | None:
     what is sent: a browser would send it a second time."""
     path = request.scope["path"]
     shorter = path.rstrip("/")
-    if request.method not in ("GET", "HEAD") or not shorter or shorter == path:
+    is_page = request.method in ("GET", "HEAD") and not path.startswith(API_PREFIX)
+    if not is_page or shorter in ("", path):
         return None
     scope = {**request.scope, "path": shorter, "method": "GET"}
     if not any(route.matches(scope)[0] == Match.FULL for route in request.app.router.routes):

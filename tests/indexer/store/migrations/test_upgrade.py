@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import create_engine, text
 
 from app.cli.upgrade import upgrade as upgrade_command
 from indexer.errors import NeurariumError
@@ -57,8 +57,8 @@ def test_an_old_store_answers_as_a_new_one(
     for run in range(1, len(fixture_store.RUNS) + 1):
         report = check_run(engine, run, Silent())
         assert (report.places, report.damaged) == ([], False)
-    _has_this_schema(engine)
     engine.dispose()
+    _has_this_schema(old_url)
     new = "postgres_filled" if old_url.startswith("postgresql") else "sqlite_filled"
     with serving(old_url) as old, serving(request.getfixturevalue(new)) as fresh:
         for page in PAGES:
@@ -66,8 +66,9 @@ def test_an_old_store_answers_as_a_new_one(
             assert (answer.status_code, answer.text) == (200, expected.text)
 
 
-def _has_this_schema(engine: Engine) -> None:
+def _has_this_schema(url: str) -> None:
     """The tables are those that a new store gets."""
+    engine = create_engine(url)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         texts = "context_words"
@@ -76,6 +77,7 @@ def _has_this_schema(engine: Engine) -> None:
             for difference in compare_metadata(context, schema.metadata)
             if not (difference[0] in ("remove_table", "remove_index") and texts in repr(difference))
         ]
+    engine.dispose()
     assert not differences
 
 
