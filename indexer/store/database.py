@@ -29,7 +29,7 @@ from indexer.store.schema import OLDEST_VERSION, SCHEMA_VERSION, metadata, store
 
 _BUSY_SECONDS = 600  # another indexer may be writing its run
 _DAMAGE = (
-    *("malformed", "file is not a database", "unsupported file format"),  # SQLite
+    *("malformed", "unsupported file format"),  # SQLite
     *("invalid page", "data corrupted", "index corrupted", "unexpected zero page"),  # PostgreSQL
 )
 _WRITES = "neurarium_writes"
