@@ -19,6 +19,7 @@ from starlette_compress import CompressMiddleware
 
 from app.compare import routes as compare
 from app.contexts import routes as contexts
+from app.heads import routes as heads
 from app.lists import routes as lists
 from app.live.behaviour import routes as behaviour
 from app.live.engine import Live
@@ -99,6 +100,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             memory=settings.live_memory,
             tokens=settings.live_tokens,
             waiting=settings.live_waiting,
+            model_paths=settings.model_paths,
         )
     kept_notes = served_notes(settings)
     site = Site(
@@ -146,7 +148,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_api_route(f"/static/{assets.STYLE_SHEET}", _style_sheet, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=assets.folder("static")), name="static")
     routes = [route for router in ROUTERS for route in router.routes]
-    app.router.routes.extend(sorted(routes + of_sets(routes), key=_specificity))
+    own = [route for router in (heads.api, heads.pages) for route in router.routes]
+    app.router.routes.extend(sorted(routes + of_sets(routes) + own, key=_specificity))
     return app
 
 

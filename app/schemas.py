@@ -135,6 +135,7 @@ class NeuronRow(Schema):
     skewness: float | None
     kurtosis: float | None
     density: float
+    lookup: float | None = Field(description="Token-lookup score; null if unknown.")
     effect_kurtosis: float | None = Field(description="Excess kurtosis of its logit effects.")
     dead: bool
     peak_token: str = Field(description="The token it peaks on.")

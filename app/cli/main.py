@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -102,12 +103,19 @@ app.command()(index)
 def demo(database: Database = None, host: Host = None, port: Port = None) -> None:
     """Index the bundled model over the bundled corpus if that is not done yet, and serve it."""
     from indexer.config import IndexConfig
+    from indexer.demo import DICTIONARIES
     from indexer.store.runs import list_runs
+    from indexer.store.units import NEURONS
 
     settings = settings_of(database, host, port)
     runs = list_runs(open_store_of(settings, create=True))
-    if not any((run.model, run.model_id, run.corpus) == ("demo",) * 3 for run in runs):
+    ours = [run for run in runs if (run.model, run.model_id, run.corpus) == ("demo",) * 3]
+    sets = {run.set_name for run in ours}
+    if NEURONS not in sets:
         run_index(IndexConfig(model="demo"), settings)
+    for path in DICTIONARIES:
+        if path.stem not in sets:
+            run_index(IndexConfig(model="demo", dictionary=str(path)), settings)
     _serve(settings)
 
 
@@ -123,6 +131,14 @@ def serve(
             help="Let visitors run the models on their own text. A model is loaded on first use.",
         ),
     ] = False,
+    model_path: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=PATH",
+            help="Where a model is now that was moved since it was indexed, by its name in URLs. "
+            "Needs --live; may be repeated.",
+        ),
+    ] = None,
     notes: Annotated[
         bool,
         typer.Option(
@@ -134,7 +150,25 @@ def serve(
     """Serve the pages and the JSON API."""
     settings = settings_of(database, host, port)
     switches = {"live": live, "notes": notes}
-    _serve(settings.model_copy(update={name: True for name, on in switches.items() if on}))
+    settings = settings.model_copy(update={name: True for name, on in switches.items() if on})
+    if model_path:
+        if not settings.live:
+            raise NeurariumError("--model-path needs --live: only live models are loaded.")
+        paths = settings.model_paths | dict(map(_moved, model_path))
+        settings = settings.model_copy(update={"model_paths": paths})
+    _serve(settings)
+
+
+def _moved(text: str) -> tuple[str, Path]:
+    """Reads NAME=PATH. Raises NeurariumError."""
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise NeurariumError(
+            f"--model-path {text} is not recognised: write NAME=PATH, such as gpt2=/models/gpt2."
+        )
+    if not Path(path).expanduser().exists():
+        raise NeurariumError(f"--model-path {text}: there is no folder or file {path}.")
+    return name, Path(path).expanduser()
 
 
 @app.command()
@@ -221,14 +255,14 @@ def _serve(settings: Settings) -> None:
         create_app(settings), log_level="warning", timeout_graceful_shutdown=GRACE
     )
     server = uvicorn.Server(config)
-    with _listening(settings) as listening:
-        bound = settings.model_copy(update={"port": listening.getsockname()[1]})
+    with listening(settings) as opened:
+        bound = settings.model_copy(update={"port": opened.getsockname()[1]})
         if missing:
             message = f"There was no database at {missing}: an empty one was created."
             err.print(escaped(message), highlight=False, soft_wrap=True)
         out.print(f"Neurarium is at {address_of(bound)} (press Ctrl-C to stop)", highlight=False)
         _collect_less()
-        server.run(sockets=[listening])
+        server.run(sockets=[opened])
 
 
 def _is_loopback(host: str) -> bool:
@@ -247,10 +281,11 @@ def _collect_less() -> None:
     gc.set_threshold(_NEW_OBJECTS)
 
 
-def _listening(settings: Settings) -> socket.socket:
+def listening(settings: Settings) -> socket.socket:
+    """A socket that listens where the settings say. Raises NeurariumError."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        listening = socket.create_server((settings.host, settings.port), family=family)
+        opened = socket.create_server((settings.host, settings.port), family=family)
     except OSError as error:  # for a host name that cannot be resolved, errno is negative
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else str(error.strerror).partition(" (")[0]
@@ -261,5 +296,5 @@ def _listening(settings: Settings) -> socket.socket:
         ) from None
     # Every connection inherits this: else the end of a response can wait 40 ms until the browser
     # acknowledges its beginning.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return opened

@@ -186,9 +186,10 @@ def _chart(
         name=chart,
         title=f"{title}{', counts on a log scale' if log else ''}",
         what=what,
+        axis="peak" if what == "contexts" else "activation",
         low=both.low,
         high=both.high,
-        height=120,
+        height=140,
         log=log,
     )
 

@@ -15,10 +15,21 @@ from markupsafe import Markup, escape
 from app.drawing.numbers import compact, count, number, share
 
 WIDTH = 440.0
-LEFT, RIGHT, TOP, BOTTOM = 34.0, 8.0, 12.0, 18.0
-"""A histogram's width and the margins inside it, in SVG user units."""
+LEFT, RIGHT, TOP, BOTTOM = 34.0, 8.0, 15.0, 31.0
+"""A histogram's width and the margins inside it, in SVG user units: room for the axes' titles."""
+CUT_LABELS = 14.0
+"""Room for the labels of cuts, above the bars."""
 LABEL_DISTANCE = 34.0
 """The least distance between two labels on an axis, in user units."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of what a histogram counts, drawn as a layer of its bars."""
+
+    name: str
+    counts: Sequence[int]
+    """In the histogram's bins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +123,13 @@ def histogram(
     name: str,
     title: str,
     what: str,
+    axis: str,
     low: float,
     high: float,
     height: float = 130.0,
     log: bool = True,
     cuts: Sequence[Cut] = (),
+    parts: Sequence[Part] = (),
     ticks: Sequence[float] = (),
     ticks_title: str = "",
 ) -> Markup:
@@ -124,15 +137,17 @@ def histogram(
 
     `edges` has one more value than `counts`. The axis covers the edges and `low` to `high`, so that
     two charts of a neuron can share it. `cuts`, lowest first, divide the background into bands;
-    `ticks` are single values, drawn below the axis. `name` is a prefix for ids, unique on the page;
-    `what` was counted. charts.js shows a bin's contents from the list that `bins` makes for `name`.
+    `ticks` are single values, drawn below the axis. `parts` divide the bars into layers, the first
+    at the bottom, on a linear scale; `keys` names their colours. `axis` is the title of the
+    horizontal axis, `what` of the other. `name` is a prefix for ids, unique on the page;
+    charts.js shows a bin's contents from the list that `bins` makes for `name`.
     """
     first, last = min([low, *edges]), max([high, *edges])
     if last <= first:  # a single value: give the axis some width
         pad = abs(first) * 0.5 or 1.0
         first, last = first - pad, last + pad
     right = WIDTH - RIGHT
-    foot = height - BOTTOM
+    top, foot = TOP + (CUT_LABELS if cuts else 0.0), height - BOTTOM
     floor = foot - (9.0 if ticks else 0.0)
     scale = (right - LEFT) / (last - first)
 
@@ -141,25 +156,30 @@ def histogram(
         return LEFT if at < LEFT else right if at > right else at
 
     total, largest = sum(counts), max(counts, default=0)
-    y = _heights(largest, floor, log)
+    y = _heights(largest, top, floor, log)
     safe = escape(name)
     # Where the bins are, for charts.js: left edge of the first, width of each, top and bottom.
     start, end = x(edges[0]), x(edges[-1])
-    places = f"{start:.1f} {(end - start) / len(counts):.3f} {TOP:.0f} {floor:.1f}"
+    places = f"{start:.1f} {(end - start) / len(counts):.3f} {top:.0f} {floor:.1f}"
     out = [
         f'<svg class="chart" viewBox="0 0 {WIDTH:.0f} {height:.0f}" role="img" '
         f'aria-labelledby="{safe}-t {safe}-d" data-bins="{places}"><title id="{safe}-t">'
         f'{escape(title)}</title><desc id="{safe}-d">{escape(describe(edges, counts, what))}</desc>'
     ]
-    out += _bands(cuts, x, right, floor)
+    out.append(axis_text(0, 9, "start", f"↑ {what}{', log scale' if log else ''}"))
+    out.append(axis_text(right, height - 3, "end", f"{axis} →"))
+    out += _bands(cuts, x, right, top, floor)
     levels = count_ticks(largest, 3) if log else [int(n) for n in nice_ticks(0, largest, 4) if n]
     for n in levels if total else []:
         out.append(f'<path class="grid" d="M{LEFT:.0f} {y(n):.1f}H{right:.0f}"/>')
         out.append(axis_text(LEFT - 5, y(n) + 3.5, "end", compact(n)))
-    out += _bars(edges, counts, x, y, floor)
+    if parts:
+        out += _layers(edges, counts, parts, x, y, floor)
+    else:
+        out += _bars(edges, counts, x, y, floor)
     out.append(f'<path class="axis" d="M{LEFT:.0f} {floor:.1f}H{right:.0f}"/>')
     if first < 0 < last:
-        out.append(f'<path class="zero" d="M{x(0):.1f} {TOP:.0f}V{foot:.0f}"/>')
+        out.append(f'<path class="zero" d="M{x(0):.1f} {top:.0f}V{foot:.0f}"/>')
     if ticks:
         d = "".join([f"M{x(value):.1f} {floor + 1:.0f}V{foot:.0f}" for value in ticks])
         out.append(f'<path class="tops" d="{d}"><title>{escape(ticks_title)}</title></path>')
@@ -167,6 +187,16 @@ def histogram(
     out += axis_labels(nice_ticks(first, last), x, foot)
     out.append("</svg>")
     return Markup("".join(out))
+
+
+def keys(parts: Sequence[Part]) -> Markup:
+    """The colours of a histogram's parts and their names, as a list."""
+    items = "".join(
+        f'<li><svg class="swatch" viewBox="0 0 1 1" aria-hidden="true">'
+        f'<path class="part l{index}" d="M0 0h1v1H0z"/></svg>{escape(part.name)}</li>'
+        for index, part in enumerate(parts)
+    )
+    return Markup(f'<ul class="keys">{items}</ul>')
 
 
 def bins(edges: Sequence[float], counts: Sequence[int], *, name: str) -> Markup:
@@ -185,45 +215,47 @@ def bins(edges: Sequence[float], counts: Sequence[int], *, name: str) -> Markup:
     return Markup(f'<ol class="bins" id="{escape(name)}-bins">{items}</ol>')
 
 
-def _heights(largest: int, floor: float, log: bool) -> Callable[[int], float]:
+def _heights(largest: int, top: float, floor: float, log: bool) -> Callable[[int], float]:
     """The function from a count to the y of its bar's top. A count of 1 is still visible."""
-    room = floor - TOP
+    room = floor - top
     if log:
-        top = math.log10(largest) if largest > 1 else 1.0
+        decades = math.log10(largest) if largest > 1 else 1.0
         # The scale starts half a decade below 1.
-        return lambda n: floor - (math.log10(n) + 0.3) / (top + 0.3) * room if n else floor
+        return lambda n: floor - (math.log10(n) + 0.3) / (decades + 0.3) * room if n else floor
     return lambda n: floor - max(1.5, n / max(1, largest) * room) if n else floor
 
 
 def _bands(
-    cuts: Sequence[Cut], x: Callable[[float], float], right: float, floor: float
+    cuts: Sequence[Cut], x: Callable[[float], float], right: float, top: float, floor: float
 ) -> list[str]:
     """The background from each cut to the next, ever darker, with a line and a label per cut."""
     out: list[str] = []
     ends = [*(x(cut.value) for cut in cuts[1:]), right] if cuts else []
-    labels = _labels(cuts, x, right)
+    labels = _labels(cuts, x, right, top)
     for i, (cut, end) in enumerate(zip(cuts, ends, strict=True)):
         at = x(cut.value)
         title = f"<title>{escape(cut.title)}</title>"
         out.append(
-            f'<rect class="band b{min(i, 2)}" x="{at:.1f}" y="{TOP - 10:.0f}" '
-            f'width="{max(0.0, end - at):.1f}" height="{floor - TOP + 10:.1f}">{title}</rect>'
+            f'<rect class="band b{min(i, 2)}" x="{at:.1f}" y="{top - 12:.0f}" '
+            f'width="{max(0.0, end - at):.1f}" height="{floor - top + 12:.1f}">{title}</rect>'
         )
-        out.append(f'<path class="cut" d="M{at:.1f} {TOP - 10:.0f}V{floor:.1f}"/>')
+        out.append(f'<path class="cut" d="M{at:.1f} {top - 12:.0f}V{floor:.1f}"/>')
     return out + labels
 
 
-def _labels(cuts: Sequence[Cut], x: Callable[[float], float], right: float) -> list[str]:
+def _labels(
+    cuts: Sequence[Cut], x: Callable[[float], float], right: float, top: float
+) -> list[str]:
     """The labels of the cuts, without overlaps: the highest always, the others if there is room."""
     out: list[str] = []
     free = right + 6
     for cut in reversed(cuts):
-        at, wide = x(cut.value), 5.2 * len(cut.label) + 6
+        at, wide = x(cut.value), 5.2 * len(cut.label) + 9
         if at + wide <= free:
-            out.append(axis_text(at + 3, TOP - 1, "start", cut.label))
+            out.append(axis_text(at + 3, top - 3, "start", cut.label))
             free = at
         elif not out:
-            out.append(axis_text(right, TOP - 1, "end", cut.label))
+            out.append(axis_text(right, top - 3, "end", cut.label))
             free = min(at, right - wide)
     return out[::-1]
 
@@ -245,6 +277,32 @@ def _bars(
             css = "neg" if edges[i] + edges[i + 1] < 0 else "pos"
             shapes[css].append(f"M{places[i]:.1f} {foot}V{y(n):.1f}h{wide:.1f}V{foot}z")
     return [f'<path class="{css}" d="{"".join(d)}"/>' for css, d in shapes.items() if d]
+
+
+def _layers(
+    edges: Sequence[float],
+    counts: Sequence[int],
+    parts: Sequence[Part],
+    x: Callable[[float], float],
+    y: Callable[[int], float],
+    floor: float,
+) -> list[str]:
+    """A path for each part: its share of every bar, on top of the parts before it."""
+    places = [x(edge) for edge in edges]
+    feet = [floor] * len(counts)
+    out: list[str] = []
+    for index, part in enumerate(parts):
+        d = ""
+        for i, n in enumerate(part.counts):
+            if n:
+                wide = max(2.0, places[i + 1] - places[i] - 0.6)
+                top = feet[i] - (floor - y(counts[i])) * n / counts[i]
+                d += f"M{places[i]:.1f} {feet[i]:.1f}V{top:.1f}h{wide:.1f}V{feet[i]:.1f}z"
+                feet[i] = top
+        if d:
+            title = f"<title>{escape(part.name)}</title>"
+            out.append(f'<path class="part l{index}" d="{d}">{title}</path>')
+    return out
 
 
 def axis_labels(values: Sequence[float], x: Callable[[float], float], foot: float) -> list[str]:

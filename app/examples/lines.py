@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 from markupsafe import Markup, escape
@@ -55,6 +56,8 @@ class Line(NamedTuple):
     """Gate and linear part in short; empty if there are none."""
     facts: str
     """Where the example comes from."""
+    seen: str
+    """Where on the page the example stood before; empty if it did not."""
     others: list[tuple[Example, str]]
     """The folded examples, with their exact peaks or troughs."""
 
@@ -69,6 +72,8 @@ class Kind(NamedTuple):
     """Whether lines have the gate and the linear part."""
     named: bool = True
     """Whether lines have their source."""
+    seen: Mapping[int, str] = MappingProxyType({})
+    """Contexts that stood on the page before, with the place, such as "top 3"."""
 
 
 class _Entry(NamedTuple):
@@ -131,8 +136,16 @@ def _line(entry: _Entry, left: str, right: str, kind: Kind, layout: Layout) -> L
         source=_source(example) if kind.named else "",
         factors=_factors(example) if kind.factors else "",
         facts=_facts(example, kind.trough),
+        seen=_seen([example, *(other for other, _ in entry.others)], kind),
         others=entry.others,
     )
+
+
+def _seen(examples: Sequence[Example], kind: Kind) -> str:
+    """Where the first of examples with one text stood before, if all did."""
+    if not all(example.context_id in kind.seen for example in examples):
+        return ""
+    return kind.seen[examples[0].context_id]
 
 
 def markup(rows: Sequence[Line], layout: Layout) -> Markup:
@@ -179,14 +192,17 @@ def _start(line: Line) -> str:
 def _opening(line: Line, layout: Layout) -> str:
     factors = f'<span class="factors">{line.factors}</span>' if line.factors else ""
     source = f'<span class="source">{line.source}</span>' if line.source else ""
+    repeated = ' class="repeated"' if line.seen else ""
+    seen = f'<span class="stood">= {line.seen}</span>' if line.seen else ""
+    also = f"also {line.seen} · " if line.seen else ""
     if layout.view == "peak":
         text = aligned(line)
     else:
         text = f'<span class="text tok" data-at="{line.start}">{line.right}</span>'
     return (
-        f'<li><details class="example"><summary>{_start(line)}{_also(line, layout)}{factors}{text}'
-        f"{source}</summary>"
-        f'<div class="opened"><p class="facts">{line.facts} · '
+        f'<li{repeated}><details class="example"><summary>{_start(line)}{_also(line, layout)}'
+        f"{factors}{text}{source}{seen}</summary>"
+        f'<div class="opened"><p class="facts">{also}{line.facts} · '
         f'<a class="fetch" href="{_linked(layout, line.example)}">whole context'
         f"</a></p>{_others(line, layout)}</div></details></li>"
     )
@@ -225,8 +241,10 @@ def _linked(layout: Layout, example: Example) -> str:
 
 def _context(line: Line, layout: Layout) -> str:
     context_id = line.example.context_id
+    repeated = ' class="repeated"' if line.seen else ""
+    seen = f'<span class="stood">= {line.seen}</span> ' if line.seen else ""
     return (
-        f'<li><div class="head">{_start(line)} <span class="facts">{line.facts} · '
+        f'<li{repeated}><div class="head">{_start(line)} {seen}<span class="facts">{line.facts} · '
         f'<a href="{_linked(layout, line.example)}">own page</a></span></div>'
         f"{whole(context_id, line.right)}{_others(line, layout)}</li>"
     )

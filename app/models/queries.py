@@ -29,6 +29,7 @@ from app.reading.columns import columns, finite
 from app.reading.neurons import NEURONS, neuron_row
 from app.reading.runs import MAX_INTEGER, has_layer, model_names, run_ref, sample_of
 from app.reading.store import Reading, Store
+from app.reading.vocabulary import text_of
 from app.schemas import Order
 from indexer.store import schema
 from indexer.store.checksums import cover, missing
@@ -116,7 +117,7 @@ def picture(reading: Reading, layer: int, stat: PictureStatistic, first: int) ->
         first=first,
         values=list(map(finite, values[part].tolist())),
         dead=dead[part].tolist(),
-        peak_tokens=[reading.vocabulary[int(token_id)] for token_id in tokens],
+        peak_tokens=[text_of(reading.vocabulary, token_id) for token_id in tokens.tolist()],
         n_dead=int(dead.sum()),
         counted=len(ranked),
         lowest=float(ranked[0]) if len(ranked) else None,
@@ -140,9 +141,14 @@ def _summaries(connection: Connection, run: Row[Any]) -> list[LayerSummary]:
     table = schema.layers
     query = select(*_LAYERS.selected).where(table.c.run_id == run.id).order_by(table.c.layer)
     rows = _LAYERS.check(connection.execute(query).all())
-    for layer in set(range(len(run.widths))) - {row.layer for row in rows}:
+    for layer in _with_units(run) - {row.layer for row in rows}:
         raise missing(table, run_id=run.id, layer=layer)
     return [_summary(row) for row in rows]
+
+
+def _with_units(run: Row[Any]) -> set[int]:
+    """The layers of a run; a layer may have no units, and then has no row."""
+    return {layer for layer, width in enumerate(run.widths) if width}
 
 
 def _summary_of(connection: Connection, run: Row[Any], layer: int) -> LayerSummary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from sqlalchemy import Row, bindparam, select
 
 from app.errors import NotFound
-from app.examples.queries import examples_of, read_examples
+from app.examples.queries import NeuronExamples, examples_of, read_examples
 from app.neurons.schemas import (
     ContextPage,
     Histogram,
@@ -20,6 +21,8 @@ from app.neurons.schemas import (
     Part,
     PeakQuantiles,
     SignCounts,
+    SourceCount,
+    SourcePeaks,
     Stats,
     TokenValue,
     Weights,
@@ -33,6 +36,7 @@ from indexer.store import schema
 from indexer.store.checksums import cover, missing
 from indexer.store.packing.codec import unpack_arrays
 from indexer.store.places import Places
+from indexer.store.sizes import SOURCE_SLOTS
 
 Array = np.ndarray[Any, Any]
 
@@ -65,16 +69,20 @@ def neuron(reading: Reading, layer: int, neuron: int, reach: int | None = None) 
         stats=_stats(row, arrays),
         histogram=_histogram(arrays, "histogram"),
         peak_histogram=_histogram(arrays, "peak_histogram"),
+        peaks_by_source=_peaks_by_source(reading, arrays),
         signs=_signs(arrays["sign_counts"]),
         examples=examples_of(examples, run, arrays, reach),
+        top_token_ids=_top_token_ids(examples),
+        found_in=_found_in(reading, examples),
         peak_tokens=examples.peak_tokens(),
         together=links["together"],
         weights=Weights(
-            logit_effects=_logit_effects(row, arrays, reading.vocabulary),
-            inputs=_inputs(row, arrays, reading.vocabulary),
+            logit_effects=_logit_effects(reading, row, arrays),
+            inputs=_inputs(reading, row, arrays),
             alike=links["alike"],
             upstream=links["upstream"],
             downstream=links["downstream"],
+            not_available=" ".join(run.provenance.get("weights_not_available") or ()) or None,
         ),
         previous=_ref(places, index - 1),
         next=_ref(places, index + 1),
@@ -170,6 +178,43 @@ def _histogram(arrays: dict[str, Array], name: str) -> Histogram:
     return Histogram(edges=edges.tolist(), counts=counts.tolist())
 
 
+def _peaks_by_source(reading: Reading, arrays: dict[str, Array]) -> list[SourcePeaks]:
+    counts = arrays["source_peak_counts"].reshape(-1, max(1, len(arrays["peak_histogram_counts"])))
+    return [
+        SourcePeaks(
+            source=None if slot == SOURCE_SLOTS else reading.run.sources[slot] or None,
+            other=slot == SOURCE_SLOTS,
+            counts=of_slot,
+        )
+        for slot, of_slot in enumerate(counts.tolist())
+    ]
+
+
+def _top_token_ids(examples: NeuronExamples) -> list[int]:
+    top = examples.arrays("top")
+    if top is None:
+        return []
+    context = examples.contexts[int(top.context_ids[0])]
+    ids: list[int] = context.token_ids[: int(top.peak_positions[0]) + 1].tolist()
+    return ids
+
+
+def _found_in(reading: Reading, examples: NeuronExamples) -> list[SourceCount]:
+    top = examples.arrays("top")
+    contexts = [] if top is None else top.context_ids.tolist()
+    indices = Counter(examples.contexts[context_id].source_index for context_id in contexts)
+    corpus = reading.corpus_counts
+    return [
+        SourceCount(
+            source=reading.run.sources[index],
+            examples=number,
+            share=None if corpus is None else corpus.share(index),
+        )
+        for index, number in indices.most_common()
+        if reading.run.sources[index]
+    ]
+
+
 def _stats(row: Row[Any], arrays: dict[str, Array]) -> Stats:
     quantiles = arrays["peak_quantiles"].tolist()
     return Stats(
@@ -180,6 +225,7 @@ def _stats(row: Row[Any], arrays: dict[str, Array]) -> Stats:
         skewness=row.skewness,
         kurtosis=finite(row.kurtosis),
         density=row.density,
+        lookup=finite(row.lookup),
         density_over_tenth=row.density_over_tenth,
         tenth=row.tenth,
         dead=row.dead,
@@ -196,19 +242,25 @@ def _signs(counts: Array) -> SignCounts | None:
 
 
 def _tokens(
-    arrays: dict[str, Array], name: str, vocabulary: list[str]
+    reading: Reading, arrays: dict[str, Array], name: str
 ) -> tuple[list[TokenValue], list[TokenValue]]:
     """The two halves of a stored list of tokens: the highest values and the lowest."""
     ids, values = arrays[f"{name}_token_ids"].tolist(), arrays[f"{name}_values"].tolist()
+    vocabulary, corpus = reading.vocabulary, reading.corpus_counts
     tokens = [
-        TokenValue(token=vocabulary[token_id], token_id=token_id, value=value)
+        TokenValue(
+            token=vocabulary[token_id],
+            token_id=token_id,
+            value=value,
+            corpus_count=None if corpus is None else corpus.occurrences(token_id),
+        )
         for token_id, value in zip(ids, values, strict=True)
     ]
     return tokens[: len(tokens) // 2], tokens[len(tokens) // 2 :]
 
 
-def _logit_effects(row: Row[Any], arrays: dict[str, Array], vocabulary: list[str]) -> LogitEffects:
-    top, bottom = _tokens(arrays, "logit", vocabulary)
+def _logit_effects(reading: Reading, row: Row[Any], arrays: dict[str, Array]) -> LogitEffects:
+    top, bottom = _tokens(reading, arrays, "logit")
     mean, std = arrays["effect_moments"].tolist() or (None, None)
     return LogitEffects(
         top=top,
@@ -220,14 +272,14 @@ def _logit_effects(row: Row[Any], arrays: dict[str, Array], vocabulary: list[str
     )
 
 
-def _inputs(row: Row[Any], arrays: dict[str, Array], vocabulary: list[str]) -> list[InputTokens]:
+def _inputs(reading: Reading, row: Row[Any], arrays: dict[str, Array]) -> list[InputTokens]:
     parts: tuple[tuple[Part, float | None], ...] = (
         ("gate", row.gate_out_cosine),
         ("in", row.in_out_cosine),
     )
     inputs = []
     for part, cosine in parts:
-        top, bottom = _tokens(arrays, part, vocabulary)
+        top, bottom = _tokens(reading, arrays, part)
         if top or cosine is not None:
             inputs.append(InputTokens(part=part, top=top, bottom=bottom, cosine=cosine))
     return inputs

@@ -25,6 +25,7 @@ from app.web.frame import Frame
 from app.web.params import (
     ALL_TITLES,
     ERRORS,
+    ChosenView,
     ContextId,
     Embed,
     InSet,
@@ -33,6 +34,7 @@ from app.web.params import (
     RunId,
     Titles,
     ViewQuery,
+    view_of,
 )
 from app.web.site import site_of
 
@@ -88,7 +90,7 @@ def neuron_page(
     layer: LayerIndex,
     neuron: NeuronIndex,
     run: RunId = None,
-    view: ViewQuery = DEFAULT_VIEW,
+    view: ChosenView = None,
     embed: Embed = None,
     titles: Titles = None,
 ) -> Response:
@@ -98,12 +100,13 @@ def neuron_page(
     notes = None
     if panels.notes is not None and not bare:
         notes = panels.notes(model, layer, neuron)
-    beside = [] if notes is None else [notes.version]
+    layout = view_of(request, view)
+    beside = [layout] if notes is None else [layout, notes.version]
     if unchanged := site.unchanged(request, model, beside=beside, bare=bare):
         return unchanged
     with site.store.reading(model, run) as reading:
-        page = queries.neuron(reading, layer, neuron, REACH[view])
-    links = site.links(model, run, view)
+        page = queries.neuron(reading, layer, neuron, REACH[layout])
+    links, origin = site.links(model, run, view or DEFAULT_VIEW), _origin(request)
     context = NeuronContext(
         frame=Frame(
             links,
@@ -112,10 +115,10 @@ def neuron_page(
             embed=bare,
         ),
         page=page,
-        view=neuron_view(page, view, links, titled=titles is not None),
-        layout=view,
-        titled_url=_titled_url(view, titles, links.neuron(layer, neuron, titles=ALL_TITLES)),
-        origin=_origin(request),
+        view=neuron_view(page, layout, links, origin=origin, titled=titles is not None),
+        layout=layout,
+        titled_url=_titled_url(layout, titles, links.neuron(layer, neuron, titles=ALL_TITLES)),
+        origin=origin,
         live=panels.live(page, links) if panels.live is not None and not bare else None,
         notes=notes.box(links) if notes is not None else None,
     )
@@ -129,16 +132,17 @@ def sources_page(
     layer: LayerIndex,
     neuron: NeuronIndex,
     run: RunId = None,
-    view: ViewQuery = DEFAULT_VIEW,
+    view: ChosenView = None,
     titles: Titles = None,
 ) -> Response:
     """A neuron's examples by source of the corpus."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    layout = view_of(request, view)
+    if unchanged := site.unchanged(request, model, beside=[layout]):
         return unchanged
     with site.store.reading(model, run) as reading:
-        page = queries.neuron(reading, layer, neuron, REACH[view])
-    links = site.links(model, run, view)
+        page = queries.neuron(reading, layer, neuron, REACH[layout])
+    links = site.links(model, run, view or DEFAULT_VIEW)
     context = SourcesContext(
         frame=Frame(
             links,
@@ -146,9 +150,9 @@ def sources_page(
             canonical=urls.sources(model, layer, neuron, run=run),
         ),
         page=page,
-        view=sources_view(page, view, links, titled=titles is not None),
-        layout=view,
-        titled_url=_titled_url(view, titles, links.sources(layer, neuron, titles=ALL_TITLES)),
+        view=sources_view(page, layout, links, titled=titles is not None),
+        layout=layout,
+        titled_url=_titled_url(layout, titles, links.sources(layer, neuron, titles=ALL_TITLES)),
     )
     return site.html(request, "neurons/sources.html", context)
 

@@ -39,6 +39,10 @@ class Stats(Schema):
     density_over_tenth: float = Field(
         description="Share of the sample's positions at or above `tenth`."
     )
+    lookup: float | None = Field(
+        description="Token-lookup score: R² of the mean activation per token, taken from the "
+        "sample's first half and measured on its second; null if unknown."
+    )
     tenth: float = Field(
         description="10% of the maximum, rounded up to an edge of the fine histogram."
     )
@@ -70,6 +74,25 @@ class TokenValue(Schema):
     token: str
     token_id: int
     value: float
+    corpus_count: int | None = Field(
+        description="Occurrences in the corpus, special tokens not counted; null if unknown."
+    )
+
+
+class SourceCount(Schema):
+    """A source of top examples."""
+
+    source: str
+    examples: int = Field(description="Top examples from it.")
+    share: float | None = Field(description="Its share of the corpus's contexts; null if unknown.")
+
+
+class SourcePeaks(Schema):
+    """The part of the histogram of peaks that is of one source."""
+
+    source: str | None = Field(description="null: documents without a source, or see `other`.")
+    other: bool = Field(description="Whether it combines all sources from the ninth on.")
+    counts: list[int] = Field(description="In the bins of `peak_histogram`.")
 
 
 class LogitEffects(Schema):
@@ -118,6 +141,9 @@ class Weights(Schema):
     downstream: list[NeuronLink] = Field(
         description="Neurons of later layers, by what this neuron writes times what they read."
     )
+    not_available: str | None = Field(
+        default=None, description="What the weights do not tell, and why; null if nothing."
+    )
 
 
 class NeuronPage(Schema):
@@ -137,8 +163,19 @@ class NeuronPage(Schema):
     stats: Stats
     histogram: Histogram = Field(description="Activations by position, over the sample.")
     peak_histogram: Histogram = Field(description="Peaks by context, over the sample.")
+    peaks_by_source: list[SourcePeaks] = Field(
+        description="`peak_histogram` by source, in corpus order; empty unless the corpus has two "
+        "or more sources."
+    )
     signs: SignCounts | None = Field(description="Gated models only.")
     examples: Examples
+    top_token_ids: list[int] = Field(
+        description="Token ids of the first top example's context, up to its peak: a model run on "
+        "them gives the peak at the last position. Empty without a top example."
+    )
+    found_in: list[SourceCount] = Field(
+        description="The sources of the top examples, most frequent first."
+    )
     peak_tokens: list[PeakToken] = Field(
         description="Over the examples of all kinds, each context once; most frequent first."
     )

@@ -14,7 +14,7 @@ from app.drawing.legend import Legend, legend
 from app.drawing.numbers import count, exact, number, share
 from app.drawing.palette import Palette
 from app.examples.lines import Kind, Layout, Line, lines, markup, whole
-from app.examples.schemas import Band, Example, SourceExamples
+from app.examples.schemas import Band, Example, Examples, SourceExamples
 from app.neurons.schemas import ContextPage, NeuronPage
 from app.neurons.summary import tokens_by_position
 
@@ -80,18 +80,26 @@ class ContextView:
     """Which of its activations are stored, in words."""
 
 
+_BANDS = "Quantiles are of the sample's first half; examples and shares are of its second half."
+_SPARSE_BANDS = (
+    "Quantiles are of up to 200 contexts in which it fires, drawn uniformly; examples are among "
+    "the random ones below."
+)
+
+
 def sections(page: NeuronPage, layout: Layout) -> list[Section]:
     """A neuron's examples of all kinds, in the order of its page."""
     kinds, scanned, noun = page.examples, page.run.contexts, page.run.units.noun
-    two_sided = page.run.units.two_sided
+    two_sided, sparse = page.run.units.two_sided, page.run.units.sparse
     cut, by_source_kinds = _source_kinds(kinds.sources, full=False)
+    seen = _places(kinds)
     top, bottom, random, *rest = lines(
         [
             Kind(kinds.top, factors=True),
             Kind(kinds.bottom, trough=True, factors=True),
-            Kind(kinds.random),
-            *(Kind(band.examples) for band in kinds.bands),
-            *by_source_kinds,
+            Kind(kinds.random, seen=seen["random"]),
+            *(Kind(band.examples, seen=seen["bands"]) for band in kinds.bands),
+            *(kind._replace(seen=seen["sources"]) for kind in by_source_kinds),
         ],
         layout,
     )
@@ -120,7 +128,7 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             "Intermediate",
             "by quantile of peak activation" if kinds.bands else "",
             "Contexts between the ordinary and the extreme, chosen by the quantile of their peak. "
-            "Quantiles are of the sample's first half; examples and shares are of its second half.",
+            + (_SPARSE_BANDS if sparse else _BANDS),
             [
                 _group(_band(band), _band_note(band), band_lines, layout)
                 for band, band_lines in zip(kinds.bands, rest, strict=False)
@@ -132,7 +140,10 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             "random",
             "Random",
             _part(len(kinds.random), scanned),
-            f"Contexts drawn without looking at this {noun}, the same for every {noun}: its "
+            f"Contexts drawn uniformly from those in which this {noun} fires. A good explanation "
+            "should account for these too."
+            if sparse
+            else f"Contexts drawn without looking at this {noun}, the same for every {noun}: its "
             "behavior on ordinary text. A good explanation should account for these too.",
             [_group(None, "", random, layout)],
             kinds.random,
@@ -158,6 +169,22 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             for section in sections
         ]
     return sections
+
+
+def _places(kinds: Examples) -> dict[str, dict[int, str]]:
+    """For each section that is aligned on peaks: the contexts in the sections before it, and where
+    they stand there."""
+    places: dict[int, str] = {}
+    before = {}
+    for name, examples in (
+        ("top", [(f"top {example.rank}", example) for example in kinds.top]),
+        ("bands", [("intermediate", e) for band in kinds.bands for e in band.examples]),
+        ("random", [(f"random {example.rank}", example) for example in kinds.random]),
+        ("sources", []),
+    ):
+        before[name] = places
+        places = {example.context_id: place for place, example in examples} | places
+    return before
 
 
 def by_source(page: NeuronPage, layout: Layout) -> Section:

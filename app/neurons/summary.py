@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from app.drawing.logo import Column, columns, logo, short
-from app.drawing.numbers import count
+from app.drawing.numbers import count, share
 from app.examples.schemas import Example
-from app.neurons.schemas import NeuronPage, TokenValue
+from app.neurons.schemas import NeuronPage, SourceCount, TokenValue
 
 TOKENS = 9
 """Tokens of each line."""
@@ -26,16 +26,18 @@ class TokenChip:
     href: str
     count: str
     """How many examples peak on it; empty where nothing is counted."""
-    fragment: bool
-    """Whether it is not text by itself: bytes of a character."""
+    dim: bool
+    """Whether it never occurs in the corpus, or, if that is not known, is no text by itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class SourceCount:
+class SourceShare:
     """A source of top examples."""
 
     name: str
     count: int
+    share: str
+    """Its share of the corpus; empty if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,9 @@ class Summary:
     """The tokens of the troughs of bottom examples, where both signs are alike."""
     more_tokens: int
     """Peak tokens that are not listed."""
-    found_in: list[SourceCount]
+    found_in: list[SourceShare]
+    shares: bool
+    """Whether the sources' shares of the corpus are known."""
     of: int
     """Top examples."""
     promotes: list[TokenChip]
@@ -60,7 +64,6 @@ def summary(page: NeuronPage, find: Callable[[int, str | None], str]) -> Summary
     peaks = Counter(_peak(example) for example in top)
     ranked = peaks.most_common()
     effects = page.weights.logit_effects
-    sources = Counter(example.source for example in top if example.source)
     return Summary(
         fires_on=[
             _chip(token, find(token_id, "peak"), count(number))
@@ -68,7 +71,10 @@ def summary(page: NeuronPage, find: Callable[[int, str | None], str]) -> Summary
         ],
         lowest_on=_lowest_on(page, find),
         more_tokens=max(0, len(ranked) - TOKENS),
-        found_in=[SourceCount(name, number) for name, number in sources.most_common()],
+        found_in=[
+            SourceShare(found.source, found.examples, _share(found)) for found in page.found_in
+        ],
+        shares=any(found.share is not None for found in page.found_in),
         of=len(top),
         promotes=_effects(effects.top, find, "promoted"),
         suppresses=_effects(effects.bottom, find, "suppressed"),
@@ -120,8 +126,18 @@ def _peak(example: Example) -> tuple[str, int]:
 def _effects(
     values: Sequence[TokenValue], find: Callable[[int, str | None], str], role: str
 ) -> list[TokenChip]:
-    return [_chip(value.token, find(value.token_id, role)) for value in values[:TOKENS]]
+    return [
+        _chip(value.token, find(value.token_id, role), dim=_dim(value)) for value in values[:TOKENS]
+    ]
 
 
-def _chip(token: str, href: str, number: str = "") -> TokenChip:
-    return TokenChip(Markup(short(token)), href, number, fragment="\\x" in token)
+def _dim(value: TokenValue) -> bool:
+    return "\\x" in value.token if value.corpus_count is None else value.corpus_count == 0
+
+
+def _share(found: SourceCount) -> str:
+    return "" if found.share is None else share(found.share)
+
+
+def _chip(token: str, href: str, number: str = "", dim: bool = False) -> TokenChip:
+    return TokenChip(Markup(short(token)), href, number, dim)

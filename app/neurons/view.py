@@ -12,13 +12,14 @@ from typing import Any
 from markupsafe import Markup
 
 from app.drawing import charts
-from app.drawing.charts import Cut
+from app.drawing.charts import Cut, Part
 from app.drawing.legend import Legend, legend
 from app.drawing.numbers import MISSING, count, number, share
 from app.drawing.palette import Palette, palette
 from app.examples.lines import Layout
 from app.neurons.schemas import ContextPage, NeuronPage
 from app.neurons.sections import ContextView, Section, by_source, of_context, sections
+from app.neurons.snippet import from_json, transformer_lens
 from app.neurons.summary import Summary, summary
 from app.neurons.weights import WeightsView, weights
 from app.schemas import View
@@ -45,8 +46,12 @@ class NeuronView:
     quantiles: list[Stat]
     activations: Markup
     """The histogram of activations by position."""
+    silent: str
+    """The share of positions at which it does not fire."""
     peaks: Markup
     """The histogram of peaks by context."""
+    peak_keys: Markup
+    """Which colour is which source; empty where there is one."""
     bins: list[tuple[str, Markup]]
     """The charts as text: a title and a table each."""
     legend: Legend | None
@@ -54,6 +59,10 @@ class NeuronView:
     sections: list[Section]
     weights: WeightsView
     summary: Summary
+    transformer_lens: str
+    """Code that reproduces the first top example; empty without one."""
+    from_json: str
+    """The same from this server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +113,10 @@ class ExampleContext:
 
 
 def neuron_view(
-    page: NeuronPage, layout: View, links: Links, *, titled: bool = False
+    page: NeuronPage, layout: View, links: Links, *, origin: str = "", titled: bool = False
 ) -> NeuronView:
-    """The view of a neuron. `titled`: each token carries its whole title."""
+    """The view of a neuron. `origin` is the server's scheme and host; `titled`: each token carries
+    its whole title."""
     peaks = page.stats.peak_quantiles
     quantiles = [
         ("1%", peaks.q01),
@@ -119,19 +129,23 @@ def neuron_view(
     ]
     activations_chart, peaks_chart = _histograms(page)
     effects = page.weights.logit_effects.histogram
+    whose = "its firing" if page.run.units.sparse else "the sample's"
     return NeuronView(
         stats=stats(page),
         ground=(
-            f"Maximum and minimum over all {count(page.run.tokens)} tokens; the rest of "
+            ("Densities, maximum" if page.run.units.sparse else "Maximum")
+            + f" and minimum over all {count(page.run.tokens)} tokens; the rest of "
             f"{count(page.sample.positions)} positions in {count(page.sample.contexts)} "
             "sampled contexts."
         ),
         quantiles=[
-            Stat(label, number(value), f"{label} of the sample's contexts peak at or below this.")
+            Stat(label, number(value), f"{label} of {whose} contexts peak at or below this.")
             for label, value in quantiles
         ],
         activations=activations_chart,
+        silent=share(1 - page.stats.density),
         peaks=peaks_chart,
+        peak_keys=charts.keys(parts) if (parts := peak_parts(page)) else Markup(),
         bins=[
             (title, charts.bins(histogram.edges, histogram.counts, name=name))
             for name, title, histogram in (
@@ -145,6 +159,8 @@ def neuron_view(
         sections=sections(page, _layout(page, layout, links, titled)),
         weights=weights(page, links.neurons(), links.tokens()),
         summary=summary(page, links.tokens()),
+        transformer_lens=transformer_lens(page),
+        from_json=from_json(page, origin + links.api_neuron(page.layer, page.neuron)),
     )
 
 
@@ -191,9 +207,10 @@ def _histograms(page: NeuronPage) -> tuple[Markup, Markup]:
             name="by-position",
             title="Activations by position, counts on a log scale",
             what="positions",
+            axis="activation",
             low=low,
             high=high,
-            height=138,
+            height=154,
         ),
         charts.histogram(
             by_context.edges,
@@ -201,15 +218,26 @@ def _histograms(page: NeuronPage) -> tuple[Markup, Markup]:
             name="by-context",
             title="Peaks by context",
             what="contexts",
+            axis="peak",
             low=low,
             high=high,
-            height=138,
+            height=166,
             log=False,
             cuts=cuts[::-1],
+            parts=peak_parts(page),
             ticks=[example.peak for example in top],
             ticks_title=f"The {count(len(top))} top examples, of all contexts",
         ),
     )
+
+
+def peak_parts(page: NeuronPage) -> list[Part]:
+    """The histogram of peaks by source, without sources that the sample has nothing of."""
+    return [
+        Part("other sources" if source.other else source.source or "without a source", counts)
+        for source in page.peaks_by_source
+        if sum(counts := source.counts)
+    ]
 
 
 def stats(page: NeuronPage) -> list[Stat]:
@@ -220,13 +248,21 @@ def stats(page: NeuronPage) -> list[Stat]:
         Stat(
             "density > 0",
             share(s.density),
-            "Share of the sample's positions where the activation is above zero.",
+            f"Share of {'all' if page.run.units.sparse else 'the sample’s'} positions where the "
+            "activation is above zero.",
         ),
         Stat(
             "kurtosis",
             number(s.kurtosis),
             "Excess kurtosis: 0 for a normal distribution; large where few positions hold most of "
             "the variance.",
+        ),
+        Stat(
+            "lookup",
+            number(s.lookup),
+            "Token-lookup score: the share of the variance that the current token alone explains. "
+            "R² of the mean activation per token, taken from the sample's first half and measured "
+            "on its second: near 1 for a token detector, near 0 for a neuron that reads context.",
         ),
         Stat("min", number(s.min), "Smallest activation over the whole corpus: exact."),
         Stat("mean", number(s.mean), "Mean activation over the sample's positions."),

@@ -92,6 +92,8 @@ class WeightsView:
     """What the peak tokens were counted over, in words."""
     signs: Signs | None
     """None unless the neuron is gated."""
+    not_available: str
+    """What the weights do not tell, and why; empty if nothing."""
 
 
 def weights(page: NeuronPage, address: NeuronAddress, find: TokenAddress) -> WeightsView:
@@ -115,6 +117,7 @@ def weights(page: NeuronPage, address: NeuronAddress, find: TokenAddress) -> Wei
         peak_tokens=peak_rows(peak_tokens_of(page, find)),
         peaks_of=peaks_of(page),
         signs=None if page.signs is None else _signs(page.signs),
+        not_available=page.weights.not_available or "",
     )
 
 
@@ -160,9 +163,10 @@ def effects_of(effects: LogitEffects, find: TokenAddress) -> Effects:
             name="effects-all",
             title="Logit effects of all tokens, counts on a log scale",
             what="tokens",
+            axis="logit effect",
             low=histogram.edges[0],
             high=histogram.edges[-1],
-            height=74,
+            height=92,
         )
     both = token_tables("Logit effect", ("Promotes", promoted), ("Suppresses", suppressed))
     return Effects(both, chart, _spread(effects))

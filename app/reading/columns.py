@@ -38,16 +38,22 @@ def columns(
     parts: dict[str, list[Column]] = {name: [] for name in names}
     if not parts:
         return {}
+    # A run of an older version lacks statistics that were added since.
+    known = parts.keys() - set(schema.LATER_COLUMNS)
     parameters = {"run_id": run.id, "names": list(parts), "layers": list(layers)}
     rows = _COVER.check(connection.execute(_PACKED, parameters).all())
     for row in rows:
         parts[row.name].append(np.frombuffer(row.packed, "<f8"))
+    for name in parts.keys() - known:
+        if not parts[name]:
+            parts[name] = [np.full(run.widths[layer], np.nan) for layer in layers]
+    present = [layer for layer in layers if run.widths[layer]]  # a layer may have no units
     for name, by_layer in parts.items():
-        if len(by_layer) < len(layers):
-            known = {row.layer for row in rows if row.name == name}
-            layer = next(layer for layer in layers if layer not in known)
+        if len(by_layer) < len(present):
+            found = {row.layer for row in rows if row.name == name}
+            layer = next(layer for layer in present if layer not in found)
             raise missing(_TABLE, run_id=run.id, name=name, layer=layer)
-    return {name: np.concatenate(by_layer) for name, by_layer in parts.items()}
+    return {name: np.concatenate(by_layer or [np.empty(0)]) for name, by_layer in parts.items()}
 
 
 def finite(value: float | None) -> float | None:

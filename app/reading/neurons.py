@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, bindparam, select
 from app.reading.columns import finite
 from app.reading.statistics import STATISTICS
 from app.reading.store import Reading
+from app.reading.vocabulary import text_of
 from app.schemas import NeuronRow
 from indexer.store import schema
 from indexer.store.checksums import cover, missing
@@ -45,7 +46,13 @@ def rows_at(connection: Connection, keys: Sequence[int]) -> dict[int, Row[Any]]:
 def peak_tokens(reading: Reading, indices: Iterable[int]) -> dict[int, str]:
     """The text of the token each neuron peaks on, by index over all layers. Raises Damaged."""
     rows = rows_of(reading, indices)
-    return {index: reading.vocabulary[row.peak_token_id] for index, row in rows.items()}
+    return {index: text_of(reading.vocabulary, row.peak_token_id) for index, row in rows.items()}
+
+
+def promoted_token(row: Row[Any], vocabulary: list[str]) -> str | None:
+    """The token a unit promotes most; None if it is not known what the unit writes."""
+    token_id: int | None = row.promoted_token_id
+    return None if token_id is None else vocabulary[token_id]
 
 
 def neuron_row(row: Row[Any], vocabulary: list[str]) -> NeuronRow:
@@ -54,9 +61,7 @@ def neuron_row(row: Row[Any], vocabulary: list[str]) -> NeuronRow:
         layer=row.layer,
         neuron=row.neuron,
         dead=row.dead,
-        peak_token=vocabulary[row.peak_token_id],
-        promoted_token=(
-            None if row.promoted_token_id is None else vocabulary[row.promoted_token_id]
-        ),
+        peak_token=text_of(vocabulary, row.peak_token_id),
+        promoted_token=promoted_token(row, vocabulary),
         **{name: finite(getattr(row, name)) for name in _LISTED},
     )

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row
 
 from app.reading import runs
+from app.reading.corpus import CorpusCounts, corpus_counts
 from app.reading.texts import CheckedTexts
 from app.reading.versions import RunVersions
 from app.reading.vocabulary import (
@@ -77,6 +78,11 @@ class Reading:
         tokenizer = self.run.provenance.get("tokenizer", {})
         dropped = tokenizer.get("first_space") == "dropped" and not included_from
         return without_first_space(pieces) if dropped else pieces
+
+    @cached_property
+    def corpus_counts(self) -> CorpusCounts | None:
+        """How often tokens and sources occur in the corpus; None if the run does not say."""
+        return corpus_counts(self.connection, self.run.id)
 
     @cached_property
     def token_index(self) -> VocabularyIndex:

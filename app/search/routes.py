@@ -119,7 +119,7 @@ def search_page(
     context = SearchContext(
         frame=Frame(site.links(model, run), json_url=json_url, canonical=canonical),
         page=page,
-        view=None if page.tokens is None else token_view(page.tokens),
+        view=None if page.tokens is None else token_view(page.tokens, page.run.units.noun),
         cursor=cursor,
         live=site.live,
     )

@@ -10,9 +10,10 @@ from sqlalchemy import Row, bindparam, select
 from app.drawing.quoting import quoted
 from app.errors import Invalid, NotFound
 from app.reading import cursors
-from app.reading.neurons import rows_of
+from app.reading.neurons import promoted_token, rows_of
 from app.reading.runs import run_ref
 from app.reading.store import Reading
+from app.reading.vocabulary import text_of
 from app.search.schemas import Role, RoleCount, Token, TokenNeuron, TokenSearch
 from indexer.store import schema
 from indexer.store.checksums import cover, missing
@@ -140,10 +141,8 @@ def _items(
                 max=row.max,
                 density=row.density,
                 dead=row.dead,
-                peak_token=texts[row.peak_token_id],
-                promoted_token=(
-                    None if row.promoted_token_id is None else texts[row.promoted_token_id]
-                ),
+                peak_token=text_of(texts, row.peak_token_id),
+                promoted_token=promoted_token(row, texts),
             )
         )
     return items

@@ -13,31 +13,31 @@ ROLES: dict[Role, tuple[str, str, str]] = {
     "peak": (
         "peak on it",
         "Mean peak",
-        "Neurons whose top examples peak on this token: those with the most such examples first, "
+        "{units} whose top examples peak on this token: those with the most such examples first, "
         "then by the mean of those peaks.",
     ),
     "promoted": (
         "promote it",
         "Logit effect",
-        "Neurons that have this token in their list of those they promote most: what one unit of "
+        "{units} that have this token in their list of those they promote most: what one unit of "
         "activation adds directly to its logit, from weights alone.",
     ),
     "suppressed": (
         "suppress it",
         "Logit effect",
-        "Neurons that have this token in their list of those they suppress most: what one unit of "
+        "{units} that have this token in their list of those they suppress most: what one unit of "
         "activation adds directly to its logit, from weights alone.",
     ),
     "in": (
         "are excited by it",
         "Input",
-        "Neurons that have this token in their list of those whose embedding alone, through the "
+        "{units} that have this token in their list of those whose embedding alone, through the "
         "layer's norm, drives them most: earlier layers and attention are left out.",
     ),
     "gate": (
         "have their gate opened by it",
         "Input to the gate",
-        "Neurons that have this token in their list of those whose embedding alone, through the "
+        "{units} that have this token in their list of those whose embedding alone, through the "
         "layer's norm, drives their gate most: earlier layers and attention are left out.",
     ),
 }
@@ -67,16 +67,16 @@ class SearchContext:
     cursor: str | None
     live: bool
     """Whether the server can search by custom text."""
-    examples: Callable[[int, int, int], str] = examples
+    examples: Callable[[int, int, int, str], str] = examples
     """Turns counts of examples into words."""
 
 
-def token_view(results: TokenSearch) -> TokenView:
+def token_view(results: TokenSearch, noun: str) -> TokenView:
     """The view of a search by token."""
     words, heading, sentence = ROLES[results.role]
     roles = [
         (entry.role, ROLES[entry.role][0], entry.neurons, entry.role == results.role)
         for entry in results.roles
     ]
-    title = f"Neurons that {words}" if roles else "No neurons"
-    return TokenView(title, heading, sentence, roles)
+    title = f"{noun.capitalize()}s that {words}" if roles else f"No {noun}s"
+    return TokenView(title, heading, sentence.format(units=f"{noun.capitalize()}s"), roles)

@@ -31,6 +31,7 @@ STYLES = (
     "live/behaviour",
     "compare/compare",
     "lists/list",
+    "heads/heads",
 )
 """The files that make up the style sheet, in order."""
 STYLE_SHEET = "site.css"

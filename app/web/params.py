@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Path, Query, Request
 
-from app.schemas import Error, View
+from app.schemas import DEFAULT_VIEW, Error, View
 from app.sets import ModelSet, name_of
 from indexer.store.units import NEURONS, SET_NAME
 
@@ -41,13 +41,15 @@ Embed = Annotated[Literal["1"] | None, Query()]
 """Whether to answer with a bare page for another site's frame."""
 ViewQuery = Annotated[View, Query()]
 """How a neuron's examples are laid out."""
+ChosenView = Annotated[View | None, Query()]
+"""The same; without it, the layout that was chosen last: see `view_of`."""
 Titles = Annotated[Literal["all"] | None, Query()]
 """Whether each token carries its whole title, which a script otherwise completes."""
 
 ALL_TITLES: Literal["all"] = "all"
 DEFAULT_LIMIT = 100
 
-VIEWS: dict[View, str] = {"peak": "aligned", "window": "windows", "context": "contexts"}
+VIEWS: dict[View, str] = {"peak": "Aligned", "window": "Snippets", "context": "Full context"}
 """The name of each view on pages; the first view is the default."""
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -62,3 +64,15 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 def not_default_limit(limit: int) -> int | None:
     """The limit that links name: None for the default."""
     return None if limit == DEFAULT_LIMIT else limit
+
+
+VIEW_COOKIE = "neurarium-view"
+"""The layout that was chosen last, which examples/views.js writes. It holds nothing else."""
+
+
+def view_of(request: Request, chosen: View | None) -> View:
+    """The layout of a page: as its address says, or as chosen last, or the default."""
+    if chosen is not None:
+        return chosen
+    kept = request.cookies.get(VIEW_COOKIE)
+    return next((view for view in VIEWS if view == kept), DEFAULT_VIEW)

@@ -273,6 +273,29 @@ def openapi() -> str:
     return "/openapi.json"
 
 
+def heads(model_name: str, *, by: str | None = None, run: int | None = None) -> str:
+    """All attention heads of a model, coloured and sorted by a score."""
+    return _with(_path(model_name, "heads"), by=by, run=run)
+
+
+def api_heads(model_name: str, *, run: int | None = None) -> str:
+    """JSON: all attention heads of a model."""
+    return _with(_api(model_name, "heads"), run=run)
+
+
+def api_head(model_name: str, layer_index: int, head: int, *, run: int | None = None) -> str:
+    """JSON: an attention head."""
+    return _with(_api(model_name, "heads", layer_index, head), run=run)
+
+
+def api_head_context(
+    model_name: str, layer_index: int, head: int, context_id: int, *, run: int | None = None
+) -> str:
+    """JSON: a head's pattern over a whole context."""
+    path = _api(model_name, "heads", layer_index, head, "contexts", context_id)
+    return _with(path, run=run)
+
+
 def api_models(*, limit: int | None = None, cursor: str | None = None) -> str:
     """JSON: the list of models."""
     return _with("/api/v1/models", limit=limit, cursor=cursor)
@@ -322,6 +345,14 @@ def api_search_numbers(
 def api_neuron(name: Name, layer_index: int, neuron_index: int, *, run: int | None = None) -> str:
     """JSON: a neuron."""
     return _with(_api(name, "layers", layer_index, "neurons", neuron_index), run=run)
+
+
+def api_activations(
+    name: str, layer_index: int, neuron_index: int, *, run: int | None = None
+) -> str:
+    """JSON, by POST: a neuron on a text."""
+    place = _path("models", name, "layers", layer_index, "neurons", neuron_index, "activations")
+    return _with("/api/v1" + place, run=run)
 
 
 def api_context(

@@ -97,6 +97,20 @@ class PreparedCorpus(PreparedFacts):
         start, end = self.offsets[context_id : context_id + 2]
         return self.tokens[start:end]
 
+    def token_counts(self, vocabulary: int) -> Int64[np.ndarray, " vocabulary"]:
+        """Included positions of each token in the whole corpus."""
+        counts = np.zeros(vocabulary, np.int64)
+        for start in range(0, len(self.tokens), 1 << 22):
+            counts += np.bincount(self.tokens[start : start + (1 << 22)], minlength=vocabulary)
+        in_front = self.tokens[self.offsets[:-1][self.included_from > 0]]
+        counts -= np.bincount(in_front, minlength=vocabulary)
+        counts[list(self.special_token_ids)] = 0
+        return counts
+
+    def source_contexts(self) -> Int64[np.ndarray, " sources"]:
+        """Contexts of each source."""
+        return np.bincount(self.source_index, minlength=len(self.sources)).astype(np.int64)
+
     def sample(self, size: int, seed: int) -> Int64[np.ndarray, " size"]:
         """The ids of up to `size` contexts with the lowest hash of (seed, token ids), in order of
         the hash.
@@ -109,6 +123,14 @@ class PreparedCorpus(PreparedFacts):
             eligible = np.arange(self.contexts)
         chosen = heapq.nsmallest(size, self._sample_keys(eligible, seed))
         return np.array([context_id for _, context_id in chosen], dtype=np.int64)
+
+    def ranks(self, seed: int) -> Int32[np.ndarray, " contexts"]:
+        """Each context's place in the order of all contexts' hashes, of which `sample` takes the
+        first; short contexts are among them."""
+        keys = sorted(self._sample_keys(np.arange(self.contexts), seed))
+        ranks = np.empty(self.contexts, np.int32)
+        ranks[[context_id for _, context_id in keys]] = np.arange(self.contexts, dtype=np.int32)
+        return ranks
 
     def _sample_keys(
         self, context_ids: Int64[np.ndarray, " eligible"], seed: int

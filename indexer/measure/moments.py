@@ -75,6 +75,15 @@ class Moments:
         self.powers[:, where] += powers
         self.positive[where] += positive
 
+    def about_shift(
+        self, where: slice, powers: Float64[np.ndarray, "4 n"]
+    ) -> tuple[Float64[np.ndarray, "2 n"], Int64[np.ndarray, " n"]]:
+        """Sum and sum of squares about the shift, from sums computed with the scale that `prepare`
+        gave last, and the exponents of that scale."""
+        exponents = self._exponents(where)
+        about = np.stack([np.ldexp(powers[p], (p + 1) * exponents) for p in range(2)])
+        return about, exponents
+
     @property
     def mean(self) -> Float64[np.ndarray, " neurons"]:
         """The mean; NaN where nothing was added."""

@@ -111,6 +111,27 @@ def peak_histograms(
     return ranges, counts, np.where(low == high, 1, PEAK_BINS)
 
 
+def source_peak_histograms(
+    peaks: Float32[np.ndarray, "neurons contexts"],
+    slots: Int64[np.ndarray, " contexts"],
+    count: int,
+) -> tuple[Int32[np.ndarray, "neurons slots*bins"], Int64[np.ndarray, " neurons"]]:
+    """The counts of `peak_histograms` for the contexts of each of `count` slots, one slot after the
+    other, and how many numbers that is for each neuron."""
+    low, high = peaks.min(axis=1).astype(np.float64), peaks.max(axis=1).astype(np.float64)
+    bins = np.where(low == high, 1, PEAK_BINS)
+    counts = np.zeros((len(peaks), count * PEAK_BINS), np.int32)
+    if not count:
+        return counts, bins * count
+    for row, (of_neuron, first, last, width) in enumerate(
+        zip(peaks, low.tolist(), high.tolist(), bins.tolist(), strict=True)
+    ):
+        inner = np.linspace(first, last, PEAK_BINS + 1)[1:width]
+        places = slots * width + np.searchsorted(inner, of_neuron, side="right")
+        counts[row, : count * width] = np.bincount(places, minlength=count * width)
+    return counts, bins * count
+
+
 def kept_peaks(
     peaks: Float32[np.ndarray, "neurons contexts"],
     low: Float64[np.ndarray, " neurons"],

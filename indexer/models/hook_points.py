@@ -18,7 +18,8 @@ from indexer.errors import NeurariumError
 from indexer.models.asked import Asked
 from indexer.models.capture import Trunk
 from indexer.models.layout import Layout
-from indexer.models.modules import norm_gain, rows_by_input, through_norm, unwrap
+from indexer.models.matrices import outputs_of, rows_by_input
+from indexer.models.modules import norm_gain, through_norm, unwrap
 from indexer.models.names import (
     HOOK_BEFORE_LN,
     HOOK_POST,
@@ -91,10 +92,14 @@ class MlpNeurons:
     hook_point: str
     places: tuple[Place, ...]
     widths: tuple[int, ...] = ()
+    fused: bool = False
+    """Whether a gate and a linear part come out of one matrix that the layout takes for a plain
+    one."""
 
     name: ClassVar[str] = "neurons"
     noun: ClassVar[str] = "neuron"
     sparse: ClassVar[bool] = False
+    identity: ClassVar[str] = ""
 
     @property
     def described(self) -> Units:
@@ -120,7 +125,7 @@ class MlpNeurons:
     @property
     def has_parts(self) -> bool:
         """Whether gate and linear part are captured beside each activation."""
-        return all(place.parts for place in self.places)
+        return all(place is not None and place.parts for place in self.places)
 
     @property
     def signed(self) -> bool:
@@ -153,7 +158,7 @@ class MlpNeurons:
         values[..., unit] = value
 
     @torch.inference_mode()
-    def writes(self, layer: int) -> Writes:
+    def writes(self, layer: int) -> Writes | Unknown:
         """What reaches the residual stream per unit of each neuron's activation, in float32.
 
         The rows of W_out. For SoLU captured before its LayerNorm, scaled by that LayerNorm's weight
@@ -161,12 +166,15 @@ class MlpNeurons:
         block has one (Gemma 2 and 3, OLMo 2), up to its scale, and times the constant that
         multiplies the MLP's output (Granite, Falcon-H1). A neuron captured before its activation
         function (`mlp.hook_pre`, or its linear part) has the vector it has after it: that
-        activation is what writes, the value captured only drives it. Raises `NeurariumError` for
-        quantised weights.
+        activation is what writes, the value captured only drives it. Unknown where the matrix does
+        not belong to the neurons.
         """
         layout, root = self.layout, self.root
         out = layout.output_projection(root, layer)
-        vectors = rows_by_input(unwrap(out), self.widths[layer]).float()
+        try:
+            vectors = rows_by_input(unwrap(out), self.widths[layer]).float()
+        except NeurariumError as error:
+            return Unknown(f"What layer {layer} writes is not known: {error}")
         inner = layout.component(root, f"blocks.{layer}.mlp.ln")
         if self.hook_point == HOOK_POST:
             inner = None  # captured after it
@@ -205,18 +213,20 @@ class MlpNeurons:
             self.trunk.capture(self, token_ids, torch.ones_like(token_ids), lambda *_: None)
 
         layers = [inputs(layer) for layer in range(layout.n_layers)]
-        return find_readers(layers, layout.d_model, run)
+        found = find_readers(layers, layout.d_model, run)
+        return tuple(map(_of_these_neurons, found, self.widths))
 
     def dead(
         self, maximum: Float32[np.ndarray, " n"], minimum: Float32[np.ndarray, " n"]
     ) -> Bool[np.ndarray, " n"]:
         """In gated models the activation may have either sign, in others it counts above 0."""
-        return (never_large if self.layout.gated else never_positive)(maximum, minimum)
+        gated = self.layout.gated or self.fused
+        return (never_large if gated else never_positive)(maximum, minimum)
 
     @property
     def _is_product(self) -> bool:
         """Whether an activation is a gate after its nonlinearity times a linear part."""
-        return self.layout.gated and self.hook_point == HOOK_POST
+        return (self.layout.gated or self.fused) and self.hook_point == HOOK_POST
 
 
 def find_neurons(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) -> MlpNeurons:
@@ -237,7 +247,38 @@ def find_neurons(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) ->
     widths = trunk.widths(neurons, look)
     if not all(products):  # parts of some layers alone would mislead
         places = tuple(replace(place, parts=()) for place in places)
-    return replace(neurons, places=places, widths=widths)
+    fused = not layout.gated and _is_fused(layout, root)
+    if fused and hook_point == HOOK_PRE:
+        raise NeurariumError(
+            f"{hook_point!r} of {layout.label!r} ({layout.architecture}) holds gates and linear "
+            f"parts together: choose {HOOK_POST} (--hook-point)."
+        )
+    return replace(neurons, places=places, widths=widths, fused=fused)
+
+
+def _is_fused(layout: Layout, root: nn.Module) -> bool:
+    """Whether the first layer's input projection has twice the outputs that its output projection
+    takes."""
+    read = layout.input_projection(root, 0, "in")
+    if read is None or read.half is not None:
+        return False
+    outputs = outputs_of(unwrap(read.module))
+    inputs = getattr(unwrap(layout.output_projection(root, 0)), "in_features", None)
+    return outputs is not None and inputs is not None and outputs == 2 * inputs
+
+
+def _of_these_neurons(reader: Reader | Unknown, width: int) -> Reader | Unknown:
+    """The reader, unless its matrices have another number of columns than there are neurons: a
+    gate and a linear part in one matrix that is taken for a plain one (ModernBERT's decoder)."""
+    if isinstance(reader, Unknown):
+        return reader
+    columns = {matrix.shape[1] for matrix in reader.matrices.values()}
+    if columns == {width}:
+        return reader
+    return Unknown(
+        f"The matrix these units read with has {max(columns)} columns, and there are {width} of "
+        "them: how it is divided is not known."
+    )
 
 
 def _place(layout: Layout, root: nn.Module, layer: int, hook_point: str) -> Place:

@@ -1,13 +1,13 @@
 """Load a model into memory, after refusing what cannot be indexed.
 
-`layout` and `load` are the only importers of transformer_lens.
+`aliases`, `given`, `layout` and `load` are the only importers of transformer_lens.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,11 +22,14 @@ from indexer.models.asked import MODELS_OWN, Asked
 from indexer.models.capture import Trunk, until_final_norm, without_unembedding
 from indexer.models.device import choose_device, choose_dtype
 from indexer.models.failures import one_line_errors, quiet
+from indexer.models.finite import check_weights
 from indexer.models.hub import cached_commit
 from indexer.models.layout import Layout, layout_of_adapter, layout_of_config
 from indexer.models.loaded import LoadedModel
+from indexer.models.matrices import number_format
 from indexer.models.pretrained import (
     LoadedTokenizer,
+    hash_config,
     hash_weights,
     load_causal_lm,
     load_config,
@@ -34,6 +37,10 @@ from indexer.models.pretrained import (
     pin_revision,
 )
 from indexer.models.source import ModelSource
+from indexer.models.vocabulary import known_tokens
+
+STATE = "state:"
+"""Begins a `weights_hash` of names, shapes and values, where there are no weight files."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ def describe(source: ModelSource, *, trust_remote_code: bool = False) -> Descrip
     source = pin_revision(source)
     if source.kind != "legacy":
         config = load_config(source, trust_remote_code=trust_remote_code)
-        with quiet():
+        with quiet(), one_line_errors(source):
             layout = layout_of_config(config, source.label)
         return Description(source, layout, config)
     with quiet(), one_line_errors(source):
@@ -71,6 +78,13 @@ def describe(source: ModelSource, *, trust_remote_code: bool = False) -> Descrip
             activation_function=str(cfg.act_fn),
         )
     return Description(source, layout, None)
+
+
+def describe_loaded(model: Any, source: ModelSource) -> Description:
+    """The description of a transformers model that is in memory. Raises `NeurariumError`."""
+    with quiet():
+        layout = layout_of_config(model.config, source.label)
+    return Description(source, layout, model.config)
 
 
 def check_ctx_len(model: LoadedModel | Description, ctx_len: int) -> None:
@@ -118,25 +132,46 @@ def load_model(
     )
     with one_line_errors(source):
         model.to(chosen_device)
-        weights_hash = hash_weights(source, model)
+        weights_hash, config_hash = hash_weights(source, model), hash_config(source, model)
+    loaded = use_loaded(model, description, tokens, chosen, weights_hash)
+    return replace(loaded, config_hash=config_hash, unused_weights=unused)
+
+
+def use_loaded(
+    model: Any,
+    description: Description,
+    tokens: LoadedTokenizer,
+    asked: Asked,
+    weights_hash: str | None = None,
+) -> LoadedModel:
+    """A transformers model that is in memory, where it is and as precise as it is.
+
+    `weights_hash` None: a hash of its state, so that the model is known again wherever it is loaded
+    from. Raises `NeurariumError` as `load_model` does.
+    """
+    source, layout = description.source, description.layout
     rows = int(model.get_input_embeddings().weight.shape[0])
     if rows < description.vocab_size:
         raise NeurariumError(
             f"The configuration of {source.label!r} promises {description.vocab_size} token ids, "
             f"but its embedding has {rows} rows: its config.json belongs to another checkpoint."
         )
-    trunk = Trunk(without_unembedding(model), chosen_device, source.label)
+    check_weights(model, source.label, known_tokens(tokens.tokenizer, rows), rows)
+    device = next(model.parameters()).device
+    trunk = Trunk(without_unembedding(model), device, source.label)
+    with quiet(), one_line_errors(source):
+        units = kinds.find(trunk, layout, model, kinds.choose(layout, asked))
     return LoadedModel(
         source=source,
         layout=layout,
         tokens=tokens,
-        units=kinds.find(trunk, layout, model, chosen),
+        units=units,
         root=model,
         trunk=trunk,
-        weights_hash=weights_hash,
+        weights_hash=weights_hash or state_hash(model),
+        config_hash=None,
         d_vocab=rows,
-        dtype=next(model.parameters()).dtype,
-        unused_weights=unused,
+        dtype=number_format(model),
     )
 
 
@@ -166,6 +201,8 @@ def load_native(
     with one_line_errors(source):
         weights_hash = _hash_state(model)
         model.to(device=place, dtype=dtype or torch.float32)
+    rows = int(cfg.d_vocab)
+    check_weights(model, source.label, known_tokens(tokens.tokenizer, rows), rows)
     trunk = Trunk(until_final_norm(model, layout), place, source.label)
     return LoadedModel(
         source=source,
@@ -175,7 +212,8 @@ def load_native(
         root=model,
         trunk=trunk,
         weights_hash=weights_hash,
-        d_vocab=int(cfg.d_vocab),
+        config_hash=None,
+        d_vocab=rows,
         dtype=dtype or torch.float32,
     )
 
@@ -196,6 +234,11 @@ def _boot_legacy(source: ModelSource, tokens: LoadedTokenizer) -> Any:
             "it again."
         )
     return bridge
+
+
+def state_hash(model: nn.Module) -> str:
+    """The `weights_hash` of a model that was not loaded from files by this program."""
+    return f"{STATE}{_hash_state(model)}"
 
 
 def _hash_state(model: nn.Module) -> str:

@@ -31,6 +31,9 @@ class LoadedModel:
     weights_hash: str
     """SHA-256 over the SHA-256 of each weight file in order of name (hub, folder, GGUF), or over
     names, shapes and float32 values of the state dict (legacy and native models)."""
+    config_hash: str | None
+    """SHA-256 over the configuration and the code of the repository, as far as they shape the
+    model; None where the weights' hash covers all."""
     d_vocab: int
     dtype: torch.dtype
     unused_weights: tuple[str, ...] = ()

@@ -1,5 +1,5 @@
-"""Norms and linear layers of any model, read alike: what a norm multiplies by, and a linear layer's
-weight with one row per input, however the model stores them.
+"""Norms of any model, read alike: what a norm multiplies by and divides by, however the model
+stores it.
 """
 
 from __future__ import annotations
@@ -9,9 +9,6 @@ import copy
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
-
-from indexer.errors import NeurariumError
 
 
 def unwrap(module: nn.Module) -> nn.Module:
@@ -68,24 +65,6 @@ def through_norm(vectors: Float[Tensor, "n width"], norm: nn.Module) -> Float[Te
     if centred:
         vectors = vectors - vectors.mean(1, keepdim=True)
     return vectors * gain
-
-
-def rows_by_input(projection: nn.Module, width: int) -> Float[Tensor, "inputs outputs"]:
-    """A linear layer's weight with one row per input, whichever way it is stored: a view.
-
-    `width` is the number of inputs. Raises `NeurariumError` for a quantised layer.
-    """
-    weight = getattr(projection, "weight", None)
-    if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
-        raise NeurariumError(
-            "The weights of this model are stored in a quantised form that cannot be read as "
-            "numbers: load an unquantised checkpoint."
-        )
-    weight = weight.detach()
-    stored_by_input = isinstance(projection, Conv1D) or (
-        not isinstance(projection, nn.Linear) and weight.shape[0] == width
-    )
-    return weight if stored_by_input else weight.T
 
 
 def first_tensor(args: tuple[object, ...], kwargs: dict[str, object]) -> Tensor | None:

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from indexer.models.modules import first_tensor, norm_gain, rows_by_input, unwrap
+from indexer.errors import NeurariumError
+from indexer.models.matrices import rows_by_input
+from indexer.models.modules import first_tensor, norm_gain, unwrap
 from indexer.models.units import Place, Reader, Unknown
 
 _ROUNDING = 2.0**-6
@@ -97,10 +99,13 @@ class _Trace:
         if made is not None:
             norm = copy.deepcopy(unwrap(made[0])).to(device=device, dtype=torch.float32)
             gain, centred = norm_gain(norm, width, device)
-        matrices = {
-            part: place.own(rows_by_input(unwrap(place.module), width))
-            for part, place in self._inputs.linear.items()
-        }
+        try:
+            matrices = {
+                part: place.own(rows_by_input(unwrap(place.module), width))
+                for part, place in self._inputs.linear.items()
+            }
+        except NeurariumError as error:
+            return Unknown(str(error))
         return Reader(norm, gain, centred, matrices)
 
     def _reads_the_stream(self) -> bool:

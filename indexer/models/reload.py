@@ -15,7 +15,7 @@ import transformers
 from indexer.errors import NeurariumError
 from indexer.models.asked import Asked
 from indexer.models.device import choose_device, choose_dtype
-from indexer.models.load import Description, load_model
+from indexer.models.load import STATE, Description, load_model, state_hash
 from indexer.models.loaded import LoadedModel
 from indexer.models.source import ModelSource, resolve_model
 from indexer.paths import absolute
@@ -35,6 +35,8 @@ class Wanted:
     dtype: str
     device: torch.device
     weights_hash: str
+    config_hash: str | None
+    """None for a run that has stored none."""
     tokenizer: str
     """The tokenizer's identity: equal for tokenizers that give equal ids."""
 
@@ -56,6 +58,7 @@ def wanted(provenance: Mapping[str, Any], model_path: Path | None = None) -> Wan
             dtype=capture["dtype"],
             device=_device(capture["device"]),
             weights_hash=model["weights_hash"],
+            config_hash=model.get("config_hash"),
             tokenizer=provenance["tokenizer"]["identity"],
         )
     except (KeyError, TypeError, AttributeError):
@@ -69,12 +72,17 @@ def _source(model: Mapping[str, Any], model_path: Path | None) -> ModelSource:
     asked: str = model["asked_for"]
     if model_path is not None:
         return resolve_model(str(absolute(model_path)))
+    if model.get("in_memory"):
+        raise NeurariumError(
+            f"The model {asked!r} was in memory when it was indexed: save it and its tokenizer "
+            "with save_pretrained and, to verify the run, name the folder with --model-path."
+        )
     was_here = model["revision"] is None and asked != "demo"  # hub models have a commit
     if was_here and not Path(asked).expanduser().exists():
         what = "file" if asked.lower().endswith(".gguf") else "folder"
         raise NeurariumError(
-            f"The {what} {asked!r} with the model is not here (moved?): put it back, or, to verify "
-            "the run, name its new place with --model-path."
+            f"The {what} {asked!r} with the model is not here (moved?): put it back, or name its "
+            "new place with --model-path."
         )
     return resolve_model(asked, model["asked_revision"])
 
@@ -130,15 +138,19 @@ def reload(what: Wanted, description: Description) -> LoadedModel:
         device=str(what.device),
         description=description,
     )
+    found = model.weights_hash
+    if what.weights_hash.startswith(STATE):
+        found = state_hash(model.root)
     for actual, expected, name in (
-        (model.weights_hash, what.weights_hash, "weights"),
+        (found, what.weights_hash, "weights"),
+        (model.config_hash, what.config_hash, "configuration"),
         (model.tokens.identity, what.tokenizer, "tokenizer"),
     ):
-        if actual != expected:
+        if expected is not None and actual != expected:
             raise Changed(
                 f"The model at {what.source.label!r} has another {name} hash than the run's model "
-                f"({actual[-12:]}, not {expected[-12:]}): its activations would not match this "
-                "page. Restore the old model, or index the new one."
+                f"({str(actual)[-12:]}, not {expected[-12:]}): its activations would not match "
+                "this page. Restore the old model, or index the new one."
             )
     return model
 

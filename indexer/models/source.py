@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from indexer.errors import NeurariumError
+from indexer.models.adapters import adapter_alone, adapter_beside, adapter_in
 from indexer.paths import absolute
 
 C4_CODE = "NeelNanda/c4-code-tokenized-2b"
@@ -39,7 +40,7 @@ two data sets there, are one data set here, already mixed 4 to 1."""
 LEGACY_PREFIXES = ("NeelNanda/", "ArthurConmy/", "Baidicoot/")
 """Owners of the repositories in TransformerLens's old format."""
 HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
-Kind = Literal["hub", "folder", "gguf", "legacy"]
+Kind = Literal["hub", "folder", "gguf", "legacy", "memory"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,11 @@ class ModelSource:
         return self.revision if self.kind == "legacy" else None
 
 
+def in_memory(name: str) -> ModelSource:
+    """The source of a model that a program holds in memory."""
+    return ModelSource("memory", name, None, name, name, None)
+
+
 def resolve_model(model: str, revision: str | None = None) -> ModelSource:
     """The source that `model` names: `demo`, a Neuroscope name, a folder, a `.gguf` file or a hub
     id.
@@ -98,6 +104,10 @@ def resolve_model(model: str, revision: str | None = None) -> ModelSource:
     path = absolute(Path(model))
     if path.is_dir():
         _refuse_revision(model, revision)
+        adapter = adapter_in(path)
+        if adapter is not None:
+            alone = not (path / "config.json").is_file()
+            raise NeurariumError(adapter_alone(model) if alone else adapter_beside(model, adapter))
         if not (path / "config.json").is_file():
             raise NeurariumError(
                 f"The folder {model!r} has no config.json: name a folder written by transformers' "

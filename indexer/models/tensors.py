@@ -23,7 +23,8 @@ from indexer.errors import NeurariumError
 from indexer.models.asked import Asked
 from indexer.models.capture import Trunk
 from indexer.models.layout import Layout
-from indexer.models.modules import rows_by_input, through_norm, unwrap
+from indexer.models.matrices import rows_by_input
+from indexer.models.modules import through_norm, unwrap
 from indexer.models.names import (
     HOOK_ATTN_OUT,
     HOOK_EMBED,
@@ -100,6 +101,7 @@ class TensorDimensions:
     has_parts: ClassVar[bool] = False
     is_default: ClassVar[bool] = True
     remark: ClassVar[str] = ""
+    identity: ClassVar[str] = ""
 
     @property
     def name(self) -> str:

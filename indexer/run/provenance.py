@@ -10,22 +10,32 @@ from typing import Any
 from indexer.corpus.prepared import PreparedCorpus
 from indexer.corpus.rows import printable
 from indexer.measure.peaks import KEPT_PEAKS, sample_identity
-from indexer.models.spelling import drops_first_space
+from indexer.run.before import Before
+from indexer.run.quality import Quality, as_provenance
 from indexer.scan.job import Job, bottom_k
 from indexer.scan.state import Scan
-from indexer.store.writing.records import RunRecord
+from indexer.store.writing.records import HeadRecords, RunRecord
 
 VERSIONED = ("neurarium", "torch", "transformers", "transformer-lens", "numpy", "tokenizers")
 
 
-def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) -> RunRecord:
-    """The run's record with its provenance. `scan` is the run's scan, or the first of several."""
+def run_record(
+    job: Job,
+    scan_id: str,
+    scan: Scan,
+    before: Before,
+    seconds: dict[str, float],
+    heads: HeadRecords | None = None,
+    qualities: tuple[Quality, ...] = (),
+) -> RunRecord:
+    """The run's record with its provenance. `scan` is the run's scan, or the first of several;
+    `heads` is what was measured of attention heads, `qualities` how well dictionaries
+    reconstruct."""
     config, model, corpus = job.config, job.model, job.corpus
     source, layout, tokens, units = model.source, model.layout, model.tokens, model.units
     assert scan.sample is not None  # a complete scan has measured it
     sample_positions = int(scan.sample.moments.count[0])
     dtype = str(model.dtype).removeprefix("torch.")
-    vocabulary = model.vocabulary()
     provenance: dict[str, Any] = {
         "scan": scan_id,
         "model": {
@@ -35,18 +45,20 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
             "revision": source.commit,
             "checkpoint": source.checkpoint,
             "weights_hash": model.weights_hash,
+            **({"config_hash": model.config_hash} if model.config_hash else {}),
             "architecture": layout.architecture,
             "activation_function": layout.activation_function,
             "gated": layout.gated,
             "layers": layout.n_layers,
             "d_model": layout.d_model,
+            **({"in_memory": True} if source.kind == "memory" else {}),
             **({"unused_weights": list(model.unused_weights)} if model.unused_weights else {}),
         },
         "tokenizer": {
             "name": tokens.name,
             "identity": tokens.identity,
             "vocabulary": model.d_vocab,
-            **_first_space(tokens.tokenizer, vocabulary),
+            **({"first_space": "dropped"} if before.first_space_dropped else {}),
         },
         "corpus": {
             "label": corpus.label,
@@ -68,6 +80,8 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
             "device": str(model.device),
             **units.asked.as_dict(),
         },
+        **as_provenance(job, qualities),
+        **({"weights_not_available": list(missing)} if (missing := before.facts.missing) else {}),
         "policy": {
             "bos": _bos_policy(tokens.bos_token_id, config.bos, corpus),
             "padding": "on the right, masked, not included",
@@ -80,6 +94,7 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
             "drawn_by": "lowest blake2b of (seed, token ids)",
             "seed": config.seed,
         },
+        **({} if heads is None else {"heads": heads.run}),
         "settings": {
             name: printable(value) if isinstance(value, str) else value
             for name, value in config.as_dict().items()
@@ -106,17 +121,14 @@ def run_record(job: Job, scan_id: str, scan: Scan, seconds: dict[str, float]) ->
         ),
         widths=units.widths,
         sources=corpus.sources,
-        vocabulary=vocabulary,
+        vocabulary=before.vocabulary,
+        token_counts=corpus.token_counts(len(before.vocabulary)),
+        source_contexts=corpus.source_contexts(),
         provenance=provenance,
         created_at=datetime.now(UTC),
         set_name=job.set_name,
         units=units.described,
     )
-
-
-def _first_space(tokenizer: Any, vocabulary: list[bytes]) -> dict[str, str]:
-    """What becomes of the space of a text's first token, where it does not stay."""
-    return {"first_space": "dropped"} if drops_first_space(tokenizer, vocabulary) else {}
 
 
 def _special_tokens(corpus: PreparedCorpus) -> dict[str, list[int]]:

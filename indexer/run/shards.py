@@ -18,10 +18,12 @@ from indexer import memory
 from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
 from indexer.reporter import Reporter
+from indexer.run.before import before_scan
 from indexer.run.checkpoint import RunFolder
 from indexer.run.index import Clock, Outcome, left_over, write
 from indexer.run.passes import has_sample, load_scan, positions_of, scan_slices
 from indexer.run.plan import describe_plan, make_plan
+from indexer.run.quality import check_dictionaries
 from indexer.run.shard import Shard
 from indexer.scan.choice import resolve
 from indexer.scan.job import Job, load, prepare
@@ -60,6 +62,8 @@ def scan_shard(
             )
             for line in left_over(job.model.unused_weights):
                 reporter.say(line)
+            before_scan(job.model, reporter)
+            check_dictionaries(job, reporter)
             mine = share(job, shard)
             scan_slices(job, folder, execution, reporter, mine)
     except Timeout:
@@ -126,9 +130,11 @@ def merge(
         clock.lap("load")
         run_id = find_scan(engine, facts.id)
         if run_id is None:
+            before = before_scan(job.model, reporter)
             scans = _merged(job, folders, facts.slices)
             clock.lap("scan")
-            run_id = write(engine, job, facts.id, scans, clock, reporter)
+            qualities = check_dictionaries(job, reporter)
+            run_id = write(engine, job, facts.id, scans, before, clock, reporter, qualities)
         plan = make_plan(job.name, job.shape, job.corpus)
         return Outcome(
             run_id,

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from indexer.config import IndexConfig, check_name
 from indexer.corpus.kinds import local_corpus
 from indexer.errors import NeurariumError
-from indexer.models.source import ModelSource, resolve_model
+from indexer.models.source import ModelSource, in_memory, resolve_model
+from indexer.paths import absolute
+
+if TYPE_CHECKING:
+    from indexer.corpus.rows import Corpus
+
+
+@dataclass(frozen=True, eq=False)
+class InMemory:
+    """What a program gives instead of names."""
+
+    model: Any
+    """A transformers causal language model."""
+    tokenizer: Any
+    corpus: Corpus
 
 
 @dataclass(frozen=True)
@@ -22,6 +38,14 @@ class ModelChoice:
     """The model's name in URLs."""
     corpus: str
     """The corpus that is named, or the model's own."""
+    given: InMemory | None = None
+    """The model and the corpus themselves, where they are in memory."""
+
+
+def choose_given(config: IndexConfig, given: InMemory) -> ModelChoice:
+    """What is to be indexed of a model and a corpus in memory. Raises NeurariumError."""
+    check_name(config.model)
+    return ModelChoice(config, in_memory(config.model), config.model, given.corpus.label, given)
 
 
 def resolve(config: IndexConfig) -> ModelChoice:
@@ -39,7 +63,19 @@ def resolve(config: IndexConfig) -> ModelChoice:
         path = local_corpus(config.corpus)
         corpus = corpus if path is None else str(path)
         config = replace(config, corpus=corpus)
+    if config.dictionary:
+        config = replace(config, dictionary=_dictionaries(config.dictionary))
     return ModelChoice(replace(config, model=source.reference), source, name, corpus)
+
+
+def _dictionaries(references: str) -> str:
+    """References to dictionaries, with absolute paths for those on this machine."""
+    parts = [part.strip() for part in references.split(",")]
+    local = [Path(part).expanduser() for part in parts]
+    return ",".join(
+        str(absolute(path)) if path.exists() else part
+        for part, path in zip(parts, local, strict=True)
+    )
 
 
 def check_columns(choice: ModelChoice) -> None:

@@ -15,12 +15,25 @@ from indexer.corpus.batches import BatchPlan, plan_batches
 from indexer.corpus.prepare import open_corpus, prepare_corpus
 from indexer.corpus.prepared import PreparedCorpus
 from indexer.corpus.tokens import TokenizerInfo
+from indexer.measure.lookup import NO_TOKENS, lookup_tokens
 from indexer.measure.sources import count_slots
 from indexer.models import kinds
 from indexer.models.device import choose_device, choose_dtype
-from indexer.models.load import Description, check_ctx_len, describe, load_model
+from indexer.models.load import (
+    Description,
+    check_ctx_len,
+    describe,
+    describe_loaded,
+    load_model,
+    use_loaded,
+)
 from indexer.models.loaded import LoadedModel
-from indexer.models.pretrained import LoadedTokenizer, load_tokenizer, pin_revision
+from indexer.models.pretrained import (
+    LoadedTokenizer,
+    load_tokenizer,
+    pin_revision,
+    use_tokenizer,
+)
 from indexer.models.source import ModelSource
 from indexer.models.units import UnitSet
 from indexer.reporter import Reporter, waiting
@@ -61,13 +74,16 @@ class Job:
 
     def facts(self) -> dict[str, Any]:
         """What the settings led to: a scan can be resumed only while all of it is the same."""
+        identity = self.model.units.identity
         return {
             "the model's weights": self.model.weights_hash,
+            "the model's configuration": self.model.config_hash,
             "the tokenizer": self.model.tokens.identity,
             "the corpus": self.corpus.fingerprint,
             "the number format": str(self.model.dtype).removeprefix("torch."),
             "the place captured": self.model.units.hook_point,
             "the number of batches": len(self.plans),
+            **({"the dictionary": identity} if identity else {}),
         }
 
 
@@ -76,15 +92,22 @@ def prepare(choice: ModelChoice, cache_dir: Path, reporter: Reporter) -> Prepare
 
     Raises NeurariumError.
     """
-    config = choice.config
+    config, given = choice.config, choice.given
     with _hub(choice.source, reporter):
-        source = pin_revision(choice.source)
-        description = describe(source, trust_remote_code=config.trust_remote_code)
+        if given is None:
+            source = pin_revision(choice.source)
+            description = describe(source, trust_remote_code=config.trust_remote_code)
+        else:
+            source = choice.source
+            description = describe_loaded(given.model, source)
     check_ctx_len(description, config.ctx_len)
     kinds.choose(description.layout, config.asked())
     choose_dtype(config.dtype, choose_device(config.device))
     with _hub(source, reporter):
-        tokens = load_tokenizer(source, trust_remote_code=config.trust_remote_code)
+        if given is None:
+            tokens = load_tokenizer(source, trust_remote_code=config.trust_remote_code)
+        else:
+            tokens = use_tokenizer(given.tokenizer, source, description.vocab_size)
     info = TokenizerInfo(
         tokenizer=tokens.tokenizer,
         bos_token_id=tokens.bos_token_id,
@@ -94,11 +117,15 @@ def prepare(choice: ModelChoice, cache_dir: Path, reporter: Reporter) -> Prepare
         bos=config.bos,
     )
     with waiting(reporter, f"the corpus {choice.corpus}"):
-        corpus = open_corpus(
-            choice.corpus,
-            split=config.split,
-            text_column=config.text_column,
-            source_column=config.source_column,
+        corpus = (
+            given.corpus
+            if given is not None
+            else open_corpus(
+                choice.corpus,
+                split=config.split,
+                text_column=config.text_column,
+                source_column=config.source_column,
+            )
         )
     for note in corpus.notes:
         reporter.say(note)
@@ -120,13 +147,15 @@ def prepare(choice: ModelChoice, cache_dir: Path, reporter: Reporter) -> Prepare
 
 
 def _hub(source: ModelSource, reporter: Reporter) -> AbstractContextManager[None]:
-    if source.kind in ("folder", "gguf"):
+    if source.kind in ("folder", "gguf", "memory"):
         return nullcontext()
     return waiting(reporter, f"the Hugging Face hub, for {source.label}")
 
 
 def bottom_k(config: IndexConfig, units: UnitSet) -> int:
     """Bottom examples per unit: as many as top examples where both signs are alike."""
+    if units.sparse:
+        return 0  # nothing is below 0
     if config.bottom_k is not None:
         return config.bottom_k
     return config.top_k if units.described.two_sided else USUAL_BOTTOM
@@ -135,16 +164,19 @@ def bottom_k(config: IndexConfig, units: UnitSet) -> int:
 def load(choice: ModelChoice, text: PreparedText, reporter: Reporter) -> Job:
     """Load the model and plan the batches. Raises NeurariumError."""
     config, corpus = choice.config, text.corpus
-    reporter.say(f"Loading {text.source.label}")
-    model = load_model(
-        text.source,
-        asked=config.asked(),
-        dtype=config.dtype,
-        device=config.device,
-        trust_remote_code=config.trust_remote_code,
-        tokens=text.tokens,
-        description=text.description,
-    )
+    if choice.given is not None:
+        model = use_loaded(choice.given.model, text.description, text.tokens, config.asked())
+    else:
+        reporter.say(f"Loading {text.source.label}")
+        model = load_model(
+            text.source,
+            asked=config.asked(),
+            dtype=config.dtype,
+            device=config.device,
+            trust_remote_code=config.trust_remote_code,
+            tokens=text.tokens,
+            description=text.description,
+        )
     sample = corpus.sample(config.sample, config.seed)
     shape = ScanShape(
         widths=model.units.widths,
@@ -153,6 +185,8 @@ def load(choice: ModelChoice, text: PreparedText, reporter: Reporter) -> Job:
         bottom_k=min(bottom_k(config, model.units), corpus.contexts),
         window=min(config.window or config.ctx_len, config.ctx_len),
         source_slots=count_slots(len(corpus.sources)),
+        lookup=NO_TOKENS if model.units.sparse else lookup_tokens(corpus, sample),
+        ranks=corpus.ranks(config.seed) if model.units.sparse else None,
     )
     plans = tuple(plan_batches(corpus.lengths, sample, config.batch_tokens))
     return Job(config, choice.name, model, corpus, shape, plans)

@@ -10,12 +10,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
+from indexer.corpus.batches import Batch
+from indexer.measure.firing import Fired
 from indexer.measure.histogram import Histogram
 from indexer.measure.kernels import Scales, batch_sums, sign_sums
 from indexer.measure.layer import LayerBatch, Pairs, Wanted
+from indexer.measure.lookup import Bags, Lookup
 from indexer.measure.moments import Moments
 from indexer.measure.peaks import BAND_QUANTILES, BANDS, BandCuts, SignCounts, quantiles
 from indexer.measure.selection import Payload, Selection
@@ -33,16 +37,20 @@ class SampleScan:
     def __init__(self, shape: ScanShape) -> None:
         neurons, window = shape.neurons, shape.window
         self.shape = shape
+        # Sparse sets have their histograms and examples from wherever units fire: `FiringScan`.
+        chosen = 0 if shape.sparse else neurons
         self.moments = Moments(neurons)
-        self.histogram = Histogram(neurons)
+        self.histogram = Histogram(chosen)
+        self.lookup = Lookup(neurons, shape.lookup)
         self.signs: SignCounts | None = None
         """None until the first batch with gates and linear parts."""
         self.peaks: Float32[np.ndarray, "neurons s"] = np.zeros(
             (neurons, len(shape.sample)), np.float32
         )
         self.random = Payload.empty(neurons * len(shape.random_contexts), window)
-        self.bands = Selection(neurons * BANDS, BAND_EXAMPLES, window)
-        self.band_counts = np.zeros((neurons, BANDS), np.int64)
+        self.bands = Selection(chosen * BANDS, BAND_EXAMPLES, window)
+        self.band_counts = np.zeros((chosen, BANDS), np.int64)
+        self._last_bags: tuple[Batch, Bags] | None = None
         self._cuts: BandCuts | None = None
         self._order = np.argsort(shape.sample)
 
@@ -62,6 +70,7 @@ class SampleScan:
         """Everything measured, by name."""
         named = {f"moments.{name}": value for name, value in self.moments.arrays().items()}
         named |= {f"histogram.{name}": value for name, value in self.histogram.arrays().items()}
+        named |= {f"lookup.{name}": value for name, value in self.lookup.arrays().items()}
         named |= {"peaks": self.peaks, "band_counts": self.band_counts}
         named |= {f"random.{name}": value for name, value in self.random.named().items()}
         named |= {f"bands.{name}": value for name, value in self.bands.named().items()}
@@ -90,6 +99,9 @@ class SampleScan:
         )
         sums = batch_sums(included, Scales(*(to_device(part, seen.device) for part in parts)))
         tensors = {"powers": sums.powers, "positive": sums.positive, "counts": sums.counts}
+        if len(self.shape.lookup):
+            tensors["by_token"] = self._bags(seen).sums(seen.activations)
+            tensors["range"] = torch.from_numpy(np.stack([low, high]))
         if seen.captured.parts:
             self.count_signs()
             gate, linear = (seen.included(part) for part in seen.captured.parts)
@@ -101,18 +113,53 @@ class SampleScan:
         positions = int(seen.batch.included.sum())
         self.moments.add(where, positions, values["powers"], values["positive"])
         self.histogram.add(where, values["counts"])
+        if "by_token" in values:
+            self._add_by_token(where, seen, values)
         if self.signs is not None and "signs" in values:
             self.signs.add(where, positions, values["signs"])
+
+    def add_fired(
+        self,
+        where: slice,
+        seen: LayerBatch,
+        peaks: Float32[np.ndarray, "batch n"],
+        found: Fired,
+    ) -> None:
+        """Add the moments of a sparse set's layer: all that is not 0 is in `found`."""
+        high, zero = peaks.max(axis=0), np.zeros(where.stop - where.start, np.float32)
+        _, scale = self.moments.prepare(where, zero, np.minimum(high, 0), np.maximum(high, 0))
+        positions = int(seen.batch.included.sum())
+        counts = found.counts(len(zero))
+        self.moments.add(where, positions, found.powers(scale), counts)
 
     def wanted(
         self, where: slice, seen: LayerBatch, peaks: Float32[np.ndarray, "batch n"]
     ) -> list[Wanted]:
         """Record a layer's peaks; the random and band examples wanted of this batch."""
         ranks = self._ranks(seen.batch.context_ids)
+        if self.shape.sparse:  # memory of units that never fire is never touched
+            contexts, units = np.nonzero(peaks)
+            self.peaks[where.start + units, ranks[contexts]] = peaks[contexts, units]
+            return []
         self.peaks[where, ranks] = peaks.T
         if seen.batch.part != "second_half":
             return []
         return [self._wanted_random(where, ranks), *self._wanted_bands(where, ranks, peaks)]
+
+    def _add_by_token(self, where: slice, seen: LayerBatch, values: Mapping[str, Array]) -> None:
+        bags, sums = self._bags(seen), values["by_token"]
+        powers, exponents = self.moments.about_shift(where, values["powers"])
+        if seen.batch.part == "first_half":
+            self.lookup.add_first(where, bags, sums, powers[0])
+        else:
+            shift = self.moments.shift[where]
+            self.lookup.add_second(where, bags, sums, powers, shift, exponents, *values["range"])
+
+    def _bags(self, seen: LayerBatch) -> Bags:
+        """The positions of a batch by token: the same for all its layers."""
+        if self._last_bags is None or self._last_bags[0] is not seen.batch:
+            self._last_bags = seen.batch, self.shape.lookup.bags(seen.batch)
+        return self._last_bags[1]
 
     def _ranks(self, context_ids: Int64[np.ndarray, " batch"]) -> Int64[np.ndarray, " batch"]:
         """The contexts' places in the sample's hash order."""

@@ -12,15 +12,22 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+from jaxtyping import Int64
 from sqlalchemy import Connection, Engine, Row, Select, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from indexer.errors import NeurariumError
 from indexer.store import schema
 from indexer.store.checksums import Cover, Damaged, covers, missing, vocabulary_identity
-from indexer.store.packing.codec import canonical_arrays, canonical_lists, unpack_token_ids
+from indexer.store.packing.codec import (
+    canonical_arrays,
+    canonical_lists,
+    unpack_counts,
+    unpack_token_ids,
+)
 from indexer.store.places import Places
 from indexer.store.text import index as text_index
+from indexer.store.units import HEADS
 from indexer.store.writing.content import SCALARS, ContentHash, scalar_bytes
 from indexer.store.writing.records import ContextRecord
 
@@ -117,7 +124,7 @@ def _content_hash(
     wanted = select(stored.c.identity).where(stored.c.id == run.vocabulary_id)
     if connection.scalar(wanted) != identity:
         report.add(f"table vocabulary: the tokens with vocabulary_id={run.vocabulary_id}")
-    content = ContentHash(run, identity)
+    content = ContentHash(run, identity, _counts(connection, run, report, checked=checked))
     whole = True
     for neurons, done in _neurons(connection, run, report, checked=checked):
         try:
@@ -149,7 +156,46 @@ def _content_hash(
                 whole = False
     if checked and last != run.last_context:
         report.add(missing(table, run_id=run.id, context_id=run.last_context))
+    content.add_heads(_heads(connection, run, report, checked=checked))
     return content.hexdigest() if whole else None
+
+
+def _counts(
+    connection: Connection, run: Row[Any], report: Report, *, checked: bool
+) -> list[Int64[np.ndarray, " n"]]:
+    """The counts of the corpus's tokens and of its sources; none if they cannot be unpacked."""
+    table = schema.corpus_counts
+    row = connection.execute(select(table).where(table.c.run_id == run.id)).one_or_none()
+    if row is None:
+        report.add(missing(table, run_id=run.id))
+        return []
+    if checked:
+        _check_rows(covers(table), [row], report)
+    try:
+        return [unpack_counts(bytes(row.tokens)), unpack_counts(bytes(row.sources))]
+    except ValueError:
+        return []
+
+
+def _heads(
+    connection: Connection, run: Row[Any], report: Report, *, checked: bool
+) -> Iterator[bytes]:
+    """The bytes of attention heads that were hashed when they were written; none of other units."""
+    if run.set_name != HEADS:
+        return
+    first = schema.neuron_key(run.id, 0)
+    heads, patterns = schema.heads, schema.head_patterns
+    for key in range(first, first + sum(run.widths)):
+        row = connection.execute(select(heads).where(heads.c.neuron_id == key)).one_or_none()
+        query = select(patterns).where(patterns.c.neuron_id == key).order_by(patterns.c.context_id)
+        rows = connection.execute(query).all()
+        if row is None:
+            report.add(missing(heads, neuron_id=key))
+            continue
+        if checked:
+            _check_rows(covers(heads), [row], report)
+            _check_rows(covers(patterns), rows, report)
+        yield row.facts.encode() + b"".join(bytes(pattern.packed) for pattern in rows)
 
 
 def _neurons(
@@ -206,13 +252,15 @@ def _check_others(connection: Connection, run: Row[Any], report: Report) -> None
     query = select(layers).where(layers.c.run_id == run.id)
     rows = connection.execute(query).all()
     _check_rows(covers(layers), rows, report)
-    for layer in set(range(len(run.widths))) - {row.layer for row in rows}:
+    present = [layer for layer, width in enumerate(run.widths) if width]
+    names = {*schema.COLUMNS, *(schema.HEAD_COLUMNS if run.set_name == HEADS else ())}
+    for layer in sorted(set(present) - {row.layer for row in rows}):
         report.add(missing(layers, run_id=run.id, layer=layer))
-    for layer in range(len(run.widths)):
+    for layer in present:
         query = select(columns).where(columns.c.run_id == run.id, columns.c.layer == layer)
         rows = connection.execute(query).all()
         _check_rows(covers(columns), rows, report)
-        for name in sorted(set(schema.COLUMNS) - {row.name for row in rows}):
+        for name in sorted(names - {row.name for row in rows}):
             report.add(missing(columns, run_id=run.id, name=name, layer=layer))
     last = -1
     for rows in _chunks(connection, select(tokens).where(tokens.c.run_id == run.id), tokens):

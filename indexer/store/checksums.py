@@ -23,7 +23,9 @@ from sqlalchemy import Boolean, Column, Connection, Float, Integer, Table, selec
 from indexer.errors import NeurariumError
 from indexer.store import schema
 
-_NEURON_TABLES = (schema.neurons, schema.neuron_arrays, schema.examples)
+_NEURON_TABLES = (
+    *(schema.neurons, schema.neuron_arrays, schema.examples, schema.heads, schema.head_patterns),
+)
 _UNKNOWN = {"d": float("nan"), "q": -(1 << 63)}
 """What stands for NULL in a checksum, by the number's format."""
 RESTORE = (

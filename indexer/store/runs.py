@@ -63,11 +63,18 @@ def delete_run(engine: Engine, run_id: int) -> bool:
         if row is None:
             return False
         neurons = schema.neurons
-        for table in (schema.examples, schema.neuron_arrays):
+        owned = (schema.examples, schema.neuron_arrays, schema.heads, schema.head_patterns)
+        for table in owned:
             connection.execute(delete(table).where(table.c.neuron_id.between(first, last)))
         connection.execute(delete(neurons).where(neurons.c.id.between(first, last)))
         text_index.drop(connection, run_id)
-        for table in (schema.contexts, schema.layers, schema.neuron_columns, schema.token_neurons):
+        for table in (
+            schema.contexts,
+            schema.corpus_counts,
+            schema.layers,
+            schema.neuron_columns,
+            schema.token_neurons,
+        ):
             connection.execute(delete(table).where(table.c.run_id == run_id))
         connection.execute(delete(schema.runs).where(schema.runs.c.id == run_id))
         _drop_unused_vocabulary(connection, row.vocabulary_id)

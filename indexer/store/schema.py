@@ -24,6 +24,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     TypeDecorator,
     event,
     or_,
@@ -44,13 +45,24 @@ ROLES = ("peak", "promoted", "suppressed", "in", "gate")
 
 COLUMNS = (
     *("max", "min", "mean", "std", "skewness", "kurtosis", "density", "density_over_tenth"),
-    *("effect_kurtosis", "in_out_cosine", "gate_out_cosine", "dead", "top_source"),
+    *("lookup", "effect_kurtosis", "in_out_cosine", "gate_out_cosine", "dead", "top_source"),
     "peak_token_id",
 )
 """Columns of `neurons` that searches and the layer's picture read for a whole layer, from
 `neuron_columns`."""
 
-SORTABLE = ("max", "density", "mean", "kurtosis", "effect_kurtosis")
+_HEAD_SCORES = (
+    *("previous_token", "duplicate_token", "induction", "self_token", "bos"),
+    *("entropy", "distance", "distance_spread", "effect"),
+)
+HEAD_COLUMNS = (*_HEAD_SCORES, *(f"{name}_text" for name in _HEAD_SCORES), "copying")
+"""Columns that only runs of attention heads have, also in `neuron_columns`: scores on repeated
+random tokens, the same on the sample, and the copying score."""
+
+LATER_COLUMNS = ("lookup",)
+"""Those of `COLUMNS` that runs of older versions do not have."""
+
+SORTABLE = ("max", "density", "mean", "kurtosis", "lookup", "effect_kurtosis")
 """Columns a layer can be sorted by, each with an index."""
 
 _NEURON_BITS = 32
@@ -156,6 +168,14 @@ runs = Table(
 
 READY = or_(runs.c.ready, runs.c.checksum != 0)
 """Whether a run is complete: also if damage says that it is not, so that this is noticed."""
+corpus_counts = Table(
+    "corpus_counts",  # a separate table, so that reading a run stays fast
+    metadata,
+    Column("run_id", ForeignKey("runs.id"), primary_key=True, autoincrement=False),
+    Column("tokens", LargeBinary, nullable=False),  # codec.pack_counts: included positions by token
+    Column("sources", LargeBinary, nullable=False),  # codec.pack_counts: contexts by source
+    _checksum(),
+)
 
 layers = Table(
     "layers",
@@ -206,8 +226,9 @@ neurons = Table(
     Column("density", _Double, nullable=False),
     Column("density_over_tenth", _Double, nullable=False),
     Column("tenth", _Double, nullable=False),
+    Column("lookup", _Double, nullable=False),  # token-lookup score; −inf if unknown
     Column("dead", Boolean, nullable=False),
-    Column("peak_token_id", Integer, nullable=False),
+    Column("peak_token_id", Integer),  # None: no context is an example of it
     Column("promoted_token_id", Integer),  # None: not known what the unit writes
     Column("effect_kurtosis", _Double, nullable=False),  # of logit effects; −inf if constant
     Column("in_out_cosine", _Double),
@@ -260,6 +281,24 @@ examples = Table(
 )
 
 
+heads = Table(
+    "heads",  # what is stored of an attention head besides what every unit has
+    metadata,
+    Column("neuron_id", ForeignKey("neurons.id"), primary_key=True, autoincrement=False),
+    Column("facts", Text, nullable=False),  # JSON: writing.records.HeadRecord
+    _checksum(),
+)
+
+head_patterns = Table(
+    "head_patterns",
+    metadata,
+    Column("neuron_id", ForeignKey("neurons.id"), primary_key=True, autoincrement=False),
+    Column("context_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("packed", LargeBinary, nullable=False),  # packing.pattern
+    _checksum(),
+)
+
+
 def token_key(token_id: int, role: int) -> int:
     """The order of the rows of `token_neurons` in a run, as one number."""
     return token_id * len(ROLES) + role
@@ -273,5 +312,5 @@ def _store_uncompressed(table: Table, connection: Connection, **_: object) -> No
         )
 
 
-for _packed in (examples, neuron_columns, token_neurons):
+for _packed in (examples, neuron_columns, token_neurons, head_patterns):
     event.listen(_packed, "after_create", _store_uncompressed)

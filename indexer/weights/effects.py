@@ -54,7 +54,12 @@ class LogitEffects:
 
 @torch.inference_mode()
 def logit_effects(
-    model: LoadedModel, layer: int, k: int = 15, *, vocab_size: int | None = None
+    model: LoadedModel,
+    layer: int,
+    k: int = 15,
+    *,
+    vocab_size: int | None = None,
+    units: slice = slice(None),
 ) -> LogitEffects:
     """What one unit of each neuron's activation adds directly to the logits, up to the final norm's
     scale, which depends on the input.
@@ -64,11 +69,13 @@ def logit_effects(
     (Cohere, Granite). Biases and a final softcap are left out. Only ids below `vocab_size` take
     part (default: those the tokenizer knows; the rest of the unembedding is padding). Computed in
     float32 on the model's device, at most 64 MiB of logits at a time; `k` is cut to the vocabulary.
+    `units` chooses some of the layer's.
     Raises `NeurariumError` where the unembedding or the write vectors are not known.
     """
     size = model.known_tokens if vocab_size is None else min(vocab_size, model.d_vocab)
     k = min(k, size)
-    directions = through_final_norm(model, write_vectors(model, layer)) * model.layout.logit_scale()
+    written = write_vectors(model, layer)[units]
+    directions = through_final_norm(model, written) * model.layout.logit_scale()
     weight = unembedding(model)[:size]
     parts = [_facts(chunk, k) for block in _products(directions, weight) for chunk in block]
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from indexer.errors import NeurariumError
 from indexer.models.loaded import LoadedModel
-from indexer.models.modules import first_tensor, rows_by_input, through_norm, unwrap
+from indexer.models.matrices import rows_by_input
+from indexer.models.modules import first_tensor, through_norm, unwrap
 
 
 class _Reached(Exception):
@@ -69,8 +70,7 @@ def unembedding_module(model: LoadedModel) -> nn.Module:
     head = model.layout.component(root, "unembed")
     if head is None and hasattr(root, "get_output_embeddings"):
         head = root.get_output_embeddings()
-    weight = getattr(unwrap(head), "weight", None) if head is not None else None
-    if head is None or not isinstance(weight, Tensor) or weight.ndim != 2:
+    if not isinstance(head, nn.Module):
         raise NeurariumError(
             f"The unembedding of {model.source.label!r} ({model.layout.architecture}) cannot be "
             "found: its logit effects are unknown."
@@ -79,10 +79,11 @@ def unembedding_module(model: LoadedModel) -> nn.Module:
 
 
 def unembedding(model: LoadedModel) -> Float[Tensor, "d_vocab d_out"]:
-    """The unembedding's weight as it is stored. Raises `NeurariumError` where it is not known."""
-    weight = unwrap(unembedding_module(model)).weight
-    assert isinstance(weight, Tensor)  # checked above
-    return weight.detach()
+    """What the last residual stream is multiplied by, a view of the weight where it is stored as
+    numbers. Raises `NeurariumError` where it is not known."""
+    head = unwrap(unembedding_module(model))
+    width = int(getattr(head, "in_features", model.layout.d_model))
+    return rows_by_input(head, width).T
 
 
 def _position_embeddings(model: LoadedModel) -> Iterator[nn.Module]:

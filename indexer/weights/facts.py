@@ -16,6 +16,7 @@ from indexer.models.units import Reader
 from indexer.weights.effects import logit_effects
 from indexer.weights.inputs import input_tokens
 from indexer.weights.links import Links
+from indexer.weights.trial import Available
 from indexer.weights.units import readers, write_vectors
 
 Array = np.ndarray[Any, Any]
@@ -32,26 +33,35 @@ class LayerFacts:
     """[neurons, m] each, by the names and dtypes the store gives a neuron's arrays."""
 
 
-def weight_facts(model: LoadedModel, *, connections: bool = True) -> Callable[[int], LayerFacts]:
+def weight_facts(
+    model: LoadedModel, available: Available | None = None, *, connections: bool = True
+) -> Callable[[int], LayerFacts]:
     """A function from a layer to its facts, computed on each call: call it for the layers in order.
 
     What the set of units says is not known (`no_writes`, `no_reads`) is left out.
     See `logit_effects`, `input_tokens` and `Links` for what the numbers mean. The cosines are
     between `Reader.directions` and the write vectors, and 0 where either is 0. `connections` False
-    leaves out the links. Beyond the model, memory is bounded by 256 MiB, 120 bytes per neuron and
-    float32 copies of a few matrices of one layer. The same model on the same device gives the same
-    facts. Runs the model over a few tokens immediately; the function raises `NeurariumError` where
-    the unembedding is not known.
+    leaves out the links, and what is not `available` (default: all is) is left out too. Beyond the
+    model, memory is bounded by 256 MiB, 120 bytes per neuron, float32 copies of a few matrices of
+    one layer, and the matrices of quantised layers. The same model on the same device gives the
+    same facts. Runs the model over a few tokens immediately.
     """
-    units = model.units.described
-    reads = (None,) * len(model.units.widths) if units.no_reads else readers(model)
-    links = Links(model, reads) if connections and not (units.no_writes or units.no_links) else None
+    units, available = model.units.described, available or Available()
+    writes = available.writes and not units.no_writes
+    reads = (
+        readers(model)
+        if available.reads and not units.no_reads
+        else (None,) * len(model.units.widths)
+    )
+    links = Links(model, reads) if connections and writes and not units.no_links else None
 
     def facts_of(layer: int) -> LayerFacts:
+        if not model.units.widths[layer]:
+            return LayerFacts({}, {})
         reader = reads[layer]
         scalars: dict[str, Array] = {}
         arrays: dict[str, Array] = {}
-        if not units.no_writes:
+        if available.effects and writes:
             effects = logit_effects(model, layer)
             scalars["effect_kurtosis"] = effects.kurtosis
             arrays |= {
@@ -62,7 +72,7 @@ def weight_facts(model: LoadedModel, *, connections: bool = True) -> Callable[[i
                 "effect_moments": np.stack([effects.mean, effects.std], axis=1),
             }
         if reader is not None:
-            if not units.no_writes:
+            if writes:
                 scalars |= _cosines(model, layer, reader)
             for part, tokens in input_tokens(model, reader).items():
                 arrays[f"{part}_values"] = tokens.values

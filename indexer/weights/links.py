@@ -61,8 +61,8 @@ class Links:
         then `in` before `gate`.
         """
         while self._done <= layer:
-            self._compare(self._done)
-            self._done += 1
+            self._done += 1  # first, so that a layer that fails is not compared twice
+            self._compare(self._done - 1)
         mine = self._places.layer(layer)
         parts = [0 if reader is None else len(reader.matrices) for reader in self._readers]
         later = zip(parts[layer + 1 :], self._model.units.widths[layer + 1 :], strict=True)
@@ -86,9 +86,14 @@ class Links:
 
     def _compare(self, layer: int) -> None:
         """Compare a layer with itself and with every later layer."""
+        widths = self._model.units.widths
+        if not widths[layer]:
+            return
         writes = write_vectors(self._model, layer)
         units = _units(writes)
-        for other in range(layer, len(self._model.units.widths)):
+        for other in range(layer, len(widths)):
+            if not widths[other]:
+                continue
             others = units if other == layer else _units(write_vectors(self._model, other))
             self._compare_writes(layer, other, units, others)
             reader = self._readers[other]

@@ -34,8 +34,12 @@ def write_vectors(model: LoadedModel, layer: int) -> Float[Tensor, "units d_mode
 
 
 def readers(model: LoadedModel) -> tuple[Reader | None, ...]:
-    """How each layer reads the residual stream; None where that is not known. Runs one forward pass
-    over four tokens."""
-    token_ids = torch.linspace(0, model.known_tokens - 1, _PROBES).long()[None]
-    found = model.units.readers(token_ids)
+    """How each layer reads the residual stream; None where that is not known."""
+    found = ask_readers(model)
     return tuple(reader if isinstance(reader, Reader) else None for reader in found)
+
+
+def ask_readers(model: LoadedModel) -> tuple[Reader | Unknown, ...]:
+    """The same, with the reason where it is not known. Runs one forward pass over four tokens."""
+    token_ids = torch.linspace(0, model.known_tokens - 1, _PROBES).long()[None]
+    return model.units.readers(token_ids)

@@ -1,8 +1,10 @@
-// Opening a citation copies it. The line stays visible, because a browser may forbid copying.
+// Opening a citation copies it; code has a button that does. What is copied stays visible and selected,
+// because a browser may forbid copying.
 
 for (const details of document.querySelectorAll(".cite")) {
   const line = details.querySelector("code");
   const status = details.querySelector("[role=status]");
+  const button = details.querySelector(".copy");
   // The server uses the host it was asked for, which a proxy may have changed.
   for (const address of line.querySelectorAll("[data-address]")) {
     const { pathname, search } = new URL(address.textContent, location.origin);
@@ -19,10 +21,19 @@ for (const details of document.querySelectorAll(".cite")) {
     }
   };
 
-  details.addEventListener("toggle", async () => {
+  const report = async () => {
+    status.textContent = (await copy()) ? "Copied" : "Selected: copy it with your keyboard";
+  };
+
+  if (button) {
+    button.hidden = false;
+    button.addEventListener("click", report);
+    continue;
+  }
+  details.addEventListener("toggle", () => {
     status.textContent = "";
     if (details.open) {
-      status.textContent = (await copy()) ? "Copied" : "Selected: copy it with your keyboard";
+      report();
     }
   });
 }

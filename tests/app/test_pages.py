@@ -108,7 +108,7 @@ def test_a_layer_s_page_lists_what_its_json_lists(client: TestClient, query: str
         (link,) = row.all("a", "name")
         assert link.text == str(item["neuron"])
         cells = [cell.text.split()[0] for cell in row.all("td", "num")]
-        names = ("max", "density", "mean", "kurtosis", "effect_kurtosis")
+        names = ("max", "density", "mean", "kurtosis", "lookup", "effect_kurtosis")
         values = [item[name] for name in names]
         for cell, value in zip(cells, values, strict=True):
             assert (

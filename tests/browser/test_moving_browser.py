@@ -204,10 +204,10 @@ def test_a_citation_is_copied(browser: Any, live_server: str, size: dict[str, in
     options = {"viewport": size, "permissions": ["clipboard-read", "clipboard-write"]}
     with visiting(browser, live_server, **options) as page:
         page.goto("/demo/1/10")
-        page.locator(".cite summary").click()
-        page.locator(".cite [role=status]").get_by_text("Copied").wait_for()
+        page.locator(".cite summary").first.click()
+        page.locator(".cite [role=status]").first.get_by_text("Copied").wait_for()
         line = page.evaluate("navigator.clipboard.readText()")
-        assert line == page.locator(".cite code").inner_text()
+        assert line == page.locator(".cite code").first.inner_text()
         pattern = (
             r"demo blocks\.1\.mlp\.hook_post neuron 10, Neurarium run 1 "
             r"\(demo, [\d,]+ tokens, content [0-9a-f]{12}\), (http://127\.0\.0\.1:\d+/\S+)"
@@ -222,8 +222,8 @@ def test_a_citation_stands_there_without_scripts(browser: Any, live_server: str)
     """Without scripts it is opened and selected by hand; without a clipboard it is selected."""
     with visiting(browser, live_server, java_script_enabled=False) as page:
         page.goto("/demo/1/10")
-        page.locator(".cite summary").click()
-        line = page.locator(".cite code").inner_text()
+        page.locator(".cite summary").first.click()
+        line = page.locator(".cite code").first.inner_text()
         assert line.endswith(f", {live_server}/demo/1/10?run=1")
     with visiting(browser, live_server, viewport=WIDE) as page:
         page.add_init_script(
@@ -231,9 +231,10 @@ def test_a_citation_stands_there_without_scripts(browser: Any, live_server: str)
             "document.execCommand = () => false;"
         )
         page.goto("/demo/1/10")
-        page.locator(".cite summary").click()
+        page.locator(".cite summary").first.click()
         page.get_by_text("Selected: copy it").wait_for()
-        assert page.evaluate("getSelection().toString()") == page.locator(".cite code").inner_text()
+        line = page.locator(".cite code").first.inner_text()
+        assert page.evaluate("getSelection().toString()") == line
 
 
 @pytest.mark.parametrize("path", ["/demo/1/10", "/demo/1", "/demo", "/runs/1", "/help"])

@@ -101,46 +101,49 @@ def test_a_context_that_cannot_be_fetched_leaves_its_link(browser: Any, live_ser
     context.close()
 
 
-def test_the_view_is_remembered(browser: Any, live_server: str) -> None:
-    """Chosen once, it is where plain addresses lead, until another is chosen."""
-    with visiting(browser, live_server, viewport=WIDE) as page:
-        page.goto(NEURON)
-        page.get_by_role("link", name="windows", exact=True).click()
-        page.wait_for_url(f"**{NEURON}?view=window")
-        assert page.locator("a[aria-current=true]").inner_text() == "windows"
-        page.keyboard.press("ArrowRight")
-        page.wait_for_url("**/demo/1/11?view=window")
-        page.goto("/demo/0/3?run=1")
-        page.wait_for_url("**/demo/0/3?run=1&view=window")
-        page.goto("/demo/0/3?view=context")
-        assert page.url.endswith("/demo/0/3?view=context"), "what is asked for is shown"
-        page.get_by_role("link", name="aligned", exact=True).click()
-        page.wait_for_url("**/demo/0/3?view=peak")
-        page.goto(NEURON)
-        page.wait_for_load_state("networkidle")
-        assert page.url.endswith(NEURON)
-
-
-def test_going_back_leaves_a_page_redirected_to(browser: Any, live_server: str) -> None:
-    """The plain address is replaced: it does not catch who goes back."""
+def test_a_view_is_exchanged_in_place(browser: Any, live_server: str) -> None:
+    """One document is loaded, the reader stays at the same example, and Back leaves the page."""
     with visiting(browser, live_server, viewport=WIDE) as page:
         page.goto("/demo")
-        page.evaluate("localStorage.setItem('neurarium.view', 'window')")
         page.goto(NEURON)
+        loaded: list[str] = []
+        page.on("framenavigated", lambda frame: loaded.append(frame.url))
+        line = page.locator("section[aria-labelledby=random] li").nth(4)
+        line.evaluate("(line) => scrollBy(0, line.getBoundingClientRect().top - 30)")
+        value = line.locator(".value").inner_text()
+        before = line.bounding_box()["y"]
+        # Not clicked: the driver would scroll the bar into view first.
+        page.get_by_role("link", name="Snippets", exact=True).dispatch_event("click")
         page.wait_for_url(f"**{NEURON}?view=window")
+        assert loaded == [page.url], "the address was replaced, and no document loaded"
+        assert page.locator("a[aria-current=true]").inner_text() == "Snippets"
+        assert line.locator(".value").inner_text() == value
+        assert abs(line.bounding_box()["y"] - before) < 2
+        line.locator("summary").click()
+        line.locator(".whole").wait_for()
+        page.get_by_role("link", name="Full context", exact=True).click()
+        page.wait_for_url(f"**{NEURON}?view=context")
+        page.locator(f"{TOP} .whole[data-context] .tok[tabindex]").first.wait_for()
         page.go_back()
         assert page.url.endswith("/demo")
 
 
-@pytest.mark.parametrize("stored", ["", "peak", "nonsense", '"]*'])
-def test_what_is_no_view_is_not_gone_to(browser: Any, live_server: str, stored: str) -> None:
-    """Whatever storage holds, the page stays."""
+def test_the_view_is_remembered(browser: Any, live_server: str) -> None:
+    """The server sends the layout that was chosen last, unless an address asks for another."""
     with visiting(browser, live_server, viewport=WIDE) as page:
-        page.goto("/demo")
-        page.evaluate("(value) => localStorage.setItem('neurarium.view', value)", stored)
         page.goto(NEURON)
-        page.wait_for_load_state("networkidle")
-        assert page.url.endswith(NEURON)
+        page.get_by_role("link", name="Snippets", exact=True).click()
+        page.wait_for_url(f"**{NEURON}?view=window")
+        page.goto("/demo/0/3")
+        assert page.url.endswith("/demo/0/3")
+        assert page.locator("a[aria-current=true]").inner_text() == "Snippets"
+        assert page.locator(f"{TOP} ol.windows").count() == 1
+        page.goto("/demo/0/3?view=context")
+        assert page.locator("a[aria-current=true]").inner_text() == "Full context"
+        page.get_by_role("link", name="Aligned", exact=True).click()
+        page.wait_for_url("**/demo/0/3?view=peak")
+        page.goto(NEURON)
+        assert page.locator(f"{TOP} ol.peaks").count() == 1
 
 
 def test_bins_say_their_counts(browser: Any, live_server: str) -> None:

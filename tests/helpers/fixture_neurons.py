@@ -136,6 +136,7 @@ class Neuron:
     band_counts: Sequence[int] = (1, 2, 1, 0)
     promotes: Sequence[tuple[int, float]] = ((2, 1.5), (3, 0.75))
     suppresses: Sequence[tuple[int, float]] = ((1, -2.0), (4, -0.25))
+    lookup: float = 0.625
     effect_kurtosis: float = 4.5
     in_out_cosine: float | None = None
     gate_out_cosine: float | None = None
@@ -167,6 +168,7 @@ class Neuron:
                 "density_over_tenth": self.density_over_tenth,
                 "tenth": self.tenth,
                 "dead": self.dead,
+                "lookup": self.lookup,
                 "effect_kurtosis": self.effect_kurtosis,
                 "in_out_cosine": self.in_out_cosine,
                 "gate_out_cosine": self.gate_out_cosine,
@@ -311,6 +313,7 @@ CONSTANT = Neuron(
     std=0.0,
     skewness=None,
     kurtosis=-np.inf,
+    lookup=-np.inf,
     density=1.0,
     density_over_tenth=1.0,
     tenth=0.0625,
@@ -347,6 +350,7 @@ CONSTANT_TOO = Neuron(
     std=0.0,
     skewness=None,
     kurtosis=-np.inf,
+    lookup=-np.inf,
     density=0.0,
     density_over_tenth=0.0,
     tenth=0.0,

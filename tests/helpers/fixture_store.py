@@ -64,6 +64,8 @@ __all__ = [
     "Text",
 ]
 
+TOKEN_COUNTS = np.array([0, 400, 300, 0, 100] + 15 * [29])
+"""Of the whole corpus: BOS and “ sat” never occur."""
 MADE = datetime(2026, 3, 14, 15, 9, 26, 535898, tzinfo=UTC)
 PROVENANCE: dict[str, Any] = {
     "model": {"id": "hand/toy", "revision": None, "weights_hash": "0" * 64, "gated": False},
@@ -106,6 +108,8 @@ class RunOf:
             widths=tuple(len(layer) for layer in self.layers),
             sources=self.sources,
             vocabulary=VOCABULARY,
+            token_counts=TOKEN_COUNTS,
+            source_contexts=np.array([5, 3, 1][: len(self.sources)]),
             provenance=PROVENANCE,
             created_at=MADE + timedelta(minutes=self.minutes),
         )
@@ -135,7 +139,7 @@ class RunOf:
 
 def wide_layer(count: int, seed: int = 0) -> tuple[Neuron, ...]:
     """Neurons of few distinct values, so that every sort ties; some of them never varied."""
-    rng = random.Random(seed)
+    rng, scores = random.Random(seed), random.Random(seed)
     return tuple(
         Neuron(
             top=(FIRST,),
@@ -143,6 +147,7 @@ def wide_layer(count: int, seed: int = 0) -> tuple[Neuron, ...]:
             mean=rng.choice([-0.25, 0.0, 0.125, 2 / 3]),
             density=rng.choice([0.0, 0.5, 1.0, 0.1 + 0.2]),
             kurtosis=rng.choice([-np.inf, -1.2, 0.0, 1e6]),
+            lookup=scores.choice([-np.inf, -0.125, 0.5, 0.9]),
             effect_kurtosis=rng.choice([-np.inf, -0.5, 0.0, 33.25]),
         )
         for _ in range(count)

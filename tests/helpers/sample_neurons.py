@@ -19,6 +19,8 @@ from app.neurons.schemas import (
     NeuronPage,
     PeakQuantiles,
     SignCounts,
+    SourceCount,
+    SourcePeaks,
     Stats,
     TokenValue,
     Weights,
@@ -73,7 +75,7 @@ def histogram(
 def token_values(texts: Sequence[str], first: float, *, ratio: float = 0.9) -> list[TokenValue]:
     """Tokens with values that shrink from `first` on."""
     return [
-        TokenValue(token=token, token_id=100 + i, value=first * ratio**i)
+        TokenValue(token=token, token_id=100 + i, value=first * ratio**i, corpus_count=i % 4)
         for i, token in enumerate(texts)
     ]
 
@@ -129,6 +131,17 @@ def weights(**changes: object) -> Weights:
     return made.model_copy(update=changes)
 
 
+def peaks_by_source(peaks: Histogram) -> list[SourcePeaks]:
+    """A histogram divided among two sources, and a third that has nothing."""
+    half = [count // 2 for count in peaks.counts]
+    rest = [count - other for count, other in zip(peaks.counts, half, strict=True)]
+    return [
+        SourcePeaks(source="bible", other=False, counts=half),
+        SourcePeaks(source=None, other=False, counts=[0] * len(half)),
+        SourcePeaks(source=None, other=True, counts=rest),
+    ]
+
+
 def neuron_page(
     fires: Callable[[str, random.Random], float] = sharp, **changes: object
 ) -> NeuronPage:
@@ -136,6 +149,7 @@ def neuron_page(
     top = examples(20, fires)
     bottom = examples(10, fires, lowest=True)
     highest, lowest = top[0].peak, bottom[0].trough
+    peaks = bell(highest * 0.02, highest * 0.95, 40, SAMPLE.contexts)
     page = NeuronPage(
         model="demo",
         layer=1,
@@ -154,6 +168,7 @@ def neuron_page(
             kurtosis=92.44,
             density=0.0731,
             density_over_tenth=0.0204,
+            lookup=0.412,
             tenth=highest * 0.098,
             dead=highest <= 0,
             peak_quantiles=PeakQuantiles(
@@ -167,7 +182,8 @@ def neuron_page(
             ),
         ),
         histogram=histogram(fires),
-        peak_histogram=bell(highest * 0.02, highest * 0.95, 40, SAMPLE.contexts),
+        peak_histogram=peaks,
+        peaks_by_source=peaks_by_source(peaks),
         signs=None,
         examples=Examples(
             top=top,
@@ -192,6 +208,11 @@ def neuron_page(
             ],
             sources=sources(3),
         ),
+        top_token_ids=[0, 17, 4],
+        found_in=[
+            SourceCount(source=source, examples=count, share=share)
+            for source, count, share in (("bible", 12, 0.25), ("<b>austen</b>", 8, None))
+        ],
         peak_tokens=[
             PeakToken(token=token, token_id=i, count=9 - i // 2, mean=highest * 0.9**i)
             for i, token in enumerate([" king", " sword", " elders", "Reader", "\n", *PROMOTED])
@@ -226,6 +247,7 @@ def empty_page() -> NeuronPage:
         **zero,
         skewness=None,
         kurtosis=None,
+        lookup=None,
         tenth=0.0,
         dead=True,
         peak_quantiles=PeakQuantiles(**quantiles),
@@ -242,6 +264,9 @@ def empty_page() -> NeuronPage:
             "histogram": Histogram(edges=[0.0, 0.0], counts=[129_321]),
             "peak_histogram": Histogram(edges=[0.0, 0.0], counts=[1024]),
             "examples": Examples(top=[], bottom=[], random=[], bands=[], sources=[]),
+            "peaks_by_source": [],
+            "top_token_ids": [],
+            "found_in": [],
             "peak_tokens": [],
             "together": [],
             "weights": Weights(
@@ -278,7 +303,10 @@ def hostile_page() -> NeuronPage:
             line.model_copy(update={"peak": 6.5, "peak_position": at, "activations": values})
         )
         assert line.tokens[at] == token
-    values = [TokenValue(token=token, token_id=i, value=1.0) for i, token in enumerate(HOSTILE)]
+    values = [
+        TokenValue(token=token, token_id=i, value=1.0, corpus_count=i)
+        for i, token in enumerate(HOSTILE)
+    ]
     others = [
         NeuronLink(layer=0, neuron=i, value=0.5, part="in", peak_token=token)
         for i, token in enumerate(HOSTILE)

@@ -31,6 +31,7 @@ def layer_page(rows: int = 60) -> LayerPage:
             skewness=4.0,
             kurtosis=None if i == 7 else rng.expovariate(0.02),
             density=0.0 if i == 7 else rng.betavariate(1, 8),
+            lookup=None if i == 7 else rng.uniform(-0.1, 1.0),
             effect_kurtosis=None if i == 7 else rng.expovariate(0.5),
             dead=i == 7,
             peak_token=rng.choice(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from indexer.captured import Captured, OnLayer
 from indexer.corpus.batches import BatchPlan, plan_batches
+from indexer.measure.lookup import lookup_tokens
 from indexer.measure.sources import count_slots
 from indexer.models.units import never_positive
 from indexer.run.results import Results
@@ -54,7 +55,9 @@ class FakeCorpus:
 
     def context(self, context_id: int) -> np.ndarray[Any, Any]:
         length = int(self.lengths[context_id])
-        return context_id * 1000 + np.arange(length, dtype=np.uint32)
+        tokens = (context_id * 31 + 17 * np.arange(length, dtype=np.uint32) ** 2) % 7
+        tokens[0] = context_id * 1000
+        return tokens
 
 
 @dataclass
@@ -150,6 +153,7 @@ def cases(draw: st.DrawFn) -> Case:
         bottom_k=draw(st.integers(0, 5)),
         window=draw(st.integers(1, ctx_len)),
         source_slots=count_slots(corpus.source_count),
+        lookup=lookup_tokens(corpus, sample.astype(np.int64), draw(st.integers(1, 8))),
     )
     batch_tokens = draw(st.sampled_from([2, 7, 30, 1000]))
     return Case(corpus, model, shape, batch_tokens, draw(st.sampled_from([3, 20, 100])))

@@ -16,9 +16,9 @@ STATIC, TEMPLATES = assets.folder("static"), assets.folder("templates")
 SHEETS = {name: (STATIC / f"{name}.css").read_text() for name in assets.STYLES}
 THEME = "base/theme"
 NAME = r"[A-Za-z][\w-]*"
-BUILT = r"[pn]([1-9]|10)|b[0-2]|s[0-4]|(peak|window|context)s"
-"""Class names that Python puts together: steps of colour and of logos, bands of a chart, layouts
-of examples."""
+BUILT = r"[pn]([1-9]|10)|b[0-2]|l[0-8]|s[0-4]|(peak|window|context)s"
+"""Class names that Python puts together: steps of colour and of logos, bands and layers of a
+chart, layouts of examples."""
 
 
 def bare(css: str) -> str:

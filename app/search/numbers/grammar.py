@@ -8,10 +8,12 @@ from difflib import get_close_matches
 from typing import Any
 
 from app.drawing.quoting import printable, quoted, shortened
-from app.reading.statistics import STATISTICS
+from app.reading.statistics import HEAD_STATISTICS, STATISTICS
 
 FORMS = "max>5, density<1%, layer:3-5, dead:no, source:NAME or sort:-kurtosis"
 """The forms of conditions, for readers."""
+ALL = STATISTICS | HEAD_STATISTICS
+"""What may be compared; the scores of heads in runs of attention heads alone."""
 LONGEST = 1000
 """The most characters of a query."""
 MOST_COMPARISONS = 20
@@ -202,7 +204,7 @@ def _skip(text: str, at: int) -> int:
 
 def _comparison(text: str, match: re.Match[str]) -> Comparison:
     name = match["name"].lower()
-    if name not in STATISTICS:
+    if name not in ALL:
         raise GrammarError(text, match.span("name"), _no_statistic(name))
     if not match["value"]:
         raise GrammarError(text, match.span("sign"), "a number has to follow, as in max>5")
@@ -222,7 +224,7 @@ def _comparison(text: str, match: re.Match[str]) -> Comparison:
 def _no_statistic(name: str) -> str:
     if name in ("dead", "source", "sort", "layer"):
         return f"it needs a colon; try {FORMS}"
-    near = get_close_matches(name, STATISTICS, 1)
+    near = get_close_matches(name, ALL, 1)
     guess = f" ({near[0]}?)" if near else ""
     return f"there is no such statistic{guess}; the statistics are {', '.join(STATISTICS)}"
 
@@ -231,7 +233,7 @@ def _no_term(text: str, at: int) -> GrammarError:
     match = _WORD.match(text, at)
     assert match is not None  # `at` is not a blank
     word = match[0].lower()
-    if word in STATISTICS:
+    if word in ALL:
         message = f"compare it with a number, as in {word}>5, or sort by it: sort:-{word}"
     else:
         message = f"this is not a condition; try {FORMS}"
@@ -251,7 +253,7 @@ def _term(text: str, keyword: re.Match[str]) -> Term:
             return _source(text, span)
         case "sort":
             value = _sort(text, span)
-        case _ if name in STATISTICS:
+        case _ if name in ALL:
             message = f"a statistic needs a comparison instead of a colon: {name}>5"
             raise GrammarError(text, keyword.span(), message)
         case _:
@@ -307,8 +309,8 @@ def _source(text: str, span: Span) -> Term:
 def _sort(text: str, span: Span) -> Order:
     word = text[slice(*span)].lower().replace("\N{MINUS SIGN}", "-")
     name = word.removeprefix("-")
-    if name != "neuron" and name not in STATISTICS:
-        near = get_close_matches(name, STATISTICS, 1)
+    if name != "neuron" and name not in ALL:
+        near = get_close_matches(name, ALL, 1)
         guess = f" ({near[0]}?)" if near else ""
         raise GrammarError(
             text,

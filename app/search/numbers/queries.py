@@ -19,9 +19,11 @@ from app.reading import cursors
 from app.reading.columns import Column, columns
 from app.reading.neurons import neuron_row, rows_of
 from app.reading.runs import whole_run
+from app.reading.statistics import HEAD_STATISTICS
 from app.reading.store import Reading
 from app.search.numbers.grammar import GrammarError, Query, source_word
 from app.search.numbers.schemas import NumberRow, NumberSearch
+from indexer.store.units import HEADS
 
 Indices = NDArray[np.int64]
 """Indices of neurons over all layers."""
@@ -47,6 +49,7 @@ def search(reading: Reading, query: Query, limit: int, cursor: str | None) -> Nu
     """
     run = reading.run
     source = _source(run, query)
+    _check_scores(run, query)
     indices, known = _columns(reading, query)
     matches = np.ones(len(indices), bool)
     for name in query.statistics:
@@ -63,6 +66,11 @@ def search(reading: Reading, query: Query, limit: int, cursor: str | None) -> Nu
     # Descending orders sort by the negative, so that the earlier of equals always comes first.
     sign = -1.0 if order.descending else 1.0
     after = None if cursor is None else _after(reading, query, cursor)
+    scores = {
+        name: dict(zip(indices.tolist(), known[name][matches].tolist(), strict=True))
+        for name in query.statistics
+        if name in HEAD_STATISTICS
+    }
     at = _page(indices, sign * values, limit + 1, after and (sign * after[0], after[1]))
     more = None
     if len(at) > limit:
@@ -75,9 +83,17 @@ def search(reading: Reading, query: Query, limit: int, cursor: str | None) -> Nu
         sort=order.name,
         order="desc" if order.descending else "asc",
         total=len(indices),
-        items=_rows(reading, indices[at].tolist()),
+        items=_rows(reading, indices[at].tolist(), scores),
         next=more,
     )
+
+
+def _check_scores(run: Row[Any], query: Query) -> None:
+    """Raises GrammarError for a score of attention heads in a run of other units."""
+    asked = [name for name in query.statistics if name in HEAD_STATISTICS]
+    if asked and run.set_name != HEADS:
+        message = f"only attention heads have {asked[0]}; this run is of {run.set_name}"
+        raise GrammarError(query.text, (0, len(query.text)), message)
 
 
 def _source(run: Row[Any], query: Query) -> int | None:
@@ -146,17 +162,23 @@ def _after(reading: Reading, query: Query, cursor: str) -> tuple[float, int]:
     return value, index
 
 
-def _rows(reading: Reading, indices: list[int]) -> list[NumberRow]:
-    """The rows of a page, in its order."""
+def _rows(
+    reading: Reading, indices: list[int], scores: dict[str, dict[int, float]]
+) -> list[NumberRow]:
+    """The rows of a page, in its order; `scores` of heads by name and index."""
     rows = rows_of(reading, indices)
-    return [_row(rows[index], reading) for index in indices]
+    return [
+        _row(rows[index], reading, {name: values[index] for name, values in scores.items()})
+        for index in indices
+    ]
 
 
-def _row(row: Row[Any], reading: Reading) -> NumberRow:
+def _row(row: Row[Any], reading: Reading, scores: dict[str, float]) -> NumberRow:
     return NumberRow(
         **dict(neuron_row(row, reading.vocabulary)),
         density_over_tenth=row.density_over_tenth,
         in_out_cosine=row.in_out_cosine,
         gate_out_cosine=row.gate_out_cosine,
+        scores=scores,
         top_source=None if row.top_source < 0 else reading.run.sources[row.top_source],
     )

@@ -17,6 +17,12 @@ class NumberRow(NeuronRow):
         description="The source of more than half of its top examples, if there is one."
     )
 
+    scores: dict[str, float] = Field(
+        default_factory=dict,
+        exclude_if=lambda scores: not scores,
+        description="Scores of an attention head that the query uses; absent for other units.",
+    )
+
 
 class NumberSearch(WholeRun):
     """A page of the neurons that match a query."""

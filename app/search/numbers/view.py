@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from app.drawing.charts import bar
 from app.drawing.quoting import printable
-from app.reading.statistics import STATISTICS
+from app.reading.statistics import HEAD_STATISTICS, STATISTICS
 from app.schemas import WholeRun
 from app.search.numbers import grammar as number_grammar
 from app.search.numbers.grammar import GrammarError, Order, Query, source_word
@@ -130,7 +130,7 @@ def _head(query: Query, name: str, links: Links) -> ColumnHead:
     active = order.name == name
     # As on a layer's page, neurons ascend and statistics descend.
     descending = not order.descending if active else name != "neuron"
-    label = STATISTICS[name].label if name in STATISTICS else name
+    label = number_grammar.ALL[name].label if name in number_grammar.ALL else name
     return ColumnHead(
         name=name,
         words=label.capitalize(),
@@ -140,6 +140,8 @@ def _head(query: Query, name: str, links: Links) -> ColumnHead:
 
 
 def _cell(row: NumberRow, name: str, highest: float) -> Cell:
+    if name in HEAD_STATISTICS:
+        return Cell(HEAD_STATISTICS[name].text(row.scores.get(name)), Markup())
     value: float | None = getattr(row, name)
     statistic = STATISTICS[name]
     if statistic.is_share:

@@ -17,8 +17,11 @@ from indexer.store.text import index as text_index
 from indexer.store.writing.run import finish_run
 
 _CHUNK = 500
-_NEURON_TABLES = (schema.neurons, schema.neuron_arrays, schema.examples)
-_RUN_TABLES = (schema.layers, schema.neuron_columns)
+_NEURON_TABLES = (
+    *(schema.neurons, schema.neuron_arrays, schema.examples),
+    *(schema.heads, schema.head_patterns),
+)
+_RUN_TABLES = (schema.layers, schema.neuron_columns, schema.corpus_counts)
 
 
 def upgrade(
@@ -74,7 +77,10 @@ def _add_columns(operations: Operations) -> None:
     operations.add_column("contexts", checksum())
     operations.add_column("contexts", checksum("neurons_checksum"))
     operations.add_column("token_neurons", chain("previous"))
-    names = ("layers", "neurons", "neuron_arrays", "neuron_columns", "token_neurons", "examples")
+    names = (
+        *("layers", "neurons", "neuron_arrays", "neuron_columns", "token_neurons", "examples"),
+        *("corpus_counts", "heads", "head_patterns"),
+    )
     for name in names:
         operations.add_column(name, checksum())
 

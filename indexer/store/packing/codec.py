@@ -84,6 +84,7 @@ NEURON_ARRAYS: dict[str, str] = {
     "downstream_values": "<f4",
     "downstream_parts": "u1",
     "sample_peaks": "<f2",  # in the sample's first contexts, in units of `peak_unit`
+    "source_peak_counts": "<i4",  # `peak_histogram_counts` of each source slot, one after the other
 }
 """The small arrays of a neuron, with their stored types. Unknown arrays are empty."""
 
@@ -275,6 +276,18 @@ def unpack_arrays(packed: bytes, names: Mapping[str, str] = NEURON_ARRAYS) -> di
             arrays[name] = values[first : first + count]
             first += count
     return {name: arrays[name] for name in names}
+
+
+def pack_counts(counts: Int64[np.ndarray, " n"]) -> bytes:
+    """Bytes for a column of counts, of any number."""
+    return bytes([FORMAT]) + zstandard.compress(counts.astype("<i8").tobytes(), _LEVEL)
+
+
+def unpack_counts(packed: bytes) -> Int64[np.ndarray, " n"]:
+    """The inverse of `pack_counts`. Raises ValueError for other bytes."""
+    if packed[:1] != bytes([FORMAT]):
+        raise ValueError("A packed value has an unknown format.")
+    return np.frombuffer(decompressed(packed[1:]), "<i8")
 
 
 def peak_unit(

@@ -26,16 +26,21 @@ SCALARS = [column.name for column in cover(schema.neurons).columns[4:]]
 class ContentHash:
     """SHA-256 over the content of a run in key order, without ids, times, versions or machine."""
 
-    def __init__(self, run: RunRecord | Row[Any], vocabulary_identity: str) -> None:
-        """`run` is a run's record, or its row of `runs`."""
+    def __init__(
+        self, run: RunRecord | Row[Any], vocabulary_identity: str, counts: Iterable[Array]
+    ) -> None:
+        """`run` is a run's record, or its row of `runs`; `counts` are those of `corpus_counts`, of
+        tokens and of sources."""
         self._sha = hashlib.sha256()
-        counts = (run.ctx_len, run.contexts, run.tokens, run.sample_contexts, run.sample_positions)
-        facts: list[Any] = [run.hook_point, counts, run.widths, run.sources]
+        sizes = (run.ctx_len, run.contexts, run.tokens, run.sample_contexts, run.sample_positions)
+        facts: list[Any] = [run.hook_point, sizes, run.widths, run.sources]
         if run.set_name != NEURONS:  # hashes of neurons are older than sets of units
             units = run.units if isinstance(run.units, Units) else Units.of(run.units)
             facts += [run.set_name, units.as_dict()]
         self._sha.update(json.dumps(facts).encode())
         self._sha.update(vocabulary_identity.encode())
+        for counted in counts:
+            self._sha.update(counted.astype("<i8").tobytes())
 
     def add_neurons(self, rows: Iterable[bytes]) -> None:
         """Add the canonical bytes of neurons, in order of (layer, neuron), before any context."""
@@ -47,6 +52,11 @@ class ContentHash:
         place = (record.context_id, record.document_index, record.source_index)
         self._sha.update(struct.pack("<4q", *place, record.included_from))
         self._sha.update(pack_token_ids(record.token_ids))
+
+    def add_heads(self, heads: Iterable[bytes]) -> None:
+        """Add the canonical bytes of attention heads, in order, after all contexts."""
+        for head in heads:
+            self._sha.update(head)
 
     def hexdigest(self) -> str:
         """The hash so far."""

@@ -26,6 +26,7 @@ from indexer.store.packing.codec import (
     NEURON_ARRAYS,
     Packer,
     pack_arrays,
+    pack_counts,
     pack_token_ids,
 )
 from indexer.store.places import Places
@@ -33,9 +34,11 @@ from indexer.store.text import index as text_index
 from indexer.store.writing.ahead import ahead, mapped_ahead
 from indexer.store.writing.bulk import insert_rows
 from indexer.store.writing.content import SCALARS, ContentHash, scalar_bytes
+from indexer.store.writing.heads import write_heads
 from indexer.store.writing.postings import Postings
 from indexer.store.writing.records import (
     ContextRecord,
+    HeadRecords,
     NeuronBlock,
     RunRecord,
     plain,
@@ -43,6 +46,9 @@ from indexer.store.writing.records import (
 
 _ROWS = 500  # per insert; bounds memory
 _PACKERS = max(1, min(4, (os.cpu_count() or 1) - 1))  # inserting needs one core
+
+_ELSEWHERE = ("vocabulary", "widths", "sources", "units", "token_counts", "source_contexts")
+"""Fields of a `RunRecord` that are no plain columns of `runs`."""
 
 Array = np.ndarray[Any, Any]
 Item = TypeVar("Item")
@@ -66,6 +72,7 @@ def write_run(
     run: RunRecord,
     blocks: Iterable[NeuronBlock],
     contexts: Iterable[ContextRecord],
+    heads: HeadRecords | None = None,
 ) -> int:
     """Write a run and return its id.
 
@@ -74,10 +81,13 @@ def write_run(
         run: the run's metadata.
         blocks: all its neurons in order of (layer, neuron).
         contexts: all contexts of its examples in order of id, read after all neurons.
+        heads: what else is stored of its units, if they are attention heads.
 
     On an error, of the database or of the iterables, nothing is written.
     """
-    content = ContentHash(run, vocabulary_identity(run.vocabulary))
+    content = ContentHash(
+        run, vocabulary_identity(run.vocabulary), (run.token_counts, run.source_contexts)
+    )
     postings = Postings(run.contexts, len(run.vocabulary))
     with closing(postings), changing(engine) as connection:
         run_id = _insert_run(connection, run)
@@ -89,6 +99,8 @@ def write_run(
             connection, run_id, run.vocabulary, contexts, content, postings
         )
         last_token = write_tokens(connection, run_id, postings)
+        if heads is not None:
+            content.add_heads(write_heads(connection, run_id, heads))
         finish_run(
             connection,
             run_id,
@@ -114,7 +126,7 @@ def _insert_run(connection: Connection, run: RunRecord) -> int:
     fields = {
         name: getattr(run, name)
         for name in RunRecord.__dataclass_fields__
-        if name not in ("vocabulary", "widths", "sources", "units")
+        if name not in _ELSEWHERE
     }
     result = connection.execute(
         insert(schema.runs).values(
@@ -129,7 +141,10 @@ def _insert_run(connection: Connection, run: RunRecord) -> int:
     )
     key = result.inserted_primary_key
     assert key is not None  # always present after an INSERT of one row
-    return int(key[0])
+    run_id = int(key[0])
+    counts = (pack_counts(run.token_counts), pack_counts(run.source_contexts))
+    insert_rows(connection, schema.corpus_counts, [(run_id, *counts)])
+    return run_id
 
 
 def _vocabulary_id(connection: Connection, run: RunRecord) -> int:

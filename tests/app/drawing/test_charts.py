@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from app.drawing import charts
-from app.drawing.charts import Cut
+from app.drawing.charts import Cut, Part
 
 finite = st.floats(-1e6, 1e6, width=32)
 
@@ -30,7 +30,7 @@ def drawn(
     edges: list[float], counts: list[int], low: float, high: float, **options: Any
 ) -> ElementTree.Element:
     """A histogram, parsed as XML."""
-    names = {"name": "h", "title": "A title", "what": "positions"} | options
+    names = {"name": "h", "title": "A title", "what": "positions", "axis": "activation"} | options
     return ElementTree.fromstring(charts.histogram(edges, counts, low=low, high=high, **names))
 
 
@@ -106,6 +106,36 @@ def test_a_chart_gives_the_places_of_its_bins() -> None:
     assert (top, foot) == (charts.TOP, 130 - charts.BOTTOM)
 
 
+def test_bars_in_layers() -> None:
+    """Each part lies on those before it, all together as high as the bar; its colour is named."""
+    parts = [Part("<a>", [1, 0, 2]), Part("b", [3, 0, 2]), Part("c", [0, 0, 0])]
+    svg = drawn([0, 1, 2, 3], [4, 0, 4], 0, 3, log=False, parts=parts)
+    first, second = (svg.find(f"path[@class='part l{index}']") for index in range(2))
+    assert first is not None
+    assert second is not None
+    assert svg.find("path[@class='part l2']") is None, "it has no bar"
+    bars = [
+        [tuple(map(float, bar)) for bar in re.findall(r" ([\d.]+)V([\d.]+)h", part.attrib["d"])]
+        for part in (first, second)
+    ]
+    floor, top = 130 - charts.BOTTOM, charts.TOP
+    middle = [floor - (floor - top) / 4, floor - (floor - top) / 2]
+    assert bars == [
+        [(floor, middle[0]), (floor, middle[1])],
+        [(middle[0], top), (middle[1], top)],
+    ]
+    named = ElementTree.fromstring(charts.keys(parts))
+    assert ["".join(item.itertext()) for item in named.findall("li")] == ["<a>", "b", "c"]
+
+
+def test_axes_have_titles_and_labels_stay_above_the_bars() -> None:
+    """What is counted, on which scale, of what; labels of cuts have a row of their own."""
+    svg = drawn([0, 1], [9], 0, 1, axis="peak", cuts=[Cut(0.5, "top 50%", "")])
+    words = {text.text: float(text.attrib["y"]) for text in svg.findall("text")}
+    assert {"↑ positions, log scale", "peak →"} <= words.keys()
+    assert words["↑ positions, log scale"] + 10 < words["top 50%"] < min(tops(svg))
+
+
 def test_histogram_without_zero_has_no_zero_line() -> None:
     """The axis of a neuron that is always negative ends below zero."""
     svg = drawn([-3, -2, -1], [5, 5], -3, -1)
@@ -134,7 +164,7 @@ def test_one_axis_for_two_charts() -> None:
 
     def labels(svg: ElementTree.Element) -> dict[str | None, str]:
         texts = svg.findall("text")
-        return {text.text: text.attrib["x"] for text in texts if text.attrib["y"] == "125.0"}
+        return {text.text: text.attrib["x"] for text in texts if text.attrib["y"] == "112.0"}
 
     assert labels(first) == labels(second)
     assert len(labels(first)) >= 4
@@ -171,8 +201,8 @@ def test_the_highest_band_always_has_a_label() -> None:
 def test_labels_are_escaped() -> None:
     """Labels are text, whatever they contain."""
     svg = charts.histogram([0, 1], [1], low=0, high=1, cuts=[Cut(0.5, "<b>", "<i>")], name='x"y',
-                           title="<u>", what="&")  # fmt: skip
-    assert not set(re.findall(r"<(\w+)", svg)) & {"b", "i", "u"}
+                           title="<u>", what="&", axis="<s>")  # fmt: skip
+    assert not set(re.findall(r"<(\w+)", svg)) & {"b", "i", "u", "s"}
     assert 'id="x&#34;y-t"' in svg
 
 

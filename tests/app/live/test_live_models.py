@@ -149,6 +149,21 @@ def test_other_weights_are_refused(
     assert models.get(runs["gpt2"]).model.units.hook_point == "mlp.hook_post"
 
 
+def test_another_configuration_is_refused(tiny: dict[str, Path], tmp_path: Path) -> None:
+    """Weights mean another model under another config.json; what changes no number may change."""
+    folder = tmp_path / "m"
+    shutil.copytree(tiny["llama"], folder)
+    model = load_model(resolve_model(str(folder)))
+    run = run_of(folder, model, 8, model__config_hash=model.config_hash)
+    path = folder / "config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps(settings | {"transformers_version": "9", "use_cache": False}))
+    assert Models(None).get(run).model.config_hash == model.config_hash
+    path.write_text(json.dumps(settings | {"rms_norm_eps": 0.1}))
+    with pytest.raises(Gone, match="another configuration hash"):
+        Models(None).get(run)
+
+
 def test_a_model_that_has_gone_is_told_and_may_come_back(
     tiny: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,8 +22,10 @@ from app.settings import Settings
 from app.web import site
 from app.web.frame import Frame
 from app.web.links import Links
+from app.web.params import VIEW_COOKIE
 from indexer.store.database import open_store
 from tests.helpers import readers
+from tests.helpers.fixture_store import MARKUP_SOURCE
 from tests.helpers.html_reader import Element, read
 
 READINGS = ("peak", "window", "context")
@@ -47,9 +49,9 @@ def test_the_usual_view_is_not_named(client: TestClient) -> None:
         (chosen,) = (
             link for link in page.all("a") if link.attributes.get("aria-current") == "true"
         )
-        assert chosen.attributes["data-reading"] == "peak"
+        assert chosen.attributes["data-view"] == "peak"
         assert chosen.attributes["href"] == "/toy/0/0?view=peak"
-        control = [one for one in page.all("a") if "data-reading" in one.attributes]
+        control = [one for one in page.all("a") if "data-view" in one.attributes]
         assert [one.attributes["href"] for one in control] == [
             f"/toy/0/0?view={view}" for view in READINGS
         ]
@@ -62,9 +64,7 @@ def test_the_usual_view_is_not_named(client: TestClient) -> None:
 def test_links_carry_an_unusual_view(client: TestClient, view: str, run: str) -> None:
     """Neighbours, related neurons, random ones and contexts keep it, beside the run."""
     page = read(client, f"/toy/0/1?view={view}{run}")
-    control = [
-        link.attributes["href"] for link in page.all("a") if "data-reading" in link.attributes
-    ]
+    control = [link.attributes["href"] for link in page.all("a") if "data-view" in link.attributes]
     rest = [href for href in hrefs(page) if href not in control]
     onward = [href for href in rest if re.match(r"/toy/(\d+/\d+|random)", href)]
     kept = [href for href in onward if asked(href).get("view") == [view]]
@@ -260,3 +260,46 @@ def test_other_pages_leave_no_page_behind(sqlite_filled: str, path: str) -> None
 
     kinds = {type(one).__module__.split(".")[0] for one in asyncio.run(twice())}
     assert not kinds & {"app", "indexer", "jinja2", "markupsafe", "numpy"}
+
+
+def test_sources_stand_beside_their_share_of_the_corpus(client: TestClient) -> None:
+    """Counts of the top examples as in the JSON, with the share of all contexts."""
+    page = client.get("/api/v1/models/toy/layers/0/neurons/0").json()
+    assert page["found_in"] == [
+        {"source": "plain", "examples": 1, "share": pytest.approx(5 / 9)},
+        {"source": MARKUP_SOURCE, "examples": 1, "share": pytest.approx(3 / 9)},
+    ]
+    summary = read(client, "/toy/0/0").all("dl", "summary")[0].text
+    assert "plain 1/3 (55.6%)" in summary
+    assert "share of the corpus" in summary
+
+
+def test_tokens_that_never_occur_are_dimmed(client: TestClient) -> None:
+    """“ sat” is promoted, and not in the corpus."""
+    effects = client.get("/api/v1/models/toy/layers/0/neurons/0").json()["weights"]["logit_effects"]
+    assert {token["token"]: token["corpus_count"] for token in effects["top"]} == {
+        " cat": 300,
+        " sat": 0,
+    }
+    dimmed = read(client, "/toy/0/0").all("dl", "summary")[0].all("a", "dim")
+    assert [chip.text.strip() for chip in dimmed] == ["␣sat"]
+
+
+@pytest.mark.parametrize("path", ["/toy/0/0", "/toy/0/0/sources"])
+def test_the_view_chosen_last_is_a_cookie(client: TestClient, path: str) -> None:
+    """It decides where the address does not, is part of the ETag, and nonsense in it is ignored."""
+
+    def sent(cookie: str, query: str = "") -> tuple[str, str]:
+        response = client.get(path + query, headers={"Cookie": f"{VIEW_COOKIE}={cookie}"})
+        (current,) = re.findall(r'data-view="(\w+)"[^>]* aria-current="true"', response.text)
+        return current, response.headers["etag"]
+
+    (usual, plain), (window, other) = sent("peak"), sent("window")
+    assert (usual, window) == ("peak", "window")
+    assert plain != other
+    assert sent("nonsense") == (usual, plain)
+    assert sent("window", "?view=context")[0] == "context"
+    unchanged = client.get(
+        path, headers={"Cookie": f"{VIEW_COOKIE}=window", "If-None-Match": plain}
+    )
+    assert unchanged.status_code == 200

@@ -289,3 +289,22 @@ def test_kinds_without_examples_say_so() -> None:
         "No bottom examples were stored.",
     ]
     assert all(section.part == "" for section in by_id.values())
+
+
+def test_repeated_examples_say_where_they_stood() -> None:
+    """An example that stood in a section before is marked; bottom examples, which show another
+    place of the context, are not."""
+    page = neuron_page()
+    top = page.examples.top
+    repeated = top[4].model_copy(update={"rank": 2})
+    new = example([" new", " words"]).model_copy(update={"context_id": 99_999})
+    kinds = page.examples.model_copy(
+        update={"random": [new, repeated], "bottom": [top[4]], "bands": [], "sources": []}
+    )
+    by_id = sections(page.model_copy(update={"examples": kinds}))
+    assert [line.seen for line in all_lines(by_id["top"])] == [""] * len(all_lines(by_id["top"]))
+    assert [line.seen for line in all_lines(by_id["random"])] == ["", "top 5"]
+    assert [line.seen for line in all_lines(by_id["bottom"])] == [""]
+    (group,) = by_id["random"].groups
+    assert group.markup.count('<li class="repeated">') == 1
+    assert '<span class="stood">= top 5</span>' in group.markup

@@ -60,6 +60,12 @@ def test_a_note_is_written_by_the_form(client: TestClient) -> None:
     assert response.headers["cache-control"] == "no-store"
     page = read(client, NEURON)
     assert said(page) == ["One.\n\n\tTwo."]
+    (newest,) = page.all("p", "newest")
+    assert newest.text.split() == ["Newest", "note:", "One.", "Two.", "Mira"]
+    (link,) = newest.all("a")
+    assert (
+        link.attributes["href"] == f"#{page.all('ol', 'written')[0].all('li')[0].attributes['id']}"
+    )
     (heading,) = page.all("ol", "written")[0].all("h3")
     assert heading.text.startswith("Mira 20")
     assert heading.text.endswith(" UTC")

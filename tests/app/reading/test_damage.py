@@ -24,7 +24,7 @@ from tests.conftest import NewDatabase, Silent, fill, serving
 COPIES = 120
 TABLES = [
     *("runs", "layers", "contexts", "neurons", "neuron_arrays", "neuron_columns"),
-    *("token_neurons", "examples", "vocabulary", "vocabularies"),
+    *("token_neurons", "examples", "vocabulary", "vocabularies", "corpus_counts"),
 ]
 PAGES = [
     *("/", "/toy", "/toy/0", "/toy/1?sort=max&order=asc", "/wide/0?sort=density", "/Zebra_2.0"),

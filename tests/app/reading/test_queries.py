@@ -42,6 +42,7 @@ def in_order(neurons: tuple[Neuron, ...], sort: Sort, order: Order) -> list[int]
         "mean": lambda index: neurons[index].mean,
         "density": lambda index: neurons[index].density,
         "kurtosis": lambda index: neurons[index].kurtosis,
+        "lookup": lambda index: neurons[index].lookup,
         "effect_kurtosis": lambda index: neurons[index].effect_kurtosis,
     }[sort]
     by = [(values(index), index) for index in range(len(neurons))]

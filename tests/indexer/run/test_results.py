@@ -77,7 +77,7 @@ def test_records_are_what_the_store_takes(case: Case) -> None:
 def written(blocks: list[NeuronBlock], found: Results) -> tuple[list[bytes], ...]:
     """All that is stored and hashed of some scans' results, neuron by neuron."""
     packed = [pack(block) for block in blocks]
-    contexts = ContentHash(RUN, "")
+    contexts = ContentHash(RUN, "", ())
     for record in found.contexts():
         contexts.add_context(record)
     return (

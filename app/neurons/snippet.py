@@ -1,0 +1,52 @@
+"""Code that reproduces a neuron's activation on its top example, with TransformerLens and from this
+server."""
+
+from __future__ import annotations
+
+from app.drawing.numbers import exact
+from app.neurons.schemas import NeuronPage
+
+_LEGACY = ("NeelNanda/", "ArthurConmy/", "Baidicoot/")
+"""Owners of models in TransformerLens's old format."""
+
+
+def transformer_lens(page: NeuronPage) -> str:
+    """Two lines of Python: load the model, and read the activation. Empty without a top example.
+
+    Only the tokens up to the peak are in it: a decoder's activation depends on no later one.
+    """
+    if not page.top_token_ids:
+        return ""
+    run, top = page.run, page.examples.top[0]
+    ids = ", ".join(map(str, page.top_token_ids))
+    return (
+        "import torch; from transformer_lens.model_bridge import TransformerBridge; "
+        f"model = {_boot(page)}\n"
+        f'model.run_with_cache(torch.tensor([[{ids}]]))[1]["{page.hook_point}"]'
+        f"[0, {top.peak_position}, {page.neuron}]  # {_plain(top.peak)} in {run.dtype}"
+    )
+
+
+def from_json(page: NeuronPage, address: str) -> str:
+    """A line of Python that reads the peak from this server. Empty without a top example."""
+    if not page.examples.top:
+        return ""
+    return (
+        "import json, urllib.request; "
+        f'json.load(urllib.request.urlopen("{address}"))["examples"]["top"][0]["peak"]'
+        f"  # {_plain(page.examples.top[0].peak)}"
+    )
+
+
+def _boot(page: NeuronPage) -> str:
+    run = page.run
+    if run.model_id.startswith(_LEGACY):
+        return f'TransformerBridge.boot_tl_legacy("{run.model_id}")'
+    # A model without a revision was on the indexer's machine: its path is the reader's to know.
+    name = run.model_id if run.revision else f"path/to/{run.model_id}"
+    revision = f', revision="{run.revision}"' if run.revision else ""
+    return f'TransformerBridge.boot_transformers("{name}"{revision}, dtype=torch.{run.dtype})'
+
+
+def _plain(value: float) -> str:
+    return exact(value).replace("\N{MINUS SIGN}", "-")

@@ -1,0 +1,115 @@
+"""Neurarium from Python: index a model, read what was indexed, show it.
+
+    import neurarium
+
+    store = neurarium.open("sqlite:///neurons.db")
+    neuron = store.model("demo").neuron(1, 349)
+    neuron.top[0].tokens
+
+Importing this package imports no model, web or database library: each function imports what it
+needs when it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neurarium.own import claim_names
+
+claim_names()
+
+from indexer.errors import NeurariumError  # noqa: E402 - only after the names are claimed
+
+if TYPE_CHECKING:
+    from neurarium.objects import Model, Store
+    from neurarium.serving import Server
+
+    __version__: str
+
+__all__ = ["NeurariumError", "__version__", "connect", "index", "open", "serve"]
+
+
+def open(database: str | Path | None = None) -> Store:
+    """The runs in a database, read without a server.
+
+    `database` is an SQLite file, `sqlite:///FILE` or `postgresql+psycopg://USER:PASSWORD@HOST/NAME`;
+    None: the command's default. Raises NeurariumError if there is no store.
+    """
+    from neurarium.local import local_store
+
+    return local_store(database)
+
+
+def connect(url: str) -> Store:
+    """The runs that a Neurarium server serves, such as `http://127.0.0.1:8000`.
+
+    Raises NeurariumError if no Neurarium answers there.
+    """
+    from neurarium.remote import remote_store
+
+    return remote_store(url)
+
+
+def index(
+    model: Any,
+    tokenizer: Any,
+    texts: Iterable[Any],
+    *,
+    name: str,
+    hook_point: str | None = None,
+    database: str | Path | None = None,
+    source: str | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> Model:
+    """Index a model that is in memory, and return its run.
+
+    Args:
+        model: a transformers causal language model, or a TransformerBridge; it is not changed.
+        tokenizer: its transformers tokenizer.
+        texts: strings, dictionaries with `text` and perhaps `source`, arrays of token ids, or a
+            `datasets` data set.
+        name: the model's name in URLs.
+        hook_point: where activations are captured; None: the model's default.
+        database: as for `open`; it is made if it is not there.
+        source: the source of every text that has none of its own.
+        progress: whether to show a progress bar.
+        options: those of `neurarium index`, such as `ctx_len=64`, except the ones that name a
+            model or a corpus, or load one.
+
+    Equal inputs give the same content hash as the command. Raises NeurariumError.
+    """
+    from neurarium.indexing import index_in_memory
+
+    return index_in_memory(
+        model,
+        tokenizer,
+        texts,
+        name=name,
+        hook_point=hook_point,
+        database=database,
+        source=source,
+        progress=progress,
+        options=options,
+    )
+
+
+def serve(store: Store | str | Path | None = None, *, port: int = 0, live: bool = False) -> Server:
+    """Serve a store's pages from this process, beside what else runs in it.
+
+    `port` 0 picks a free one; `live` lets visitors run the models on their own text. Raises
+    NeurariumError.
+    """
+    from neurarium.serving import start
+
+    return start(store, port=port, live=live)
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("neurarium")
+    raise AttributeError(f"module 'neurarium' has no attribute {name!r}")

@@ -1,0 +1,53 @@
+"""A neuron's card for notebooks: the head of its page, in a frame of its own.
+
+The frame has its styles in it and may run nothing, so a token's text can do nothing to the
+notebook, and the notebook's styles nothing to the card.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html import escape
+
+from app.neurons.schemas import NeuronPage
+from app.neurons.view import neuron_view
+from app.web import assets
+from app.web.links import Links
+from app.web.site import templates
+
+EXAMPLES = 5
+"""Top examples that a card shows."""
+_STYLES = (
+    *("base/theme", "base/style", "base/tables", "base/colours"),
+    *("neurons/neuron", "neurons/summary", "examples/examples"),
+)
+_LINK = re.compile(r'<a\b[^>]*?\bhref="[^"]*"')
+
+
+def card(page: NeuronPage) -> str:
+    """The card as an element for a notebook: self-contained, without links and scripts."""
+    few = page.examples.model_copy(update={"top": page.examples.top[:EXAMPLES]})
+    shown = page.model_copy(update={"examples": few})
+    view = neuron_view(shown, "peak", Links(page.model, page.run.id), titled=True)
+    # What it fires on is said of all top examples, not of those shown.
+    whole = neuron_view(page, "peak", Links(page.model, page.run.id))
+    view = replace(view, summary=whole.summary)
+    styles = "\n".join(
+        (assets.folder("static") / f"{name}.css").read_text(encoding="utf-8") for name in _STYLES
+    )
+    document = (
+        templates()
+        .get_template("neurons/card.html")
+        .render(page=page, view=view, section=view.sections[0], styles=styles)
+    )
+    document = _LINK.sub("<a", document)  # there may be no server behind it
+    rows = min(EXAMPLES, len(page.examples.top))
+    return (
+        f'<iframe sandbox="" srcdoc="{escape(document)}" title="{escape(_title(page))}" '
+        f'style="width:100%;height:{250 + 34 * rows}px;border:1px solid #8888"></iframe>'
+    )
+
+
+def _title(page: NeuronPage) -> str:
+    return f"{page.model} layer {page.layer} neuron {page.neuron}"

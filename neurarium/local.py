@@ -1,0 +1,139 @@
+"""Reads a database in this process, with the queries that the server's pages use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, get_args
+
+from app.errors import AppError
+from app.live.models import Models
+from app.live.neuron.answer import answer
+from app.live.neuron.schemas import LiveAnswer
+from app.models import queries as models
+from app.models.schemas import ModelPage, NeuronList
+from app.neurons import queries as neurons
+from app.neurons.schemas import ContextPage, NeuronPage
+from app.reading.runs import model_names
+from app.reading.store import Store as Reading
+from app.runs.queries import run as read_run
+from app.schemas import Run
+from app.search import tokens
+from app.search.numbers import queries as numbers
+from app.search.numbers.grammar import GrammarError, parse
+from app.search.numbers.schemas import NumberSearch
+from app.search.schemas import Role, TokenSearch
+from app.settings import Settings
+from indexer.errors import NeurariumError
+from indexer.store.database import open_store, without_password
+from neurarium.objects import Store
+from neurarium.reader import PAGE
+
+_MOST_TOKENS = 4096
+"""Of a text that a model reads here, if the model has so many positions."""
+
+
+def database_url(database: str | Path | None) -> str:
+    """The address of a database: a path is an SQLite file, None the command's default."""
+    if database is None:
+        return Settings().database_url
+    text = str(database)
+    return text if "://" in text else f"sqlite:///{Path(text).expanduser()}"
+
+
+def local_store(database: str | Path | None) -> Store:
+    """The store in a database. Raises NeurariumError if there is none."""
+    return Store(Local(database_url(database)))
+
+
+class Local:
+    """The `Reader` of a database."""
+
+    def __init__(self, url: str) -> None:
+        engine = open_store(url, create=False)
+        self.url = url
+        self.place = without_password(engine.url)
+        self._store = Reading(engine)
+        self._models = Models(None)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._store.close()
+
+    def models(self) -> list[str]:
+        """The names of all models."""
+        with self._store.connect() as connection:
+            return model_names(connection)
+
+    def model(self, model: str, run: int | None) -> ModelPage:
+        """A model's layers."""
+        with self._reading(model, run) as reading:
+            return models.model(reading)
+
+    def run(self, run: int) -> Run:
+        """A run with its provenance."""
+        with explained():
+            return read_run(self._store, run)
+
+    def neurons(self, model: str, run: int | None, layer: int, cursor: str | None) -> NeuronList:
+        """A page of a layer's neurons."""
+        with self._reading(model, run) as reading:
+            return models.layer(reading, layer, "neuron", "asc", PAGE, cursor).neurons
+
+    def neuron(self, model: str, run: int | None, layer: int, neuron: int) -> NeuronPage:
+        """A neuron."""
+        with self._reading(model, run) as reading:
+            return neurons.neuron(reading, layer, neuron)
+
+    def context(
+        self, model: str, run: int | None, layer: int, neuron: int, context: int
+    ) -> ContextPage:
+        """A whole context that is an example of a neuron."""
+        with self._reading(model, run) as reading:
+            return neurons.context(reading, layer, neuron, context)
+
+    def find(self, model: str, run: int | None, query: str, cursor: str | None) -> NumberSearch:
+        """A page of the neurons whose statistics match a query."""
+        with self._reading(model, run) as reading:
+            return numbers.search(reading, parse(query), PAGE, cursor)
+
+    def search(
+        self,
+        model: str,
+        run: int | None,
+        token: str | None,
+        token_id: int | None,
+        role: str | None,
+        cursor: str | None,
+    ) -> TokenSearch:
+        """A page of the neurons of a token."""
+        if role is not None and role not in get_args(Role):
+            raise NeurariumError(f"There is no role {role!r}: use {', '.join(get_args(Role))}.")
+        known: Any = role
+        with self._reading(model, run) as reading:
+            number = tokens.token_of(reading, token, token_id)
+            return tokens.search(reading, number, known, PAGE, cursor)
+
+    def activations(
+        self, model: str, run: int | None, layer: int, neuron: int, text: str
+    ) -> LiveAnswer:
+        """A neuron on a text, by the run's model, which is loaded the first time."""
+        page = self.neuron(model, run, layer, neuron)
+        whole = self.run(page.run.id)
+        with explained():
+            return answer(self._models.get(whole), whole, page, text, _MOST_TOKENS)
+
+    @contextmanager
+    def _reading(self, model: str, run: int | None) -> Iterator[Any]:
+        with explained(), self._store.reading(model, run) as reading:
+            yield reading
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn an error of a page into a NeurariumError with the same words."""
+    try:
+        yield
+    except (AppError, GrammarError) as error:
+        raise NeurariumError(error.detail) from None

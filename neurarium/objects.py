@@ -1,0 +1,298 @@
+"""Stores, models, layers, neurons and examples as objects, whatever they are read from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from app.examples.schemas import Example as ExampleSchema
+from app.live.neuron.schemas import LiveAnswer
+from app.models.schemas import ModelPage
+from app.neurons.schemas import NeuronPage, Stats, Weights
+from app.schemas import Run, Schema
+from neurarium.reader import Reader
+from neurarium.tables import Table
+
+Array = np.ndarray[Any, Any]
+
+
+class Store:
+    """The runs of one database or server. Close it, or use it in a `with` statement."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+
+    @property
+    def place(self) -> str:
+        """The database's or server's address."""
+        return self.reader.place
+
+    @property
+    def models(self) -> list[str]:
+        """The names of all models."""
+        return self.reader.models()
+
+    def model(self, name: str, run: int | None = None) -> Model:
+        """A model, in its default run or in the run with this number. Raises NeurariumError."""
+        return Model(self.reader, self.reader.model(name, run), run)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.reader.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Neurarium store {self.place}>"
+
+    def _repr_html_(self) -> str:
+        """The models, for notebooks."""
+        names = "".join(f"<li>{escape(name)}</li>" for name in self.models)
+        return f"<p>Neurarium store {escape(self.place)}</p><ul>{names}</ul>"
+
+
+class Model:
+    """A model in one run."""
+
+    def __init__(self, reader: Reader, page: ModelPage, asked: int | None = None) -> None:
+        self._reader = reader
+        self._asked = asked
+        self.page = page
+        """What the API says of the model."""
+
+    @property
+    def name(self) -> str:
+        """Its name in URLs."""
+        return self.page.model
+
+    @cached_property
+    def run(self) -> Run:
+        """The run, with its provenance and content hash."""
+        return self._reader.run(self.page.run.id)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """All layers, in order."""
+        return [self.layer(layer.layer) for layer in self.page.layers]
+
+    def layer(self, layer: int) -> Layer:
+        """A layer: its neurons as rows."""
+        return Layer(self._reader, self.name, self._asked, layer)
+
+    def neuron(self, layer: int, neuron: int) -> Neuron:
+        """A neuron. Raises NeurariumError if there is none."""
+        return Neuron(self._reader, self._reader.neuron(self.name, self._asked, layer, neuron))
+
+    def search(
+        self, token: str | None = None, *, token_id: int | None = None, role: str | None = None
+    ) -> Table:
+        """The neurons of a token: those that peak on it, or promote it (`role="promoted"`),
+        `suppressed`, or are activated by its embedding (`in`, `gate`)."""
+
+        def page(cursor: str | None) -> Any:
+            return self._reader.search(self.name, self._asked, token, token_id, role, cursor)
+
+        return Table(
+            f"{self.name}: neurons of {token if token is not None else token_id!r}", _all(page)
+        )
+
+    def find(self, query: str = "") -> Table:
+        """The neurons whose statistics match a query, such as `max>3 density<20%`."""
+
+        def page(cursor: str | None) -> Any:
+            return self._reader.find(self.name, self._asked, query, cursor)
+
+        return Table(f"{self.name}: {query}", _all(page))
+
+    def __repr__(self) -> str:
+        return f"<{self.name}, run {self.page.run.id}: {self.page.n_neurons:,} neurons>"
+
+    def _repr_html_(self) -> str:
+        """The model in one line, for notebooks."""
+        run = self.page.run
+        return (
+            f"<p><b>{escape(self.name)}</b>: {self.page.n_layers} layers, "
+            f"{self.page.n_neurons:,} neurons at {escape(run.hook_point)}, over "
+            f"{escape(run.corpus)} ({run.tokens:,} tokens), run {run.id}</p>"
+        )
+
+
+class Layer(Table):
+    """A layer's neurons as rows, in order."""
+
+    def __init__(self, reader: Reader, model: str, run: int | None, layer: int) -> None:
+        def page(cursor: str | None) -> Any:
+            return reader.neurons(model, run, layer, cursor)
+
+        super().__init__(f"{model}, layer {layer}", _all(page))
+        self._reader, self._model, self._run = reader, model, run
+        self.layer = layer
+
+    def neuron(self, neuron: int) -> Neuron:
+        """A neuron of the layer. Raises NeurariumError if there is none."""
+        return Neuron(self._reader, self._reader.neuron(self._model, self._run, self.layer, neuron))
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A context chosen for a neuron."""
+
+    data: ExampleSchema
+    """What the API says of it."""
+
+    @property
+    def peak(self) -> float:
+        """Its largest activation, exact."""
+        return self.data.peak
+
+    @property
+    def tokens(self) -> list[str]:
+        """The texts of its tokens."""
+        return self.data.tokens
+
+    @property
+    def text(self) -> str:
+        """The tokens' texts joined."""
+        return "".join(self.data.tokens)
+
+    @property
+    def peak_token(self) -> str | None:
+        """The token it peaks on; None if that is not stored."""
+        at = self.data.peak_position - self.data.start
+        return self.data.tokens[at] if 0 <= at < len(self.data.tokens) else None
+
+    @property
+    def token_ids(self) -> Int64[np.ndarray, " pos"]:
+        """Its token ids."""
+        return np.array(self.data.token_ids, np.int64)
+
+    @property
+    def activations(self) -> Float32[np.ndarray, " pos"]:
+        """One a token; NaN at positions that are not included."""
+        return _floats(self.data.activations)
+
+    def __repr__(self) -> str:
+        return f"<example {self.data.rank}: {self.peak:.4g} at {self.peak_token!r}>"
+
+
+@dataclass(frozen=True, eq=False)
+class LiveText:
+    """A neuron on a text."""
+
+    data: LiveAnswer
+    """What the API says of it."""
+
+    @property
+    def tokens(self) -> list[str]:
+        """The texts of the tokens."""
+        return self.data.tokens
+
+    @property
+    def activations(self) -> Float32[np.ndarray, " pos"]:
+        """One a token; NaN at positions that are not included."""
+        return _floats(self.data.activations)
+
+    @property
+    def peak(self) -> float:
+        """The largest activation."""
+        return self.data.peak
+
+
+class Neuron:
+    """A neuron: its page's contents, arrays as numpy."""
+
+    def __init__(self, reader: Reader, page: NeuronPage) -> None:
+        self._reader = reader
+        self.page = page
+        """What the API says of the neuron."""
+
+    @property
+    def stats(self) -> Stats:
+        """Its statistics."""
+        return self.page.stats
+
+    @property
+    def weights(self) -> Weights:
+        """What its weights say: logit effects, similar neurons, …"""
+        return self.page.weights
+
+    @property
+    def top(self) -> list[Example]:
+        """Its highest-activating contexts, highest first."""
+        return list(map(Example, self.page.examples.top))
+
+    @property
+    def bottom(self) -> list[Example]:
+        """Its lowest-activating contexts, lowest first."""
+        return list(map(Example, self.page.examples.bottom))
+
+    @property
+    def random(self) -> list[Example]:
+        """Random contexts, the same for all neurons."""
+        return list(map(Example, self.page.examples.random))
+
+    @property
+    def histogram(self) -> tuple[Array, Array]:
+        """Counts [bins] and edges [bins + 1] of its activations over the sample, as
+        `numpy.histogram` gives them."""
+        return np.array(self.page.histogram.counts), np.array(self.page.histogram.edges)
+
+    def activations(self, text: str) -> LiveText:
+        """The neuron on a text, by the run's model. Raises NeurariumError if the model cannot be
+        loaded here, or the server runs none."""
+        page = self.page
+        return LiveText(
+            self._reader.activations(page.model, page.run.id, page.layer, page.neuron, text)
+        )
+
+    def context(self, context_id: int) -> Example:
+        """A whole context that is an example of the neuron. Raises NeurariumError."""
+        page = self.page
+        return Example(
+            self._reader.context(
+                page.model, page.run.id, page.layer, page.neuron, context_id
+            ).example
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as the API's JSON."""
+        return self.page.model_dump(mode="json")
+
+    def __repr__(self) -> str:
+        page = self.page
+        return f"<{page.model} layer {page.layer} neuron {page.neuron}: max {page.stats.max:.4g}>"
+
+    def _repr_html_(self) -> str:
+        """The neuron's card, for notebooks."""
+        from neurarium.card import card
+
+        return card(self.page)
+
+
+def _floats(values: list[float | None]) -> Float32[np.ndarray, " pos"]:
+    return np.array([np.nan if value is None else value for value in values], np.float32)
+
+
+def _all(page: Callable[[str | None], Any]) -> Callable[[], Iterator[Schema]]:
+    """Reads all items of a list, page by page."""
+
+    def items() -> Iterator[Schema]:
+        cursor: str | None = None
+        while True:
+            part = page(cursor)
+            yield from part.items
+            cursor = part.next
+            if cursor is None:
+                return
+
+    return items

@@ -1,0 +1,66 @@
+"""How the objects read a store: the same answers from a database and from a server."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from app.live.neuron.schemas import LiveAnswer
+from app.models.schemas import ModelPage, NeuronList
+from app.neurons.schemas import ContextPage, NeuronPage
+from app.schemas import Run
+from app.search.numbers.schemas import NumberSearch
+from app.search.schemas import TokenSearch
+
+PAGE = 1000
+"""Rows asked for at a time: the most that the API gives."""
+
+
+class Reader(Protocol):
+    """Reads one store. `run` None is the model's default run; every method raises NeurariumError
+    for what does not exist."""
+
+    @property
+    def place(self) -> str:
+        """The database's or server's address, without a password."""
+
+    def close(self) -> None:
+        """Close all connections."""
+
+    def models(self) -> list[str]:
+        """The names of all models."""
+
+    def model(self, model: str, run: int | None) -> ModelPage:
+        """A model's layers."""
+
+    def run(self, run: int) -> Run:
+        """A run with its provenance."""
+
+    def neurons(self, model: str, run: int | None, layer: int, cursor: str | None) -> NeuronList:
+        """A page of a layer's neurons."""
+
+    def neuron(self, model: str, run: int | None, layer: int, neuron: int) -> NeuronPage:
+        """A neuron."""
+
+    def context(
+        self, model: str, run: int | None, layer: int, neuron: int, context: int
+    ) -> ContextPage:
+        """A whole context that is an example of a neuron."""
+
+    def find(self, model: str, run: int | None, query: str, cursor: str | None) -> NumberSearch:
+        """A page of the neurons whose statistics match a query."""
+
+    def search(
+        self,
+        model: str,
+        run: int | None,
+        token: str | None,
+        token_id: int | None,
+        role: str | None,
+        cursor: str | None,
+    ) -> TokenSearch:
+        """A page of the neurons of a token."""
+
+    def activations(
+        self, model: str, run: int | None, layer: int, neuron: int, text: str
+    ) -> LiveAnswer:
+        """A neuron on a text, by the run's model."""

@@ -1,0 +1,143 @@
+"""Reads a server over HTTP, into the same objects as a database is read into."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from pydantic import BaseModel, ValidationError
+
+from app.live.neuron.schemas import LiveAnswer
+from app.models.schemas import ModelList, ModelPage, NeuronList
+from app.neurons.schemas import ContextPage, NeuronPage
+from app.schemas import Health, Run
+from app.search.numbers.schemas import NumberSearch
+from app.search.schemas import TokenSearch
+from app.web import urls
+from indexer.errors import NeurariumError
+from neurarium.objects import Store
+from neurarium.reader import PAGE
+
+_SECONDS = 60
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+def remote_store(url: str) -> Store:
+    """The store of a server. Raises NeurariumError if no Neurarium answers."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise NeurariumError(f"{url!r} is not a server's address: use http://HOST:PORT.")
+    reader = Remote(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}")
+    reader.check()
+    return Store(reader)
+
+
+class Remote:
+    """The `Reader` of a server."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    def check(self) -> None:
+        """Raises NeurariumError unless a Neurarium server answers."""
+        self._get("/healthz", Health)
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+    def models(self) -> list[str]:
+        """The names of all models."""
+        names: list[str] = []
+        cursor: str | None = None
+        while True:
+            page = self._get(urls.api_models(limit=PAGE, cursor=cursor), ModelList)
+            names += [item.model for item in page.items]
+            cursor = page.next
+            if cursor is None:
+                return names
+
+    def model(self, model: str, run: int | None) -> ModelPage:
+        """A model's layers."""
+        return self._get(urls.api_model(model, run=run), ModelPage)
+
+    def run(self, run: int) -> Run:
+        """A run with its provenance."""
+        return self._get(urls.api_run(run), Run)
+
+    def neurons(self, model: str, run: int | None, layer: int, cursor: str | None) -> NeuronList:
+        """A page of a layer's neurons."""
+        path = urls.api_neurons(model, layer, run=run, limit=PAGE, cursor=cursor)
+        return self._get(path, NeuronList)
+
+    def neuron(self, model: str, run: int | None, layer: int, neuron: int) -> NeuronPage:
+        """A neuron."""
+        return self._get(urls.api_neuron(model, layer, neuron, run=run), NeuronPage)
+
+    def context(
+        self, model: str, run: int | None, layer: int, neuron: int, context: int
+    ) -> ContextPage:
+        """A whole context that is an example of a neuron."""
+        return self._get(urls.api_context(model, layer, neuron, context, run=run), ContextPage)
+
+    def find(self, model: str, run: int | None, query: str, cursor: str | None) -> NumberSearch:
+        """A page of the neurons whose statistics match a query."""
+        path = urls.api_search_numbers(model, q=query, limit=PAGE, cursor=cursor, run=run)
+        return self._get(path, NumberSearch)
+
+    def search(
+        self,
+        model: str,
+        run: int | None,
+        token: str | None,
+        token_id: int | None,
+        role: str | None,
+        cursor: str | None,
+    ) -> TokenSearch:
+        """A page of the neurons of a token."""
+        path = urls.api_token_neurons(
+            model, token=token, token_id=token_id, role=role, cursor=cursor, run=run
+        )
+        return self._get(path, TokenSearch)
+
+    def activations(
+        self, model: str, run: int | None, layer: int, neuron: int, text: str
+    ) -> LiveAnswer:
+        """A neuron on a text, if the server runs models."""
+        path = urls.api_activations(model, layer, neuron, run=run)
+        return self._get(path, LiveAnswer, {"text": text})
+
+    def _get(self, path: str, kind: type[Answer], sent: Any = None) -> Answer:
+        """An answer of the API; `sent` is posted as JSON."""
+        body = None if sent is None else json.dumps(sent).encode()
+        headers = {"Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            with urlopen(Request(self.place + path, body, headers), timeout=_SECONDS) as answer:
+                content = answer.read()
+        except HTTPError as error:
+            raise NeurariumError(_detail(error)) from None
+        except (URLError, OSError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise NeurariumError(
+                f"No server answers at {self.place} ({reason}): start one with `neurarium serve`, "
+                "or check the address."
+            ) from None
+        try:
+            return kind.model_validate_json(content)
+        except ValidationError:
+            raise NeurariumError(
+                f"What answers at {self.place} is not this version of Neurarium: its answer to "
+                f"{path} has another form."
+            ) from None
+
+
+def _detail(error: HTTPError) -> str:
+    """What a failed request says."""
+    try:
+        return str(json.loads(error.read())["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"{error.url} answers {error.code} {error.reason}: is it a Neurarium server?"

@@ -1,0 +1,125 @@
+"""`import neurarium`: the same objects from a database and from a server, equal to the JSON."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from html import unescape
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+import neurarium
+from neurarium.objects import Store
+from tests.helpers.html_reader import elements
+
+
+@pytest.fixture(scope="module")
+def opened(sqlite_filled: str) -> Iterator[Store]:
+    """The hand-written store, read without a server."""
+    with neurarium.open(sqlite_filled) as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+def connected(opened: Store) -> Iterator[Store]:
+    """The same store behind a server in a thread of this process."""
+    with neurarium.serve(opened) as server, neurarium.connect(server.url) as store:
+        yield store
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    """`import neurarium` and its version need no web, database, model or array library."""
+    heavy = "torch transformers transformer_lens fastapi sqlalchemy numpy pydantic typer pyarrow"
+    program = (
+        "import sys, neurarium; neurarium.__version__; "
+        f"print([name for name in {heavy.split()} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_database_and_a_server_give_the_same(
+    opened: Store, connected: Store, client: TestClient
+) -> None:
+    """A neuron and the rows of a layer, a query and a token are what the JSON says."""
+    path = "/api/v1/models/toy"
+    wanted = client.get(f"{path}/layers/0/neurons/0").json()
+    layer = client.get(f"{path}/layers/0/neurons").json()["items"]
+    found = client.get(f"{path}/neurons", params={"q": "max>1"}).json()["items"]
+    token = client.get(f"{path}/search/token", params={"token_id": 3}).json()["items"]
+    for store in (opened, connected):
+        model = store.model("toy")
+        assert store.models == opened.models
+        assert model.neuron(0, 0).to_dict() == wanted
+        assert model.layer(0).to_dicts() == layer
+        assert model.find("max>1").to_dicts() == found
+        assert model.search(token_id=3).to_dicts() == token
+        assert model.run.content_hash == wanted["run"]["content_hash"]
+
+
+def test_arrays_are_numpy(opened: Store) -> None:
+    """Activations are float32 with NaN where nothing is included; so with other arrays."""
+    neuron = opened.model("toy").neuron(0, 0)
+    example, stored = neuron.top[0], neuron.page.examples.top[0]
+    values = example.activations
+    assert values.dtype == np.float32
+    assert [None if np.isnan(v) else v for v in values.tolist()] == [
+        None if v is None else float(np.float32(v)) for v in stored.activations
+    ]
+    assert np.nanmax(values) == np.float32(example.peak)
+    assert example.token_ids.tolist() == stored.token_ids
+    counts, edges = neuron.histogram
+    assert len(edges) == len(counts) + 1
+    whole = neuron.context(stored.context_id)
+    assert whole.tokens[stored.start : stored.start + len(stored.tokens)] == stored.tokens
+
+
+def test_frames_equal_the_json(opened: Store) -> None:
+    """pandas, polars and Arrow have the rows of the JSON."""
+    layer = opened.model("toy").layer(1)
+    rows = layer.to_dicts()
+    assert layer.to_arrow().to_pylist() == rows
+    assert layer.to_polars().to_dicts() == rows
+    frame = layer.to_pandas()
+    assert list(frame.columns) == list(rows[0])
+    assert frame["max"].tolist() == [row["max"] for row in rows]
+    assert len(layer) == len(rows)
+
+
+def test_cards_are_safe_and_self_contained(opened: Store) -> None:
+    """A card is one frame that runs nothing and asks for nothing, and a token that looks like
+    markup is text in it."""
+    model = opened.model("toy")
+    for layer in model.layers:
+        for row in layer:
+            card = layer.neuron(row.neuron)._repr_html_()
+            assert card.startswith('<iframe sandbox="" srcdoc="')
+            assert card.count("<") == 2  # the frame's own tags: all else is in its attribute
+            document = unescape(card.partition('srcdoc="')[2].partition('" title=')[0])
+            assert "<script" not in document
+            assert 'href="' not in document
+            assert "src=" not in document
+            assert "url(http" not in document
+            elements(document)
+
+
+def test_mistakes_are_one_line(opened: Store, connected: Store) -> None:
+    """What does not exist is said in the page's words, from either side."""
+    for store in (opened, connected):
+        with pytest.raises(neurarium.NeurariumError, match="There is no model 'nobody'"):
+            store.model("nobody")
+        with pytest.raises(neurarium.NeurariumError, match="there is no neuron 99"):
+            store.model("toy").neuron(0, 99)
+        with pytest.raises(neurarium.NeurariumError, match="At character 1 of the query"):
+            len(store.model("toy").find("loud>3"))
+    with pytest.raises(neurarium.NeurariumError, match="No server answers at http://127"):
+        neurarium.connect("http://127.0.0.1:9")
+    with pytest.raises(neurarium.NeurariumError, match="There is no database at"):
+        neurarium.open("/nowhere/at/all.db")
+    with pytest.raises(neurarium.NeurariumError, match="is not a server's address"):
+        neurarium.connect("localhost")
