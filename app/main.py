@@ -42,6 +42,7 @@ from app.web import assets, docs, failures, health
 from app.web.middleware import CommonHeaders
 from app.web.params import SetName
 from app.web.site import Site, templates
+from app.web.visitors import OwnVisitors
 from indexer.store.database import open_store
 from indexer.store.units import SET_NAME
 
@@ -133,6 +134,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="Every neuron of a language model, shown through the text that activates it.",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # its redirects are absolute: `failures` has relative ones
         lifespan=lifespan,
     )
     app.state.site, app.state.live, app.state.notes = site, live, kept_notes
@@ -143,6 +145,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # The best of zstd, brotli and gzip that the client takes. zstd makes a page smaller than gzip
     # at its default level, in an eighth of the time (measured: benchmarks/README.md).
     app.add_middleware(CompressMiddleware, minimum_size=1000, zstd_level=3, gzip_level=4)
+    hosts = settings.allowed_hosts.split()
+    app.add_middleware(OwnVisitors, hosts=hosts, answer=failures.answer)
     app.add_middleware(CommonHeaders)
     failures.install(app)
     app.mount("/static/swagger", StaticFiles(directory=_swagger_folder()), name="swagger")

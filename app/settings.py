@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     """The address `neurarium serve` listens on."""
     port: int = Field(default=8000, ge=0, le=65535)
     """The port `neurarium serve` listens on."""
+    allowed_hosts: str = ""
+    """The names that the server answers to, separated by spaces and without ports. Empty: every
+    name; but `neurarium serve` on a loopback address then answers to loopback names only."""
     live: bool = False
     """Whether visitors may run the models on their own text. The server then loads the models."""
     live_memory: float | None = Field(default=None, gt=0)

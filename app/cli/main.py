@@ -6,6 +6,7 @@ import gc
 import os
 import socket
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -13,6 +14,7 @@ import typer
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.cli.check import check
 from app.cli.console import (
     Database,
     Host,
@@ -30,6 +32,7 @@ from app.cli.console import (
 from app.cli.index import index, merge, run_index, verify
 from app.cli.notes import notes_app
 from app.cli.transfer import copy, export, import_run, pack
+from app.cli.upgrade import upgrade
 from app.sets import name_of
 from app.settings import Settings
 from indexer.errors import NeurariumError
@@ -233,11 +236,13 @@ def delete(
     out.print(f"Deleted run {run} ({escaped(named)}).", highlight=False, soft_wrap=True)
 
 
+app.command()(check)
 app.command()(export)
 app.command("import")(import_run)
 app.command()(copy)
 app.command()(pack)
 app.command()(merge)
+app.command()(upgrade)
 app.command()(verify)
 app.add_typer(notes_app)
 
@@ -255,7 +260,10 @@ def _serve(settings: Settings) -> None:
     import uvicorn
 
     from app.main import create_app
+    from app.web.visitors import LOOPBACK
 
+    if not settings.allowed_hosts and _is_loopback(settings.host):
+        settings = settings.model_copy(update={"allowed_hosts": " ".join(LOOPBACK)})
     missing = missing_file(settings)
     # Without a limit, Ctrl-C waits as long as any visitor leaves a request open.
     config = uvicorn.Config(
@@ -270,6 +278,13 @@ def _serve(settings: Settings) -> None:
         out.print(f"Neurarium is at {address_of(bound)} (press Ctrl-C to stop)", highlight=False)
         _collect_less()
         server.run(sockets=[opened])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _collect_less() -> None:

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float64
-from sqlalchemy import bindparam, select
 
 from app.compare.schemas import Comparison, Correlation, SharedContext
 from app.examples.queries import Context, contexts_of
-from app.neurons.queries import neuron
+from app.neurons.queries import neuron, read_arrays
 from app.neurons.schemas import NeuronPage
 from app.reading.store import Reading, Store
 from app.web.address import NeuronPlace
 from indexer.store import schema
-from indexer.store.packing.codec import peak_unit, unpack_arrays
-
-_PACKED = select(schema.neuron_arrays.c.packed).where(
-    schema.neuron_arrays.c.neuron_id == bindparam("key")
-)
+from indexer.store.packing.codec import peak_unit
 
 
 def compare(store: Store, a: NeuronPlace, b: NeuronPlace, reach: int | None = None) -> Comparison:
@@ -93,8 +88,7 @@ def _correlation(
 def _sample_peaks(reading: Reading, page: NeuronPage) -> Float64[np.ndarray, " contexts"]:
     """A neuron's peaks in the sample's first contexts, with the precision of float16."""
     key = schema.neuron_key(reading.run.id, reading.places.index(page.layer, page.neuron))
-    packed = reading.connection.execute(_PACKED, {"key": key}).scalar_one()
-    stored = unpack_arrays(bytes(packed))["sample_peaks"].astype(np.float64)
+    stored = read_arrays(reading, key)["sample_peaks"].astype(np.float64)
     peaks: Float64[np.ndarray, " contexts"]
     peaks = stored * peak_unit(np.array([page.stats.min]), np.array([page.stats.max]))
     return peaks

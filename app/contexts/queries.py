@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sqlalchemy import bindparam, select
+from sqlalchemy import Row, bindparam, select
 
 from app.contexts.schemas import ContextNeuron, ContextNeurons, ExampleKind, NeuronPeak
 from app.errors import Invalid, NotFound
 from app.examples.queries import read_kinds
-from app.reading import cursors
-from app.reading.neurons import rows_of
+from app.reading import cursors, neurons
 from app.reading.runs import run_ref
 from app.reading.store import Reading
 from app.reading.vocabulary import text_of
 from indexer.store import schema
+from indexer.store.checksums import cover, missing
 from indexer.store.packing.codec import unpack_token_ids
 from indexer.store.packing.postings import unpack_places
 
@@ -26,10 +26,35 @@ _NAMES: dict[int, ExampleKind] = {TOP: "top", BOTTOM: "bottom", _SOURCE: "source
 
 Array = np.ndarray[Any, Any]
 
-CONTEXTS = select(schema.contexts).where(
-    schema.contexts.c.run_id == bindparam("run_id"),
-    schema.contexts.c.context_id.in_(bindparam("context_ids", expanding=True)),
+_TABLE = schema.contexts
+_COVER, _NEURONS = cover(_TABLE), cover(_TABLE, "neurons_checksum")
+_CONTEXTS = select(*_COVER.selected, *_NEURONS.selected[-2:]).where(
+    _TABLE.c.run_id == bindparam("run_id"),
+    _TABLE.c.context_id.in_(bindparam("context_ids", expanding=True)),
 )
+_AFTER = (
+    select(*_COVER.selected)
+    .where(_TABLE.c.run_id == bindparam("run_id"), _TABLE.c.context_id > bindparam("context_id"))
+    .order_by(_TABLE.c.context_id)
+    .limit(1)
+)
+
+
+def rows_of(reading: Reading, context_ids: list[int]) -> dict[int, Row[Any]]:
+    """Rows of those contexts that are stored, by id. Raises Damaged."""
+    run_id, connection = reading.run.id, reading.connection
+    parameters = {"run_id": run_id, "context_ids": context_ids}
+    rows = _COVER.check(connection.execute(_CONTEXTS, parameters).all())
+    _NEURONS.check([(row.run_id, row.context_id, *row[-2:]) for row in rows])
+    found = {row.context_id: row for row in rows}
+    for context_id in context_ids:
+        # Every row names the one before it, and the run names the last.
+        if context_id not in found:
+            parameters = {"run_id": run_id, "context_id": context_id}
+            after = _COVER.check(connection.execute(_AFTER, parameters).all())
+            if (after[0].previous if after else reading.run.last_context) >= context_id:
+                raise missing(_TABLE, run_id=run_id, context_id=context_id)
+    return found
 
 
 def peaks(reading: Reading, examples: Array, which: Array, token_ids: Array) -> list[NeuronPeak]:
@@ -58,9 +83,8 @@ def context(
 
     Raises NotFound, and Invalid for a cursor of another list.
     """
-    run, connection = reading.run, reading.connection
-    parameters = {"run_id": run.id, "context_ids": [context_id]}
-    row = connection.execute(CONTEXTS, parameters).one_or_none()
+    run = reading.run
+    row = rows_of(reading, [context_id]).get(context_id)
     if row is None:
         raise NotFound(
             f"Context {context_id} of {run.model} is not stored: of contexts 0 to "
@@ -93,7 +117,7 @@ def context(
         more = cursors.encode(context_id, at, begin + limit)
     page = listed[begin : begin + limit]
     indices = examples["neuron"][page].tolist()
-    rows = rows_of(reading, indices)
+    rows = neurons.rows_of(reading, indices)
     in_context = peaks(reading, examples, page, token_ids)
     included = token_ids[row.included_from :].tolist()
     return ContextNeurons(

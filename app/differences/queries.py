@@ -18,14 +18,15 @@ from sqlalchemy import Connection, Row, bindparam, select
 from app.differences.schemas import Differences, DifferenceSort, NeuronDifference
 from app.errors import Invalid, NotFound
 from app.examples.queries import contexts_of
-from app.reading import cursors
-from app.reading.columns import columns, deleted
+from app.reading import cursors, packed
+from app.reading.columns import columns
 from app.reading.runs import pick, run_ref, runs_of
 from app.reading.store import Reading, Store
 from app.schemas import Order
 from app.sets import ModelSet
 from indexer.store import schema
-from indexer.store.packing.codec import unpack_arrays, unpack_kinds
+from indexer.store.checksums import cover
+from indexer.store.packing.codec import unpack_kinds
 from indexer.store.places import Places
 
 MOST_AT_ONCE = 8_192
@@ -33,14 +34,8 @@ MOST_AT_ONCE = 8_192
 _BATCH = 5_000
 """Contexts a SELECT: databases limit the number of bound values."""
 _TOP = schema.KINDS.index("top")
-_ARRAYS = (
-    select(schema.neuron_arrays.c.packed)
-    .where(schema.neuron_arrays.c.neuron_id.between(bindparam("first"), bindparam("last")))
-    .order_by(schema.neuron_arrays.c.neuron_id)
-)
-_EXAMPLES = select(
-    schema.examples.c.neuron_id, schema.examples.c.kind, schema.examples.c.packed
-).where(
+_COVER = cover(schema.examples)
+_EXAMPLES = select(*_COVER.selected).where(
     schema.examples.c.neuron_id.between(bindparam("first"), bindparam("last")),
     schema.examples.c.kind == _TOP,  # a row can hold several kinds, and this is its first
 )
@@ -197,19 +192,18 @@ def _correlation(a: Reading, b: Reading, layer: int, width: int) -> Values:
     values = np.full(width, np.nan)
     if not a.run.sample_identity or a.run.sample_identity != b.run.sample_identity:
         return values
-    both = [_sample_peaks(side, layer, width) for side in (a, b)]
+    both = [_sample_peaks(side, layer) for side in (a, b)]
     for neuron, (one, other) in enumerate(zip(*both, strict=True)):
         if len(one) and len(one) == len(other) and np.ptp(one) > 0 and np.ptp(other) > 0:
             values[neuron] = np.corrcoef(one, other)[0, 1].clip(-1, 1)
     return values
 
 
-def _sample_peaks(reading: Reading, layer: int, width: int) -> list[Values]:
+def _sample_peaks(reading: Reading, layer: int) -> list[Values]:
     """The peaks of each neuron, in a unit of its own: correlations do not depend on it."""
-    rows = reading.connection.execute(_ARRAYS, _range(reading, layer, width)).all()
-    if len(rows) < width:
-        raise deleted(reading.run)
-    return [unpack_arrays(bytes(row.packed))["sample_peaks"].astype(np.float64) for row in rows]
+    return [
+        arrays["sample_peaks"].astype(np.float64) for arrays in packed.stored_arrays(reading, layer)
+    ]
 
 
 def _shared(a: Reading, b: Reading, layer: int, width: int) -> Values:
@@ -228,7 +222,7 @@ def _top_texts(reading: Reading, layer: int, width: int) -> dict[int, set[bytes]
     """The top examples of each neuron of a layer, as hashes of their tokens."""
     keys = _range(reading, layer, width)
     ids: dict[int, list[int]] = {}
-    for row in reading.connection.execute(_EXAMPLES, keys):
+    for row in _COVER.check(reading.connection.execute(_EXAMPLES, keys).all()):
         top = unpack_kinds([(row.kind, row.packed)]).get(_TOP)
         if top is not None:
             ids[row.neuron_id - keys["first"]] = top.context_ids.tolist()

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, bindparam, select
 from app.examples.schemas import Band, Example, Examples, PeakToken, SourceExamples
 from app.reading.store import Reading
 from indexer.store import schema
+from indexer.store.checksums import cover, missing
 from indexer.store.packing.codec import (
     ExampleArrays,
     activations_of,
@@ -29,15 +30,10 @@ _BOTTOM = schema.KINDS.index("bottom")
 Array = np.ndarray[Any, Any]
 
 # Built once: SQLAlchemy takes longer to put a statement together than SQLite to answer it.
-_EXAMPLES = select(schema.examples.c.kind, schema.examples.c.packed).where(
-    schema.examples.c.neuron_id == bindparam("neuron_id")
-)
-CONTEXT_COLUMNS = [
-    schema.contexts.c[name]
-    for name in ("context_id", "document_index", "source_index", "included_from", "token_ids")
-]
-"""The id of a context and the columns that `context` needs."""
-_CONTEXTS = select(*CONTEXT_COLUMNS).where(
+EXAMPLES = cover(schema.examples)
+_EXAMPLES = select(*EXAMPLES.selected).where(schema.examples.c.neuron_id == bindparam("neuron_id"))
+CONTEXTS = cover(schema.contexts)
+_CONTEXTS = select(*CONTEXTS.selected).where(
     schema.contexts.c.run_id == bindparam("run_id"),
     schema.contexts.c.context_id.in_(bindparam("context_ids", expanding=True)),
 )
@@ -227,8 +223,11 @@ class NeuronExamples:
 
 
 def read_kinds(reading: Reading, key: int) -> dict[int, ExampleArrays]:
-    """The examples of the neuron with this key as stored, by the index of their kind."""
-    rows = reading.connection.execute(_EXAMPLES, {"neuron_id": key}).all()
+    """The examples of the neuron with this key as stored, by the index of their kind. Raises
+    Damaged."""
+    rows = EXAMPLES.check(reading.connection.execute(_EXAMPLES, {"neuron_id": key}).all())
+    if not any(row.kind == 0 for row in rows):
+        raise missing(schema.examples, neuron_id=key, kind=0)
     return unpack_kinds((row.kind, row.packed) for row in rows)
 
 
@@ -260,25 +259,24 @@ def examples_of(
 def contexts_of(
     connection: Connection, run: Row[Any], context_ids: Iterable[int]
 ) -> dict[int, Context]:
-    """Contexts of a run by id."""
+    """Contexts of a run by id. Raises Damaged."""
     parameters = {"run_id": run.id, "context_ids": sorted(context_ids)}
-    sources = run.sources
-    return {
-        context_id: context(sources, *rest)
-        for context_id, *rest in connection.execute(_CONTEXTS, parameters).all()
-    }
+    rows = CONTEXTS.check(connection.execute(_CONTEXTS, parameters).all())
+    contexts = {row.context_id: context(run.sources, row) for row in rows}
+    for context_id in parameters["context_ids"]:
+        if context_id not in contexts:
+            raise missing(schema.contexts, run_id=run.id, context_id=context_id)
+    return contexts
 
 
-def context(
-    sources: list[str], document: int, source: int, included_from: int, token_ids: bytes
-) -> Context:
-    """A context from its columns and the run's sources."""
+def context(sources: list[str], row: Row[Any]) -> Context:
+    """A context from its row and the run's sources."""
     return Context(
-        document_index=document,
-        source_index=source,
-        source=sources[source] or None,
-        included_from=included_from,
-        token_ids=unpack_token_ids(bytes(token_ids)),
+        document_index=row.document_index,
+        source_index=row.source_index,
+        source=sources[row.source_index] or None,
+        included_from=row.included_from,
+        token_ids=unpack_token_ids(bytes(row.token_ids)),
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import bindparam, select
 
 from app.errors import NotFound
+from app.examples.queries import contexts_of
 from app.heads.schemas import (
     Circuits,
     HeadContext,
@@ -25,12 +25,12 @@ from app.heads.schemas import (
     TokenCount,
     TokenPair,
 )
-from app.reading.columns import columns, deleted
+from app.reading.columns import columns
 from app.reading.runs import run_ref, sample_of
 from app.reading.store import Reading
 from app.schemas import NeuronRef
 from indexer.store import schema
-from indexer.store.packing.codec import unpack_token_ids
+from indexer.store.checksums import cover, missing
 from indexer.store.packing.pattern import SparsePattern, unpack_pattern
 from indexer.store.units import HEADS
 
@@ -39,14 +39,10 @@ BEFORE, AFTER = 16, 20
 FARTHEST = 60
 """Tokens shown in one piece; of longer pairs the middle is left out."""
 
-_FACTS = select(schema.heads.c.facts).where(schema.heads.c.neuron_id == bindparam("key"))
-_PATTERNS = select(schema.head_patterns.c.context_id, schema.head_patterns.c.packed).where(
+_HEADS, _HEAD_PATTERNS = cover(schema.heads), cover(schema.head_patterns)
+_FACTS = select(*_HEADS.selected).where(schema.heads.c.neuron_id == bindparam("key"))
+_PATTERNS = select(*_HEAD_PATTERNS.selected).where(
     schema.head_patterns.c.neuron_id == bindparam("key")
-)
-_PROVENANCE = select(schema.runs.c.provenance).where(schema.runs.c.id == bindparam("run_id"))
-_CONTEXTS = select(schema.contexts).where(
-    schema.contexts.c.run_id == bindparam("run_id"),
-    schema.contexts.c.context_id.in_(bindparam("ids", expanding=True)),
 )
 
 
@@ -109,8 +105,8 @@ def context(reading: Reading, layer: int, head: int, context_id: int) -> HeadCon
             f"Context {context_id} is not an example of head {head} in layer {layer} of "
             f"{run.model}: its page lists those that are."
         )
-    row = _contexts(reading, [context_id])[context_id]
-    token_ids = unpack_token_ids(bytes(row.token_ids)).tolist()
+    row = contexts_of(reading.connection, run, [context_id])[context_id]
+    token_ids = row.token_ids.tolist()
     return HeadContext(
         model=run.model,
         layer=layer,
@@ -118,7 +114,7 @@ def context(reading: Reading, layer: int, head: int, context_id: int) -> HeadCon
         run=run_ref(run),
         context_id=context_id,
         document_index=row.document_index,
-        source=run.sources[row.source_index] or None,
+        source=row.source,
         included_from=row.included_from,
         tokens=_texts(reading, token_ids, row.included_from),
         token_ids=token_ids,
@@ -136,20 +132,16 @@ def _index_of(reading: Reading, layer: int, head: int) -> int:
 
 def _facts(reading: Reading, index: int) -> dict[str, Any]:
     key = schema.neuron_key(reading.run.id, index)
-    stored = reading.connection.execute(_FACTS, {"key": key}).scalar_one_or_none()
-    if stored is None:
-        raise deleted(reading.run)
-    facts: dict[str, Any] = json.loads(stored)
+    row = reading.connection.execute(_FACTS, {"key": key}).one_or_none()
+    if row is None:
+        raise missing(schema.heads, neuron_id=key)
+    _HEADS.check([row])
+    facts: dict[str, Any] = json.loads(row.facts)
     return facts
 
 
 def _run_facts(reading: Reading) -> HeadsFacts:
-    provenance = reading.connection.execute(
-        _PROVENANCE, {"run_id": reading.run.id}
-    ).scalar_one_or_none()
-    if provenance is None:
-        raise deleted(reading.run)
-    return HeadsFacts(**provenance["heads"])
+    return HeadsFacts(**reading.run.provenance["heads"])
 
 
 def _scores(values: dict[str, float | None]) -> Scores:
@@ -195,14 +187,16 @@ def _circuits(stored: dict[str, Any], vocabulary: list[str]) -> Circuits:
 
 
 def _patterns(reading: Reading, index: int) -> dict[int, SparsePattern]:
+    """The patterns of a head over its examples, by context id. Raises Damaged."""
     key = schema.neuron_key(reading.run.id, index)
-    rows = reading.connection.execute(_PATTERNS, {"key": key})
-    return {row.context_id: unpack_pattern(bytes(row.packed)) for row in rows}
-
-
-def _contexts(reading: Reading, ids: Iterable[int]) -> dict[int, Row[Any]]:
-    parameters = {"run_id": reading.run.id, "ids": sorted(set(ids))}
-    return {row.context_id: row for row in reading.connection.execute(_CONTEXTS, parameters)}
+    rows = _HEAD_PATTERNS.check(reading.connection.execute(_PATTERNS, {"key": key}).all())
+    patterns = {row.context_id: unpack_pattern(bytes(row.packed)) for row in rows}
+    examples = _facts(reading, index)["examples"]
+    wanted = {example["context_id"] for kind in examples.values() for example in kind}
+    for context_id in sorted(wanted):
+        if context_id not in patterns:
+            raise missing(schema.head_patterns, neuron_id=key, context_id=context_id)
+    return patterns
 
 
 def _texts(reading: Reading, token_ids: list[int], included_from: int) -> list[str]:
@@ -214,13 +208,12 @@ def _examples(
     reading: Reading, index: int, stored: dict[str, list[dict[str, Any]]]
 ) -> HeadExamples:
     patterns = _patterns(reading, index)
-    contexts = _contexts(reading, (e["context_id"] for kind in stored.values() for e in kind))
-    if len(contexts) < len(patterns):
-        raise deleted(reading.run)
+    ids = {example["context_id"] for kind in stored.values() for example in kind}
+    contexts = contexts_of(reading.connection, reading.run, ids)
 
     def example(entry: dict[str, Any]) -> PairExample:
         row = contexts[entry["context_id"]]
-        token_ids = unpack_token_ids(bytes(row.token_ids)).tolist()
+        token_ids = row.token_ids.tolist()
         texts = _texts(reading, token_ids, row.included_from)
         start = max(row.included_from, entry["key"] - BEFORE)
         end = min(len(token_ids), entry["query"] + AFTER + 1)
@@ -229,7 +222,7 @@ def _examples(
         return PairExample(
             **entry,
             document_index=row.document_index,
-            source=reading.run.sources[row.source_index] or None,
+            source=row.source,
             start=start,
             tokens=texts[start:end],
             token_ids=token_ids[start:end],

@@ -9,21 +9,20 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, bindparam, or_, select
 
 from app.errors import NotFound
-from app.examples.queries import CONTEXT_COLUMNS, Context, NeuronExamples, context
+from app.examples.queries import CONTEXTS, EXAMPLES, Context, NeuronExamples, context
 from app.examples.schemas import Example
 from app.lists.entries import Entry, full_text
 from app.lists.schemas import ListRow
-from app.reading.neurons import ROWS, neuron_row
+from app.reading.neurons import neuron_row, rows_at
 from app.reading.runs import at_hook_points, pick, run_ref, runs_of
 from app.reading.store import Reading, Store
 from app.web.address import NeuronPlace
 from indexer.store import schema
+from indexer.store.checksums import missing
 from indexer.store.packing.codec import ExampleArrays, unpack_kinds
 
 _TOP = schema.KINDS.index("top")
-_EXAMPLES = select(
-    schema.examples.c.neuron_id, schema.examples.c.kind, schema.examples.c.packed
-).where(
+_EXAMPLES = select(*EXAMPLES.selected).where(
     schema.examples.c.neuron_id.in_(bindparam("keys", expanding=True)),
     schema.examples.c.kind == _TOP,  # a row can hold several kinds, and this is its first
 )
@@ -84,11 +83,14 @@ def _read(
     connection: Connection, matches: Sequence[_Match], reach: int | None
 ) -> dict[int, ListRow]:
     """The rows of neurons that exist, by key."""
-    keys = {"keys": [match.key for match in matches]}
-    neurons = {row.id: row for row in connection.execute(ROWS, keys)}
+    keys = sorted({match.key for match in matches})
+    neurons = rows_at(connection, keys)
+    examples = EXAMPLES.check(connection.execute(_EXAMPLES, {"keys": keys}).all())
+    for key in set(keys) - {row.neuron_id for row in examples}:
+        raise missing(schema.examples, neuron_id=key, kind=_TOP)
     tops = {
         row.neuron_id: arrays
-        for row in connection.execute(_EXAMPLES, keys)
+        for row in examples
         if (arrays := unpack_kinds([(row.kind, row.packed)]).get(_TOP)) is not None
     }
     contexts = _first_contexts(connection, matches, tops)
@@ -97,8 +99,8 @@ def _read(
         row, vocabulary = neurons[match.key], match.reading.vocabulary
         example: Example | None = None
         if match.key in tops:
-            examples = NeuronExamples({_TOP: tops[match.key]}, contexts[match.key], match.reading)
-            (example,) = examples.of_kind("top", [0], reach)
+            top = NeuronExamples({_TOP: tops[match.key]}, contexts[match.key], match.reading)
+            (example,) = top.of_kind("top", [0], reach)
         rows[match.key] = ListRow(
             address=match.text,
             missing=None,
@@ -130,12 +132,13 @@ def _first_contexts(
         and_(_contexts.c.run_id == run_id, _contexts.c.context_id.in_(sorted(ids)))
         for run_id, ids in by_run.items()
     ]
-    selected = connection.execute(
-        select(_contexts.c.run_id, *CONTEXT_COLUMNS).where(or_(*conditions))
-    )
+    selected = connection.execute(select(*CONTEXTS.selected).where(or_(*conditions))).all()
     sources = {match.reading.run.id: match.reading.run.sources for match in matches}
     contexts = {
-        (run_id, context_id): context(sources[run_id], *rest)
-        for run_id, context_id, *rest in selected
+        (row.run_id, row.context_id): context(sources[row.run_id], row)
+        for row in CONTEXTS.check(selected)
     }
+    for run_id, context_id in places.values():
+        if (run_id, context_id) not in contexts:
+            raise missing(_contexts, run_id=run_id, context_id=context_id)
     return {key: {place[1]: contexts[place]} for key, place in places.items()}

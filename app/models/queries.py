@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, Select, select, tuple_
 
 from app.errors import Invalid, NotFound
@@ -31,16 +33,18 @@ from app.models.schemas import (
 )
 from app.reading import cursors
 from app.reading.columns import columns, finite
-from app.reading.neurons import ROW_COLUMNS, neuron_row
+from app.reading.neurons import NEURONS, neuron_row
 from app.reading.runs import MAX_INTEGER, has_layer, model_names, run_ref, sample_of
 from app.reading.store import Reading, Store
 from app.reading.vocabulary import text_of
 from app.schemas import Order
 from indexer.store import schema
+from indexer.store.checksums import cover, missing
 from indexer.store.packing.codec import LAYER_ARRAYS, unpack_arrays
 
 LABELLED = 14
 """The most neurons of a scatter plot that carry their token."""
+_LAYERS = cover(schema.layers)
 
 
 def models(store: Store, limit: int, cursor: str | None) -> ModelList:
@@ -204,21 +208,34 @@ def _model_summary(reading: Reading) -> ModelSummary:
 
 def _summaries(connection: Connection, run: Row[Any]) -> list[LayerSummary]:
     table = schema.layers
-    query = select(table).where(table.c.run_id == run.id).order_by(table.c.layer)
-    return [_summary(row) for row in connection.execute(query)]
+    query = select(*_LAYERS.selected).where(table.c.run_id == run.id).order_by(table.c.layer)
+    rows = _LAYERS.check(connection.execute(query).all())
+    for layer in _with_units(run) - {row.layer for row in rows}:
+        raise missing(table, run_id=run.id, layer=layer)
+    return [_summary(row) for row in rows]
+
+
+def _with_units(run: Row[Any]) -> set[int]:
+    """The layers of a run; a layer may have no units, and then has no row."""
+    return {layer for layer, width in enumerate(run.widths) if width}
 
 
 def _summary_of(connection: Connection, run: Row[Any], layer: int) -> LayerSummary:
     table = schema.layers
-    query = select(table).where(table.c.run_id == run.id, table.c.layer == layer)
-    return _summary(connection.execute(query).one())
+    query = select(*_LAYERS.selected).where(table.c.run_id == run.id, table.c.layer == layer)
+    rows = _LAYERS.check(connection.execute(query).all())
+    if not rows:
+        raise missing(table, run_id=run.id, layer=layer)
+    return _summary(rows[0])
 
 
 def _neurons(
     reading: Reading, layer: int, sort: Sort, order: Order, limit: int, cursor: str | None
 ) -> NeuronList:
-    query = _neurons_of(reading.run.id, layer, sort, order, limit, cursor)
-    rows = reading.connection.execute(query).all()
+    after = None if cursor is None else _after(sort, order, cursor)
+    query = _neurons_of(reading.run.id, layer, sort, order, limit, after)
+    rows = NEURONS.check(reading.connection.execute(query).all())
+    _check_complete(reading, layer, sort, order, limit, after, rows)
     more = None
     if len(rows) > limit:
         last = rows[limit - 1]
@@ -242,20 +259,65 @@ def _summary(row: Row[Any]) -> LayerSummary:
     )
 
 
+def _after(sort: Sort, order: Order, cursor: str) -> list[Any]:
+    """The sort key of the last neuron of the previous page. Raises Invalid."""
+    kinds = [int] if sort == "neuron" else [float, int]
+    its_sort, its_order, *after = cursors.decode(cursor, str, str, *kinds)
+    if (its_sort, its_order) != (sort, order) or not 0 <= after[-1] <= MAX_INTEGER:
+        raise Invalid("The cursor belongs to another order: start again without it.")
+    if math.isnan(after[0]):  # which databases sort, and numpy does not
+        raise Invalid(cursors.BAD_CURSOR)
+    return after
+
+
 def _neurons_of(
-    run_id: int, layer: int, sort: Sort, order: Order, limit: int, cursor: str | None
+    run_id: int, layer: int, sort: Sort, order: Order, limit: int, after: list[Any] | None
 ) -> Select[Any]:
     """The query for a page of a layer's neurons and one more row. It seeks by key, since OFFSET
     would read all earlier rows."""
     table = schema.neurons
-    query = select(*ROW_COLUMNS).where(table.c.run_id == run_id, table.c.layer == layer)
+    query = select(*NEURONS.selected).where(table.c.run_id == run_id, table.c.layer == layer)
     keys = [table.c.neuron] if sort == "neuron" else [table.c[sort], table.c.neuron]
-    if cursor is not None:
-        kinds = [int] if sort == "neuron" else [float, int]
-        its_sort, its_order, *after = cursors.decode(cursor, str, str, *kinds)
-        if (its_sort, its_order) != (sort, order) or not 0 <= after[-1] <= MAX_INTEGER:
-            raise Invalid("The cursor belongs to another order: start again without it.")
+    if after is not None:
         key = tuple_(*keys)
         query = query.where(key < tuple_(*after) if order == "desc" else key > tuple_(*after))
     ordered = [column.desc() if order == "desc" else column.asc() for column in keys]
     return query.order_by(*ordered).limit(limit + 1)
+
+
+def _check_complete(
+    reading: Reading,
+    layer: int,
+    sort: Sort,
+    order: Order,
+    limit: int,
+    after: list[Any] | None,
+    rows: Sequence[Row[Any]],
+) -> None:
+    """Raises Damaged if a neuron is not among a page's rows that should be: one whose row is
+    missing, or that damage has moved to another place in the order. The layer's column of `sort`,
+    which has a checksum of its own, says which neurons belong on the page."""
+    neurons = np.arange(reading.run.widths[layer])
+    values = neurons.astype(np.float64)
+    if sort != "neuron":
+        values = columns(reading.connection, reading.run, (sort,), [layer])[sort]
+    sign = -1.0 if order == "desc" else 1.0
+    keys, ids = sign * values, sign * neurons
+
+    def beyond(value: float, neuron: int) -> NDArray[np.bool_]:
+        """Which neurons come after a place in the order."""
+        later: NDArray[np.bool_] = (keys > sign * value) | (
+            (keys == sign * value) & (ids > sign * neuron)
+        )
+        return later
+
+    wanted = np.ones(len(neurons), np.bool_)
+    if after is not None:
+        wanted &= beyond(float(after[0]), after[-1])
+    if len(rows) > limit:
+        last = rows[-1]
+        wanted &= ~beyond(float(getattr(last, sort)), last.neuron)
+    wrong = set(neurons[wanted].tolist()) ^ {row.neuron for row in rows}
+    for neuron in sorted(wrong):
+        key = schema.neuron_key(reading.run.id, reading.places.index(layer, neuron))
+        raise missing(schema.neurons, id=key)

@@ -28,11 +28,12 @@ from app.neurons.schemas import (
     Weights,
 )
 from app.reading.columns import finite
-from app.reading.neurons import peak_tokens
+from app.reading.neurons import peak_tokens, rows_at
 from app.reading.runs import has_neuron, run_ref, sample_of
 from app.reading.store import Reading
 from app.schemas import NeuronRef
 from indexer.store import schema
+from indexer.store.checksums import cover, missing
 from indexer.store.packing.codec import unpack_arrays
 from indexer.store.places import Places
 from indexer.store.sizes import SOURCE_SLOTS
@@ -42,14 +43,8 @@ Array = np.ndarray[Any, Any]
 _LINK_LISTS = ("together", "alike", "upstream", "downstream")
 
 # Built once: SQLAlchemy takes longer to put a statement together than SQLite to answer it.
-_NEURON = (
-    select(schema.neurons, schema.neuron_arrays.c.packed)
-    .join(schema.neuron_arrays)
-    .where(schema.neurons.c.id == bindparam("key"))
-)
-_EXTREMES = select(schema.neurons.c.max, schema.neurons.c.min).where(
-    schema.neurons.c.id == bindparam("key")
-)
+_ARRAYS = cover(schema.neuron_arrays)
+_PACKED = select(*_ARRAYS.selected).where(schema.neuron_arrays.c.neuron_id == bindparam("key"))
 
 
 def neuron(reading: Reading, layer: int, neuron: int, reach: int | None = None) -> NeuronPage:
@@ -58,8 +53,8 @@ def neuron(reading: Reading, layer: int, neuron: int, reach: int | None = None) 
     run, places = reading.run, reading.places
     index = reading.index_of(layer, neuron)
     key = schema.neuron_key(run.id, index)
-    row = reading.connection.execute(_NEURON, {"key": key}).one()
-    arrays = unpack_arrays(bytes(row.packed))
+    row = rows_at(reading.connection, [key])[key]
+    arrays = read_arrays(reading, key)
     examples = read_examples(reading, key)
     links = _links(reading, arrays)
     return NeuronPage(
@@ -87,7 +82,7 @@ def neuron(reading: Reading, layer: int, neuron: int, reach: int | None = None) 
             alike=links["alike"],
             upstream=links["upstream"],
             downstream=links["downstream"],
-            not_available=" ".join(run.weights_not_available or ()) or None,
+            not_available=" ".join(run.provenance.get("weights_not_available") or ()) or None,
         ),
         previous=_ref(places, index - 1),
         next=_ref(places, index + 1),
@@ -100,7 +95,7 @@ def neuron(reading: Reading, layer: int, neuron: int, reach: int | None = None) 
 def context(reading: Reading, layer: int, neuron: int, context_id: int) -> ContextPage:
     """A whole context that is an example of a neuron. Raises NotFound."""
     key = schema.neuron_key(reading.run.id, reading.index_of(layer, neuron))
-    extremes = reading.connection.execute(_EXTREMES, {"key": key}).one()
+    extremes = rows_at(reading.connection, [key])[key]
     examples = read_examples(reading, key)
     whole = examples.whole(context_id)
     if whole is None:
@@ -126,6 +121,15 @@ def context(reading: Reading, layer: int, neuron: int, context_id: int) -> Conte
         stored_to=stored.stop,
         example=example,
     )
+
+
+def read_arrays(reading: Reading, key: int) -> dict[str, Array]:
+    """The small arrays of the neuron with this key. Raises Damaged."""
+    row = reading.connection.execute(_PACKED, {"key": key}).one_or_none()
+    if row is None:
+        raise missing(schema.neuron_arrays, neuron_id=key)
+    _ARRAYS.check([row])
+    return unpack_arrays(bytes(row.packed))
 
 
 def _ref(places: Places, index: int) -> NeuronRef | None:

@@ -10,14 +10,15 @@ import numpy as np
 from jaxtyping import Float64
 from sqlalchemy import Connection, Row, bindparam, select
 
-from app.errors import Gone
 from indexer.store import schema
+from indexer.store.checksums import cover, missing
 
 Column = Float64[np.ndarray, " neurons"]
 
 _TABLE = schema.neuron_columns
+_COVER = cover(_TABLE)
 _PACKED = (
-    select(_TABLE.c.name, _TABLE.c.packed)
+    select(*_COVER.selected)
     .where(
         _TABLE.c.run_id == bindparam("run_id"),
         _TABLE.c.name.in_(bindparam("names", expanding=True)),
@@ -32,7 +33,7 @@ def columns(
 ) -> dict[str, Column]:
     """The columns `names` (of `schema.COLUMNS`) by name, each over all neurons of `layers`.
 
-    `layers` ascend; NaN stands for an unknown value. Raises Gone if the run was deleted meanwhile.
+    `layers` ascend; NaN stands for an unknown value. Raises Damaged.
     """
     parts: dict[str, list[Column]] = {name: [] for name in names}
     if not parts:
@@ -40,20 +41,19 @@ def columns(
     # A run of an older version lacks statistics that were added since.
     known = parts.keys() - set(schema.LATER_COLUMNS)
     parameters = {"run_id": run.id, "names": list(parts), "layers": list(layers)}
-    for name, packed in connection.execute(_PACKED, parameters):
-        parts[name].append(np.frombuffer(packed, "<f8"))
+    rows = _COVER.check(connection.execute(_PACKED, parameters).all())
+    for row in rows:
+        parts[row.name].append(np.frombuffer(row.packed, "<f8"))
     for name in parts.keys() - known:
         if not parts[name]:
             parts[name] = [np.full(run.widths[layer], np.nan) for layer in layers]
-    present = sum(1 for layer in layers if run.widths[layer])  # a layer may have no units
-    if any(len(by_layer) < present for by_layer in parts.values()):
-        raise deleted(run)
+    present = [layer for layer in layers if run.widths[layer]]  # a layer may have no units
+    for name, by_layer in parts.items():
+        if len(by_layer) < len(present):
+            found = {row.layer for row in rows if row.name == name}
+            layer = next(layer for layer in present if layer not in found)
+            raise missing(_TABLE, run_id=run.id, name=name, layer=layer)
     return {name: np.concatenate(by_layer or [np.empty(0)]) for name, by_layer in parts.items()}
-
-
-def deleted(run: Row[Any]) -> Gone:
-    """The error for a run that was deleted while it was being read."""
-    return Gone(f"Run {run.id} was deleted while it was being read.")
 
 
 def finite(value: float | None) -> float | None:

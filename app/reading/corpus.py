@@ -9,10 +9,12 @@ from jaxtyping import Int64
 from sqlalchemy import Connection, bindparam, select
 
 from indexer.store import schema
+from indexer.store.checksums import cover
 from indexer.store.packing.codec import unpack_counts
 
 _TABLE = schema.corpus_counts
-_COUNTS = select(_TABLE.c.tokens, _TABLE.c.sources).where(_TABLE.c.run_id == bindparam("run_id"))
+_COVER = cover(_TABLE)
+_COUNTS = select(*_COVER.selected).where(_TABLE.c.run_id == bindparam("run_id"))
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,9 @@ class CorpusCounts:
 
 
 def corpus_counts(connection: Connection, run_id: int) -> CorpusCounts | None:
-    """The counts of a run; None for a run of an older version, which has none."""
+    """The counts of a run; None for a run of an older version, which has none. Raises Damaged."""
     row = connection.execute(_COUNTS, {"run_id": run_id}).first()
     if row is None:
         return None
+    _COVER.check([row])
     return CorpusCounts(unpack_counts(bytes(row.tokens)), unpack_counts(bytes(row.sources)))

@@ -4,19 +4,22 @@ similar output weights. They are read once a layer and kept in memory."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
 from sqlalchemy import bindparam, select
 
-from app.reading.columns import Column, deleted
+from app.reading.columns import Column
 from app.reading.store import Reading
 from indexer.store import schema
+from indexer.store.checksums import cover, missing
 from indexer.store.packing.codec import unpack_arrays
 from indexer.store.sizes import SOURCE_SLOTS
 
+_COVER = cover(schema.neuron_arrays)
 _ARRAYS = (
-    select(schema.neuron_arrays.c.neuron_id, schema.neuron_arrays.c.packed)
+    select(*_COVER.selected)
     .where(schema.neuron_arrays.c.neuron_id.between(bindparam("first"), bindparam("last")))
     .order_by(schema.neuron_arrays.c.neuron_id)
 )
@@ -37,7 +40,7 @@ class LayerArrays:
 
 
 def layer_arrays(reading: Reading, layer: int) -> LayerArrays:
-    """The facts about a layer's neurons. Raises Gone if the run was deleted meanwhile."""
+    """The facts about a layer's neurons. Raises Damaged."""
     return reading.derived.of(f"arrays {layer}", reading.run, compute=lambda: _read(reading, layer))
 
 
@@ -83,13 +86,21 @@ def partners(reading: Reading, indices: list[int]) -> dict[int, int]:
     return found
 
 
-def _read(reading: Reading, layer: int) -> LayerArrays:
-    run, width = reading.run, reading.run.widths[layer]
-    first = schema.neuron_key(run.id, reading.places.index(layer, 0))
+def stored_arrays(reading: Reading, layer: int) -> list[dict[str, Any]]:
+    """The small arrays of each neuron of a layer. Raises Damaged, also if one is missing."""
+    width = reading.run.widths[layer]
+    first = schema.neuron_key(reading.run.id, reading.places.index(layer, 0))
     rows = reading.connection.execute(_ARRAYS, {"first": first, "last": first + width - 1}).all()
-    if len(rows) < width:
-        raise deleted(run)
-    unpacked = [unpack_arrays(bytes(packed)) for _, packed in rows]
+    keys = {row.neuron_id for row in _COVER.check(rows)}
+    for key in range(first, first + width):
+        if key not in keys:
+            raise missing(schema.neuron_arrays, neuron_id=key)
+    return [unpack_arrays(bytes(row.packed)) for row in rows]
+
+
+def _read(reading: Reading, layer: int) -> LayerArrays:
+    width = reading.run.widths[layer]
+    unpacked = stored_arrays(reading, layer)
     slots = max((len(arrays["source_mean_peaks"]) for arrays in unpacked), default=0)
     means = np.full((width, slots), np.nan)
     cosines = np.full(width, np.nan)

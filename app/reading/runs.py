@@ -11,25 +11,21 @@ from app.errors import NotFound
 from app.schemas import RunRef, Sample, UnitsRef, WholeRun
 from app.sets import ModelSet
 from indexer.store import schema
+from indexer.store.checksums import cover
 from indexer.store.units import NEURONS, Units
 
 RUNS = schema.runs
+WHOLE = cover(RUNS)
 MAX_INTEGER = 2**31 - 1
 """The largest integer that a column of type Integer can be compared with."""
-_RUN_COLUMNS = [
-    *(column for column in RUNS.c if column.name != "provenance"),
-    schema.vocabularies.c.identity,
-    RUNS.c.provenance[("corpus", "special_token_ids")].label("special_token_ids"),
-    RUNS.c.provenance[("tokenizer", "first_space")].label("first_space"),
-    RUNS.c.provenance["weights_not_available"].label("weights_not_available"),
-]
 # Built once: SQLAlchemy takes longer to put a statement together than SQLite to answer it.
 _RUNS_OF_MODELS = (
-    select(*_RUN_COLUMNS)
+    select(*WHOLE.selected, schema.vocabularies.c.identity)
     .join(schema.vocabularies)
-    .where(RUNS.c.model.in_(bindparam("models", expanding=True)), RUNS.c.ready)
+    .where(RUNS.c.model.in_(bindparam("models", expanding=True)), schema.READY)
     .order_by(RUNS.c.id.desc())
 )
+_ALL_RUNS = select(*WHOLE.selected).where(schema.READY).order_by(RUNS.c.id.desc())
 
 
 def run_ref(row: Row[Any]) -> RunRef:
@@ -57,12 +53,18 @@ def units_ref(row: Row[Any]) -> UnitsRef:
 
 
 def runs_of(connection: Connection, models: Iterable[str]) -> dict[str, list[Row[Any]]]:
-    """The runs of each of the models, newest first; models without a run are left out."""
+    """The runs of each of the models, newest first; models without a run are left out.
+
+    Raises Damaged, also where a damaged name may be what hides a model.
+    """
     # PostgreSQL rejects text with a NUL, and no name has one.
     names = sorted({model for model in models if "\0" not in model})
     by_model: dict[str, list[Row[Any]]] = {}
-    for row in connection.execute(_RUNS_OF_MODELS, {"models": names}).all() if names else ():
+    found: Any = connection.execute(_RUNS_OF_MODELS, {"models": names}).all() if names else []
+    for row in WHOLE.check(found):
         by_model.setdefault(row.model, []).append(row)
+    if len(by_model) < len(names):
+        all_runs(connection)
     return by_model
 
 
@@ -70,10 +72,15 @@ def run_of_id(connection: Connection, run: int) -> str:
     """The model that a run is of. Raises NotFound."""
     model = None
     if run <= MAX_INTEGER:
-        model = connection.scalar(select(RUNS.c.model).where(RUNS.c.id == run, RUNS.c.ready))
+        model = connection.scalar(select(RUNS.c.model).where(RUNS.c.id == run, schema.READY))
     if model is None:
         raise NotFound(f"There is no run {run}: `neurarium runs` lists all runs.")
     return str(model)
+
+
+def all_runs(connection: Connection) -> Sequence[Row[Any]]:
+    """The rows of all runs, newest first. Raises Damaged."""
+    return WHOLE.check(connection.execute(_ALL_RUNS).all())
 
 
 def default_set(rows: Sequence[Row[Any]]) -> str:
@@ -185,7 +192,7 @@ def check_neuron(run: Row[Any], layer: int, neuron: int) -> None:
 def model_names(connection: Connection) -> list[str]:
     """The names of all models, sorted."""
     # Not in SQL: databases differ in how they order text.
-    return sorted(connection.scalars(select(RUNS.c.model).where(RUNS.c.ready).distinct()))
+    return sorted({row.model for row in all_runs(connection)})
 
 
 def sample_of(run: Row[Any]) -> Sample:

@@ -14,12 +14,13 @@ from sqlalchemy import Connection, Engine, Row
 from app.reading import runs
 from app.reading.corpus import CorpusCounts, corpus_counts
 from app.reading.derived import Derived
+from app.reading.texts import CheckedTexts
 from app.reading.versions import RunVersions
 from app.reading.vocabulary import (
     Piece,
     Vocabularies,
+    Vocabulary,
     VocabularyIndex,
-    spellings,
     without_first_space,
 )
 from app.sets import ModelSet
@@ -33,25 +34,35 @@ class Reading:
 
     connection: Connection
     run: Row[Any]
-    """Its row of the table `runs`, without the provenance."""
+    """Its row of the table `runs`."""
     others: list[Row[Any]]
     """The set's other runs, newest first."""
     sets: list[Row[Any]]
     """The default run of each of the model's sets of units, the default set's first."""
     _vocabularies: Vocabularies
+    _checked_texts: CheckedTexts
     derived: Derived
     """What is computed once from a run and then kept in memory."""
 
     @cached_property
     def vocabulary(self) -> list[str]:
         """The text of every token id."""
+        return self._vocabulary.texts
+
+    @property
+    def spelling(self) -> list[bytes]:
+        """The bytes of every token id."""
+        return self._vocabulary.spelling
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
         return self._vocabularies.get(self.connection, self.run.vocabulary_id, self.run.identity)
 
     def text_of(self, token_ids: list[int], included_from: int) -> str:
         """The text of a context's included tokens; bytes that are no whole character become
         U+FFFD."""
-        spelled = spellings(self.connection, self.run.vocabulary_id, token_ids)
-        pieces = self.in_context([spelled[token_id] for token_id in token_ids], included_from)
+        spelling = self.spelling
+        pieces = self.in_context([spelling[token_id] for token_id in token_ids], included_from)
         return b"".join(pieces).decode("utf-8", "replace")
 
     def hook_point_of(self, layer: int) -> str:
@@ -67,12 +78,13 @@ class Reading:
     @property
     def special_token_ids(self) -> frozenset[int]:
         """Special tokens inside the run's contexts, whose positions are not included."""
-        return frozenset(self.run.special_token_ids or ())
+        return frozenset(self.run.provenance.get("corpus", {}).get("special_token_ids") or ())
 
     def in_context(self, pieces: list[Piece], included_from: int) -> list[Piece]:
         """The texts or bytes of a context's first tokens as they stand in it: without a BOS, some
         tokenizers drop the space in front."""
-        dropped = self.run.first_space == "dropped" and not included_from
+        tokenizer = self.run.provenance.get("tokenizer", {})
+        dropped = tokenizer.get("first_space") == "dropped" and not included_from
         return without_first_space(pieces) if dropped else pieces
 
     @cached_property
@@ -83,12 +95,17 @@ class Reading:
     @cached_property
     def token_index(self) -> VocabularyIndex:
         """Finds tokens by their text."""
-        return self._vocabularies.index(self.run.identity, self.vocabulary)
+        return self._vocabulary.index
 
     @cached_property
     def places(self) -> Places:
         """Converts between a neuron's layer and its index over all layers."""
         return Places(self.run.widths)
+
+    def check_texts(self) -> None:
+        """Check the table of the run's texts, once for each server process: a search can show what
+        matches, but not that nothing else does. Raises Damaged."""
+        self._checked_texts.check(self.connection, self.run)
 
     def check_layer(self, layer: int) -> None:
         """Raises NotFound if the run does not have this layer."""
@@ -110,6 +127,7 @@ class Store:
             self._engine = engine.execution_options(isolation_level="REPEATABLE READ")
         self._vocabularies = Vocabularies()
         self.derived = Derived()
+        self._checked_texts = CheckedTexts()
         self._versions = RunVersions(engine)
 
     def close(self) -> None:
@@ -142,7 +160,8 @@ class Store:
         """As `open`, given the run's row and the rows of all its model's runs, newest first."""
         in_set = [row for row in of_model if row.set_name == run.set_name and row.id != run.id]
         sets = runs.default_runs(of_model)
-        return Reading(connection, run, in_set, sets, self._vocabularies, self.derived)
+        caches = (self._vocabularies, self._checked_texts, self.derived)
+        return Reading(connection, run, in_set, sets, *caches)
 
     def is_default(self, model: str | ModelSet, run: int) -> bool:
         """Whether `run` is the default run of its set. Raises NotFound."""

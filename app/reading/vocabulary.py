@@ -9,15 +9,14 @@ import math
 import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable
+from functools import cached_property
 from typing import TypeVar
 
 from sqlalchemy import Connection, select
 
 from indexer.store import schema
+from indexer.store.checksums import damaged_vocabulary, vocabulary_identity
 
-_BATCH = 5_000
-"""Tokens a SELECT: databases limit the number of bound values."""
 _CACHED = 8
 """Vocabularies kept in memory."""
 
@@ -50,44 +49,49 @@ class VocabularyIndex:
         return self._order[begin:end]
 
 
+class Vocabulary:
+    """The tokens of a vocabulary by id, as bytes and as texts."""
+
+    def __init__(self, spelling: list[bytes]) -> None:
+        self.spelling = spelling
+        """The bytes of every token id."""
+        self.texts = [token.decode("utf-8", "backslashreplace") for token in spelling]
+        """The text of every token id; incomplete UTF-8 appears as \\xNN."""
+
+    @cached_property
+    def index(self) -> VocabularyIndex:
+        """Finds tokens by their text."""
+        return VocabularyIndex(self.texts)
+
+
 class Vocabularies:
     """The vocabularies in memory, by identity: a database can reuse the id of a deleted one."""
 
     def __init__(self) -> None:
-        self._texts: OrderedDict[str, list[str]] = OrderedDict()
-        self._indexes: dict[str, VocabularyIndex] = {}
+        self._known: OrderedDict[str, Vocabulary] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, connection: Connection, vocabulary_id: int, identity: str) -> list[str]:
-        """The text of every token id; incomplete UTF-8 appears as \\xNN."""
+    def get(self, connection: Connection, vocabulary_id: int, identity: str) -> Vocabulary:
+        """A vocabulary, read on first use. Raises Damaged."""
         with self._lock:
-            if identity in self._texts:
-                self._texts.move_to_end(identity)
-                return self._texts[identity]
+            if identity in self._known:
+                self._known.move_to_end(identity)
+                return self._known[identity]
         table = schema.vocabulary
         rows = connection.execute(
             select(table.c.bytes)
             .where(table.c.vocabulary_id == vocabulary_id)
             .order_by(table.c.token_id)
         )
-        texts = [bytes(row.bytes).decode("utf-8", "backslashreplace") for row in rows]
+        spelling = [bytes(row.bytes) for row in rows]
+        if vocabulary_identity(spelling) != identity:
+            raise damaged_vocabulary(connection, vocabulary_id)
+        vocabulary = Vocabulary(spelling)
         with self._lock:
-            self._texts[identity] = texts
-            while len(self._texts) > _CACHED:
-                oldest, _ = self._texts.popitem(last=False)
-                self._indexes.pop(oldest, None)
-        return texts
-
-    def index(self, identity: str, texts: list[str]) -> VocabularyIndex:
-        """The index of a vocabulary; `texts` are the result of `get`."""
-        with self._lock:
-            index = self._indexes.get(identity)
-        if index is None:
-            index = VocabularyIndex(texts)
-            with self._lock:
-                if identity in self._texts:
-                    self._indexes[identity] = index
-        return index
+            self._known[identity] = vocabulary
+            while len(self._known) > _CACHED:
+                self._known.popitem(last=False)
+        return vocabulary
 
 
 def without_first_space(pieces: list[Piece]) -> list[Piece]:
@@ -97,20 +101,3 @@ def without_first_space(pieces: list[Piece]) -> list[Piece]:
     shorter = pieces.copy()
     shorter[0] = shorter[0][1:]
     return shorter
-
-
-def spellings(
-    connection: Connection, vocabulary_id: int, token_ids: Iterable[int]
-) -> dict[int, bytes]:
-    """The bytes of each token, by id."""
-    table = schema.vocabulary
-    ids = sorted(set(token_ids))
-    spelled: dict[int, bytes] = {}
-    for batch in (ids[at : at + _BATCH] for at in range(0, len(ids), _BATCH)):
-        rows = connection.execute(
-            select(table.c.token_id, table.c.bytes).where(
-                table.c.vocabulary_id == vocabulary_id, table.c.token_id.in_(batch)
-            )
-        )
-        spelled |= {row.token_id: bytes(row.bytes) for row in rows}
-    return spelled

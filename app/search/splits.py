@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from sqlalchemy import bindparam, select
-
+from app.contexts.queries import rows_of
 from app.reading.runs import run_ref
 from app.reading.store import Reading
-from app.reading.vocabulary import spellings
 from app.search.schemas import Splitting, Token, TokenSplit
 from app.search.texts import tokens_at
-from indexer.store import schema
 from indexer.store.packing.codec import unpack_token_ids
 from indexer.store.text import index as text_index
 from indexer.store.text.words import Phrase, words_of
@@ -24,12 +21,6 @@ LONGEST = 200
 _CONTEXTS_READ = 40
 _LONGEST_TOKEN = 64
 """The most characters of a token in a guess."""
-_STORED = select(
-    schema.contexts.c.context_id, schema.contexts.c.included_from, schema.contexts.c.token_ids
-).where(
-    schema.contexts.c.run_id == bindparam("run_id"),
-    schema.contexts.c.context_id.in_(bindparam("context_ids", expanding=True)),
-)
 
 
 def split(reading: Reading, text: str) -> TokenSplit:
@@ -49,14 +40,14 @@ def _contexts(reading: Reading, text: str) -> list[tuple[list[int], list[bytes]]
     words = tuple(word.word for word in words_of(text))
     if not words:
         return []
-    run, connection = reading.run, reading.connection
+    reading.check_texts()
     phrase = Phrase(words, prefix=True)
-    ids = text_index.search(connection, run.id, [phrase], -1, _CONTEXTS_READ)
-    rows = connection.execute(_STORED, {"run_id": run.id, "context_ids": ids}).all()
+    ids = text_index.search(reading.connection, reading.run.id, [phrase], -1, _CONTEXTS_READ)
     included = [
-        unpack_token_ids(bytes(row.token_ids))[row.included_from :].tolist() for row in rows
+        unpack_token_ids(bytes(row.token_ids))[row.included_from :].tolist()
+        for row in rows_of(reading, ids).values()
     ]
-    spelled = spellings(connection, run.vocabulary_id, {one for ids in included for one in ids})
+    spelled = reading.spelling
     return [(token_ids, [spelled[one] for one in token_ids]) for token_ids in included]
 
 

@@ -9,15 +9,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from app.contexts.queries import BOTTOM, CONTEXTS, ORDER, TOP, Array, peaks
+from app.contexts.queries import BOTTOM, ORDER, TOP, Array, peaks, rows_of
 from app.errors import Invalid
 from app.reading import cursors
 from app.reading.neurons import peak_tokens
 from app.reading.runs import run_ref
 from app.reading.store import Reading
-from app.reading.vocabulary import spellings
 from app.search.schemas import FoundContext, Snippet, TextNeuron, TextSearch
 from app.search.words import TextError, matches, parse
+from indexer.store import schema
+from indexer.store.checksums import missing
 from indexer.store.packing.codec import unpack_token_ids
 from indexer.store.packing.postings import unpack_places
 from indexer.store.text import index as text_index
@@ -49,6 +50,7 @@ def search(reading: Reading, q: str, limit: int, cursor: str | None) -> TextSear
         if its_query != q or place < 0 or after < -1:
             raise Invalid("The cursor belongs to another search: start again without it.")
     run, connection = reading.run, reading.connection
+    reading.check_texts()
     first = text_index.search(connection, run.id, phrases, -1, MOST_RANKED + 1)
     ranked = _read(reading, first[:MOST_RANKED], phrases)
     counts = _peaks_on_match(ranked)
@@ -108,23 +110,20 @@ class _Found(NamedTuple):
 
 
 def _read(reading: Reading, ids: list[int], phrases: list[Phrase]) -> list[_Found]:
-    """The contexts with these ids, in their order."""
-    run, connection = reading.run, reading.connection
-    parameters = {"run_id": run.id, "context_ids": ids}
-    rows = {row.context_id: row for row in connection.execute(CONTEXTS, parameters)}
-    tokens = {number: unpack_token_ids(bytes(rows[number].token_ids)) for number in ids}
-    spelled = spellings(
-        connection,
-        run.vocabulary_id,
-        {token for token_ids in tokens.values() for token in token_ids.tolist()},
-    )
-    return [_found(reading, rows[number], tokens[number], spelled, phrases) for number in ids]
+    """The contexts with these ids, in their order. Raises Damaged."""
+    rows = rows_of(reading, ids)
+    for number in ids:
+        if number not in rows:  # the table of words has it, and every stored context is there
+            raise missing(schema.contexts, run_id=reading.run.id, context_id=number)
+    return [
+        _found(reading, rows[number], unpack_token_ids(bytes(rows[number].token_ids)), phrases)
+        for number in ids
+    ]
 
 
-def _found(
-    reading: Reading, row: Any, token_ids: Array, spelled: dict[int, bytes], phrases: list[Phrase]
-) -> _Found:
-    spelling = [spelled[token_id] for token_id in token_ids[row.included_from :].tolist()]
+def _found(reading: Reading, row: Any, token_ids: Array, phrases: list[Phrase]) -> _Found:
+    included = token_ids[row.included_from :].tolist()
+    spelling = [reading.spelling[token_id] for token_id in included]
     spelling = reading.in_context(spelling, row.included_from)
     text = b"".join(spelling).decode("utf-8", "replace")
     spans = matches(text, phrases)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import bindparam, select
+from sqlalchemy import Row, bindparam, select
 
 from app.drawing.quoting import quoted
 from app.errors import Invalid, NotFound
@@ -19,16 +19,20 @@ from app.reading.vocabulary import text_of
 from app.schemas import Order
 from app.search.schemas import Role, RoleCount, Token, TokenNeuron, TokenSearch, TokenSort
 from indexer.store import schema
+from indexer.store.checksums import cover, missing
 from indexer.store.packing.postings import unpack_token
 
 Array = np.ndarray[Any, Any]
 
-_LISTS = select(
-    schema.token_neurons.c.role, schema.token_neurons.c.neurons, schema.token_neurons.c.packed
-).where(
-    schema.token_neurons.c.run_id == bindparam("run_id"),
-    schema.token_neurons.c.token_id == bindparam("token_id"),
+_TABLE = schema.token_neurons
+_COVER = cover(_TABLE)
+_LISTS = (
+    select(*_COVER.selected)
+    .where(_TABLE.c.run_id == bindparam("run_id"), _TABLE.c.token_id >= bindparam("token_id"))
+    .order_by(_TABLE.c.token_id, _TABLE.c.role)
+    .limit(len(schema.ROLES) + 1)
 )
+"""The lists of a token and, unless they are the last, at least the one after them."""
 
 
 def tokens_like(reading: Reading, prefix: str, limit: int) -> list[Token]:
@@ -78,8 +82,7 @@ def search(
 
     Raises Invalid for a cursor of another search.
     """
-    parameters = {"run_id": reading.run.id, "token_id": token_id}
-    rows = {row.role: row for row in reading.connection.execute(_LISTS, parameters)}
+    rows = {row.role: row for row in _lists(reading, token_id)}
     roles = [
         RoleCount(role=name, neurons=rows[number].neurons)
         for number, name in enumerate(schema.ROLES)
@@ -139,6 +142,21 @@ def _order(
         layers = range(len(reading.run.widths))
         keys = columns(reading.connection, reading.run, [sort], layers)[sort][neurons]
     return np.argsort(-keys.astype(np.float64) if order == "desc" else keys, kind="stable")
+
+
+def _lists(reading: Reading, token_id: int) -> list[Row[Any]]:
+    """The token's rows, in order of role. Raises Damaged, also if one is missing."""
+    parameters = {"run_id": reading.run.id, "token_id": token_id}
+    found = _COVER.check(reading.connection.execute(_LISTS, parameters).all())
+    own = [row for row in found if row.token_id == token_id]
+    keys = [schema.token_key(row.token_id, row.role) for row in own]
+    # Every row names the one before it, and the run names the last.
+    before = [row.previous for row in found[: len(own) + 1]]
+    if len(found) == len(own):
+        before.append(reading.run.last_token)
+    if before[0] >= schema.token_key(token_id, 0) or before[1:] != keys:
+        raise missing(_TABLE, run_id=reading.run.id, token_id=token_id, role="of some")
+    return own
 
 
 def _items(

@@ -9,9 +9,10 @@ from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.drawing.quoting import printable, shortened
 from app.errors import AppError
@@ -22,8 +23,13 @@ from app.web.links import Links
 from app.web.middleware import SECURITY_HEADERS
 from app.web.nearest import Place, nearest
 from app.web.site import site_of
+from indexer.store.checksums import RESTORE, Damaged
+from indexer.store.database import is_damage
 
 log = logging.getLogger("neurarium")
+_DAMAGED = (
+    "The stored data of this page is damaged, so it is not shown: the server's log says where."
+)
 API_PREFIX = "/api/"
 _JSON_PATHS = ("/api", "/healthz", "/openapi.json")
 _NAMES = {
@@ -54,11 +60,12 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(AppError, _of_app)
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(RequestValidationError, _of_parameters)
+    app.add_exception_handler(Damaged, _of_damage)
     app.add_exception_handler(SQLAlchemyError, _of_database)
     app.add_exception_handler(Exception, _bug)
 
 
-def _answer(request: Request, status: int, detail: str) -> Response:
+def answer(request: Request, status: int, detail: str) -> Response:
     error = Error(error=_NAMES.get(status, "error"), detail=detail, status=status)
     path = request.scope["path"]
     if path.startswith(API_PREFIX) or path in _JSON_PATHS:
@@ -85,7 +92,7 @@ def _near(request: Request) -> tuple[str, list[Place], Links | None]:
 
 def _of_app(request: Request, error: Exception) -> Response:
     assert isinstance(error, AppError)
-    response = _answer(request, error.status, error.detail)
+    response = answer(request, error.status, error.detail)
     response.headers.update(error.headers)
     return response
 
@@ -93,15 +100,34 @@ def _of_app(request: Request, error: Exception) -> Response:
 def _of_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
+        if redirect := _without_slash(request):
+            return redirect
         path = quote(request.scope["path"], safe="/:@!$&'()*+,;=")
-        return _answer(request, 404, f"There is nothing at {shortened(path)}.")
+        return answer(request, 404, f"There is nothing at {shortened(path)}.")
     if error.status_code == 405:
         methods = _allowed(error)
         names = " and ".join([", ".join(methods[:-1]), methods[-1]]).removeprefix(" and ")
-        response = _answer(request, 405, f"{request.method} is not allowed, only {names}.")
+        response = answer(request, 405, f"{request.method} is not allowed, only {names}.")
         response.headers["Allow"] = ", ".join(methods)
         return response
-    return _answer(request, error.status_code, f"{error.detail}.")
+    return answer(request, error.status_code, f"{error.detail}.")
+
+
+def _without_slash(request: Request) -> Response | None:
+    """A relative redirect to the same address without its last slash, if there is a page. Not for
+    what is sent: a browser would send it a second time."""
+    path = request.scope["path"]
+    shorter = path.rstrip("/")
+    is_page = request.method in ("GET", "HEAD") and not path.startswith(API_PREFIX)
+    if not is_page or shorter in ("", path):
+        return None
+    scope = {**request.scope, "path": shorter, "method": "GET"}
+    if not any(route.matches(scope)[0] == Match.FULL for route in request.app.router.routes):
+        return None
+    # One slash: two would begin the name of another host.
+    target = "/" + quote(shorter.lstrip("/"), safe="/:@!$&'()*+,;=")
+    query = request.scope["query_string"].decode("latin-1")
+    return RedirectResponse(f"{target}?{query}" if query else target, 307)
 
 
 def _of_parameters(request: Request, error: Exception) -> Response:
@@ -109,19 +135,28 @@ def _of_parameters(request: Request, error: Exception) -> Response:
     first = error.errors()[0]
     where = first["loc"][-1] if first["loc"] else "request"
     if first["type"] == "missing":
-        return _answer(request, 422, f"{where} is missing.")
+        return answer(request, 422, f"{where} is missing.")
     value = shortened(repr(first.get("input")))
-    return _answer(request, 422, f"{where} {value} {_rule(first)}.")
+    return answer(request, 422, f"{where} {value} {_rule(first)}.")
+
+
+def _of_damage(request: Request, error: Exception) -> Response:
+    log.error("%r: %s", request.scope["path"], error)
+    return answer(request, 500, _DAMAGED)
 
 
 def _of_database(request: Request, error: Exception) -> Response:
+    if is_damage(error):
+        where = request.scope["path"]
+        log.error("%r: the database file is damaged (%s): %s", where, error, RESTORE)
+        return answer(request, 500, _DAMAGED)
     log.error("The database did not answer %r: %s", request.scope["path"], error)
-    return _answer(request, 503, "The database does not answer: try again in a moment.")
+    return answer(request, 503, "The database does not answer: try again in a moment.")
 
 
 def _bug(request: Request, error: Exception) -> Response:
     # The server logs the traceback. No middleware sees this answer, so it needs its headers.
-    response = _answer(request, 500, "The server failed: its log says why.")
+    response = answer(request, 500, "The server failed: its log says why.")
     response.headers.update(SECURITY_HEADERS)
     return response
 

@@ -25,17 +25,24 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from indexer.errors import NeurariumError
-from indexer.store.schema import SCHEMA_VERSION, metadata, store
+from indexer.store.schema import OLDEST_VERSION, SCHEMA_VERSION, metadata, store
 
 _BUSY_SECONDS = 600  # another indexer may be writing its run
+_DAMAGE = (
+    *("malformed", "unsupported file format"),  # SQLite
+    *("invalid page", "data corrupted", "index corrupted", "unexpected zero page"),  # PostgreSQL
+)
 _WRITES = "neurarium_writes"
 _CHANGING = 7_310_588_202_411_233  # key of our PostgreSQL advisory lock; arbitrary
 
 
-def open_store(url: str, *, create: bool, patience: int = _BUSY_SECONDS) -> Engine:
+def open_store(
+    url: str, *, create: bool, patience: int = _BUSY_SECONDS, upgrading: bool = False
+) -> Engine:
     """An engine for a store; with `create`, its tables are made if missing.
 
-    `patience`: seconds a writer on SQLite waits for another writer. Raises NeurariumError if the
+    `patience`: seconds a writer on SQLite waits for another writer. `upgrading`: a schema version
+    that can be upgraded will do. Raises NeurariumError if the
     address is invalid, the database cannot be reached or has another schema version, or there is no
     store and `create` is False.
     """
@@ -54,7 +61,7 @@ def open_store(url: str, *, create: bool, patience: int = _BUSY_SECONDS) -> Engi
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _set_up_sqlite)
             event.listen(engine, "begin", _begin)
-        _check_version(engine, where, create)
+        _check_version(engine, where, create, upgrading)
     except DBAPIError as error:
         engine.dispose()
         raise NeurariumError(unusable(error, where)) from None
@@ -83,6 +90,12 @@ def unusable(error: SQLAlchemyError, where: str) -> str:
     return (
         f"The database {where} cannot be used: {first}. Check its address and that it is running."
     )
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether a database error says that the database's own structures are damaged."""
+    reason = str(getattr(error, "orig", None) or error).lower()
+    return any(words in reason for words in _DAMAGE)
 
 
 @contextmanager
@@ -264,7 +277,7 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _check_version(engine: Engine, where: str, create: bool) -> None:
+def _check_version(engine: Engine, where: str, create: bool, upgrading: bool) -> None:
     if not inspect(engine).has_table(store.name):
         if not create:
             raise NeurariumError(
@@ -274,12 +287,23 @@ def _check_version(engine: Engine, where: str, create: bool) -> None:
         _make_tables(engine, where)
     with engine.connect() as connection:
         version = connection.scalar(select(store.c.schema_version))
-    if version != SCHEMA_VERSION:
-        age = "a newer" if (version or 0) > SCHEMA_VERSION else "an older"
-        raise NeurariumError(
-            f"The database {where} was made by {age} version of Neurarium (schema {version}, "
-            f"this is {SCHEMA_VERSION}): update Neurarium, or use another database with --database."
+    version = version or 0
+    if version == SCHEMA_VERSION or (upgrading and OLDEST_VERSION <= version < SCHEMA_VERSION):
+        return
+    age = "a newer" if version > SCHEMA_VERSION else "an older"
+    if version > SCHEMA_VERSION:
+        advice = "update Neurarium, or use another database with --database"
+    elif version >= OLDEST_VERSION:
+        advice = "copy it, then bring it up to date with `neurarium upgrade`"
+    else:
+        advice = (
+            "it is too old to be upgraded, so index its models again into another database, named "
+            "with --database"
         )
+    raise NeurariumError(
+        f"The database {where} was made by {age} version of Neurarium (schema {version}, this is "
+        f"{SCHEMA_VERSION}): {advice}."
+    )
 
 
 def _make_tables(engine: Engine, where: str) -> None:

@@ -1,7 +1,7 @@
 """The tables of the store: one schema for SQLite and PostgreSQL.
 
 A run owns all its rows. Arrays are packed columns (see `packing/`); what people sort by is a real
-column with an index.
+column with an index. Each row of a run carries its checksum (see `checksums.py`).
 """
 
 from __future__ import annotations
@@ -27,10 +27,14 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     event,
+    or_,
+    text,
 )
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
+OLDEST_VERSION = 4
+"""The oldest schema that `neurarium upgrade` can bring up to date (`migrations/`)."""
 
 KINDS = ("top", "bottom", "random", "band", "source")
 """Why an example was chosen; `examples.kind` is an index into this tuple."""
@@ -86,9 +90,20 @@ def neuron_key(run_id: int, flat_index: int) -> int:
     return (run_id << _NEURON_BITS) | flat_index
 
 
+def run_of(key: int) -> int:
+    """The run that a neuron's key belongs to."""
+    return key >> _NEURON_BITS
+
+
 def key_range(run_id: int) -> tuple[int, int]:
     """The first and last possible neuron key of a run."""
     return neuron_key(run_id, 0), neuron_key(run_id + 1, 0) - 1
+
+
+def _checksum(name: str = "checksum") -> Column[int]:
+    """A column for a CRC-32, as a signed integer. Rows of an upgraded store get theirs after the
+    column exists, hence the default."""
+    return Column(name, Integer, nullable=False, server_default=text("0"))
 
 
 metadata = MetaData()
@@ -143,15 +158,23 @@ runs = Table(
     Column("content_hash", String(64), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("ready", Boolean, nullable=False),
+    # The ends of the chains in `contexts.previous` and `token_neurons.previous`; −1: no rows.
+    Column("last_context", BigInteger, nullable=False, server_default=text("-1")),
+    Column("last_token", BigInteger, nullable=False, server_default=text("-1")),
+    Column("text_digest", String(64), nullable=False, server_default=text("''")),
+    _checksum(),
     sqlite_autoincrement=True,  # ids of deleted runs are not reused
 )
 
+READY = or_(runs.c.ready, runs.c.checksum != 0)
+"""Whether a run is complete: also if damage says that it is not, so that this is noticed."""
 corpus_counts = Table(
     "corpus_counts",  # a separate table, so that reading a run stays fast
     metadata,
     Column("run_id", ForeignKey("runs.id"), primary_key=True, autoincrement=False),
     Column("tokens", LargeBinary, nullable=False),  # codec.pack_counts: included positions by token
     Column("sources", LargeBinary, nullable=False),  # codec.pack_counts: contexts by source
+    _checksum(),
 )
 
 layers = Table(
@@ -165,6 +188,7 @@ layers = Table(
     Column("mean_max", _Double, nullable=False),
     Column("mean_density", _Double, nullable=False),
     Column("arrays", LargeBinary, nullable=False),  # codec.LAYER_ARRAYS
+    _checksum(),
     sqlite_with_rowid=False,
 )
 
@@ -180,6 +204,10 @@ contexts = Table(
     Column(
         "neurons", LargeBinary, nullable=False
     ),  # packing.postings.PLACE: neurons with this example
+    # The id of the stored context before this one, or −1: so that a missing row is noticed.
+    Column("previous", BigInteger, nullable=False, server_default=text("-1")),
+    _checksum(),  # of all columns but `neurons`, which most pages need not read
+    _checksum("neurons_checksum"),  # of the key and `neurons`
 )
 
 neurons = Table(
@@ -206,6 +234,7 @@ neurons = Table(
     Column("in_out_cosine", _Double),
     Column("gate_out_cosine", _Double),
     Column("top_source", Integer, nullable=False),  # source of most top examples, or −1
+    _checksum(),
     Index("ix_neurons_place", "run_id", "layer", "neuron", unique=True),
     *(Index(f"ix_neurons_{name}", "run_id", "layer", name, "neuron") for name in SORTABLE),
 )
@@ -215,6 +244,7 @@ neuron_arrays = Table(
     metadata,
     Column("neuron_id", ForeignKey("neurons.id"), primary_key=True, autoincrement=False),
     Column("packed", LargeBinary, nullable=False),  # codec.NEURON_ARRAYS
+    _checksum(),
 )
 
 neuron_columns = Table(
@@ -224,6 +254,7 @@ neuron_columns = Table(
     Column("name", String(32), primary_key=True),
     Column("layer", Integer, primary_key=True, autoincrement=False),
     Column("packed", LargeBinary, nullable=False),  # float64, little-endian; NaN: unknown
+    _checksum(),
 )
 
 token_neurons = Table(
@@ -234,6 +265,9 @@ token_neurons = Table(
     Column("role", Integer, primary_key=True, autoincrement=False),  # index into ROLES
     Column("neurons", Integer, nullable=False),  # count
     Column("packed", LargeBinary, nullable=False),  # packing.postings.pack_tokens
+    # `token_key` of the run's row before this one, or −1: so that a missing row is noticed.
+    Column("previous", BigInteger, nullable=False, server_default=text("-1")),
+    _checksum(),
 )
 
 examples = Table(
@@ -243,6 +277,7 @@ examples = Table(
     # A row has the lists of this kind and of the kinds after it, usually all of a neuron.
     Column("kind", Integer, primary_key=True, autoincrement=False),
     Column("packed", LargeBinary, nullable=False),
+    _checksum(),
 )
 
 
@@ -251,6 +286,7 @@ heads = Table(
     metadata,
     Column("neuron_id", ForeignKey("neurons.id"), primary_key=True, autoincrement=False),
     Column("facts", Text, nullable=False),  # JSON: writing.records.HeadRecord
+    _checksum(),
 )
 
 head_patterns = Table(
@@ -259,7 +295,13 @@ head_patterns = Table(
     Column("neuron_id", ForeignKey("neurons.id"), primary_key=True, autoincrement=False),
     Column("context_id", BigInteger, primary_key=True, autoincrement=False),
     Column("packed", LargeBinary, nullable=False),  # packing.pattern
+    _checksum(),
 )
+
+
+def token_key(token_id: int, role: int) -> int:
+    """The order of the rows of `token_neurons` in a run, as one number."""
+    return token_id * len(ROLES) + role
 
 
 def _store_uncompressed(table: Table, connection: Connection, **_: object) -> None:

@@ -7,21 +7,23 @@ from sqlalchemy import bindparam, select
 
 from app.live.behaviour.firing import Histograms, Reference
 from app.live.behaviour.schemas import By
-from app.reading.columns import columns, deleted
+from app.reading.columns import columns
 from app.reading.store import Reading
 from indexer.store import schema
+from indexer.store.checksums import cover, missing
 from indexer.store.packing.gather import gather
 
 _ARRAYS = schema.neuron_arrays
+_COVER = cover(_ARRAYS)
 _PACKED = (
-    select(_ARRAYS.c.packed)
+    select(*_COVER.selected)
     .where(_ARRAYS.c.neuron_id.between(bindparam("first"), bindparam("last")))
     .order_by(_ARRAYS.c.neuron_id)
 )
 
 
 def reference(reading: Reading, layer: int, by: By) -> Reference:
-    """What a layer's activations are compared with. Raises Gone if the run was deleted."""
+    """What a layer's activations are compared with. Raises Damaged."""
     known = columns(reading.connection, reading.run, ("max", "dead"), [layer])
     compared = (known["max"] > 0) & (known["dead"] == 0)
     if by == "maximum":
@@ -35,10 +37,12 @@ def _histograms(reading: Reading, layer: int) -> Histograms:
     width = reading.run.widths[layer]
     first = schema.neuron_key(reading.run.id, reading.places.index(layer, 0))
     keys = {"first": first, "last": first + width - 1}
-    packed = [bytes(row.packed) for row in reading.connection.execute(_PACKED, keys)]
-    if len(packed) < width:
-        raise deleted(reading.run)
-    arrays = gather(packed, ("histogram_range", "histogram_counts"))
+    rows = _COVER.check(reading.connection.execute(_PACKED, keys).all())
+    if len(rows) < width:
+        known = {row.neuron_id for row in rows}
+        lost = next(key for key in range(first, first + width) if key not in known)
+        raise missing(_ARRAYS, neuron_id=lost)
+    arrays = gather([bytes(row.packed) for row in rows], ("histogram_range", "histogram_counts"))
     ranges, counts = arrays["histogram_range"], arrays["histogram_counts"]
     edges = np.zeros((width, 2))
     edges[:, : ranges.values.shape[1]] = ranges.values

@@ -115,10 +115,7 @@ def unpack_lists(packed: bytes) -> list[ExampleArrays]:
 
     Raises ValueError for other bytes.
     """
-    if packed[:1] != bytes([FORMAT]) or len(packed) < 5:
-        raise ValueError("A packed list of examples has an unknown format.")
-    (size,) = struct.unpack_from("<I", packed, 1)
-    head, quantized = decompressed(packed[5 : 5 + size]), decompressed(packed[5 + size :])
+    head, quantized = _parts(packed)
     try:
         return _lists(head, np.frombuffer(quantized, "<i1"))
     except (IndexError, struct.error) as error:
@@ -136,6 +133,27 @@ def unpack_kinds(rows: Iterable[tuple[int, bytes]]) -> dict[int, ExampleArrays]:
         for index, examples in enumerate(unpack_lists(bytes(packed)))
         if len(examples)
     }
+
+
+def canonical_lists(packed: bytes) -> bytes:
+    """The bytes of one row of `examples` before compression. Raises ValueError for other bytes."""
+    head, activations = _parts(packed)
+    return head + activations
+
+
+def canonical_arrays(packed: bytes) -> bytes:
+    """The bytes of a column of named arrays before compression. Raises ValueError for other
+    bytes."""
+    if packed[:1] != bytes([FORMAT]):
+        raise ValueError("A packed value has an unknown format.")
+    return decompressed(packed[1:])
+
+
+def _parts(packed: bytes) -> tuple[bytes, bytes]:
+    if packed[:1] != bytes([FORMAT]) or len(packed) < 5:
+        raise ValueError("A packed list of examples has an unknown format.")
+    (size,) = struct.unpack_from("<I", packed, 1)
+    return decompressed(packed[5 : 5 + size]), decompressed(packed[5 + size :])
 
 
 def _lists(head: bytes, quantized: Int8[np.ndarray, " total"]) -> list[ExampleArrays]:
@@ -245,9 +263,7 @@ def unpack_arrays(packed: bytes, names: Mapping[str, str] = NEURON_ARRAYS) -> di
 
     Raises ValueError for other bytes.
     """
-    if packed[:1] != bytes([FORMAT]):
-        raise ValueError("A packed value has an unknown format.")
-    raw = decompressed(packed[1:])
+    raw = canonical_arrays(packed)
     reader = _Planes(raw, 1)
     lengths = dict(zip(names, reader.read("<u2", raw[0]).tolist(), strict=False))
     if raw[0] > len(names):

@@ -5,6 +5,7 @@ Both databases get the words that `words` splits, so that they give the same res
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -13,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from indexer.store.checksums import Damaged
 from indexer.store.database import copy_rows
 from indexer.store.text.words import MOST, Phrase, plain_words
 
@@ -21,6 +23,8 @@ _LAST_POSITION, _WORD_POSITIONS = 16383, 255
 also stored as text, and phrases are searched there."""
 _LONG = "!"
 """Marks such texts among their words; it is never a word itself."""
+_PARTS = {"data": "id, block", "idx": "segid, term, pgno", "config": "k, v"}
+"""The tables in which FTS5 keeps an index without content, and their columns."""
 _SORTED = 1 << 24
 """Bytes of SQLite's index sorted in memory."""
 _PROBED = 1000
@@ -72,6 +76,31 @@ def finish(connection: Connection, run_id: int) -> None:
         connection.exec_driver_sql(f"ANALYZE {name}")
     else:
         connection.exec_driver_sql(f"INSERT INTO {name} ({name}) VALUES ('optimize')")
+
+
+def digest(connection: Connection, run_id: int) -> str:
+    """A hash of a run's texts as stored. It reads the whole table: 1 s for some 300 MB."""
+    name = _name(run_id)
+    if _postgres(connection):
+        # The same in whatever order the rows are read.
+        whole = "context_id::text || ':' || words::text || ':' || coalesce(spelled, '')"
+        number = f"('x' || left(md5({whole}), 15))::bit(60)::bigint"
+        found = connection.exec_driver_sql(f"SELECT count(*), sum({number})::text FROM {name}")
+        return " ".join(map(str, found.one()))
+    content = hashlib.blake2b(digest_size=16)
+    for part, columns in _PARTS.items():
+        content.update(part.encode())
+        for row in connection.exec_driver_sql(f"SELECT {columns} FROM {name}_{part} ORDER BY 1, 2"):
+            for value in row:
+                content.update(value if isinstance(value, bytes) else repr(value).encode())
+                content.update(b"\0")
+    return content.hexdigest()
+
+
+def check(connection: Connection, run_id: int, expected: str) -> None:
+    """Raises Damaged unless `digest` gives what is expected."""
+    if digest(connection, run_id) != expected:
+        raise Damaged(run_id, _name(run_id), "its texts are changed")
 
 
 def drop(connection: Connection, run_id: int) -> None:

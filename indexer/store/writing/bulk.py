@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, Connection, Float, Integer, LargeBinary, String, Table
 from sqlalchemy.types import TypeEngine
 
+from indexer.store.checksums import with_checksums
 from indexer.store.database import copy_rows
 
 _MOST_ROWS, _MOST_VALUES = 500, 32_766
@@ -17,12 +18,14 @@ _MOST_ROWS, _MOST_VALUES = 500, 32_766
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert rows with values in the order of the table's columns: numbers, text, bytes, None.
+    Checksums, a table's last columns, are added here.
 
     They go straight to the driver: multi-row INSERT on SQLite, binary COPY on PostgreSQL.
     Raises SQLAlchemy's DBAPIError.
     """
     if not rows:
         return
+    rows = with_checksums(table, rows)
     if connection.dialect.name != "postgresql":
         most = min(_MOST_ROWS, _MOST_VALUES // len(table.c))
         for first in range(0, len(rows), most):

@@ -5,11 +5,8 @@ Neurons come in blocks. While one block is inserted, others are compressed and h
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import os
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -21,6 +18,7 @@ from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from indexer.store import schema
+from indexer.store.checksums import cover, vocabulary_identity
 from indexer.store.database import changing
 from indexer.store.packing import layout
 from indexer.store.packing.codec import (
@@ -33,9 +31,9 @@ from indexer.store.packing.codec import (
 )
 from indexer.store.places import Places
 from indexer.store.text import index as text_index
-from indexer.store.units import NEURONS
 from indexer.store.writing.ahead import ahead, mapped_ahead
 from indexer.store.writing.bulk import insert_rows
+from indexer.store.writing.content import SCALARS, ContentHash, scalar_bytes
 from indexer.store.writing.heads import write_heads
 from indexer.store.writing.postings import Postings
 from indexer.store.writing.records import (
@@ -48,9 +46,9 @@ from indexer.store.writing.records import (
 
 _ROWS = 500  # per insert; bounds memory
 _PACKERS = max(1, min(4, (os.cpu_count() or 1) - 1))  # inserting needs one core
+
 _ELSEWHERE = ("vocabulary", "widths", "sources", "units", "token_counts", "source_contexts")
 """Fields of a `RunRecord` that are no plain columns of `runs`."""
-_SCALARS = [c.name for c in schema.neurons.c if c.name not in ("id", "run_id", "layer", "neuron")]
 
 Array = np.ndarray[Any, Any]
 Item = TypeVar("Item")
@@ -67,41 +65,6 @@ class Packed:
     """`neuron_arrays.packed` of each neuron."""
     lists: list[bytes]
     """`examples.packed` of each neuron."""
-
-
-class ContentHash:
-    """SHA-256 over the content of a run in key order, without ids, times, versions or machine."""
-
-    def __init__(self, run: RunRecord) -> None:
-        self._sha = hashlib.sha256()
-        counts = (run.ctx_len, run.contexts, run.tokens, run.sample_contexts, run.sample_positions)
-        facts: list[Any] = [run.hook_point, counts, run.widths, run.sources]
-        if run.set_name != NEURONS:  # hashes of neurons are older than sets of units
-            facts += [run.set_name, run.units.as_dict()]
-        self._sha.update(json.dumps(facts).encode())
-        self._sha.update(_vocabulary_identity(run.vocabulary).encode())
-        for counted in (run.token_counts, run.source_contexts):
-            self._sha.update(counted.astype("<i8").tobytes())
-
-    def add_neurons(self, rows: Iterable[bytes]) -> None:
-        """Add the canonical bytes of neurons, in order of (layer, neuron), before any context."""
-        for row in rows:
-            self._sha.update(row)
-
-    def add_context(self, record: ContextRecord) -> None:
-        """Add a context; contexts come in order of id."""
-        place = (record.context_id, record.document_index, record.source_index)
-        self._sha.update(struct.pack("<4q", *place, record.included_from))
-        self._sha.update(pack_token_ids(record.token_ids))
-
-    def add_heads(self, heads: Iterable[bytes]) -> None:
-        """Add the canonical bytes of attention heads, in order, after all contexts."""
-        for head in heads:
-            self._sha.update(head)
-
-    def hexdigest(self) -> str:
-        """The hash so far."""
-        return self._sha.hexdigest()
 
 
 def write_run(
@@ -122,7 +85,9 @@ def write_run(
 
     On an error, of the database or of the iterables, nothing is written.
     """
-    content = ContentHash(run)
+    content = ContentHash(
+        run, vocabulary_identity(run.vocabulary), (run.token_counts, run.source_contexts)
+    )
     postings = Postings(run.contexts, len(run.vocabulary))
     with closing(postings), changing(engine) as connection:
         run_id = _insert_run(connection, run)
@@ -130,13 +95,31 @@ def write_run(
         packed_blocks = _hashed(content, mapped_ahead(pack, ahead(blocks), _PACKERS))
         for layer, group in itertools.groupby(packed_blocks, key=lambda packed: packed.block.layer):
             _write_layer(connection, run_id, layer, places.index(layer, 0), group, postings)
-        _write_contexts(connection, run_id, run.vocabulary, contexts, content, postings)
-        write_tokens(connection, run_id, postings)
+        last_context = _write_contexts(
+            connection, run_id, run.vocabulary, contexts, content, postings
+        )
+        last_token = write_tokens(connection, run_id, postings)
         if heads is not None:
             content.add_heads(write_heads(connection, run_id, heads))
-        ready = {"content_hash": content.hexdigest(), "ready": True}
-        connection.execute(update(schema.runs).where(schema.runs.c.id == run_id).values(**ready))
+        finish_run(
+            connection,
+            run_id,
+            content_hash=content.hexdigest(),
+            last_context=last_context,
+            last_token=last_token,
+            text_digest=text_index.digest(connection, run_id),
+            ready=True,
+        )
     return run_id
+
+
+def finish_run(connection: Connection, run_id: int, **values: Any) -> None:
+    """Set values of a run's row, and then its checksum."""
+    table, whole = schema.runs, cover(schema.runs)
+    this = update(table).where(table.c.id == run_id)
+    connection.execute(this.values(**values))
+    row = connection.execute(select(*whole.columns).where(table.c.id == run_id)).one()
+    connection.execute(this.values(checksum=whole.of(row)))
 
 
 def _insert_run(connection: Connection, run: RunRecord) -> int:
@@ -167,7 +150,7 @@ def _insert_run(connection: Connection, run: RunRecord) -> int:
 def _vocabulary_id(connection: Connection, run: RunRecord) -> int:
     """The id of the run's vocabulary, written unless the store has it."""
     table = schema.vocabularies
-    identity = _vocabulary_identity(run.vocabulary)
+    identity = vocabulary_identity(run.vocabulary)
     new = _insert_new(connection)(table).values(identity=identity).on_conflict_do_nothing()
     vocabulary_id = connection.execute(new.returning(table.c.id)).scalar_one_or_none()
     if vocabulary_id is None:
@@ -184,14 +167,6 @@ def _insert_new(connection: Connection) -> Any:
     return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
 
 
-def _vocabulary_identity(vocabulary: list[bytes]) -> str:
-    """A hash of the tokens; tokenizers with equal tokens share a vocabulary."""
-    content = hashlib.blake2b(digest_size=32)
-    for token in vocabulary:
-        content.update(struct.pack("<I", len(token)) + token)
-    return content.hexdigest()
-
-
 def pack(block: NeuronBlock) -> Packed:
     """The block laid out and compressed: all work that does not need the database."""
     heads, activations = layout.lists_bytes(block.counts, block.examples)
@@ -199,22 +174,21 @@ def pack(block: NeuronBlock) -> Packed:
     packer = Packer()
     return Packed(
         block=block,
-        hashed=list(map(b"".join, zip(_facts(block), arrays, heads, activations, strict=True))),
+        hashed=list(
+            map(
+                b"".join,
+                zip(
+                    scalar_bytes(block.layer, block.first, block.scalars),
+                    arrays,
+                    heads,
+                    activations,
+                    strict=True,
+                ),
+            )
+        ),
         arrays=list(map(packer.arrays, arrays)),
         lists=list(map(packer.lists, heads, activations)),
     )
-
-
-def _facts(block: NeuronBlock) -> list[bytes]:
-    """Layer, index and scalars of each neuron as bytes, for the hash."""
-    rows = np.empty((len(block), 2 + len(block.scalars)), "<f8")
-    place = rows.view("<i8")
-    place[:, 0] = block.layer
-    place[:, 1] = block.first + np.arange(len(block))
-    for index, name in enumerate(sorted(block.scalars), 2):
-        values = block.scalars[name].astype(np.float64) + 0.0
-        rows[:, index] = np.where(np.isnan(values), np.nan, values)  # one canonical NaN
-    return [row.tobytes() for row in rows]
 
 
 def _hashed(content: ContentHash, blocks: Iterable[Packed]) -> Iterator[Packed]:
@@ -249,7 +223,7 @@ def _write_layer(
             parts.append(block.scalars[name])
         count, key = len(block), schema.neuron_key(run_id, offset + block.first)
         keys = range(key, key + count)
-        scalars = {name: plain(block.scalars[name]) for name in _SCALARS}
+        scalars = {name: plain(block.scalars[name]) for name in SCALARS}
         place = ([run_id] * count, [layer] * count, range(block.first, block.first + count))
         rows = list(zip(keys, *place, *scalars.values(), strict=True))
         insert_rows(connection, schema.neurons, rows)
@@ -266,18 +240,11 @@ def _write_layer(
         "max_quantiles": np.quantile(maxima, levels),
         "density_quantiles": np.quantile(densities, levels),
     }
-    connection.execute(
-        insert(schema.layers).values(
-            run_id=run_id,
-            layer=layer,
-            neurons=len(maxima),
-            dead=dead,
-            max=max(maxima),
-            mean_max=sum(maxima) / len(maxima),
-            mean_density=sum(densities) / len(densities),
-            arrays=pack_arrays(arrays, LAYER_ARRAYS),
-        )
-    )
+    count = len(maxima)
+    means = (sum(maxima) / count, sum(densities) / count)
+    packed_arrays = pack_arrays(arrays, LAYER_ARRAYS)
+    row = (run_id, layer, count, dead, max(maxima), *means, packed_arrays)
+    insert_rows(connection, schema.layers, [row])
 
 
 def write_columns(
@@ -298,9 +265,14 @@ def _write_contexts(
     records: Iterable[ContextRecord],
     content: ContentHash,
     postings: Postings,
-) -> None:
+) -> int:
+    """Write the contexts; the id of the last, or −1."""
+    last = -1
+
     def row(record: ContextRecord, neurons: bytes) -> tuple[Any, ...]:
+        nonlocal last
         content.add_context(record)
+        previous, last = last, record.context_id
         return (
             run_id,
             record.context_id,
@@ -309,6 +281,7 @@ def _write_contexts(
             record.included_from,
             pack_token_ids(record.token_ids),
             neurons,
+            previous,
         )
 
     def text(record: ContextRecord) -> tuple[int, str]:
@@ -327,12 +300,19 @@ def _write_contexts(
         insert_rows(connection, schema.contexts, rows)
         text_index.put(connection, run_id, words)
     text_index.finish(connection, run_id)
+    return last
 
 
-def write_tokens(connection: Connection, run_id: int, postings: Postings) -> None:
-    """Write `token_neurons`, after all contexts."""
+def write_tokens(connection: Connection, run_id: int, postings: Postings) -> int:
+    """Write `token_neurons`, after all contexts; the `token_key` of the last row, or −1."""
+    last = -1
     for batch in ahead(_batched(postings.tokens(), _ROWS)):
-        insert_rows(connection, schema.token_neurons, [(run_id, *row) for row in batch])
+        keys = [schema.token_key(row.token_id, row.role) for row in batch]
+        before = [last, *keys[:-1]]
+        rows = [(run_id, *row, key) for row, key in zip(batch, before, strict=True)]
+        insert_rows(connection, schema.token_neurons, rows)
+        last = keys[-1]
+    return last
 
 
 def text_of(vocabulary: list[bytes], token_ids: Array) -> str:

@@ -21,8 +21,9 @@ from indexer.scan.shape import ScanShape
 from indexer.scan.state import Scan
 from indexer.store import schema
 from indexer.store.packing import codec
+from indexer.store.writing.content import ContentHash
 from indexer.store.writing.records import NeuronBlock, RunRecord
-from indexer.store.writing.run import ContentHash, pack
+from indexer.store.writing.run import pack
 from tests.helpers import fixture_store, scan_cases
 from tests.helpers.neuron_records import block_of, records_of
 from tests.helpers.scan_cases import Case, FakeCorpus, FakeModel, cases, fake_facts, relaxed
@@ -76,7 +77,7 @@ def test_records_are_what_the_store_takes(case: Case) -> None:
 def written(blocks: list[NeuronBlock], found: Results) -> tuple[list[bytes], ...]:
     """All that is stored and hashed of some scans' results, neuron by neuron."""
     packed = [pack(block) for block in blocks]
-    contexts = ContentHash(RUN)
+    contexts = ContentHash(RUN, "", ())
     for record in found.contexts():
         contexts.add_context(record)
     return (
