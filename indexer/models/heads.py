@@ -138,8 +138,6 @@ class AttentionHeads:
     def hooked(self, shape: tuple[int, ...], on_heads: OnHeads) -> Iterator[None]:
         """Hand each layer's heads to `on_heads` during any forward pass over tokens of this shape,
         (batch, pos)."""
-        for layer in range(len(self.places)):
-            self.weights(layer)  # before there are hooks: a matrix may have to be measured
         handles = []
         held: dict[str, Tensor] = {}  # of the layer that runs now
 
@@ -258,7 +256,7 @@ def find_heads(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) -> A
                 "indexed yet."
             )
         projections.append(found)
-    return AttentionHeads(
+    heads = AttentionHeads(
         layout=layout,
         root=root,
         trunk=trunk,
@@ -268,6 +266,9 @@ def find_heads(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) -> A
         norms=tuple(norms),
         widths=tuple(pattern.shape[1] for pattern, _, _ in seen),
     )
+    for layer in range(layout.n_layers):
+        heads.weights(layer)  # before there are hooks: a matrix may have to be measured
+    return heads
 
 
 def _use_eager(root: nn.Module) -> None:
