@@ -1,6 +1,6 @@
 """Load a model into memory, after refusing what cannot be indexed.
 
-`layout`, `load` and `given` are the only importers of transformer_lens.
+`aliases`, `given`, `layout` and `load` are the only importers of transformer_lens.
 """
 
 from __future__ import annotations

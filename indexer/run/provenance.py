@@ -11,17 +11,26 @@ from indexer.corpus.prepared import PreparedCorpus
 from indexer.corpus.rows import printable
 from indexer.measure.peaks import KEPT_PEAKS, sample_identity
 from indexer.run.before import Before
+from indexer.run.quality import Quality, as_provenance
 from indexer.scan.job import Job, bottom_k
 from indexer.scan.state import Scan
-from indexer.store.writing.records import RunRecord
+from indexer.store.writing.records import HeadRecords, RunRecord
 
 VERSIONED = ("neurarium", "torch", "transformers", "transformer-lens", "numpy", "tokenizers")
 
 
 def run_record(
-    job: Job, scan_id: str, scan: Scan, before: Before, seconds: dict[str, float]
+    job: Job,
+    scan_id: str,
+    scan: Scan,
+    before: Before,
+    seconds: dict[str, float],
+    heads: HeadRecords | None = None,
+    qualities: tuple[Quality, ...] = (),
 ) -> RunRecord:
-    """The run's record with its provenance. `scan` is the run's scan, or the first of several."""
+    """The run's record with its provenance. `scan` is the run's scan, or the first of several;
+    `heads` is what was measured of attention heads, `qualities` how well dictionaries
+    reconstruct."""
     config, model, corpus = job.config, job.model, job.corpus
     source, layout, tokens, units = model.source, model.layout, model.tokens, model.units
     assert scan.sample is not None  # a complete scan has measured it
@@ -71,6 +80,7 @@ def run_record(
             "device": str(model.device),
             **units.asked.as_dict(),
         },
+        **as_provenance(job, qualities),
         **({"weights_not_available": list(missing)} if (missing := before.facts.missing) else {}),
         "policy": {
             "bos": _bos_policy(tokens.bos_token_id, config.bos, corpus),
@@ -84,6 +94,7 @@ def run_record(
             "drawn_by": "lowest blake2b of (seed, token ids)",
             "seed": config.seed,
         },
+        **({} if heads is None else {"heads": heads.run}),
         "settings": {
             name: printable(value) if isinstance(value, str) else value
             for name, value in config.as_dict().items()

@@ -23,6 +23,7 @@ from indexer.run.checkpoint import RunFolder
 from indexer.run.index import Clock, Outcome, left_over, write
 from indexer.run.passes import has_sample, load_scan, positions_of, scan_slices
 from indexer.run.plan import describe_plan, make_plan
+from indexer.run.quality import check_dictionaries
 from indexer.run.shard import Shard
 from indexer.scan.choice import resolve
 from indexer.scan.job import Job, load, prepare
@@ -62,6 +63,7 @@ def scan_shard(
             for line in left_over(job.model.unused_weights):
                 reporter.say(line)
             before_scan(job.model, reporter)
+            check_dictionaries(job, reporter)
             mine = share(job, shard)
             scan_slices(job, folder, execution, reporter, mine)
     except Timeout:
@@ -131,7 +133,8 @@ def merge(
             before = before_scan(job.model, reporter)
             scans = _merged(job, folders, facts.slices)
             clock.lap("scan")
-            run_id = write(engine, job, facts.id, scans, before, clock, reporter)
+            qualities = check_dictionaries(job, reporter)
+            run_id = write(engine, job, facts.id, scans, before, clock, reporter, qualities)
         plan = make_plan(job.name, job.shape, job.corpus)
         return Outcome(
             run_id,
