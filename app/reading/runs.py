@@ -66,6 +66,16 @@ def runs_of(connection: Connection, models: Iterable[str]) -> dict[str, list[Row
     return by_model
 
 
+def run_of_id(connection: Connection, run: int) -> str:
+    """The model that a run is of. Raises NotFound."""
+    model = None
+    if run <= MAX_INTEGER:
+        model = connection.scalar(select(RUNS.c.model).where(RUNS.c.id == run, RUNS.c.ready))
+    if model is None:
+        raise NotFound(f"There is no run {run}: `neurarium runs` lists all runs.")
+    return str(model)
+
+
 def default_set(rows: Sequence[Row[Any]]) -> str:
     """The set of units that a model's addresses mean where they name none: its neurons, or else
     the set that was indexed first. `rows`: the model's runs, newest first."""
@@ -156,6 +166,9 @@ def check_layer(run: Row[Any], layer: int) -> None:
         raise NotFound(
             f"{run.model} has layers 0 to {len(run.widths) - 1}: there is no layer {layer}."
         )
+    if not run.widths[layer]:
+        noun = Units.of(run.units).noun
+        raise NotFound(f"Layer {layer} of {run.model} has no {noun}s in this set.")
 
 
 def check_neuron(run: Row[Any], layer: int, neuron: int) -> None:
