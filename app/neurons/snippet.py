@@ -15,7 +15,7 @@ def transformer_lens(page: NeuronPage) -> str:
 
     Only the tokens up to the peak are in it: a decoder's activation depends on no later one.
     """
-    if not page.top_token_ids:
+    if not (page.top_token_ids and page.examples.top):
         return ""
     run, top, group = page.run, page.examples.top[0], page.run.units.group
     place = ", ".join(map(str, divmod(page.neuron, group))) if group else str(page.neuron)
