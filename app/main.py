@@ -19,7 +19,9 @@ from starlette_compress import CompressMiddleware
 
 from app.compare import routes as compare
 from app.contexts import routes as contexts
+from app.differences import routes as differences
 from app.export import routes as export
+from app.heads import routes as heads
 from app.lists import routes as lists
 from app.live.behaviour import routes as behaviour
 from app.live.engine import Live
@@ -50,6 +52,7 @@ ROUTERS = (
     numbers.router,
     export.router,
     compare.router,
+    differences.router,
     lists.router,
     live_neuron.router,
     notes.api,
@@ -100,6 +103,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             memory=settings.live_memory,
             tokens=settings.live_tokens,
             waiting=settings.live_waiting,
+            model_paths=settings.model_paths,
         )
     kept_notes = served_notes(settings)
     site = Site(
@@ -111,6 +115,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         release=_release(),
         embed=settings.embed,
         live=live is not None,
+        note_marks=None if kept_notes is None else kept_notes.marks,
     )
 
     @asynccontextmanager
@@ -144,7 +149,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_api_route(f"/static/{assets.STYLE_SHEET}", _style_sheet, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=assets.folder("static")), name="static")
     routes = [route for router in ROUTERS for route in router.routes]
-    app.router.routes.extend(sorted(routes + of_sets(routes), key=_specificity))
+    own = [route for router in (heads.api, heads.pages) for route in router.routes]
+    app.router.routes.extend(sorted(routes + of_sets(routes) + own, key=_specificity))
     return app
 
 

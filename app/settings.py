@@ -51,6 +51,8 @@ class Settings(BaseSettings):
     """Most tokens in such a text, including BOS."""
     live_waiting: int = Field(default=8, ge=1)
     """Most such texts running or waiting at the same time."""
+    model_paths: dict[str, Path] = Field(default_factory=dict)
+    """Where models are that were moved since their runs, by the model's name in URLs (JSON)."""
     notes: bool = False
     """Whether notes on neurons are shown, and can be written by those who have the token."""
     notes_token: SecretStr | None = None

@@ -31,3 +31,25 @@ class Captured:
 OnLayer = Callable[[int, Captured], None]
 """Called once per layer, in order, with the layer's index. The tensors are the model's own: read
 them before the forward pass ends, and do not change them."""
+
+
+@dataclass(frozen=True)
+class CapturedHeads:
+    """One layer's attention heads on one batch, on the model's device and in its dtype.
+
+    Rows of padding mean nothing. A row of `pattern` sums to 1, or to less in models with a sink
+    (gpt-oss).
+    """
+
+    pattern: Float[Tensor, "batch head query key"]
+    value_norms: Float[Tensor, "batch head key"]
+    """‖v_k W_O‖ in float32: how long the vector is that a head moves from each key at attention
+    1, before any norm after the attention."""
+    outputs: Float[Tensor, "batch pos head d_head"]
+    """Attention-weighted sums of values: the input of the output projection."""
+    norm_scale: Float[Tensor, "batch pos"] | None = None
+    """What the norm after the attention divides by, in float32; None where there is none."""
+
+
+OnHeads = Callable[[int, CapturedHeads], None]
+"""Called once per layer, in order, as `OnLayer` is."""

@@ -9,12 +9,18 @@ from typing import Any, NamedTuple
 
 from indexer.errors import NeurariumError
 from indexer.models.asked import Asked
-from indexer.models.names import DTYPES, HOOK_POINTS, MLP_HOOK_POINTS, TENSOR_HOOK_POINTS
+from indexer.models.names import (
+    DTYPES,
+    HOOK_PATTERN,
+    HOOK_POINTS,
+    MLP_HOOK_POINTS,
+    TENSOR_HOOK_POINTS,
+)
 from indexer.store.units import check_set_name
 
 RESERVED_NAMES = frozenset(
-    "api compare docs favicon.ico go healthz help list openapi.json random robots.txt runs search "
-    "static".split()
+    "api compare docs favicon.ico go healthz help list notes openapi.json random robots.txt runs "
+    "search static".split()
 )
 MAX_CTX_LEN = 65_535  # positions are stored as 16-bit integers
 _DEVICE = re.compile(r"cpu|cuda(:[0-9]+)?")
@@ -73,7 +79,23 @@ class IndexConfig:
             "Where activations are captured, in TransformerLens's words without the block. MLP "
             f"neurons: {', '.join(MLP_HOOK_POINTS)}. Dimensions of a tensor: "
             f"{', '.join(TENSOR_HOOK_POINTS)}. Default: mlp.ln.hook_in for SoLU models, otherwise "
-            "mlp.hook_post."
+            "mlp.hook_post. With --dictionary, where its file does not say: a place such as "
+            "blocks.3.hook_resid_post."
+        ),
+    )
+    dictionary: str | None = field(
+        default=None,
+        metadata=_option(
+            "Index the latents of sparse autoencoders or transcoders, or directions, in place of "
+            "neurons: files, folders or hub repositories (owner/name[:subfolder]) of dictionaries, "
+            "separated by commas, at most one a layer."
+        ),
+    )
+    force: bool = field(
+        default=False,
+        metadata=_option(
+            "Go on with a dictionary that names another model, or reconstructs far worse than it "
+            "declares."
         ),
     )
     set_name: str | None = field(
@@ -81,6 +103,13 @@ class IndexConfig:
         metadata=_option(
             "The name in URLs of the set of units. Default: from the hook point, such as "
             "resid_post."
+        ),
+    )
+    heads: bool = field(
+        default=False,
+        metadata=_option(
+            "Index the model's attention heads instead of its neurons: pairs of positions, scores, "
+            "circuits."
         ),
     )
     split: str = field(default="train", metadata=_option("Split of a Hugging Face dataset."))
@@ -165,10 +194,16 @@ class IndexConfig:
             raise NeurariumError("The model is empty: name a Hugging Face id, a folder or `demo`.")
         if self.name is not None:
             check_name(self.name)
-        if self.hook_point is not None and self.hook_point not in HOOK_POINTS:
+        known = self.dictionary is not None or self.hook_point in (None, *HOOK_POINTS)
+        if not known:
             raise NeurariumError(
                 f"There is no hook point {self.hook_point!r}: choose {', '.join(HOOK_POINTS)} "
                 "(--hook-point)."
+            )
+        if self.heads and (self.hook_point or self.set_name):
+            raise NeurariumError(
+                "Attention heads have a place and a name of their own: leave out --hook-point and "
+                "--set-name, or --heads."
             )
         if self.set_name is not None:
             check_set_name(self.set_name)
@@ -185,7 +220,8 @@ class IndexConfig:
 
     def asked(self) -> Asked:
         """The set of units that is asked for."""
-        return Asked(self.hook_point)
+        hook_point = HOOK_PATTERN if self.heads else self.hook_point
+        return Asked(hook_point, self.dictionary, self.force)
 
     def as_dict(self) -> dict[str, str | int | bool | None]:
         """The settings as plain values, by name."""

@@ -6,6 +6,7 @@ import gc
 import os
 import socket
 import sys
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -100,12 +101,19 @@ app.command()(index)
 def demo(database: Database = None, host: Host = None, port: Port = None) -> None:
     """Index the bundled model over the bundled corpus if that is not done yet, and serve it."""
     from indexer.config import IndexConfig
+    from indexer.demo import DICTIONARIES
     from indexer.store.runs import list_runs
+    from indexer.store.units import NEURONS
 
     settings = settings_of(database, host, port)
     runs = list_runs(open_store_of(settings, create=True))
-    if not any((run.model, run.model_id, run.corpus) == ("demo",) * 3 for run in runs):
+    ours = [run for run in runs if (run.model, run.model_id, run.corpus) == ("demo",) * 3]
+    sets = {run.set_name for run in ours}
+    if NEURONS not in sets:
         run_index(IndexConfig(model="demo"), settings)
+    for path in DICTIONARIES:
+        if path.stem not in sets:
+            run_index(IndexConfig(model="demo", dictionary=str(path)), settings)
     _serve(settings)
 
 
@@ -121,6 +129,14 @@ def serve(
             help="Let visitors run the models on their own text. A model is loaded on first use.",
         ),
     ] = False,
+    model_path: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=PATH",
+            help="Where a model is now that was moved since it was indexed, by its name in URLs. "
+            "Needs --live; may be repeated.",
+        ),
+    ] = None,
     notes: Annotated[
         bool,
         typer.Option(
@@ -132,7 +148,25 @@ def serve(
     """Serve the pages and the JSON API."""
     settings = settings_of(database, host, port)
     switches = {"live": live, "notes": notes}
-    _serve(settings.model_copy(update={name: True for name, on in switches.items() if on}))
+    settings = settings.model_copy(update={name: True for name, on in switches.items() if on})
+    if model_path:
+        if not settings.live:
+            raise NeurariumError("--model-path needs --live: only live models are loaded.")
+        paths = settings.model_paths | dict(map(_moved, model_path))
+        settings = settings.model_copy(update={"model_paths": paths})
+    _serve(settings)
+
+
+def _moved(text: str) -> tuple[str, Path]:
+    """Reads NAME=PATH. Raises NeurariumError."""
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise NeurariumError(
+            f"--model-path {text} is not recognised: write NAME=PATH, such as gpt2=/models/gpt2."
+        )
+    if not Path(path).expanduser().exists():
+        raise NeurariumError(f"--model-path {text}: there is no folder or file {path}.")
+    return name, Path(path).expanduser()
 
 
 @app.command()

@@ -14,6 +14,7 @@ from app.reading import cursors
 from app.reading.neurons import rows_of
 from app.reading.runs import run_ref
 from app.reading.store import Reading
+from app.reading.vocabulary import text_of
 from indexer.store import schema
 from indexer.store.packing.codec import unpack_token_ids
 from indexer.store.packing.postings import unpack_places
@@ -63,7 +64,7 @@ def context(
     if row is None:
         raise NotFound(
             f"Context {context_id} of {run.model} is not stored: of contexts 0 to "
-            f"{run.contexts - 1}, only those that are an example of a neuron are."
+            f"{run.contexts - 1}, only those that are an example of a {reading.units.noun} are."
         )
     token_ids = unpack_token_ids(bytes(row.token_ids))
     if position is not None and position >= len(token_ids):
@@ -117,7 +118,7 @@ def context(
                 **dict(peak),
                 max=rows[index].max,
                 min=rows[index].min,
-                peak_token=reading.vocabulary[rows[index].peak_token_id],
+                peak_token=text_of(reading.vocabulary, rows[index].peak_token_id),
             )
             for index, peak in zip(indices, in_context, strict=True)
         ],

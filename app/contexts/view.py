@@ -51,23 +51,23 @@ def context_view(page: ContextNeurons, links: Links) -> ContextView:
             href = links.context_neurons(page.context_id, at=position)
             spans.append(
                 f'<a class="p{step}" href="{Markup.escape(href)}#neurons"{current} '
-                f'title="{_peaks(*neurons)}, position {position}">{text}</a>'
+                f'title="{_peaks(page.run.units.noun, *neurons)}, position {position}">{text}</a>'
             )
     top, bottom, others = sum(page.top), sum(page.bottom), sum(page.others)
-    counts = examples(top, bottom, others)
+    counts = examples(top, bottom, others, page.run.units.noun)
     return ContextView(Markup("".join(spans)), counts, any=top + bottom + others > 0)
 
 
-def examples(top: int, bottom: int, others: int) -> str:
+def examples(top: int, bottom: int, others: int, noun: str) -> str:
     """The numbers of neurons that have a context as an example, in words."""
     more = f", another kind of example of {others:,}" if others else ""
     many = "" if (top, bottom, others)[2 if others else 1] == 1 else "s"
-    return f"a top example of {top:,}, a bottom example of {bottom:,}{more} neuron{many}"
+    return f"a top example of {top:,}, a bottom example of {bottom:,}{more} {noun}{many}"
 
 
-def _peaks(top: int, bottom: int, others: int) -> str:
+def _peaks(noun: str, top: int, bottom: int, others: int) -> str:
     """The numbers of neurons that peak on a token or have their trough there, in words."""
     high = top + others
-    peaks = f"the peak of {high:,} neuron{'s' * (high != 1)}" if high else ""
-    troughs = f"the trough of {bottom:,} neuron{'s' * (bottom != 1)}" if bottom else ""
+    peaks = f"the peak of {high:,} {noun}{'s' * (high != 1)}" if high else ""
+    troughs = f"the trough of {bottom:,} {noun}{'s' * (bottom != 1)}" if bottom else ""
     return " and ".join(part for part in (peaks, troughs) if part)

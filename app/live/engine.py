@@ -9,6 +9,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 from app.errors import Unavailable
@@ -29,12 +30,20 @@ Result = TypeVar("Result")
 class Live:
     """Runs the models of runs. They are loaded when they are first needed, one at a time."""
 
-    def __init__(self, *, memory: float | None, tokens: int, waiting: int) -> None:
+    def __init__(
+        self,
+        *,
+        memory: float | None,
+        tokens: int,
+        waiting: int,
+        model_paths: Mapping[str, Path] | None = None,
+    ) -> None:
         """`memory`: gigabytes for all models (None: half of the device's memory); `tokens`: the
-        most tokens of a text, including BOS; `waiting`: the most requests running or waiting."""
+        most tokens of a text, including BOS; `waiting`: the most requests running or waiting;
+        `model_paths`: where models are that were moved, by their names."""
         self.tokens = tokens
         self._waiting = waiting
-        self._models = Models(None if memory is None else int(memory * 1e9))
+        self._models = Models(None if memory is None else int(memory * 1e9), model_paths)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="live")
         self._pending = 0
         self._lock = threading.Lock()

@@ -6,6 +6,7 @@ import gc
 import os
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,9 +46,11 @@ class Ready:
 class Models:
     """The loaded models. The least recently used are dropped for memory. Not thread-safe."""
 
-    def __init__(self, memory: int | None) -> None:
-        """`memory`: bytes for all models together; None: half of a device's memory."""
+    def __init__(self, memory: int | None, model_paths: Mapping[str, Path] | None = None) -> None:
+        """`memory`: bytes for all models together; None: half of a device's memory. `model_paths`:
+        where models are that were moved, by their names in URLs."""
         self._memory = memory
+        self._model_paths = model_paths or {}
         self._ready: OrderedDict[Wanted, Ready] = OrderedDict()
         self._failed: dict[int, tuple[float, AppError]] = {}
 
@@ -73,7 +76,7 @@ class Models:
         from indexer.models.reload import Changed, bytes_of, expected_bytes, reload, wanted
 
         try:
-            key = wanted(run.provenance)
+            key = wanted(run.provenance, self._model_paths.get(run.model))
             if key in self._ready:
                 self._ready.move_to_end(key)
                 return self._ready[key]

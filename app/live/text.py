@@ -39,6 +39,7 @@ def tokenised(
 
     bos = bos_of(ready.model, run.provenance)
     token_ids = read_text(ready.model, text, bos)
+    _check_ids(ready, token_ids, name)
     first = 0 if bos is None else 1
     _check_length(len(token_ids), first, min(most, ready.model.layout.max_context or most), name)
     return token_ids, first
@@ -72,6 +73,18 @@ def texts_of(ready: Ready, run: Run, token_ids: list[int], first: int) -> list[s
     tokenizer = run.provenance.get("tokenizer", {})
     dropped = tokenizer.get("first_space") == "dropped" and not first
     return without_first_space(texts) if dropped else texts
+
+
+def _check_ids(ready: Ready, token_ids: list[int], name: str) -> None:
+    """Tokenizers may know more tokens than the model's embedding has rows. Raises Invalid."""
+    rows = ready.model.d_vocab
+    unknown = next((i for i in token_ids if not 0 <= i < rows), None)
+    if unknown is not None:
+        token = ready.model.tokens.tokenizer.convert_ids_to_tokens(unknown)
+        raise Invalid(
+            f"{name} has the token {token!r} (id {unknown}), and the model knows ids from 0 to "
+            f"{rows - 1}: leave it out."
+        )
 
 
 def _check_length(length: int, first: int, most: int, name: str) -> None:

@@ -126,7 +126,7 @@ def legend(picture: LayerPicture) -> list[Step]:
     return [
         Step(
             css=f"p{index + 1}",
-            title=f"{levels[index]} to {levels[index + 1]}% of neurons: "
+            title=f"{levels[index]} to {levels[index + 1]}% of {picture.run.units.noun}s: "
             f"{spell(ends[index])} to {spell(ends[index + 1])}",
             mark=marks.get(index),
             value=spell(ends[index]) if index in marks else None,
@@ -137,20 +137,21 @@ def legend(picture: LayerPicture) -> list[Step]:
 
 def describe(picture: LayerPicture) -> str:
     """The layer's distribution in a sentence or two, for readers who cannot see the picture."""
+    noun = picture.run.units.noun
     spell, name = _speller(picture.stat), STATISTICS[picture.stat].label.capitalize()
     dead = ""
     if picture.n_dead:
         are = "is" if picture.n_dead == 1 else "are"
-        dead = f" {count(picture.n_dead)} of {count(picture.neurons)} neurons {are} dead."
+        dead = f" {count(picture.n_dead)} of {count(picture.neurons)} {noun}s {are} dead."
     if picture.highest is None or picture.lowest is None:
-        return dead.strip() or f"{name} is not known of any neuron."
+        return dead.strip() or f"{name} is not known of any {noun}."
     if picture.lowest == picture.highest:
-        of = f"neuron {picture.highest_neuron}" if picture.counted == 1 else "every living neuron"
+        of = f"{noun} {picture.highest_neuron}" if picture.counted == 1 else f"every living {noun}"
         return f"{name} of {of} is {spell(picture.highest)}.{dead}"
     return (
-        f"{name} of {count(picture.counted)} living neurons goes from {spell(picture.lowest)} to "
-        f"{spell(picture.highest)} (neuron {picture.highest_neuron}). The median is "
-        f"{spell(picture.cuts[2])}; one neuron in ten is above {spell(picture.cuts[5])}, one in a "
+        f"{name} of {count(picture.counted)} living {noun}s goes from {spell(picture.lowest)} to "
+        f"{spell(picture.highest)} ({noun} {picture.highest_neuron}). The median is "
+        f"{spell(picture.cuts[2])}; one {noun} in ten is above {spell(picture.cuts[5])}, one in a "
         f"hundred above {spell(picture.cuts[8])}.{dead}"
     )
 

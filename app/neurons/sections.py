@@ -80,10 +80,17 @@ class ContextView:
     """Which of its activations are stored, in words."""
 
 
+_BANDS = "Quantiles are of the sample's first half; examples and shares are of its second half."
+_SPARSE_BANDS = (
+    "Quantiles are of up to 200 contexts in which it fires, drawn uniformly; examples are among "
+    "the random ones below."
+)
+
+
 def sections(page: NeuronPage, layout: Layout) -> list[Section]:
     """A neuron's examples of all kinds, in the order of its page."""
     kinds, scanned, noun = page.examples, page.run.contexts, page.run.units.noun
-    two_sided = page.run.units.two_sided
+    two_sided, sparse = page.run.units.two_sided, page.run.units.sparse
     cut, by_source_kinds = _source_kinds(kinds.sources, full=False)
     seen = _places(kinds)
     top, bottom, random, *rest = lines(
@@ -121,7 +128,7 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             "Intermediate",
             "by quantile of peak activation" if kinds.bands else "",
             "Contexts between the ordinary and the extreme, chosen by the quantile of their peak. "
-            "Quantiles are of the sample's first half; examples and shares are of its second half.",
+            + (_SPARSE_BANDS if sparse else _BANDS),
             [
                 _group(_band(band), _band_note(band), band_lines, layout)
                 for band, band_lines in zip(kinds.bands, rest, strict=False)
@@ -133,7 +140,10 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             "random",
             "Random",
             _part(len(kinds.random), scanned),
-            f"Contexts drawn without looking at this {noun}, the same for every {noun}: its "
+            f"Contexts drawn uniformly from those in which this {noun} fires. A good explanation "
+            "should account for these too."
+            if sparse
+            else f"Contexts drawn without looking at this {noun}, the same for every {noun}: its "
             "behavior on ordinary text. A good explanation should account for these too.",
             [_group(None, "", random, layout)],
             kinds.random,

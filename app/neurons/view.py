@@ -46,6 +46,8 @@ class NeuronView:
     quantiles: list[Stat]
     activations: Markup
     """The histogram of activations by position."""
+    silent: str
+    """The share of positions at which it does not fire."""
     peaks: Markup
     """The histogram of peaks by context."""
     peak_keys: Markup
@@ -127,18 +129,21 @@ def neuron_view(
     ]
     activations_chart, peaks_chart = _histograms(page)
     effects = page.weights.logit_effects.histogram
+    whose = "its firing" if page.run.units.sparse else "the sample's"
     return NeuronView(
         stats=stats(page),
         ground=(
-            f"Maximum and minimum over all {count(page.run.tokens)} tokens; the rest of "
+            ("Densities, maximum" if page.run.units.sparse else "Maximum")
+            + f" and minimum over all {count(page.run.tokens)} tokens; the rest of "
             f"{count(page.sample.positions)} positions in {count(page.sample.contexts)} "
             "sampled contexts."
         ),
         quantiles=[
-            Stat(label, number(value), f"{label} of the sample's contexts peak at or below this.")
+            Stat(label, number(value), f"{label} of {whose} contexts peak at or below this.")
             for label, value in quantiles
         ],
         activations=activations_chart,
+        silent=share(1 - page.stats.density),
         peaks=peaks_chart,
         peak_keys=charts.keys(parts) if (parts := peak_parts(page)) else Markup(),
         bins=[
@@ -243,7 +248,8 @@ def stats(page: NeuronPage) -> list[Stat]:
         Stat(
             "density > 0",
             share(s.density),
-            "Share of the sample's positions where the activation is above zero.",
+            f"Share of {'all' if page.run.units.sparse else 'the sample’s'} positions where the "
+            "activation is above zero.",
         ),
         Stat(
             "kurtosis",
@@ -256,7 +262,7 @@ def stats(page: NeuronPage) -> list[Stat]:
             number(s.lookup),
             "Token-lookup score: the share of the variance that the current token alone explains. "
             "R² of the mean activation per token, taken from the sample's first half and measured "
-            "on its second: near 1 for a token detector, near 0 for a neuron that reads context.",
+            "on its second: near 1 for a token detector, near 0 for a unit that reads context.",
         ),
         Stat("min", number(s.min), "Smallest activation over the whole corpus: exact."),
         Stat("mean", number(s.mean), "Mean activation over the sample's positions."),

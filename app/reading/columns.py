@@ -45,9 +45,10 @@ def columns(
     for name in parts.keys() - known:
         if not parts[name]:
             parts[name] = [np.full(run.widths[layer], np.nan) for layer in layers]
-    if any(len(by_layer) < len(layers) for by_layer in parts.values()):
+    present = sum(1 for layer in layers if run.widths[layer])  # a layer may have no units
+    if any(len(by_layer) < present for by_layer in parts.values()):
         raise deleted(run)
-    return {name: np.concatenate(by_layer) for name, by_layer in parts.items()}
+    return {name: np.concatenate(by_layer or [np.empty(0)]) for name, by_layer in parts.items()}
 
 
 def deleted(run: Row[Any]) -> Gone:

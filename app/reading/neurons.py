@@ -10,6 +10,7 @@ from sqlalchemy import Row, bindparam, select
 from app.reading.columns import deleted, finite
 from app.reading.statistics import STATISTICS
 from app.reading.store import Reading
+from app.reading.vocabulary import text_of
 from app.schemas import NeuronRow
 from indexer.store import schema
 
@@ -47,7 +48,7 @@ def peak_tokens(reading: Reading, indices: Iterable[int]) -> dict[int, str]:
     texts: dict[int, str] = {}
     for batch in (keys[at : at + _BATCH] for at in range(0, len(keys), _BATCH)):
         for key, token_id in reading.connection.execute(_PEAK_TOKENS, {"keys": batch}):
-            texts[key - first] = reading.vocabulary[token_id]
+            texts[key - first] = text_of(reading.vocabulary, token_id)
     if len(texts) < len(keys):
         raise deleted(reading.run)
     return texts
@@ -65,7 +66,7 @@ def neuron_row(row: Row[Any], vocabulary: list[str]) -> NeuronRow:
         layer=row.layer,
         neuron=row.neuron,
         dead=row.dead,
-        peak_token=vocabulary[row.peak_token_id],
+        peak_token=text_of(vocabulary, row.peak_token_id),
         promoted_token=promoted_token(row, vocabulary),
         **{name: finite(getattr(row, name)) for name in _LISTED},
     )

@@ -166,6 +166,9 @@ def check_layer(run: Row[Any], layer: int) -> None:
         raise NotFound(
             f"{run.model} has layers 0 to {len(run.widths) - 1}: there is no layer {layer}."
         )
+    if not run.widths[layer]:
+        noun = Units.of(run.units).noun
+        raise NotFound(f"Layer {layer} of {run.model} has no {noun}s in this set.")
 
 
 def check_neuron(run: Row[Any], layer: int, neuron: int) -> None:

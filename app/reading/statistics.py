@@ -41,6 +41,29 @@ class Statistic:
         return spell(value)
 
 
+def _head_statistics() -> dict[str, Statistic]:
+    words = {
+        "previous_token": "mean attention to the token before",
+        "duplicate_token": "mean attention to earlier copies of the token",
+        "induction": "mean attention to tokens right after an earlier copy of the token",
+        "self_token": "mean attention to the token itself",
+        "bos": "mean attention to the BOS",
+        "entropy": "mean entropy of a row of the pattern, in nats",
+        "distance": "mean distance looked back",
+        "distance_spread": "standard deviation of that distance",
+        "effect": "mean direct effect on the right next token’s logit",
+    }
+    found = [
+        Statistic(name + suffix, f"{definition}, {ground}", in_lists=False)
+        for suffix, ground in (("", "on repeated random tokens"), ("_text", "on the sample"))
+        for name, definition in words.items()
+    ]
+    found.append(Statistic("copying", "copying score of the OV circuit", in_lists=False))
+    return {statistic.name: statistic for statistic in found}
+
+
+HEAD_STATISTICS = _head_statistics()
+"""The scores of attention heads by name: columns of `schema.HEAD_COLUMNS`."""
 STATISTICS: dict[str, Statistic] = {
     statistic.name: statistic
     for statistic in (

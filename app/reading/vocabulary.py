@@ -5,6 +5,7 @@ Vocabularies never change, so their texts are read once and cached.
 
 from __future__ import annotations
 
+import math
 import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
@@ -22,6 +23,12 @@ _CACHED = 8
 
 Piece = TypeVar("Piece", str, bytes)
 """What a token adds to a text."""
+
+
+def text_of(texts: list[str], token_id: float | None) -> str:
+    """A token's text; empty where there is no token (None or NaN), as of a unit that never
+    fires."""
+    return "" if token_id is None or math.isnan(token_id) else texts[int(token_id)]
 
 
 class VocabularyIndex:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 from sqlalchemy import bindparam, select
 
 from app.drawing.quoting import quoted
 from app.errors import Invalid, NotFound
 from app.reading import cursors
+from app.reading.columns import columns
 from app.reading.neurons import promoted_token, rows_of
 from app.reading.runs import run_ref
 from app.reading.store import Reading
-from app.search.schemas import Role, RoleCount, Token, TokenNeuron, TokenSearch
+from app.reading.vocabulary import text_of
+from app.schemas import Order
+from app.search.schemas import Role, RoleCount, Token, TokenNeuron, TokenSearch, TokenSort
 from indexer.store import schema
 from indexer.store.packing.postings import unpack_token
+
+Array = np.ndarray[Any, Any]
 
 _LISTS = select(
     schema.token_neurons.c.role, schema.token_neurons.c.neurons, schema.token_neurons.c.packed
@@ -58,9 +65,16 @@ def token_of(reading: Reading, token: str | None, token_id: int | None) -> int:
 
 
 def search(
-    reading: Reading, token_id: int, role: Role | None, limit: int, cursor: str | None
+    reading: Reading,
+    token_id: int,
+    role: Role | None,
+    limit: int,
+    cursor: str | None,
+    sort: TokenSort = "value",
+    order: Order = "desc",
 ) -> TokenSearch:
     """A page of the neurons to which a token has a role, by default the first with any neurons.
+    Ties keep the order in which they are stored.
 
     Raises Invalid for a cursor of another search.
     """
@@ -74,15 +88,15 @@ def search(
     current: Role = role or (roles[0].role if roles else "peak")
     begin = 0
     if cursor is not None:
-        its_token, its_role, begin = cursors.decode(cursor, int, str, int)
-        if (its_token, its_role) != (token_id, current) or begin < 0:
+        *its_search, begin = cursors.decode(cursor, int, str, str, str, int)
+        if its_search != [token_id, current, sort, order] or begin < 0:
             raise Invalid("The cursor belongs to another search: start again without it.")
     row = rows.get(schema.ROLES.index(current))
     items: list[TokenNeuron] = []
     more = None
     if row is not None:
-        page = slice(begin, begin + limit)
         neurons, values, counts = unpack_token(bytes(row.packed), row.neurons)
+        page = _order(reading, neurons, values, counts, sort, order)[begin : begin + limit]
         items = _items(
             reading,
             neurons[page].tolist(),
@@ -90,7 +104,7 @@ def search(
             None if counts is None else counts[page].tolist(),
         )
         if begin + limit < row.neurons:
-            more = cursors.encode(token_id, current, begin + limit)
+            more = cursors.encode(token_id, current, sort, order, begin + limit)
     return TokenSearch(
         model=reading.run.model,
         run=run_ref(reading.run),
@@ -98,10 +112,33 @@ def search(
         token_id=token_id,
         role=current,
         roles=roles,
+        sort=sort,
+        order=order,
         alike=_similar(reading, token_id),
         items=items,
         next=more,
     )
+
+
+def _order(
+    reading: Reading,
+    neurons: Array,
+    values: Array,
+    counts: Array | None,
+    sort: TokenSort,
+    order: Order,
+) -> Array:
+    """The places of a token's neurons in an order."""
+    if sort == "value" or (sort == "count" and counts is None):
+        places = np.arange(len(neurons))
+        return places if order == "desc" else places[::-1]
+    keys: Array = neurons
+    if sort == "count":
+        keys = counts  # type: ignore[assignment]
+    elif sort != "neuron":
+        layers = range(len(reading.run.widths))
+        keys = columns(reading.connection, reading.run, [sort], layers)[sort][neurons]
+    return np.argsort(-keys.astype(np.float64) if order == "desc" else keys, kind="stable")
 
 
 def _items(
@@ -121,7 +158,7 @@ def _items(
                 max=row.max,
                 density=row.density,
                 dead=row.dead,
-                peak_token=texts[row.peak_token_id],
+                peak_token=text_of(texts, row.peak_token_id),
                 promoted_token=promoted_token(row, texts),
             )
         )

@@ -6,42 +6,54 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.contexts.view import examples
-from app.search.schemas import Role, SearchPage, TokenSearch
+from app.schemas import Order
+from app.search.schemas import Role, SearchPage, TokenSearch, TokenSort
 from app.web.frame import Frame
+from app.web.links import Links
 
 ROLES: dict[Role, tuple[str, str, str]] = {
     "peak": (
         "peak on it",
         "Mean peak",
-        "Neurons whose top examples peak on this token: those with the most such examples first, "
+        "{units} whose top examples peak on this token: those with the most such examples first, "
         "then by the mean of those peaks.",
     ),
     "promoted": (
         "promote it",
         "Logit effect",
-        "Neurons that have this token in their list of those they promote most: what one unit of "
+        "{units} that have this token in their list of those they promote most: what one unit of "
         "activation adds directly to its logit, from weights alone.",
     ),
     "suppressed": (
         "suppress it",
         "Logit effect",
-        "Neurons that have this token in their list of those they suppress most: what one unit of "
+        "{units} that have this token in their list of those they suppress most: what one unit of "
         "activation adds directly to its logit, from weights alone.",
     ),
     "in": (
         "are excited by it",
         "Input",
-        "Neurons that have this token in their list of those whose embedding alone, through the "
+        "{units} that have this token in their list of those whose embedding alone, through the "
         "layer's norm, drives them most: earlier layers and attention are left out.",
     ),
     "gate": (
         "have their gate opened by it",
         "Input to the gate",
-        "Neurons that have this token in their list of those whose embedding alone, through the "
+        "{units} that have this token in their list of those whose embedding alone, through the "
         "layer's norm, drives their gate most: earlier layers and attention are left out.",
     ),
 }
 """For each role: what its neurons do, the heading of their values, and a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnHead:
+    """The head of a column that sorts."""
+
+    words: str
+    href: str
+    sorted: str
+    """`ascending`, `descending` or empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,8 @@ class TokenView:
     sentence: str
     roles: list[tuple[Role, str, int, bool]]
     """Each role with any neurons: its name, what they do, their number, whether it is current."""
+    columns: dict[TokenSort, ColumnHead]
+    """The heads of columns, by what they sort by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +81,32 @@ class SearchContext:
     cursor: str | None
     live: bool
     """Whether the server can search by custom text."""
-    examples: Callable[[int, int, int], str] = examples
+    examples: Callable[[int, int, int, str], str] = examples
     """Turns counts of examples into words."""
 
 
-def token_view(results: TokenSearch) -> TokenView:
+def token_view(results: TokenSearch, noun: str, links: Links) -> TokenView:
     """The view of a search by token."""
     words, heading, sentence = ROLES[results.role]
     roles = [
         (entry.role, ROLES[entry.role][0], entry.neurons, entry.role == results.role)
         for entry in results.roles
     ]
-    title = f"Neurons that {words}" if roles else "No neurons"
-    return TokenView(title, heading, sentence, roles)
+    title = f"{noun.capitalize()}s that {words}" if roles else f"No {noun}s"
+    heads: tuple[tuple[TokenSort, str], ...] = (
+        ("neuron", noun.capitalize()),
+        ("count", "Top examples"),
+        ("value", heading),
+        ("max", "Max"),
+        ("density", "Density"),
+    )
+    columns = {sort: _head(results, sort, name, links) for sort, name in heads}
+    return TokenView(title, heading, sentence.format(units=f"{noun.capitalize()}s"), roles, columns)
+
+
+def _head(results: TokenSearch, sort: TokenSort, words: str, links: Links) -> ColumnHead:
+    active = results.sort == sort
+    first: Order = "asc" if sort == "neuron" else "desc"
+    order = ("asc" if results.order == "desc" else "desc") if active else first
+    href = links.search(token_id=results.token_id, role=results.role, sort=sort, order=order)
+    return ColumnHead(words, href, f"{results.order}ending" if active else "")

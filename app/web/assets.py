@@ -23,6 +23,7 @@ STYLES = (
     "neurons/charts",
     "examples/examples",
     "models/layer",
+    "models/gallery",
     "search/numbers",
     "live/live",
     "notes/notes",
@@ -31,6 +32,7 @@ STYLES = (
     "live/behaviour",
     "compare/compare",
     "lists/list",
+    "heads/heads",
 )
 """The files that make up the style sheet, in order."""
 STYLE_SHEET = "site.css"

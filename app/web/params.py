@@ -39,6 +39,8 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="The most items.")]
 Cursor = Annotated[str | None, Query(description="The `next` of the previous page.")]
 Embed = Annotated[Literal["1"] | None, Query()]
 """Whether to answer with a bare page for another site's frame."""
+Card = Annotated[Literal["1", "card"] | None, Query()]
+"""As `Embed`; `card`: with its summary and first examples alone."""
 ViewQuery = Annotated[View, Query()]
 """How a neuron's examples are laid out."""
 ChosenView = Annotated[View | None, Query()]

@@ -21,7 +21,7 @@ from rich.progress import track
 from benchmarks.results import Figure, run
 from benchmarks.rounds import Turn, interleave, quartiles, times_faster
 from benchmarks.scan.inputs import SHAPES, model_of, write_corpus
-from benchmarks.scan.ways import FORWARD, OTHERS, SCAN, TRUNK, trunk, ways_of
+from benchmarks.scan.ways import FORWARD, NO_LOOKUP, OTHERS, SCAN, TRUNK, trunk, ways_of
 from benchmarks.tables import report
 from indexer.config import IndexConfig
 from indexer.corpus.batches import Batch, fill_batch
@@ -86,7 +86,7 @@ def figures(name: str, turns: Sequence[BatchTurn]) -> list[Figure]:
     """Every way's speed as a share of the trunk's, in the sample, in the rest, in the rest's last
     quarter and over the whole run."""
     measured = []
-    order = [TRUNK, FORWARD, SCAN, *OTHERS]
+    order = [TRUNK, FORWARD, SCAN, NO_LOOKUP, *OTHERS]
     keys = {turn.key for turn in turns}
     for dtype, way in sorted(keys, key=lambda key: (key[0], order.index(key[1]))):
         own = [turn for turn in turns if turn.key == (dtype, way)]
@@ -96,7 +96,8 @@ def figures(name: str, turns: Sequence[BatchTurn]) -> list[Figure]:
             continue
         limits = [turn for turn in turns if turn.key == (dtype, TRUNK)]
         parts = _parts(own, limits, (dtype, way))
-        shown = ("sample", "rest", "late") if way == SCAN else ("rest",)
+        # The score costs nothing outside the sample.
+        shown = {SCAN: ("sample", "rest", "late"), NO_LOOKUP: ("sample",)}.get(way, ("rest",))
         measured += [
             Figure.of(f"{way}, {part}, {dtype}", name, parts[part], "× trunk")
             for part in shown

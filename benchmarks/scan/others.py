@@ -63,6 +63,7 @@ def watched(model: LoadedModel, on_layer: Callable[[int, Tensor], None]) -> Iter
     handles = [
         place.module.register_forward_pre_hook(hook(layer))
         for layer, place in enumerate(model.units.places)
+        if place is not None
     ]
     try:
         yield

@@ -5,13 +5,14 @@ scan, and other people's ways of finding top contexts.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from benchmarks.scan.others import Neuroscope, RunWithCache, Way, on_device
 from indexer.corpus.batches import Batch, BatchPlan, fill_batch
+from indexer.measure.lookup import NO_TOKENS
 from indexer.models.loaded import LoadedModel
 from indexer.scan.job import Job
 from indexer.scan.loop import scan_batch
@@ -20,6 +21,7 @@ from indexer.scan.state import Scan
 TRUNK = "trunk"
 FORWARD = "model(tokens)"
 SCAN = "scan"
+NO_LOOKUP = "scan without the token-lookup score"
 OTHERS: dict[str, Callable[[LoadedModel, int], Way]] = {
     "Neuroscope's way": Neuroscope,
     "run_with_cache, top-k": RunWithCache,
@@ -40,15 +42,24 @@ def ways_of(job: Job, *, others: bool) -> Ways:
     """Every way by name, with nothing seen yet. TransformerLens's bridge gets a copy of the model;
     the rest share one."""
     scan = Scan(job.shape, job.corpus.source_index)
+    bare = Scan(replace(job.shape, lookup=NO_TOKENS), job.corpus.source_index)
     makers = OTHERS if others else {}
     made = {name: make(job.model, job.shape.top_k) for name, make in makers.items()}
 
-    def scan_it(batch: Batch) -> None:
-        # The batch is read from the token file again: a run has to do that as well.
-        own = fill_batch(BatchPlan(batch.part, batch.context_ids), job.corpus, padding_id=0)
-        scan_batch(job.model, own, scan)
+    def scanning(into: Scan) -> Callable[[Batch], None]:
+        def run(batch: Batch) -> None:
+            # The batch is read from the token file again: a run has to do that as well.
+            own = fill_batch(BatchPlan(batch.part, batch.context_ids), job.corpus, padding_id=0)
+            scan_batch(job.model, own, into)
 
-    run = {TRUNK: trunk(job.model), FORWARD: forward(job.model), SCAN: scan_it}
+        return run
+
+    run = {
+        TRUNK: trunk(job.model),
+        FORWARD: forward(job.model),
+        SCAN: scanning(scan),
+        NO_LOOKUP: scanning(bare),
+    }
     return Ways(run | {name: way.add for name, way in made.items()}, scan, made)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from indexer.corpus.arrow_sizes import batch_sizes
 from indexer.corpus.rows import (
     Columns,
     Document,
@@ -31,6 +32,8 @@ _SUSPICIOUS_BYTES = 256 << 20
 _SUSPICIOUS_RATIO = 1000
 """Columns that unpack to more than this, from a thousandth of it, are refused: text is compressed
 to a tenth, token ids at most to a hundredth."""
+_LZ4_RATIO = 150
+"""The same for Arrow files, whose LZ4 packs nothing to less than a 255th."""
 
 
 def parquet_documents(
@@ -77,13 +80,18 @@ def _check_size(file: pq.ParquetFile, names: list[str], path: Path) -> None:
     """Refuse a file that unpacks to far more than texts or token ids would."""
     for chunks in _chunks(file, names):
         for chunk in chunks:
-            size, packed = _unpacked(chunk), max(chunk.total_compressed_size, 1)
-            if size > _SUSPICIOUS_BYTES and size > _SUSPICIOUS_RATIO * packed:
-                raise NeurariumError(
-                    f"{path}: {packed:,} bytes of its column {chunk.path_in_schema!r} unpack to "
-                    f"{size / 1e9:.1f} GB, which is neither text nor token ids: leave the file "
-                    "out, or write it again."
-                )
+            what = f"its column {chunk.path_in_schema!r}"
+            _check_ratio(_unpacked(chunk), chunk.total_compressed_size, what, path)
+
+
+def _check_ratio(
+    size: int, packed: int, what: str, path: Path, most: int = _SUSPICIOUS_RATIO
+) -> None:
+    if size > _SUSPICIOUS_BYTES and size > most * max(packed, 1):
+        raise NeurariumError(
+            f"{path}: {packed:,} bytes of {what} unpack to {size / 1e9:.1f} GB, which is neither "
+            "text nor token ids: leave the file out, or write it again."
+        )
 
 
 def _check_mask(file: pq.ParquetFile, columns: Columns, path: Path) -> None:
@@ -129,6 +137,9 @@ def arrow_documents(path: Path, wanted: RequestedColumns, source: str | None) ->
     NeurariumError."""
     try:
         with pa.memory_map(str(path)) as mapped:
+            for size in batch_sizes(mapped):
+                _check_ratio(size.unpacked, size.packed, "a batch", path, _LZ4_RATIO)
+            mapped.seek(0)
             columns: Columns | None = None
             for batch in _arrow_batches(mapped):
                 table = pa.Table.from_batches([batch])

@@ -124,6 +124,14 @@ class PreparedCorpus(PreparedFacts):
         chosen = heapq.nsmallest(size, self._sample_keys(eligible, seed))
         return np.array([context_id for _, context_id in chosen], dtype=np.int64)
 
+    def ranks(self, seed: int) -> Int32[np.ndarray, " contexts"]:
+        """Each context's place in the order of all contexts' hashes, of which `sample` takes the
+        first; short contexts are among them."""
+        keys = sorted(self._sample_keys(np.arange(self.contexts), seed))
+        ranks = np.empty(self.contexts, np.int32)
+        ranks[[context_id for _, context_id in keys]] = np.arange(self.contexts, dtype=np.int32)
+        return ranks
+
     def _sample_keys(
         self, context_ids: Int64[np.ndarray, " eligible"], seed: int
     ) -> Iterator[tuple[bytes, int]]:

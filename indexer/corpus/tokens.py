@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from indexer.corpus.special_tokens import control_tokens, special_token_id
+from indexer.errors import NeurariumError
 
 PART_CHARS = 1 << 18
 """Longer texts are tokenised in parts, cut at line ends, to bound memory."""
@@ -91,16 +92,25 @@ class TextTokenizer:
         return ids, lengths
 
     def _rows(self, texts: list[str]) -> list[list[int]]:
-        encoded = self._tokenizer(
-            texts,
-            add_special_tokens=False,
-            split_special_tokens=True,
-            padding=False,
-            truncation=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,  # texts longer than the model's maximum are expected
-        )
+        try:
+            encoded = self._tokenizer(
+                texts,
+                add_special_tokens=False,
+                split_special_tokens=True,
+                padding=False,
+                truncation=False,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                verbose=False,  # texts longer than the model's maximum are expected
+            )
+        except (KeyboardInterrupt, SystemExit, MemoryError):
+            raise
+        except BaseException as error:  # a library in Rust that gives up raises no `Exception`
+            raise NeurariumError(
+                "The model's tokenizer fails on the corpus "
+                f"({type(error).__name__}: {' '.join(str(error).split())[:200]}): check its files, "
+                "such as tokenizer.json."
+            ) from error
         rows: list[list[int]] = encoded["input_ids"]
         return rows
 

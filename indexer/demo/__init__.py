@@ -8,5 +8,12 @@ from pathlib import Path
 MODEL_DIR: Path = Path(__file__).parent / "model"
 """A Hugging Face GPT-2 folder: config.json, model.safetensors, tokenizer.json, …"""
 
+DICTIONARIES: tuple[Path, ...] = tuple(
+    Path(__file__).parent / "dictionaries" / f"{name}.safetensors"
+    for name in ("residual-sae", "mlp-transcoder")
+)
+"""A sparse autoencoder of the model's residual stream and a transcoder of one of its MLPs, made by
+`train_dictionaries.py`; each file has the name of its set of units."""
+
 CORPUS_FILE: Path = Path(__file__).parent / "corpus.jsonl.gz"
 """The held-out text, one document per line: `{"text": …, "source": …, "title": …}`."""

@@ -20,7 +20,7 @@ from indexer.interventions.attribute import Attribution, LastPosition, attributi
 from indexer.models.failures import out_of_memory
 from indexer.models.loaded import LoadedModel
 from indexer.models.modules import first_tensor
-from indexer.models.units import Place, first_of
+from indexer.models.units import Place, first_of, present_place
 from indexer.weights.embedding import unembedding_module
 from indexer.weights.units import known_writes
 
@@ -80,6 +80,9 @@ def effects(
     with (
         _ablated(model, layer, unit, first, mean, tokens.shape[1]),
         _seeing_place(source, tokens.shape, seen),
+        _seeing_units(
+            model, layer, tokens.shape, seen, wanted=writes is not None and source is None
+        ),
         _seeing(outer_norm, "outer_norm", tokens.shape, seen),
         _seeing(model.layout.final_norm(root), "final_norm", tokens.shape, seen),
         _last_position_only(head),
@@ -121,7 +124,7 @@ def _ablated(
     model: LoadedModel, layer: int, unit: int, first: int, mean: float, length: int
 ) -> Iterator[None]:
     """Set a unit to 0 in row `ZERO` and to `mean` in row `MEAN`, from position `first` on."""
-    place = model.units.places[layer]
+    place = present_place(model.units, layer)
 
     def changed(acts: Tensor) -> Tensor:
         acts = acts.clone(memory_format=torch.contiguous_format)
@@ -187,6 +190,22 @@ def _seeing_place(
         handle = module.register_forward_pre_hook(keep, with_kwargs=True)
     with _removed(handle):
         yield
+
+
+@contextlib.contextmanager
+def _seeing_units(
+    model: LoadedModel, layer: int, shape: tuple[int, ...], seen: dict[str, Tensor], *, wanted: bool
+) -> Iterator[None]:
+    """As `_seeing` of a layer's units, as `seen["source"]`: their own activations."""
+    if not wanted:
+        yield
+        return
+    held: dict[str, Tensor] = {}
+    place = present_place(model.units, layer)
+    with _seeing_place(place, shape, held):
+        yield
+    given = held["source"][None, None]
+    seen["source"] = model.units.captured(layer, given, ()).activations[0, 0].float()
 
 
 @contextlib.contextmanager

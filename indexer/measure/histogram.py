@@ -52,6 +52,21 @@ class Histogram:
         """Add counts of the bins that `prepare` gave."""
         self.counts[where] += counts.astype(np.int32)
 
+    def merge(self, other: Histogram) -> None:
+        """Add another histogram of the same neurons: as if all values had been counted here."""
+        above = np.maximum(self.above, other.above)
+        below = np.maximum(self.below, other.below)
+        rows = np.flatnonzero((above > self.above) | (below > self.below))
+        self.counts[rows] = self._joined(
+            self.counts[rows], above[rows] - self.above[rows], below[rows] - self.below[rows]
+        )
+        rows = np.flatnonzero(other.counts.any(axis=1))
+        self.counts[rows] += self._joined(
+            other.counts[rows], above[rows] - other.above[rows], below[rows] - other.below[rows]
+        )
+        self.above, self.below = above, below
+        self.high = np.maximum(self.high, other.high)
+
     def _widen(
         self, where: slice, low: Float64[np.ndarray, " n"], high: Float64[np.ndarray, " n"]
     ) -> None:

@@ -21,6 +21,12 @@ class Asked:
     hook_point: str | None = None
     """TransformerLens's name of the place captured; None: the model's or the kind's default."""
 
+    dictionary: str | None = None
+    """Files, folders or hub repositories of dictionaries, separated by commas."""
+    force: bool = False
+    """Whether to go on where a dictionary names another model, or reconstructs worse than it
+    declares."""
+
     def as_dict(self) -> dict[str, Any]:
         """The fields that are not at their defaults."""
         values = ((field, getattr(self, field.name)) for field in fields(self))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from indexer.errors import NeurariumError
 from indexer.models.failures import out_of_memory
 from indexer.models.finite import check_activations
 from indexer.models.layout import Layout
-from indexer.models.units import UnitSet, first_of
+from indexer.models.units import UnitSet, first_of, present_place
 
 
 class _LastLayer(Exception):
@@ -56,18 +56,30 @@ class Trunk:
         nothing after the last of them is computed. Nothing in this method waits for the device.
         Calls from several threads take turns. Raises `NeurariumError` when memory runs out.
         """
-        last = None if layers is None else layers[-1]
+        wanted = range(len(units.places)) if layers is None else layers
+        present = [layer for layer in wanted if units.places[layer] is not None]
+        last = present[-1] if layers is not None and present else None
 
         def hand_over(layer: int, values: Tensor, parts: tuple[Tensor, ...]) -> None:
             on_layer(layer, units.captured(layer, values, parts))
             if layer == last:
                 raise _LastLayer
 
-        with (
-            self._lock,
-            torch.inference_mode(),
-            _hooked(units, tuple(tokens.shape), hand_over, layers),
-        ):
+        self.run_hooked(
+            tokens, attention_mask, _hooked(units, tuple(tokens.shape), hand_over, present)
+        )
+
+    def run_hooked(
+        self,
+        tokens: Int[Tensor, "batch pos"],
+        attention_mask: Bool[Tensor, "batch pos"] | Int[Tensor, "batch pos"],
+        hooks: contextlib.AbstractContextManager[None],
+    ) -> None:
+        """Run one forward pass with hooks that are there as long as `hooks` is open.
+
+        Calls from several threads take turns. Raises `NeurariumError` when memory runs out.
+        """
+        with self._lock, torch.inference_mode(), hooks:
             try:
                 self.run(
                     tokens.to(self.device, torch.long),
@@ -102,12 +114,12 @@ class Trunk:
         tokens = torch.zeros((1, 2), dtype=torch.long)
         self.capture(units, tokens, torch.ones_like(tokens), count)
         for layer, runs in enumerate(widths):
-            if len(runs) != 1:
+            if units.places[layer] is not None and len(runs) != 1:
                 raise NeurariumError(
                     f"Layer {layer} of {self.label!r} runs {len(runs)} times in one forward pass, "
                     "not once: such a model cannot be indexed."
                 )
-        return tuple(runs[0] for runs in widths)
+        return tuple(runs[0] if runs else 0 for runs in widths)
 
 
 @contextlib.contextmanager
@@ -115,7 +127,7 @@ def _hooked(
     units: UnitSet,
     shape: tuple[int, ...],
     hand_over: Callable[[int, Tensor, tuple[Tensor, ...]], None],
-    layers: range | None,
+    layers: Sequence[int],
 ) -> Iterator[None]:
     """Call `hand_over(layer, values, parts)` whenever a layer's place is reached.
 
@@ -126,7 +138,7 @@ def _hooked(
     held: dict[tuple[int, int], Tensor] = {}
 
     def give(layer: int, values: Tensor) -> None:
-        place = units.places[layer]
+        place = present_place(units, layer)
         parts = [held.pop((layer, number), None) for number in range(len(place.parts))]
         known = tuple(part for part in parts if part is not None)
         hand_over(layer, place.own(values.reshape(*shape, values.shape[-1])), known)
@@ -144,7 +156,7 @@ def _hooked(
         return hook
 
     def hold(layer: int, number: int) -> Any:
-        part = units.places[layer].parts[number]
+        part = present_place(units, layer).parts[number]
 
         def hook(_module: Any, _args: Any, output: Tensor) -> None:
             held[layer, number] = part.own(output.reshape(*shape, output.shape[-1]))
@@ -152,8 +164,8 @@ def _hooked(
         return hook
 
     try:
-        for layer in layers if layers is not None else range(len(units.places)):
-            place = units.places[layer]
+        for layer in layers:
+            place = present_place(units, layer)
             for number, part in enumerate(place.parts):
                 handles.append(part.module.register_forward_hook(hold(layer, number)))
             if place.side == "input":

@@ -8,8 +8,12 @@ import contextlib
 import errno
 import functools
 import json
+import pickle
+import sysconfig
+import traceback
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import huggingface_hub
 import torch
@@ -20,6 +24,8 @@ from transformers import modeling_gguf_pytorch_utils
 from indexer.errors import NeurariumError
 from indexer.models.source import ModelSource
 
+_OWN = Path(__file__).parent.parent
+"""Where this project's own code is."""
 _HTTP_CLIENTS = frozenset({"httpx", "httpx2", "requests", "urllib3", "aiohttp"})
 """Packages whose exceptions mean that a request failed. They are not imported, because which of
 them the hub's library uses depends on its version."""
@@ -53,17 +59,49 @@ def quiet() -> Iterator[None]:
 def one_line_errors(source: ModelSource, what: str = "model") -> Iterator[None]:
     """Turn exceptions whose cause the user can act on into `NeurariumError`.
 
-    Other exceptions pass unchanged, so that a bug does not look like the user's mistake.
+    They are known kinds of exception, and all that libraries raise. Exceptions of this project's
+    own code pass unchanged, so that a bug does not look like the user's mistake.
     """
     try:
         yield
     except NeurariumError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and not _is_panic(error):
+            raise
         message = _explain(error, source, what)
         if message is None:
-            raise
+            if not _of_a_library(error):
+                raise
+            message = _unforeseen(error, source, what)
         raise NeurariumError(message) from error
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Whether a library written in Rust gave up, which is not an `Exception`."""
+    return type(error).__name__ == "PanicException"
+
+
+def _of_a_library(error: BaseException) -> bool:
+    """Whether an exception was raised in other code than this project's and its callers'."""
+    if _is_panic(error) or type(error) is Exception:  # no Python code raises the latter
+        return True
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    where = frames[-1].f_code.co_filename if frames else ""
+    if Path(where).is_relative_to(_OWN):
+        return False
+    return "site-packages" in where or where.startswith(("<frozen", sysconfig.get_path("stdlib")))
+
+
+def _unforeseen(error: BaseException, source: ModelSource, what: str) -> str:
+    """The message for what a library raises where nothing is known about the cause."""
+    why = f"{type(error).__name__}: {_first_line(error)}"
+    if what == "tokenizer":
+        return f"The tokenizer of {source.label!r} cannot be used ({why}): check its files."
+    return (
+        f"The model {source.label!r} cannot be used ({why}): check that its config.json and "
+        "weights are complete and belong together."
+    )
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -116,7 +154,7 @@ def _failed_request(chain: list[BaseException]) -> BaseException | None:
     return next((link for link in reversed(chain) if failed(link)), None)
 
 
-def _explain(error: Exception, source: ModelSource, what: str) -> str | None:
+def _explain(error: BaseException, source: ModelSource, what: str) -> str | None:
     """The error message, or None where the cause is not known to be the user's to solve."""
     label, where = source.label, f" at revision {source.revision!r}" if source.revision else ""
     chain = list(_causes(error))
@@ -159,6 +197,11 @@ def _explain(error: Exception, source: ModelSource, what: str) -> str | None:
             f"The Hugging Face hub cannot be reached{why} and {label!r}{where} is not complete "
             "in the local cache: check the network and try again, or name a folder or a .gguf file."
         )
+    if raised(pickle.UnpicklingError) or "weights_only" in messages:
+        return (
+            f"The weights of {label!r} are damaged, or hold more than tensors, and are not "
+            "unpickled: download them again, or save them as safetensors."
+        )
     if "trust_remote_code" in messages:
         return (
             f"The model {label!r} needs code from its own repository: read it, then allow it with "
@@ -188,4 +231,8 @@ def _explain(error: Exception, source: ModelSource, what: str) -> str | None:
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     line = lines[0] if lines else type(error).__name__
+    if line.endswith(":") and len(lines) > 1:
+        line = f"{line} {lines[1]}"
+    if isinstance(error, KeyError):  # its text is the key alone
+        line = f"{line} is missing or not known"
     return line if len(line) <= 300 else line[:297] + "…"

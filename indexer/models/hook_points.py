@@ -99,6 +99,7 @@ class MlpNeurons:
     name: ClassVar[str] = "neurons"
     noun: ClassVar[str] = "neuron"
     sparse: ClassVar[bool] = False
+    identity: ClassVar[str] = ""
 
     @property
     def described(self) -> Units:
@@ -124,7 +125,7 @@ class MlpNeurons:
     @property
     def has_parts(self) -> bool:
         """Whether gate and linear part are captured beside each activation."""
-        return all(place.parts for place in self.places)
+        return all(place is not None and place.parts for place in self.places)
 
     @property
     def signed(self) -> bool:

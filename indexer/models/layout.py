@@ -2,7 +2,7 @@
 plain model its names stand for. Needs the configuration only, so models that cannot be indexed are
 refused before any weight is read.
 
-`layout`, `load` and `given` are the only importers of transformer_lens.
+`aliases`, `given`, `layout` and `load` are the only importers of transformer_lens.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def layout_of_config(config: Any, label: str) -> Layout:
     """
     config = copy.copy(config)
     kind = str(config.model_type)
-    named = (config.architectures or [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind, kind)])[0]
+    named = str((config.architectures or [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind, kind)])[0])
     config.architectures = [named]  # a GGUF file's configuration has no architecture
     _refuse_kind(config, named, label)
     experts = _experts(config, named, label)
@@ -230,7 +230,8 @@ def _mlp_problem(cfg: Any, component: Any, model: str) -> str | None:
         what = "attention-only" if attention_only else "not a transformer"
         return (
             f"{model} has no MLP neurons, it is {what} or has no MLP of its own in each layer: "
-            "choose a model with dense MLPs, such as gpt2 or solu-1l."
+            "choose a model with dense MLPs, such as gpt2 or solu-1l, or index its attention heads "
+            "(--heads)."
         )
     if isinstance(component, MoEBridge):
         return _mixture_of_experts(model)

@@ -1,6 +1,6 @@
 """Load a model into memory, after refusing what cannot be indexed.
 
-`layout`, `load` and `given` are the only importers of transformer_lens.
+`aliases`, `given`, `layout` and `load` are the only importers of transformer_lens.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def describe(source: ModelSource, *, trust_remote_code: bool = False) -> Descrip
     source = pin_revision(source)
     if source.kind != "legacy":
         config = load_config(source, trust_remote_code=trust_remote_code)
-        with quiet():
+        with quiet(), one_line_errors(source):
             layout = layout_of_config(config, source.label)
         return Description(source, layout, config)
     with quiet(), one_line_errors(source):
@@ -159,11 +159,13 @@ def use_loaded(
     check_weights(model, source.label, known_tokens(tokens.tokenizer, rows), rows)
     device = next(model.parameters()).device
     trunk = Trunk(without_unembedding(model), device, source.label)
+    with quiet(), one_line_errors(source):
+        units = kinds.find(trunk, layout, model, kinds.choose(layout, asked))
     return LoadedModel(
         source=source,
         layout=layout,
         tokens=tokens,
-        units=kinds.find(trunk, layout, model, kinds.choose(layout, asked)),
+        units=units,
         root=model,
         trunk=trunk,
         weights_hash=weights_hash or state_hash(model),

@@ -18,6 +18,9 @@ TENSOR_HOOK_POINTS = (
 )
 """Of the dimensions of a tensor: [batch, pos, d], or [batch, pos, head, d_head] flattened."""
 
+HOOK_PATTERN = "attn.hook_pattern"
+"""Of attention heads: where each head of a layer looks from each position."""
+
 HOOK_POINTS = (*MLP_HOOK_POINTS, *TENSOR_HOOK_POINTS)
 """Every hook point a user may ask for, of all kinds of unit."""
 

@@ -21,8 +21,18 @@ import transformers
 from indexer.corpus.special_tokens import special_token_id
 from indexer.errors import NeurariumError
 from indexer.models.adapters import ADAPTER_CONFIG, adapter_alone, adapter_beside
-from indexer.models.failures import one_line_errors, quiet, tokenizer_is_missing
+from indexer.models.failures import hub_is_down, one_line_errors, quiet, tokenizer_is_missing
+from indexer.models.gguf_header import read_header
 from indexer.models.hub import cached_path, commit_of
+from indexer.models.sizes import (
+    Shapes,
+    check_config,
+    check_gguf,
+    check_token_ids,
+    check_total,
+    read_json,
+    safetensors_shapes,
+)
 from indexer.models.source import HUB_ID, ModelSource
 from indexer.models.vocabulary import tokenizer_identity
 
@@ -30,6 +40,7 @@ _WITHOUT_EFFECT = frozenset(
     "transformers_version _name_or_path dtype torch_dtype use_cache license".split()
 )
 """Entries of a config.json that do not change what the model computes; the dtype is chosen."""
+_MOST_IN_BUFFER = 1 << 32
 _WEIGHT_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -73,18 +84,57 @@ def pin_revision(source: ModelSource) -> ModelSource:
 def load_config(source: ModelSource, *, trust_remote_code: bool = False) -> Any:
     """The transformers configuration of a model that isn't legacy. Raises `NeurariumError`."""
     source = pin_revision(source)
+    known = check_claims(source)
     with quiet(), one_line_errors(source):
         try:
             config = transformers.AutoConfig.from_pretrained(
                 **_from_pretrained(source, trust_remote_code)
             )
-        except Exception:
-            if source.kind == "hub" and _is_adapter(source):
+        except OSError as error:
+            without_config = source.kind == "hub" and "config.json" in str(error)
+            if without_config and not hub_is_down(error) and _is_adapter(source):
                 raise NeurariumError(adapter_alone(source.label)) from None
             raise
+    if not known:
+        check_claims(source)
     if _located(source, ADAPTER_CONFIG) is not None:
         raise NeurariumError(adapter_beside(source.label, ADAPTER_CONFIG))
     return config
+
+
+def check_claims(source: ModelSource) -> bool:
+    """Compare what a model's files say about its sizes before a library believes it; False if they
+    are not on this machine yet. Raises `NeurariumError`."""
+    if source.kind == "gguf":
+        check_gguf(read_header(Path(source.location), source.label), source.label)
+        return True
+    path = _located(source, "config.json")
+    if path is not None:
+        check_config(read_json(path, source.label), stored_shapes(source), source.label)
+    return path is not None
+
+
+def stored_shapes(source: ModelSource) -> Shapes | None:
+    """The shapes of a checkpoint's tensors, from the headers of its files; None where they are
+    not known without reading it."""
+    if source.kind == "gguf":
+        return read_header(Path(source.location), source.label).shapes
+    single = _located(source, "model.safetensors")
+    if single is not None:
+        return safetensors_shapes(single) or None
+    index = _located(source, "model.safetensors.index.json")
+    if index is None:
+        return None
+    named = read_json(index, source.label).get("weight_map")
+    if not isinstance(named, dict):
+        return None
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in sorted({str(name) for name in named.values()}):
+        path = _located(source, name)
+        if path is None:
+            return None
+        shapes |= safetensors_shapes(path)
+    return shapes or None
 
 
 def _is_adapter(source: ModelSource) -> bool:
@@ -103,6 +153,11 @@ def load_tokenizer(source: ModelSource, *, trust_remote_code: bool = False) -> L
     vocabulary, or has no row in the model's embedding, does not count. Raises `NeurariumError`.
     """
     source = pin_revision(source)
+    check_claims(source)
+    for file in ("tokenizer.json", "vocab.json") if source.kind != "gguf" else ():
+        path = _located(source, file)
+        if path is not None:
+            check_token_ids(read_json(path, source.label), source.label, file)
     with quiet(), one_line_errors(source, what="tokenizer"):
         if source.kind == "legacy":
             facts = legacy_config(source)
@@ -117,7 +172,7 @@ def load_tokenizer(source: ModelSource, *, trust_remote_code: bool = False) -> L
             tokenizer = _with_vocabulary(
                 transformers.AutoTokenizer.from_pretrained(**arguments), arguments
             )
-    return use_tokenizer(tokenizer, source, rows)
+        return use_tokenizer(tokenizer, source, rows)
 
 
 def use_tokenizer(tokenizer: Any, source: ModelSource, rows: int) -> LoadedTokenizer:
@@ -162,6 +217,8 @@ def load_causal_lm(
     """
     source = pin_revision(source)
     quantised = getattr(config, "quantization_config", None) is not None
+    if not trust_remote_code:
+        _check_total(source, config, quantised or source.kind == "gguf")
     with quiet(), one_line_errors(source):
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
             **_from_pretrained(source, trust_remote_code),
@@ -190,6 +247,23 @@ def load_causal_lm(
     if quantised and dtype is not None:
         _same_format(model, dtype)
     return model.eval(), tuple(sorted(report.get("unexpected_keys", ())))
+
+
+def _check_total(source: ModelSource, config: Any, packed: bool) -> None:
+    """Refuse a configuration whose model is far larger than the checkpoint, which would be made up
+    at random in memory before anyone notices. Raises `NeurariumError`."""
+    shapes = stored_shapes(source)
+    with quiet(), one_line_errors(source), torch.device("meta"):  # allocates no memory
+        model = transformers.AutoModelForCausalLM.from_config(config)
+    if shapes:
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        check_total(parameters, shapes, packed, source.label)
+    for name, buffer in model.named_buffers():
+        if buffer.numel() > _MOST_IN_BUFFER:
+            raise NeurariumError(
+                f"The configuration of {source.label!r} asks for {buffer.numel():,} numbers in "
+                f"{name}: its number of positions cannot be right."
+            )
 
 
 def _same_format(model: Any, dtype: torch.dtype) -> None:

@@ -81,8 +81,8 @@ def _source(model: Mapping[str, Any], model_path: Path | None) -> ModelSource:
     if was_here and not Path(asked).expanduser().exists():
         what = "file" if asked.lower().endswith(".gguf") else "folder"
         raise NeurariumError(
-            f"The {what} {asked!r} with the model is not here (moved?): put it back, or, to verify "
-            "the run, name its new place with --model-path."
+            f"The {what} {asked!r} with the model is not here (moved?): put it back, or name its "
+            "new place with --model-path."
         )
     return resolve_model(asked, model["asked_revision"])
 

@@ -101,6 +101,7 @@ class TensorDimensions:
     has_parts: ClassVar[bool] = False
     is_default: ClassVar[bool] = True
     remark: ClassVar[str] = ""
+    identity: ClassVar[str] = ""
 
     @property
     def name(self) -> str:

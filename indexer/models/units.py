@@ -71,8 +71,9 @@ class Writes:
 
     vectors: Float[Tensor, "units d_model"]
     """Per unit of activation, in float32, up to the scales of `norms`."""
-    source: Place
-    """Where the numbers [..., units] are that the vectors are multiplied by."""
+    source: Place | None
+    """Where the numbers [..., units] are that the vectors are multiplied by; None where they are
+    the units' own activations."""
     inner_norm: nn.Module | None
     """A norm over the units before the vectors (SoLU); its input is what `source` takes."""
     outer_norm: nn.Module | None
@@ -132,6 +133,11 @@ class UnitSet(Protocol):
         ...
 
     @property
+    def identity(self) -> str:
+        """A hash of everything beside the model that activations depend on; empty if nothing is."""
+        ...
+
+    @property
     def asked(self) -> Asked:
         """What finds the same units in the same model again."""
         ...
@@ -152,8 +158,8 @@ class UnitSet(Protocol):
         ...
 
     @property
-    def places(self) -> tuple[Place, ...]:
-        """Where each layer is captured."""
+    def places(self) -> tuple[Place | None, ...]:
+        """Where each layer is captured; None for a layer without units."""
         ...
 
     @property
@@ -208,6 +214,13 @@ class UnitSet(Protocol):
     ) -> Bool[np.ndarray, " n"]:
         """Which units never fire, from their largest and smallest activations in a whole run."""
         ...
+
+
+def present_place(units: UnitSet, layer: int) -> Place:
+    """The place of a layer that has units."""
+    place = units.places[layer]
+    assert place is not None  # only layers with units are asked for
+    return place
 
 
 def never_positive(

@@ -19,11 +19,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from indexer import memory
 from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
+from indexer.heads.measure import measure_heads
+from indexer.models.heads import AttentionHeads
 from indexer.reporter import Reporter, waiting
+from indexer.run.before import Before, before_scan
 from indexer.run.checkpoint import RunFolder
 from indexer.run.passes import scan_slices
 from indexer.run.plan import Plan, check_disk, describe_plan, make_plan
 from indexer.run.provenance import run_record
+from indexer.run.quality import Quality, check_dictionaries
 from indexer.run.results import Results
 from indexer.scan.choice import ModelChoice, resolve
 from indexer.scan.job import Job, load, prepare
@@ -41,7 +45,6 @@ from indexer.store.units import NEURONS
 from indexer.store.writing.records import NeuronBlock
 from indexer.store.writing.run import write_run
 from indexer.weights.facts import LayerFacts, weight_facts
-from indexer.weights.trial import Available, try_weights
 
 FEW_TOKENS = 10_000
 """Under so many tokens the user is warned that statistics mean little."""
@@ -148,15 +151,14 @@ def _index(
     for line in namesakes(engine, job.name, job.model.source.model_id, job.set_name):
         reporter.say(line)
     folder.check_inputs(job.facts())
-    available = try_weights(job.model)
-    for line in available.missing:
-        reporter.say(f"Note: {line}")
+    before = before_scan(job.model, reporter)
+    qualities = check_dictionaries(job, reporter)
     # The process may have been killed after the run was written.
     run_id = find_scan(engine, folder.facts.id) if folder.exists else None
     if run_id is None:
         scans = scan_slices(job, folder, execution, reporter)
         clock.lap("scan")
-        run_id = write(engine, job, folder.facts.id, scans, available, clock, reporter)
+        run_id = write(engine, job, folder.facts.id, scans, before, clock, reporter, qualities)
     folder.remove()
     peak = memory.peak()
     return Outcome(
@@ -216,16 +218,22 @@ def write(
     job: Job,
     scan_id: str,
     scans: Iterator[Scan],
-    available: Available,
+    before: Before,
     clock: Clock,
     reporter: Reporter,
+    qualities: tuple[Quality, ...] = (),
 ) -> int:
     """Write finished scans to the store; returns the run's id."""
     current = [next(scans)]
+    heads = None
+    if isinstance(job.model.units, AttentionHeads):
+        on_tokens = reporter.stage("Pairs of positions", job.corpus.included_tokens, "tokens")
+        heads = measure_heads(job, on_tokens)
+        clock.lap("heads")
     _wait_for_writing(engine, reporter)
-    record = run_record(job, scan_id, current[0], available.missing, clock.seconds)
+    record = run_record(job, scan_id, current[0], before, clock.seconds, heads, qualities)
     progress = reporter.stage("Writing", job.shape.neurons, f"{job.model.units.noun}s")
-    known = weight_facts(job.model, available, connections=job.config.connections)
+    known = weight_facts(job.model, before.facts, connections=job.config.connections)
 
     def facts_of(layer: int) -> LayerFacts:
         try:
@@ -238,6 +246,8 @@ def write(
             return LayerFacts({}, {})
 
     results = Results(job.corpus, job.model.units.dead, facts_of, job.model.device)
+    if heads is not None:
+        results.use(heads.contexts)
 
     def neurons() -> Iterator[NeuronBlock]:
         done = 0
@@ -249,7 +259,7 @@ def write(
             current.clear()  # free its memory before the next is loaded
             current.extend(itertools.islice(scans, 1))
 
-    run_id = write_run(engine, record, neurons(), results.contexts())
+    run_id = write_run(engine, record, neurons(), results.contexts(), heads)
     clock.lap("write")
     return run_id
 

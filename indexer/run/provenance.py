@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -11,25 +10,32 @@ from typing import Any
 from indexer.corpus.prepared import PreparedCorpus
 from indexer.corpus.rows import printable
 from indexer.measure.peaks import KEPT_PEAKS, sample_identity
-from indexer.models.spelling import drops_first_space
+from indexer.run.before import Before
+from indexer.run.quality import Quality, as_provenance
 from indexer.scan.job import Job, bottom_k
 from indexer.scan.state import Scan
-from indexer.store.writing.records import RunRecord
+from indexer.store.writing.records import HeadRecords, RunRecord
 
 VERSIONED = ("neurarium", "torch", "transformers", "transformer-lens", "numpy", "tokenizers")
 
 
 def run_record(
-    job: Job, scan_id: str, scan: Scan, not_available: Sequence[str], seconds: dict[str, float]
+    job: Job,
+    scan_id: str,
+    scan: Scan,
+    before: Before,
+    seconds: dict[str, float],
+    heads: HeadRecords | None = None,
+    qualities: tuple[Quality, ...] = (),
 ) -> RunRecord:
     """The run's record with its provenance. `scan` is the run's scan, or the first of several;
-    `not_available` says what the weights do not tell."""
+    `heads` is what was measured of attention heads, `qualities` how well dictionaries
+    reconstruct."""
     config, model, corpus = job.config, job.model, job.corpus
     source, layout, tokens, units = model.source, model.layout, model.tokens, model.units
     assert scan.sample is not None  # a complete scan has measured it
     sample_positions = int(scan.sample.moments.count[0])
     dtype = str(model.dtype).removeprefix("torch.")
-    vocabulary = model.vocabulary()
     provenance: dict[str, Any] = {
         "scan": scan_id,
         "model": {
@@ -52,7 +58,7 @@ def run_record(
             "name": tokens.name,
             "identity": tokens.identity,
             "vocabulary": model.d_vocab,
-            **_first_space(tokens.tokenizer, vocabulary),
+            **({"first_space": "dropped"} if before.first_space_dropped else {}),
         },
         "corpus": {
             "label": corpus.label,
@@ -74,7 +80,8 @@ def run_record(
             "device": str(model.device),
             **units.asked.as_dict(),
         },
-        **({"weights_not_available": list(not_available)} if not_available else {}),
+        **as_provenance(job, qualities),
+        **({"weights_not_available": list(missing)} if (missing := before.facts.missing) else {}),
         "policy": {
             "bos": _bos_policy(tokens.bos_token_id, config.bos, corpus),
             "padding": "on the right, masked, not included",
@@ -87,6 +94,7 @@ def run_record(
             "drawn_by": "lowest blake2b of (seed, token ids)",
             "seed": config.seed,
         },
+        **({} if heads is None else {"heads": heads.run}),
         "settings": {
             name: printable(value) if isinstance(value, str) else value
             for name, value in config.as_dict().items()
@@ -113,19 +121,14 @@ def run_record(
         ),
         widths=units.widths,
         sources=corpus.sources,
-        vocabulary=vocabulary,
-        token_counts=corpus.token_counts(len(vocabulary)),
+        vocabulary=before.vocabulary,
+        token_counts=corpus.token_counts(len(before.vocabulary)),
         source_contexts=corpus.source_contexts(),
         provenance=provenance,
         created_at=datetime.now(UTC),
         set_name=job.set_name,
         units=units.described,
     )
-
-
-def _first_space(tokenizer: Any, vocabulary: list[bytes]) -> dict[str, str]:
-    """What becomes of the space of a text's first token, where it does not stay."""
-    return {"first_space": "dropped"} if drops_first_space(tokenizer, vocabulary) else {}
 
 
 def _special_tokens(corpus: PreparedCorpus) -> dict[str, list[int]]:

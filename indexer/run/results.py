@@ -25,6 +25,7 @@ from indexer.measure.peaks import (
 from indexer.measure.selection import NO_ID, Payload, Selection
 from indexer.measure.sources import slots_of
 from indexer.measure.together import Together, together
+from indexer.run.firing import firing_bands, firing_examples, firing_facts
 from indexer.scan.sample import SampleScan
 from indexer.scan.shape import ScanShape
 from indexer.scan.state import Scan
@@ -105,7 +106,8 @@ class Results:
         step = max(1, _BLOCK_BYTES // _example_bytes(shape))
         # A layer's correlations take as long as tens of its blocks, so they are computed ahead.
         layers = ahead(self._layers(scan, sample), 1)
-        for width, (layer, weights, near) in zip(shape.widths, layers, strict=True):
+        for layer, weights, near in layers:
+            width = shape.widths[layer - shape.first_layer]
             for begin in range(0, width, step):
                 chunk = slice(begin, min(begin + step, width))
                 yield self._block(scan, measured, layer, chunk, weights, near)
@@ -113,6 +115,8 @@ class Results:
     def _layers(self, scan: Scan, sample: SampleScan) -> Iterator[tuple[int, LayerFacts, Together]]:
         """Each layer's index in the model, the facts from its weights, and its correlations."""
         for index, layer in enumerate(scan.shape.layers):
+            if not scan.shape.widths[index]:
+                continue
             near = together(sample.peaks[scan.places.layer(index)], device=self._device)
             yield layer, self._facts_of(layer), near
 
@@ -133,10 +137,14 @@ class Results:
                 token_ids=corpus.context(context),
             )
 
+    def use(self, context_ids: Int64[np.ndarray, " n"]) -> None:
+        """Let `contexts` give these too."""
+        self._used[context_ids] = True
+
     def _note_contexts(self, scan: Scan, sample: SampleScan) -> None:
         """Mark the contexts of a scan's examples as used."""
         self._used[scan.shape.random_contexts] = True
-        for selection in (scan.top, scan.bottom, sample.bands, scan.by_source):
+        for selection in (*scan.selections().values(), sample.bands):
             for first in range(0, selection.rows, 1 << 16):
                 slots = _slots(selection, first, first + (1 << 16))
                 self._used[selection.payload.context_ids[slots]] = True
@@ -154,23 +162,16 @@ class Results:
         shape, sample = scan.shape, _sample(scan)
         first = scan.places.layer(layer - shape.first_layer).start
         where = slice(first + chunk.start, first + chunk.stop)
-        counts, examples = _examples(scan, sample, where)
-        best = np.cumsum(counts.sum(axis=1)) - counts.sum(axis=1)
-        peak_token_ids = [
-            self._corpus.context(context_id)[position]
-            for context_id, position in zip(
-                examples.context_ids[best].tolist(),
-                examples.peak_positions[best].tolist(),
-                strict=True,
-            )
-        ]
         scalars, arrays = measured.facts(where)
+        counts, examples = _examples(scan, sample, where, arrays["band_cuts"].values)
         promoted = np.full(chunk.stop - chunk.start, np.nan)  # where nothing is known to be written
         if "logit_token_ids" in weights.arrays:
             promoted = weights.arrays["logit_token_ids"][chunk, 0].astype(np.int64)
         slots = slots_of(self._corpus.source_index[shape.sample])
         means = means_by_slot(sample.peaks[where], slots, shape.source_slots)
         by_source = source_peak_histograms(sample.peaks[where], slots, shape.source_slots)
+        if scan.firing is not None:  # peaks are of other contexts than the sample's
+            by_source = (np.zeros((len(means), 0), np.int32), np.zeros(len(means), np.int64))
         flat = shape.first_neuron + first
         return NeuronBlock(
             layer=layer,
@@ -178,7 +179,7 @@ class Results:
             scalars={
                 **scalars,
                 **_weight_scalars(weights, chunk),
-                "peak_token_id": np.array(peak_token_ids, np.int64),
+                "peak_token_id": self._peak_tokens(counts, examples),
                 "promoted_token_id": promoted,
                 "top_source": self._top_source(counts, examples),
             },
@@ -196,6 +197,16 @@ class Results:
             counts=counts,
             examples=examples,
         )
+
+    def _peak_tokens(self, counts: Int64[np.ndarray, "neurons kinds"], examples: Windows) -> Array:
+        """The token at each neuron's maximum; NaN where no context is an example of it."""
+        best = np.cumsum(counts.sum(axis=1)) - counts.sum(axis=1)
+        known = counts[:, 0].all()
+        tokens = np.zeros(len(counts), np.int64) if known else np.full(len(counts), np.nan)
+        for row in np.flatnonzero(counts[:, 0]):
+            context = int(examples.context_ids[best[row]])
+            tokens[row] = self._corpus.context(context)[int(examples.peak_positions[best[row]])]
+        return tokens
 
     def _top_source(
         self, counts: Int64[np.ndarray, "neurons kinds"], examples: Windows
@@ -217,7 +228,7 @@ class _Measured:
     """What a scan measured: numbers of all neurons at once, arrays of a block when asked."""
 
     def __init__(self, scan: Scan, sample: SampleScan, is_dead: IsDead) -> None:
-        self._sample = sample
+        self._sample, self._firing = sample, scan.firing
         moments = sample.moments
         self._columns: dict[str, Array] = {
             "max": scan.maximum.astype(np.float64),
@@ -230,6 +241,8 @@ class _Measured:
             "density": moments.positive / np.maximum(moments.count, 1),
             "dead": is_dead(scan.maximum, scan.minimum),
         }
+        if scan.firing is not None:
+            self._positions = np.repeat(np.maximum(scan.firing.positions, 1), scan.shape.widths)
         self._cuts = np.full((scan.shape.neurons, BANDS - 1), np.nan)
         if sample.cuts is not None:
             self._cuts = sample.cuts.cuts
@@ -238,6 +251,9 @@ class _Measured:
         """Scalars by column, and small arrays by name, of a block of neurons."""
         sample = self._sample
         scalars = {name: column[where] for name, column in self._columns.items()}
+        if self._firing is not None:
+            facts = firing_facts(self._firing, where, scalars["max"], self._positions[where])
+            return scalars | facts[0], facts[1]
         tenth, above = sample.histogram.tenth_of(where, scalars["max"])
         scalars["density_over_tenth"] = above / np.maximum(sample.moments.count[where], 1)
         scalars["tenth"] = tenth
@@ -281,17 +297,26 @@ def _example_bytes(shape: ScanShape) -> int:
 
 
 def _examples(
-    scan: Scan, sample: SampleScan, where: slice
+    scan: Scan, sample: SampleScan, where: slice, cuts: Array
 ) -> tuple[Int64[np.ndarray, "neurons kinds"], Windows]:
-    """The counts and examples of a `NeuronBlock`."""
+    """The counts and examples of a `NeuronBlock`, whose bands are cut at `cuts`."""
     neurons = where.stop - where.start
     each = len(scan.shape.random_contexts)
     random = np.arange(where.start * each, where.stop * each)
+    if scan.firing is not None:
+        chosen = [
+            firing_examples(scan.firing, where),
+            firing_bands(scan.firing, where, cuts),
+        ]
+    else:
+        chosen = [
+            (sample.random, random, np.full(neurons, each)),
+            _chosen(sample.bands, where, BANDS),
+        ]
     parts = [
         _chosen(scan.top, where, 1),
         _chosen(scan.bottom, where, 1),
-        (sample.random, random, np.full(neurons, each)),
-        _chosen(sample.bands, where, BANDS),
+        *chosen,
         _chosen(scan.by_source, where, scan.shape.source_slots),
     ]
     counts = np.stack([count for _, _, count in parts], axis=1).astype(np.int64)

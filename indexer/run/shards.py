@@ -18,17 +18,18 @@ from indexer import memory
 from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
 from indexer.reporter import Reporter
+from indexer.run.before import before_scan
 from indexer.run.checkpoint import RunFolder
 from indexer.run.index import Clock, Outcome, left_over, write
 from indexer.run.passes import has_sample, load_scan, positions_of, scan_slices
 from indexer.run.plan import describe_plan, make_plan
+from indexer.run.quality import check_dictionaries
 from indexer.run.shard import Shard
 from indexer.scan.choice import resolve
 from indexer.scan.job import Job, load, prepare
 from indexer.scan.state import Scan
 from indexer.store.database import check_writable, open_store, unusable, without_password
 from indexer.store.runs import find_scan
-from indexer.weights.trial import try_weights
 
 SAMPLE_COST = 1.25
 """The time for a position of the sample, as a multiple of the time for one of the rest."""
@@ -61,8 +62,8 @@ def scan_shard(
             )
             for line in left_over(job.model.unused_weights):
                 reporter.say(line)
-            for line in try_weights(job.model).missing:
-                reporter.say(f"Note: {line}")
+            before_scan(job.model, reporter)
+            check_dictionaries(job, reporter)
             mine = share(job, shard)
             scan_slices(job, folder, execution, reporter, mine)
     except Timeout:
@@ -129,9 +130,11 @@ def merge(
         clock.lap("load")
         run_id = find_scan(engine, facts.id)
         if run_id is None:
+            before = before_scan(job.model, reporter)
             scans = _merged(job, folders, facts.slices)
             clock.lap("scan")
-            run_id = write(engine, job, facts.id, scans, try_weights(job.model), clock, reporter)
+            qualities = check_dictionaries(job, reporter)
+            run_id = write(engine, job, facts.id, scans, before, clock, reporter, qualities)
         plan = make_plan(job.name, job.shape, job.corpus)
         return Outcome(
             run_id,

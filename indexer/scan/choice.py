@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from indexer.config import IndexConfig, check_name
 from indexer.corpus.kinds import local_corpus
 from indexer.errors import NeurariumError
 from indexer.models.source import ModelSource, in_memory, resolve_model
+from indexer.paths import absolute
 
 if TYPE_CHECKING:
     from indexer.corpus.rows import Corpus
@@ -61,7 +63,19 @@ def resolve(config: IndexConfig) -> ModelChoice:
         path = local_corpus(config.corpus)
         corpus = corpus if path is None else str(path)
         config = replace(config, corpus=corpus)
+    if config.dictionary:
+        config = replace(config, dictionary=_dictionaries(config.dictionary))
     return ModelChoice(replace(config, model=source.reference), source, name, corpus)
+
+
+def _dictionaries(references: str) -> str:
+    """References to dictionaries, with absolute paths for those on this machine."""
+    parts = [part.strip() for part in references.split(",")]
+    local = [Path(part).expanduser() for part in parts]
+    return ",".join(
+        str(absolute(path)) if path.exists() else part
+        for part, path in zip(parts, local, strict=True)
+    )
 
 
 def check_columns(choice: ModelChoice) -> None:

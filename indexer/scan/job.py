@@ -15,7 +15,7 @@ from indexer.corpus.batches import BatchPlan, plan_batches
 from indexer.corpus.prepare import open_corpus, prepare_corpus
 from indexer.corpus.prepared import PreparedCorpus
 from indexer.corpus.tokens import TokenizerInfo
-from indexer.measure.lookup import lookup_tokens
+from indexer.measure.lookup import NO_TOKENS, lookup_tokens
 from indexer.measure.sources import count_slots
 from indexer.models import kinds
 from indexer.models.device import choose_device, choose_dtype
@@ -74,6 +74,7 @@ class Job:
 
     def facts(self) -> dict[str, Any]:
         """What the settings led to: a scan can be resumed only while all of it is the same."""
+        identity = self.model.units.identity
         return {
             "the model's weights": self.model.weights_hash,
             "the model's configuration": self.model.config_hash,
@@ -82,6 +83,7 @@ class Job:
             "the number format": str(self.model.dtype).removeprefix("torch."),
             "the place captured": self.model.units.hook_point,
             "the number of batches": len(self.plans),
+            **({"the dictionary": identity} if identity else {}),
         }
 
 
@@ -152,6 +154,8 @@ def _hub(source: ModelSource, reporter: Reporter) -> AbstractContextManager[None
 
 def bottom_k(config: IndexConfig, units: UnitSet) -> int:
     """Bottom examples per unit: as many as top examples where both signs are alike."""
+    if units.sparse:
+        return 0  # nothing is below 0
     if config.bottom_k is not None:
         return config.bottom_k
     return config.top_k if units.described.two_sided else USUAL_BOTTOM
@@ -181,7 +185,8 @@ def load(choice: ModelChoice, text: PreparedText, reporter: Reporter) -> Job:
         bottom_k=min(bottom_k(config, model.units), corpus.contexts),
         window=min(config.window or config.ctx_len, config.ctx_len),
         source_slots=count_slots(len(corpus.sources)),
-        lookup=lookup_tokens(corpus, sample),
+        lookup=NO_TOKENS if model.units.sparse else lookup_tokens(corpus, sample),
+        ranks=corpus.ranks(config.seed) if model.units.sparse else None,
     )
     plans = tuple(plan_batches(corpus.lengths, sample, config.batch_tokens))
     return Job(config, choice.name, model, corpus, shape, plans)

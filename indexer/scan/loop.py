@@ -84,6 +84,8 @@ def scan_batch(model: Model, batch: Batch, scan: Scan, group_bytes: int | None =
     tokens = torch.from_numpy(batch.tokens).to(model.device)
     attention = torch.from_numpy(batch.attention).to(model.device)
     model.capture(tokens, attention, measure, layers)
+    if group:  # the last layers have no units
+        scan.add(batch, group)
 
 
 def _bytes(captured: Captured) -> int:

@@ -15,6 +15,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from indexer.corpus.batches import Batch
+from indexer.measure.firing import Fired
 from indexer.measure.histogram import Histogram
 from indexer.measure.kernels import Scales, batch_sums, sign_sums
 from indexer.measure.layer import LayerBatch, Pairs, Wanted
@@ -36,8 +37,10 @@ class SampleScan:
     def __init__(self, shape: ScanShape) -> None:
         neurons, window = shape.neurons, shape.window
         self.shape = shape
+        # Sparse sets have their histograms and examples from wherever units fire: `FiringScan`.
+        chosen = 0 if shape.sparse else neurons
         self.moments = Moments(neurons)
-        self.histogram = Histogram(neurons)
+        self.histogram = Histogram(chosen)
         self.lookup = Lookup(neurons, shape.lookup)
         self.signs: SignCounts | None = None
         """None until the first batch with gates and linear parts."""
@@ -45,8 +48,8 @@ class SampleScan:
             (neurons, len(shape.sample)), np.float32
         )
         self.random = Payload.empty(neurons * len(shape.random_contexts), window)
-        self.bands = Selection(neurons * BANDS, BAND_EXAMPLES, window)
-        self.band_counts = np.zeros((neurons, BANDS), np.int64)
+        self.bands = Selection(chosen * BANDS, BAND_EXAMPLES, window)
+        self.band_counts = np.zeros((chosen, BANDS), np.int64)
         self._last_bags: tuple[Batch, Bags] | None = None
         self._cuts: BandCuts | None = None
         self._order = np.argsort(shape.sample)
@@ -115,11 +118,29 @@ class SampleScan:
         if self.signs is not None and "signs" in values:
             self.signs.add(where, positions, values["signs"])
 
+    def add_fired(
+        self,
+        where: slice,
+        seen: LayerBatch,
+        peaks: Float32[np.ndarray, "batch n"],
+        found: Fired,
+    ) -> None:
+        """Add the moments of a sparse set's layer: all that is not 0 is in `found`."""
+        high, zero = peaks.max(axis=0), np.zeros(where.stop - where.start, np.float32)
+        _, scale = self.moments.prepare(where, zero, np.minimum(high, 0), np.maximum(high, 0))
+        positions = int(seen.batch.included.sum())
+        counts = found.counts(len(zero))
+        self.moments.add(where, positions, found.powers(scale), counts)
+
     def wanted(
         self, where: slice, seen: LayerBatch, peaks: Float32[np.ndarray, "batch n"]
     ) -> list[Wanted]:
         """Record a layer's peaks; the random and band examples wanted of this batch."""
         ranks = self._ranks(seen.batch.context_ids)
+        if self.shape.sparse:  # memory of units that never fire is never touched
+            contexts, units = np.nonzero(peaks)
+            self.peaks[where.start + units, ranks[contexts]] = peaks[contexts, units]
+            return []
         self.peaks[where, ranks] = peaks.T
         if seen.batch.part != "second_half":
             return []

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int32, Int64
 
 from indexer.measure.kernels import BINS
 from indexer.measure.lookup import NO_TOKENS, LookupTokens
 from indexer.measure.peaks import BANDS
 from indexer.measure.selection import Selection
-from indexer.store.sizes import BAND_EXAMPLES, RANDOM_EXAMPLES, SOURCE_EXAMPLES
+from indexer.store.sizes import BAND_EXAMPLES, FIRING_PEAKS, RANDOM_EXAMPLES, SOURCE_EXAMPLES
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,19 @@ class ScanShape:
     """Activations stored an example."""
     source_slots: int = 0
     """Sources with examples of their own; 0 where the corpus has one source."""
+    ranks: Int32[np.ndarray, " contexts"] | None = None
+    """Of a sparse set: each context's place in the order of all contexts' hashes."""
     lookup: LookupTokens = NO_TOKENS
     """Tokens of the token-lookup score; without any, it is not measured."""
     first_layer: int = 0
     """The index in the model of the first of these layers."""
     first_neuron: int = 0
     """Neurons in the layers before it."""
+
+    @property
+    def sparse(self) -> bool:
+        """Whether most activations are exactly 0, and only values above 0 are chosen from."""
+        return self.ranks is not None
 
     @property
     def source_examples(self) -> int:
@@ -52,7 +59,9 @@ class ScanShape:
 
     @property
     def random_contexts(self) -> Int64[np.ndarray, " r"]:
-        """The first contexts of the sample's second half."""
+        """The first contexts of the sample's second half; none where each unit has its own."""
+        if self.sparse:
+            return self.sample[:0]
         half = len(self.sample) // 2
         return self.sample[half : half + RANDOM_EXAMPLES]
 
@@ -64,6 +73,8 @@ class ScanShape:
     @property
     def sample_examples(self) -> int:
         """Random and band examples of a neuron."""
+        if self.sparse:
+            return RANDOM_EXAMPLES
         return len(self.random_contexts) + BANDS * BAND_EXAMPLES
 
     def extremes_bytes(self) -> int:
@@ -74,6 +85,8 @@ class ScanShape:
     def sample_bytes(self) -> int:
         """Memory for what is measured over the sample, in bytes."""
         examples = Selection.bytes_for(self.neurons, self.sample_examples, self.window)
+        if self.sparse:
+            examples += self.neurons * (8 * FIRING_PEAKS + 16)
         lookup = 4 * len(self.lookup) + 5 * 8
         each = 4 * len(self.sample) + 4 * BINS + 8 * 20 + lookup
         return examples + self.neurons * each
@@ -92,6 +105,7 @@ class ScanShape:
             bottom_k=self.bottom_k,
             window=self.window,
             source_slots=self.source_slots,
+            ranks=self.ranks,
             lookup=self.lookup,
             first_layer=self.first_layer + first,
             first_neuron=self.first_neuron + before,

@@ -15,11 +15,13 @@ from torch import Tensor
 from indexer.captured import Captured
 from indexer.corpus.batches import Batch
 from indexer.measure.examples import Centre
+from indexer.measure.firing import Fired, fired
 from indexer.measure.layer import LayerBatch, Pairs, Wanted
 from indexer.measure.selection import Payload, Selection
 from indexer.measure.sources import slots_of
 from indexer.measure.transfers import to_host, to_host_by_name
 from indexer.models.finite import not_finite
+from indexer.scan.firing import FiringScan
 from indexer.scan.sample import SampleScan
 from indexer.scan.shape import ScanShape
 from indexer.store.places import Places
@@ -45,19 +47,21 @@ class Scan:
         self.maximum = np.full(neurons, -np.inf, np.float32)
         self.minimum = np.full(neurons, np.inf, np.float32)
         self.sample = SampleScan(shape) if with_sample else None
+        self.firing = FiringScan(shape) if shape.sparse else None
 
     def selections(self) -> dict[str, Selection]:
         """The selections over all contexts, by name."""
-        return {"top": self.top, "bottom": self.bottom, "by_source": self.by_source}
+        named = {"top": self.top, "bottom": self.bottom, "by_source": self.by_source}
+        return named if self.firing is None else named | {"firing": self.firing.examples}
 
     def arrays(self) -> dict[str, Array]:
         """Everything measured, by name: the arrays themselves, to be saved or filled."""
         named: dict[str, Array] = {"maximum": self.maximum, "minimum": self.minimum}
         for name, selection in self.selections().items():
             named |= {f"{name}.{part}": values for part, values in selection.named().items()}
-        if self.sample is not None:
-            parts = self.sample.arrays().items()
-            named |= {f"sample.{part}": values for part, values in parts}
+        for name, part in (("sample", self.sample), ("firing", self.firing)):
+            if part is not None:
+                named |= {f"{name}.{key}": values for key, values in part.arrays().items()}
         return named
 
     def merge(self, other: Scan) -> None:
@@ -70,6 +74,8 @@ class Scan:
         others = other.selections()
         for name, selection in self.selections().items():
             selection.add(others[name].entries())
+        if self.firing is not None and other.firing is not None:
+            self.firing.merge(other.firing)
         if other.sample is not None:
             if self.sample is not None:
                 raise ValueError("both scans have measured the sample")
@@ -157,11 +163,15 @@ class _Step:
         tensors: dict[str, Tensor] = {}
         if self._sample is not None:
             self.wanted["peak"] += self._sample.wanted(self.where, self.seen, self.peaks)
+        firing = self.scan.firing
+        if firing is not None:
+            self.wanted["peak"].append(firing.wanted(self.where, self.seen, self.peaks))
+            tensors |= _prefixed("fired", fired(self.seen))
         for centre, wanted in self.wanted.items():
             if wanted:
                 group = self.groups[centre] = _Group(wanted, self.peaks.shape, centre)
                 tensors |= _prefixed(centre, self.seen.gather(group.pairs))
-        if self._sample is not None:
+        if self._sample is not None and firing is None:
             sums = self._sample.sums(self.where, self.seen, self.peaks, self.troughs)
             tensors |= _prefixed("sums", sums)
         return tensors
@@ -172,8 +182,14 @@ class _Step:
         for centre, group in self.groups.items():
             gathered = _without(centre, values)
             group.store(self.seen.describe(group.pairs, gathered, window))
-        if self._sample is not None:
-            self._sample.add_sums(self.where, self.seen, _without("sums", values))
+        firing, sample = self.scan.firing, self._sample
+        if firing is not None:
+            found = Fired.of(self.seen, _without("fired", values))
+            firing.add(self.layer, self.where, self.seen, self.peaks, found)
+            if sample is not None:
+                sample.add_fired(self.where, self.seen, self.peaks, found)
+        elif sample is not None:
+            sample.add_sums(self.where, self.seen, _without("sums", values))
 
     @property
     def _sample(self) -> SampleScan | None:
@@ -193,7 +209,10 @@ class _Step:
     ) -> None:
         """Let contexts into a selection, and want the examples of those that entered."""
         ids = self.batch.context_ids
-        contexts, neurons = np.nonzero(selection.entering(rows, values, ids))
+        entering = selection.entering(rows, values, ids)
+        if self.scan.shape.sparse:  # a context in which a unit does not fire is no example of it
+            entering &= values > 0
+        contexts, neurons = np.nonzero(entering)
         whose = neurons + rows.start if isinstance(rows, slice) else rows[contexts, neurons]
         entered, slots = selection.admit(whose, values[contexts, neurons], ids[contexts])
         if len(entered):

@@ -63,7 +63,8 @@ def delete_run(engine: Engine, run_id: int) -> bool:
         if row is None:
             return False
         neurons = schema.neurons
-        for table in (schema.examples, schema.neuron_arrays):
+        owned = (schema.examples, schema.neuron_arrays, schema.heads, schema.head_patterns)
+        for table in owned:
             connection.execute(delete(table).where(table.c.neuron_id.between(first, last)))
         connection.execute(delete(neurons).where(neurons.c.id.between(first, last)))
         text_index.drop(connection, run_id)

@@ -24,6 +24,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     TypeDecorator,
     event,
 )
@@ -45,6 +46,14 @@ COLUMNS = (
 )
 """Columns of `neurons` that searches and the layer's picture read for a whole layer, from
 `neuron_columns`."""
+
+_HEAD_SCORES = (
+    *("previous_token", "duplicate_token", "induction", "self_token", "bos"),
+    *("entropy", "distance", "distance_spread", "effect"),
+)
+HEAD_COLUMNS = (*_HEAD_SCORES, *(f"{name}_text" for name in _HEAD_SCORES), "copying")
+"""Columns that only runs of attention heads have, also in `neuron_columns`: scores on repeated
+random tokens, the same on the sample, and the copying score."""
 
 LATER_COLUMNS = ("lookup",)
 """Those of `COLUMNS` that runs of older versions do not have."""
@@ -191,7 +200,7 @@ neurons = Table(
     Column("tenth", _Double, nullable=False),
     Column("lookup", _Double, nullable=False),  # token-lookup score; −inf if unknown
     Column("dead", Boolean, nullable=False),
-    Column("peak_token_id", Integer, nullable=False),
+    Column("peak_token_id", Integer),  # None: no context is an example of it
     Column("promoted_token_id", Integer),  # None: not known what the unit writes
     Column("effect_kurtosis", _Double, nullable=False),  # of logit effects; −inf if constant
     Column("in_out_cosine", _Double),
@@ -237,6 +246,22 @@ examples = Table(
 )
 
 
+heads = Table(
+    "heads",  # what is stored of an attention head besides what every unit has
+    metadata,
+    Column("neuron_id", ForeignKey("neurons.id"), primary_key=True, autoincrement=False),
+    Column("facts", Text, nullable=False),  # JSON: writing.records.HeadRecord
+)
+
+head_patterns = Table(
+    "head_patterns",
+    metadata,
+    Column("neuron_id", ForeignKey("neurons.id"), primary_key=True, autoincrement=False),
+    Column("context_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("packed", LargeBinary, nullable=False),  # packing.pattern
+)
+
+
 def _store_uncompressed(table: Table, connection: Connection, **_: object) -> None:
     """Keep PostgreSQL from compressing packed bytes again: that would dominate a row's cost."""
     if connection.dialect.name == "postgresql":
@@ -245,5 +270,5 @@ def _store_uncompressed(table: Table, connection: Connection, **_: object) -> No
         )
 
 
-for _packed in (examples, neuron_columns, token_neurons):
+for _packed in (examples, neuron_columns, token_neurons, head_patterns):
     event.listen(_packed, "after_create", _store_uncompressed)

@@ -11,6 +11,8 @@ from indexer.errors import NeurariumError
 
 NEURONS = "neurons"
 """The set whose units have addresses without a set: `/{model}/{layer}/{neuron}`."""
+HEADS = "heads"
+"""The set of attention heads, which have pages of their own."""
 MAX_SET_NAME = 40
 SET_NAME = re.compile(rf"[a-z][a-z0-9_-]{{0,{MAX_SET_NAME - 1}}}")
 """What the name of a set looks like in an address: never a number, which is a layer."""

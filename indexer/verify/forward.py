@@ -70,6 +70,8 @@ def forward(
         return hook
 
     for layer, place in enumerate(model.units.places):
+        if place is None:
+            continue
         for which, part in enumerate(place.parts):
             handles.append(part.module.register_forward_hook(at_part(layer, which, part)))
         hook = at_place(layer, place)

@@ -56,6 +56,8 @@ def weight_facts(
     links = Links(model, reads) if connections and writes and not units.no_links else None
 
     def facts_of(layer: int) -> LayerFacts:
+        if not model.units.widths[layer]:
+            return LayerFacts({}, {})
         reader = reads[layer]
         scalars: dict[str, Array] = {}
         arrays: dict[str, Array] = {}

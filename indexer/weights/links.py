@@ -86,9 +86,14 @@ class Links:
 
     def _compare(self, layer: int) -> None:
         """Compare a layer with itself and with every later layer."""
+        widths = self._model.units.widths
+        if not widths[layer]:
+            return
         writes = write_vectors(self._model, layer)
         units = _units(writes)
-        for other in range(layer, len(self._model.units.widths)):
+        for other in range(layer, len(widths)):
+            if not widths[other]:
+                continue
             others = units if other == layer else _units(write_vectors(self._model, other))
             self._compare_writes(layer, other, units, others)
             reader = self._readers[other]

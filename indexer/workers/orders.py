@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int64, UInt32
 
 from indexer.corpus.batches import BatchPlan, Contexts
 from indexer.errors import NeurariumError
 from indexer.measure.selection import Entries, Selection
+from indexer.scan.firing import FiringResult
 from indexer.scan.loop import Model, scan_batches
 from indexer.scan.shape import ScanShape
 from indexer.scan.state import Scan
@@ -55,6 +56,8 @@ class Order:
     bounds: dict[str, Bound]
     sampled: bool
     """Whether the batches are the whole sample, in order."""
+    floor: UInt32[np.ndarray, " units"] | None = None
+    """Of a sparse set's firing peaks: only keys above it can still enter."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class OrderResult:
     """For each selection, the entries that beat the bounds."""
     sample: dict[str, Array] | None
     """The sample's arrays, if it was measured."""
+    firing: FiringResult | None
+    """What was measured of a sparse set wherever its units fire."""
     seconds: float
     """Duration, without loading the model."""
 
@@ -94,6 +99,8 @@ class OrderScanner:
         for name, selection in scan.selections().items():
             if name in order.bounds:
                 _fill(selection, order.bounds[name])
+        if scan.firing is not None and order.floor is not None:
+            scan.firing.clear(order.floor)
         scan.maximum.fill(-np.inf)
         scan.minimum.fill(np.inf)
         all_batches = range(len(order.plans))
@@ -106,6 +113,7 @@ class OrderScanner:
                 for name, bound in order.bounds.items()
             },
             sample=None if scan.sample is None else scan.sample.arrays(),
+            firing=None if scan.firing is None else scan.firing.result(),
             seconds=time.perf_counter() - began,
         )
 
@@ -137,6 +145,8 @@ def merge(scan: Scan, result: OrderResult) -> None:
     for name, entries in result.entries.items():
         for part in _blocks(entries):
             scan.selections()[name].add(part)
+    if scan.firing is not None and result.firing is not None:
+        scan.firing.merge(result.firing)
     if result.sample is not None:
         if scan.sample is None:
             raise ValueError("a scan without a sample got a sample to merge")
@@ -249,7 +259,8 @@ def scan_by_crew(
         while idle and (chunk := queue.next()) is not None:
             worker = idle.popleft()
             batches = tuple(plans[number] for number in chunk.numbers)
-            crew.give(worker, Order(scan.shape, batches, bounds_of(scan), chunk.sampled))
+            floor = None if scan.firing is None else scan.firing.peaks.floor.copy()
+            crew.give(worker, Order(scan.shape, batches, bounds_of(scan), chunk.sampled, floor))
             busy[worker] = chunk
         # Merge after all workers have new orders, so that none waits for it.
         for chunk, result in finished:

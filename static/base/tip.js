@@ -36,7 +36,11 @@ export function showTitle(element, parts = (text) => [text]) {
   say(element.getClientRects()[0] ?? element.getBoundingClientRect(), ...parts(title));
 }
 
-export function hideTitle() {
+// Nothing happens if the tip has gone on to another element than `of`.
+export function hideTitle(of = titled) {
+  if (of !== titled) {
+    return;
+  }
   if (titled) {
     titled.title = title;
   }

@@ -9,8 +9,8 @@ const CONTEXT = ".whole .tok";
 let shown = null;
 
 function hide() {
-  hideTitle();
   if (shown) {
+    hideTitle(shown);
     shown.classList.remove("at");
     if (!shown.classList.length) {
       shown.removeAttribute("class");

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.browser.test_browser import PHONE, SCREENSHOTS, WIDE, visiting
 from tests.browser.test_neuron_page_browser import NEURON, TOP
+from tests.conftest import serving_live
+
+
+@pytest.fixture(scope="module")
+def text_server(demo_store: str) -> Iterator[str]:
+    """A server over the demo that takes custom text; no test sends it any."""
+    with serving_live(demo_store, live=True) as address:
+        yield address
 
 
 def test_lines_are_aligned(browser: Any, live_server: str) -> None:
@@ -24,13 +33,22 @@ def test_lines_are_aligned(browser: Any, live_server: str) -> None:
 
 
 @pytest.mark.parametrize(("size", "least"), [(WIDE, 14), (PHONE, 8)], ids=["wide", "phone"])
+@pytest.mark.parametrize("live", [False, True], ids=["plain", "live"])
 @pytest.mark.parametrize("neuron", [NEURON, "/demo/1/562"])
 def test_the_first_screen_has_what_matters(
-    browser: Any, live_server: str, size: dict[str, int], least: int, neuron: str
+    browser: Any,
+    live_server: str,
+    text_server: str,
+    size: dict[str, int],
+    least: int,
+    neuron: str,
+    live: bool,
 ) -> None:
-    """Statistics, the summary, the tokens by position and most of the top examples."""
-    with visiting(browser, live_server, viewport=size) as page:
+    """Statistics, the summary, the tokens by position and most of the top examples, also where a
+    form for custom text is on the page."""
+    with visiting(browser, text_server if live else live_server, viewport=size) as page:
         page.goto(neuron)
+        assert page.locator(".live").count() == live
         for place in (".stats", ".summary", ".logo", ".views", ".legend"):
             box = page.locator(place).first.bounding_box()
             assert box["y"] + box["height"] <= size["height"], place

@@ -17,7 +17,7 @@ IN_EXAMPLES = set(
 )
 ON_EXAMPLES = set(
     "class title id href role tabindex open data-at data-context data-key data-max data-min "
-    "data-view scope".split()
+    "data-view data-roving scope".split()
 )
 
 

@@ -67,7 +67,8 @@ def search_page(
 ) -> Response:
     """The box for a query, and a table of the results."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    marks = site.marks(model)
+    if unchanged := site.unchanged(request, model, beside=[marks.version]):
         return unchanged
     try:
         page = _search(site, model, q, DEFAULT_LIMIT, cursor, run)
@@ -78,6 +79,7 @@ def search_page(
         links,
         json_url=urls.api_search_numbers(model, q=q, cursor=cursor, run=run),
         canonical=urls.search_numbers(model, q=page.query, run=run),
+        marks=marks,
     )
     context = NumbersContext(frame, page, results_view(page, parse(q), q, links), cursor)
     return site.html(request, "search/numbers.html", context)

@@ -20,7 +20,7 @@ from indexer.store.packing.codec import (
     unpack_token_ids,
 )
 from indexer.store.packing.layout import FIELDS, Columns, Windows
-from indexer.store.units import Units
+from indexer.store.units import HEADS, Units
 from indexer.store.writing.records import ContextRecord, NeuronBlock, RunRecord
 
 Array = np.ndarray[Any, Any]
@@ -72,7 +72,13 @@ def run_row(connection: Connection, run_id: int) -> Row[Any]:
 
 
 def read_record(connection: Connection, run: Row[Any]) -> RunRecord:
-    """The run's metadata, with its vocabulary."""
+    """The run's metadata, with its vocabulary. Raises NeurariumError for a run of attention heads,
+    whose patterns are not read yet."""
+    if run.set_name == HEADS:
+        raise NeurariumError(
+            f"Run {run.id} is of attention heads, which cannot be copied, packed or exported whole "
+            "yet: copy the whole database instead."
+        )
     table = schema.vocabulary
     vocabulary = [
         bytes(content)
@@ -148,9 +154,10 @@ def read_contexts(connection: Connection, run_id: int) -> Iterator[ContextRecord
             .order_by(table.c.context_id)
             .limit(_CONTEXTS)
         ).all()
-        for context_id, document, source, included_from, token_ids in rows:
-            ids = unpack_token_ids(bytes(token_ids))
-            yield ContextRecord(context_id, document, source, included_from, ids)
+        for row in rows:
+            values = dict(row._mapping)
+            ids = unpack_token_ids(bytes(values.pop("token_ids")))
+            yield ContextRecord(**values, token_ids=ids)
         if len(rows) < _CONTEXTS:
             return
         after = rows[-1].context_id

@@ -85,3 +85,31 @@ def plain(column: Array) -> list[Any]:
         return values
     values = (column + 0.0).tolist()
     return [None if value != value else value for value in values]
+
+
+@dataclass(frozen=True)
+class HeadRecord:
+    """What is stored of an attention head besides what every unit has."""
+
+    facts: dict[str, Any]
+    """JSON: `scores`, `tokens`, `circuits`, `examples`."""
+    patterns: dict[int, bytes]
+    """Packed patterns (`packing.pattern`) by context, of all its examples."""
+
+
+@dataclass(frozen=True)
+class HeadRecords:
+    """The same of all heads of a run, and what is said of the run."""
+
+    heads: list[HeadRecord]
+    """In the order of units."""
+    columns: dict[str, list[Array]]
+    """Scores by name, of `schema.HEAD_COLUMNS`: an array a layer; NaN where unknown."""
+    run: dict[str, Any]
+    """JSON, for the run's provenance."""
+
+    @property
+    def contexts(self) -> Int64[np.ndarray, " n"]:
+        """The contexts of all examples."""
+        used = {context for head in self.heads for context in head.patterns}
+        return np.array(sorted(used), np.int64)

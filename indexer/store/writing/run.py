@@ -36,9 +36,11 @@ from indexer.store.text import index as text_index
 from indexer.store.units import NEURONS
 from indexer.store.writing.ahead import ahead, mapped_ahead
 from indexer.store.writing.bulk import insert_rows
+from indexer.store.writing.heads import write_heads
 from indexer.store.writing.postings import Postings
 from indexer.store.writing.records import (
     ContextRecord,
+    HeadRecords,
     NeuronBlock,
     RunRecord,
     plain,
@@ -92,6 +94,11 @@ class ContentHash:
         self._sha.update(struct.pack("<4q", *place, record.included_from))
         self._sha.update(pack_token_ids(record.token_ids))
 
+    def add_heads(self, heads: Iterable[bytes]) -> None:
+        """Add the canonical bytes of attention heads, in order, after all contexts."""
+        for head in heads:
+            self._sha.update(head)
+
     def hexdigest(self) -> str:
         """The hash so far."""
         return self._sha.hexdigest()
@@ -102,6 +109,7 @@ def write_run(
     run: RunRecord,
     blocks: Iterable[NeuronBlock],
     contexts: Iterable[ContextRecord],
+    heads: HeadRecords | None = None,
 ) -> int:
     """Write a run and return its id.
 
@@ -110,6 +118,7 @@ def write_run(
         run: the run's metadata.
         blocks: all its neurons in order of (layer, neuron).
         contexts: all contexts of its examples in order of id, read after all neurons.
+        heads: what else is stored of its units, if they are attention heads.
 
     On an error, of the database or of the iterables, nothing is written.
     """
@@ -123,6 +132,8 @@ def write_run(
             _write_layer(connection, run_id, layer, places.index(layer, 0), group, postings)
         _write_contexts(connection, run_id, run.vocabulary, contexts, content, postings)
         write_tokens(connection, run_id, postings)
+        if heads is not None:
+            content.add_heads(write_heads(connection, run_id, heads))
         ready = {"content_hash": content.hexdigest(), "ready": True}
         connection.execute(update(schema.runs).where(schema.runs.c.id == run_id).values(**ready))
     return run_id

@@ -13,12 +13,13 @@ import pytest
 from app.errors import Gone, Unavailable
 from app.live import models as live
 from app.live.models import FAILED_FOR, Models, machine_memory
-from app.schemas import Run, Sample
+from app.schemas import Run, Sample, UnitsRef
 from indexer.models import reload
 from indexer.models.load import describe, load_model
 from indexer.models.loaded import LoadedModel
 from indexer.models.reload import bos_of, bytes_of, expected_bytes, wanted
 from indexer.models.source import resolve_model
+from indexer.store.units import Units
 from tests.helpers.tiny_models import save_tiny_model
 
 
@@ -43,7 +44,8 @@ def run_of(folder: Path, model: LoadedModel, number: int, **changes: Any) -> Run
         model="tiny",
         model_id="tiny",
         revision=None,
-        asked=model.units.asked,
+        hook_point=model.units.hook_point,
+        units=UnitsRef(set="neurons", **Units().as_dict()),
         corpus="none",
         dtype="float32",
         contexts=10,
@@ -147,6 +149,21 @@ def test_other_weights_are_refused(
         models.get(run_of(tiny["gpt2"], model, 7, **change))
     assert len(models) == 0
     assert models.get(runs["gpt2"]).model.units.hook_point == "mlp.hook_post"
+
+
+def test_another_configuration_is_refused(tiny: dict[str, Path], tmp_path: Path) -> None:
+    """Weights mean another model under another config.json; what changes no number may change."""
+    folder = tmp_path / "m"
+    shutil.copytree(tiny["llama"], folder)
+    model = load_model(resolve_model(str(folder)))
+    run = run_of(folder, model, 8, model__config_hash=model.config_hash)
+    path = folder / "config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps(settings | {"transformers_version": "9", "use_cache": False}))
+    assert Models(None).get(run).model.config_hash == model.config_hash
+    path.write_text(json.dumps(settings | {"rms_norm_eps": 0.1}))
+    with pytest.raises(Gone, match="another configuration hash"):
+        Models(None).get(run)
 
 
 def test_a_model_that_has_gone_is_told_and_may_come_back(

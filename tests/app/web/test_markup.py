@@ -80,9 +80,11 @@ def render(template: str, page: BaseModel, run: int | None = None, **extra: Any)
     context: Any
     match page:
         case ModelList():
-            context = layer_view.HomeContext(replace(frame, links=None), page, limit=None, **extra)
+            context = layer_view.HomeContext(
+                replace(frame, links=None), page, [], limit=None, **extra
+            )
         case ModelPage():
-            context = layer_view.ModelContext(frame, page, layer_view.model(page))
+            context = layer_view.ModelContext(frame, page, layer_view.model(page), [], True)
         case LayerPage():
             drawn = pages.picture(pages.layer_page())
             context = layer_view.LayerContext(
@@ -90,7 +92,9 @@ def render(template: str, page: BaseModel, run: int | None = None, **extra: Any)
                 page=page,
                 picture=drawn,
                 view=layer_view.layer(drawn, links.neurons_of_layer(1)),
+                plot=None,
                 limit=None,
+                shown=layer_view.shown(drawn, None),
                 sorted={"sort": page.sort, "order": page.order},
                 **extra,
             )
@@ -113,7 +117,7 @@ def render(template: str, page: BaseModel, run: int | None = None, **extra: Any)
         case Run():
             context = provenance.RunContext(frame, page, provenance.tables(page))
         case Error():
-            context = ErrorContext(Frame(), page)
+            context = ErrorContext(Frame(typed="demo/1/4500"), page, [("demo 1/9", "/demo/1/9")])
         case _:
             raise AssertionError(page)
     names = {field.name: getattr(context, field.name) for field in fields(context)}

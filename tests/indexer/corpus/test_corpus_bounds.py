@@ -16,6 +16,7 @@ import pytest
 import zstandard
 
 from indexer.corpus import files
+from indexer.corpus.arrow_sizes import batch_sizes
 from indexer.corpus.prepare import open_corpus
 from tests.indexer.corpus.test_corpus_files import refusal
 
@@ -124,6 +125,30 @@ def test_a_row_group_has_a_bound(tmp_path: Path, column: str) -> None:
     assert f"of its column '{column}" in message
     assert "unpack to" in message
     assert taken < MORE
+
+
+@pytest.mark.parametrize("packing", ["lz4", "zstd"])
+@pytest.mark.parametrize("form", ["file", "stream"])
+def test_a_batch_of_an_arrow_file_has_a_bound(tmp_path: Path, packing: str, form: str) -> None:
+    """A few bytes that unpack to hundreds of megabytes are refused before they are; dictionaries
+    count too, and ordinary texts are read."""
+    path = tmp_path / "a.arrow"
+    options = pa.ipc.IpcWriteOptions(compression=packing)
+    new = pa.ipc.new_file if form == "file" else pa.ipc.new_stream
+    bomb = pa.array(["x" * 280_000_000])
+    for column in (bomb, bomb.dictionary_encode()):
+        table = pa.table({"text": column})
+        with new(path, table.schema, options=options) as writer:
+            writer.write_table(table)
+        assert "unpack to 0.3 GB" in refusal(path)
+    table = pa.table({"text": [f"text {i}" for i in range(3000)]})
+    with new(path, table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=1000)
+    with pa.memory_map(str(path)) as mapped:
+        sizes = list(batch_sizes(mapped))
+    assert len(sizes) == 3
+    assert all(size.unpacked >= size.packed > 1000 for size in sizes)
+    assert sum(1 for _ in open_corpus(str(path)).documents()) == 3000
 
 
 def test_a_bomb_in_a_column_that_is_not_read_does_no_harm(tmp_path: Path) -> None:

@@ -114,6 +114,17 @@ def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
         resolve_model(str(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_an_adapter_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    """Beside a model, where libraries may apply it or not, and alone: merge it first."""
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(NeurariumError, match=r"is an adapter.* without its model.*Merge it into"):
+        resolve_model(str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(NeurariumError, match=rf"adapter beside the model \({name}\).*Merge it"):
+        resolve_model(str(tmp_path))
+
+
 @pytest.mark.parametrize("model", ["./nowhere", "no/such/folder", "model.gguf", "two words"])
 def test_a_path_that_is_not_there_is_no_hub_id(model: str) -> None:
     """A path that does not exist is not looked for on the hub."""

@@ -1,0 +1,142 @@
+"""The attention heads of a model, one head, and a head in a whole context: pages and JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from app.errors import Invalid
+from app.heads import queries
+from app.heads.schemas import HeadContext, HeadPage, HeadsPage
+from app.heads.view import (
+    DEFAULT,
+    SCORES,
+    GridContext,
+    HeadContextOfPage,
+    HeadsContext,
+    grid_view,
+    head_view,
+    heads_view,
+)
+from app.sets import ModelSet
+from app.web import urls
+from app.web.frame import Frame
+from app.web.params import ERRORS, ContextId, LayerIndex, ModelName, RunId
+from app.web.site import site_of
+from indexer.store.units import HEADS
+
+api = APIRouter(prefix="/api/v1/models/{model}/heads", tags=["api"], responses=ERRORS)
+pages = APIRouter(prefix="/{model}/heads", include_in_schema=False)
+
+HeadIndex = Annotated[int, Path(ge=0, description="Zero-based attention head in its layer.")]
+By = Annotated[
+    str, Query(alias="by", max_length=40, description="The score that colours and sorts.")
+]
+
+
+@api.get("", response_model=HeadsPage)
+def heads(request: Request, model: ModelName, run: RunId = None) -> Response:
+    """All attention heads of a model with their scores."""
+    site, name = site_of(request), ModelSet(model, HEADS)
+    if unchanged := site.unchanged(request, name):
+        return unchanged
+    with site.store.reading(name, run) as reading:
+        return site.json(request, queries.heads(reading))
+
+
+@api.get("/{layer}/{head}", response_model=HeadPage)
+def head(
+    request: Request, model: ModelName, layer: LayerIndex, head: HeadIndex, run: RunId = None
+) -> Response:
+    """An attention head: scores, examples by ranking, tokens, what its weights say."""
+    site, name = site_of(request), ModelSet(model, HEADS)
+    if unchanged := site.unchanged(request, name):
+        return unchanged
+    with site.store.reading(name, run) as reading:
+        return site.json(request, queries.head(reading, layer, head))
+
+
+@api.get("/{layer}/{head}/contexts/{context}", response_model=HeadContext)
+def head_context(
+    request: Request,
+    model: ModelName,
+    layer: LayerIndex,
+    head: HeadIndex,
+    context: ContextId,
+    run: RunId = None,
+) -> Response:
+    """A head's pattern over a whole context that is one of its examples."""
+    site, name = site_of(request), ModelSet(model, HEADS)
+    if unchanged := site.unchanged(request, name):
+        return unchanged
+    with site.store.reading(name, run) as reading:
+        return site.json(request, queries.context(reading, layer, head, context))
+
+
+@pages.get("")
+def heads_page(request: Request, model: ModelName, run: RunId = None, by: By = DEFAULT) -> Response:
+    """All attention heads of a model: a picture and a table, coloured and sorted by a score."""
+    if by not in SCORES:
+        raise Invalid(f"There is no score {by!r}: the scores are {', '.join(SCORES)}.")
+    site, name = site_of(request), ModelSet(model, HEADS)
+    if unchanged := site.unchanged(request, name):
+        return unchanged
+    with site.store.reading(name, run) as reading:
+        page = queries.heads(reading)
+    links = site.links(name, run)
+    frame = Frame(
+        links,
+        json_url=urls.api_heads(model, run=run),
+        canonical=urls.model(name, run=run),
+    )
+    view = heads_view(page, by, links, lambda score: urls.heads(model, by=score, run=links.run))
+    return site.html(request, "heads/heads.html", HeadsContext(frame, page, view))
+
+
+@pages.get("/{layer}/{head}")
+def head_page(
+    request: Request, model: ModelName, layer: LayerIndex, head: HeadIndex, run: RunId = None
+) -> Response:
+    """An attention head."""
+    site, name = site_of(request), ModelSet(model, HEADS)
+    if unchanged := site.unchanged(request, name):
+        return unchanged
+    with site.store.reading(name, run) as reading:
+        page = queries.head(reading, layer, head)
+    links = site.links(name, run)
+    frame = Frame(
+        links,
+        json_url=urls.api_head(model, layer, head, run=run),
+        canonical=urls.neuron(name, layer, head, run=run),
+    )
+
+    def contexts(context_id: int) -> tuple[str, str]:
+        json_url = urls.api_head_context(model, layer, head, context_id, run=links.run)
+        return links.context(layer, head, context_id), json_url
+
+    view = head_view(page, links, contexts)
+    return site.html(request, "heads/head.html", HeadContextOfPage(frame, page, view))
+
+
+@pages.get("/{layer}/{head}/contexts/{context}")
+def head_context_page(
+    request: Request,
+    model: ModelName,
+    layer: LayerIndex,
+    head: HeadIndex,
+    context: ContextId,
+    run: RunId = None,
+) -> Response:
+    """A head's pattern over a whole context that is one of its examples."""
+    site, name = site_of(request), ModelSet(model, HEADS)
+    if unchanged := site.unchanged(request, name):
+        return unchanged
+    with site.store.reading(name, run) as reading:
+        page = queries.context(reading, layer, head, context)
+    frame = Frame(
+        site.links(name, run),
+        json_url=urls.api_head_context(model, layer, head, context, run=run),
+        canonical=urls.context(name, layer, head, context, run=run),
+    )
+    return site.html(request, "heads/context.html", GridContext(frame, page, grid_view(page)))

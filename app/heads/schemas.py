@@ -1,0 +1,205 @@
+"""What the JSON of attention heads says."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from app.schemas import NeuronRef, RunRef, Sample, Schema
+
+
+class HeadScores(Schema):
+    """What a head attends to, means over rows of its patterns; null where no row counts."""
+
+    previous_token: float | None = Field(description="Attention to the token before.")
+    duplicate_token: float | None = Field(description="To earlier copies of the same token.")
+    induction: float | None = Field(description="To tokens right after an earlier copy of it.")
+    self_token: float | None = Field(description="To the token itself.")
+    bos: float | None = Field(description="To the BOS.")
+    entropy: float | None = Field(description="Of a row of the pattern, in nats.")
+    distance: float | None = Field(
+        description="Mean distance looked back, weighted by attention, special tokens left out."
+    )
+    distance_spread: float | None = Field(description="Standard deviation of that distance.")
+    effect: float | None = Field(
+        description="Mean direct effect on the right next token's logit: of all positions of text, "
+        "of the second copy on repeated tokens."
+    )
+
+
+class Scores(Schema):
+    """A head's scores on both grounds."""
+
+    repeated: HeadScores = Field(description="On random tokens that repeat once.")
+    text: HeadScores = Field(description="On the sample of the corpus.")
+    copying: float | None = Field(
+        description="Σ Re λ ÷ Σ |λ| over the eigenvalues of the full OV circuit."
+    )
+
+
+class HeadRow(Schema):
+    """A head in the list of a model's heads."""
+
+    layer: int
+    head: int
+    scores: Scores
+
+
+class RepeatedTokens(Schema):
+    """The random tokens that repeat once, the same for all models that share a vocabulary."""
+
+    sequences: int
+    length: int = Field(description="Random tokens in a sequence, before they repeat.")
+    seed: int
+    first_loss: float = Field(description="Mean loss on the first copy, in nats.")
+    second_loss: float = Field(description="Mean loss on the second copy, in nats.")
+
+
+class InContext(Schema):
+    """How much better a model predicts late tokens than early ones."""
+
+    contexts: int
+    early: float = Field(description="Mean loss at `early_positions`, in nats.")
+    late: float
+    early_positions: tuple[int, int]
+    late_positions: tuple[int, int]
+    score: float = Field(description="Late minus early: negative if it learns from context.")
+
+
+class HeadsFacts(Schema):
+    """What is known of a model's heads together."""
+
+    pairs: int = Field(description="Pairs of positions that were ranked, in all contexts.")
+    repeated: RepeatedTokens
+    in_context: InContext | None
+    frequent_tokens: int = Field(description="Most frequent tokens that circuits were asked about.")
+    left_out: list[str] = Field(description="What the circuits do not take into account.")
+
+
+class HeadsPage(Schema):
+    """All heads of a run."""
+
+    model: str
+    run: RunRef
+    sample: Sample
+    n_layers: int
+    facts: HeadsFacts
+    heads: list[HeadRow]
+
+
+class TokenCount(Schema):
+    """A token and how often it occurs."""
+
+    token: str
+    token_id: int
+    count: int
+
+
+class PairTokens(Schema):
+    """The tokens of a head's largest pairs, one pair a context."""
+
+    pairs: int
+    queries: list[TokenCount]
+    keys: list[TokenCount]
+
+
+class PairExample(Schema):
+    """A context with a pair of positions: the query looks at the key."""
+
+    context_id: int
+    document_index: int
+    source: str | None
+    start: int = Field(description="The first shown token's position in the context.")
+    tokens: list[str]
+    token_ids: list[int]
+    query: int = Field(description="Position in the context.")
+    key: int
+    value: float = Field(description="What the example was ranked by.")
+    attention: float
+    moved: float = Field(description="Attention × the length of what is moved.")
+    effect: float | None = Field(description="Direct effect on the next token's logit.")
+    row: list[float] = Field(
+        description="The query's attention to each shown token; 0 where it was not kept."
+    )
+    left_out: float = Field(description="The share of the query's attention not kept.")
+
+
+class HeadExamples(Schema):
+    """A head's examples by ranking, and the common random sample."""
+
+    moved: list[PairExample]
+    attention: list[PairExample]
+    helps: list[PairExample]
+    hurts: list[PairExample]
+    random: list[PairExample]
+
+
+class TokenPair(Schema):
+    """Two tokens and a value from the weights."""
+
+    first: str
+    first_id: int
+    second: str
+    second_id: int
+    value: float
+
+
+class Composition(Schema):
+    """An earlier head that this one may read."""
+
+    layer: int
+    head: int
+    score: float
+
+
+class Circuits(Schema):
+    """What follows from a head's weights; null where not known."""
+
+    copying: float | None
+    promoted: list[TokenPair] | None = Field(
+        description="Attending to the first token raises the second's logit most."
+    )
+    self_share: float | None = Field(description="Share of tokens that raise themselves most.")
+    matched: list[TokenPair] | None = Field(
+        description="The query token and the key token with the largest query · key."
+    )
+    queries: list[Composition] | None
+    keys: list[Composition] | None
+    values: list[Composition]
+
+
+class HeadPage(Schema):
+    """One attention head."""
+
+    model: str
+    layer: int
+    head: int
+    n_layers: int
+    n_heads: int = Field(description="Heads in this layer.")
+    run: RunRef
+    sample: Sample
+    facts: HeadsFacts
+    scores: Scores
+    tokens: PairTokens
+    examples: HeadExamples
+    circuits: Circuits
+    previous: NeuronRef | None
+    next: NeuronRef | None
+
+
+class HeadContext(Schema):
+    """A head's pattern over a whole context."""
+
+    model: str
+    layer: int
+    head: int
+    run: RunRef
+    context_id: int
+    document_index: int
+    source: str | None
+    included_from: int
+    tokens: list[str]
+    token_ids: list[int]
+    rows: list[list[tuple[int, float]]] = Field(
+        description="Of each token, the keys it attends to most, at most 8 with 0.005 or more."
+    )
+    left_out: list[float] = Field(description="The share of each token's attention not kept.")

@@ -1,0 +1,188 @@
+"""A dictionary in memory: what each layout of file is read into, and what it computes.
+
+Whatever a layout can fold into the weights is folded when it is read, so that one formula remains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Float32
+from torch import Tensor
+
+Function = Literal["relu", "jumprelu", "topk", "gated", "identity"]
+FUNCTIONS: tuple[Function, ...] = ("relu", "jumprelu", "topk", "gated", "identity")
+"""From a latent's preactivation to its activation; batch-top-k is `jumprelu` by its threshold."""
+Norm = Literal["none", "layer_norm", "constant_norm_rescale"]
+NORMS: tuple[Norm, ...] = ("none", "layer_norm", "constant_norm_rescale")
+"""What is done to each vector before it is encoded, and undone after it is decoded."""
+_LAYER_NORM_EPSILON = 1e-5
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The gate of a gated dictionary: a latent is on where its gate is above 0."""
+
+    scale: Float32[Tensor, " latents"]
+    """Of the encoder's product with the input, for the activation's size (exp of `r_mag`)."""
+    bias: Float32[Tensor, " latents"]
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A place in a model by TransformerLens's name, such as `blocks.3.hook_resid_post`."""
+
+    layer: int
+    point: str
+
+    def __str__(self) -> str:
+        return f"blocks.{self.layer}.{self.point}"
+
+
+@dataclass(frozen=True, eq=False)
+class Dictionary:
+    """A set of directions read at one hook point of one layer, in float32."""
+
+    label: str
+    """What the file is called in messages."""
+    hook: Hook
+    """Where it reads."""
+    function: Function
+    W_enc: Float32[Tensor, "d_in latents"]
+    b_enc: Float32[Tensor, " latents"]
+    W_dec: Float32[Tensor, "latents d_out"] | None = None
+    """None for directions that are only read."""
+    b_dec: Float32[Tensor, " d_out"] | None = None
+    b_in: Float32[Tensor, " d_in"] | None = None
+    """Subtracted from the input, after `norm`."""
+    threshold: Float32[Tensor, " latents"] | None = None
+    """A latent is on where its preactivation is above it (`jumprelu`)."""
+    k: int | None = None
+    """How many of all latents are on at a position, at most (`topk`)."""
+    gate: Gate | None = None
+    norm: Norm = "none"
+    skip: Float32[Tensor, "d_in d_out"] | None = None
+    """A linear map of the input that is added to what is decoded."""
+    target: Hook | None = None
+    """What is decoded approximates this place; None: the input itself."""
+    model: str | None = None
+    """The model it was made for, if the file says so."""
+    l0: float | None = None
+    """The mean number of latents that are on at a position, if the file says so."""
+    names: tuple[str, ...] = ()
+    """A name for each latent, or none."""
+    name: str | None = None
+    """What the set is called, if the file says so."""
+    noun: str | None = None
+    """What one of them is called, if the file says so."""
+    prepend_bos: bool | None = None
+    """Whether it was trained on texts with a BOS in front, if the file says so."""
+
+    @property
+    def latents(self) -> int:
+        """The number of latents."""
+        return self.W_enc.shape[1]
+
+    @property
+    def d_in(self) -> int:
+        """The width of what it reads."""
+        return self.W_enc.shape[0]
+
+    @property
+    def d_out(self) -> int | None:
+        """The width of what it decodes to, if it decodes."""
+        return None if self.W_dec is None else self.W_dec.shape[1]
+
+    @property
+    def is_directions(self) -> bool:
+        """Whether its values are plain projections, which may have either sign."""
+        return self.function == "identity"
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether it is meant to reconstruct something: it has a decoder and a nonlinearity."""
+        return self.W_dec is not None and not self.is_directions
+
+    def to(self, device: torch.device) -> Dictionary:
+        """The same on a device."""
+        moved = {name: value.to(device) for name, value in self.tensors()}
+        gate = self.gate and Gate(self.gate.scale.to(device), self.gate.bias.to(device))
+        return replace(self, **moved, gate=gate)  # type: ignore[arg-type]
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """All tensors but the gate's, by name."""
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                yield name, value
+
+    def preactivations(
+        self, inputs: Float[Tensor, "*batch d_in"]
+    ) -> Float32[Tensor, "*batch latents"]:
+        """The encoder's product with the input, before `b_enc`."""
+        values = _normalise(inputs.float(), self.norm)[0]
+        if self.b_in is not None:
+            values = values - self.b_in
+        return values @ self.W_enc
+
+    def encode(self, inputs: Float[Tensor, "*batch d_in"]) -> Float32[Tensor, "*batch latents"]:
+        """The activation of every latent. Waits for no device."""
+        product = self.preactivations(inputs)
+        if self.gate is not None:
+            on = product + self.gate.bias > 0
+            return torch.relu(product.mul_(self.gate.scale).add_(self.b_enc)).mul_(on)
+        values = product.add_(self.b_enc)
+        if self.function == "relu":
+            return values.relu_()
+        if self.function == "jumprelu":
+            assert self.threshold is not None
+            return values.mul_(values > self.threshold)
+        if self.function == "topk":
+            assert self.k is not None
+            return _largest(values, self.k)
+        return values
+
+    def decode(
+        self,
+        acts: Float[Tensor, "*batch latents"],
+        inputs: Float[Tensor, "*batch d_in"],
+    ) -> Float32[Tensor, "*batch d_out"]:
+        """What the activations stand for. `inputs` are what was encoded: some dictionaries need
+        their norms, or pass a part of them on. Raises ValueError without a decoder."""
+        if self.W_dec is None:
+            raise ValueError("directions without a decoder reconstruct nothing")
+        normed, mean, scale = _normalise(inputs.float(), self.norm)
+        out = acts.float() @ self.W_dec
+        if self.b_dec is not None:
+            out = out + self.b_dec
+        if self.skip is not None:
+            out = out + normed @ self.skip
+        return out * scale + mean
+
+
+def _normalise(
+    inputs: Float32[Tensor, "*batch d"], norm: Norm
+) -> tuple[Float32[Tensor, "*batch d"], Tensor | float, Tensor | float]:
+    """Inputs after a norm, and the mean and scale that undo it."""
+    if norm == "none":
+        return inputs, 0.0, 1.0
+    if norm == "layer_norm":
+        mean = inputs.mean(dim=-1, keepdim=True)
+        centred = inputs - mean
+        scale = centred.std(dim=-1, keepdim=True)
+        return centred / (scale + _LAYER_NORM_EPSILON), mean, scale
+    scale = inputs.norm(dim=-1, keepdim=True) / inputs.shape[-1] ** 0.5
+    return inputs / scale, 0.0, scale
+
+
+def _largest(values: Float32[Tensor, "*batch n"], k: int) -> Float32[Tensor, "*batch n"]:
+    """The k largest of each row where they are above 0, and 0 for all others."""
+    best, which = values.topk(min(k, values.shape[-1]), dim=-1)
+    return torch.zeros_like(values).scatter_(-1, which, best.relu_())
+
+
+def fires(acts: Float[Tensor, "*batch latents"]) -> Bool[Tensor, "*batch latents"]:
+    """Where latents are on."""
+    return acts > 0

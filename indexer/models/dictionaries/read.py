@@ -1,0 +1,176 @@
+"""A path or a hub repository becomes dictionaries: each file's layout is told by its content."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import huggingface_hub
+
+from indexer.errors import NeurariumError
+from indexer.memory import readable_bytes
+from indexer.models.dictionaries.check import check_shapes
+from indexer.models.dictionaries.dictionary import Dictionary
+from indexer.models.dictionaries.files import SETTINGS, WEIGHTS, Found, read_file, weight_files
+from indexer.models.dictionaries.own import is_own, read_own
+from indexer.models.dictionaries.sae_lens import is_sae_lens, read_sae_lens
+from indexer.models.dictionaries.scopes import (
+    is_gemma_scope,
+    is_llama_scope,
+    is_qwen_scope,
+    read_gemma_scope,
+    read_llama_scope,
+    read_qwen_scope,
+)
+from indexer.models.dictionaries.trainers import (
+    is_circuit_tracer,
+    is_dictionary_learning,
+    is_sparsify,
+    read_circuit_tracer,
+    read_dictionary_learning,
+    read_sparsify,
+)
+
+_HUB = re.compile(r"([\w.-]+/[\w.-]+)(?::(.+))?")
+MOST_BYTES = 64 * 2**30
+"""A repository with more in it needs a subfolder."""
+_PATIENCE = 30.0
+"""Seconds to wait for the hub's answer; its library has no limit."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A way in which dictionaries are written."""
+
+    name: str
+    is_it: Callable[[Found], bool]
+    read: Callable[[Found, str | None], Dictionary]
+
+
+LAYOUTS = (
+    Layout("dictionary_learning", is_dictionary_learning, read_dictionary_learning),
+    Layout("Llama Scope", is_llama_scope, read_llama_scope),
+    Layout("circuit-tracer", is_circuit_tracer, read_circuit_tracer),
+    Layout("sparsify", is_sparsify, read_sparsify),
+    Layout("SAELens", is_sae_lens, read_sae_lens),
+    Layout("Qwen-Scope", is_qwen_scope, read_qwen_scope),
+    Layout("Gemma Scope", is_gemma_scope, read_gemma_scope),
+    Layout("Neurarium", is_own, read_own),
+)
+"""The first whose content fits is the one."""
+
+
+def read_dictionaries(reference: str, hook_point: str | None = None) -> tuple[Dictionary, ...]:
+    """The dictionaries of one reference: a file, a folder, or a hub repository
+    `owner/name[:subfolder]`. In order of their layers, at most one a layer.
+
+    `hook_point` is where they read, for files that do not say. Raises `NeurariumError`.
+    """
+    path, name = _local(reference)
+    return in_order(
+        [
+            read_dictionary(
+                read_file(file, f"{name}/{file.relative_to(path).as_posix()}".removesuffix("/.")),
+                hook_point,
+            )
+            for file in weight_files(path)
+        ]
+    )
+
+
+def read_dictionary(found: Found, hook_point: str | None = None) -> Dictionary:
+    """One file's dictionary. Raises `NeurariumError`."""
+    layout = next((layout for layout in LAYOUTS if layout.is_it(found)), None)
+    if layout is None:
+        tensors = ", ".join(sorted(found.tensors)[:6]) or "none"
+        beside = f" and {found.kind} beside it" if found.kind else ""
+        raise found.wrong(
+            f"is of no known layout (tensors: {tensors}{beside}): known are "
+            f"{', '.join(layout.name for layout in LAYOUTS)}"
+        )
+    dictionary = layout.read(found, hook_point)
+    check_shapes(dictionary)
+    return dictionary
+
+
+def in_order(dictionaries: list[Dictionary]) -> tuple[Dictionary, ...]:
+    """Dictionaries of one set, in order of their layers. Raises `NeurariumError` if two are of one
+    layer, or not all are of one kind."""
+    ordered = sorted(dictionaries, key=lambda dictionary: dictionary.hook.layer)
+    first = ordered[0]
+    for one, other in itertools.pairwise(ordered):
+        if one.hook.layer == other.hook.layer:
+            raise NeurariumError(
+                f"{one.label} and {other.label} are both of layer {one.hook.layer}: name one of "
+                "them (--dictionary), and index the other as another set."
+            )
+    for other in ordered:
+        if other.hook.point != first.hook.point:
+            raise NeurariumError(
+                f"{first.label} reads {first.hook} and {other.label} reads {other.hook}: a set "
+                "has one place in all its layers, so index them as two sets (--dictionary)."
+            )
+        if other.is_directions != first.is_directions:
+            raise NeurariumError(
+                f"{first.label} and {other.label} are not of one kind: only one of them has a "
+                "nonlinearity. Index them as two sets (--dictionary)."
+            )
+    return tuple(ordered)
+
+
+def _local(reference: str) -> tuple[Path, str]:
+    """Where a reference's files are on this machine, and their repository or folder by name."""
+    path = Path(reference).expanduser()
+    if path.exists():
+        return path, path.resolve().as_posix()
+    match = _HUB.fullmatch(reference)
+    if match is None or (reference.endswith(WEIGHTS) and ":" not in reference):
+        raise NeurariumError(
+            f"There is no file or folder {reference!r}, and it is not a hub repository such as "
+            "owner/name or owner/name:subfolder (--dictionary)."
+        )
+    return _fetch(match[1], match[2])
+
+
+def _fetch(repository: str, subfolder: str | None) -> tuple[Path, str]:
+    """Fetch a repository's dictionaries into the local cache. Raises `NeurariumError`."""
+    folder = f"{subfolder.strip('/')}/" if subfolder else ""
+    label = f"{repository}/{folder}".rstrip("/")
+    patterns = [f"{folder}**{ending}" for ending in WEIGHTS]
+    patterns += [f"{folder}*{ending}" for ending in WEIGHTS]
+    patterns += [f"{folder}**{name}" for name in SETTINGS] + [f"{folder}{n}" for n in SETTINGS]
+    patterns += [f"{folder}**activation_scaler.json"]
+    if subfolder and subfolder.endswith(WEIGHTS):
+        patterns = [folder.rstrip("/"), *SETTINGS]
+    try:
+        info = huggingface_hub.HfApi().model_info(
+            repository, files_metadata=True, timeout=_PATIENCE
+        )
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+        wanted = list(huggingface_hub.utils.filter_repo_objects(sizes, allow_patterns=patterns))
+        if not any(name.endswith(WEIGHTS) for name in wanted):
+            raise NeurariumError(
+                f"The hub repository {label} has no dictionary: no file of it ends with "
+                f"{', '.join(WEIGHTS)} (--dictionary)."
+            )
+        total = sum(sizes[name] for name in wanted)
+        if total > MOST_BYTES:
+            raise NeurariumError(
+                f"The hub repository {label} has {readable_bytes(total)} of dictionaries: name a "
+                f"subfolder, such as {repository}:{wanted[0].rsplit('/', 1)[0]} (--dictionary)."
+            )
+        fetched = huggingface_hub.snapshot_download(
+            repository, revision=info.sha, allow_patterns=patterns
+        )
+    except NeurariumError:
+        raise
+    except Exception as error:  # whatever the hub's library raises, offline or refused
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise NeurariumError(
+            f"The dictionary {label} is not on this machine, and the hub did not give it ({said}): "
+            "check the name, or the connection (--dictionary)."
+        ) from error
+    return Path(fetched, folder), label

@@ -1,0 +1,214 @@
+"""Dictionaries as other training libraries write them: sparsify, dictionary_learning, and the
+per-layer transcoders of circuit-tracer."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor
+
+from indexer.models.dictionaries import places
+from indexer.models.dictionaries.dictionary import Dictionary, Function, Gate, Hook
+from indexer.models.dictionaries.files import Found
+
+
+def is_sparsify(found: Found) -> bool:
+    """Whether a file is of sparsify's layout."""
+    return found.kind == "cfg.json" and found.path.name == "sae.safetensors"
+
+
+def read_sparsify(found: Found, asked: str | None) -> Dictionary:
+    """Read `sae.safetensors` of a folder named for its module, such as `layers.3.mlp`. Raises
+    `NeurariumError`."""
+    said = found.settings
+    named = said.get("activation", "topk")
+    if named != "topk" or said.get("signed"):
+        raise places.unknown_function(found, "signed topk" if said.get("signed") else named)
+    transcoder = bool(said.get("transcode"))
+    folder = found.path.parent.name
+    layer = places.layer_in_name(found)
+    point = _module_point(folder)
+    hook, target = _sparsify_hooks(found, asked, point, layer, transcoder)
+    encoder = "encoder.weight" if "encoder.weight" in found.tensors else "W_enc"
+    W_enc = found.tensor(encoder).T
+    bias = "encoder.bias" if "encoder.bias" in found.tensors else "b_enc"
+    b_dec = found.tensor("b_dec")
+    skip = found.optional("W_skip")
+    return Dictionary(
+        label=found.label,
+        hook=hook,
+        function="topk",
+        W_enc=W_enc,
+        b_enc=found.tensor(bias),
+        W_dec=found.tensor("W_dec"),
+        b_dec=b_dec,
+        b_in=None if transcoder else b_dec,
+        k=places.number(found, said.get("k"), "k"),
+        skip=None if skip is None else skip.T,
+        target=target,
+    )
+
+
+def _sparsify_hooks(
+    found: Found, asked: str | None, point: str | None, layer: int | None, transcoder: bool
+) -> tuple[Hook, Hook | None]:
+    """Where it reads, and what a transcoder approximates."""
+    if not transcoder:
+        return places.where(found, point, asked, layer), None
+    if point not in (None, "hook_mlp_out"):
+        raise found.wrong(f"is a transcoder of {point}, and only those of an MLP are known")
+    said = "mlp.hook_in" if point else None
+    hook = places.where(found, said, asked, layer)
+    return hook, places.beside(hook, "hook_mlp_out")
+
+
+def _module_point(folder: str) -> str | None:
+    """The hook point of a module's output, by the last part of its name."""
+    last = folder.rsplit(".", 1)[-1]
+    if last.isdecimal():
+        return "hook_resid_post"
+    points = {
+        "mlp": "hook_mlp_out",
+        "attn": "hook_attn_out",
+        "self_attn": "hook_attn_out",
+        "attention": "hook_attn_out",
+    }
+    return points.get(last)
+
+
+def is_dictionary_learning(found: Found) -> bool:
+    """Whether a file is of dictionary_learning's layout."""
+    trainer = found.settings.get("trainer")
+    return isinstance(trainer, dict) and "dict_class" in trainer
+
+
+def read_dictionary_learning(found: Found, asked: str | None) -> Dictionary:
+    """Read `ae.pt` of a folder with `config.json`. Raises `NeurariumError`."""
+    trainer = found.settings["trainer"]
+    kind = str(trainer["dict_class"])
+    readers: dict[str, tuple[Function, bool]] = {
+        "AutoEncoder": ("relu", True),
+        "AutoEncoderNew": ("relu", False),
+        "AutoEncoderTopK": ("topk", True),
+        "GatedAutoEncoder": ("gated", True),
+        "JumpReluAutoEncoder": ("jumprelu", False),
+        "BatchTopKSAE": ("jumprelu", True),
+        "MatryoshkaBatchTopKSAE": ("jumprelu", True),
+    }
+    if kind not in readers:
+        raise places.unknown_function(found, kind)
+    function, subtracts = readers[kind]
+    hook = _dictionary_learning_hook(found, asked)
+    W_enc, W_dec = _encoder(found), _decoder(found)
+    biases = ("bias", "decoder_bias", "decoder.bias")
+    b_dec = found.tensor(next((name for name in biases if name in found.tensors), "b_dec"))
+    gate = None
+    if function == "gated":
+        gate = Gate(found.tensor("r_mag").exp(), found.tensor("gate_bias"))
+        b_enc = found.tensor("mag_bias")
+    else:
+        b_enc = found.tensor("b_enc" if "b_enc" in found.tensors else "encoder.bias")
+    threshold = None
+    if function == "jumprelu":
+        # A latent is on above its threshold and above 0.
+        threshold = found.tensor("threshold").expand(W_enc.shape[1]).clamp(min=0).contiguous()
+    k = trainer.get("k")
+    norm_factor = trainer.get("activation_norm_factor")
+    if norm_factor not in (None, 1, 1.0):
+        raise found.wrong(
+            f"is for inputs divided by {norm_factor}, which may not be folded in: fold it, and "
+            "take activation_norm_factor out of config.json"
+        )
+    return Dictionary(
+        label=found.label,
+        hook=hook,
+        function=function,
+        W_enc=W_enc,
+        b_enc=b_enc,
+        W_dec=W_dec,
+        b_dec=b_dec,
+        b_in=b_dec if subtracts else None,
+        threshold=threshold,
+        k=places.number(found, k, "k") if function == "topk" else None,
+        gate=gate,
+        model=trainer.get("lm_name"),
+        l0=float(k) if isinstance(k, int | float) else None,
+    )
+
+
+def _encoder(found: Found) -> Tensor:
+    return found.tensor("W_enc") if "W_enc" in found.tensors else found.tensor("encoder.weight").T
+
+
+def _decoder(found: Found) -> Tensor:
+    return found.tensor("W_dec") if "W_dec" in found.tensors else found.tensor("decoder.weight").T
+
+
+def _dictionary_learning_hook(found: Found, asked: str | None) -> Hook:
+    """Where it reads, from the submodule's name: `resid_post_layer_8`, `mlp_out_layer_3`."""
+    trainer = found.settings["trainer"]
+    said = str(trainer.get("submodule_name") or "")
+    layer = trainer.get("layer")
+    layer = int(layer) if isinstance(layer, int) and layer >= 0 else None
+    kinds = {
+        "resid_post": "hook_resid_post",
+        "resid_pre": "hook_resid_pre",
+        "mlp_out": "hook_mlp_out",
+        "attention_out": "hook_attn_out",
+        "attn_out": "hook_attn_out",
+    }
+    match = re.fullmatch(r"(\w+?)_layer_?(\d+)", said)
+    if match and match[1] in kinds:
+        return places.where(found, kinds[match[1]], asked, int(match[2]))
+    return places.where(found, None, asked, layer)
+
+
+def is_circuit_tracer(found: Found) -> bool:
+    """Whether a file is of circuit-tracer's layout."""
+    marks = {"model_kind", "feature_input_hook", "feature_output_hook"}
+    return found.kind == "config.yaml" and bool(marks & set(found.settings))
+
+
+def read_circuit_tracer(found: Found, asked: str | None) -> Dictionary:
+    """Read `layer_N.safetensors` of a folder with `config.yaml`. Raises `NeurariumError`."""
+    said = found.settings
+    kind = str(said.get("model_kind", "transcoder_set"))
+    names = set(found.tensors)
+    if kind == "cross_layer_transcoder" or any(
+        re.fullmatch(r"W_(?:enc|dec)_\d+", name) for name in names
+    ):
+        raise places.cross_layer(found)
+    if kind != "transcoder_set":
+        raise found.wrong(f"is a {kind!r}, which is not known: per-layer transcoders are")
+    layer = places.layer_in_name(found)
+    reads = said.get("feature_input_hook")
+    writes = said.get("feature_output_hook")
+    if writes is None:
+        raise found.wrong("does not say what it approximates (feature_output_hook)")
+    hook = places.where(found, None if reads is None else str(reads), asked, layer)
+    b_enc, b_dec = found.tensor("b_enc"), found.tensor("b_dec")
+    W_enc, W_dec = found.tensor("W_enc"), found.tensor("W_dec")
+    latents, width = len(b_enc), len(b_dec)
+    # Both orders of the axes are in use; the biases tell which one it is.
+    if W_enc.shape[0] == latents and W_enc.shape[1] != latents:
+        W_enc = W_enc.T
+    if W_dec.shape[1] == latents and W_dec.shape[0] == width != latents:
+        W_dec = W_dec.T
+    skip = found.optional("W_skip")
+    threshold = found.optional("threshold")
+    if threshold is None:
+        threshold = found.optional("activation_function.threshold")
+    return Dictionary(
+        label=found.label,
+        hook=hook,
+        function="relu" if threshold is None else "jumprelu",
+        W_enc=W_enc,
+        b_enc=b_enc,
+        W_dec=W_dec,
+        b_dec=b_dec,
+        threshold=None if threshold is None else threshold.expand(latents).contiguous(),
+        skip=None if skip is None or not torch.any(skip) else skip.T,
+        target=places.where(found, str(writes), None, hook.layer),
+        model=None if said.get("model_name") is None else str(said["model_name"]),
+    )

@@ -1,0 +1,40 @@
+"""Places in a block that a dictionary may read or approximate, as modules of the plain model."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from indexer.models.layout import Layout
+from indexer.models.names import HOOK_ATTN_OUT, HOOK_RESID_PRE, HOOK_Z
+from indexer.models.units import Place
+
+HOOK_RESID_MID, HOOK_RESID_POST = "hook_resid_mid", "hook_resid_post"
+HOOK_MLP_OUT, MLP_IN, MLP_OUT = "hook_mlp_out", "mlp.hook_in", "mlp.hook_out"
+POINTS = (
+    *(HOOK_RESID_PRE, HOOK_RESID_MID, HOOK_RESID_POST, HOOK_ATTN_OUT, HOOK_MLP_OUT),
+    *(HOOK_Z, MLP_IN, MLP_OUT),
+)
+"""Hook points that dictionaries may read or approximate."""
+
+
+def points_of(layout: Layout) -> tuple[str, ...]:
+    """Those of `POINTS` that a model has."""
+    own = (MLP_IN, MLP_OUT)
+    return tuple(point for point in POINTS if point in own or layout.target_of(point) is not None)
+
+
+def find_place(layout: Layout, root: nn.Module, layer: int, point: str) -> Place | None:
+    """Where a hook point is in one layer; None where the model has no such module."""
+    if point in (MLP_IN, MLP_OUT):
+        module = layout.component(root, f"blocks.{layer}.mlp")
+        return None if module is None else Place(module, "input" if point == MLP_IN else "output")
+    target = layout.target_of(point)
+    if target is None:
+        return None
+    module = layout.component(root, target[0].format(layer))
+    return None if module is None else Place(module, target[1])
+
+
+def width_of(layout: Layout, point: str) -> int | None:
+    """The width of the tensor at a hook point; None where only the loaded model tells."""
+    return None if point == HOOK_Z else layout.d_model

@@ -1,0 +1,320 @@
+"""Latents of dictionaries, and directions, as a set of units: one dictionary in each layer that has
+one."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int
+from torch import Tensor, nn
+
+from indexer.captured import Captured
+from indexer.errors import NeurariumError
+from indexer.models.aliases import same_model
+from indexer.models.asked import Asked
+from indexer.models.capture import Trunk
+from indexer.models.dictionaries.check import check_model
+from indexer.models.dictionaries.dictionary import Dictionary
+from indexer.models.dictionaries.read import in_order, read_dictionaries
+from indexer.models.hook_places import (
+    HOOK_MLP_OUT,
+    HOOK_RESID_MID,
+    HOOK_RESID_POST,
+    MLP_IN,
+    MLP_OUT,
+    find_place,
+    points_of,
+    width_of,
+)
+from indexer.models.layout import Layout
+from indexer.models.matrices import rows_by_input
+from indexer.models.modules import through_norm, unwrap
+from indexer.models.names import HOOK_ATTN_OUT, HOOK_RESID_PRE, HOOK_Z
+from indexer.models.reading import Inputs, find_readers
+from indexer.models.units import (
+    Place,
+    Reader,
+    Unknown,
+    Writes,
+    never_large,
+    never_positive,
+)
+from indexer.store.units import MAX_SET_NAME, Units, check_set_name
+
+_STREAM = (HOOK_RESID_PRE, HOOK_RESID_MID, HOOK_RESID_POST)
+_ADDED = (*_STREAM, HOOK_ATTN_OUT, HOOK_MLP_OUT)
+"""What is here is in the residual stream, or added to it as it is."""
+
+
+def takes(asked: Asked) -> bool:
+    """Whether latents are asked for."""
+    return asked.dictionary is not None
+
+
+def no_problem(layout: Layout) -> str | None:
+    """Every model has a residual stream."""
+    return None
+
+
+def choose_dictionary(layout: Layout, asked: Asked) -> Asked:
+    """Read and check the dictionaries that are asked for. Raises `NeurariumError`."""
+    read(layout, asked)
+    return asked
+
+
+def read(layout: Layout, asked: Asked) -> tuple[Dictionary, ...]:
+    """The dictionaries that are asked for, checked against the model, in order of layers. Raises
+    `NeurariumError`."""
+    dictionaries = _read(str(asked.dictionary), asked.hook_point)
+    widths = {point: width_of(layout, point) for point in points_of(layout)}
+    for dictionary in dictionaries:
+        check_model(
+            dictionary,
+            label=layout.label,
+            n_layers=layout.n_layers,
+            widths=widths,
+            same_model=None if asked.force else same_model,
+        )
+    return dictionaries
+
+
+@lru_cache(maxsize=1)
+def _read(references: str, hook_point: str | None) -> tuple[Dictionary, ...]:
+    """All dictionaries of references separated by commas; read once a run."""
+    parts = [part for part in references.split(",") if part]
+    found = [one for part in parts for one in read_dictionaries(part, hook_point)]
+    if not found:
+        raise NeurariumError("--dictionary names no file, folder or hub repository.")
+    return in_order(found)
+
+
+@dataclass(frozen=True, eq=False)
+class DictionaryLatents:
+    """All latents of a set of dictionaries in a loaded model: a `UnitSet`."""
+
+    layout: Layout
+    root: nn.Module
+    trunk: Trunk
+    dictionaries: Mapping[int, Dictionary]
+    """By layer, on the model's device."""
+    asked: Asked
+    places: tuple[Place | None, ...]
+    widths: tuple[int, ...]
+
+    @property
+    def any(self) -> Dictionary:
+        """The dictionary of the first layer that has one; all are of one kind."""
+        return next(iter(self.dictionaries.values()))
+
+    @property
+    def name(self) -> str:
+        """What the file says, or its kind and its place."""
+        if self.any.name is not None:
+            return self.any.name
+        kind = "directions" if self.any.is_directions else "sae"
+        kind = "transcoder" if self.any.target is not None else kind
+        point = re.sub(r"[^a-z0-9]+", "-", self.hook_point.replace("hook_", ""))
+        return f"{kind}-{point}"[:MAX_SET_NAME]
+
+    @property
+    def noun(self) -> str:
+        """What the file says, or what is usual."""
+        return self.any.noun or ("direction" if self.any.is_directions else "latent")
+
+    @property
+    def described(self) -> Units:
+        """Latents are sparse; directions are signed and dense."""
+        writes, reads = self._writes(self.any), self._why_no_reads()
+        return Units(
+            noun=self.noun,
+            signed=self.signed,
+            sparse=self.sparse,
+            dead_by_magnitude=self.signed,
+            blocks=self.layout.n_layers if self.hook_point == HOOK_RESID_PRE else None,
+            no_writes=writes.reason if isinstance(writes, Unknown) else "",
+            no_reads=reads,
+        )
+
+    @property
+    def hook_point(self) -> str:
+        """Where they read."""
+        return self.any.hook.point
+
+    @property
+    def is_default(self) -> bool:
+        """A dictionary has to be asked for."""
+        return False
+
+    @property
+    def has_parts(self) -> bool:
+        """A latent has no gate of the model's own."""
+        return False
+
+    @property
+    def signed(self) -> bool:
+        """A projection has either sign."""
+        return self.any.is_directions
+
+    @property
+    def sparse(self) -> bool:
+        """Latents are 0 at most positions."""
+        return not self.any.is_directions
+
+    @property
+    def remark(self) -> str:
+        """Names the layers that have no dictionary."""
+        missing = [str(layer) for layer, width in enumerate(self.widths) if not width]
+        return f"no dictionary for layer {', '.join(missing)}" if missing else ""
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 over all tensors, in order of layers and names."""
+        total = hashlib.sha256()
+        for layer, dictionary in self.dictionaries.items():
+            total.update(f"{layer} {dictionary.function} {dictionary.k}".encode())
+            for name, tensor in sorted(dictionary.tensors()):
+                total.update(name.encode() + tensor.contiguous().cpu().numpy().tobytes())
+        return total.hexdigest()
+
+    def captured(
+        self,
+        layer: int,
+        values: Float[Tensor, "batch pos n"],
+        parts: tuple[Float[Tensor, "batch pos _"], ...],
+    ) -> Captured:
+        """The encoder's activations, in float32. Raises `NeurariumError` where the place has not
+        the dictionary's width."""
+        dictionary = self.dictionaries[layer]
+        if values.shape[-1] != dictionary.d_in:
+            raise NeurariumError(
+                f"The dictionary {dictionary.label} has a width of {dictionary.d_in} at "
+                f"{dictionary.hook}, and {self.layout.label!r} has {values.shape[-1]}."
+            )
+        return Captured(dictionary.encode(values))
+
+    def set_unit(
+        self, layer: int, values: Float[Tensor, "*batch n"], unit: int, value: float
+    ) -> None:
+        """Add the latent's direction so often that what the stream holds of it is `value` in place
+        of its activation; everything else, the error of the dictionary too, stays.
+
+        Raises `NeurariumError` for a transcoder, which writes elsewhere, and without a decoder.
+        """
+        dictionary = self.dictionaries[layer]
+        if dictionary.target is not None or dictionary.W_dec is None:
+            raise NeurariumError(
+                f"A {self.noun} at {dictionary.hook} has no direction there that could be "
+                "removed: predictions cannot be compared with it ablated."
+            )
+        acts = dictionary.encode(values)[..., unit]
+        change = (value - acts)[..., None] * dictionary.W_dec[unit]
+        values += change.to(values.dtype)
+
+    def writes(self, layer: int) -> Writes | Unknown:
+        """The decoder's rows, as they reach the residual stream."""
+        return self._writes(self.dictionaries[layer])
+
+    def _writes(self, dictionary: Dictionary) -> Writes | Unknown:
+        if dictionary.W_dec is None:
+            return Unknown(
+                f"These {self.noun}s are read from the stream; nothing says what they write."
+            )
+        hook = dictionary.target or dictionary.hook
+        vectors = dictionary.W_dec
+        if hook.point in _ADDED:
+            return Writes(vectors, None, None, None)
+        if hook.point == MLP_OUT:
+            norm = self.layout.mlp_norm(self.root, hook.layer)
+            if norm is not None:
+                vectors = through_norm(vectors, unwrap(norm))
+            return Writes(vectors, None, None, norm)
+        out = self.layout.component(self.root, f"blocks.{hook.layer}.attn.o")
+        if hook.point == HOOK_Z and out is not None:
+            return Writes(
+                vectors @ rows_by_input(unwrap(out), vectors.shape[1]).float(), None, None, None
+            )
+        return Unknown(f"It is not known what is added to the residual stream at {hook.point}.")
+
+    def _why_no_reads(self) -> str:
+        if self.hook_point in (*_STREAM, MLP_IN):
+            return ""
+        return f"What is at {self.hook_point} is not the residual stream that tokens are put into."
+
+    def readers(self, token_ids: Int[Tensor, "1 pos"]) -> tuple[Reader | Unknown, ...]:
+        """The encoder's columns; at an MLP's input, behind the norm in front of it."""
+        if reason := self._why_no_reads():
+            return (Unknown(reason),) * len(self.widths)
+        if self.hook_point in _STREAM:
+            return tuple(self._reader(layer, None) for layer in range(len(self.widths)))
+        layout, root = self.layout, self.root
+
+        def inputs(layer: int) -> Inputs:
+            part = "gate" if layout.gated else "in"
+            linear = layout.input_projection(root, layer, part)
+            norm = layout.mlp_norm(root, layer)
+            last = layout.output_projection(root, layer) if norm is None else norm
+            block = layout.component(root, f"blocks.{layer}")
+            return Inputs(block, {} if linear is None else {"in": linear}, last)
+
+        def run() -> None:
+            self.trunk.capture(self, token_ids, torch.ones_like(token_ids), lambda *_: None)
+
+        found = find_readers(
+            [inputs(layer) for layer in range(layout.n_layers)], layout.d_model, run
+        )
+        return tuple(self._reader(layer, reader) for layer, reader in enumerate(found))
+
+    def _reader(self, layer: int, of_mlp: Reader | Unknown | None) -> Reader | Unknown:
+        """A layer's encoder, read behind the norm of the layer's MLP, or directly."""
+        if layer not in self.dictionaries:
+            return Unknown("This layer has no dictionary.")
+        if isinstance(of_mlp, Unknown):
+            return of_mlp
+        matrices = {"in": self.dictionaries[layer].W_enc}
+        if of_mlp is not None:
+            return replace(of_mlp, matrices=matrices)
+        gain = torch.ones(self.layout.d_model, device=self.trunk.device)
+        return Reader(None, gain, False, matrices)
+
+    def dead(
+        self, maximum: Float32[np.ndarray, " n"], minimum: Float32[np.ndarray, " n"]
+    ) -> Bool[np.ndarray, " n"]:
+        """A latent that never fires; a direction that nothing lies along."""
+        return (never_large if self.signed else never_positive)(maximum, minimum)
+
+
+def find_latents(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) -> DictionaryLatents:
+    """The latents that are asked for, with the dictionaries on the model's device.
+
+    Raises `NeurariumError` where a place cannot be found in the model or has another width.
+    """
+    dictionaries = {
+        dictionary.hook.layer: dictionary.to(trunk.device) for dictionary in read(layout, asked)
+    }
+    places: list[Place | None] = []
+    for layer in range(layout.n_layers):
+        dictionary = dictionaries.get(layer)
+        if dictionary is None:
+            places.append(None)
+            continue
+        place = find_place(layout, root, layer, dictionary.hook.point)
+        if place is None:
+            raise NeurariumError(
+                f"The dictionary {dictionary.label} is of {dictionary.hook}, which cannot be found "
+                f"in {layout.label!r} ({layout.architecture})."
+            )
+        places.append(place)
+    widths = tuple(
+        dictionaries[layer].latents if layer in dictionaries else 0
+        for layer in range(layout.n_layers)
+    )
+    latents = DictionaryLatents(layout, root, trunk, dictionaries, asked, tuple(places), widths)
+    check_set_name(latents.name)
+    trunk.widths(latents)  # refuses a place of another width
+    return latents

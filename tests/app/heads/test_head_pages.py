@@ -1,0 +1,216 @@
+"""The pages and the JSON of attention heads, of a small run of the bundled model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sqlalchemy import func, select
+from starlette.testclient import TestClient
+from transformers import AutoModelForCausalLM
+
+from app.heads.view import SCORES
+from indexer.config import IndexConfig
+from indexer.demo import MODEL_DIR
+from indexer.errors import NeurariumError
+from indexer.run.index import index
+from indexer.store import schema
+from indexer.store.database import open_store
+from indexer.store.runs import delete_run
+from tests.conftest import Silent, serving
+
+CONFIG = IndexConfig(model="demo", heads=True, max_tokens=4_000, sample=16, top_k=3, bottom_k=2)
+API = "/api/v1/models/demo/heads"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """The store's address and the cache."""
+    folder = tmp_path_factory.mktemp("heads")
+    url = f"sqlite:///{folder / 'heads.db'}"
+    index(CONFIG, url, folder / "cache", Silent())
+    return url, folder / "cache"
+
+
+@pytest.fixture(scope="module")
+def client(small: tuple[str, Path]) -> Iterator[TestClient]:
+    """A client of a server over it."""
+    with serving(small[0]) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def pages(client: TestClient) -> dict[tuple[int, int], dict[str, Any]]:
+    """The JSON of all heads."""
+    return {
+        (layer, head): client.get(f"{API}/{layer}/{head}").json()
+        for layer in range(2)
+        for head in range(5)
+    }
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    """The bundled model, as transformers loads it, with patterns."""
+    return AutoModelForCausalLM.from_pretrained(MODEL_DIR, attn_implementation="eager").eval()
+
+
+def test_examples_are_the_models(
+    client: TestClient, pages: dict[tuple[int, int], dict[str, Any]], model: Any
+) -> None:
+    """Attention, row and what is left out are those of an eager model on the whole context."""
+    for (layer, head), page in pages.items():
+        if head not in (0, 3):
+            continue
+        for name, examples in page["examples"].items():
+            example = examples[0]
+            address = f"{API}/{layer}/{head}/contexts/{example['context_id']}"
+            context = client.get(address).json()
+            with torch.no_grad():
+                out = model(torch.tensor([context["token_ids"]]), output_attentions=True)
+            pattern = out.attentions[layer][0, head]
+            assert example["attention"] == pytest.approx(
+                float(pattern[example["query"], example["key"]]), abs=1e-5
+            ), name
+            for shown, value in enumerate(example["row"]):
+                truth = float(pattern[example["query"], example["start"] + shown])
+                assert value == pytest.approx(truth, abs=2e-5) or (value == 0.0)
+            for query, row in enumerate(context["rows"]):
+                for key, value in row:
+                    assert value == pytest.approx(float(pattern[query, key]), abs=2e-5)
+                kept = sum(value for _, value in row)
+                assert context["left_out"][query] == pytest.approx(max(0, 1 - kept), abs=1e-6)
+
+
+def test_lists_are_in_order(pages: dict[tuple[int, int], dict[str, Any]]) -> None:
+    """Best first; the random contexts are the same for every head."""
+    random = [e["context_id"] for e in pages[0, 0]["examples"]["random"]]
+    assert len(random) == 8  # half of the sample
+    for page in pages.values():
+        examples = page["examples"]
+        for name in ("moved", "attention", "helps"):
+            values = [example["value"] for example in examples[name]]
+            assert values == sorted(values, reverse=True)
+            assert len(values) == 3
+        assert [e["context_id"] for e in examples["random"]] == random
+        assert all(e["key"] < e["query"] for e in examples["moved"])
+        hurts = [example["value"] for example in examples["hurts"]]
+        assert hurts == sorted(hurts)
+
+
+def test_all_heads_have_the_scores_of_their_pages(
+    client: TestClient, pages: dict[tuple[int, int], dict[str, Any]]
+) -> None:
+    """The list of heads says what each head's own JSON says."""
+    listed = client.get(API).json()
+    assert len(listed["heads"]) == 10
+    for row in listed["heads"]:
+        assert row["scores"] == pages[row["layer"], row["head"]]["scores"]
+    assert (
+        listed["facts"]["pairs"] == sum(n * (n - 1) // 2 for n in [127] * 31 + [63])
+        or listed["facts"]["pairs"] > 100_000
+    )
+
+
+def test_the_picture_links_every_head_and_the_table_is_sorted(client: TestClient) -> None:
+    """One cell a head; any score sorts; a name that is none is refused."""
+    for by in ("induction", "effect_text", "copying"):
+        text = client.get(f"/demo/heads?by={by}").text
+        cells = re.findall(r'<a href="(/demo/heads/\d/\d)" class="\w+" tabindex', text)
+        assert sorted(cells) == [f"/demo/heads/{a}/{b}" for a in range(2) for b in range(5)]
+        listed = client.get(API).json()["heads"]
+        ground = "text" if by.endswith("_text") else "repeated"
+
+        def value(row: Any, by: str = by, ground: str = ground) -> float:
+            scores = row["scores"]
+            return float(
+                scores["copying"] if by == "copying" else scores[ground][by.removesuffix("_text")]
+            )
+
+        order = sorted(listed, key=lambda row: -value(row))
+        names = re.findall(r'class="name" href="[^"]+">(L\dH\d)<', text)
+        assert names == [f"L{row['layer']}H{row['head']}" for row in order]
+    assert client.get("/demo/heads?by=nothing").status_code == 422
+    assert "induction" in SCORES
+
+
+def test_a_line_reads_without_a_script(
+    client: TestClient, pages: dict[tuple[int, int], dict[str, Any]]
+) -> None:
+    """The query is underlined, the key marked, keys shaded, and the distance is in words."""
+    text = client.get("/demo/heads/1/2").text
+    examples = pages[1, 2]["examples"]
+    lines = re.findall(r'<li class="pair".*?</li>', text, re.DOTALL)
+    assert len(lines) == sum(map(len, examples.values()))
+    for line, example in zip(lines, examples["moved"], strict=False):
+        assert re.search(rf'data-p="{example["query"]}"[^>]*><u>', line)
+        assert re.search(rf'data-p="{example["key"]}"[^>]*><mark>', line)
+        assert f"{example['query'] - example['key']} back" in line
+        assert re.search(r'class="p\d+"', line)
+
+
+def test_a_whole_context_has_its_grid(
+    client: TestClient, pages: dict[tuple[int, int], dict[str, Any]]
+) -> None:
+    """A cell for every entry that is not pale; contexts that are no example are not there."""
+    example = pages[0, 1]["examples"]["moved"][0]
+    text = client.get(f"/demo/heads/0/1/contexts/{example['context_id']}").text
+    assert "<rect" in text
+    assert "Rows" in text
+    missing = client.get("/demo/heads/0/1/contexts/99999")
+    assert missing.status_code == 404
+    assert client.get("/demo/heads/0/9").status_code == 404
+    assert client.get("/demo/heads/7/0").status_code == 404
+    assert client.get("/nothing/heads").status_code == 404
+
+
+def test_a_run_of_heads_is_the_same_everywhere_and_can_be_deleted(
+    small: tuple[str, Path], postgres_url: str
+) -> None:
+    """PostgreSQL has the same content; deleting a run leaves nothing of its heads."""
+    index(CONFIG, postgres_url, small[1], Silent())
+    hashes = []
+    for url in (small[0], postgres_url):
+        engine = open_store(url, create=False)
+        with engine.connect() as connection:
+            hashes.append(connection.execute(select(schema.runs.c.content_hash)).scalar_one())
+        engine.dispose()
+    assert hashes[0] == hashes[1]
+    engine = open_store(postgres_url, create=False)
+    assert delete_run(engine, 1)
+    with engine.connect() as connection:
+        for table in (schema.heads, schema.head_patterns, schema.neuron_columns):
+            assert connection.scalar(select(func.count()).select_from(table)) == 0
+    engine.dispose()
+
+
+def test_heads_are_found_by_their_scores(client: TestClient) -> None:
+    """The search by statistics compares and sorts by them, and says them."""
+    listed = client.get(API).json()["heads"]
+    cut = sorted(row["scores"]["repeated"]["previous_token"] for row in listed)[6]
+    found = client.get(
+        "/api/v1/models/demo/sets/heads/neurons", params={"q": f"previous_token>={cut!r}"}
+    ).json()
+    expected = sorted(
+        (row for row in listed if row["scores"]["repeated"]["previous_token"] >= cut),
+        key=lambda row: -row["scores"]["repeated"]["previous_token"],
+    )
+    assert [(row["layer"], row["neuron"]) for row in found["items"]] == [
+        (row["layer"], row["head"]) for row in expected
+    ]
+    assert [row["scores"]["previous_token"] for row in found["items"]] == [
+        row["scores"]["repeated"]["previous_token"] for row in expected
+    ]
+    page = client.get("/demo/heads/neurons", params={"q": "sort:-copying"})
+    assert page.status_code == 200
+    assert "Copying" in page.text
+
+
+def test_heads_have_a_place_of_their_own() -> None:
+    """--heads with another hook point or name is a mistake."""
+    with pytest.raises(NeurariumError, match="leave out --hook-point"):
+        IndexConfig(model="demo", heads=True, hook_point="mlp.hook_post")

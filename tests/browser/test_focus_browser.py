@@ -1,0 +1,100 @@
+"""What a page says about the element that has the focus, the pointer or a finger, and how the focus
+moves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.browser.test_browser import PHONE, WIDE, visiting
+from tests.browser.test_neuron_page_browser import NEURON
+
+AT = "document.activeElement"
+RUNG = """(() => {
+  const { left, top, right, bottom } = document.activeElement.getBoundingClientRect();
+  const ring = parseFloat(getComputedStyle(document.activeElement).outlineOffset) + 2;
+  for (let at = document.activeElement.parentElement; at; at = at.parentElement) {
+    const box = at.getBoundingClientRect();
+    const clips = getComputedStyle(at).overflowX !== "visible" && at !== document.body;
+    if (clips && (left - ring < box.left - 0.5 || top - ring < box.top - 0.5 ||
+        right + ring > box.right + 0.5 || bottom + ring > box.bottom + 0.5)) {
+      return at.className || at.tagName;
+    }
+  }
+  return "";
+})()"""
+
+
+def test_statistics_say_what_they_are(browser: Any, live_server: str) -> None:
+    """In the page's own tip, under the pointer and on focus, and as titles for everyone else."""
+    with visiting(browser, live_server, viewport=WIDE) as page:
+        page.goto(NEURON)
+        stat, tip = page.locator(".stats abbr").first, page.locator(".tip")
+        words = stat.get_attribute("title")
+        stat.hover()
+        assert tip.inner_text() == words
+        assert stat.get_attribute("title") is None, "the browser must not show it as well"
+        page.mouse.move(0, 0)
+        assert not tip.is_visible()
+        assert stat.get_attribute("title") == words
+        page.keyboard.press("Tab")  # so that the focus is that of a keyboard
+        stat.focus()
+        assert tip.inner_text() == words
+        page.keyboard.press("ArrowRight")
+        assert tip.inner_text() == page.evaluate(f"{AT}.title") or tip.is_visible()
+        page.keyboard.press("Escape")
+        assert not tip.is_visible()
+        assert page.url.endswith(NEURON), "the arrow moved the focus, not the page"
+
+
+def test_a_value_says_itself_exactly_to_a_finger(browser: Any, live_server: str) -> None:
+    """A tap shows what hovering shows."""
+    with visiting(browser, live_server, viewport=PHONE, has_touch=True) as page:
+        page.goto(NEURON)
+        stat = page.locator(".stats abbr").first
+        words = stat.get_attribute("title")
+        stat.tap()
+        assert page.locator(".tip").inner_text() == words
+
+
+def test_a_list_of_chips_is_one_stop(browser: Any, live_server: str) -> None:
+    """Tab goes from list to list, arrows inside them; the ring round a chip is whole."""
+    with visiting(browser, live_server, viewport=WIDE) as page:
+        page.goto(NEURON)
+        lists = page.locator("[data-roving]:has(a)")
+        assert lists.count() >= 5
+        for at in range(lists.count()):
+            items = lists.nth(at).locator("a")
+            assert (
+                items.evaluate_all("(all) => all.filter((one) => one.tabIndex === 0).length") == 1
+            )
+            page.keyboard.press("Tab")
+            items.first.focus()
+            assert page.evaluate(RUNG) == ""
+            page.keyboard.press("End")
+            assert page.evaluate(f"{AT}.href") == items.last.evaluate("(one) => one.href")
+            assert page.evaluate(RUNG) == ""
+            page.keyboard.press("Home")
+            assert page.evaluate(f"{AT}.href") == items.first.evaluate("(one) => one.href")
+
+
+def test_a_finger_hits_what_it_aims_at(browser: Any, live_server: str) -> None:
+    """Nothing to touch is under 24 pixels, but for links within sentences; fields are 16 pixels of
+    type, or a phone would zoom in."""
+    with visiting(browser, live_server, viewport=PHONE) as page:
+        page.goto(NEURON)
+        small = page.evaluate(
+            """[...document.querySelectorAll("a, button, summary, abbr[tabindex]")]
+            .filter((one) => one.checkVisibility() && !one.closest("p"))
+            .filter((one) => !one.matches(".skip, .unseen"))
+            .map((one) => [one, one.getBoundingClientRect()])
+            .filter(([, box]) => box.height && (box.height < 23.9 || box.width < 23.9))
+            .map(([one, box]) => `${one.outerHTML.slice(0, 80)} ${box.width}×${box.height}`)"""
+        )
+        assert small == []
+        fields = page.evaluate(
+            """[...document.querySelectorAll("input:not([type=hidden]), textarea, select")]
+            .map((one) => parseFloat(getComputedStyle(one).fontSize))"""
+        )
+        assert fields
+        assert min(fields) >= 16
+        assert page.evaluate("getComputedStyle(document.documentElement).fontSize") == "16px"

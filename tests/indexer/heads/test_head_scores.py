@@ -1,0 +1,190 @@
+"""Pairs and scores against loops over every query and key."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from indexer.captured import CapturedHeads
+from indexer.heads.pairs import best_effects, best_places, best_values, valid_pairs
+from indexer.heads.repeated import repeated_tokens
+from indexer.heads.scores import ScoreSums, rows_of
+
+BATCH, HEADS, POS = 3, 2, 9
+
+
+def captured(seed: int) -> CapturedHeads:
+    """Random causal patterns and norms."""
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randn(BATCH, HEADS, POS, POS, generator=generator)
+    pattern = scores.masked_fill(~torch.ones(POS, POS).tril().bool(), -torch.inf).softmax(-1)
+    norms = torch.rand(BATCH, HEADS, POS, generator=generator)
+    return CapturedHeads(pattern, norms, torch.zeros(BATCH, POS, HEADS, 1))
+
+
+def included() -> torch.Tensor:
+    """A context with a BOS, a padded one with a special token inside, and one of a single token."""
+    mask = torch.ones(BATCH, POS, dtype=torch.bool)
+    mask[:, 0] = False
+    mask[1, 6:] = False
+    mask[1, 3] = False
+    mask[2, 2:] = False
+    return mask
+
+
+def tokens(seed: int) -> torch.Tensor:
+    """Few distinct tokens, so that many repeat."""
+    return torch.randint(2, 5, (BATCH, POS), generator=torch.Generator().manual_seed(seed))
+
+
+def test_every_pair_counts_exactly_once() -> None:
+    """The pairs that count are those a loop finds, and no others."""
+    mask = included()
+    expected = {
+        (b, q, k)
+        for b in range(BATCH)
+        for q in range(POS)
+        for k in range(q)
+        if mask[b, q] and mask[b, k]
+    }
+    assert {tuple(pair) for pair in valid_pairs(mask).nonzero().tolist()} == expected
+    assert len(expected) == 8 * 7 // 2 + 4 * 3 // 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_best_pair_is_that_of_a_loop(seed: int) -> None:
+    """Values and places of both rankings; a context without a pair has the value −1."""
+    heads, mask = captured(seed), included()
+    if seed == 4:  # ties: the earliest query, then the earliest key
+        heads = CapturedHeads(
+            torch.ones_like(heads.pattern) / 2, torch.ones(BATCH, HEADS, POS), heads.outputs
+        )
+    valid = valid_pairs(mask)
+    best = best_values(heads, valid)
+    for name, norms in (("moved", heads.value_norms), ("attention", torch.ones(BATCH, HEADS, POS))):
+        values = getattr(best, name)
+        places = best_places(
+            heads.pattern.flatten(0, 1).numpy(),
+            norms.flatten(0, 1).numpy(),
+            valid[:, None].expand(-1, HEADS, -1, -1).flatten(0, 1).numpy(),
+        )
+        for b in range(BATCH):
+            for h in range(HEADS):
+                pairs = [
+                    (-float(heads.pattern[b, h, q, k] * norms[b, h, k]), q, k)
+                    for q in range(POS)
+                    for k in range(q)
+                    if mask[b, q] and mask[b, k]
+                ]
+                if not pairs:
+                    assert values[b, h] == -1
+                    continue
+                value, query, key = min(pairs)
+                assert values[b, h] == pytest.approx(-value)
+                assert (places.queries[b * HEADS + h], places.keys[b * HEADS + h]) == (query, key)
+
+
+def test_effects_count_where_an_included_token_is_predicted() -> None:
+    """Largest and smallest over positions that are included and followed by an included one."""
+    mask = included()
+    effects = torch.randn(BATCH, POS, HEADS, generator=torch.Generator().manual_seed(0))
+    highest, lowest = best_effects(effects, rows_of(tokens(0), mask).predicting)
+    for b in range(BATCH):
+        where = [p for p in range(POS - 1) if mask[b, p] and mask[b, p + 1]]
+        for h in range(HEADS):
+            values = [float(effects[b, p, h]) for p in where]
+            assert highest[b, h] == max(values, default=-math.inf)
+            assert lowest[b, h] == min(values, default=math.inf)
+
+
+def by_loops(
+    batches: list[tuple[CapturedHeads, torch.Tensor, torch.Tensor, torch.Tensor]],
+) -> dict[str, list[float]]:
+    """Every score of every head, a row at a time."""
+    found: dict[str, list[float]] = {}
+    for h in range(HEADS):
+        rows: dict[str, list[float]] = {name: [] for name in NAMES}
+        weights, distances = [], []
+        for heads, ids, mask, effects in batches:
+            for b in range(BATCH):
+                for q in (q for q in range(POS) if mask[b, q]):
+                    row = heads.pattern[b, h, q].double()
+                    kept = [k for k in range(q + 1) if mask[b, k]]
+                    earlier = [k for k in kept if k < q]
+                    same = [k for k in earlier if ids[b, k] == ids[b, q]]
+                    after = [
+                        k for k in earlier if k and mask[b, k - 1] and ids[b, k - 1] == ids[b, q]
+                    ]
+                    if q - 1 in kept:
+                        rows["previous_token"].append(float(row[q - 1]))
+                    if same:
+                        rows["duplicate_token"].append(float(row[same].sum()))
+                    if after:
+                        rows["induction"].append(float(row[after].sum()))
+                    rows["self_token"].append(float(row[q]))
+                    rows["bos"].append(float(row[0]))
+                    rows["entropy"].append(-sum(float(x) * math.log(x) for x in row if x > 0))
+                    weights += [float(row[k]) for k in kept]
+                    distances += [q - k for k in kept]
+                    if q + 1 < POS and mask[b, q + 1]:
+                        rows["effect"].append(float(effects[b, q, h]))
+        for name, values in rows.items():
+            found.setdefault(name, []).append(float(np.mean(values)))
+        mean = float(np.average(distances, weights=weights))
+        spread = float(np.sqrt(np.average((np.array(distances) - mean) ** 2, weights=weights)))
+        found.setdefault("distance", []).append(mean)
+        found.setdefault("distance_spread", []).append(spread)
+    return found
+
+
+NAMES = ("previous_token", "duplicate_token", "induction", "self_token", "bos", "entropy", "effect")
+
+
+def test_scores_are_those_of_loops() -> None:
+    """Sums over batches give the means a loop over all rows gives."""
+    sums = ScoreSums((HEADS,))
+    batches = []
+    for seed in range(3):
+        effects = torch.randn(BATCH, POS, HEADS, generator=torch.Generator().manual_seed(seed))
+        batch = (captured(seed), tokens(seed), included(), effects)
+        rows = rows_of(batch[1], batch[2])
+        sums.count(rows)
+        sums.add(0, batch[0].pattern, rows)
+        sums.add_effects(0, effects, rows)
+        batches.append(batch)
+    expected = by_loops(batches)
+    scores = sums.scores(0)
+    assert scores.keys() == expected.keys()
+    for name, values in scores.items():
+        np.testing.assert_allclose(values, expected[name], rtol=1e-5, err_msg=name)
+
+
+def test_scores_without_a_row_are_not_a_number() -> None:
+    """No BOS, no repeated token: nothing to average."""
+    sums = ScoreSums((HEADS,))
+    ids = torch.arange(POS).repeat(BATCH, 1)
+    rows = rows_of(ids, torch.ones(BATCH, POS, dtype=torch.bool))
+    sums.count(rows)
+    sums.add(0, captured(0).pattern, rows)
+    scores = sums.scores(0)
+    for name in ("bos", "duplicate_token", "induction"):
+        assert np.isnan(scores[name]).all()
+    assert not np.isnan(scores["previous_token"]).any()
+
+
+def test_repeated_tokens_are_the_same_for_every_model() -> None:
+    """Two equal halves of distinct ordinary tokens, the same for the same vocabulary and seed."""
+    special = frozenset({0, 1, 7})
+    sequences = repeated_tokens(300, special, 1, 1024, 0)
+    again = repeated_tokens(300, special, 1, None, 0)
+    np.testing.assert_array_equal(sequences.tokens, again.tokens)
+    assert sequences.tokens.shape == (32, 101)
+    first, second = sequences.tokens[:, 1:51], sequences.tokens[:, 51:]
+    np.testing.assert_array_equal(first, second)
+    assert all(len(set(row)) == 50 for row in first.tolist())
+    assert not special & set(first.flatten().tolist())
+    assert np.flatnonzero(sequences.second).tolist() == list(range(51, 100))
+    assert repeated_tokens(300, special, None, 20, 0).tokens.shape == (32, 20)

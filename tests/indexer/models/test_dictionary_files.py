@@ -1,0 +1,333 @@
+"""Dictionaries read from the files that others write: equal to the plain formulas, or refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from indexer.errors import NeurariumError
+from indexer.models.aliases import same_model
+from indexer.models.dictionaries.check import check_model
+from indexer.models.dictionaries.dictionary import Dictionary
+from indexer.models.dictionaries.read import read_dictionaries
+from tests.helpers.dictionary_files import (
+    CASES,
+    HOOK,
+    LATENTS,
+    WIDTH,
+    Case,
+    K,
+    relu_less,
+    save,
+    save_own,
+    some,
+    weights,
+)
+
+
+def inputs(seed: int = 1) -> Tensor:
+    return 1.5 * torch.randn(3, 7, WIDTH, generator=torch.Generator().manual_seed(seed)) + 0.3
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_equals_its_plain_formula(case: Case, tmp_path: Path) -> None:
+    """Each layout's activations and reconstruction are those of its formula."""
+    w, x = weights(), inputs()
+    path = case.write(tmp_path, w)
+
+    (dictionary,) = read_dictionaries(str(path), case.asked)
+
+    expected = case.acts(x, w)
+    acts = dictionary.encode(x)
+    torch.testing.assert_close(acts, expected, rtol=1e-5, atol=1e-5)
+    assert ((acts > 0) == (expected > 0)).all()
+    assert int((expected != 0).sum()) > 0
+    assert str(dictionary.hook) == case.hook
+    assert (dictionary.target and str(dictionary.target)) == case.target
+    assert (dictionary.d_in, dictionary.latents) == (WIDTH, LATENTS)
+    if dictionary.W_dec is None:
+        assert dictionary.is_directions
+        assert (acts < 0).any()
+        return
+    out = case.out(x, expected, w) if case.out else expected @ w["W_dec"] + w["b_dec"]
+    torch.testing.assert_close(dictionary.decode(acts, x), out, rtol=1e-4, atol=1e-4)
+
+
+def test_top_k_is_taken_over_all_latents(tmp_path: Path) -> None:
+    """A latent on its own would always be among the k largest."""
+    case = next(case for case in CASES if case.name == "SAELens top-k")
+    (dictionary,) = read_dictionaries(str(case.write(tmp_path, weights())))
+    assert int((dictionary.encode(inputs()) > 0).sum(-1).max()) == K
+
+
+def test_the_scalar_beside_a_file_is_folded(tmp_path: Path) -> None:
+    """SAELens writes the input's factor into a file of its own."""
+    w, x = weights(), inputs()
+    cfg = {"d_sae": LATENTS, "hook_name": HOOK, "normalize_activations": "expected_average_only_in"}
+    path = save(
+        tmp_path,
+        "sae_weights.safetensors",
+        some(w, "W_enc", "b_enc", "W_dec", "b_dec"),
+        ("cfg.json", cfg),
+    )
+    (tmp_path / "activation_scaler.json").write_text(json.dumps({"scaling_factor": 0.5}))
+
+    (dictionary,) = read_dictionaries(str(path))
+
+    acts = relu_less(0.5 * x, w)
+    torch.testing.assert_close(dictionary.encode(x), acts, rtol=1e-5, atol=1e-5)
+    out = (acts @ w["W_dec"] + w["b_dec"]) / 0.5
+    torch.testing.assert_close(dictionary.decode(acts, x), out, rtol=1e-5, atol=1e-5)
+
+
+def test_layers_of_a_folder_make_one_set(tmp_path: Path) -> None:
+    """One dictionary a layer, in the order of layers."""
+    for layer in (10, 2):
+        save_own(
+            tmp_path / f"{layer}.safetensors",
+            some(weights(layer), "W_enc"),
+            hook_point=f"blocks.{layer}.hook_resid_pre",
+        )
+    both = read_dictionaries(str(tmp_path))
+    assert [dictionary.hook.layer for dictionary in both] == [2, 10]
+    torch.testing.assert_close(both[0].W_enc, weights(2)["W_enc"])
+
+
+def test_what_a_file_says_of_itself(tmp_path: Path) -> None:
+    """Names, nouns, declared sparsity and the model come along."""
+    names = [f"word {number}" for number in range(LATENTS)]
+    path = save_own(
+        tmp_path / "probes.safetensors",
+        some(weights(), "W_enc"),
+        hook_point=HOOK,
+        noun="probe",
+        name="words",
+        names=json.dumps(names),
+        model="demo",
+        l0="3.5",
+    )
+    (dictionary,) = read_dictionaries(str(path))
+    assert (dictionary.name, dictionary.noun, dictionary.model) == ("words", "probe", "demo")
+    assert dictionary.names == tuple(names)
+    assert dictionary.l0 == 3.5
+
+
+# --- Bad files ------------------------------------------------------------------------------------
+
+Write = Callable[[Path], Path]
+_FULL = ("W_enc", "b_enc", "W_dec", "b_dec")
+
+
+def own(*names: str, change: dict[str, Any] | None = None, **said: str) -> Write:
+    """A file of our layout, with some tensors replaced."""
+
+    def write(root: Path) -> Path:
+        return save_own(root / "own.safetensors", some(weights(), *names) | (change or {}), **said)
+
+    return write
+
+
+def lens(**said: Any) -> Write:
+    """A folder of SAELens's."""
+
+    def write(root: Path) -> Path:
+        cfg = {"d_sae": LATENTS, "hook_name": HOOK, **said}
+        return save(
+            root, "sae_weights.safetensors", some(weights(), *_FULL), ("cfg.json", cfg)
+        ).parent
+
+    return write
+
+
+def text(name: str, content: bytes) -> Write:
+    def write(root: Path) -> Path:
+        (root / name).write_bytes(content)
+        return root / name
+
+    return write
+
+
+def circuit(tensors: dict[str, Tensor], **said: str) -> Write:
+    return lambda root: save(
+        root, "layer_1.safetensors", tensors, ("config.yaml", {"feature_input_hook": "x", **said})
+    )
+
+
+class Trap:
+    """What a pickle could hold."""
+
+
+def pickled(root: Path) -> Path:
+    path = root / "layer1.sae.pt"
+    torch.save({"W_enc": weights()["W_enc"], "more": Trap()}, path)
+    return path
+
+
+def two_of_a_layer(root: Path) -> Path:
+    own("W_enc", hook_point=HOOK)(root / "a")
+    own("W_enc", hook_point=HOOK)(root / "b")
+    return root
+
+
+def two_places(root: Path) -> Path:
+    own("W_enc", hook_point=HOOK)(root / "a")
+    own("W_enc", hook_point="blocks.0.hook_resid_pre")(root / "b")
+    return root
+
+
+_BAD: dict[str, tuple[Write, str]] = {
+    "not there": (lambda root: root / "no.safetensors", "There is no file or folder"),
+    "not weights": (text("notes.txt", b"hello"), "not a file of weights"),
+    "an empty folder": (lambda root: root, "has no dictionary"),
+    "a damaged safetensors file": (text("a.safetensors", b"\x00" * 20), "cannot be read"),
+    "a damaged npz file": (text("params.npz", b"PK\x03\x04 no"), "cannot be read"),
+    "a pickle with code": (pickled, "pickle with more than tensors"),
+    "a damaged pickle": (text("layer1.sae.pt", b"\x80\x02no"), "pickle with more than tensors"),
+    "no known layout": (
+        lambda root: save(root, "x.safetensors", {"embedding": torch.ones(2, 2)}),
+        "is of no known layout (tensors: embedding)",
+    ),
+    "settings that are not JSON": (
+        lambda root: (lens()(root), (root / "cfg.json").write_text("{"))[0],
+        "cfg.json beside the dictionary",
+    ),
+    "no hook point": (own("W_enc"), "does not say where it reads"),
+    "a hook point outside the layers": (
+        own("W_enc", hook_point="hook_embed"),
+        "'hook_embed' according to the file, which is not a place in a layer",
+    ),
+    "no layer": (own("W_enc", hook_point="hook_resid_post"), "does not say which layer's"),
+    "no decoder for a transcoder": (
+        own(
+            "W_enc",
+            "b_enc",
+            hook_point="blocks.1.mlp.hook_in",
+            hook_point_out="blocks.1.hook_mlp_out",
+            activation="relu",
+        ),
+        "is a transcoder without W_dec",
+    ),
+    "no activation function": (own(*_FULL, hook_point=HOOK), "does not name its activation"),
+    "an unknown activation function": (
+        own(*_FULL, hook_point=HOOK, activation="tanh"),
+        "'tanh', which is not known",
+    ),
+    "an unknown architecture": (lens(architecture="mystery"), "'mystery', which is not known"),
+    "an unfolded scalar": (
+        lens(normalize_activations="expected_average_only_in"),
+        "multiplied by one scalar that is not in the file",
+    ),
+    "an unknown norm": (lens(normalize_activations="whitening"), "normalised by 'whitening'"),
+    "no k": (lens(architecture="topk"), "has k None in its settings"),
+    "top-k of more than there are": (
+        own(*_FULL, hook_point=HOOK, activation="topk", k="99"),
+        "has k 99 for 24 latents",
+    ),
+    "a cross-layer transcoder": (
+        circuit({"W_enc_0": torch.ones(2, 2)}, feature_output_hook="y"),
+        "is a cross-layer transcoder, which cannot be indexed yet",
+    ),
+    "a missing tensor": (
+        lambda root: save(
+            root, "sae.safetensors", {"W_enc": torch.ones(4, 2)}, ("cfg.json", {"d_sae": 4})
+        ),
+        "",
+    ),
+    "a decoder of another size": (
+        own(*_FULL, change={"W_dec": torch.ones(3, WIDTH)}, hook_point=HOOK, activation="relu"),
+        "has W_dec of shape (3, 8)",
+    ),
+    "a bias of another size": (
+        own(*_FULL, change={"b_enc": torch.ones(3)}, hook_point=HOOK, activation="relu"),
+        "has b_enc of shape (3,), and (24,) belongs there",
+    ),
+    "values that are not finite": (
+        own("W_enc", change={"W_enc": torch.full((WIDTH, 3), torch.nan)}, hook_point=HOOK),
+        "not finite",
+    ),
+    "a misspelt tensor": (
+        own("W_enc", change={"b_encoder": torch.ones(3)}, hook_point=HOOK),
+        "tensors that mean nothing here: b_encoder",
+    ),
+    "too few names": (own("W_enc", hook_point=HOOK, names='["a"]'), "has 1 names for 24 columns"),
+    "two of one layer": (two_of_a_layer, "are both of layer 1"),
+    "two places": (two_places, "a set has one place in all its layers"),
+}
+
+
+@pytest.mark.parametrize("name", _BAD)
+def test_bad_files_get_one_clear_line(name: str, tmp_path: Path) -> None:
+    """What cannot be used is refused with the reason, before anything else happens."""
+    write, expected = _BAD[name]
+    with pytest.raises(NeurariumError) as refused:
+        read_dictionaries(str(write(tmp_path)))
+    message = str(refused.value)
+    assert expected in message
+    assert "\n" not in message
+    assert len(message) < 400
+
+
+def test_the_user_may_not_contradict_the_file(tmp_path: Path) -> None:
+    """--hook-point is for files that do not say."""
+    path = own("W_enc", hook_point=HOOK)(tmp_path)
+    assert read_dictionaries(str(path), "hook_resid_post")[0].hook.layer == 1
+    with pytest.raises(NeurariumError, match="leave --hook-point out"):
+        read_dictionaries(str(path), "hook_resid_pre")
+
+
+def fitting(tmp_path: Path, **said: str) -> Dictionary:
+    return read_dictionaries(str(own("W_enc", hook_point=HOOK, **said)(tmp_path)))[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "changed", "expected"),
+    [
+        ({"model": "gpt2"}, {}, "was made for 'gpt2', and the model is 'tiny'"),
+        ({}, {"n_layers": 1}, "is of blocks.1.hook_resid_post, and 'tiny' has 1 layers"),
+        ({}, {"widths": {"mlp.hook_post": 32}}, "has no such place: it has mlp.hook_post"),
+        ({}, {"widths": {"hook_resid_post": 16}}, "has a width of 8 at blocks.1.hook_resid_post"),
+        ({}, {"widths": {"hook_resid_post": LATENTS}}, "(is it transposed?)"),
+    ],
+)
+def test_another_models_dictionary_is_refused(
+    said: dict[str, str], changed: dict[str, Any], expected: str, tmp_path: Path
+) -> None:
+    """Width, place and name have to be the model's."""
+    model: dict[str, Any] = {
+        "label": "tiny",
+        "same_model": same_model,
+        "n_layers": 2,
+        "widths": {"hook_resid_post": WIDTH},
+    }
+    check_model(fitting(tmp_path / "good", model="Tiny"), **model)
+    with pytest.raises(NeurariumError) as refused:
+        check_model(fitting(tmp_path / "bad", **said), **model | changed)
+    assert expected in str(refused.value)
+
+
+def test_one_model_has_many_names(tmp_path: Path) -> None:
+    """A hub id with or without its owner, TransformerLens's alias; a folder may be any model."""
+    assert same_model("gpt2-small", "openai-community/gpt2")
+    assert same_model("pythia-70m-deduped", "EleutherAI/pythia-70m-deduped")
+    assert not same_model("gpt2-medium", "gpt2")
+    assert same_model("gpt2-medium", str(tmp_path))
+
+
+def test_the_hub_is_asked_once_and_its_no_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that is no path is a repository; without a network that is said in a line."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def down(*_: Any, **__: Any) -> None:
+        raise ConnectionError("no network\nat all")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", down)
+    with pytest.raises(NeurariumError, match=r"owner/name/layer_3 is not on this machine.*no net"):
+        read_dictionaries("owner/name:layer_3")
