@@ -208,7 +208,7 @@ def _found_in(reading: Reading, examples: NeuronExamples) -> list[SourceCount]:
         SourceCount(
             source=reading.run.sources[index],
             examples=number,
-            share=None if corpus is None else corpus.share(index),
+            share=corpus.share(index),
         )
         for index, number in indices.most_common()
         if reading.run.sources[index]
@@ -252,7 +252,7 @@ def _tokens(
             token=vocabulary[token_id],
             token_id=token_id,
             value=value,
-            corpus_count=None if corpus is None else corpus.occurrences(token_id),
+            corpus_count=corpus.occurrences(token_id),
         )
         for token_id, value in zip(ids, values, strict=True)
     ]

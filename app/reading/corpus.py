@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from sqlalchemy import Connection, bindparam, select
 
 from indexer.store import schema
-from indexer.store.checksums import cover
+from indexer.store.checksums import cover, missing
 from indexer.store.packing.codec import unpack_counts
 
 _TABLE = schema.corpus_counts
@@ -35,10 +35,10 @@ class CorpusCounts:
         return float(self.sources[source_index] / self.sources.sum())
 
 
-def corpus_counts(connection: Connection, run_id: int) -> CorpusCounts | None:
-    """The counts of a run; None for a run of an older version, which has none. Raises Damaged."""
+def corpus_counts(connection: Connection, run_id: int) -> CorpusCounts:
+    """The counts of a run. Raises Damaged."""
     row = connection.execute(_COUNTS, {"run_id": run_id}).first()
     if row is None:
-        return None
+        raise missing(_TABLE, run_id=run_id)
     _COVER.check([row])
     return CorpusCounts(unpack_counts(bytes(row.tokens)), unpack_counts(bytes(row.sources)))

@@ -88,8 +88,8 @@ class Reading:
         return without_first_space(pieces) if dropped else pieces
 
     @cached_property
-    def corpus_counts(self) -> CorpusCounts | None:
-        """How often tokens and sources occur in the corpus; None if the run does not say."""
+    def corpus_counts(self) -> CorpusCounts:
+        """How often tokens and sources occur in the corpus. Raises Damaged."""
         return corpus_counts(self.connection, self.run.id)
 
     @cached_property
