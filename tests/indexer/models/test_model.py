@@ -167,7 +167,11 @@ def test_a_model_tells_what_it_is(tiny: dict[str, Path]) -> None:
     assert (model.layout.activation_function, model.layout.gated) == ("gelu_pytorch_tanh", True)
     assert (model.tokens.bos_token_id, model.tokens.pad_token_id) == (1, 0)
     assert len(model.vocabulary()) == VOCAB
-    assert hook_points_of(model.layout) == ("mlp.hook_pre", "mlp.hook_post")
+    assert hook_points_of(model.layout) == (
+        "mlp.hook_pre",
+        "mlp.hook_pre_linear",
+        "mlp.hook_post",
+    )
 
 
 def test_the_weights_hash_is_of_the_files(tiny: dict[str, Path], tmp_path: Path) -> None:
