@@ -12,7 +12,7 @@ from app.neurons.schemas import NeuronPage
 from app.reading.store import Reading
 from app.search.numbers import queries as numbers
 from app.search.numbers.schemas import NumberRow
-from app.web.fields import csv_lines, included, names_of
+from app.web.fields import columns_of, csv_lines, included, names_of
 
 Notes = Mapping[tuple[int, int], Sequence[dict[str, Any]]]
 """The notes of a model by layer and neuron."""
@@ -46,7 +46,7 @@ def table_lines(reading: Reading, indices: Indices, fields: str | None) -> Itera
 
     Raises Invalid at once for a column that does not exist.
     """
-    names = names_of(list(NumberRow.model_fields), fields)
+    names = names_of(columns_of(NumberRow), fields)
 
     def parts() -> Iterator[bytes]:
         yield csv_lines([names])

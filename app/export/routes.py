@@ -14,7 +14,7 @@ from app.export.lines import neuron_lines, table_lines
 from app.neurons.schemas import NeuronPage
 from app.reading.store import Reading
 from app.search.numbers.schemas import NumberRow
-from app.web.fields import included, names_of
+from app.web.fields import columns_of, included, names_of
 from app.web.params import ERRORS, Fields, InSet, RunId
 from app.web.site import CSV, NO_STORE, site_of
 
@@ -57,7 +57,7 @@ def export(
         if format == "jsonl":
             included(NeuronPage, fields)
         else:
-            names_of(list(NumberRow.model_fields), fields)
+            names_of(columns_of(NumberRow), fields)
 
     def stream() -> Iterator[bytes]:
         with site.store.reading(model, number) as reading:
@@ -88,7 +88,7 @@ def _parquet(reading: Reading, indices: Indices, fields: str | None) -> bytes:
 
     from app.search.numbers.queries import rows
 
-    names = names_of(list(NumberRow.model_fields), fields)
+    names = names_of(columns_of(NumberRow), fields)
     listed: list[dict[str, Any]] = [
         {name: getattr(row, name) for name in names}
         for begin in range(0, len(indices), 1000)

@@ -18,11 +18,11 @@ from app.reading.store import Reading
 from indexer.store import schema
 from indexer.store.packing.codec import ExampleArrays, activations_of
 from indexer.store.transfer.records import (
-    SCALARS,
     StoredNeuron,
     read_contexts,
     read_neurons,
 )
+from indexer.store.writing.content import SCALARS
 
 Array = np.ndarray[Any, Any]
 

@@ -10,7 +10,8 @@ import numpy as np
 from app.reading.store import Reading
 from indexer.store import schema
 from indexer.store.packing.codec import peak_unit
-from indexer.store.transfer.records import SCALARS, StoredNeuron, read_neurons
+from indexer.store.transfer.records import StoredNeuron, read_neurons
+from indexer.store.writing.content import SCALARS
 
 Array = np.ndarray[Any, Any]
 

@@ -30,6 +30,16 @@ def included(schema: type[BaseModel], fields: str | None) -> Any:
     return tree
 
 
+def columns_of(schema: type[BaseModel]) -> list[str]:
+    """The fields of a row that fit in a column of a table: no objects and no dictionaries."""
+    return [
+        name
+        for name, declared in schema.model_fields.items()
+        if _schema_of(declared.annotation)[0] is None
+        and get_origin(declared.annotation) is not dict
+    ]
+
+
 def names_of(known: Sequence[str], fields: str | None) -> list[str]:
     """The columns that `fields` names, in the order of `known`; None: all. Raises Invalid."""
     if fields is None:
@@ -52,7 +62,7 @@ def csv_lines(rows: Sequence[Sequence[Any]]) -> bytes:
 
 def listing_csv(schema: type[BaseModel], items: Sequence[BaseModel], fields: str | None) -> bytes:
     """The items of a list as CSV with a head. Raises Invalid for a field that does not exist."""
-    names = names_of(list(schema.model_fields), fields)
+    names = names_of(columns_of(schema), fields)
     return csv_lines([names, *([getattr(item, name) for name in names] for item in items)])
 
 

@@ -24,8 +24,9 @@ from indexer.store import schema
 from indexer.store.packing.codec import NEURON_ARRAYS, ExampleArrays, quantize
 from indexer.store.transfer.copying import counted
 from indexer.store.transfer.lines import blocks
-from indexer.store.transfer.records import SCALARS, StoredNeuron, block_of
+from indexer.store.transfer.records import StoredNeuron, block_of
 from indexer.store.units import Units
+from indexer.store.writing.content import SCALARS
 from indexer.store.writing.records import ContextRecord, RunRecord
 from indexer.store.writing.run import write_run
 

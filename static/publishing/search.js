@@ -81,6 +81,7 @@
     }
   }
 
+  document.querySelector(".static-none").hidden = true;
   form.hidden = false;
   form.addEventListener("submit", (event) => {
     event.preventDefault();

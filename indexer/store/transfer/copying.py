@@ -18,6 +18,7 @@ from indexer.store.transfer.records import (
     read_record,
     run_row,
 )
+from indexer.store.units import HEADS
 from indexer.store.writing.records import NeuronBlock
 from indexer.store.writing.run import write_run
 
@@ -33,6 +34,11 @@ def copy_run(source: Engine, run_id: int, target: Engine, progress: Progress) ->
     """
     with _reading(source).connect() as connection:
         row = run_row(connection, run_id)
+        if row.set_name == HEADS:
+            raise NeurariumError(
+                f"Run {run_id} is of attention heads, which cannot be copied yet: index them again "
+                "into the other database."
+            )
         for other in list_runs(target):
             with target.connect() as there:
                 known = run_row(there, other.id)

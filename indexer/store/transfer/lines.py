@@ -16,8 +16,9 @@ from indexer.errors import NeurariumError
 from indexer.store import schema
 from indexer.store.packing.codec import ExampleArrays, pack_arrays, unpack_arrays
 from indexer.store.packing.layout import FIELDS
-from indexer.store.transfer.records import SCALARS, StoredNeuron
+from indexer.store.transfer.records import StoredNeuron
 from indexer.store.units import Units
+from indexer.store.writing.content import SCALARS
 from indexer.store.writing.records import ContextRecord, RunRecord
 
 FORMAT = 1

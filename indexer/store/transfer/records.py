@@ -21,16 +21,11 @@ from indexer.store.packing.codec import (
 )
 from indexer.store.packing.layout import FIELDS, Columns, Windows
 from indexer.store.units import HEADS, Units
+from indexer.store.writing.content import SCALARS
 from indexer.store.writing.records import ContextRecord, NeuronBlock, RunRecord
 
 Array = np.ndarray[Any, Any]
 
-SCALARS = tuple(
-    column.name
-    for column in schema.neurons.c
-    if column.name not in ("id", "run_id", "layer", "neuron")
-)
-"""The columns of `neurons` that are facts about a neuron."""
 NOT_COLUMNS = ("vocabulary", "widths", "sources", "units", "token_counts", "source_contexts")
 """The fields of a run that are not plain columns."""
 _BLOCK = 256
