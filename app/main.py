@@ -19,6 +19,8 @@ from starlette_compress import CompressMiddleware
 
 from app.compare import routes as compare
 from app.contexts import routes as contexts
+from app.differences import routes as differences
+from app.export import routes as export
 from app.heads import routes as heads
 from app.lists import routes as lists
 from app.live.behaviour import routes as behaviour
@@ -49,7 +51,9 @@ ROUTERS = (
     neurons.api,
     runs.router,
     numbers.router,
+    export.router,
     compare.router,
+    differences.router,
     lists.router,
     live_neuron.router,
     notes.api,
@@ -112,6 +116,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         release=_release(),
         embed=settings.embed,
         live=live is not None,
+        note_marks=None if kept_notes is None else kept_notes.marks,
     )
 
     @asynccontextmanager

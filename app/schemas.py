@@ -36,6 +36,18 @@ class NeuronRef(Schema):
     neuron: int
 
 
+class Note(Schema):
+    """A note that someone wrote on a neuron."""
+
+    id: int = Field(description="Its number, which is never reused.")
+    model: str
+    layer: int
+    neuron: int
+    time: datetime = Field(description="When it was written, in UTC.")
+    author: str
+    text: str
+
+
 class UnitsRef(Schema):
     """What a run has units of: a set of units of its model."""
 

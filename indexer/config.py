@@ -19,8 +19,8 @@ from indexer.models.names import (
 from indexer.store.units import check_set_name
 
 RESERVED_NAMES = frozenset(
-    "api compare docs favicon.ico go healthz help list openapi.json random robots.txt runs search "
-    "static".split()
+    "api compare docs favicon.ico go healthz help list notes openapi.json random robots.txt runs "
+    "search static".split()
 )
 MAX_CTX_LEN = 65_535  # positions are stored as 16-bit integers
 _DEVICE = re.compile(r"cpu|cuda(:[0-9]+)?")

@@ -10,6 +10,8 @@ import re
 from dataclasses import replace
 from html import escape
 
+from markupsafe import Markup
+
 from app.neurons.schemas import NeuronPage
 from app.neurons.view import neuron_view
 from app.web import assets
@@ -36,16 +38,17 @@ def card(page: NeuronPage) -> str:
     styles = "\n".join(
         (assets.folder("static") / f"{name}.css").read_text(encoding="utf-8") for name in _STYLES
     )
+    top = replace(view.sections[0], logo=Markup())
     document = (
         templates()
         .get_template("neurons/card.html")
-        .render(page=page, view=view, section=view.sections[0], styles=styles)
+        .render(page=page, view=view, section=top, styles=styles)
     )
     document = _LINK.sub("<a", document)  # there may be no server behind it
     rows = min(EXAMPLES, len(page.examples.top))
     return (
         f'<iframe sandbox="" srcdoc="{escape(document)}" title="{escape(_title(page))}" '
-        f'style="width:100%;height:{250 + 34 * rows}px;border:1px solid #8888"></iframe>'
+        f'style="width:100%;height:{260 + 26 * rows}px;border:1px solid #8888"></iframe>'
     )
 
 

@@ -59,7 +59,7 @@ def index_in_memory(
         choice = choose_given(config, InMemory(plain, tokenizer, corpus))
         outcome = index_choice(choice, url, cache, reporter, execution)
     reader = Local(url)
-    return Model(reader, reader.model(name, outcome.run_id), outcome.run_id)
+    return Model(reader, reader.model(name, outcome.run_id), name, outcome.run_id)
 
 
 def _split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -24,6 +24,7 @@ from app.search.numbers import queries as numbers
 from app.search.numbers.grammar import GrammarError, parse
 from app.search.numbers.schemas import NumberSearch
 from app.search.schemas import Role, TokenSearch
+from app.sets import ModelSet
 from app.settings import Settings
 from indexer.errors import NeurariumError
 from indexer.store.database import open_store, without_password
@@ -126,7 +127,7 @@ class Local:
 
     @contextmanager
     def _reading(self, model: str, run: int | None) -> Iterator[Any]:
-        with explained(), self._store.reading(model, run) as reading:
+        with explained(), self._store.reading(ModelSet.parse(model), run) as reading:
             yield reading
 
 

@@ -16,6 +16,7 @@ from app.live.neuron.schemas import LiveAnswer
 from app.models.schemas import ModelPage
 from app.neurons.schemas import NeuronPage, Stats, Weights
 from app.schemas import Run, Schema
+from app.sets import ModelSet
 from neurarium.reader import Reader
 from neurarium.tables import Table
 
@@ -38,9 +39,11 @@ class Store:
         """The names of all models."""
         return self.reader.models()
 
-    def model(self, name: str, run: int | None = None) -> Model:
-        """A model, in its default run or in the run with this number. Raises NeurariumError."""
-        return Model(self.reader, self.reader.model(name, run), run)
+    def model(self, name: str, run: int | None = None, *, units: str | None = None) -> Model:
+        """A model, in its default run or in the run with this number; `units` names another set of
+        units than its default. Raises NeurariumError."""
+        named = str(ModelSet(name, units))
+        return Model(self.reader, self.reader.model(named, run), named, run)
 
     def close(self) -> None:
         """Close all connections."""
@@ -64,16 +67,13 @@ class Store:
 class Model:
     """A model in one run."""
 
-    def __init__(self, reader: Reader, page: ModelPage, asked: int | None = None) -> None:
+    def __init__(self, reader: Reader, page: ModelPage, name: str, asked: int | None) -> None:
         self._reader = reader
         self._asked = asked
+        self.name = name
+        """Its name in addresses, with its set of units unless that is the default."""
         self.page = page
         """What the API says of the model."""
-
-    @property
-    def name(self) -> str:
-        """Its name in URLs."""
-        return self.page.model
 
     @cached_property
     def run(self) -> Run:
@@ -91,7 +91,8 @@ class Model:
 
     def neuron(self, layer: int, neuron: int) -> Neuron:
         """A neuron. Raises NeurariumError if there is none."""
-        return Neuron(self._reader, self._reader.neuron(self.name, self._asked, layer, neuron))
+        page = self._reader.neuron(self.name, self._asked, layer, neuron)
+        return Neuron(self._reader, page, self.name)
 
     def search(
         self, token: str | None = None, *, token_id: int | None = None, role: str | None = None
@@ -140,7 +141,8 @@ class Layer(Table):
 
     def neuron(self, neuron: int) -> Neuron:
         """A neuron of the layer. Raises NeurariumError if there is none."""
-        return Neuron(self._reader, self._reader.neuron(self._model, self._run, self.layer, neuron))
+        page = self._reader.neuron(self._model, self._run, self.layer, neuron)
+        return Neuron(self._reader, page, self._model)
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,8 +213,9 @@ class LiveText:
 class Neuron:
     """A neuron: its page's contents, arrays as numpy."""
 
-    def __init__(self, reader: Reader, page: NeuronPage) -> None:
+    def __init__(self, reader: Reader, page: NeuronPage, model: str) -> None:
         self._reader = reader
+        self._model = model
         self.page = page
         """What the API says of the neuron."""
 
@@ -252,7 +255,7 @@ class Neuron:
         loaded here, or the server runs none."""
         page = self.page
         return LiveText(
-            self._reader.activations(page.model, page.run.id, page.layer, page.neuron, text)
+            self._reader.activations(self._model, page.run.id, page.layer, page.neuron, text)
         )
 
     def context(self, context_id: int) -> Example:
@@ -260,7 +263,7 @@ class Neuron:
         page = self.page
         return Example(
             self._reader.context(
-                page.model, page.run.id, page.layer, page.neuron, context_id
+                self._model, page.run.id, page.layer, page.neuron, context_id
             ).example
         )
 

@@ -16,6 +16,7 @@ from app.neurons.schemas import ContextPage, NeuronPage
 from app.schemas import Health, Run
 from app.search.numbers.schemas import NumberSearch
 from app.search.schemas import TokenSearch
+from app.sets import ModelSet
 from app.web import urls
 from indexer.errors import NeurariumError
 from neurarium.objects import Store
@@ -61,7 +62,7 @@ class Remote:
 
     def model(self, model: str, run: int | None) -> ModelPage:
         """A model's layers."""
-        return self._get(urls.api_model(model, run=run), ModelPage)
+        return self._get(urls.api_model(ModelSet.parse(model), run=run), ModelPage)
 
     def run(self, run: int) -> Run:
         """A run with its provenance."""
@@ -69,22 +70,26 @@ class Remote:
 
     def neurons(self, model: str, run: int | None, layer: int, cursor: str | None) -> NeuronList:
         """A page of a layer's neurons."""
-        path = urls.api_neurons(model, layer, run=run, limit=PAGE, cursor=cursor)
+        path = urls.api_neurons(ModelSet.parse(model), layer, run=run, limit=PAGE, cursor=cursor)
         return self._get(path, NeuronList)
 
     def neuron(self, model: str, run: int | None, layer: int, neuron: int) -> NeuronPage:
         """A neuron."""
-        return self._get(urls.api_neuron(model, layer, neuron, run=run), NeuronPage)
+        return self._get(urls.api_neuron(ModelSet.parse(model), layer, neuron, run=run), NeuronPage)
 
     def context(
         self, model: str, run: int | None, layer: int, neuron: int, context: int
     ) -> ContextPage:
         """A whole context that is an example of a neuron."""
-        return self._get(urls.api_context(model, layer, neuron, context, run=run), ContextPage)
+        return self._get(
+            urls.api_context(ModelSet.parse(model), layer, neuron, context, run=run), ContextPage
+        )
 
     def find(self, model: str, run: int | None, query: str, cursor: str | None) -> NumberSearch:
         """A page of the neurons whose statistics match a query."""
-        path = urls.api_search_numbers(model, q=query, limit=PAGE, cursor=cursor, run=run)
+        path = urls.api_search_numbers(
+            ModelSet.parse(model), q=query, limit=PAGE, cursor=cursor, run=run
+        )
         return self._get(path, NumberSearch)
 
     def search(
@@ -98,7 +103,7 @@ class Remote:
     ) -> TokenSearch:
         """A page of the neurons of a token."""
         path = urls.api_token_neurons(
-            model, token=token, token_id=token_id, role=role, cursor=cursor, run=run
+            ModelSet.parse(model), token=token, token_id=token_id, role=role, cursor=cursor, run=run
         )
         return self._get(path, TokenSearch)
 
@@ -106,7 +111,7 @@ class Remote:
         self, model: str, run: int | None, layer: int, neuron: int, text: str
     ) -> LiveAnswer:
         """A neuron on a text, if the server runs models."""
-        path = urls.api_activations(model, layer, neuron, run=run)
+        path = urls.api_activations(ModelSet.parse(model), layer, neuron, run=run)
         return self._get(path, LiveAnswer, {"text": text})
 
     def _get(self, path: str, kind: type[Answer], sent: Any = None) -> Answer:

@@ -31,6 +31,7 @@ from app.cli.console import (
 )
 from app.cli.index import index, merge, run_index, verify
 from app.cli.notes import notes_app
+from app.cli.transfer import copy, export, import_run, pack
 from app.cli.upgrade import upgrade
 from app.sets import name_of
 from app.settings import Settings
@@ -217,28 +218,42 @@ def runs(database: Database = None) -> None:
 @app.command()
 def delete(
     run: Annotated[int, typer.Argument(min=1, help="The run's number: see `neurarium runs`.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
     database: Database = None,
 ) -> None:
-    """Delete a run with all its data."""
+    """Delete a run with all its data, after asking."""
     from indexer.store.runs import delete_run, list_runs
 
     store = open_store_of(settings_of(database), create=False)
     info = next((listed for listed in list_runs(store) if listed.id == run), None)
+    if info is None:
+        raise NeurariumError(f"There is no run {run}: `neurarium runs` lists all runs.")
+    named = f"{name_of(info.model, info.set_name)} over {info.corpus}"
+    if not yes:
+        _ask(f"Delete run {run} ({named}) with all its data?")
     if not delete_run(store, run):
         raise NeurariumError(f"There is no run {run}: `neurarium runs` lists all runs.")
-    name = (
-        f" ({escaped(name_of(info.model, info.set_name))} over {escaped(info.corpus)})"
-        if info
-        else ""
-    )
-    out.print(f"Deleted run {run}{name}.", highlight=False, soft_wrap=True)
+    out.print(f"Deleted run {run} ({escaped(named)}).", highlight=False, soft_wrap=True)
 
 
 app.command()(check)
+app.command()(export)
+app.command("import")(import_run)
+app.command()(copy)
+app.command()(pack)
 app.command()(merge)
 app.command()(upgrade)
 app.command()(verify)
 app.add_typer(notes_app)
+
+
+def _ask(question: str) -> None:
+    """Ask the user; anything but yes ends the command. Raises NeurariumError without a terminal."""
+    if not sys.stdin.isatty():
+        raise NeurariumError(f"{question} Nobody can be asked here: add --yes if you mean it.")
+    if not typer.confirm(question):
+        out.print("Nothing was deleted.")
+        raise typer.Exit(1)
 
 
 def _serve(settings: Settings) -> None:

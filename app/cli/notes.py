@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -21,9 +23,7 @@ notes_app = typer.Typer(
 
 @notes_app.command("export")
 def export_notes(
-    file: Annotated[
-        Path | None, typer.Argument(help="Where to write. Default: standard output.")
-    ] = None,
+    file: Annotated[Path, typer.Argument(help="Where to write; - is standard output.")] = Path("-"),
     database: Database = None,
 ) -> None:
     """Export all notes, oldest first."""
@@ -32,7 +32,7 @@ def export_notes(
     engine = open_store_of(settings_of(database), create=False)
     lines = (f"{line_of(note)}\n".encode() for note in notes.walk(engine))
     try:
-        if file is None:
+        if str(file) == "-":
             sys.stdout.buffer.writelines(lines)
             sys.stdout.buffer.flush()
         else:
@@ -45,7 +45,13 @@ def export_notes(
 
 @notes_app.command("import")
 def import_notes(
-    file: Annotated[Path, typer.Argument(help="A file written by `neurarium notes export`.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="Lines as `neurarium notes export` writes them; those without a time or author "
+            "get this time and your login's name."
+        ),
+    ],
     database: Database = None,
 ) -> None:
     """Import notes from a file, skipping those already in the database. If a line is wrong, nothing
@@ -64,11 +70,12 @@ def import_notes(
 
 
 def _read(file: Path, lines: Iterable[bytes]) -> Iterator[Note]:
+    defaults = {"time": datetime.now(UTC).isoformat(), "author": getpass.getuser()}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            yield note_of(line)
+            yield note_of(line, defaults)
         except ValueError as error:
             raise NeurariumError(
                 f"Line {number:,} of {file} cannot be read: {error} Nothing was imported."

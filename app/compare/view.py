@@ -65,6 +65,8 @@ class CompareView:
     facts: list[Fact]
     grounds: list[Fact]
     """What each was indexed with."""
+    equal: list[Fact]
+    """Of `facts` and `grounds`, those with the same value in both, which the page folds."""
     legend: Legend | None
     scale: str
     """A sentence about the colour scale."""
@@ -97,6 +99,7 @@ def compare_view(page: Comparison, a: Links, b: Links, *, titled: bool = False) 
     """The view of a comparison. `a`, `b`: the links of each neuron's model. `titled`: each token
     carries its whole title."""
     shared = page.shared or []
+    facts, grounds = _facts(page.a, page.b), _grounds(page.a, page.b)
     return CompareView(
         sides=[
             _side(
@@ -116,8 +119,9 @@ def compare_view(page: Comparison, a: Links, b: Links, *, titled: bool = False) 
                 titled,
             ),
         ],
-        facts=_facts(page.a, page.b),
-        grounds=_grounds(page.a, page.b),
+        facts=facts,
+        grounds=grounds,
+        equal=[fact for fact in (*facts, *grounds) if fact.a == fact.b],
         legend=legend(page.scale),
         scale=_scale(page),
         shared=_shared(page),

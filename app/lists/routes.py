@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -16,7 +17,7 @@ from app.lists.view import ListContext, rows_view
 from app.navigation.find import only_model
 from app.reading.store import Store
 from app.web import urls
-from app.web.frame import Frame
+from app.web.frame import NO_MARKS, Frame, Marks
 from app.web.params import ALL_TITLES, ERRORS, Titles
 from app.web.site import NO_STORE, site_of
 
@@ -31,6 +32,9 @@ Neurons = Annotated[
 ]
 Title = Annotated[str, Query(max_length=LONGEST_TITLE, description="The list's title.")]
 
+Add = Annotated[Sequence[str], Query()]
+"""Neurons to add: one box of a page a value, each as `n`."""
+
 
 @router.get("/api/v1/list", response_model=ListPage, responses=ERRORS, tags=["api"])
 def neurons(request: Request, n: Neurons = "", title: Title = "") -> Response:
@@ -43,20 +47,22 @@ def neurons(request: Request, n: Neurons = "", title: Title = "") -> Response:
 
 @router.get("/list", include_in_schema=False)
 def list_page(
-    request: Request, n: Neurons = "", title: Title = "", add: str = "", titles: Titles = None
+    request: Request, n: Neurons = "", title: Title = "", add: Add = (), titles: Titles = None
 ) -> Response:
     """A list of neurons; with `add`, a redirect to the list with that neuron added."""
     site = site_of(request)
     titled = titles is not None
-    if add.strip():
+    added = ",".join(text for text in add if text.strip())
+    if added:
         try:
-            target = urls.neuron_list(_added(site.store, n, add), title=title)
+            target = urls.neuron_list(_added(site.store, n, added), title=title)
         except Invalid as error:
-            return _page(request, n, title, titled, add, error)
+            return _page(request, n, title, titled, NO_MARKS, added, error)
         return RedirectResponse(target, 307, headers=NO_STORE)
-    if unchanged := site.unchanged(request, None):
+    marks = site.marks(*{entry.place.model for entry in _entries(site.store, n) if entry.place})
+    if unchanged := site.unchanged(request, None, beside=[marks.version]):
         return unchanged
-    return _page(request, n, title, titled)
+    return _page(request, n, title, titled, marks)
 
 
 def read(store: Store, n: str, title: str, reach: int | None = None) -> ListPage:
@@ -85,6 +91,7 @@ def _page(
     n: str,
     title: str,
     titled: bool,
+    marks: Marks,
     add: str = "",
     error: Invalid | None = None,
 ) -> Response:
@@ -94,6 +101,7 @@ def _page(
         frame=Frame(
             json_url=urls.api_list(page.n, title=page.title),
             canonical=urls.neuron_list(page.n, title=page.title),
+            marks=marks,
         ),
         page=page,
         rows=rows_view(page, titled=titled),

@@ -12,15 +12,22 @@ from sqlalchemy import Connection, Row, Select, select, tuple_
 
 from app.errors import Invalid, NotFound
 from app.models import picture as drawing
+from app.models import plot
+from app.models.gallery import SIZE, cut
+from app.models.gallery import gallery as choose
 from app.models.schemas import (
+    Gallery,
+    LayerDot,
     LayerPage,
     LayerPicture,
+    LayerScatter,
     LayerSummary,
     ModelList,
     ModelPage,
     ModelSummary,
     NeuronList,
     PictureStatistic,
+    ScatterStatistic,
     SetSummary,
     Sort,
 )
@@ -35,6 +42,8 @@ from indexer.store import schema
 from indexer.store.checksums import cover, missing
 from indexer.store.packing.codec import LAYER_ARRAYS, unpack_arrays
 
+LABELLED = 14
+"""The most neurons of a scatter plot that carry their token."""
 _LAYERS = cover(schema.layers)
 
 
@@ -63,6 +72,20 @@ def model(reading: Reading) -> ModelPage:
         ],
         other_runs=[run_ref(other) for other in reading.others],
     )
+
+
+def gallery(reading: Reading) -> Gallery:
+    """The gallery of a run, computed once."""
+    return reading.derived.of("gallery", reading.run, compute=lambda: choose(reading))
+
+
+def galleries(store: Store, models: Sequence[str]) -> list[Gallery]:
+    """The galleries of several models' default runs, each cut so that all together have as many
+    neurons as one; models beyond that number are left out."""
+    models = models[:SIZE]
+    with store.connect() as connection:
+        whole = [gallery(store.open(connection, name, None)) for name in models]
+    return [cut(one, SIZE // len(models)) for one in whole]
 
 
 def layer(
@@ -124,6 +147,52 @@ def picture(reading: Reading, layer: int, stat: PictureStatistic, first: int) ->
         highest=float(ranked[-1]) if len(ranked) else None,
         highest_neuron=(int(np.argmax(np.where(live, values, -np.inf))) if len(ranked) else None),
         cuts=drawing.cuts(ranked.tolist()),
+    )
+
+
+def scatter(
+    reading: Reading, layer: int, x: ScatterStatistic, y: ScatterStatistic, first: int
+) -> LayerScatter:
+    """Two statistics of a layer's live neurons from `first` on, of at most `drawing.MOST_NEURONS`.
+    Raises NotFound if the layer ends before `first`."""
+    reading.check_layer(layer)
+    run, width = reading.run, reading.run.widths[layer]
+    if first >= width:
+        raise NotFound(
+            f"Layer {layer} of {run.model} has neurons 0 to {width - 1}: a plot cannot begin at "
+            f"{first}."
+        )
+    names = {x, y, "dead", "top_source", "peak_token_id"}
+    known = columns(reading.connection, run, names, [layer])
+    part = slice(first, first + drawing.MOST_NEURONS)
+    lists = (known[name][part].tolist() for name in (x, y, "dead", "top_source", "peak_token_id"))
+    dots = [
+        LayerDot(
+            neuron=neuron,
+            x=finite(across),
+            y=finite(up),
+            source=int(source) if source >= 0 else None,
+            peak_token=reading.vocabulary[int(token_id)],
+        )
+        for neuron, (across, up, dead, source, token_id) in enumerate(
+            zip(*lists, strict=True), first
+        )
+        if not dead
+    ]
+    return LayerScatter(
+        model=run.model,
+        layer=layer,
+        hook_point=run.hook_point,
+        run=run_ref(run),
+        sample=sample_of(run),
+        x=x,
+        y=y,
+        sources=run.sources,
+        neurons=width,
+        n_dead=int((known["dead"] != 0).sum()),
+        first=first,
+        dots=dots,
+        outliers=plot.outliers(dots, LABELLED),
     )
 
 

@@ -8,22 +8,29 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.models import queries, view
 from app.models.schemas import (
+    DEFAULT_AXES,
+    Gallery,
     LayerPicture,
+    LayerScatter,
     ModelList,
     ModelPage,
     NeuronList,
     PictureStatistic,
+    ScatterStatistic,
     Sort,
     default_order,
 )
-from app.schemas import Order
+from app.schemas import NeuronRow, Order
 from app.web import urls
+from app.web.fields import accepted, listed, listing_csv
 from app.web.frame import Frame
+from app.web.links import Links
 from app.web.params import (
     DEFAULT_LIMIT,
     ERRORS,
     Cursor,
     Embed,
+    Fields,
     InSet,
     LayerIndex,
     Limit,
@@ -38,7 +45,9 @@ pages = APIRouter(include_in_schema=False)
 From = Annotated[
     int,
     Query(
-        alias="from", ge=0, description="The first neuron of the picture, which has at most 4,096."
+        alias="from",
+        ge=0,
+        description="The first neuron; a plot or grid has 4,096 at most.",
     ),
 ]
 
@@ -62,6 +71,16 @@ def model(request: Request, model: InSet, run: RunId = None) -> Response:
         return site.json(request, queries.model(reading))
 
 
+@api.get("/models/{model}/gallery", response_model=Gallery)
+def gallery(request: Request, model: InSet, run: RunId = None) -> Response:
+    """Twelve neurons worth a first look, with the rules that chose them."""
+    site = site_of(request)
+    if unchanged := site.unchanged(request, model):
+        return unchanged
+    with site.store.reading(model, run) as reading:
+        return site.json(request, queries.gallery(reading))
+
+
 @api.get("/models/{model}/layers/{layer}/neurons", response_model=NeuronList)
 def neurons(
     request: Request,
@@ -72,15 +91,19 @@ def neurons(
     order: Order | None = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
+    fields: Fields = None,
 ) -> Response:
-    """A page of a layer's neurons, in any order."""
+    """A page of a layer's neurons, in any order; as CSV if the request accepts text/csv."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    if unchanged := site.unchanged(request, model, beside=accepted(request)):
         return unchanged
+    include = listed(NeuronRow, fields)
     direction = default_order(sort, order)
     with site.store.reading(model, run) as reading:
-        page = queries.layer(reading, layer, sort, direction, limit, cursor)
-    return site.json(request, page.neurons)
+        page = queries.layer(reading, layer, sort, direction, limit, cursor).neurons
+    if accepted(request):
+        return site.csv(request, listing_csv(NeuronRow, page.items, fields))
+    return site.json(request, page, include=include and {"items": include, "next": True})
 
 
 @api.get("/models/{model}/layers/{layer}/picture", response_model=LayerPicture)
@@ -100,6 +123,24 @@ def picture(
         return site.json(request, queries.picture(reading, layer, stat, first))
 
 
+@api.get("/models/{model}/layers/{layer}/scatter", response_model=LayerScatter)
+def scatter(
+    request: Request,
+    model: InSet,
+    layer: LayerIndex,
+    run: RunId = None,
+    x: ScatterStatistic = DEFAULT_AXES[0],
+    y: ScatterStatistic = DEFAULT_AXES[1],
+    first: From = 0,
+) -> Response:
+    """Two statistics of a layer's live neurons, as its scatter plot shows them."""
+    site = site_of(request)
+    if unchanged := site.unchanged(request, model):
+        return unchanged
+    with site.store.reading(model, run) as reading:
+        return site.json(request, queries.scatter(reading, layer, x, y, first))
+
+
 @pages.get("/")
 def home_page(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Response:
     """The list of models."""
@@ -107,11 +148,16 @@ def home_page(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = N
     if unchanged := site.unchanged(request, None):
         return unchanged
     named_limit = not_default_limit(limit)
-    frame = Frame(json_url=urls.api_models(limit=named_limit, cursor=cursor), canonical=urls.home())
-    page = queries.models(site.store, limit, cursor)
-    return site.html(
-        request, "models/home.html", view.HomeContext(frame, page, cursor, named_limit)
+    frame = Frame(
+        json_url=urls.api_models(limit=named_limit, cursor=cursor),
+        canonical=urls.home(),
+        description="Every neuron of a language model, shown through the text that activates it.",
     )
+    page = queries.models(site.store, limit, cursor)
+    shown = queries.galleries(site.store, [item.model for item in page.items]) if page.items else []
+    groups = view.gallery([(one, Links(one.model)) for one in shown])
+    context = view.HomeContext(frame, page, groups, cursor, named_limit)
+    return site.html(request, "models/home.html", context)
 
 
 @pages.get("/{model}")
@@ -123,13 +169,18 @@ def model_page(request: Request, model: InSet, run: RunId = None, embed: Embed =
         return unchanged
     with site.store.reading(model, run) as reading:
         page = queries.model(reading)
+        shown = queries.gallery(reading)
+    links = site.links(model, run)
     frame = Frame(
-        site.links(model, run),
+        links,
         json_url=urls.api_model(model, run=run),
         canonical=urls.model(model, run=run),
         embed=bare,
+        description=view.description(page),
     )
-    return site.html(request, "models/model.html", view.ModelContext(frame, page, view.model(page)))
+    groups = view.gallery([(shown, links)])
+    context = view.ModelContext(frame, page, view.model(page), groups, site.live)
+    return site.html(request, "models/model.html", context)
 
 
 @pages.get("/{model}/{layer}")
@@ -138,7 +189,9 @@ def layer_page(
     model: InSet,
     layer: LayerIndex,
     run: RunId = None,
-    picture: PictureStatistic = "max",
+    picture: PictureStatistic | None = None,
+    x: ScatterStatistic = DEFAULT_AXES[0],
+    y: ScatterStatistic = DEFAULT_AXES[1],
     first: From = 0,
     sort: Sort | None = None,
     order: Order | None = None,
@@ -146,16 +199,17 @@ def layer_page(
     cursor: Cursor = None,
     embed: Embed = None,
 ) -> Response:
-    """A layer: a picture of all its neurons, and a table, sorted by the picture's statistic unless
-    `sort` says otherwise."""
+    """A layer: its neurons as a scatter plot of two statistics (with `picture`, as a grid of one),
+    and a table, sorted by the grid's statistic or by the maximum unless `sort` says otherwise."""
     site = site_of(request)
-    bare = site.bare(embed)
-    if unchanged := site.unchanged(request, model, bare=bare):
+    bare, marks = site.bare(embed), site.marks(model)
+    if unchanged := site.unchanged(request, model, beside=[marks.version], bare=bare):
         return unchanged
-    by = sort or picture
+    by = sort or picture or "max"
     with site.store.reading(model, run) as reading:
         page = queries.layer(reading, layer, by, default_order(by, order), limit, cursor)
-        drawn = queries.picture(reading, layer, picture, first)
+        drawn = None if picture is None else queries.picture(reading, layer, picture, first)
+        plotted = queries.scatter(reading, layer, x, y, first) if picture is None else None
     links, named_limit = site.links(model, run), not_default_limit(limit)
     frame = Frame(
         links,
@@ -164,14 +218,18 @@ def layer_page(
         ),
         canonical=urls.layer(model, layer, run=run),
         embed=bare,
+        description=view.layer_description(page),
+        marks=marks,
     )
     context = view.LayerContext(
         frame=frame,
         page=page,
         picture=drawn,
-        view=view.layer(drawn, links.neurons_of_layer(layer)),
+        view=None if drawn is None else view.layer(drawn, links.neurons_of_layer(layer)),
+        plot=None if plotted is None else view.plot(plotted, links.neurons_of_layer(layer)),
         cursor=cursor,
         limit=named_limit,
+        shown=view.shown(drawn, plotted),
         sorted={"sort": sort, "order": order},
     )
     return site.html(request, "models/layer.html", context)

@@ -6,19 +6,30 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from app.examples.schemas import Example
 from app.reading.statistics import STATISTICS
 from app.schemas import NeuronRow, Order, RunRef, Sample, Schema
 
 PictureStatistic = Literal["max", "density", "effect_kurtosis"]
 """The statistics that a layer's picture can show."""
 
-# What a layer's table can be sorted by. mypy cannot read a Literal made from a table.
+# What the axes of a layer's scatter plot can show. mypy cannot read a Literal made from a table.
+if TYPE_CHECKING:
+    ScatterStatistic = str
+else:
+    ScatterStatistic = Literal[tuple(STATISTICS)]
+
+# What a layer's table can be sorted by, likewise.
 if TYPE_CHECKING:
     Sort = str
 else:
     Sort = Literal[
         ("neuron", *(name for name, statistic in STATISTICS.items() if statistic.sorts_layers))
     ]
+
+
+DEFAULT_AXES = ("density", "kurtosis")
+"""The statistics of a layer's scatter plot, across and up."""
 
 
 class NeuronList(Schema):
@@ -90,6 +101,38 @@ class LayerPicture(Schema):
     )
 
 
+class LayerDot(Schema):
+    """A neuron of a scatter plot."""
+
+    neuron: int
+    x: float | None = Field(description="null: the neuron has no such value; so `y`.")
+    y: float | None
+    source: int | None = Field(
+        description="The source of more than half of its top examples: an index into `sources`."
+    )
+    peak_token: str = Field(description="The token it peaks on.")
+
+
+class LayerScatter(Schema):
+    """Two statistics of a layer's live neurons, as its scatter plot shows them."""
+
+    model: str
+    layer: int
+    hook_point: str
+    run: RunRef
+    sample: Sample
+    x: ScatterStatistic
+    y: ScatterStatistic
+    sources: list[str]
+    neurons: int = Field(description="Neurons of the whole layer.")
+    n_dead: int = Field(description="Dead neurons among them, which are left out.")
+    first: int = Field(description="The first neuron; a plot has those of at most 4,096.")
+    dots: list[LayerDot]
+    outliers: list[int] = Field(
+        description="The neurons farthest from the median on both axes together, at most 14."
+    )
+
+
 class ModelSummary(Schema):
     """A model in the list of models."""
 
@@ -128,6 +171,31 @@ class ModelPage(Schema):
         description="The model's sets of units, this one among them; the default set first."
     )
     other_runs: list[RunRef]
+
+
+class GalleryRule(Schema):
+    """A reason to show a neuron in a gallery."""
+
+    rule: str
+    definition: str
+
+
+class GalleryNeuron(Schema):
+    """A neuron of a gallery, with its first top example."""
+
+    rule: str = Field(description="Why it was chosen: one of `rules`.")
+    neuron: NeuronRow
+    scale: float = Field(description="Its largest |activation| in the whole run.")
+    example: Example | None = Field(description="Its first top example; null: there is none.")
+
+
+class Gallery(Schema):
+    """Neurons of a run worth a first look, chosen by rules."""
+
+    model: str
+    run: RunRef
+    rules: list[GalleryRule]
+    items: list[GalleryNeuron] = Field(description="At most 12, by rule.")
 
 
 def default_order(sort: Sort, order: Order | None) -> Order:

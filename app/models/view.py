@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -10,10 +10,18 @@ from markupsafe import Markup
 
 from app.drawing import strips
 from app.drawing.numbers import MINUS, compact, count, number, share
+from app.drawing.palette import palette
+from app.examples.lines import Kind, Layout, aligned, lines
 from app.models import picture
+from app.models import plot as scatter
+from app.models.rules import RULES
 from app.models.schemas import (
+    DEFAULT_AXES,
+    Gallery,
+    GalleryNeuron,
     LayerPage,
     LayerPicture,
+    LayerScatter,
     LayerSummary,
     ModelList,
     ModelPage,
@@ -21,6 +29,7 @@ from app.models.schemas import (
 )
 from app.reading.statistics import STATISTICS
 from app.web.frame import Frame
+from app.web.links import Links
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,21 @@ class LayerView:
 
 
 @dataclass(frozen=True, slots=True)
+class PlotView:
+    """A layer's scatter plot with its description and legend."""
+
+    page: LayerScatter
+    svg: Markup
+    sentence: str
+    keys: list[tuple[int, str]]
+    """The colours of sources."""
+    statistics: list[tuple[str, str]]
+    """The statistics of an axis, with their names."""
+    parts: list[Part]
+    """The parts of the layer; empty if one plot shows all of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Distribution:
     """The distribution of a statistic in each layer, on a common axis."""
 
@@ -65,11 +89,31 @@ class ModelView:
 
 
 @dataclass(frozen=True, slots=True)
+class GalleryLine:
+    """A neuron of a gallery with its first top example, aligned on the peak."""
+
+    item: GalleryNeuron
+    name: str
+    href: str
+    line: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryGroup:
+    """The neurons that one rule chose."""
+
+    title: str
+    definition: str
+    lines: list[GalleryLine]
+
+
+@dataclass(frozen=True, slots=True)
 class HomeContext:
     """What `models/home.html` is rendered with."""
 
     frame: Frame
     page: ModelList
+    gallery: list[GalleryGroup]
     cursor: str | None
     limit: int | None
     """The limit that links name; None: the default."""
@@ -82,6 +126,9 @@ class ModelContext:
     frame: Frame
     page: ModelPage
     view: ModelView
+    gallery: list[GalleryGroup]
+    live: bool
+    """Whether the server can search by custom text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +137,22 @@ class LayerContext:
 
     frame: Frame
     page: LayerPage
-    picture: LayerPicture
-    view: LayerView
+    picture: LayerPicture | None
+    view: LayerView | None
+    """The grid; None if the page has the plot."""
+    plot: PlotView | None
+    """The scatter plot; None if the page has the grid."""
     cursor: str | None
     limit: int | None
     """The limit that links name; None: the default."""
+    shown: dict[str, Any]
+    """The parameters of links that keep the plot or grid."""
     sorted: dict[str, Any]
     """The parameters `sort` and `order` of the request."""
+    pictures: tuple[tuple[str, str], ...] = tuple(
+        (stat, STATISTICS[stat].label) for stat in get_args(PictureStatistic)
+    )
+    """The statistics of the grid, with their names."""
 
 
 def layer(drawn: LayerPicture, address: tuple[str, str]) -> LayerView:
@@ -109,12 +165,76 @@ def layer(drawn: LayerPicture, address: tuple[str, str]) -> LayerView:
             (stat, STATISTICS[stat].label, stat == drawn.stat)
             for stat in get_args(PictureStatistic)
         ],
-        parts=_parts(drawn),
+        parts=_parts(drawn.neurons, drawn.first),
         has_dead=any(drawn.dead),
         has_valueless=any(
             value is None and not dead for value, dead in zip(drawn.values, drawn.dead, strict=True)
         ),
     )
+
+
+def description(page: ModelPage) -> str:
+    """The model in a sentence, for link previews."""
+    return (
+        f"{count(page.n_neurons)} neurons in {count(page.n_layers)} layers of {page.run.model_id} "
+        f"at {page.run.hook_point}, indexed over {compact(page.run.tokens)} tokens of "
+        f"{page.run.corpus}."
+    )
+
+
+def layer_description(page: LayerPage) -> str:
+    """The layer in a sentence, for link previews."""
+    return (
+        f"Layer {page.summary.layer} of {page.run.model_id}: {count(page.summary.neurons)} "
+        f"neurons, {count(page.summary.dead)} dead."
+    )
+
+
+def plot(drawn: LayerScatter, address: tuple[str, str]) -> PlotView:
+    """The view of a scatter plot; `address` is as in `picture.draw`."""
+    return PlotView(
+        page=drawn,
+        svg=scatter.draw(drawn, address),
+        sentence=scatter.describe(drawn),
+        keys=scatter.keys(drawn) if len(drawn.sources) > 1 else [],
+        statistics=[(name, statistic.label) for name, statistic in STATISTICS.items()],
+        parts=_parts(drawn.neurons, drawn.first),
+    )
+
+
+def shown(drawn: LayerPicture | None, plotted: LayerScatter | None) -> dict[str, Any]:
+    """The parameters of a layer's page that keep its plot or its grid."""
+    if drawn is not None:
+        return {"picture": drawn.stat, "first": drawn.first}
+    if plotted is None or (plotted.x, plotted.y) == DEFAULT_AXES:
+        return {"first": 0 if plotted is None else plotted.first}
+    return {"x": plotted.x, "y": plotted.y, "first": plotted.first}
+
+
+def gallery(shown: Sequence[tuple[Gallery, Links]]) -> list[GalleryGroup]:
+    """The neurons of galleries, by rule; with those of several models, names have the model."""
+    groups = []
+    for rule in RULES:
+        found = [
+            _gallery_line(item, links, len(shown) > 1)
+            for one, links in shown
+            for item in one.items
+            if item.rule == rule.name
+        ]
+        if found:
+            groups.append(GalleryGroup(rule.title, rule.definition, found))
+    return groups
+
+
+def _gallery_line(item: GalleryNeuron, links: Links, with_model: bool) -> GalleryLine:
+    layer, neuron = item.neuron.layer, item.neuron.neuron
+    name = f"{links.model} {layer}/{neuron}" if with_model else f"{layer}/{neuron}"
+    line = Markup()
+    if item.example is not None:
+        colours = palette(item.scale, low=item.neuron.min, high=item.neuron.max)
+        ((drawn,),) = lines([Kind([item.example])], Layout("peak", colours, str))
+        line = Markup(aligned(drawn))
+    return GalleryLine(item, name, links.neuron(layer, neuron), line)
 
 
 def model(page: ModelPage) -> ModelView:
@@ -127,17 +247,17 @@ def model(page: ModelPage) -> ModelView:
     )
 
 
-def _parts(drawn: LayerPicture) -> list[Part]:
-    if len(drawn.values) == drawn.neurons:
+def _parts(neurons: int, current: int) -> list[Part]:
+    if neurons <= picture.MOST_NEURONS and not current:
         return []
-    last = drawn.neurons - 1
+    last = neurons - 1
     return [
         Part(
             first,
             f"{count(first)}–{count(min(last, first + picture.MOST_NEURONS - 1))}",
-            first == drawn.first,
+            first == current,
         )
-        for first in range(0, drawn.neurons, picture.MOST_NEURONS)
+        for first in range(0, neurons, picture.MOST_NEURONS)
     ]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import Request
 
 from app.neurons.schemas import NeuronPage
+from app.schemas import Note
 from app.sets import ModelSet
 from app.web.links import Links
 
@@ -22,6 +23,8 @@ class NotesPanel:
 
     version: str
     """Changes with every new or deleted note; part of the page's ETag."""
+    items: list[Note]
+    """The newest notes, newest first."""
     box: Callable[[Links], Any]
     """Makes the `notes.view.Box` that `notes/box.html` shows."""
 

@@ -9,6 +9,7 @@ from fastapi.responses import RedirectResponse
 
 from app.examples.lines import REACH
 from app.neurons import queries
+from app.neurons.card import card, description
 from app.neurons.panels import panels_of
 from app.neurons.schemas import ContextPage, NeuronPage
 from app.neurons.view import (
@@ -21,13 +22,15 @@ from app.neurons.view import (
 )
 from app.schemas import DEFAULT_VIEW, View
 from app.web import urls
+from app.web.fields import included
 from app.web.frame import Frame
 from app.web.params import (
     ALL_TITLES,
     ERRORS,
+    Card,
     ChosenView,
     ContextId,
-    Embed,
+    Fields,
     InSet,
     LayerIndex,
     NeuronIndex,
@@ -48,14 +51,24 @@ _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?")
 
 @api.get("", response_model=NeuronPage)
 def neuron(
-    request: Request, model: InSet, layer: LayerIndex, neuron: NeuronIndex, run: RunId = None
+    request: Request,
+    model: InSet,
+    layer: LayerIndex,
+    neuron: NeuronIndex,
+    run: RunId = None,
+    fields: Fields = None,
 ) -> Response:
-    """A neuron: statistics, histograms, examples by kind, what its weights say."""
-    site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    """A neuron: statistics, histograms, examples by kind, what its weights say, its notes."""
+    site, panels = site_of(request), panels_of(request)
+    notes = None if panels.notes is None else panels.notes(model, layer, neuron)
+    beside = [] if notes is None else [notes.version]
+    if unchanged := site.unchanged(request, model, beside=beside):
         return unchanged
+    include = included(NeuronPage, fields)
     with site.store.reading(model, run) as reading:
-        return site.json(request, queries.neuron(reading, layer, neuron))
+        page = queries.neuron(reading, layer, neuron)
+    items = None if notes is None else notes.items
+    return site.json(request, page.model_copy(update={"notes": items}), include=include)
 
 
 @api.get("/contexts/{context}", response_model=ContextPage)
@@ -91,10 +104,10 @@ def neuron_page(
     neuron: NeuronIndex,
     run: RunId = None,
     view: ChosenView = None,
-    embed: Embed = None,
+    embed: Card = None,
     titles: Titles = None,
 ) -> Response:
-    """A neuron."""
+    """A neuron; with `embed=card`, its summary and first examples alone."""
     site, panels = site_of(request), panels_of(request)
     bare = site.bare(embed)
     notes = None
@@ -107,13 +120,17 @@ def neuron_page(
     with site.store.reading(model, run) as reading:
         page = queries.neuron(reading, layer, neuron, REACH[layout])
     links, origin = site.links(model, run, view or DEFAULT_VIEW), _origin(request)
+    frame = Frame(
+        links,
+        json_url=urls.api_neuron(model, layer, neuron, run=run),
+        canonical=urls.neuron(model, layer, neuron, run=run),
+        embed=bare,
+        description=description(page),
+    )
+    if embed == "card":
+        return site.html(request, "neurons/embedded.html", card(page, links, frame))
     context = NeuronContext(
-        frame=Frame(
-            links,
-            json_url=urls.api_neuron(model, layer, neuron, run=run),
-            canonical=urls.neuron(model, layer, neuron, run=run),
-            embed=bare,
-        ),
+        frame=frame,
         page=page,
         view=neuron_view(page, layout, links, origin=origin, titled=titles is not None),
         layout=layout,

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from app.examples.schemas import Example, Examples, PeakToken
-from app.schemas import NeuronRef, RunRef, Sample, Schema
+from app.schemas import NeuronRef, Note, RunRef, Sample, Schema
 
 Part = Literal["in", "gate"]
 """The part of a neuron that reads: its gate, or its linear part (all of it if not gated)."""
@@ -192,6 +192,9 @@ class NeuronPage(Schema):
     layer_after: NeuronRef | None = Field(description="The same in the next layer.")
     other_runs: list[RunRef] = Field(
         description="Other runs of the model that have this neuron, newest first."
+    )
+    notes: list[Note] | None = Field(
+        None, description="Its newest notes, at most 20; null: the server runs without --notes."
     )
 
 

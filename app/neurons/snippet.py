@@ -15,15 +15,16 @@ def transformer_lens(page: NeuronPage) -> str:
 
     Only the tokens up to the peak are in it: a decoder's activation depends on no later one.
     """
-    if not page.top_token_ids:
+    if not (page.top_token_ids and page.examples.top):
         return ""
-    run, top = page.run, page.examples.top[0]
+    run, top, group = page.run, page.examples.top[0], page.run.units.group
+    place = ", ".join(map(str, divmod(page.neuron, group))) if group else str(page.neuron)
     ids = ", ".join(map(str, page.top_token_ids))
     return (
         "import torch; from transformer_lens.model_bridge import TransformerBridge; "
         f"model = {_boot(page)}\n"
         f'model.run_with_cache(torch.tensor([[{ids}]]))[1]["{page.hook_point}"]'
-        f"[0, {top.peak_position}, {page.neuron}]  # {_plain(top.peak)} in {run.dtype}"
+        f"[0, {top.peak_position}, {place}]  # {_plain(top.peak)} in {run.dtype}"
     )
 
 

@@ -262,7 +262,7 @@ def stats(page: NeuronPage) -> list[Stat]:
             number(s.lookup),
             "Token-lookup score: the share of the variance that the current token alone explains. "
             "R² of the mean activation per token, taken from the sample's first half and measured "
-            "on its second: near 1 for a token detector, near 0 for a neuron that reads context.",
+            "on its second: near 1 for a token detector, near 0 for a unit that reads context.",
         ),
         Stat("min", number(s.min), "Smallest activation over the whole corpus: exact."),
         Stat("mean", number(s.mean), "Mean activation over the sample's positions."),

@@ -11,10 +11,10 @@ from starlette.concurrency import run_in_threadpool
 
 from app.errors import AppError, Forbidden, Invalid, NotFound, Unauthorized
 from app.neurons.panels import NotesPanel
-from app.notes.schemas import NewNote, Note, NoteList, NotesPage
+from app.notes.schemas import NewNote, NoteList, NotesIndex, NotesPage
 from app.notes.service import NotesRead, ServedNotes
-from app.notes.view import NotesContext, Refusal, box
-from app.schemas import DEFAULT_VIEW, Error, View
+from app.notes.view import NotesContext, NotesIndexContext, Refusal, box, index_rows
+from app.schemas import DEFAULT_VIEW, Error, Note, View
 from app.sets import ModelSet
 from app.web import urls
 from app.web.forms import body_of, form_fields, json_as, json_body
@@ -80,6 +80,19 @@ def all_notes(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = N
     return _list(request, None, limit, cursor)
 
 
+@api.get("/models/{model}/notes", response_model=NotesIndex, responses=READ_ERRORS)
+def of_model(
+    request: Request, model: InSet, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+) -> Response:
+    """The notes on all neurons of a model, newest first. The server has to run with --notes."""
+    site = site_of(request)
+    read = notes_of(request).read(str(model), limit, cursor)
+    if unchanged := site.unchanged(request, model, beside=[read.version]):
+        return unchanged
+    site.store.check_model(model)
+    return site.json(request, _index(str(model), read))
+
+
 @api.get(PATH, response_model=NoteList, responses=READ_ERRORS)
 def of_neuron(
     request: Request,
@@ -132,6 +145,20 @@ def only_delete() -> Response:
     raise HTTPException(405, headers={"Allow": "DELETE"})
 
 
+@pages.get("/notes")
+def index_page(request: Request, cursor: Cursor = None) -> Response:
+    """All notes on all neurons, newest first."""
+    return _index_page(request, None, None, cursor)
+
+
+@pages.get("/{model}/notes")
+def model_index_page(
+    request: Request, model: InSet, run: RunId = None, cursor: Cursor = None
+) -> Response:
+    """The notes on all neurons of a model, newest first."""
+    return _index_page(request, model, run, cursor)
+
+
 @pages.get("/{model}/{layer}/{neuron}/notes")
 def notes_page(
     request: Request,
@@ -180,7 +207,9 @@ def panel(notes: ServedNotes, model: ModelSet, layer: int, neuron: int) -> Notes
     """The newest notes for a neuron's page."""
     read = notes.read(Place(str(model), layer, neuron), PER_PAGE)
     return NotesPanel(
-        read.version, lambda links: box(links.notes(layer, neuron), read.items, read.count)
+        read.version,
+        read.items,
+        lambda links: box(links.notes(layer, neuron), read.items, read.count),
     )
 
 
@@ -194,6 +223,29 @@ def _authorized(request: Request, bearer: HTTPAuthorizationCredentials | None) -
 
 async def _body(request: Request) -> bytes:
     return await body_of(request, MOST_BODY, "The request is larger than any note.")
+
+
+def _index(model: str | None, read: NotesRead) -> NotesIndex:
+    return NotesIndex(model=model, items=read.items, count=read.count, next=read.next)
+
+
+def _index_page(
+    request: Request, model: ModelSet | None, run: int | None, cursor: str | None
+) -> Response:
+    site = site_of(request)
+    name = None if model is None else str(model)
+    read = notes_of(request).read(name, PER_PAGE, cursor)
+    if unchanged := site.unchanged(request, model, beside=[read.version]):
+        return unchanged
+    if model is None:
+        links, json_url = None, urls.api_all_notes(cursor=cursor)
+    else:
+        site.store.check_model(model)
+        links, json_url = site.links(model, run), urls.api_model_notes(model, cursor=cursor)
+    frame = Frame(links, json_url=json_url, canonical=urls.all_notes(model))
+    rows = index_rows(read.items, of_model=model is not None)
+    context = NotesIndexContext(frame, _index(name, read), rows, cursor)
+    return site.html(request, "notes/index.html", context)
 
 
 def _list(request: Request, place: Place | None, limit: int, cursor: str | None) -> Response:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from pydantic import Field
 
-from app.schemas import Schema
+from app.schemas import Note, Schema
 from indexer.store.notes import MAX_AUTHOR, MAX_TEXT
 
 
@@ -23,18 +21,6 @@ class NewNote(Schema):
     )
 
 
-class Note(Schema):
-    """A note on a neuron."""
-
-    id: int = Field(description="Its number, which is never reused.")
-    model: str
-    layer: int
-    neuron: int
-    time: datetime = Field(description="When it was written, in UTC.")
-    author: str
-    text: str
-
-
 class NoteList(Schema):
     """Notes, newest first."""
 
@@ -49,3 +35,10 @@ class NotesPage(NoteList):
     layer: int
     neuron: int
     count: int = Field(description="The number of notes on the neuron.")
+
+
+class NotesIndex(NoteList):
+    """A page of the notes on all neurons of a model, or of all models."""
+
+    model: str | None = Field(description="null: all models.")
+    count: int = Field(description="The number of notes on all pages.")

@@ -4,7 +4,7 @@ writing."""
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -13,10 +13,12 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from app.errors import Forbidden, Invalid, NotFound, Unavailable
-from app.notes.schemas import NewNote, Note
+from app.notes.schemas import NewNote
 from app.notes.text import author_line, moment, note_text
 from app.reading import cursors
+from app.schemas import Note
 from app.settings import Settings
+from app.web.frame import Marks
 from indexer.errors import NeurariumError
 from indexer.store import notes as store
 from indexer.store.database import open_store
@@ -61,10 +63,11 @@ class ServedNotes:
                 "was changed."
             )
 
-    def read(self, place: Place | None, limit: int, cursor: str | None = None) -> NotesRead:
-        """A page of the notes on a neuron, or of all notes. Raises Invalid for a bad cursor."""
+    def read(self, of: Place | str | None, limit: int, cursor: str | None = None) -> NotesRead:
+        """A page of the notes on a neuron, on all neurons of a model (given its name), or of all
+        notes. Raises Invalid for a bad cursor."""
         before = None if cursor is None else _before(cursor)
-        page = store.read(self._engine, place, limit + 1, before)
+        page = store.read(self._engine, of, limit + 1, before)
         items = [Note.model_validate(dict(row._mapping)) for row in page.rows[:limit]]
         more = len(page.rows) > limit
         return NotesRead(
@@ -73,6 +76,11 @@ class ServedNotes:
             count=page.count,
             version=f"notes {page.count} {page.highest}",
         )
+
+    def marks(self, models: Iterable[str]) -> Marks:
+        """How many notes the neurons of the models have."""
+        counts, highest = store.counts(self._engine, sorted(models))
+        return Marks(counts, f"notes {sum(counts.values())} {highest}")
 
     def add(self, place: Place, sent: NewNote) -> Note:
         """Store a note on a neuron, which has to exist. Raises Invalid, Unavailable."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -75,14 +76,17 @@ def line_of(note: Note) -> str:
     return line.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def note_of(line: bytes) -> Note:
-    """A line of JSON as a note. Raises ValueError."""
+def note_of(line: bytes, defaults: Mapping[str, str] | None = None) -> Note:
+    """A line of JSON as a note; `defaults` has the `time` and `author` of lines without. Raises
+    ValueError."""
     try:
         fields = json.loads(line.decode())
     except UnicodeDecodeError as error:
         raise ValueError(f"It is not UTF-8: byte {error.start} cannot be read.") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"It is not JSON: {error}.") from None
+    if isinstance(fields, dict):
+        fields = {**(defaults or {}), **fields}
     if not isinstance(fields, dict) or set(fields) != set(_FIELDS):
         raise ValueError(f"It has to be an object with the fields {', '.join(_FIELDS)}.")
     model = _text(fields, "model")

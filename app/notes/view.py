@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from app.drawing.characters import visible
-from app.notes.schemas import Note, NotesPage
+from app.notes.schemas import NotesIndex, NotesPage
+from app.schemas import Note
+from app.sets import ModelSet
+from app.web import urls
 from app.web.frame import Frame
 from indexer.store.notes import MAX_AUTHOR, MAX_TEXT
 
@@ -57,6 +60,38 @@ class NotesContext:
     page: NotesPage
     notes: Box
     cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRow:
+    """A note of the index, with its neuron."""
+
+    note: Note
+    neuron: str
+    href: str
+    author: Markup
+    text: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class NotesIndexContext:
+    """What `notes/index.html` is rendered with."""
+
+    frame: Frame
+    page: NotesIndex
+    rows: list[IndexRow]
+    cursor: str | None
+
+
+def index_rows(notes: list[Note], *, of_model: bool) -> list[IndexRow]:
+    """The rows of an index; `of_model`: all are of one model, which they then leave out."""
+    rows = []
+    for note in notes:
+        place = f"{note.layer}/{note.neuron}"
+        name = place if of_model else f"{note.model} {place}"
+        href = f"{urls.neuron(ModelSet.parse(note.model), note.layer, note.neuron)}#notes"
+        rows.append(IndexRow(note, name, href, visible(note.author), note_markup(note.text)))
+    return rows
 
 
 def box(action: str, notes: list[Note], count: int, refusal: Refusal | None = None) -> Box:

@@ -68,6 +68,16 @@ def runs_of(connection: Connection, models: Iterable[str]) -> dict[str, list[Row
     return by_model
 
 
+def run_of_id(connection: Connection, run: int) -> str:
+    """The model that a run is of. Raises NotFound."""
+    model = None
+    if run <= MAX_INTEGER:
+        model = connection.scalar(select(RUNS.c.model).where(RUNS.c.id == run, schema.READY))
+    if model is None:
+        raise NotFound(f"There is no run {run}: `neurarium runs` lists all runs.")
+    return str(model)
+
+
 def all_runs(connection: Connection) -> Sequence[Row[Any]]:
     """The rows of all runs, newest first. Raises Damaged."""
     return WHOLE.check(connection.execute(_ALL_RUNS).all())
@@ -163,6 +173,9 @@ def check_layer(run: Row[Any], layer: int) -> None:
         raise NotFound(
             f"{run.model} has layers 0 to {len(run.widths) - 1}: there is no layer {layer}."
         )
+    if not run.widths[layer]:
+        noun = Units.of(run.units).noun
+        raise NotFound(f"Layer {layer} of {run.model} has no {noun}s in this set.")
 
 
 def check_neuron(run: Row[Any], layer: int, neuron: int) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, Row
 
 from app.reading import runs
 from app.reading.corpus import CorpusCounts, corpus_counts
+from app.reading.derived import Derived
 from app.reading.texts import CheckedTexts
 from app.reading.versions import RunVersions
 from app.reading.vocabulary import (
@@ -40,6 +41,8 @@ class Reading:
     """The default run of each of the model's sets of units, the default set's first."""
     _vocabularies: Vocabularies
     _checked_texts: CheckedTexts
+    derived: Derived
+    """What is computed once from a run and then kept in memory."""
 
     @cached_property
     def vocabulary(self) -> list[str]:
@@ -61,6 +64,11 @@ class Reading:
         spelling = self.spelling
         pieces = self.in_context([spelling[token_id] for token_id in token_ids], included_from)
         return b"".join(pieces).decode("utf-8", "replace")
+
+    def hook_point_of(self, layer: int) -> str:
+        """TransformerLens's full name of the place where a layer's units are captured."""
+        name: str = self.run.hook_point
+        return name if name == "hook_embed" else f"blocks.{layer}.{name}"
 
     @cached_property
     def units(self) -> Units:
@@ -118,6 +126,7 @@ class Store:
         if engine.dialect.name == "postgresql":
             self._engine = engine.execution_options(isolation_level="REPEATABLE READ")
         self._vocabularies = Vocabularies()
+        self.derived = Derived()
         self._checked_texts = CheckedTexts()
         self._versions = RunVersions(engine)
 
@@ -151,13 +160,18 @@ class Store:
         """As `open`, given the run's row and the rows of all its model's runs, newest first."""
         in_set = [row for row in of_model if row.set_name == run.set_name and row.id != run.id]
         sets = runs.default_runs(of_model)
-        caches = (self._vocabularies, self._checked_texts)
+        caches = (self._vocabularies, self._checked_texts, self.derived)
         return Reading(connection, run, in_set, sets, *caches)
 
     def is_default(self, model: str | ModelSet, run: int) -> bool:
         """Whether `run` is the default run of its set. Raises NotFound."""
         with self.reading(model, None) as reading:
             return bool(reading.run.id == run)
+
+    def check_model(self, model: str | ModelSet) -> None:
+        """Raises NotFound if the store does not have this model."""
+        with self.reading(model, None):
+            pass
 
     def check_neuron(self, model: str | ModelSet, layer: int, neuron: int, run: int | None) -> None:
         """Raises NotFound if the run (by default the default one) does not have this neuron."""

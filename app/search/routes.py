@@ -9,8 +9,18 @@ from fastapi import APIRouter, Query, Request, Response
 from app.errors import AppError, Invalid
 from app.reading.runs import run_ref
 from app.reading.store import Reading
-from app.search import texts, tokens
-from app.search.schemas import Role, SearchPage, TextSearch, Token, TokenList, TokenSearch
+from app.schemas import Order
+from app.search import splits, texts, tokens
+from app.search.schemas import (
+    Role,
+    SearchPage,
+    TextSearch,
+    Token,
+    TokenList,
+    TokenSearch,
+    TokenSort,
+    TokenSplit,
+)
 from app.search.view import SearchContext, token_view
 from app.web import urls
 from app.web.frame import Frame
@@ -67,6 +77,8 @@ def by_token(
     token: TokenText = None,
     token_id: TokenId = None,
     role: As = None,
+    sort: TokenSort = "value",
+    order: Order = "desc",
     run: RunId = None,
     limit: Limit = NEURONS,
     cursor: Cursor = None,
@@ -77,7 +89,22 @@ def by_token(
         return unchanged
     with site.store.reading(model, run) as reading:
         number = tokens.token_of(reading, token, token_id)
-        return site.json(request, tokens.search(reading, number, role, limit, cursor))
+        return site.json(request, tokens.search(reading, number, role, limit, cursor, sort, order))
+
+
+@api.get("/search/split", response_model=TokenSplit)
+def split(
+    request: Request,
+    model: InSet,
+    text: Annotated[str, Query(min_length=1, max_length=splits.LONGEST)],
+    run: RunId = None,
+) -> Response:
+    """How a text that is not a token is split into tokens, as stored contexts have it."""
+    site = site_of(request)
+    if unchanged := site.unchanged(request, model):
+        return unchanged
+    with site.store.reading(model, run) as reading:
+        return site.json(request, splits.split(reading, text))
 
 
 @api.get("/search/text", response_model=TextSearch)
@@ -105,21 +132,26 @@ def search_page(
     token: TokenText = None,
     token_id: TokenId = None,
     role: As = None,
+    sort: TokenSort = "value",
+    order: Order = "desc",
     text: Annotated[str | None, Query(max_length=2_000)] = None,
     run: RunId = None,
     cursor: Cursor = None,
 ) -> Response:
     """The search boxes and the results."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    marks = site.marks(model)
+    if unchanged := site.unchanged(request, model, beside=[marks.version]):
         return unchanged
     with site.store.reading(model, run) as reading:
-        page, status = _results(reading, token, token_id, role, text, cursor)
+        page, status = _results(reading, token, token_id, role, text, cursor, sort, order)
     json_url, canonical = _addresses(page, run, cursor)
     context = SearchContext(
-        frame=Frame(site.links(model, run), json_url=json_url, canonical=canonical),
+        frame=Frame(site.links(model, run), json_url=json_url, canonical=canonical, marks=marks),
         page=page,
-        view=None if page.tokens is None else token_view(page.tokens, page.run.units.noun),
+        view=None
+        if page.tokens is None
+        else token_view(page.tokens, page.run.units.noun, site.links(model, run)),
         cursor=cursor,
         live=site.live,
     )
@@ -133,16 +165,19 @@ def _results(
     role: Role | None,
     text: str | None,
     cursor: str | None,
+    sort: TokenSort,
+    order: Order,
 ) -> tuple[SearchPage, int]:
     """The page and its status; the page has the error, if there is one."""
-    results: dict[str, Any] = {"tokens": None, "contexts": None, "problem": None, "suggestions": []}
+    results: dict[str, Any] = {"tokens": None, "contexts": None, "problem": None}
+    results |= {"suggestions": [], "splits": []}
     status = 200
     try:
         if text and (token or token_id is not None):
             raise Invalid("Search for a token or for a text, not for both.")
         if token or token_id is not None:
             number = tokens.token_of(reading, token, token_id)
-            results["tokens"] = tokens.search(reading, number, role, NEURONS, cursor)
+            results["tokens"] = tokens.search(reading, number, role, NEURONS, cursor, sort, order)
             token = reading.vocabulary[number]
         elif text:
             results["contexts"] = texts.search(reading, text, CONTEXTS, cursor)
@@ -150,6 +185,7 @@ def _results(
         results["problem"], status = error.detail, error.status
         if token and status == 404:
             results["suggestions"] = _suggestions(reading, token)
+            results["splits"] = splits.split(reading, _unescaped(token)).splits
     page = SearchPage(
         model=reading.run.model,
         run=run_ref(reading.run),
@@ -163,11 +199,15 @@ def _results(
 def _suggestions(reading: Reading, token: str) -> list[Token]:
     """Tokens that begin with the typed text. `\\n` in it can also mean a line break, which the box
     cannot hold."""
-    unescaped = token.replace("\\n", "\n").replace("\\t", "\t").replace("\\r", "\r")
+    unescaped = _unescaped(token)
     suggestions = tokens.tokens_like(reading, token.strip(), COMPLETIONS)
     if unescaped != token:
         suggestions += tokens.tokens_like(reading, unescaped, COMPLETIONS)
     return suggestions[:COMPLETIONS]
+
+
+def _unescaped(token: str) -> str:
+    return token.replace("\\n", "\n").replace("\\t", "\t").replace("\\r", "\r")
 
 
 def _addresses(page: SearchPage, run: int | None, cursor: str | None) -> tuple[str | None, str]:
@@ -178,6 +218,8 @@ def _addresses(page: SearchPage, run: int | None, cursor: str | None) -> tuple[s
             "role": page.tokens.role,
             "run": run,
         }
+        if (page.tokens.sort, page.tokens.order) != ("value", "desc"):
+            query |= {"sort": page.tokens.sort, "order": page.tokens.order}
         json_url = urls.api_token_neurons(page.run.name, cursor=cursor, **query)
         return json_url, urls.search(page.run.name, **query)
     if page.contexts:

@@ -7,10 +7,14 @@ from typing import Literal
 from pydantic import Field
 
 from app.contexts.schemas import NeuronPeak
-from app.schemas import RunRef, Schema
+from app.schemas import Order, RunRef, Schema
 
 Role = Literal["peak", "promoted", "suppressed", "in", "gate"]
 """What a token is to a neuron."""
+
+
+TokenSort = Literal["value", "count", "max", "density", "neuron"]
+"""What the neurons of a token are sorted by. `value`: as they are stored."""
 
 
 class Token(Schema):
@@ -61,10 +65,12 @@ class TokenSearch(Schema):
     token_id: int
     role: Role
     roles: list[RoleCount] = Field(description="The roles with any neurons.")
+    sort: TokenSort
+    order: Order
     alike: list[Token] = Field(description="Tokens that differ only by a leading space or by case.")
     items: list[TokenNeuron] = Field(
-        description="`peak`: most examples first, then the highest mean; otherwise the largest "
-        "value first."
+        description="By `value`, descending: for `peak` most examples first, then the highest "
+        "mean; otherwise the largest value first."
     )
     next: str | None
 
@@ -89,19 +95,65 @@ class FoundContext(Schema):
         description="Neurons that have it as an example by source or of a band, and not as a top "
         "example."
     )
+    on_match: int = Field(
+        description="Neurons that have it as a top example and peak on a match in it."
+    )
     neurons: list[NeuronPeak] = Field(
-        description="Some of these neurons: by kind, and first those that peak on a match."
+        description="Some of these neurons: by kind, and first those that peak on a match, the "
+        "most specific first."
     )
 
 
+class TextNeuron(Schema):
+    """A neuron that peaks on the matches of a search."""
+
+    layer: int
+    neuron: int
+    contexts: int = Field(
+        description="Of the ranked contexts, those that are its top examples with the peak on a "
+        "match."
+    )
+    peak_token: str = Field(description="The token it peaks on.")
+
+
 class TextSearch(Schema):
-    """Contexts that contain all words and phrases of a search, in corpus order."""
+    """Contexts that contain all words and phrases of a search, those first in which the most
+    specific neurons peak on a match."""
 
     model: str
     run: RunRef
     q: str
+    ranked: int = Field(
+        description="Contexts that are ranked: the first 200 of the corpus; further ones follow in "
+        "corpus order."
+    )
+    neurons: list[TextNeuron] = Field(
+        description="Neurons that peak on a match in the most of these, at most 12."
+    )
     items: list[FoundContext]
     next: str | None
+
+
+class Splitting(Schema):
+    """A way in which a text is split into tokens."""
+
+    text: str = Field(description="The text as typed, or with a space in front.")
+    pieces: list[Token]
+    contexts: int = Field(
+        description="Stored contexts that have the text split so, of those looked at; 0: a guess, "
+        "always the longest token that fits."
+    )
+
+
+class TokenSplit(Schema):
+    """How a text that is not a token is split into tokens."""
+
+    model: str
+    run: RunRef
+    text: str
+    splits: list[Splitting] = Field(
+        description="As found in stored contexts, the most frequent first; a guess if in none."
+    )
 
 
 class SearchPage(Schema):
@@ -114,5 +166,7 @@ class SearchPage(Schema):
     problem: str | None
     """Why there are no results; None if the search worked."""
     suggestions: list[Token]
+    splits: list[Splitting]
+    """How the typed text is split into tokens, if it is no token."""
     tokens: TokenSearch | None
     contexts: TextSearch | None

@@ -5,16 +5,17 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from codecs import getincrementaldecoder
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from app.contexts.queries import BOTTOM, ORDER, TOP, Array, peaks, rows_of
 from app.errors import Invalid
 from app.reading import cursors
+from app.reading.neurons import peak_tokens
 from app.reading.runs import run_ref
 from app.reading.store import Reading
-from app.search.schemas import FoundContext, Snippet, TextSearch
+from app.search.schemas import FoundContext, Snippet, TextNeuron, TextSearch
 from app.search.words import TextError, matches, parse
 from indexer.store import schema
 from indexer.store.checksums import missing
@@ -25,70 +26,147 @@ from indexer.store.text.words import Phrase
 
 NAMED = 6
 """The most neurons of each context."""
+MOST_RANKED = 200
+"""The most contexts that are ranked; further ones follow in corpus order."""
+SPECIFIC = 12
+"""The most neurons that are named for the whole search."""
 _AROUND = 90
 """Characters before the first match; twice as many follow it."""
 
 
 def search(reading: Reading, q: str, limit: int, cursor: str | None) -> TextSearch:
-    """A page of the contexts that contain every word and phrase of `q`, in corpus order.
+    """A page of the contexts that contain every word and phrase of `q`.
 
-    Raises Invalid for an invalid query or cursor.
+    The first `MOST_RANKED` of the corpus are ranked by how specifically neurons peak on a match,
+    and further ones follow in corpus order. Raises Invalid for an invalid query or cursor.
     """
     try:
         phrases = parse(q)
     except TextError as error:
         raise Invalid(str(error)) from None
-    after = -1
+    place, after = 0, -1
     if cursor is not None:
-        its_query, after = cursors.decode(cursor, str, int)
-        if its_query != q or after < 0:
+        its_query, place, after = cursors.decode(cursor, str, int, int)
+        if its_query != q or place < 0 or after < -1:
             raise Invalid("The cursor belongs to another search: start again without it.")
     run, connection = reading.run, reading.connection
     reading.check_texts()
-    ids = text_index.search(connection, run.id, phrases, after, limit + 1)
-    more = cursors.encode(q, ids[limit - 1]) if len(ids) > limit else None
-    page = ids[:limit]
-    rows = rows_of(reading, page)
-    for number in page:
-        if number not in rows:  # the table of words has it, and every stored context is there
-            raise missing(schema.contexts, run_id=run.id, context_id=number)
-    tokens = {number: unpack_token_ids(bytes(rows[number].token_ids)) for number in page}
+    first = text_index.search(connection, run.id, phrases, -1, MOST_RANKED + 1)
+    ranked = _read(reading, first[:MOST_RANKED], phrases)
+    counts = _peaks_on_match(ranked)
+    more = None
+    if place < len(ranked) or after < 0:
+        ranked.sort(key=lambda found: (*_specificity(found, counts), found.row.context_id))
+        page = ranked[place : place + limit]
+        if place + limit < len(ranked):
+            more = cursors.encode(q, place + limit, -1)
+        elif len(first) > MOST_RANKED:
+            more = cursors.encode(q, len(ranked), first[MOST_RANKED - 1])
+    else:
+        ids = text_index.search(connection, run.id, phrases, after, limit + 1)
+        page = _read(reading, ids[:limit], phrases)
+        more = cursors.encode(q, place, ids[limit - 1]) if len(ids) > limit else None
+    specific = sorted(counts, key=lambda index: (-counts[index], index))[:SPECIFIC]
+    tokens = peak_tokens(reading, specific) if specific else {}
     return TextSearch(
         model=run.model,
         run=run_ref(run),
         q=q,
-        items=[_match(reading, rows[number], tokens[number], phrases) for number in page],
+        ranked=len(ranked),
+        neurons=[
+            TextNeuron(
+                **dict(zip(("layer", "neuron"), reading.places.of(index), strict=True)),
+                contexts=counts[index],
+                peak_token=tokens[index],
+            )
+            for index in specific
+        ],
+        items=[_match(reading, found, counts) for found in page],
         next=more,
     )
 
 
-def _match(
-    reading: Reading,
-    row: Any,
-    token_ids: Array,
-    phrases: list[Phrase],
-) -> FoundContext:
+class _Found(NamedTuple):
+    """A context that contains a text."""
+
+    row: Any
+    token_ids: Array
+    text: str
+    spans: list[tuple[int, int]]
+    """The matches, in characters."""
+    examples: Array
+    """The neurons that have it as an example, as `postings.PLACE`."""
+    hit: Array
+    """Whether a match covers each position."""
+
+    @property
+    def on_match(self) -> Array:
+        """Indices over all layers of the neurons that have it as a top example with the peak on a
+        match."""
+        examples = self.examples
+        chosen = (examples["kind"] == TOP) & self.hit[examples["position"]]
+        indices: Array = examples["neuron"][chosen]
+        return indices
+
+
+def _read(reading: Reading, ids: list[int], phrases: list[Phrase]) -> list[_Found]:
+    """The contexts with these ids, in their order. Raises Damaged."""
+    rows = rows_of(reading, ids)
+    for number in ids:
+        if number not in rows:  # the table of words has it, and every stored context is there
+            raise missing(schema.contexts, run_id=reading.run.id, context_id=number)
+    return [
+        _found(reading, rows[number], unpack_token_ids(bytes(rows[number].token_ids)), phrases)
+        for number in ids
+    ]
+
+
+def _found(reading: Reading, row: Any, token_ids: Array, phrases: list[Phrase]) -> _Found:
     included = token_ids[row.included_from :].tolist()
     spelling = [reading.spelling[token_id] for token_id in included]
     spelling = reading.in_context(spelling, row.included_from)
     text = b"".join(spelling).decode("utf-8", "replace")
     spans = matches(text, phrases)
-    examples = unpack_places(bytes(row.neurons))
-    kinds = examples["kind"]
     hit = np.zeros(len(token_ids), np.bool_)
     for positions in tokens_at(spelling, spans):
         hit[row.included_from + positions.start : row.included_from + positions.stop] = True
-    order = np.lexsort((examples["neuron"], ~hit[examples["position"]], ORDER[kinds]))
+    return _Found(row, token_ids, text, spans, unpack_places(bytes(row.neurons)), hit)
+
+
+def _peaks_on_match(contexts: list[_Found]) -> dict[int, int]:
+    """In how many of the contexts, as top examples, each neuron peaks on a match: by its index
+    over all layers."""
+    if not contexts:
+        return {}
+    indices, counts = np.unique(
+        np.concatenate([found.on_match for found in contexts]), return_counts=True
+    )
+    return dict(zip(indices.tolist(), counts.tolist(), strict=True))
+
+
+def _specificity(found: _Found, counts: dict[int, int]) -> tuple[int, int]:
+    """A sort key: the contexts of the neuron that most often peaks on a match, then how many
+    neurons do here; both descending."""
+    here = found.on_match.tolist()
+    return -max((counts[index] for index in here), default=0), -len(here)
+
+
+def _match(reading: Reading, found: _Found, counts: dict[int, int]) -> FoundContext:
+    row, examples, hit = found.row, found.examples, found.hit
+    kinds = examples["kind"]
+    often = np.array([counts.get(index, 0) for index in examples["neuron"].tolist()], np.int64)
+    order = np.lexsort((examples["neuron"], -often, ~hit[examples["position"]], ORDER[kinds]))
     top, bottom = int((kinds == TOP).sum()), int((kinds == BOTTOM).sum())
     return FoundContext(
         context_id=row.context_id,
         document_index=row.document_index,
         source=reading.run.sources[row.source_index] or None,
-        text=_snippet(text, spans),
+        text=_snippet(found.text, found.spans),
         top=top,
         bottom=bottom,
         others=len(kinds) - top - bottom,
-        neurons=peaks(reading, examples, order[:NAMED], token_ids),
+        on_match=len(found.on_match),
+        neurons=peaks(reading, examples, order[:NAMED], found.token_ids),
     )
 
 

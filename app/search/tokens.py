@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Row, bindparam, select
 
 from app.drawing.quoting import quoted
 from app.errors import Invalid, NotFound
 from app.reading import cursors
+from app.reading.columns import columns
 from app.reading.neurons import promoted_token, rows_of
 from app.reading.runs import run_ref
 from app.reading.store import Reading
 from app.reading.vocabulary import text_of
-from app.search.schemas import Role, RoleCount, Token, TokenNeuron, TokenSearch
+from app.schemas import Order
+from app.search.schemas import Role, RoleCount, Token, TokenNeuron, TokenSearch, TokenSort
 from indexer.store import schema
 from indexer.store.checksums import cover, missing
 from indexer.store.packing.postings import unpack_token
+
+Array = np.ndarray[Any, Any]
 
 _TABLE = schema.token_neurons
 _COVER = cover(_TABLE)
@@ -64,9 +69,16 @@ def token_of(reading: Reading, token: str | None, token_id: int | None) -> int:
 
 
 def search(
-    reading: Reading, token_id: int, role: Role | None, limit: int, cursor: str | None
+    reading: Reading,
+    token_id: int,
+    role: Role | None,
+    limit: int,
+    cursor: str | None,
+    sort: TokenSort = "value",
+    order: Order = "desc",
 ) -> TokenSearch:
     """A page of the neurons to which a token has a role, by default the first with any neurons.
+    Ties keep the order in which they are stored.
 
     Raises Invalid for a cursor of another search.
     """
@@ -79,15 +91,15 @@ def search(
     current: Role = role or (roles[0].role if roles else "peak")
     begin = 0
     if cursor is not None:
-        its_token, its_role, begin = cursors.decode(cursor, int, str, int)
-        if (its_token, its_role) != (token_id, current) or begin < 0:
+        *its_search, begin = cursors.decode(cursor, int, str, str, str, int)
+        if its_search != [token_id, current, sort, order] or begin < 0:
             raise Invalid("The cursor belongs to another search: start again without it.")
     row = rows.get(schema.ROLES.index(current))
     items: list[TokenNeuron] = []
     more = None
     if row is not None:
-        page = slice(begin, begin + limit)
         neurons, values, counts = unpack_token(bytes(row.packed), row.neurons)
+        page = _order(reading, neurons, values, counts, sort, order)[begin : begin + limit]
         items = _items(
             reading,
             neurons[page].tolist(),
@@ -95,7 +107,7 @@ def search(
             None if counts is None else counts[page].tolist(),
         )
         if begin + limit < row.neurons:
-            more = cursors.encode(token_id, current, begin + limit)
+            more = cursors.encode(token_id, current, sort, order, begin + limit)
     return TokenSearch(
         model=reading.run.model,
         run=run_ref(reading.run),
@@ -103,10 +115,33 @@ def search(
         token_id=token_id,
         role=current,
         roles=roles,
+        sort=sort,
+        order=order,
         alike=_similar(reading, token_id),
         items=items,
         next=more,
     )
+
+
+def _order(
+    reading: Reading,
+    neurons: Array,
+    values: Array,
+    counts: Array | None,
+    sort: TokenSort,
+    order: Order,
+) -> Array:
+    """The places of a token's neurons in an order."""
+    if sort == "value" or (sort == "count" and counts is None):
+        places = np.arange(len(neurons))
+        return places if order == "desc" else places[::-1]
+    keys: Array = neurons
+    if sort == "count":
+        keys = counts  # type: ignore[assignment]
+    elif sort != "neuron":
+        layers = range(len(reading.run.widths))
+        keys = columns(reading.connection, reading.run, [sort], layers)[sort][neurons]
+    return np.argsort(-keys.astype(np.float64) if order == "desc" else keys, kind="stable")
 
 
 def _lists(reading: Reading, token_id: int) -> list[Row[Any]]:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.contexts.view import examples
-from app.search.schemas import Role, SearchPage, TokenSearch
+from app.schemas import Order
+from app.search.schemas import Role, SearchPage, TokenSearch, TokenSort
 from app.web.frame import Frame
+from app.web.links import Links
 
 ROLES: dict[Role, tuple[str, str, str]] = {
     "peak": (
@@ -45,6 +47,16 @@ ROLES: dict[Role, tuple[str, str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class ColumnHead:
+    """The head of a column that sorts."""
+
+    words: str
+    href: str
+    sorted: str
+    """`ascending`, `descending` or empty."""
+
+
+@dataclass(frozen=True, slots=True)
 class TokenView:
     """The words around the neurons of a token."""
 
@@ -54,6 +66,8 @@ class TokenView:
     sentence: str
     roles: list[tuple[Role, str, int, bool]]
     """Each role with any neurons: its name, what they do, their number, whether it is current."""
+    columns: dict[TokenSort, ColumnHead]
+    """The heads of columns, by what they sort by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +85,7 @@ class SearchContext:
     """Turns counts of examples into words."""
 
 
-def token_view(results: TokenSearch, noun: str) -> TokenView:
+def token_view(results: TokenSearch, noun: str, links: Links) -> TokenView:
     """The view of a search by token."""
     words, heading, sentence = ROLES[results.role]
     roles = [
@@ -79,4 +93,20 @@ def token_view(results: TokenSearch, noun: str) -> TokenView:
         for entry in results.roles
     ]
     title = f"{noun.capitalize()}s that {words}" if roles else f"No {noun}s"
-    return TokenView(title, heading, sentence.format(units=f"{noun.capitalize()}s"), roles)
+    heads: tuple[tuple[TokenSort, str], ...] = (
+        ("neuron", noun.capitalize()),
+        ("count", "Top examples"),
+        ("value", heading),
+        ("max", "Max"),
+        ("density", "Density"),
+    )
+    columns = {sort: _head(results, sort, name, links) for sort, name in heads}
+    return TokenView(title, heading, sentence.format(units=f"{noun.capitalize()}s"), roles, columns)
+
+
+def _head(results: TokenSearch, sort: TokenSort, words: str, links: Links) -> ColumnHead:
+    active = results.sort == sort
+    first: Order = "asc" if sort == "neuron" else "desc"
+    order = ("asc" if results.order == "desc" else "desc") if active else first
+    href = links.search(token_id=results.token_id, role=results.role, sort=sort, order=order)
+    return ColumnHead(words, href, f"{results.order}ending" if active else "")

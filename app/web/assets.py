@@ -23,6 +23,7 @@ STYLES = (
     "neurons/charts",
     "examples/examples",
     "models/layer",
+    "models/gallery",
     "search/numbers",
     "live/live",
     "notes/notes",

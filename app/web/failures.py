@@ -14,11 +14,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from app.drawing.quoting import shortened
+from app.drawing.quoting import printable, shortened
 from app.errors import AppError
 from app.schemas import Error
+from app.web import urls
 from app.web.frame import Frame
+from app.web.links import Links
 from app.web.middleware import SECURITY_HEADERS
+from app.web.nearest import Place, nearest
 from app.web.site import site_of
 from indexer.store.checksums import RESTORE, Damaged
 from indexer.store.database import is_damage
@@ -48,6 +51,8 @@ class ErrorContext:
 
     frame: Frame
     page: Error
+    nearest: list[Place]
+    """Existing pages near to the one that was asked for."""
 
 
 def install(app: FastAPI) -> None:
@@ -65,7 +70,24 @@ def answer(request: Request, status: int, detail: str) -> Response:
     path = request.scope["path"]
     if path.startswith(API_PREFIX) or path in _JSON_PATHS:
         return JSONResponse(error.model_dump(), status)
-    return site_of(request).html(request, "error.html", ErrorContext(Frame(), error), status)
+    typed, near, links = _near(request) if status in (404, 422) else ("", [], None)
+    context = ErrorContext(Frame(links, typed=typed), error, near)
+    return site_of(request).html(request, "error.html", context, status)
+
+
+def _near(request: Request) -> tuple[str, list[Place], Links | None]:
+    """What was typed, the existing pages near to it, and the links of the model it was typed at."""
+    store = site_of(request).store
+    path, model = request.scope["path"], None
+    typed = path
+    if path == urls.go():
+        typed, model = request.query_params.get("to", "").strip(), request.query_params.get("model")
+    try:
+        near = nearest(store, typed, model)
+        links = Links(model) if model is not None and store.versions(model) else None
+    except SQLAlchemyError:  # the first error is the one to answer with
+        return typed, [], None
+    return printable(typed) if path == urls.go() else "", near, links
 
 
 def _of_app(request: Request, error: Exception) -> Response:

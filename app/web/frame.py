@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from app.web.links import Links
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """How many notes neurons have, for tables and lists of neurons."""
+
+    counts: Mapping[tuple[str, int, int], int] = field(default_factory=dict)
+    """By model, layer and neuron; only neurons with notes."""
+    version: str = ""
+    """Changes with every new or deleted note: for ETags."""
+
+    def get(self, model: str, layer: int, neuron: int) -> int:
+        """The number of notes on a neuron."""
+        return self.counts.get((model, layer, neuron), 0)
+
+
+NO_MARKS = Marks()
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +38,12 @@ class Frame:
     """The page's own address, without parameters of its layout."""
     embed: bool = False
     """Whether the page is bare, for another site's frame: no header, and links open outside."""
+    description: str = ""
+    """What the page is about, in plain text: for link previews and search engines."""
+    typed: str = ""
+    """What was typed into the go-to box and led nowhere."""
+    marks: Marks = NO_MARKS
+    """The notes on the neurons that the page lists."""
 
 
 class Context(Protocol):

@@ -56,6 +56,8 @@ class Links:
         limit: int | None = None,
         cursor: str | None = None,
         picture: str | None = None,
+        x: str | None = None,
+        y: str | None = None,
         first: int | None = None,
     ) -> str:
         """A layer's page; parameters as in `urls.layer`."""
@@ -68,6 +70,8 @@ class Links:
             limit=limit,
             cursor=cursor,
             picture=picture,
+            x=x,
+            y=y,
             first=first,
         )
 
@@ -113,6 +117,10 @@ class Links:
         """All notes on a neuron."""
         return urls.notes(self.model, layer, neuron, run=self.run, view=self.view, cursor=cursor)
 
+    def all_notes(self, *, cursor: str | None = None) -> str:
+        """The notes on all neurons of the model."""
+        return urls.all_notes(self.model, cursor=cursor, run=self.run)
+
     def try_text(self, layer: int, neuron: int) -> str:
         """Where the form with a text for one neuron is sent."""
         return urls.try_text(self.model, layer, neuron, run=self.run)
@@ -121,18 +129,46 @@ class Links:
         """The search by custom text, and where its form is sent."""
         return urls.behaviour(self.model, run=self.run)
 
+    def differences(
+        self,
+        a: int | None = None,
+        b: int | None = None,
+        *,
+        layer: int | None = None,
+        sort: str | None = None,
+        order: str | None = None,
+        cursor: str | None = None,
+    ) -> str:
+        """What changed of each neuron between two runs of the model."""
+        return urls.differences(
+            self.model, a, b, layer=layer, sort=sort, order=order, cursor=cursor
+        )
+
     def search(
         self,
         *,
         token_id: int | None = None,
         role: str | None = None,
+        sort: str | None = None,
+        order: str | None = None,
         text: str | None = None,
         cursor: str | None = None,
     ) -> str:
         """The search by token and text."""
         return urls.search(
-            self.model, token_id=token_id, role=role, text=text, cursor=cursor, run=self.run
+            self.model,
+            token_id=token_id,
+            role=role,
+            sort=sort,
+            order=order,
+            text=text,
+            cursor=cursor,
+            run=self.run,
         )
+
+    def api_split(self, text: str) -> str:
+        """JSON: how a text is split into tokens."""
+        return urls.api_split(self.model, text, run=self.run)
 
     def tokens(self) -> Callable[[int, str | None], str]:
         """A function from token id and role to the search for the token."""
@@ -150,9 +186,17 @@ class Links:
         """JSON: a neuron."""
         return urls.api_neuron(self.model, layer, neuron, run=self.run)
 
+    def api_gallery(self) -> str:
+        """JSON: the model's gallery."""
+        return urls.api_gallery(self.model, run=self.run)
+
     def api_picture(self, layer: int, stat: str, *, first: int | None = None) -> str:
         """JSON: one statistic of all of a layer's neurons."""
         return urls.api_picture(self.model, layer, stat, run=self.run, first=first)
+
+    def api_scatter(self, layer: int, x: str, y: str, *, first: int | None = None) -> str:
+        """JSON: two statistics of a layer's neurons."""
+        return urls.api_scatter(self.model, layer, x, y, run=self.run, first=first)
 
     def api_tokens(self) -> str:
         """JSON: tokens that begin with a text."""

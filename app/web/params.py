@@ -39,12 +39,22 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="The most items.")]
 Cursor = Annotated[str | None, Query(description="The `next` of the previous page.")]
 Embed = Annotated[Literal["1"] | None, Query()]
 """Whether to answer with a bare page for another site's frame."""
+Card = Annotated[Literal["1", "card"] | None, Query()]
+"""As `Embed`; `card`: with its summary and first examples alone."""
 ViewQuery = Annotated[View, Query()]
 """How a neuron's examples are laid out."""
 ChosenView = Annotated[View | None, Query()]
 """The same; without it, the layout that was chosen last: see `view_of`."""
 Titles = Annotated[Literal["all"] | None, Query()]
 """Whether each token carries its whole title, which a script otherwise completes."""
+
+Fields = Annotated[
+    str | None,
+    Query(
+        description="Only these fields, separated by commas; dots lead into objects: "
+        "`stats.max,examples.top.peak`. Default: all."
+    ),
+]
 
 ALL_TITLES: Literal["all"] = "all"
 DEFAULT_LIMIT = 100

@@ -21,12 +21,13 @@ from app.reading.store import Store
 from app.schemas import DEFAULT_VIEW, View
 from app.sets import ModelSet
 from app.web import assets, caching, urls
-from app.web.frame import Context
+from app.web.frame import NO_MARKS, Context, Marks
 from app.web.links import Links
 from app.web.middleware import POLICY, content_policy
 from app.web.params import VIEWS
 from app.web.urls import Name
 
+CSV = "text/csv; charset=utf-8"
 NO_STORE = {"Cache-Control": "no-store"}
 
 FILTERS: dict[str, Callable[..., Any]] = {
@@ -58,6 +59,8 @@ class Site:
     """Sites that may show bare pages in a frame, as in CSP's frame-ancestors; empty: none."""
     live: bool = False
     """Whether the server runs models on visitors' texts."""
+    note_marks: Callable[[Iterable[str]], Marks] | None = None
+    """Counts the notes on the neurons of models; None on a server without notes."""
 
     def unchanged(
         self,
@@ -79,9 +82,16 @@ class Site:
         request.state.tag = tag
         return None
 
-    def json(self, request: Request, page: BaseModel, status: int = 200) -> Response:
-        """The answer with an object as JSON, with the ETag that `unchanged` made, if it did."""
-        return _tagged(request, json_of(page, status))
+    def json(
+        self, request: Request, page: BaseModel, status: int = 200, *, include: Any = None
+    ) -> Response:
+        """The answer with an object as JSON, or with the fields of `include` (`fields.included`),
+        and with the ETag that `unchanged` made, if it did."""
+        return _tagged(request, json_of(page, status, include))
+
+    def csv(self, request: Request, lines: bytes) -> Response:
+        """The answer with lines of CSV, with the ETag that `unchanged` made, if it did."""
+        return _tagged(request, Response(lines, media_type=CSV, headers={"Vary": "Accept"}))
 
     def html(
         self, request: Request, template: str, context: Context, status: int = 200
@@ -89,10 +99,16 @@ class Site:
         """The answer with a page, with the ETag that `unchanged` made, if it did."""
         names = {field.name: getattr(context, field.name) for field in fields(context)}
         frame = context.frame
-        text = self.templates.get_template(template).render(links=frame.links, **names)
+        text = self.templates.get_template(template).render(
+            links=frame.links, has_notes=self.note_marks is not None, **names
+        )
         if frame.embed:  # <base> makes links leave the frame, except those within the page
             text = text.replace('href="#', 'target="_self" href="#')
         return self._framed(_tagged(request, HTMLResponse(text, status)), frame.embed)
+
+    def marks(self, *names: Name) -> Marks:
+        """The notes on neurons of models or sets, for pages that list neurons."""
+        return NO_MARKS if self.note_marks is None else self.note_marks(map(str, names))
 
     def links(self, model: Name, run: int | None = None, view: View = DEFAULT_VIEW) -> Links:
         """The links of a page that was requested with this run and view. Raises NotFound."""
@@ -121,9 +137,9 @@ def site_of(request: Request) -> Site:
     return site
 
 
-def json_of(page: BaseModel, status: int = 200) -> Response:
+def json_of(page: BaseModel, status: int = 200, include: Any = None) -> Response:
     """An object as JSON, without an ETag."""
-    return Response(page.model_dump_json(), status, media_type="application/json")
+    return Response(page.model_dump_json(include=include), status, media_type="application/json")
 
 
 def no_store(response: Response, status: int | None = None) -> Response:
@@ -162,7 +178,7 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(FILTERS)
-    environment.globals.update(urls=urls, static=static_url, views=VIEWS)
+    environment.globals.update(urls=urls, static=static_url, views=VIEWS, has_notes=False)
     return environment
 
 

@@ -57,10 +57,14 @@ def layer(
     limit: int | None = None,
     cursor: str | None = None,
     picture: str | None = None,
+    x: str | None = None,
+    y: str | None = None,
     first: int | None = None,
 ) -> str:
-    """A layer's page: the order of its table, its picture's statistic and first neuron."""
-    query = {"picture": picture, "from": first or None, "sort": sort, "order": order}
+    """A layer's page: the order of its table, the statistics of its plot or (`picture`) of its
+    grid, and their first neuron."""
+    query = {"picture": picture, "x": x, "y": y, "from": first or None}
+    query |= {"sort": sort, "order": order}
     return _with(_path(name, layer_index), **query, limit=limit, cursor=cursor, run=run)
 
 
@@ -69,6 +73,21 @@ def search_numbers(
 ) -> str:
     """The search by statistics; `q` is the query."""
     return _with(_path(name, "neurons"), q=q or None, cursor=cursor, run=run)
+
+
+def differences(
+    name: Name,
+    a: int | None = None,
+    b: int | None = None,
+    *,
+    layer: int | None = None,
+    sort: str | None = None,
+    order: str | None = None,
+    cursor: str | None = None,
+) -> str:
+    """What changed of each neuron between the runs `a` and `b` of a model."""
+    query = {"a": a, "b": b, "layer": layer, "sort": sort, "order": order}
+    return _with(_path(name, "differences"), **query, cursor=cursor)
 
 
 def behaviour(name: Name, *, run: int | None = None) -> str:
@@ -106,6 +125,14 @@ def notes(
     """All notes on a neuron, and where the form is sent; `run` and `view` are for the way back."""
     path = _path(name, layer_index, neuron_index, "notes")
     return _with(path, cursor=cursor, run=run, view=view)
+
+
+def all_notes(
+    name: Name | None = None, *, cursor: str | None = None, run: int | None = None
+) -> str:
+    """All notes on the neurons of a model, or of all models."""
+    parts: list[Name] = [] if name is None else [name]
+    return _with(_path(*parts, "notes"), cursor=cursor, run=run)
 
 
 def context(
@@ -170,12 +197,15 @@ def search(
     token: str | None = None,
     token_id: int | None = None,
     role: str | None = None,
+    sort: str | None = None,
+    order: str | None = None,
     text: str | None = None,
     cursor: str | None = None,
     run: int | None = None,
 ) -> str:
-    """The search by token and text."""
-    query = {"token": token, "token_id": token_id, "as": role, "text": text}
+    """The search by token and text; `sort` and `order` are of the neurons of a token."""
+    query = {"token": token, "token_id": token_id, "as": role, "sort": sort, "order": order}
+    query |= {"text": text}
     return _with(_path(name, "search"), **query, cursor=cursor, run=run)
 
 
@@ -306,6 +336,11 @@ def api_model(name: Name, *, run: int | None = None) -> str:
     return _with(_api(name), run=run)
 
 
+def api_gallery(name: Name, *, run: int | None = None) -> str:
+    """JSON: a model's gallery."""
+    return _with(_api(name, "gallery"), run=run)
+
+
 def api_neurons(
     name: Name,
     layer_index: int,
@@ -329,6 +364,20 @@ def api_picture(
     return _with(path, **{"stat": stat, "from": first or None}, run=run)
 
 
+def api_scatter(
+    name: Name,
+    layer_index: int,
+    x: str,
+    y: str,
+    *,
+    run: int | None = None,
+    first: int | None = None,
+) -> str:
+    """JSON: two statistics of a layer's neurons."""
+    path = _api(name, "layers", layer_index, "scatter")
+    return _with(path, **{"x": x, "y": y, "from": first or None}, run=run)
+
+
 def api_search_numbers(
     name: Name,
     *,
@@ -348,11 +397,11 @@ def api_neuron(name: Name, layer_index: int, neuron_index: int, *, run: int | No
 
 
 def api_activations(
-    name: str, layer_index: int, neuron_index: int, *, run: int | None = None
+    name: Name, layer_index: int, neuron_index: int, *, run: int | None = None
 ) -> str:
     """JSON, by POST: a neuron on a text."""
-    place = _path("models", name, "layers", layer_index, "neurons", neuron_index, "activations")
-    return _with("/api/v1" + place, run=run)
+    place = _api(name, "layers", layer_index, "neurons", neuron_index, "activations")
+    return _with(place, run=run)
 
 
 def api_context(
@@ -367,6 +416,31 @@ def api_notes(name: Name, layer_index: int, neuron_index: int, *, cursor: str | 
     """JSON: the notes on a neuron."""
     place = _api(name, "layers", layer_index, "neurons", neuron_index, "notes")
     return _with(place, cursor=cursor)
+
+
+def api_model_notes(name: Name, *, cursor: str | None = None) -> str:
+    """JSON: the notes on all neurons of a model."""
+    return _with(_api(name, "notes"), cursor=cursor)
+
+
+def api_all_notes(*, cursor: str | None = None) -> str:
+    """JSON: the notes on all neurons of all models."""
+    return _with("/api/v1/notes", cursor=cursor)
+
+
+def api_differences(
+    name: Name,
+    a: int,
+    b: int,
+    *,
+    layer: int | None = None,
+    sort: str | None = None,
+    order: str | None = None,
+    cursor: str | None = None,
+) -> str:
+    """JSON: what changed of each neuron between two runs."""
+    query = {"a": a, "b": b, "layer": layer, "sort": sort, "order": order}
+    return _with(_api(name, "differences"), **query, cursor=cursor)
 
 
 def api_compare(a: str, b: str) -> str:
@@ -395,13 +469,20 @@ def api_token_neurons(
     token: str | None = None,
     token_id: int | None = None,
     role: str | None = None,
+    sort: str | None = None,
+    order: str | None = None,
     cursor: str | None = None,
     run: int | None = None,
 ) -> str:
     """JSON: the neurons of a token."""
     path = _api(name, "search", "token")
-    query = {"token": token, "token_id": token_id, "as": role}
+    query = {"token": token, "token_id": token_id, "as": role, "sort": sort, "order": order}
     return _with(path, **query, cursor=cursor, run=run)
+
+
+def api_split(name: Name, text: str, *, run: int | None = None) -> str:
+    """JSON: how a text is split into tokens."""
+    return _with(_api(name, "search", "split"), text=text, run=run)
 
 
 def api_text(name: Name, q: str, *, cursor: str | None = None, run: int | None = None) -> str:

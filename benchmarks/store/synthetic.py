@@ -101,7 +101,7 @@ def make(
 
         results = Results(text, never_positive, facts_of)
         record = invented.run_record(name, widths, contexts, tokens, number)
-        write_run(engine, record, _blocks(rng, widths, text, pool, results), results.contexts())
+        write_run(engine, record, blocks_of(rng, widths, text, pool, results), results.contexts())
         done += sum(widths)
         say(f"{name}: {done:,} of {total:,} neurons")
     if engine.dialect.name == "sqlite":
@@ -117,7 +117,7 @@ def scaled(neurons: int) -> list[tuple[str, tuple[int, ...]]]:
     ]
 
 
-def _blocks(
+def blocks_of(
     rng: np.random.Generator,
     widths: tuple[int, ...],
     text: invented.Corpus,

@@ -256,7 +256,7 @@ def find_heads(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) -> A
                 "indexed yet."
             )
         projections.append(found)
-    return AttentionHeads(
+    heads = AttentionHeads(
         layout=layout,
         root=root,
         trunk=trunk,
@@ -266,6 +266,9 @@ def find_heads(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) -> A
         norms=tuple(norms),
         widths=tuple(pattern.shape[1] for pattern, _, _ in seen),
     )
+    for layer in range(layout.n_layers):
+        heads.weights(layer)  # before there are hooks: a matrix may have to be measured
+    return heads
 
 
 def _use_eager(root: nn.Module) -> None:

@@ -12,7 +12,7 @@ with the highest id identifies the current state, which HTTP tags rely on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -121,13 +121,16 @@ def prepare(engine: Engine) -> None:
 
 
 def read(
-    engine: Engine, place: Place | None, limit: int, before: tuple[datetime, int] | None = None
+    engine: Engine, of: Place | str | None, limit: int, before: tuple[datetime, int] | None = None
 ) -> Notes:
-    """The newest notes of a neuron, or of all neurons, in one consistent read. `before` is the time
-    and id of the last note of the previous page."""
+    """The newest notes of a neuron, of a model (given its name), or of all neurons, in one
+    consistent read. `before` is the time and id of the last note of the previous page."""
+    place = Place(of, 0, 0) if isinstance(of, str) else of
     if place is not None and not _is_valid(place):
         return Notes([], 0, 0)
     conditions = [] if place is None else _at(place)
+    if isinstance(of, str):
+        conditions = [_notes.c.model == of]
     wanted = select(_notes).where(*conditions)
     if before is not None:
         time, note_id = before
@@ -141,6 +144,19 @@ def read(
         count, highest = connection.execute(totals).one()
         rows = list(connection.execute(wanted)) if count else []
     return Notes(rows, count, highest or 0)
+
+
+def counts(engine: Engine, models: Sequence[str]) -> tuple[dict[tuple[str, int, int], int], int]:
+    """How many notes each neuron of the models has, by model, layer and neuron (only neurons with
+    notes), and the highest id among these notes: 0 without any."""
+    place = _notes.c.model, _notes.c.layer, _notes.c.neuron
+    names = [model for model in models if _is_valid(Place(model, 0, 0))]
+    wanted = select(*place, func.count(_notes.c.id), func.max(_notes.c.id)).group_by(*place)
+    with engine.connect() as connection:
+        rows = connection.execute(wanted.where(_notes.c.model.in_(names))).all() if names else []
+    return {(row[0], row[1], row[2]): row[3] for row in rows}, max(
+        (row[4] for row in rows), default=0
+    )
 
 
 def walk(engine: Engine) -> Iterator[Note]:

@@ -1,8 +1,11 @@
 // Starts Swagger UI on the page of the API's documentation, light or dark as the page is.
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+const system = matchMedia("(prefers-color-scheme: dark)");
+const root = document.documentElement;
+const follow = () =>
+  root.classList.toggle("dark-mode", (root.dataset.theme ?? (system.matches ? "dark" : "")) === "dark");
 follow();
-dark.addEventListener("change", follow);
+system.addEventListener("change", follow);
+new MutationObserver(follow).observe(root, { attributeFilter: ["data-theme"] });
 
 window.SwaggerUIBundle({
   url: document.getElementById("swagger-ui").dataset.schema,

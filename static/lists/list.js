@@ -45,6 +45,24 @@ if (table) {
   remember({ n: table.dataset.n, title: table.dataset.title });
 }
 
+// Ticked neurons are added to that list.
+const ticks = document.getElementById("ticks");
+ticks?.addEventListener("submit", () => {
+  const list = remembered();
+  for (const name of ["n", "title"]) {
+    const field = ticks.elements[name];
+    field.value = list[name];
+    field.disabled = !list[name];
+  }
+});
+
+// A page without neurons offers it.
+const last = document.querySelector(".last-list");
+if (last && remembered().n) {
+  last.querySelector("a").href = address(remembered());
+  last.hidden = false;
+}
+
 const link = document.querySelector(".keep .add");
 if (link) {
   const named = link.dataset.named;

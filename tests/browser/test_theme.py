@@ -26,9 +26,11 @@ def _contrast(one: str, other: str) -> float:
 
 def _themes() -> dict[str, dict[str, str]]:
     css = (Path(__file__).parents[2] / "static" / "base" / "theme.css").read_text()
-    light, dark = css.split("prefers-color-scheme: dark")
-    found = [dict(re.findall(r"--([\w-]+):\s*(#[0-9a-f]{6});", part)) for part in (light, dark)]
-    return {"light": found[0], "dark": found[1]}
+    found = re.findall(r"--([\w-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\);", css)
+    return {
+        "light": {name: light for name, light, _ in found},
+        "dark": {name: dark for name, _, dark in found},
+    }
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

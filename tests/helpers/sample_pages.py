@@ -105,6 +105,7 @@ def model_page(layers: int = 2) -> ModelPage:
         run=run_ref(),
         sample=SAMPLE,
         layers=[summary(i) for i in range(layers)],
+        sets=[],
         other_runs=[run_ref(2, hook_point="mlp.hook_pre"), run_ref(1)],
     )
 

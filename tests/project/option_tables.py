@@ -54,14 +54,21 @@ def headed(header: str) -> list[str]:
 
 def rows(header: str) -> list[str]:
     """The names of the options that a table with this header documents: those its commands
-    share, without the ones of every command. With `only` at its end: that no other command has."""
+    share, without the ones of every command. With `only` at its end: that no other command has, or
+    has with another meaning."""
     named = headed(header)
     shared = [name for name in options_of(named[0]) if name in having(*named)]
     if header == "option of every command":
         return shared
     elsewhere = having(*COMMANDS)
     if header.endswith(" only"):
-        elsewhere |= {n for other in set(COMMANDS) - set(named) for n in options_of(other)}
+        mine = options_of(named[0])
+        elsewhere |= {
+            name
+            for other in set(COMMANDS) - set(named)
+            for name, option in options_of(other).items()
+            if name in mine and option.help == mine[name].help
+        }
     return [name for name in shared if name not in elsewhere]
 
 

@@ -30,8 +30,20 @@ _NUMBER = re.compile(
     r"(?P<mantissa>[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))(?:e(?P<power>[+-]?[0-9]{1,4}))?(?P<percent>%?)",
     re.IGNORECASE,
 )
+_SELECTIVITY = re.compile(
+    r'selectivity\(\s*(?P<source>"(?:[^"\\]|\\.)*"|[^\s()"]+)\s*\)', re.IGNORECASE | re.DOTALL
+)
+_SIGN_AND_VALUE = re.compile(r"\s*(?P<sign>>=|<=|>|<|=)\s*(?P<value>\S*)")
 _LAYERS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+
+COMPUTED = {
+    "alike": "cosine with the most similar output weights of another neuron, which is named: "
+    "`alike>0.9` finds near-duplicates",
+    "selectivity(SOURCE)": "how much higher it peaks in that source than in the others, from −1 to "
+    "1: (s − o) ÷ (|s| + |o|), of its mean peak s there and the mean o of the others’",
+}
+"""Statistics that are computed for the search, with their definitions."""
 
 Span = tuple[int, int]
 """The first character and the one after the last, counted from 0."""
@@ -146,10 +158,19 @@ def parse(text: str) -> Query:
     terms: dict[str, Term] = {}
     at = _skip(text, 0)
     while at < len(text):
-        if match := _COMPARISON.match(text, at):
-            if len(comparisons) == MOST_COMPARISONS:
-                message = f"the maximum is {MOST_COMPARISONS} comparisons"
+        if match := _SELECTIVITY.match(text, at):
+            compared = _SIGN_AND_VALUE.match(text, match.end())
+            if compared is None:
+                name = selectivity(_unquoted(match["source"]))
+                message = f"compare it with a number, as in {name}>0.5, or sort by it: sort:-{name}"
                 raise GrammarError(text, match.span(), message)
+            _check_room(text, comparisons, (at, compared.end()))
+            value = _number(text, compared)
+            name = selectivity(_unquoted(match["source"]))
+            comparisons.append(Comparison(name, compared["sign"], value))
+            end = compared.end()
+        elif match := _COMPARISON.match(text, at):
+            _check_room(text, comparisons, match.span())
             comparisons.append(_comparison(text, match))
             end = match.end()
         elif match := _KEYWORD.match(text, at):
@@ -173,6 +194,26 @@ def parse(text: str) -> Query:
         layers_at=terms["layer"].span if "layer" in terms else (0, 0),
         source_at=terms["source"].span if "source" in terms else (0, 0),
     )
+
+
+def selectivity(source: str) -> str:
+    """The statistic's name for a source, as queries write it."""
+    if re.fullmatch(r'[^\s()"]+', source):
+        return f"selectivity({source})"
+    escaped = source.replace("\\", "\\\\").replace('"', '\\"')
+    return f'selectivity("{escaped}")'
+
+
+def selected_source(name: str) -> str | None:
+    """The source in a name that `selectivity` made; None for other names."""
+    match = _SELECTIVITY.fullmatch(name)
+    return None if match is None else _unquoted(match["source"])
+
+
+def _unquoted(word: str) -> str:
+    if not word.startswith('"'):
+        return word
+    return re.sub(r"\\(.)", r"\1", word[1:-1], flags=re.DOTALL)
 
 
 def source_word(name: str) -> str:
@@ -204,8 +245,18 @@ def _skip(text: str, at: int) -> int:
 
 def _comparison(text: str, match: re.Match[str]) -> Comparison:
     name = match["name"].lower()
-    if name not in ALL:
+    if name not in ALL and name != "alike":
         raise GrammarError(text, match.span("name"), _no_statistic(name))
+    return Comparison(name, match["sign"], _number(text, match))
+
+
+def _check_room(text: str, comparisons: list[Comparison], span: Span) -> None:
+    if len(comparisons) == MOST_COMPARISONS:
+        raise GrammarError(text, span, f"the maximum is {MOST_COMPARISONS} comparisons")
+
+
+def _number(text: str, match: re.Match[str]) -> float:
+    """The number in a match with the groups `sign` and `value`."""
     if not match["value"]:
         raise GrammarError(text, match.span("sign"), "a number has to follow, as in max>5")
     # Pages have a minus sign instead of a hyphen: numbers copied from them work too.
@@ -218,7 +269,7 @@ def _comparison(text: str, match: re.Match[str]) -> Comparison:
     value = float(f"{number['mantissa']}e{power}")
     if abs(value) == float("inf"):
         raise GrammarError(text, match.span("value"), "this number is too large")
-    return Comparison(name, match["sign"], value + 0.0)  # −0 is 0
+    return value + 0.0  # −0 is 0
 
 
 def _no_statistic(name: str) -> str:
@@ -226,7 +277,8 @@ def _no_statistic(name: str) -> str:
         return f"it needs a colon; try {FORMS}"
     near = get_close_matches(name, ALL, 1)
     guess = f" ({near[0]}?)" if near else ""
-    return f"there is no such statistic{guess}; the statistics are {', '.join(STATISTICS)}"
+    known = ", ".join((*STATISTICS, *COMPUTED))
+    return f"there is no such statistic{guess}; the statistics are {known}"
 
 
 def _no_term(text: str, at: int) -> GrammarError:
@@ -252,7 +304,7 @@ def _term(text: str, keyword: re.Match[str]) -> Term:
         case "source":
             return _source(text, span)
         case "sort":
-            value = _sort(text, span)
+            return _sort(text, span)
         case _ if name in ALL:
             message = f"a statistic needs a comparison instead of a colon: {name}>5"
             raise GrammarError(text, keyword.span(), message)
@@ -306,19 +358,20 @@ def _source(text: str, span: Span) -> Term:
     return Term(re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL), match.span())
 
 
-def _sort(text: str, span: Span) -> Order:
+def _sort(text: str, span: Span) -> Term:
+    hyphen = text[span[0] : span[0] + 1] in ("-", "\N{MINUS SIGN}")
+    if match := _SELECTIVITY.match(text, span[0] + hyphen):
+        name = selectivity(_unquoted(match["source"]))
+        return Term(Order(name, bool(hyphen)), (span[0], match.end()))
     word = text[slice(*span)].lower().replace("\N{MINUS SIGN}", "-")
     name = word.removeprefix("-")
-    if name != "neuron" and name not in ALL:
+    if name not in ("neuron", "alike", *ALL):
         near = get_close_matches(name, ALL, 1)
         guess = f" ({near[0]}?)" if near else ""
-        raise GrammarError(
-            text,
-            span,
-            f"this is not an order{guess}; use neuron, {', '.join(STATISTICS)}, with a hyphen "
-            "before it for the largest first",
-        )
-    return Order(name, word != name)
+        known = ", ".join((*STATISTICS, *COMPUTED))
+        message = f"this is not an order{guess}; use neuron, {known}, with a hyphen before it"
+        raise GrammarError(text, span, f"{message} for the largest first")
+    return Term(Order(name, word != name), span)
 
 
 def _written(value: float) -> str:

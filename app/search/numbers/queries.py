@@ -15,14 +15,16 @@ from sqlalchemy import Row
 
 from app.drawing.quoting import printable, shortened
 from app.errors import Invalid
-from app.reading import cursors
+from app.reading import cursors, packed
 from app.reading.columns import Column, columns
 from app.reading.neurons import neuron_row, rows_of
 from app.reading.runs import whole_run
-from app.reading.statistics import HEAD_STATISTICS
+from app.reading.statistics import HEAD_STATISTICS, STATISTICS
 from app.reading.store import Reading
-from app.search.numbers.grammar import GrammarError, Query, source_word
+from app.schemas import NeuronRef
+from app.search.numbers.grammar import GrammarError, Query, Span, selected_source, source_word
 from app.search.numbers.schemas import NumberRow, NumberSearch
+from indexer.store.sizes import SOURCE_SLOTS
 from indexer.store.units import HEADS
 
 Indices = NDArray[np.int64]
@@ -41,15 +43,50 @@ _LONGEST_NAME = 40
 """The most characters of their names."""
 
 
+def matching(reading: Reading, query: Query) -> Indices:
+    """The indices of all neurons that match a query, in its order. Raises GrammarError."""
+    indices, keys, _ = _matches(reading, query)
+    return indices[np.argsort(keys, kind="stable")]
+
+
 def search(reading: Reading, query: Query, limit: int, cursor: str | None) -> NumberSearch:
     """A page of a run's neurons that match a query, in its order, ties by layer and neuron.
 
     Neurons with no value for a compared or sorted statistic are left out. Raises GrammarError for
     a layer or source that the run does not have, Invalid for a cursor of another order.
     """
-    run = reading.run
-    source = _source(run, query)
-    _check_scores(run, query)
+    run, order = reading.run, query.order
+    indices, keys, computed = _matches(reading, query)
+    sign = _sign(query)
+    after = None if cursor is None else _after(reading, query, cursor)
+    at = _page(indices, keys, limit + 1, after and (sign * after[0], after[1]))
+    more = None
+    if len(at) > limit:
+        at = at[:limit]
+        last = at[-1]
+        more = cursors.encode(*_order_of(run, query), float(sign * keys[last]), int(indices[last]))
+    return NumberSearch(
+        **dict(whole_run(run)),
+        query=str(query),
+        sort=order.name,
+        order="desc" if order.descending else "asc",
+        total=len(indices),
+        items=_page_rows(
+            reading,
+            query,
+            indices[at].tolist(),
+            {name: values[at].tolist() for name, values in computed.items()},
+        ),
+        next=more,
+    )
+
+
+def _matches(reading: Reading, query: Query) -> tuple[Indices, Column, dict[str, Column]]:
+    """The indices of the neurons that match, their sort keys, and the values of the query's
+    statistics that neurons do not store, by name. Keys of descending orders are negated, so that
+    the earlier of equals always comes first. Raises GrammarError."""
+    source = _source(reading.run, query)
+    _check_scores(reading.run, query)
     indices, known = _columns(reading, query)
     matches = np.ones(len(indices), bool)
     for name in query.statistics:
@@ -60,32 +97,14 @@ def search(reading: Reading, query: Query, limit: int, cursor: str | None) -> Nu
         matches &= (known["dead"] != 0) == query.dead
     if source is not None:
         matches &= known["top_source"] == source
-    order = query.order
-    values = indices.astype(np.float64) if order.name == "neuron" else known[order.name]
-    indices, values = indices[matches], values[matches]
-    # Descending orders sort by the negative, so that the earlier of equals always comes first.
-    sign = -1.0 if order.descending else 1.0
-    after = None if cursor is None else _after(reading, query, cursor)
-    scores = {
-        name: dict(zip(indices.tolist(), known[name][matches].tolist(), strict=True))
-        for name in query.statistics
-        if name in HEAD_STATISTICS
-    }
-    at = _page(indices, sign * values, limit + 1, after and (sign * after[0], after[1]))
-    more = None
-    if len(at) > limit:
-        at = at[:limit]
-        last = at[-1]
-        more = cursors.encode(*_order_of(run, query), float(values[last]), int(indices[last]))
-    return NumberSearch(
-        **dict(whole_run(run)),
-        query=str(query),
-        sort=order.name,
-        order="desc" if order.descending else "asc",
-        total=len(indices),
-        items=_rows(reading, indices[at].tolist(), scores),
-        next=more,
-    )
+    name = query.order.name
+    values = indices.astype(np.float64) if name == "neuron" else known[name]
+    computed = {name: known[name][matches] for name in query.statistics if name not in STATISTICS}
+    return indices[matches], _sign(query) * values[matches], computed
+
+
+def _sign(query: Query) -> float:
+    return -1.0 if query.order.descending else 1.0
 
 
 def _check_scores(run: Row[Any], query: Query) -> None:
@@ -100,8 +119,13 @@ def _source(run: Row[Any], query: Query) -> int | None:
     """The index of the query's source. Raises GrammarError."""
     if query.source is None:
         return None
-    if query.source in run.sources:
-        return int(run.sources.index(query.source))
+    return _index_of(run, query, query.source, query.source_at)
+
+
+def _index_of(run: Row[Any], query: Query, source: str, span: Span) -> int:
+    """The index of a source by its name, at `span` of the query. Raises GrammarError."""
+    if source in run.sources:
+        return int(run.sources.index(source))
     if not any(run.sources):
         message = "this run has no sources"
     else:
@@ -109,7 +133,7 @@ def _source(run: Row[Any], query: Query) -> int | None:
         names = [printable(shortened(word, _LONGEST_NAME)) for word in words]
         more = f" and {len(run.sources) - _NAMED:,} more" if len(run.sources) > _NAMED else ""
         message = f"this run has no such source; its sources are {', '.join(names)}{more}"
-    raise GrammarError(query.text, query.source_at, message)
+    raise GrammarError(query.text, span, message)
 
 
 def _layers(run: Row[Any], query: Query) -> list[int]:
@@ -128,10 +152,28 @@ def _columns(reading: Reading, query: Query) -> tuple[Indices, dict[str, Column]
     """The indices of the neurons that a query covers, and the columns it needs."""
     layers, first = _layers(reading.run, query), reading.places.offsets
     indices = np.concatenate([np.arange(first[layer], first[layer + 1]) for layer in layers])
-    names = list(query.statistics)
+    names = [name for name in query.statistics if name in STATISTICS]
     names += ["dead"] if query.dead is not None else []
     names += ["top_source"] if query.source is not None else []
-    return indices, columns(reading.connection, reading.run, names, layers)
+    known = columns(reading.connection, reading.run, names, layers)
+    for name in query.statistics:
+        if name == packed.ALIKE:
+            known[name] = packed.alike(reading, layers)
+        elif (source := selected_source(name)) is not None:
+            slot = _slot(reading.run, query, name, source)
+            known[name] = packed.selectivity(reading, slot, layers)
+    return indices, known
+
+
+def _slot(run: Row[Any], query: Query, name: str, source: str) -> int:
+    """The index of a source whose mean peaks are known. Raises GrammarError."""
+    at = query.text.lower().find("selectivity(")
+    span = (at, at + len(name))
+    slot = _index_of(run, query, source, span)
+    if slot >= SOURCE_SLOTS and len(run.sources) > SOURCE_SLOTS + 1:
+        message = f"only the run's first {SOURCE_SLOTS} sources have mean peaks of their own"
+        raise GrammarError(query.text, span, message)
+    return slot
 
 
 def _page(indices: Indices, keys: Column, count: int, after: tuple[float, int] | None) -> Indices:
@@ -162,23 +204,40 @@ def _after(reading: Reading, query: Query, cursor: str) -> tuple[float, int]:
     return value, index
 
 
-def _rows(
-    reading: Reading, indices: list[int], scores: dict[str, dict[int, float]]
+def rows(reading: Reading, indices: list[int]) -> list[NumberRow]:
+    """The rows of neurons by index over all layers, in the given order."""
+    known = rows_of(reading, indices)
+    return [_row(known[index], reading, {}, None) for index in indices]
+
+
+def _page_rows(
+    reading: Reading, query: Query, indices: list[int], computed: dict[str, list[float]]
 ) -> list[NumberRow]:
-    """The rows of a page, in its order; `scores` of heads by name and index."""
-    rows = rows_of(reading, indices)
+    """The rows of a page, in its order; `computed` are the values of the query's statistics that
+    neurons do not store."""
+    known = rows_of(reading, indices)
+    partners = packed.partners(reading, indices) if packed.ALIKE in query.statistics else {}
     return [
-        _row(rows[index], reading, {name: values[index] for name, values in scores.items()})
-        for index in indices
+        _row(
+            known[index],
+            reading,
+            {name: values[place] for name, values in computed.items()},
+            partners.get(index),
+        )
+        for place, index in enumerate(indices)
     ]
 
 
-def _row(row: Row[Any], reading: Reading, scores: dict[str, float]) -> NumberRow:
+def _row(
+    row: Row[Any], reading: Reading, computed: dict[str, float], partner: int | None
+) -> NumberRow:
+    place = None if partner is None else reading.places.of(partner)
     return NumberRow(
+        computed=computed,
+        partner=None if place is None else NeuronRef(layer=place[0], neuron=place[1]),
         **dict(neuron_row(row, reading.vocabulary)),
         density_over_tenth=row.density_over_tenth,
         in_out_cosine=row.in_out_cosine,
         gate_out_cosine=row.gate_out_cosine,
-        scores=scores,
         top_source=None if row.top_source < 0 else reading.run.sources[row.top_source],
     )

@@ -10,12 +10,13 @@ from app.errors import Invalid
 from app.reading.runs import whole_run
 from app.search.numbers import queries
 from app.search.numbers.grammar import GrammarError, parse
-from app.search.numbers.schemas import NumberSearch
+from app.search.numbers.schemas import NumberRow, NumberSearch
 from app.search.numbers.view import NumbersContext, refused_view, results_view
 from app.sets import ModelSet
 from app.web import urls
+from app.web.fields import accepted, listed, listing_csv
 from app.web.frame import Frame
-from app.web.params import DEFAULT_LIMIT, ERRORS, Cursor, InSet, Limit, RunId
+from app.web.params import DEFAULT_LIMIT, ERRORS, Cursor, Fields, InSet, Limit, RunId
 from app.web.site import Site, site_of
 
 router = APIRouter()
@@ -42,15 +43,22 @@ def search(
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
     run: RunId = None,
+    fields: Fields = None,
 ) -> Response:
-    """A page of the neurons of all layers whose statistics match a query."""
+    """A page of the neurons of all layers whose statistics match a query; as CSV if the request
+    accepts text/csv."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    if unchanged := site.unchanged(request, model, beside=accepted(request)):
         return unchanged
+    include = listed(NumberRow, fields)
     try:
-        return site.json(request, _search(site, model, q, limit, cursor, run))
+        page = _search(site, model, q, limit, cursor, run)
     except GrammarError as error:
         raise Invalid(error.detail) from None
+    if accepted(request):
+        return site.csv(request, listing_csv(NumberRow, page.items, fields))
+    rest = dict.fromkeys(NumberSearch.model_fields, True)
+    return site.json(request, page, include=include and rest | {"items": include})
 
 
 @router.get("/{model}/neurons", include_in_schema=False)
@@ -59,7 +67,8 @@ def search_page(
 ) -> Response:
     """The box for a query, and a table of the results."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    marks = site.marks(model)
+    if unchanged := site.unchanged(request, model, beside=[marks.version]):
         return unchanged
     try:
         page = _search(site, model, q, DEFAULT_LIMIT, cursor, run)
@@ -70,6 +79,7 @@ def search_page(
         links,
         json_url=urls.api_search_numbers(model, q=q, cursor=cursor, run=run),
         canonical=urls.search_numbers(model, q=page.query, run=run),
+        marks=marks,
     )
     context = NumbersContext(frame, page, results_view(page, parse(q), q, links), cursor)
     return site.html(request, "search/numbers.html", context)

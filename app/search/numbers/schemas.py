@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from app.schemas import NeuronRow, Order, WholeRun
+from app.schemas import NeuronRef, NeuronRow, Order, WholeRun
 
 
 class NumberRow(NeuronRow):
@@ -16,11 +16,12 @@ class NumberRow(NeuronRow):
     top_source: str | None = Field(
         description="The source of more than half of its top examples, if there is one."
     )
-
-    scores: dict[str, float] = Field(
-        default_factory=dict,
-        exclude_if=lambda scores: not scores,
-        description="Scores of an attention head that the query uses; absent for other units.",
+    computed: dict[str, float] = Field(
+        description="Values of the query's statistics that neurons do not store, by name: `alike`, "
+        "`selectivity(SOURCE)`, scores of attention heads."
+    )
+    partner: NeuronRef | None = Field(
+        description="If the query names `alike`: the neuron with the most similar output weights."
     )
 
 

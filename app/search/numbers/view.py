@@ -8,9 +8,10 @@ from typing import Literal
 from markupsafe import Markup
 
 from app.drawing.charts import bar
+from app.drawing.numbers import number
 from app.drawing.quoting import printable
 from app.reading.statistics import HEAD_STATISTICS, STATISTICS
-from app.schemas import WholeRun
+from app.schemas import NeuronRef, WholeRun
 from app.search.numbers import grammar as number_grammar
 from app.search.numbers.grammar import GrammarError, Order, Query, source_word
 from app.search.numbers.schemas import NumberRow, NumberSearch
@@ -26,6 +27,7 @@ _EXAMPLES = (
     "in_out_cosine<-0.5",
     "density>50% sort:-mean",
     "dead:yes sort:neuron",
+    "alike>0.9",
 )
 _LONGEST_SOURCE = 24
 """The most characters of a source's name in an example query."""
@@ -48,6 +50,8 @@ class Cell:
 
     text: str
     bar: Markup
+    neuron: NeuronRef | None = None
+    """The other neuron that the statistic is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,8 @@ def refused_view(page: WholeRun, error: GrammarError, links: Links) -> NumberVie
 
 
 def _definitions() -> dict[str, str]:
-    return {name: statistic.definition for name, statistic in STATISTICS.items()}
+    stored = {name: statistic.definition for name, statistic in STATISTICS.items()}
+    return stored | number_grammar.COMPUTED
 
 
 def _head(query: Query, name: str, links: Links) -> ColumnHead:
@@ -133,7 +138,7 @@ def _head(query: Query, name: str, links: Links) -> ColumnHead:
     label = number_grammar.ALL[name].label if name in number_grammar.ALL else name
     return ColumnHead(
         name=name,
-        words=label.capitalize(),
+        words=label if name.startswith("selectivity(") else label.capitalize(),
         href=links.search_numbers(q=str(replace(query, sort=Order(name, descending)))),
         sorted=("descending" if order.descending else "ascending") if active else "",
     )
@@ -141,7 +146,10 @@ def _head(query: Query, name: str, links: Links) -> ColumnHead:
 
 def _cell(row: NumberRow, name: str, highest: float) -> Cell:
     if name in HEAD_STATISTICS:
-        return Cell(HEAD_STATISTICS[name].text(row.scores.get(name)), Markup())
+        return Cell(HEAD_STATISTICS[name].text(row.computed.get(name)), Markup())
+    if name not in STATISTICS:
+        partner = row.partner if name == "alike" else None
+        return Cell(number(row.computed.get(name)), Markup(), partner)
     value: float | None = getattr(row, name)
     statistic = STATISTICS[name]
     if statistic.is_share:
@@ -155,4 +163,6 @@ def _examples(page: WholeRun, links: Links) -> list[tuple[str, str]]:
     """Example queries; the last is by source if the run has a source with a short name."""
     sources = [name for name in page.sources if name and len(name) <= _LONGEST_SOURCE]
     texts = [*_EXAMPLES, *(f"source:{source_word(name)} max>1" for name in sources[:1])]
+    if len(page.sources) > 1:
+        texts += [f"sort:-{number_grammar.selectivity(name)}" for name in sources[:1]]
     return [(text, links.search_numbers(q=text)) for text in texts]

@@ -85,7 +85,7 @@ def test_index_prints_its_plan_and_where_the_pages_are(shell: Shell) -> None:
         ["2", "demo", "demo"],
         ["3", "demo", "llama"],
     ]
-    assert shell.run("delete", "1")[1] == "Deleted run 1 (demo over demo).\n"
+    assert shell.run("delete", "1", "--yes")[1] == "Deleted run 1 (demo over demo).\n"
     assert shell.stored() == 2
 
 

@@ -197,7 +197,7 @@ def test_an_empty_list_says_how_to_begin(any_client: TestClient) -> None:
     """There is a page without any neuron, with the box to add one."""
     html = read(any_client, "/list")
     assert not html.all("table")
-    assert "Nothing is in it yet" in html.text
+    assert "The list is empty." in html.text
     assert listed(any_client, "") == {"title": None, "n": "", "items": []}
 
 

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 
-from app.errors import Gone, Unavailable
+from app.errors import Gone, Invalid, Unavailable
 from app.live import models as live
 from app.live.models import FAILED_FOR, Models, machine_memory
-from app.schemas import Run, Sample
+from app.live.text import tokenised
+from app.schemas import Run, Sample, UnitsRef
 from indexer.models import reload
 from indexer.models.load import describe, load_model
 from indexer.models.loaded import LoadedModel
 from indexer.models.reload import bos_of, bytes_of, expected_bytes, wanted
 from indexer.models.source import resolve_model
+from indexer.store.units import Units
 from tests.helpers.tiny_models import save_tiny_model
 
 
@@ -43,7 +46,8 @@ def run_of(folder: Path, model: LoadedModel, number: int, **changes: Any) -> Run
         model="tiny",
         model_id="tiny",
         revision=None,
-        asked=model.units.asked,
+        hook_point=model.units.hook_point,
+        units=UnitsRef(set="neurons", **Units().as_dict()),
         corpus="none",
         dtype="float32",
         contexts=10,
@@ -162,6 +166,36 @@ def test_another_configuration_is_refused(tiny: dict[str, Path], tmp_path: Path)
     path.write_text(json.dumps(settings | {"rms_norm_eps": 0.1}))
     with pytest.raises(Gone, match="another configuration hash"):
         Models(None).get(run)
+
+
+def test_a_moved_model_is_found_where_the_operator_says(
+    tiny: dict[str, Path], tmp_path: Path
+) -> None:
+    """By its name in URLs; another model in that place is refused."""
+    model = load_model(resolve_model(str(tiny["gpt2"])))
+    run = run_of(tmp_path / "gone", model, 9)
+    with pytest.raises(Unavailable, match=r"not here \(moved\?\).*--model-path"):
+        Models(None).get(run)
+    assert Models(None, {"tiny": tiny["gpt2"]}).get(run).model.weights_hash == model.weights_hash
+    with pytest.raises(Gone, match="another weights hash"):
+        Models(None, {"tiny": tiny["llama"]}).get(run)
+
+
+def test_a_text_with_a_token_the_model_lacks_is_refused(
+    tiny: dict[str, Path], tmp_path: Path
+) -> None:
+    """A tokenizer may have been given more tokens than the embedding has rows."""
+    folder = tmp_path / "m"
+    shutil.copytree(tiny["llama"], folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"<extra{i}>" for i in range(9)])
+    tokenizer.save_pretrained(folder)
+    model = load_model(resolve_model(str(folder)))
+    run = run_of(folder, model, 10)
+    ready = Models(None).get(run)
+    assert tokenised(ready, run, "the word <extra0>", 99)[0]
+    with pytest.raises(Invalid, match=r"The text has the token '<extra8>' \(id 324\).*0 to 319"):
+        tokenised(ready, run, "the word <extra8>", 99)
 
 
 def test_a_model_that_has_gone_is_told_and_may_come_back(

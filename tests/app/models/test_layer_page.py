@@ -75,17 +75,19 @@ def test_every_statistic_can_be_sorted_by(client: TestClient) -> None:
 def test_the_picture_s_choice_keeps_the_order_that_was_asked_for(client: TestClient) -> None:
     """And no more: without one, the table follows the picture."""
     choice = links(read(client, "/wide/0?sort=mean&order=asc"), "choice")
-    assert list(choice) == ["max", "density", "effect kurtosis"]
-    assert [words for words, link in choice.items() if "aria-current" in link.attributes] == ["max"]
+    assert list(choice) == ["scatter", "grid: max", "density", "effect kurtosis"]
+    current = [words for words, link in choice.items() if "aria-current" in link.attributes]
+    assert current == ["scatter"]
     assert choice["density"].attributes["href"] == "/wide/0?picture=density&sort=mean&order=asc"
     choice = links(read(client, "/wide/0?picture=effect_kurtosis"), "choice")
-    assert choice["max"].attributes["href"] == "/wide/0"
+    assert choice["scatter"].attributes["href"] == "/wide/0"
+    assert choice["grid: max"].attributes["href"] == "/wide/0?picture=max"
     assert "aria-current" in choice["effect kurtosis"].attributes
 
 
 def test_a_run_that_was_named_goes_on_in_the_picture(client: TestClient) -> None:
     """On a page with ?run= the cells keep it."""
-    page = read(client, "/toy/0?run=4")
+    page = read(client, "/toy/0?picture=max&run=4")
     assert [address for address, *_ in cells(page)] == ["/toy/0/0?run=4", "/toy/0/1?run=4"]
 
 
@@ -103,7 +105,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 
 def test_a_wide_layer_has_links_to_its_parts(odd: TestClient) -> None:
     """Three pictures of 8,193 neurons, each linked, the one shown marked; order is kept."""
-    page = read(odd, f"/odd/0?from={MOST_NEURONS}&sort=mean")
+    page = read(odd, f"/odd/0?picture=max&from={MOST_NEURONS}&sort=mean")
     assert [address for address, *_ in cells(page)][:2] == ["/odd/0/4096", "/odd/0/4097"]
     parts = links(page, "parts")
     assert list(parts) == ["0–4,095", "4,096–8,191", "8,192–8,192"]
@@ -127,7 +129,7 @@ def test_layers_without_a_distribution_say_so(
     odd: TestClient, layer: int, css: str, said: str
 ) -> None:
     """No legend where there is nothing to tell apart; the picture and the table are there."""
-    page = read(odd, f"/odd/{layer}")
+    page = read(odd, f"/odd/{layer}?picture=max")
     assert {colour for _, colour, _ in cells(page)} == {css}
     assert page.by_id("distribution").text == said
     assert not page.all("ol", "steps-of-colour")
@@ -138,7 +140,7 @@ def test_layers_without_a_distribution_say_so(
 
 def test_hostile_tokens_stay_in_their_titles(client: TestClient) -> None:
     """A token that is a script is the text of a title, and no element."""
-    titles = [title for *_, title in cells(read(client, "/toy/1"))]
+    titles = [title for *_, title in cells(read(client, "/toy/1?picture=max"))]
     assert any(SCRIPT in title for title in titles)
     assert len(titles) == 4
 
@@ -162,6 +164,6 @@ def test_a_model_s_layers_share_their_axes(client: TestClient) -> None:
 
 def test_the_picture_is_small(odd: TestClient) -> None:
     """4,096 cells with addresses, tokens and values are under 16 bytes a cell, compressed."""
-    response = odd.get("/odd/0", headers={"accept-encoding": "gzip"})
+    response = odd.get("/odd/0?picture=max", headers={"accept-encoding": "gzip"})
     assert response.headers["content-encoding"] == "gzip"
     assert response.num_bytes_downloaded < 16 * MOST_NEURONS

@@ -142,7 +142,7 @@ def test_the_help_lists_every_key(client: TestClient) -> None:
     page = read(client, "/help")
     keys = {key.text for (keys,) in [page.all("dl", "keys")] for key in keys.all("kbd")}
     assert keys == {"←", "→", "↑", "↓", "r", "/", "?", "Esc"}
-    for kind in ("Top", "Bottom", "Random", "Bands", "By source"):
+    for kind in ("Top", "Bottom", "Random", "Intermediate", "By source"):
         assert kind in [term.text for term in page.all("dt")]
     written = {code.text for code in page.all("code")}
     assert set(FORMS.replace(" or ", ", ").split(", ")[:-1]) <= written

@@ -181,7 +181,7 @@ def test_a_note_is_deleted_by_its_button(client: TestClient) -> None:
 
 def test_many_notes_have_pages_of_their_own(client: TestClient) -> None:
     """The neuron's page shows the newest and leads to all, from page to page."""
-    assert "Nobody has written" in client.get(NEURON).text
+    assert "No notes yet." in client.get(NEURON).text
     for number in range(2 * PER_PAGE + 1):
         write(client, f"note {number}")
     page = read(client, NEURON)

@@ -80,9 +80,11 @@ def render(template: str, page: BaseModel, run: int | None = None, **extra: Any)
     context: Any
     match page:
         case ModelList():
-            context = layer_view.HomeContext(replace(frame, links=None), page, limit=None, **extra)
+            context = layer_view.HomeContext(
+                replace(frame, links=None), page, [], limit=None, **extra
+            )
         case ModelPage():
-            context = layer_view.ModelContext(frame, page, layer_view.model(page))
+            context = layer_view.ModelContext(frame, page, layer_view.model(page), [], True)
         case LayerPage():
             drawn = pages.picture(pages.layer_page())
             context = layer_view.LayerContext(
@@ -90,7 +92,9 @@ def render(template: str, page: BaseModel, run: int | None = None, **extra: Any)
                 page=page,
                 picture=drawn,
                 view=layer_view.layer(drawn, links.neurons_of_layer(1)),
+                plot=None,
                 limit=None,
+                shown=layer_view.shown(drawn, None),
                 sorted={"sort": page.sort, "order": page.order},
                 **extra,
             )
@@ -113,7 +117,7 @@ def render(template: str, page: BaseModel, run: int | None = None, **extra: Any)
         case Run():
             context = provenance.RunContext(frame, page, provenance.tables(page))
         case Error():
-            context = ErrorContext(Frame(), page)
+            context = ErrorContext(Frame(typed="demo/1/4500"), page, [("demo 1/9", "/demo/1/9")])
         case _:
             raise AssertionError(page)
     names = {field.name: getattr(context, field.name) for field in fields(context)}
@@ -221,7 +225,7 @@ def test_links_carry_the_run(name: str) -> None:
     """Every link inside the model names the run, but for the one back to the default."""
     template, page, context = PAGES[name]
     links = outline(render(template, page, **context)).links
-    inside = [link for link in links if re.match(r"/demo(/|\?|$)", link)]
+    inside = [link for link in links if re.match(r"/demo(/(?!differences)|\?|$)", link)]
     assert len([link for link in inside if "run=" not in link]) == 1
     assert any(link.endswith("run=3") for link in inside)
 
@@ -230,9 +234,9 @@ def test_layer_table_says_and_turns_its_order() -> None:
     """The sorted column is marked; its link turns the order, the others sort by themselves."""
     html = render("models/layer.html", pages.layer_page(), cursor=None)
     assert re.findall(r'aria-sort="(\w+)"', html) == ["descending"]
-    assert "/demo/1?sort=max&amp;order=asc" in html
-    assert "/demo/1?sort=density&amp;order=desc" in html
-    assert "/demo/1?sort=neuron&amp;order=asc" in html
+    assert "/demo/1?picture=max&amp;sort=max&amp;order=asc" in html
+    assert "/demo/1?picture=max&amp;sort=density&amp;order=desc" in html
+    assert "/demo/1?picture=max&amp;sort=neuron&amp;order=asc" in html
     assert "cursor=WzMuMTQsIDQ1XQ" in html
 
 

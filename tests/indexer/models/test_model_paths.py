@@ -119,9 +119,9 @@ def test_a_shape_that_does_not_fit_is_named(tmp_path: Path) -> None:
     """The message has both shapes, and sends nobody to a report that is not shown."""
     folder = save_tiny_model(tmp_path, "llama")
     config = json.loads((folder / "config.json").read_text())
-    config["vocab_size"] = 1000
+    config["vocab_size"] = 300
     (folder / "config.json").write_text(json.dumps(config))
     source = resolve_model(str(folder))
-    with pytest.raises(NeurariumError, match=r"320 × 32 in the checkpoint and 1000 × 32") as caught:
+    with pytest.raises(NeurariumError, match=r"320 × 32 in the checkpoint and 300 × 32") as caught:
         load_causal_lm(source, load_config(source), dtype=None)
     assert "above" not in str(caught.value)

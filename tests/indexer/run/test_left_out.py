@@ -103,7 +103,7 @@ def test_matrices_that_are_none_cost_no_run(
     assert page["weights"]["inputs"][0]["top"]  # what it reads is known
     assert page["examples"]["top"]
     assert html.count("Capped does not multiply its input by one matrix") == 1
-    assert {row["promoted_token"] for row in listed} == {""}
+    assert {row["promoted_token"] for row in listed} == {None}
     assert "Promotes" in layer
 
 

@@ -142,7 +142,9 @@ def test_every_set_has_pages(client: TestClient) -> None:
         shown = context["examples"]["top"][0]["context_id"]
         assert client.get(f"/tiny/{name}/1/9/contexts/{shown}").status_code == 200
         assert client.get(f"/tiny/{name}/contexts/{shown}").status_code == 200
-    assert "dimension 9 (1.1)" in client.get("/tiny/attn_z/1/9").text
+    head = client.get("/tiny/attn_z/1/9").text
+    assert "dimension 9 (1.1)" in head
+    assert ", 1, 1]" in head  # the code that reads it from [batch, pos, head, d_head]
     assert client.get("/tiny/nothing/1/9").status_code == 404
     assert client.get("/tiny/1/9?run=2").status_code == 404
     assert client.get("/tiny/resid_post/1/9?run=2").status_code == 200

@@ -76,6 +76,8 @@ def test_the_json_is_exactly_this(any_client: TestClient) -> None:
                 "peak_token": SCRIPT,
                 "promoted_token": SCRIPT,
                 "top_source": None,
+                "computed": {},
+                "partner": None,
             }
         ],
         "next": None,
@@ -194,7 +196,7 @@ def test_nothing_found_is_said(client: TestClient) -> None:
     """No table, one sentence."""
     page = read(client, urls.search_numbers("toy", q="max>1000"))
     assert not page.all("table")
-    assert page.all("p", "empty")[0].text.startswith("No neuron meets all")
+    assert page.all("p", "empty")[0].text.startswith("No neuron matches all")
     assert found(client, "toy", q="max>1000")["items"] == []
 
 
@@ -285,7 +287,7 @@ def test_a_reader_searches_without_scripts(
     with visiting(browser, toy_server, **options) as page:
         page.goto("/wide")
         page.get_by_role("link", name="Search", exact=True).click()
-        page.get_by_label("Neurons by number").fill("max>0")
+        page.get_by_label("Search by statistics").fill("max>0")
         page.get_by_role("button", name="Find").nth(2).click()
         for name, text in (("found", "max>0 sort:-density"), ("none", "max>1e40")):
             page.get_by_label("Query").fill(text)

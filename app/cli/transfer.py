@@ -1,0 +1,192 @@
+"""The commands that take runs away and bring them back: `export`, `import`, `copy` and `pack`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+from rich.console import Console
+
+from app.cli.console import Database, err, escaped, open_store_of, out, settings_of
+from indexer.errors import NeurariumError
+
+_RUN = typer.Argument(
+    metavar="RUN", help="A run's number (see `neurarium runs`) or a model's name."
+)
+Run = Annotated[str, _RUN]
+_FORMATS = ("jsonl", "parquet", "csv", "openai", "neuronpedia", "safetensors", "site")
+
+
+def export(
+    run: Run,
+    format: Annotated[str, typer.Option(help=f"{', '.join(_FORMATS)}.")] = "jsonl",
+    out_path: Annotated[
+        Path,
+        typer.Option("--out", help="The file or folder to write; - is standard output."),
+    ] = Path("-"),
+    layers: Annotated[
+        str | None, typer.Option(help="Only these layers, such as 0-2,5. Default: all.")
+    ] = None,
+    query: Annotated[
+        str | None,
+        typer.Option(
+            help="Only the neurons of a search by statistics, such as 'max>3 density<1%'. "
+            "Default: all."
+        ),
+    ] = None,
+    listed: Annotated[
+        str | None,
+        typer.Option("--list", help="Only these neurons, such as 1/10,1/349. Default: all."),
+    ] = None,
+    fields: Annotated[
+        str | None,
+        typer.Option(help="Only these fields (jsonl, csv), such as layer,stats.max. Default: all."),
+    ] = None,
+    database: Database = None,
+) -> None:
+    """Export a run, or some of its neurons, to files."""
+    from app.export.choice import Choice
+
+    if format not in _FORMATS:
+        raise NeurariumError(f"There is no format {format!r}: choose {', '.join(_FORMATS)}.")
+    choice = Choice(layers, query, listed)
+    with _explained(), _reading(database, run) as (engine, reading), _reporting(out_path) as shown:
+        if format == "site":
+            from app.publishing.site import publish
+
+            if fields is not None:
+                raise NeurariumError("--fields is for jsonl and csv: a site has whole pages.")
+            count = publish(reading, out_path, choice, shown.stage)
+        else:
+            from app.export.write import Request, notes_of
+            from app.export.write import export as write
+
+            request = Request(cast("Any", format), out_path, choice, fields)
+            notes = notes_of(engine, reading.run.model)
+            count = write(reading, request, notes, shown.stage)
+    if str(out_path) != "-":
+        said = f"Wrote {count:,} neurons to {escaped(out_path)}."
+        out.print(said, highlight=False, soft_wrap=True)
+
+
+def import_run(
+    path: Annotated[Path, typer.Argument(help="A .jsonl file, or a folder of NeuronRecords.")],
+    format: Annotated[str, typer.Option(help="jsonl (of `neurarium export`) or openai.")] = "jsonl",
+    name: Annotated[
+        str | None,
+        typer.Option(help="The model's name in URLs. Default: its own, or the folder's."),
+    ] = None,
+    database: Database = None,
+) -> None:
+    """Import a run from files that `neurarium export` or OpenAI's tools wrote."""
+    if format not in ("jsonl", "openai"):
+        raise NeurariumError(f"There is no format {format!r} to import: choose jsonl, openai.")
+    if not path.exists():
+        raise NeurariumError(f"There is nothing at {path}: check the path.")
+    if path.is_dir() != (format == "openai"):
+        kind = "a folder of LAYER/NEURON.json" if format == "openai" else "a file"
+        raise NeurariumError(f"{path} is not {kind}, which --format {format} reads.")
+    engine = open_store_of(settings_of(database), create=True)
+    try:
+        with _reporting(Path()) as shown:
+            progress = shown.stage("Importing", None, "neurons")
+            if format == "jsonl":
+                from indexer.export.lines import import_lines
+
+                number = import_lines(path, engine, name, progress)
+            else:
+                from indexer.export.openai import import_records
+
+                number = import_records(path, engine, name, progress)
+    finally:
+        engine.dispose()
+    out.print(f"Imported as run {number}.", highlight=False)
+
+
+def copy(
+    run: Run,
+    to: Annotated[
+        str,
+        typer.Option(
+            help="The other database: sqlite:///FILE or "
+            "postgresql+psycopg://USER:PASSWORD@HOST/NAME."
+        ),
+    ],
+    database: Database = None,
+) -> None:
+    """Copy a run to another database."""
+    from indexer.store.transfer.copying import copy_run
+
+    target = open_store_of(settings_of(to), create=True)
+    try:
+        with _reading(database, run) as (engine, reading), _reporting(Path()) as shown:
+            progress = shown.stage("Copying", len(reading.places), "neurons")
+            number = copy_run(engine, reading.run.id, target, progress)
+    finally:
+        target.dispose()
+    out.print(f"Copied as run {number}, with the same content hash.", highlight=False)
+
+
+def pack(
+    run: Run,
+    out_path: Annotated[Path, typer.Option("--out", help="The file to write, such as run.db.")],
+    database: Database = None,
+) -> None:
+    """Write a run into an SQLite file of its own, to send to somebody."""
+    from indexer.store.transfer.copying import pack_run
+
+    with _reading(database, run) as (engine, reading), _reporting(Path()) as shown:
+        progress = shown.stage("Packing", len(reading.places), "neurons")
+        pack_run(engine, reading.run.id, out_path, progress)
+    out.print(
+        f"Wrote {escaped(out_path)}. Open it with: [bold]neurarium serve --database "
+        f"sqlite:///{escaped(out_path)}[/]",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@contextmanager
+def _reading(database: str | None, run: str) -> Iterator[tuple[Any, Any]]:
+    """The store's engine, and the run opened for reading. Raises NeurariumError."""
+    from app.reading.runs import run_of_id
+    from app.reading.store import Store
+    from app.sets import ModelSet
+
+    engine = open_store_of(settings_of(database), create=False)
+    store = Store(engine)
+    try:
+        with _explained(), store.connect() as connection:
+            model, number = run, None
+            if run.isdecimal():
+                model, number = run_of_id(connection, int(run)), int(run)
+            yield (
+                engine,
+                store.open(connection, ModelSet.parse(model) if number is None else model, number),
+            )
+    finally:
+        store.close()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn an error of a page into one of the command line."""
+    from app.errors import AppError
+
+    try:
+        yield
+    except AppError as error:
+        raise NeurariumError(error.detail) from None
+
+
+@contextmanager
+def _reporting(path: Path) -> Iterator[Any]:
+    """Shows progress; on standard error if the output goes to standard output."""
+    from app.cli.progress import ConsoleReporter
+
+    console: Console = err if str(path) == "-" else out
+    with ConsoleReporter(console) as reporter:
+        yield reporter

@@ -1,0 +1,241 @@
+"""Reads what changed of each neuron between two runs of a model: computed once a layer, then kept.
+
+Two checkpoints, dtypes, corpora or seeds of one model have the same neurons, so each is compared
+with itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+from sqlalchemy import Connection, Row, bindparam, select
+
+from app.differences.schemas import Differences, DifferenceSort, NeuronDifference
+from app.errors import Invalid, NotFound
+from app.examples.queries import contexts_of
+from app.reading import cursors, packed
+from app.reading.columns import columns
+from app.reading.runs import pick, run_ref, runs_of
+from app.reading.store import Reading, Store
+from app.schemas import Order
+from app.sets import ModelSet
+from indexer.store import schema
+from indexer.store.checksums import cover
+from indexer.store.packing.codec import unpack_kinds
+from indexer.store.places import Places
+
+MOST_AT_ONCE = 8_192
+"""The most neurons of a comparison over all layers; a larger model is compared layer by layer."""
+_BATCH = 5_000
+"""Contexts a SELECT: databases limit the number of bound values."""
+_TOP = schema.KINDS.index("top")
+_COVER = cover(schema.examples)
+_EXAMPLES = select(*_COVER.selected).where(
+    schema.examples.c.neuron_id.between(bindparam("first"), bindparam("last")),
+    schema.examples.c.kind == _TOP,  # a row can hold several kinds, and this is its first
+)
+
+Values = Float64[np.ndarray, " neurons"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerChange:
+    """What changed of a layer's neurons from run `a` to run `b`; NaN: unknown."""
+
+    correlation: Values
+    shared: Values
+    max: tuple[Values, Values]
+    density: tuple[Values, Values]
+    peak_tokens: tuple[list[int], list[int]]
+
+
+def readings(
+    store: Store, connection: Connection, model: ModelSet, a: int | None, b: int | None
+) -> tuple[Reading, Reading]:
+    """The two runs of a model to compare: by default its default run with the newest other one at
+    the same hook point. Raises NotFound, Invalid."""
+    rows = runs_of(connection, [model.model]).get(model.model, [])
+    first = pick(model, rows, a)
+    if b is None:
+        others = [row for row in rows if row.id != first.id and row.hook_point == first.hook_point]
+        if not others:
+            raise NotFound(
+                f"{model} has only one run at {first.hook_point}: index it once more, such as at "
+                "another revision or over another corpus, to see what changes."
+            )
+        second = others[0]
+    else:
+        second = pick(model, rows, b)
+    if first.hook_point != second.hook_point:
+        raise Invalid(
+            f"Run {first.id} is at {first.hook_point} and run {second.id} at {second.hook_point}: "
+            "they have different neurons. Choose two runs at the same hook point."
+        )
+    return store.open_row(connection, first, rows), store.open_row(connection, second, rows)
+
+
+def differences(
+    a: Reading,
+    b: Reading,
+    layer: int | None,
+    sort: DifferenceSort,
+    order: Order,
+    limit: int,
+    cursor: str | None,
+) -> Differences:
+    """A page of the neurons that both runs have, of a layer or of all layers (of the first layer,
+    if there are too many). Neurons without the value that sorts come last.
+
+    Raises NotFound, and Invalid for a cursor of another list."""
+    widths = [min(pair) for pair in zip(a.run.widths, b.run.widths, strict=False)]
+    if layer is None and sum(widths) > MOST_AT_ONCE:
+        layer = 0
+    if layer is not None and layer >= len(widths):
+        raise NotFound(f"The two runs have layers 0 to {len(widths) - 1}: no layer {layer}.")
+    layers = range(len(widths)) if layer is None else [layer]
+    changes = {one: _change(a, b, one, widths[one]) for one in layers}
+    places = [(one, neuron) for one in layers for neuron in range(widths[one])]
+    keys = np.concatenate([_keys(changes[one], sort, one, widths) for one in layers])
+    signed = keys if order == "asc" else -keys
+    ranked = np.lexsort((np.arange(len(keys)), np.where(np.isnan(signed), np.inf, signed)))
+    begin = 0
+    about = ["all" if layer is None else str(layer), sort, order, f"{a.run.id}-{b.run.id}"]
+    if cursor is not None:
+        *its_list, begin = cursors.decode(cursor, str, str, str, str, int)
+        if its_list != about or begin < 0:
+            raise Invalid("The cursor belongs to another list: start again without it.")
+    page = ranked[begin : begin + limit].tolist()
+    more = cursors.encode(*about, begin + limit) if begin + limit < len(ranked) else None
+    return Differences(
+        model=a.run.model,
+        a=run_ref(a.run),
+        b=run_ref(b.run),
+        layer=layer,
+        n_layers=len(widths),
+        sort=sort,
+        order=order,
+        total=len(places),
+        items=[_item(a, b, changes, *places[at]) for at in page],
+        next=more,
+    )
+
+
+def _keys(change: LayerChange, sort: DifferenceSort, layer: int, widths: Sequence[int]) -> Values:
+    if sort == "neuron":
+        places: Values = Places(widths).offsets[layer] + np.arange(widths[layer], dtype=np.float64)
+        return places
+    if sort == "correlation":
+        return change.correlation
+    if sort == "shared":
+        return change.shared
+    before, after = change.max if sort == "max" else change.density
+    change_of: Values = np.abs(after - before)
+    return change_of
+
+
+def _item(
+    a: Reading, b: Reading, changes: dict[int, LayerChange], layer: int, neuron: int
+) -> NeuronDifference:
+    change = changes[layer]
+    return NeuronDifference(
+        layer=layer,
+        neuron=neuron,
+        correlation=_known(change.correlation[neuron]),
+        shared=_known(change.shared[neuron]),
+        max_a=float(change.max[0][neuron]),
+        max_b=float(change.max[1][neuron]),
+        density_a=float(change.density[0][neuron]),
+        density_b=float(change.density[1][neuron]),
+        peak_token_a=a.vocabulary[change.peak_tokens[0][neuron]],
+        peak_token_b=b.vocabulary[change.peak_tokens[1][neuron]],
+    )
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _change(a: Reading, b: Reading, layer: int, width: int) -> LayerChange:
+    return a.derived.of(
+        f"change {layer}", a.run, b.run, compute=lambda: _read_change(a, b, layer, width)
+    )
+
+
+def _read_change(a: Reading, b: Reading, layer: int, width: int) -> LayerChange:
+    names = ("max", "density", "peak_token_id")
+    sides = [columns(side.connection, side.run, names, [layer]) for side in (a, b)]
+    before, after = ({name: side[name][:width] for name in names} for side in sides)
+    return LayerChange(
+        correlation=_correlation(a, b, layer, width),
+        shared=_shared(a, b, layer, width),
+        max=(before["max"], after["max"]),
+        density=(before["density"], after["density"]),
+        peak_tokens=(
+            before["peak_token_id"].astype(int).tolist(),
+            after["peak_token_id"].astype(int).tolist(),
+        ),
+    )
+
+
+def _range(reading: Reading, layer: int, width: int) -> dict[str, int]:
+    first = schema.neuron_key(reading.run.id, reading.places.index(layer, 0))
+    return {"first": first, "last": first + width - 1}
+
+
+def _correlation(a: Reading, b: Reading, layer: int, width: int) -> Values:
+    """Pearson's correlation of each neuron's peaks over the sample that both runs have."""
+    values = np.full(width, np.nan)
+    if not a.run.sample_identity or a.run.sample_identity != b.run.sample_identity:
+        return values
+    both = [_sample_peaks(side, layer) for side in (a, b)]
+    for neuron, (one, other) in enumerate(zip(*both, strict=True)):
+        if len(one) and len(one) == len(other) and np.ptp(one) > 0 and np.ptp(other) > 0:
+            values[neuron] = np.corrcoef(one, other)[0, 1].clip(-1, 1)
+    return values
+
+
+def _sample_peaks(reading: Reading, layer: int) -> list[Values]:
+    """The peaks of each neuron, in a unit of its own: correlations do not depend on it."""
+    return [
+        arrays["sample_peaks"].astype(np.float64) for arrays in packed.stored_arrays(reading, layer)
+    ]
+
+
+def _shared(a: Reading, b: Reading, layer: int, width: int) -> Values:
+    """The share of each neuron's top examples in `a` that are top examples in `b` too."""
+    values = np.full(width, np.nan)
+    if a.run.identity != b.run.identity:
+        return values
+    of_a, of_b = (_top_texts(side, layer, width) for side in (a, b))
+    for neuron in range(width):
+        if tops := of_a.get(neuron):
+            values[neuron] = len(tops & of_b.get(neuron, set())) / len(tops)
+    return values
+
+
+def _top_texts(reading: Reading, layer: int, width: int) -> dict[int, set[bytes]]:
+    """The top examples of each neuron of a layer, as hashes of their tokens."""
+    keys = _range(reading, layer, width)
+    ids: dict[int, list[int]] = {}
+    for row in _COVER.check(reading.connection.execute(_EXAMPLES, keys).all()):
+        top = unpack_kinds([(row.kind, row.packed)]).get(_TOP)
+        if top is not None:
+            ids[row.neuron_id - keys["first"]] = top.context_ids.tolist()
+    known = _texts(reading, sorted({one for of_neuron in ids.values() for one in of_neuron}))
+    return {neuron: {known[one] for one in of_neuron} for neuron, of_neuron in ids.items()}
+
+
+def _texts(reading: Reading, ids: list[int]) -> dict[int, bytes]:
+    """A hash of the tokens of each context."""
+    run: Row[Any] = reading.run
+    hashes = {}
+    for batch in (ids[at : at + _BATCH] for at in range(0, len(ids), _BATCH)):
+        for context_id, context in contexts_of(reading.connection, run, batch).items():
+            tokens = context.token_ids[context.included_from :].tobytes()
+            hashes[context_id] = hashlib.blake2b(tokens, digest_size=16).digest()
+    return hashes

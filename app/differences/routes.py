@@ -1,0 +1,101 @@
+"""The differences between two runs of a model, as a page and as JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app.differences import queries
+from app.differences.schemas import Differences, DifferenceSort
+from app.differences.view import DifferencesContext, first_order, heads
+from app.schemas import Order
+from app.sets import ModelSet
+from app.web import urls
+from app.web.frame import Frame
+from app.web.links import Links
+from app.web.params import DEFAULT_LIMIT, ERRORS, Cursor, InSet, Limit
+from app.web.site import Site, site_of
+
+router = APIRouter()
+
+RunA = Annotated[int | None, Query(ge=1, description="A run; by default the model's default run.")]
+RunB = Annotated[
+    int | None,
+    Query(ge=1, description="Another run; by default the newest other one at its hook point."),
+]
+OneLayer = Annotated[
+    int | None, Query(ge=0, description="Only this layer; needed by models of over 8,192 neurons.")
+]
+
+
+@router.get(
+    "/api/v1/models/{model}/differences",
+    response_model=Differences,
+    responses=ERRORS,
+    tags=["api"],
+)
+def differences(
+    request: Request,
+    model: InSet,
+    a: RunA = None,
+    b: RunB = None,
+    layer: OneLayer = None,
+    sort: DifferenceSort = "correlation",
+    order: Order | None = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Response:
+    """What changed of each neuron between two runs of a model: those that changed most first."""
+    site = site_of(request)
+    if unchanged := site.unchanged(request, model):
+        return unchanged
+    return site.json(request, _read(site, model, a, b, layer, sort, order, limit, cursor))
+
+
+@router.get("/{model}/differences", include_in_schema=False)
+def differences_page(
+    request: Request,
+    model: InSet,
+    a: RunA = None,
+    b: RunB = None,
+    layer: OneLayer = None,
+    sort: DifferenceSort = "correlation",
+    order: Order | None = None,
+    cursor: Cursor = None,
+) -> Response:
+    """A table of the neurons of two runs."""
+    site = site_of(request)
+    marks = site.marks(model)
+    if unchanged := site.unchanged(request, model, beside=[marks.version]):
+        return unchanged
+    page = _read(site, model, a, b, layer, sort, order, DEFAULT_LIMIT, cursor)
+    links = Links(model)
+    query: dict[str, Any] = {"layer": page.layer, "sort": page.sort, "order": page.order}
+    frame = Frame(
+        links,
+        json_url=urls.api_differences(model, page.a.id, page.b.id, cursor=cursor, **query),
+        canonical=urls.differences(model, page.a.id, page.b.id, **query),
+        marks=marks,
+    )
+    sides = site.links(model, page.a.id), site.links(model, page.b.id)
+    context = DifferencesContext(frame, page, heads(page, links), sides, cursor)
+    return site.html(request, "differences/differences.html", context)
+
+
+def _read(
+    site: Site,
+    model: ModelSet,
+    a: int | None,
+    b: int | None,
+    layer: int | None,
+    sort: DifferenceSort,
+    order: Order | None,
+    limit: int,
+    cursor: str | None,
+) -> Differences:
+    with site.store.connect() as connection:
+        first, second = queries.readings(site.store, connection, model, a, b)
+        return queries.differences(
+            first, second, layer, sort, order or first_order(sort), limit, cursor
+        )

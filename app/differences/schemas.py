@@ -1,0 +1,48 @@
+"""The differences between two runs of a model, as JSON."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from app.schemas import Order, RunRef, Schema
+
+DifferenceSort = Literal["correlation", "max", "density", "shared", "neuron"]
+"""What neurons are sorted by: `max` and `density` by the size of their change."""
+
+
+class NeuronDifference(Schema):
+    """A neuron in two runs."""
+
+    layer: int
+    neuron: int
+    correlation: float | None = Field(
+        description="Pearson's correlation of its peaks in `a` and in `b` over the common sample; "
+        "null if the samples differ or the peaks of either are constant."
+    )
+    shared: float | None = Field(
+        description="Share of its top examples in `a` that are top examples in `b` too, by their "
+        "tokens; null if the vocabularies differ or there are none."
+    )
+    max_a: float
+    max_b: float
+    density_a: float
+    density_b: float
+    peak_token_a: str = Field(description="The token it peaks on in `a`; so `peak_token_b`.")
+    peak_token_b: str
+
+
+class Differences(Schema):
+    """A page of the neurons of two runs of a model."""
+
+    model: str
+    a: RunRef
+    b: RunRef
+    layer: int | None = Field(description="null: all layers.")
+    n_layers: int = Field(description="Layers that both runs have.")
+    sort: DifferenceSort
+    order: Order
+    total: int = Field(description="The number of neurons on all pages.")
+    items: list[NeuronDifference]
+    next: str | None = Field(description="The `cursor` of the next page; null: this is the last.")

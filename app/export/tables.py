@@ -1,0 +1,379 @@
+"""Neurons as Arrow tables, for Parquet: statistics, examples, tokens of the weights, related
+neurons, and the contexts that examples refer to.
+
+Rows are made for a few hundred neurons at a time, from the packed columns, without the objects of a
+page: a run of tens of thousands of neurons takes seconds, and its size needs no memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from sqlalchemy import Row
+
+from app.reading.store import Reading
+from indexer.store import schema
+from indexer.store.packing.codec import ExampleArrays, activations_of
+from indexer.store.transfer.records import (
+    SCALARS,
+    StoredNeuron,
+    read_contexts,
+    read_neurons,
+)
+
+Array = np.ndarray[Any, Any]
+
+_PLACE = [("layer", pa.int32()), ("neuron", pa.int32())]
+_WORD = pa.dictionary(pa.int32(), pa.string())
+_QUANTILES = ("q01", "q10", "q25", "q50", "q75", "q90", "q99")
+_FLOATS = [
+    name
+    for name in SCALARS
+    if name not in ("dead", "peak_token_id", "promoted_token_id", "top_source")
+]
+_TOKENS = ("logit", "in", "gate")
+_LINKS = ("together", "alike", "upstream", "downstream")
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "neurons": pa.schema(
+        [
+            *_PLACE,
+            *((name, pa.float64()) for name in _FLOATS),
+            ("dead", pa.bool_()),
+            ("peak_token", _WORD),
+            ("peak_token_id", pa.int32()),
+            ("promoted_token", _WORD),
+            ("promoted_token_id", pa.int32()),
+            ("top_source", _WORD),
+            *((f"peak_{name}", pa.float64()) for name in _QUANTILES),
+            ("histogram_start", pa.float64()),
+            ("histogram_width", pa.float64()),
+            ("histogram_counts", pa.list_(pa.int32())),
+        ]
+    ),
+    "examples": pa.schema(
+        [
+            *_PLACE,
+            ("kind", _WORD),
+            ("rank", pa.int32()),
+            ("peak", pa.float32()),
+            ("peak_position", pa.int32()),
+            ("peak_token", _WORD),
+            ("peak_token_id", pa.int32()),
+            ("trough", pa.float32()),
+            ("trough_position", pa.int32()),
+            ("context_id", pa.int64()),
+            ("start", pa.int32()),
+            ("gate", pa.float32()),
+            ("linear", pa.float32()),
+            ("activations", pa.list_(pa.float32())),
+        ]
+    ),
+    "tokens": pa.schema(
+        [
+            *_PLACE,
+            ("list", _WORD),
+            ("side", _WORD),
+            ("rank", pa.int32()),
+            ("token", _WORD),
+            ("token_id", pa.int32()),
+            ("value", pa.float32()),
+        ]
+    ),
+    "links": pa.schema(
+        [
+            *_PLACE,
+            ("list", _WORD),
+            ("rank", pa.int32()),
+            ("to_layer", pa.int32()),
+            ("to_neuron", pa.int32()),
+            ("value", pa.float32()),
+        ]
+    ),
+    "contexts": pa.schema(
+        [
+            ("context_id", pa.int64()),
+            ("document_index", pa.int64()),
+            ("source", _WORD),
+            ("included_from", pa.int32()),
+            ("token_ids", pa.list_(pa.int32())),
+            ("tokens", pa.list_(_WORD)),
+        ]
+    ),
+}
+"""The tables by name. docs/export.md says what each column means."""
+
+DICTIONARIES = {
+    name: [entry.name for entry in schema if pa.types.is_dictionary(entry.type)]
+    for name, schema in SCHEMAS.items()
+}
+"""The columns of each table that files hold as numbers of words: to try that on others is slow."""
+
+Table = tuple[str, pa.Table]
+"""A part of the table of this name."""
+
+
+class Tables:
+    """Makes the tables of one run."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._run: Row[Any] = reading.run
+        self._words = pa.array(reading.vocabulary, pa.string())
+        self._sources = pa.array(self._run.sources, pa.string())
+        self._unnamed = np.array(
+            [index for index, name in enumerate(self._run.sources) if not name]
+        )
+        self._special = np.array(sorted(reading.special_token_ids), np.int64)
+        self._contexts = _Contexts(reading)
+
+    def of_neurons(self, ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, list[Table]]]:
+        """The tables of neurons, by a few hundred; each with the number of neurons in it.
+        `ranges` are first and last indices over all layers."""
+        for neurons in read_neurons(self._reading.connection, self._run.id, ranges):
+            yield (
+                len(neurons),
+                [
+                    ("neurons", self._statistics(neurons)),
+                    ("examples", self._examples(neurons)),
+                    ("tokens", self._tokens(neurons)),
+                    ("links", self._links(neurons)),
+                ],
+            )
+
+    def contexts(self) -> Iterator[Table]:
+        """The stored contexts, by a thousand."""
+        batch: list[Any] = []
+        for record in read_contexts(self._reading.connection, self._run.id):
+            batch.append(record)
+            if len(batch) == 1000:
+                yield "contexts", self._context_table(batch)
+                batch = []
+        yield "contexts", self._context_table(batch)
+
+    def _word(self, ids: Array) -> pa.Array:
+        # Only the tokens that occur: a file repeats the dictionary in each of its parts.
+        used, at = np.unique(ids, return_inverse=True)
+        words = self._words.take(pa.array(used))
+        return pa.DictionaryArray.from_arrays(pa.array(at.astype(np.int32)), words)
+
+    def _source(self, indices: Array) -> pa.Array:
+        """Names of sources; null where there is none."""
+        none = (indices < 0) | np.isin(indices, self._unnamed)
+        return pa.DictionaryArray.from_arrays(
+            pa.array(indices, pa.int32(), mask=none), self._sources
+        )
+
+    def _statistics(self, neurons: Sequence[StoredNeuron]) -> pa.Table:
+        columns: dict[str, Any] = _places(neurons, np.ones(len(neurons), np.int64))
+        for name in _FLOATS:
+            values = np.array([neuron.scalars[name] for neuron in neurons], np.float64)
+            # −inf: a constant neuron has no value
+            columns[name] = pa.array(values, mask=~np.isfinite(values))
+        columns["dead"] = [bool(neuron.scalars["dead"]) for neuron in neurons]
+        for name in ("peak_token", "promoted_token"):
+            known = np.array([neuron.scalars[f"{name}_id"] for neuron in neurons], np.float64)
+            none = np.isnan(known)
+            ids = np.where(none, 0, known).astype(np.int32)
+            words = self._word(ids)
+            indices = pa.array(words.indices.to_numpy(), mask=none)
+            columns[name] = pa.DictionaryArray.from_arrays(indices, words.dictionary)
+            columns[f"{name}_id"] = pa.array(ids, mask=none)
+        sources = np.array([neuron.scalars["top_source"] for neuron in neurons], np.int32)
+        columns["top_source"] = self._source(sources)
+        for at, name in enumerate(_QUANTILES):
+            columns[f"peak_{name}"] = [
+                float(neuron.arrays["peak_quantiles"][at]) for neuron in neurons
+            ]
+        ranges = [neuron.arrays["histogram_range"] for neuron in neurons]
+        columns["histogram_start"] = [float(r[0]) if len(r) else None for r in ranges]
+        columns["histogram_width"] = [float(r[1]) if len(r) else None for r in ranges]
+        columns["histogram_counts"] = _lists([n.arrays["histogram_counts"] for n in neurons])
+        return _table("neurons", columns)
+
+    def _examples(self, neurons: Sequence[StoredNeuron]) -> pa.Table:
+        parts: list[ExampleArrays] = []
+        kinds: list[int] = []
+        counts = np.zeros(len(neurons), np.int64)
+        for at, neuron in enumerate(neurons):
+            for kind, examples in neuron.kinds.items():
+                parts.append(examples)
+                kinds.append(kind)
+                counts[at] += len(examples)
+        columns: dict[str, Any] = _places(neurons, counts)
+        each = np.array([len(part) for part in parts], np.int64)
+        columns["kind"] = pa.DictionaryArray.from_arrays(
+            pa.array(np.repeat(np.array(kinds, np.int32), each)), pa.array(schema.KINDS)
+        )
+        columns["rank"] = _ranks(each)
+        for name in ("peaks", "troughs", "gates", "linears"):
+            values = _joined([getattr(part, name) for part in parts], np.float32)
+            columns[name.removesuffix("s")] = pa.array(values, mask=np.isnan(values))
+        ints = {
+            name: _joined([getattr(part, name) for part in parts], np.int64)
+            for name in ("peak_positions", "trough_positions", "context_ids", "starts", "lengths")
+        }
+        columns["peak_position"] = ints["peak_positions"]
+        columns["trough_position"] = ints["trough_positions"]
+        columns["context_id"], columns["start"] = ints["context_ids"], ints["starts"]
+        tokens = self._contexts.tokens_at(ints["context_ids"], ints["peak_positions"])
+        columns["peak_token"], columns["peak_token_id"] = self._word(tokens), tokens
+        columns["activations"] = self._activations(parts, ints)
+        return _table("examples", columns)
+
+    def _activations(self, parts: Sequence[ExampleArrays], ints: dict[str, Array]) -> pa.Array:
+        """As a page has them: peaks and troughs exact, null where a position is not included."""
+        values = _joined([activations_of(part)[0] for part in parts], np.float32)
+        lengths = ints["lengths"]
+        ends = np.cumsum(lengths)
+        begins = ends - lengths
+        included = self._contexts.included_from(ints["context_ids"])
+        left_out = np.clip(included - ints["starts"], 0, lengths)
+        mask = np.zeros(len(values), np.bool_)
+        mask[_within(begins, left_out)] = True
+        if len(self._special):
+            positions = np.arange(len(values)) - np.repeat(begins - ints["starts"], lengths)
+            ids = self._contexts.tokens_at(np.repeat(ints["context_ids"], lengths), positions)
+            mask |= np.isin(ids, self._special)
+        for position, name in (("trough_positions", "troughs"), ("peak_positions", "peaks")):
+            at = ints[position] - ints["starts"]
+            there = (at >= 0) & (at < lengths)
+            exact = _joined([getattr(part, name) for part in parts], np.float32)
+            values[(begins + at)[there]] = exact[there]
+            mask[(begins + at)[there]] = False
+        offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
+        return pa.ListArray.from_arrays(offsets, pa.array(values, mask=mask))
+
+    def _tokens(self, neurons: Sequence[StoredNeuron]) -> pa.Table:
+        ids: list[Array] = []
+        values: list[Array] = []
+        counts = np.zeros(len(neurons), np.int64)
+        groups: list[tuple[int, int, int]] = []  # list, side, tokens
+        for at, neuron in enumerate(neurons):
+            for number, name in enumerate(_TOKENS):
+                half = len(neuron.arrays[f"{name}_token_ids"]) // 2
+                if half:
+                    ids.append(neuron.arrays[f"{name}_token_ids"][: 2 * half])
+                    values.append(neuron.arrays[f"{name}_values"][: 2 * half])
+                    groups += [(number, 0, half), (number, 1, half)]
+                    counts[at] += 2 * half
+        columns: dict[str, Any] = _places(neurons, counts)
+        made = np.array(groups, np.int32).reshape(-1, 3)
+        for name, column, words in (("list", 0, _TOKENS), ("side", 1, ("top", "bottom"))):
+            columns[name] = pa.DictionaryArray.from_arrays(
+                pa.array(np.repeat(made[:, column], made[:, 2])), pa.array(words)
+            )
+        columns["rank"] = _ranks(made[:, 2])
+        all_ids = _joined(ids, np.int32)
+        columns["token"], columns["token_id"] = self._word(all_ids), all_ids
+        columns["value"] = _joined(values, np.float32)
+        return _table("tokens", columns)
+
+    def _links(self, neurons: Sequence[StoredNeuron]) -> pa.Table:
+        to: list[Array] = []
+        values: list[Array] = []
+        counts = np.zeros(len(neurons), np.int64)
+        groups: list[tuple[int, int]] = []
+        for at, neuron in enumerate(neurons):
+            for number, name in enumerate(_LINKS):
+                linked = neuron.arrays[f"{name}_neurons"]
+                to.append(linked)
+                values.append(neuron.arrays[f"{name}_values"])
+                groups.append((number, len(linked)))
+                counts[at] += len(linked)
+        columns: dict[str, Any] = _places(neurons, counts)
+        made = np.array(groups, np.int32).reshape(-1, 2)
+        columns["list"] = pa.DictionaryArray.from_arrays(
+            pa.array(np.repeat(made[:, 0], made[:, 1])), pa.array(_LINKS)
+        )
+        columns["rank"] = _ranks(made[:, 1])
+        flat = _joined(to, np.int64)
+        offsets = np.array(self._reading.places.offsets)
+        layers = np.searchsorted(offsets, flat, side="right") - 1
+        columns["to_layer"], columns["to_neuron"] = layers, flat - offsets[layers]
+        columns["value"] = _joined(values, np.float32)
+        return _table("links", columns)
+
+    def _context_table(self, records: Sequence[Any]) -> pa.Table:
+        ids = _lists([record.token_ids.astype(np.int32) for record in records])
+        sources = np.array([record.source_index for record in records], np.int32)
+        return _table(
+            "contexts",
+            {
+                "context_id": [record.context_id for record in records],
+                "document_index": [record.document_index for record in records],
+                "source": self._source(sources),
+                "included_from": [record.included_from for record in records],
+                "token_ids": ids,
+                "tokens": pa.ListArray.from_arrays(ids.offsets, self._word(ids.values)),
+            },
+        )
+
+
+class _Contexts:
+    """The tokens of all stored contexts of a run, to look positions up."""
+
+    def __init__(self, reading: Reading) -> None:
+        ids: list[int] = []
+        included: list[int] = []
+        rows: list[Array] = []
+        for record in read_contexts(reading.connection, reading.run.id):
+            ids.append(record.context_id)
+            included.append(record.included_from)
+            rows.append(record.token_ids)
+        self._ids = np.array(ids, np.int64)
+        self._included = np.array(included, np.int64)
+        lengths = np.array([len(row) for row in rows], np.int64)
+        self._begins = np.cumsum(lengths) - lengths
+        self._flat = _joined(rows, np.uint32)
+
+    def included_from(self, context_ids: Array) -> Array:
+        """The first included position of each context."""
+        included: Array = self._included[np.searchsorted(self._ids, context_ids)]
+        return included
+
+    def tokens_at(self, context_ids: Array, positions: Array) -> Array:
+        """The token id at a position of each context."""
+        at = np.searchsorted(self._ids, context_ids)
+        tokens: Array = self._flat[self._begins[at] + positions].astype(np.int32)
+        return tokens
+
+
+def _table(name: str, columns: dict[str, Any]) -> pa.Table:
+    return pa.table({field.name: columns[field.name] for field in SCHEMAS[name]}, SCHEMAS[name])
+
+
+def _places(neurons: Sequence[StoredNeuron], counts: Array) -> dict[str, Any]:
+    """The columns `layer` and `neuron`, each neuron's so many times."""
+    return {
+        "layer": np.repeat(np.array([neuron.layer for neuron in neurons], np.int32), counts),
+        "neuron": np.repeat(np.array([neuron.neuron for neuron in neurons], np.int32), counts),
+    }
+
+
+def _joined(arrays: Sequence[Array], dtype: Any) -> Array:
+    return np.concatenate([np.empty(0, dtype), *arrays]).astype(dtype, copy=False)
+
+
+def _ranks(counts: Array) -> Array:
+    """1, 2, … within each group of so many."""
+    counts = counts.astype(np.int64)
+    ends = np.cumsum(counts)
+    ranks: Array = np.arange(1, int(counts.sum()) + 1) - np.repeat(ends - counts, counts)
+    return ranks
+
+
+def _within(begins: Array, counts: Array) -> Array:
+    """The places of so many numbers from each beginning on."""
+    places: Array = np.repeat(begins, counts) + _ranks(counts) - 1
+    return places
+
+
+def _lists(arrays: Sequence[Array]) -> pa.ListArray:
+    offsets = np.cumsum([0, *(len(array) for array in arrays)])
+    return pa.ListArray.from_arrays(
+        pa.array(offsets, pa.int32()), pa.array(_joined(arrays, np.int32))
+    )

@@ -1,0 +1,41 @@
+"""A whole run as lines of JSON that can be imported again: the run, its neurons as the API has
+them with what the store has besides, and its contexts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from app.export.lines import Notes, neuron_lines
+from app.reading.store import Reading
+from indexer.store.transfer.lines import context_line, dumped, run_line, stored_part
+from indexer.store.transfer.records import (
+    read_contexts,
+    read_neurons,
+    read_record,
+    run_row,
+)
+
+
+def head(reading: Reading) -> bytes:
+    """The line of the run."""
+    row = run_row(reading.connection, reading.run.id)
+    return dumped(run_line(read_record(reading.connection, row), row.content_hash))
+
+
+def neurons(reading: Reading, notes: Notes) -> Iterator[bytes]:
+    """The lines of all neurons."""
+    everything = np.arange(len(reading.places))
+    pages = neuron_lines(reading, everything, None, notes)
+    stored = read_neurons(reading.connection, reading.run.id, [(0, len(everything) - 1)])
+    for part in stored:
+        for neuron in part:
+            own = dumped({"stored": stored_part(neuron)})
+            yield b'{"type":"neuron",' + next(pages)[1:-2] + b"," + own[1:]
+
+
+def contexts(reading: Reading) -> Iterator[bytes]:
+    """The lines of all contexts."""
+    for record in read_contexts(reading.connection, reading.run.id):
+        yield dumped(context_line(record))

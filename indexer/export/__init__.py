@@ -1,0 +1,1 @@
+"""Reads runs from files that `neurarium export` or other programs wrote."""

@@ -1,0 +1,1 @@
+"""Whole runs read back, as the writer takes them: for copies and for files."""

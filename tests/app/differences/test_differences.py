@@ -1,0 +1,134 @@
+"""The differences between two runs of a model, against what the neurons' own pages say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from tests.conftest import serving
+from tests.helpers.fixture_store import FIRST_TOY, TOY, TOY_PRE
+from tests.helpers.html_reader import read
+
+API = "/api/v1/models/toy"
+SORTS = ["correlation", "shared", "max", "density", "neuron"]
+
+
+def neuron(client: TestClient, run: int, row: Any) -> Any:
+    """A neuron of one run as its own page has it."""
+    path = f"{API}/layers/{row['layer']}/neurons/{row['neuron']}"
+    return client.get(path, params={"run": run}).json()
+
+
+def texts(page: Any) -> set[tuple[int, ...]]:
+    """The top examples of a neuron, by their tokens."""
+    return {tuple(one["token_ids"]) for one in page["examples"]["top"]}
+
+
+def test_each_neuron_is_compared_with_itself(any_client: TestClient) -> None:
+    """Correlation as the comparison of both has it, shared examples and changes as the pages."""
+    found = any_client.get(f"{API}/differences", params={"a": TOY, "b": FIRST_TOY}).json()
+    assert (found["a"]["id"], found["b"]["id"]) == (TOY, FIRST_TOY)
+    assert found["total"] == len(found["items"]) == 8
+    for row in found["items"]:
+        a, b = (neuron(any_client, run, row) for run in (TOY, FIRST_TOY))
+        place = f"{row['layer']}/{row['neuron']}"
+        both = any_client.get(
+            "/api/v1/compare", params={"a": f"/toy/{place}?run={TOY}", "b": f"/toy/{place}?run=1"}
+        ).json()
+        value = both["correlation"] and both["correlation"]["value"]
+        assert row["correlation"] == (None if value is None else pytest.approx(value, abs=1e-9))
+        top_a, top_b = texts(a), texts(b)
+        expected = len(top_a & top_b) / len(top_a) if top_a else None
+        assert row["shared"] == expected
+        assert (row["max_a"], row["max_b"]) == (a["stats"]["max"], b["stats"]["max"])
+        assert (row["density_a"], row["density_b"]) == (
+            a["stats"]["density"],
+            b["stats"]["density"],
+        )
+
+
+@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_every_order_has_all_neurons(client: TestClient, sort: str, order: str) -> None:
+    """Page by page, unknown values last; ties by layer and neuron."""
+    query = {"a": TOY, "b": FIRST_TOY, "sort": sort, "order": order, "limit": 3}
+    items: list[Any] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        more = {"cursor": cursor} if cursor else {}
+        page = client.get(f"{API}/differences", params=query | more).json()
+        items += page["items"]
+        cursor = page["next"]
+    assert len({(row["layer"], row["neuron"]) for row in items}) == 8
+
+    def key(row: Any) -> float:
+        if sort == "neuron":
+            return float(row["layer"] * 4 + row["neuron"])
+        if sort in ("max", "density"):
+            return float(np.abs(row[f"{sort}_b"] - row[f"{sort}_a"]))
+        return float("nan") if row[sort] is None else float(row[sort])
+
+    sign = 1 if order == "asc" else -1
+    keys = [sign * key(row) for row in items]
+    ranked = [
+        (np.inf if np.isnan(one) else one, row["layer"], row["neuron"])
+        for one, row in zip(keys, items, strict=True)
+    ]
+    assert ranked == sorted(ranked)
+
+
+def test_a_run_is_equal_to_itself(client: TestClient) -> None:
+    """Everything correlates with itself, shares its examples and does not change."""
+    rows = client.get(f"{API}/differences", params={"a": TOY, "b": TOY}).json()["items"]
+    for row in rows:
+        assert row["correlation"] in (None, pytest.approx(1.0))
+        assert row["shared"] in (None, 1.0)
+        assert row["max_a"] == row["max_b"]
+
+
+def test_correlations_are_of_the_sample(demo_store: str) -> None:
+    """Of a run with itself, really indexed: 1 for every neuron whose peaks vary, and most do."""
+    with serving(demo_store) as client:
+        query = {"a": 1, "b": 1, "layer": 1, "limit": 1000}
+        rows = client.get("/api/v1/models/demo/differences", params=query).json()["items"]
+    known = [row["correlation"] for row in rows if row["correlation"] is not None]
+    assert len(known) > len(rows) / 2
+    assert known == pytest.approx([1.0] * len(known))
+
+
+def test_the_page_shows_its_json(client: TestClient) -> None:
+    """By default the default run and the newest other one at its hook point."""
+    page = read(client, "/toy/differences")
+    found = client.get(f"{API}/differences").json()
+    assert (found["a"]["id"], found["b"]["id"]) == (TOY, FIRST_TOY)
+    names = [link.text for link in page.all("a", "name")]
+    assert names == [f"{row['layer']}/{row['neuron']}" for row in found["items"]]
+    (heading,) = [th for th in page.all("th") if "aria-sort" in th.attributes]
+    assert heading.text.split() == ["Correlation", "↑"]
+    links = [a.attributes["href"] for a in read(client, "/toy").all("a")]
+    assert f"/toy/differences?a={TOY}&b={FIRST_TOY}" in links
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "said"),
+    [
+        ("toy/differences?a=3&b=4", 422, "different neurons"),
+        ("wide/differences", 404, "has only one run"),
+        ("toy/differences?layer=2", 404, "no layer 2"),
+        ("toy/differences?b=99", 404, "no run 99"),
+        ("none/differences", 404, "no model"),
+        ("toy/differences?cursor=x", 422, "cursor"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(
+    client: TestClient, path: str, status: int, said: str
+) -> None:
+    """In one line, as a page and as JSON."""
+    assert TOY_PRE == 4
+    answer = client.get(f"/api/v1/models/{path}")
+    assert answer.status_code == status
+    assert said in answer.json()["detail"]
+    assert read(client, f"/{path}", status)

@@ -1,0 +1,306 @@
+"""Exports: every format has what the API has, and what comes back has the same content hash."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import load_file
+from typer.testing import CliRunner
+
+from app.cli.main import app
+from indexer.store.database import open_store
+from indexer.store.runs import list_runs
+from indexer.store.transfer.records import run_row
+from tests.conftest import NewDatabase, serving
+from tests.helpers.fixture_store import write_all
+
+RUNS = ("toy", "Zebra_2.0", "pre-only", "wide")
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The hand-written store in SQLite."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('export') / 'store.db'}"
+    engine = open_store(url, create=True)
+    write_all(engine)
+    engine.dispose()
+    return url
+
+
+@pytest.fixture(scope="module")
+def api(database: str) -> Iterator[Any]:
+    """What the API says of a path."""
+    with serving(database) as client:
+        yield lambda path: client.get(f"/api/v1{path}").json()
+
+
+def command(*words: object, code: int = 0) -> str:
+    """What the command prints; errors are raised as they are, but for its exit code."""
+    result = CliRunner().invoke(app, list(map(str, words)))
+    if code == 0 and result.exception is not None:
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def hashes(url: str) -> dict[str, set[str]]:
+    """The content hashes of a store's runs, by model."""
+    engine = open_store(url, create=False)
+    found: dict[str, set[str]] = {}
+    with engine.connect() as connection:
+        for run in list_runs(engine):
+            row = run_row(connection, run.id)
+            found.setdefault(row.model, set()).add(row.content_hash)
+    engine.dispose()
+    return found
+
+
+@pytest.mark.parametrize("model", RUNS)
+def test_lines_bring_a_run_back(database: str, api: Any, tmp_path: Path, model: str) -> None:
+    """JSON lines hold the API's objects, and make a run of the same hash in another store."""
+    file, other = tmp_path / "run.jsonl", f"sqlite:///{tmp_path / 'other.db'}"
+    command("export", model, "--out", file, "--database", database)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in (line for line in lines if line["type"] == "neuron"):
+        own = {name: value for name, value in line.items() if name not in ("type", "stored")}
+        assert own == api(f"/models/{model}/layers/{line['layer']}/neurons/{line['neuron']}")
+    command("import", file, "--database", other)
+    assert hashes(other)[model] <= hashes(database)[model]
+    command("import", file, "--database", other, "--name", "another")
+    assert hashes(other)["another"] == hashes(other)[model]
+
+
+def test_a_file_that_was_changed_is_refused(database: str, tmp_path: Path) -> None:
+    """A line that was edited or lost gives one message, and no run."""
+    file, other = tmp_path / "run.jsonl", f"sqlite:///{tmp_path / 'other.db'}"
+    command("export", "toy", "--out", file, "--database", database)
+    lines = file.read_bytes().splitlines(keepends=True)
+    for wrong, message in (
+        (lines[1:], "does not begin with a run"),
+        ([*lines[:3], *lines[4:]], "The copy has the content hash"),
+        ([*lines[:2], b"{}}\n"], "is not JSON"),
+        ([lines[0], b'{"type":"neuron"}\n'], "cannot be read"),
+    ):
+        file.write_bytes(b"".join(wrong))
+        with pytest.raises(Exception, match=message):
+            command("import", file, "--database", other)
+        engine = open_store(other, create=True)
+        assert list_runs(engine) == []
+        engine.dispose()
+
+
+def test_copies_have_the_same_hash(
+    database: str, new_postgres: NewDatabase, tmp_path: Path
+) -> None:
+    """A run goes to PostgreSQL and back, and into a file of its own that has no journal."""
+    postgres, back = new_postgres(), f"sqlite:///{tmp_path / 'back.db'}"
+    for model in RUNS:
+        command("copy", model, "--to", postgres, "--database", database)
+        command("copy", model, "--to", back, "--database", postgres)
+    for model, found in hashes(back).items():
+        assert found == hashes(postgres)[model]
+        assert found <= hashes(database)[model]
+    with pytest.raises(Exception, match="has this run already"):
+        command("copy", "toy", "--to", back, "--database", database)
+    file = tmp_path / "packed" / "run.db"
+    file.parent.mkdir()
+    command("pack", "toy", "--out", file, "--database", database)
+    assert [path.name for path in file.parent.iterdir()] == ["run.db"]
+    assert file.read_bytes()[18:20] == b"\x01\x01"  # no write-ahead log
+    assert hashes(f"sqlite:///{file}")["toy"] <= hashes(database)["toy"]
+    with pytest.raises(Exception, match="exists already"):
+        command("pack", "toy", "--out", file, "--database", database)
+
+
+@pytest.mark.parametrize("model", RUNS)
+def test_parquet_has_what_pages_have(database: str, api: Any, tmp_path: Path, model: str) -> None:
+    """Statistics, examples, tokens and related neurons equal the JSON; contexts have all tokens."""
+    command(
+        *("export", model, "--format", "parquet", "--out", tmp_path / "run"),
+        *("--database", database),
+    )
+    tables = {path.stem: pq.read_table(path).to_pylist() for path in (tmp_path / "run").iterdir()}
+    contexts = {row["context_id"]: row for row in tables["contexts"]}
+    assert tables["neurons"]
+    for row in tables["neurons"]:
+        place = {"layer": row["layer"], "neuron": row["neuron"]}
+        page = api(f"/models/{model}/layers/{row['layer']}/neurons/{row['neuron']}")
+        mine = {name: _of(rows, place) for name, rows in tables.items() if name != "contexts"}
+        for name, value in page["stats"].items():
+            if name != "peak_quantiles":
+                assert row[name] == value, name
+        assert row["effect_kurtosis"] == page["weights"]["logit_effects"]["kurtosis"]
+        for kind in ("top", "bottom", "random"):
+            stored = [example for example in mine["examples"] if example["kind"] == kind]
+            wanted = page["examples"][kind]
+            assert [one["rank"] for one in stored] == [one["rank"] for one in wanted]
+            for example, other in zip(stored, wanted, strict=True):
+                for name in ("peak", "peak_position", "trough", "context_id", "start", "gate"):
+                    assert example[name] == other[name]
+                assert example["activations"] == [
+                    None if value is None else float(np.float32(value))
+                    for value in other["activations"]
+                ]
+                context = contexts[example["context_id"]]
+                end = example["start"] + len(other["token_ids"])
+                assert context["token_ids"][example["start"] : end] == other["token_ids"]
+                assert context["source"] == other["source"]
+        effects = [t for t in mine["tokens"] if t["list"] == "logit"]
+        for side in ("top", "bottom"):
+            wanted = page["weights"]["logit_effects"][side]
+            found = [t for t in effects if t["side"] == side]
+            assert [(t["token"], t["token_id"], t["value"]) for t in found] == [
+                (t["token"], t["token_id"], t["value"]) for t in wanted
+            ]
+        for name, wanted in (("together", page["together"]), ("alike", page["weights"]["alike"])):
+            assert [
+                (t["to_layer"], t["to_neuron"], t["value"])
+                for t in mine["links"]
+                if t["list"] == name
+            ] == [(t["layer"], t["neuron"], t["value"]) for t in wanted]
+
+
+def _of(rows: list[dict[str, Any]], place: dict[str, int]) -> list[dict[str, Any]]:
+    return [row for row in rows if all(row[name] == value for name, value in place.items())]
+
+
+def test_neuron_records_have_their_fields(database: str, api: Any, tmp_path: Path) -> None:
+    """Each file has the fields that OpenAI's classes declare, and no other."""
+    command(
+        *("export", "toy", "--format", "openai", "--out", tmp_path / "run"),
+        *("--database", database),
+    )
+    record = json.loads((tmp_path / "run" / "0" / "0.json").read_text())
+    assert set(record) == {
+        *("dataclass_name", "neuron_id", "random_sample", "random_sample_by_quantile"),
+        *("quantile_boundaries", "mean", "variance", "skewness", "kurtosis"),
+        "most_positive_activation_records",
+    }
+    assert record["neuron_id"] == {
+        "dataclass_name": "NeuronId",
+        "layer_index": 0,
+        "neuron_index": 0,
+    }
+    page = api("/models/toy/layers/0/neurons/0")
+    first, wanted = record["most_positive_activation_records"][0], page["examples"]["top"][0]
+    assert set(first) == {"dataclass_name", "tokens", "activations"}
+    assert first["activations"] == [v for v in wanted["activations"] if v is not None]
+    assert len(first["tokens"]) == len(first["activations"])
+    assert math.isclose(record["variance"], page["stats"]["std"] ** 2)
+    boundaries, samples = record["quantile_boundaries"], record["random_sample_by_quantile"]
+    assert len(samples) == len(boundaries) + 1
+
+
+@pytest.mark.parametrize("model", ["toy", "wide"])
+def test_neuron_records_come_back(database: str, tmp_path: Path, model: str) -> None:
+    """Imported records make a run with the same examples; once more around, the same hash."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    other, third = (f"sqlite:///{tmp_path / name}.db" for name in ("other", "third"))
+    command("export", model, "--format", "openai", "--out", first, "--database", database)
+    command("import", first, "--format", "openai", "--name", "again", "--database", other)
+    command("export", "again", "--format", "openai", "--out", second, "--database", other)
+    command("import", second, "--format", "openai", "--name", "again", "--database", third)
+    assert hashes(third) == hashes(other)
+    with serving(other) as client:
+        for path in first.rglob("*.json"):
+            page = client.get(f"/api/v1/models/again/layers/{path.parent.name}/neurons/{path.stem}")
+            given = json.loads(path.read_text())["most_positive_activation_records"]
+            peaks = [max(one["activations"]) for one in given]
+            assert [e["peak"] for e in page.json()["examples"]["top"]] == peaks
+            shown = client.get(f"/again/{path.parent.name}/{path.stem}")
+            assert shown.status_code == 200
+
+
+def test_neuronpedia_has_its_folders(database: str, api: Any, tmp_path: Path) -> None:
+    """A source for each layer, with batches of features and of activations."""
+    command(
+        *("export", "toy", "--format", "neuronpedia", "--out", tmp_path / "run"),
+        *("--layers", "1", "--database", database),
+    )
+    home = tmp_path / "run" / "v1" / "toy"
+    assert [path.name for path in home.iterdir()] == ["1-neurons"]
+    features = _batch(home / "1-neurons" / "features" / "batch-0.jsonl.gz")
+    activations = _batch(home / "1-neurons" / "activations" / "batch-0.jsonl.gz")
+    page = api("/models/toy/layers/1/neurons/1")
+    (feature,) = [row for row in features if row["index"] == 1]
+    assert feature["maxActApprox"] == page["stats"]["max"]
+    assert feature["frac_nonzero"] == page["stats"]["density"]
+    assert feature["layer"] == "1-neurons"
+    mine = [row for row in activations if row["index"] == 1 and row["binMin"] is None]
+    assert [row["maxValue"] for row in mine] == [e["peak"] for e in page["examples"]["top"]]
+    for row in activations:
+        assert row["values"][row["maxValueTokenIndex"]] == row["maxValue"] == max(row["values"])
+        assert len(row["tokens"]) == len(row["values"])
+    assert len({row["id"] for row in activations}) == len(activations)
+
+
+def _batch(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+
+
+def test_tensors_have_peaks_and_effects(database: str, api: Any, tmp_path: Path) -> None:
+    """An array a layer and name, in the order of neurons."""
+    file = tmp_path / "run.safetensors"
+    command(*("export", "toy", "--format", "safetensors", "--out", file, "--database", database))
+    arrays = load_file(file)
+    for layer in (0, 1):
+        for at, neuron in enumerate(arrays[f"{layer}.neurons"].tolist()):
+            page = api(f"/models/toy/layers/{layer}/neurons/{neuron}")
+            peaks = arrays[f"{layer}.top_peaks"][at]
+            assert peaks[~np.isnan(peaks)].tolist() == [e["peak"] for e in page["examples"]["top"]]
+            effects = page["weights"]["logit_effects"]
+            ids = arrays[f"{layer}.logit_token_ids"][at]
+            assert ids[ids >= 0].tolist() == [
+                token["token_id"] for token in (*effects["top"], *effects["bottom"])
+            ]
+            assert arrays[f"{layer}.max"][at] == page["stats"]["max"]
+
+
+def test_a_choice_of_neurons_and_fields(database: str) -> None:
+    """Layers, a query, a list and fields choose; without a query, neurons come in order."""
+    place = ("--fields", "layer,neuron", "--database", database)
+
+    def places(*choice: str) -> list[tuple[int, int]]:
+        lines = command("export", "toy", *choice, *place).splitlines()
+        return [tuple(json.loads(line).values()) for line in lines]
+
+    everything = places()
+    assert everything == sorted(everything)
+    assert places("--layers", "1") == [place for place in everything if place[0] == 1]
+    assert places("--list", "1/1,0/0") == [(1, 1), (0, 0)]
+    found = places("--query", "max>2 sort:-max")
+    assert found
+    assert set(found) < set(everything)
+    table = command("export", "toy", "--format", "csv", *place).splitlines()
+    assert table == ["layer,neuron", *(f"{layer},{neuron}" for layer, neuron in everything)]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--format", "xml"), "There is no format 'xml'"),
+        (("--format", "parquet"), "parquet is a folder of files"),
+        (("--format", "openai", "--out", "x", "--fields", "layer"), "--fields is for"),
+        (("--fields", "loud"), "There is no field “loud”"),
+        (("--layers", "9"), "there is no layer 9"),
+        (("--list", "0/99"), "there is no neuron 99"),
+        (("--list", "0/0", "--layers", "0"), "leave out layers and query"),
+        (("--query", "max>1000"), "there is nothing to export"),
+    ],
+)
+def test_mistakes_are_one_line(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: Any, message: str
+) -> None:
+    """A mistake is told before anything is written."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Exception, match=message):
+        command("export", "toy", *words, "--database", database)
+    assert list(tmp_path.iterdir()) == []

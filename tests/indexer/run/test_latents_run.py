@@ -1,0 +1,173 @@
+"""The bundled dictionaries, indexed: equal to brute force, measured, refused when read wrongly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from sqlalchemy import select
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from indexer.config import IndexConfig
+from indexer.corpus.prepared import open_prepared
+from indexer.demo import DICTIONARIES, MODEL_DIR
+from indexer.demo.train_dictionaries import Task, Written
+from indexer.demo.train_dictionaries import measure as measured_apart
+from indexer.errors import NeurariumError
+from indexer.run.index import index
+from indexer.store import schema
+from indexer.store.database import open_store
+from tests.conftest import Silent, serving
+
+SAE, TRANSCODER = DICTIONARIES
+SMALL: dict[str, Any] = {"model": "demo", "max_tokens": 6_000, "sample": 20, "top_k": 5}
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    """The bundled model, as transformers loads it."""
+    return AutoModelForCausalLM.from_pretrained(MODEL_DIR).eval()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Small runs of both dictionaries; the store's address and the cache."""
+    folder = tmp_path_factory.mktemp("latents")
+    url = f"sqlite:///{folder / 'latents.db'}"
+    for path in DICTIONARIES:
+        index(IndexConfig(**SMALL, dictionary=str(path)), url, folder / "cache", Silent())
+    return url, folder / "cache"
+
+
+def latents(model: Any, path: Path, token_ids: list[int]) -> Tensor:
+    """Activations [pos, latents] by plain hooks and plain arithmetic."""
+    seen: list[Tensor] = []
+    module = model.transformer.h[0] if path == SAE else model.transformer.h[1].mlp
+    side = 1 if path == SAE else 0
+
+    def keep(_: Any, given: Any, output: Any) -> None:
+        first = (given, output)[side]
+        seen.append(first[0][0] if isinstance(first, tuple) else first[0])
+
+    handle = module.register_forward_hook(keep)
+    with torch.no_grad():
+        model(torch.tensor([token_ids]))
+    handle.remove()
+    w = {name: tensor.float() for name, tensor in load_file(path).items()}
+    before = seen[0] @ w["W_enc"] + w["b_enc"]
+    return torch.where(before > w["threshold"], before, 0.0)
+
+
+@pytest.mark.parametrize("path", DICTIONARIES, ids=lambda path: path.stem)
+def test_top_density_and_firing_choice_are_those_of_brute_force(
+    runs: tuple[str, Path], model: Any, path: Path
+) -> None:
+    """Every context's latents, recomputed, give the same lists, densities and statistics."""
+    (folder,) = [found for found in (runs[1] / "corpora").iterdir() if found.is_dir()]
+    corpus = open_prepared(folder)
+    rows = [latents(model, path, corpus.context(i).tolist())[1:] for i in range(corpus.contexts)]
+    peaks = torch.stack([row.amax(0) for row in rows]).numpy()
+    every = torch.cat(rows).numpy()
+    order = np.argsort(corpus.ranks(0))
+    fires = (every > 0).mean(axis=0)
+    chosen = np.argsort(fires)[[-1, -40, -200, -600]].tolist()
+    layer = 0 if path == SAE else 1
+    base = f"/api/v1/models/demo/sets/{path.stem}/layers/{layer}"
+    with serving(runs[0]) as client:
+        for unit in [*chosen, int(np.argmin(fires))]:
+            page = client.get(f"{base}/neurons/{unit}").json()
+            kinds, column = page["examples"], peaks[:, unit]
+            firing = [int(context) for context in order if column[context] > 0]
+            top = [example["context_id"] for example in kinds["top"]]
+            best = np.sort(-column[firing])[: len(top)]
+            assert len(top) == min(5, len(firing))
+            assert -column[top] == pytest.approx(best, rel=1e-4, abs=1e-5)
+            assert [example["context_id"] for example in kinds["random"]] == firing[:15]
+            assert kinds["bottom"] == []
+            assert page["stats"]["density"] == pytest.approx(fires[unit], abs=2 / len(every))
+            banded = {e["context_id"] for band in kinds["bands"] for e in band["examples"]}
+            assert banded <= set(firing[:15])
+            if len(firing) >= 2:
+                cuts = [band["low"] for band in kinds["bands"] if band["low"] is not None]
+                kept = column[firing[:200]].astype(np.float64)
+                expected = np.quantile(kept, [0.99, 0.9, 0.5])
+                assert sorted(cuts) == pytest.approx(sorted(expected), rel=1e-4)
+
+
+def test_what_a_dictionary_is_worth_equals_an_independent_computation(
+    runs: tuple[str, Path], model: Any
+) -> None:
+    """FVU, L0 and spliced losses on the sample, by the script that trains."""
+    (folder,) = [found for found in (runs[1] / "corpora").iterdir() if found.is_dir()]
+    corpus = open_prepared(folder)
+    rows = torch.full((20, 128), -1)
+    for row, context in zip(rows, corpus.sample(20, 0).tolist(), strict=True):
+        ids = torch.tensor(corpus.context(context).astype(np.int64))
+        row[: len(ids)] = ids
+    engine = open_store(runs[0], create=False)
+    with engine.connect() as connection:
+        stored = connection.scalars(
+            select(schema.runs.c.provenance).order_by(schema.runs.c.id)
+        ).all()
+    engine.dispose()
+    for path, provenance in zip(DICTIONARIES, stored, strict=True):
+        (quality,) = provenance["dictionary"]["quality"]
+        with safe_open(path, framework="pt") as opened:
+            said = opened.metadata()
+        layer, out = int(said["hook_point"].split(".")[1]), said.get("hook_point_out")
+        task = Task(path.stem, "latent", said["hook_point"], out, layer)
+        apart = measured_apart(model, rows, Written(task, load_file(path)))
+        assert quality["fvu"] == pytest.approx(apart["fvu"], abs=2e-4)
+        assert quality["l0"] == pytest.approx(apart["l0"], abs=0.02)
+        for name in ("loss", "loss_with_reconstruction", "loss_with_zeros"):
+            assert quality[name] == pytest.approx(apart[name], abs=2e-4)
+
+
+def test_a_set_of_some_layers_has_pages(runs: tuple[str, Path]) -> None:
+    """The model, the set, its layers and a latent that never fires are pages, not errors."""
+    with serving(runs[0]) as client:
+        for address in (
+            "/demo/residual-sae",
+            "/demo/residual-sae/0",
+            "/demo/residual-sae/0/17",
+            "/demo/mlp-transcoder/1/3",
+        ):
+            assert client.get(address).status_code == 200, address
+        missing = client.get("/api/v1/models/demo/sets/residual-sae/layers/1")
+        assert missing.status_code == 404
+        assert "has no latents" in missing.text
+
+
+def changed(tmp_path: Path, name: str, **said: str | None) -> str:
+    """The bundled autoencoder with other metadata."""
+    with safe_open(SAE, framework="pt") as opened:
+        metadata = {**opened.metadata(), **said}
+    path = tmp_path / f"{name}.safetensors"
+    save_file(load_file(SAE), path, {key: value for key, value in metadata.items() if value})
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"apply_b_dec_to_input": "true"}, "most likely not to be subtracted"),
+        ({"l0": "400"}, "latents active at a position, and declares 400"),
+        ({"model": "gpt2"}, "was made for 'gpt2', and the model is 'demo'"),
+        ({"hook_point": "blocks.7.hook_resid_post"}, "'demo' has 2 layers"),
+    ],
+)
+def test_a_dictionary_that_does_not_fit_is_refused(
+    said: dict[str, str], expected: str, tmp_path: Path, runs: tuple[str, Path]
+) -> None:
+    """Before the scan, in one line that names the likeliest cause."""
+    config = IndexConfig(**SMALL, dictionary=changed(tmp_path, "other", **said))
+    with pytest.raises(NeurariumError) as refused:
+        index(config, f"sqlite:///{tmp_path / 'x.db'}", runs[1], Silent())
+    assert expected in str(refused.value)
+    assert "\n" not in str(refused.value)
