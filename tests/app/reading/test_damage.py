@@ -87,8 +87,10 @@ def changed(value: Any, rng: random.Random) -> Any:
             return value[:at] + bytes([value[at] ^ bit]) + value[at + 1 :]
         return value[: rng.randrange(len(value))] if way == "cut" else b""
     if isinstance(value, str):
-        at = rng.randrange(len(value) + 1)
-        return value[:at] + rng.choice("aZ0") + value[at:]
+        if not value:
+            return "x"
+        at = rng.randrange(len(value))
+        return value[:at] + ("0" if value[at] != "0" else "1") + value[at + 1 :]
     if isinstance(value, float):
         return rng.choice([value + 1, -value - 0.5, value * 1.0000001 + 1e-9])
     if value is None:
@@ -189,7 +191,6 @@ def test_no_damage_is_shown_as_data_in_postgresql(
         engine = create_engine(url)
         for seed in range(8):
             with engine.begin() as connection:
-                connection.execute(text("CREATE TEMP TABLE nothing (number int)"))
                 for table in reversed(schema.metadata.sorted_tables):
                     for constraint in list(table.foreign_key_constraints):
                         name = f"{table.name}_{next(iter(constraint.column_keys))}_fkey"
@@ -199,7 +200,6 @@ def test_no_damage_is_shown_as_data_in_postgresql(
                 before = {
                     name: connection.execute(text(f"SELECT * FROM {name}")).all() for name in TABLES
                 }
-                connection.execute(text("DROP TABLE nothing"))
                 how = damage(connection, random.Random(seed))
             assert not unnoticed(expected, client, url, caplog), (seed, how)
             with engine.begin() as connection:
