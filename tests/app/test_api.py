@@ -126,12 +126,12 @@ def test_an_ordinary_neuron_is_exactly_this(client: TestClient) -> None:
         "weights": {
             "logit_effects": {
                 "top": [
-                    {"token": " cat", "token_id": 2, "value": 1.5},
-                    {"token": " sat", "token_id": 3, "value": 0.75},
+                    {"token": " cat", "token_id": 2, "value": 1.5, "corpus_count": 300},
+                    {"token": " sat", "token_id": 3, "value": 0.75, "corpus_count": 0},
                 ],
                 "bottom": [
-                    {"token": "the", "token_id": 1, "value": -2.0},
-                    {"token": "\n", "token_id": 4, "value": -0.25},
+                    {"token": "the", "token_id": 1, "value": -2.0, "corpus_count": 400},
+                    {"token": "\n", "token_id": 4, "value": -0.25, "corpus_count": 100},
                 ],
                 "mean": 0.0,
                 "std": 0.625,
@@ -142,12 +142,12 @@ def test_an_ordinary_neuron_is_exactly_this(client: TestClient) -> None:
                 {
                     "part": "in",
                     "top": [
-                        {"token": " cat", "token_id": 2, "value": 3.0},
-                        {"token": " sat", "token_id": 3, "value": 2.0},
+                        {"token": " cat", "token_id": 2, "value": 3.0, "corpus_count": 300},
+                        {"token": " sat", "token_id": 3, "value": 2.0, "corpus_count": 0},
                     ],
                     "bottom": [
-                        {"token": "\n", "token_id": 4, "value": -4.0},
-                        {"token": "the", "token_id": 1, "value": -1.0},
+                        {"token": "\n", "token_id": 4, "value": -4.0, "corpus_count": 100},
+                        {"token": "the", "token_id": 1, "value": -1.0, "corpus_count": 400},
                     ],
                     "cosine": -0.25,
                 }
@@ -230,7 +230,12 @@ def test_every_neuron_has_its_numbers_and_examples(
     assert in_bands == [some.context for some in made.band]
     for effects, way in (("top", made.promotes), ("bottom", made.suppresses)):
         assert page["weights"]["logit_effects"][effects] == [
-            {"token": TEXTS[token_id], "token_id": token_id, "value": value}
+            {
+                "token": TEXTS[token_id],
+                "token_id": token_id,
+                "value": value,
+                "corpus_count": fixture_store.TOKEN_COUNTS[token_id],
+            }
             for token_id, value in way
         ]
 
@@ -323,7 +328,9 @@ def test_a_gated_neuron_has_its_two_factors(any_client: TestClient) -> None:
     assert (bottom[0]["gate"], bottom[0]["linear"]) == (-0.5, 4.0)
     inputs = page["weights"]["inputs"]
     assert [(some["part"], some["cosine"]) for some in inputs] == [("gate", 0.5), ("in", 0.0)]
-    assert inputs[0]["top"] == [{"token": fixture_store.SCRIPT, "token_id": 7, "value": 1.0}]
+    assert inputs[0]["top"] == [
+        {"token": fixture_store.SCRIPT, "token_id": 7, "value": 1.0, "corpus_count": 29}
+    ]
     assert page["weights"]["upstream"] == [link(0, 1, -0.5, "gate")]
 
 

@@ -27,7 +27,7 @@ Columns = dict[str, np.ndarray[Any, Any]]
 def answer(texts: list[OpenText], reading: Reading, request: BehaviourText) -> BehaviourAnswer:
     """The neurons that fire on a text; with a second text, also those that tell the two apart.
 
-    Raises Gone if the run was deleted meanwhile.
+    Raises Damaged.
     """
     run, (text, *others) = reading.run, texts
     length = len(text.token_ids) - text.first

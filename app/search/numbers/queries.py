@@ -22,7 +22,7 @@ from app.reading.runs import whole_run
 from app.reading.statistics import HEAD_STATISTICS, STATISTICS
 from app.reading.store import Reading
 from app.schemas import NeuronRef
-from app.search.numbers.grammar import GrammarError, Query, Span, selected_source, source_word
+from app.search.numbers.grammar import ALL, GrammarError, Query, Span, selected_source, source_word
 from app.search.numbers.schemas import NumberRow, NumberSearch
 from indexer.store.sizes import SOURCE_SLOTS
 from indexer.store.units import HEADS
@@ -152,7 +152,7 @@ def _columns(reading: Reading, query: Query) -> tuple[Indices, dict[str, Column]
     """The indices of the neurons that a query covers, and the columns it needs."""
     layers, first = _layers(reading.run, query), reading.places.offsets
     indices = np.concatenate([np.arange(first[layer], first[layer + 1]) for layer in layers])
-    names = [name for name in query.statistics if name in STATISTICS]
+    names = [name for name in query.statistics if name in ALL]
     names += ["dead"] if query.dead is not None else []
     names += ["top_source"] if query.source is not None else []
     known = columns(reading.connection, reading.run, names, layers)

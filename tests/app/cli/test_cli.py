@@ -11,6 +11,8 @@ import pytest
 from sqlalchemy import update
 
 from app.cli import main as cli
+from indexer.config import IndexConfig
+from indexer.demo import DICTIONARIES
 from indexer.store import schema
 from indexer.store.database import open_store
 from indexer.store.runs import list_runs
@@ -204,7 +206,7 @@ def test_deleting_an_unknown_run_is_an_error(shell: Shell) -> None:
 
 
 def test_demo_serves_and_indexes_only_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`demo` indexes only if its own run is missing; the second time it serves at once."""
+    """`demo` indexes only the runs of its own that are missing; then it serves at once."""
     engine = open_store(shell.url, create=True)
     fixture_store.RunOf("demo", fixture_store.TOY_NEURONS).write(engine)  # over other texts
     engine.dispose()
@@ -217,14 +219,17 @@ def test_demo_serves_and_indexes_only_once(shell: Shell, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("uvicorn.Server.run", serve)
 
-    def index(config: object, settings: object) -> None:
-        indexed.append(str(config))
+    def index(config: IndexConfig, settings: object) -> None:
+        indexed.append(config.dictionary or "")
         engine = open_store(shell.url, create=True)
         fixture_store.RunOf("demo", fixture_store.TOY_NEURONS).write(engine)
         with engine.begin() as connection:
-            latest = schema.runs.c.id == 2
+            latest = schema.runs.c.id == 1 + len(indexed)
             bundled = update(schema.runs).where(latest).values(model_id="demo", corpus="demo")
             connection.execute(bundled)
+            if config.dictionary:
+                name = Path(config.dictionary).stem
+                connection.execute(update(schema.runs).where(latest).values(set_name=name))
         engine.dispose()
 
     monkeypatch.setattr(cli, "run_index", index)
@@ -233,7 +238,7 @@ def test_demo_serves_and_indexes_only_once(shell: Shell, monkeypatch: pytest.Mon
         assert code == 0
         assert f"Neurarium is at {served[-1]} " in out
     assert len(served) == 2
-    assert len(indexed) == 1
+    assert indexed == ["", *map(str, DICTIONARIES)]
 
 
 def test_a_port_that_is_taken_is_one_line(shell: Shell) -> None:

@@ -43,8 +43,7 @@ def compared(client: TestClient, a: str, b: str) -> Any:
 
 def column(page: Element, place: int) -> dict[str, str]:
     """One neuron's column of the table of both, by the rows' names."""
-    (table,) = page.all("table", "both")
-    rows = table.all("tr")[1:]
+    rows = [row for table in page.all("table", "both") for row in table.all("tr") if row.all("td")]
     return {row.all("th")[0].text: row.all("td")[place].text for row in rows}
 
 
@@ -78,7 +77,8 @@ def test_one_scale_and_one_axis(any_client: TestClient) -> None:
 
 
 def test_the_table_can_be_read_across(any_client: TestClient) -> None:
-    """One table, a column a neuron, each a link; its numbers are those of the neurons' pages."""
+    """A column a neuron, each a link; its numbers are those of the neurons' pages. What is equal
+    stands in a table of its own."""
     html = read(any_client, f"/compare?a=toy/0/0&b=%2Ftoy%2F0%2F0%3Frun%3D{TOY_PRE}")
     for place, path in ((0, "/toy/0/0"), (1, f"/toy/0/0?run={TOY_PRE}")):
         facts = column(html, place)
@@ -244,7 +244,7 @@ def test_what_names_its_model_is_of_the_default_run(any_client: TestClient) -> N
 
 def test_with_one_neuron_the_other_is_asked_for(any_client: TestClient) -> None:
     """The link of a neuron's page leads to the form, with this neuron in its first box."""
-    (link,) = [a for a in read(any_client, "/toy/0/0").all("a") if a.text == "Compare"]
+    _, link = [a for a in read(any_client, "/toy/0/0").all("a") if a.text == "Compare"]
     html = read(any_client, link.attributes["href"])
     assert html.by_id("a").attributes["value"] == "toy/0/0"
     assert html.by_id("b").attributes["value"] == ""

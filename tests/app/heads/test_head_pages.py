@@ -202,7 +202,7 @@ def test_heads_are_found_by_their_scores(client: TestClient) -> None:
     assert [(row["layer"], row["neuron"]) for row in found["items"]] == [
         (row["layer"], row["head"]) for row in expected
     ]
-    assert [row["scores"]["previous_token"] for row in found["items"]] == [
+    assert [row["computed"]["previous_token"] for row in found["items"]] == [
         row["scores"]["repeated"]["previous_token"] for row in expected
     ]
     page = client.get("/demo/heads/neurons", params={"q": "sort:-copying"})

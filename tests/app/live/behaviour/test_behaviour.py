@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, event
 
-from app.errors import Gone
 from app.live.behaviour.answer import answer
 from app.live.behaviour.firing import Reference, Top, contrast
 from app.live.behaviour.reference import reference
@@ -22,6 +21,7 @@ from app.live.text import OnLayer, OpenText
 from app.neurons.schemas import NeuronPage
 from app.reading.store import Store
 from app.web.links import Links
+from indexer.store.checksums import Damaged
 from indexer.store.database import open_store
 from tests.helpers import readers
 from tests.helpers.fixture_store import RUNS, TOY, WIDE_RUN
@@ -208,14 +208,14 @@ def test_few_questions_are_asked_of_the_store(any_filled: Engine) -> None:
 @pytest.mark.parametrize(
     ("by", "table"), [("maximum", "neuron_columns"), ("percentile", "neuron_arrays")]
 )
-def test_a_run_that_is_deleted_meanwhile_is_gone(store_url: str, by: By, table: str) -> None:
-    """Where a model outlives its run, the answer says so."""
+def test_rows_that_are_missing_are_damage(store_url: str, by: By, table: str) -> None:
+    """A search reads one snapshot, so a run that is deleted meanwhile is whole in it."""
     engine = open_store(store_url, create=True)
     RUNS[TOY - 1].write(engine)
     store = Store(engine)
     with store.reading("toy", None) as reading:
         reading.connection.exec_driver_sql(f"DELETE FROM {table}")
-        with pytest.raises(Gone, match="deleted while"):
+        with pytest.raises(Damaged, match="is missing"):
             reference(reading, 0, by)
     store.close()
 
