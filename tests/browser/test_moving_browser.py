@@ -163,7 +163,7 @@ def test_the_question_mark_opens_the_help(pages: Any, size: dict[str, int]) -> N
     pages.locator("a[rel=next]").focus()
     for time in ("first", "again"):
         pages.keyboard.press("?")
-        dialog = pages.get_by_role("dialog", name="Finding your way")
+        dialog = pages.get_by_role("dialog", name="Help")
         dialog.wait_for()
         assert pages.locator("dialog").count() == 1, time
         assert dialog.get_by_role("heading", name="Keys").is_visible()
@@ -189,7 +189,7 @@ def test_the_help_is_a_page(browser: Any, live_server: str, size: dict[str, int]
         page.goto("/demo/1/10")
         page.get_by_role("link", name="? Help").click()
         page.wait_for_url("**/help")
-        assert page.get_by_role("heading", level=1).inner_text() == "Finding your way"
+        assert page.get_by_role("heading", level=1).inner_text() == "Help"
     with visiting(browser, live_server, viewport=size) as page:
         page.goto("/help")
         page.keyboard.press("?")

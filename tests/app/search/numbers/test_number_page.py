@@ -69,6 +69,7 @@ def test_the_json_is_exactly_this(any_client: TestClient) -> None:
                 "kurtosis": 3.0,
                 "density": 0.5,
                 "density_over_tenth": 0.375,
+                "lookup": 0.625,
                 "effect_kurtosis": 4.5,
                 "in_out_cosine": None,
                 "gate_out_cosine": None,
@@ -272,7 +273,7 @@ def test_the_model_s_page_leads_here(client: TestClient) -> None:
     (link,) = [a for a in page.all("a") if a.text == "Search"]
     searches = urls.search("toy", run=TOY_PRE)
     assert link.attributes["href"] == searches
-    (link,) = [a for a in read(client, searches).all("a") if a.text == "what can be written"]
+    (link,) = [a for a in read(client, searches).all("a") if a.text == "query syntax"]
     assert link.attributes["href"] == urls.search_numbers("toy", run=TOY_PRE)
 
 
