@@ -74,8 +74,11 @@ ROUTERS = (
 _SET = "{set:set}"
 _PREFIXES = (
     ("/{model}", f"/{{model}}/{_SET}"),
-    ("/api/v1/models/{model}", f"/api/v1/models/{{model}}/sets/{_SET}"),
+    ("/api/v1/models/{model}", "/api/v1/models/{model}/sets/{set}"),
 )
+"""Where the routes of a model start, and where their twins for a set do. On pages only the form of
+a set's name tells it from a layer; in the API `sets` does, so a name of another form is answered
+with what is wrong with it (422)."""
 
 
 class _SetConvertor(Convertor[str]):
