@@ -59,7 +59,7 @@ def test_hovering_names_a_cell_at_once(browser: Any, server: str) -> None:
 def test_hovering_finds_the_row(browser: Any, server: str) -> None:
     """The row of the table that is the neuron's own is marked while its cell is."""
     with visiting(browser, server, viewport=WIDE) as page:
-        page.goto("/toy/0?sort=neuron")
+        page.goto("/toy/0?picture=max&sort=neuron")
         cell(page, 2).hover()
         assert page.locator("tr.here").count() == 1
         assert page.locator("tr.here .name").inner_text() == "2"
@@ -79,7 +79,7 @@ def test_a_click_opens_the_neuron(
     with visiting(browser, server, **options) as page:
         dead = next(index for index, neuron in enumerate(TOY_NEURONS[0]) if neuron.dead)
         page.goto("/toy/0?run=1")
-        page.goto("/toy/0")
+        page.goto("/toy/0?picture=max")
         cell(page, dead).click()
         page.wait_for_url(f"**/toy/0/{dead}")
 
@@ -87,7 +87,7 @@ def test_a_click_opens_the_neuron(
 def test_tab_stops_once_and_arrows_walk(browser: Any, server: str) -> None:
     """The picture is one stop; arrows move by a cell or a row and stay inside; Enter opens."""
     with visiting(browser, server, viewport=WIDE) as page:
-        page.goto("/usual/0")
+        page.goto("/usual/0?picture=max")
         page.locator(".choice a").last.focus()
         page.keyboard.press("Tab")
         tip = page.get_by_role("status")
@@ -138,7 +138,7 @@ def test_arrows_outside_the_picture_turn_pages(browser: Any, server: str) -> Non
 def test_a_finger_names_first_and_opens_then(browser: Any, server: str) -> None:
     """The first tap says what a cell is, the second on the same cell opens it."""
     with visiting(browser, server, viewport=PHONE, has_touch=True) as page:
-        page.goto("/usual/0")
+        page.goto("/usual/0?picture=max")
         cell(page, 40).tap()
         tip = page.get_by_role("status")
         assert tip.text_content().startswith("neuron 40 ")
@@ -152,7 +152,7 @@ def test_a_finger_names_first_and_opens_then(browser: Any, server: str) -> None:
 def test_without_scripts_titles_name_the_cells(browser: Any, server: str) -> None:
     """All that hovering says stands in the titles; the choice of statistic is links."""
     with visiting(browser, server, viewport=WIDE, java_script_enabled=False) as page:
-        page.goto("/toy/1")
+        page.goto("/toy/1?picture=max")
         titles = page.locator(".grid title").all_text_contents()
         assert [title.split(" · ")[0] for title in titles] == ["0", "1", "2", "3"]
         assert SCRIPT in titles[1]
@@ -168,7 +168,7 @@ def test_a_hostile_token_is_text_in_the_tip(browser: Any, server: str) -> None:
     """A token that is a script is said, and does nothing."""
     with visiting(browser, server, viewport=PHONE) as page:
         page.on("dialog", lambda dialog: pytest.fail(f"a token opened {dialog.message}"))
-        page.goto("/toy/1")
+        page.goto("/toy/1?picture=max")
         for neuron in range(4):
             cell(page, neuron).hover()
         cell(page, 1).hover()
@@ -184,7 +184,7 @@ def test_layers_fit_their_window(
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     with visiting(browser, server, viewport=size, color_scheme=scheme) as page:
         for name in [*MODELS, "usual"]:
-            for path in (f"/{name}", f"/{name}/0"):
+            for path in (f"/{name}", f"/{name}/0", f"/{name}/0?picture=max"):
                 page.goto(path)
                 assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], path
         page.screenshot(path=SCREENSHOTS / f"picture-{size['width']}-{scheme}.png")

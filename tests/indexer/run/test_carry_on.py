@@ -225,7 +225,7 @@ def test_a_write_that_fails_leaves_the_scan(
 
 def test_a_little_memory_means_several_passes(place: Place, expected: str) -> None:
     """The layers one after the other give the content of all at once; too little is refused."""
-    lines = place.index(execution=replace(OFTEN, memory=7_000_000))
+    lines = place.index(execution=replace(OFTEN, memory=8_000_000))
     assert any("2 passes" in line for line in lines)
     assert place.hashes() == [expected]
     with pytest.raises(NeurariumError, match="Layer 0 alone needs"):
@@ -236,11 +236,11 @@ def test_passes_are_carried_on(
     place: Place, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped in the second pass; then with other memory, which changes nothing any more."""
-    execution = replace(OFTEN, memory=7_000_000)
+    execution = replace(OFTEN, memory=8_000_000)
     with stopped_after(monkeypatch, 16), pytest.raises(Stopped):
         place.index(execution=execution)
     with stopped_after(monkeypatch, 2), pytest.raises(Stopped):
-        place.index(execution=replace(OFTEN, memory=7_000_000))
+        place.index(execution=replace(OFTEN, memory=8_000_000))
     place.index()
     assert place.hashes() == [expected]
 
