@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, Integer, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from indexer.store import schema
@@ -223,7 +223,7 @@ def _write_layer(
             parts.append(block.scalars[name])
         count, key = len(block), schema.neuron_key(run_id, offset + block.first)
         keys = range(key, key + count)
-        scalars = {name: plain(block.scalars[name]) for name in SCALARS}
+        scalars = {name: _plain(name, block.scalars[name]) for name in SCALARS}
         place = ([run_id] * count, [layer] * count, range(block.first, block.first + count))
         rows = list(zip(keys, *place, *scalars.values(), strict=True))
         insert_rows(connection, schema.neurons, rows)
@@ -245,6 +245,15 @@ def _write_layer(
     packed_arrays = pack_arrays(arrays, LAYER_ARRAYS)
     row = (run_id, layer, count, dead, max(maxima), *means, packed_arrays)
     insert_rows(connection, schema.layers, [row])
+
+
+def _plain(name: str, values: Array) -> list[Any]:
+    """The values of a column of `neurons`. Whole numbers with unknown ones among them come as
+    floating point with NaN."""
+    numbers = plain(values)
+    if values.dtype.kind == "f" and isinstance(schema.neurons.c[name].type, Integer):
+        return [None if number is None else int(number) for number in numbers]
+    return numbers
 
 
 def write_columns(

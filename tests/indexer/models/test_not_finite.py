@@ -11,6 +11,7 @@ import torch
 import transformers
 
 from indexer.errors import NeurariumError
+from indexer.models.asked import Asked
 from indexer.models.finite import not_finite
 from indexer.models.load import load_model
 from indexer.models.source import resolve_model
@@ -101,7 +102,7 @@ def test_activations_too_large_are_refused_while_loading(
 
     folder = save_changed(saved, tmp_path / "m", large)
     with pytest.raises(NeurariumError, match=r"layer [01] \(float16\).*--dtype bfloat16"):
-        load_model(resolve_model(str(folder)), dtype="float16", hook_point=hook_point)
+        load_model(resolve_model(str(folder)), dtype="float16", asked=Asked(hook_point))
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_records_are_what_the_store_takes(case: Case) -> None:
     """All names are the codec's and survive it; scalars are the columns; kinds are all there."""
     columns = {column.name for column in schema.neurons.columns}
     for record in scan_cases.records_of(case):
-        assert set(record.scalars) | {"id", "run_id", "layer", "neuron"} == columns
+        assert set(record.scalars) | {"id", "run_id", "layer", "neuron", "checksum"} == columns
         assert len(record.examples) == len(schema.KINDS)
         unpacked = codec.unpack_arrays(codec.pack_arrays(record.arrays))
         for name, values in record.arrays.items():

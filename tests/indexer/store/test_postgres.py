@@ -111,7 +111,7 @@ def test_a_run_that_is_not_ready_is_nowhere(any_url: str) -> None:
     runs = schema.runs
     hidden = runs.c.id.in_([fixture_store.TOY, fixture_store.ZEBRA])
     with engine.begin() as connection:
-        connection.execute(update(runs).where(hidden).values(ready=False))
+        connection.execute(update(runs).where(hidden).values(ready=False, checksum=0))
     engine.dispose()
     with serving(any_url) as client:
         assert client.get("/healthz").json()["runs"] == len(RUNS) - 2
