@@ -139,7 +139,7 @@ def test_a_set_of_some_layers_has_pages(runs: tuple[str, Path]) -> None:
             "/demo/mlp-transcoder/1/3",
         ):
             assert client.get(address).status_code == 200, address
-        missing = client.get("/api/v1/models/demo/sets/residual-sae/layers/1")
+        missing = client.get("/demo/residual-sae/1")
         assert missing.status_code == 404
         assert "has no latents" in missing.text
 
@@ -156,7 +156,6 @@ def changed(tmp_path: Path, name: str, **said: str | None) -> str:
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        ({"apply_b_dec_to_input": "true"}, "most likely not to be subtracted"),
         ({"l0": "400"}, "latents active at a position, and declares 400"),
         ({"model": "gpt2"}, "was made for 'gpt2', and the model is 'demo'"),
         ({"hook_point": "blocks.7.hook_resid_post"}, "'demo' has 2 layers"),
