@@ -16,7 +16,7 @@ from benchmarks.rounds import Turn
 from benchmarks.scan import indexing, inputs, memory
 from benchmarks.scan.indexing import Silent, batches, figures
 from benchmarks.scan.others import counted
-from benchmarks.scan.ways import FORWARD, OTHERS, SCAN, TRUNK, Ways, ways_of
+from benchmarks.scan.ways import FORWARD, NO_LOOKUP, OTHERS, SCAN, TRUNK, Ways, ways_of
 from indexer.config import IndexConfig
 from indexer.corpus.batches import Batch
 from indexer.scan.choice import resolve
@@ -56,7 +56,7 @@ def ways(job: Job) -> Ways:
 
 def test_other_ways_find_what_the_scan_finds(job: Job, ways: Ways) -> None:
     """Every way ends with the highest peaks of the same contexts, padding and BOS left out."""
-    assert list(ways.run) == [TRUNK, FORWARD, SCAN, *OTHERS]
+    assert list(ways.run) == [TRUNK, FORWARD, SCAN, NO_LOOKUP, *OTHERS]
     assert sum(not batch.attention.all() for batch in batches(job)) > 3
     for layer, width in enumerate(job.model.units.widths):
         first = int(ways.scan.places.offsets[layer])

@@ -56,7 +56,7 @@ def test_two_neurons_are_put_beside_each_other(
     with visiting(browser, live_server, viewport=size, java_script_enabled=scripts) as page:
         page.goto("/demo/1/10")
         page.locator(".keep").get_by_role("link", name="Compare").click()
-        page.get_by_label("The other").fill("1/349")
+        page.get_by_label("Neuron B").fill("1/349")
         page.get_by_role("button", name="Compare").click()
         page.wait_for_url(lambda url: "b=1" in url)
         assert page.locator("h1").inner_text() == "demo 1/10 and demo 1/349"

@@ -37,7 +37,7 @@ def type_in(page: Any, author: str, text: str, token: str) -> None:
     form.get_by_label("Note").fill(text)
     form.get_by_label("Author").fill(author)
     form.get_by_label("Token").fill(token)
-    form.get_by_role("button", name="Keep it").click()
+    form.get_by_role("button", name="Save note").click()
 
 
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
@@ -84,7 +84,7 @@ def test_the_token_is_remembered_until_the_tab_is_closed(browser: Any, server: s
     assert page.locator("#note-text").input_value() == "with the wrong one"
     assert (token.input_value(), author.input_value()) == ("", "Mira")
     token.fill(TOKEN)
-    page.get_by_role("button", name="Keep it").click()
+    page.get_by_role("button", name="Save note").click()
     page.wait_for_url(f"**{NEURON}#notes")
     assert (token.input_value(), author.input_value()) == (TOKEN, "Mira")
     page.goto("/toy/1/3")
