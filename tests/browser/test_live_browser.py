@@ -248,6 +248,7 @@ def test_two_texts_are_told_apart_without_scripts(browser: Any, server: str) -> 
         page.get_by_label("Against").fill("And the king said")
         page.get_by_label("percentile").check()
         page.get_by_role("button", name="Find").click()
+        page.locator("table.apart").first.wait_for()
         assert page.locator("table.apart").count() == 2
         assert page.get_by_label("percentile").is_checked()
         cells = page.locator(".heat tbody a")
