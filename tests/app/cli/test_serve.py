@@ -33,7 +33,7 @@ def test_ctrl_c_ends_it_while_a_request_is_open(tmp_path: Path) -> None:
             with socket.create_connection(("127.0.0.1", port)) as visitor:
                 visitor.sendall(
                     b"POST /api/v1/models/toy/layers/0/neurons/0/activations HTTP/1.1\r\n"
-                    b"Host: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n"
+                    b"Host: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 99\r\n"
                     b"Expect: 100-continue\r\n\r\n"
                 )
                 assert visitor.recv(100).startswith(b"HTTP/1.1 100")  # it waits for the text
