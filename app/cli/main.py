@@ -24,7 +24,6 @@ from app.cli.console import (
     err,
     escaped,
     first_clause,
-    missing_file,
     open_store_of,
     out,
     settings_of,
@@ -264,16 +263,16 @@ def _serve(settings: Settings) -> None:
 
     if not settings.allowed_hosts and _is_loopback(settings.host):
         settings = settings.model_copy(update={"allowed_hosts": " ".join(LOOPBACK)})
-    missing = missing_file(settings)
+    pages = create_app(settings)
     # Without a limit, Ctrl-C waits as long as any visitor leaves a request open.
-    config = uvicorn.Config(
-        create_app(settings), log_level="warning", timeout_graceful_shutdown=GRACE
-    )
+    config = uvicorn.Config(pages, log_level="warning", timeout_graceful_shutdown=GRACE)
     server = uvicorn.Server(config)
     with listening(settings) as opened:
         bound = settings.model_copy(update={"port": opened.getsockname()[1]})
-        if missing:
-            message = f"There was no database at {missing}: an empty one was created."
+        if pages.state.site.read_only:
+            notes = pages.state.notes is not None and not pages.state.notes.writable
+            rest = ", and nobody can write or delete notes" if notes else ""
+            message = f"{database_name(settings)} is read-only: it is served as it is{rest}."
             err.print(escaped(message), highlight=False, soft_wrap=True)
         out.print(f"Neurarium is at {address_of(bound)} (press Ctrl-C to stop)", highlight=False)
         _collect_less()
