@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from app.errors import Unavailable
-from app.live.models import Models
+from app.live.models import Models, logged
 from app.live.neuron.answer import answer
 from app.live.neuron.schemas import LiveAnswer
 from app.live.text import OpenText, opened
@@ -23,6 +23,8 @@ from indexer.errors import NeurariumError
 
 RETRY = 2
 """Seconds after which a visitor may try again if too many are waiting."""
+
+_FAILED = "The model cannot read this text here: try a shorter one. The server's log says why."
 
 Result = TypeVar("Result")
 
@@ -95,7 +97,7 @@ class Live:
         try:
             return answer(ready, run, page, text, self.tokens)
         except NeurariumError as error:
-            raise Unavailable(str(error)) from error
+            raise logged(Unavailable(_FAILED, error)) from error
 
     def _read_all(
         self, run: Run, texts: Mapping[str, str], work: Callable[[list[OpenText]], Result]
@@ -106,4 +108,4 @@ class Live:
                 [opened(ready, run, text, self.tokens, name) for name, text in texts.items()]
             )
         except NeurariumError as error:
-            raise Unavailable(str(error)) from error
+            raise logged(Unavailable(_FAILED, error)) from error
