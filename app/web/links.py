@@ -125,6 +125,10 @@ class Links:
         """Where the form with a text for one neuron is sent."""
         return urls.try_text(self.model, layer, neuron, run=self.run)
 
+    def steer(self, layer: int, neuron: int) -> str:
+        """Where a text is steered with one neuron."""
+        return urls.steer(self.model, layer, neuron, run=self.run)
+
     def behaviour(self) -> str:
         """The search by custom text, and where its form is sent."""
         return urls.behaviour(self.model, run=self.run)

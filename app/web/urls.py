@@ -113,6 +113,11 @@ def try_text(name: Name, layer_index: int, neuron_index: int, *, run: int | None
     return _with(_path(name, layer_index, neuron_index, "try"), run=run)
 
 
+def steer(name: Name, layer_index: int, neuron_index: int, *, run: int | None = None) -> str:
+    """The page on which a text is steered with one neuron."""
+    return _with(_path(name, layer_index, neuron_index, "steer"), run=run)
+
+
 def notes(
     name: Name,
     layer_index: int,

@@ -96,6 +96,9 @@ def as_provenance(job: Job, qualities: tuple[Quality, ...]) -> dict[str, Any]:
             "activation": one.function,
             "target": str(one.target) if one.target else None,
             "k": one.k,
+            **(
+                {"named": True} if any(found.names for found in units.dictionaries.values()) else {}
+            ),
             "quality": [asdict(quality) for quality in qualities],
         }
     }
