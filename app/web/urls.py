@@ -65,7 +65,7 @@ def try_text(name: Name, layer_index: int, neuron_index: int, *, run: int | None
 
 def steer(name: Name, layer_index: int, neuron_index: int, *, run: int | None = None) -> str:
     """The page on which a text is steered with one neuron."""
-    return _with(_path(name, layer_index, neuron_index, "steer"), run=run)
+    return with_query(path_of(name, layer_index, neuron_index, "steer"), run=run)
 
 
 def notes(
