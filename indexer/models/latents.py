@@ -135,6 +135,7 @@ class DictionaryLatents:
         return Units(
             noun=self.noun,
             signed=self.signed,
+            two_sided=self.signed,
             sparse=self.sparse,
             dead_by_magnitude=self.signed,
             blocks=self.layout.n_layers if self.hook_point == HOOK_RESID_PRE else None,
