@@ -24,7 +24,9 @@ from app.export import routes as export
 from app.heads import routes as heads
 from app.lists import routes as lists
 from app.live.behaviour import routes as behaviour
+from app.live.elsewhere import Elsewhere
 from app.live.engine import Live
+from app.live.gate import AnyLive
 from app.live.neuron import routes as live_neuron
 from app.live.neuron.view import box as live_box
 from app.live.steering import routes as steering
@@ -100,11 +102,14 @@ class _SetConvertor(Convertor[str]):
 register_url_convertor("set", _SetConvertor())
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The web server over the store that `settings` name. Raises NeurariumError."""
+def create_app(settings: Settings | None = None, *, live_at: Path | None = None) -> FastAPI:
+    """The web server over the store that `settings` name; `live_at`: the socket of the process that
+    has the live models, if it is another one. Raises NeurariumError."""
     settings = settings or Settings()
-    live = None
-    if settings.live:
+    live: AnyLive | None = None
+    if live_at is not None:
+        live = Elsewhere(live_at, tokens=settings.live_tokens, waiting=settings.live_waiting)
+    elif settings.live:
         live = Live(
             memory=settings.live_memory,
             tokens=settings.live_tokens,
@@ -128,7 +133,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         if live is not None:
-            live.close()
+            await live.close()
         if kept_notes is not None:
             kept_notes.close()
         site.store.close()

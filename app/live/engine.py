@@ -6,16 +6,16 @@ Torch is only imported when the first text arrives.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from app.errors import Unavailable
 from app.live.models import Models
 from app.live.neuron.answer import answer
 from app.live.neuron.schemas import LiveAnswer
+from app.live.places import Places
 from app.live.steering.answer import Place
 from app.live.steering.answer import answer as steered
 from app.live.steering.schemas import SteeringAnswer, SteeringText
@@ -23,9 +23,6 @@ from app.live.text import OpenText, opened
 from app.neurons.schemas import NeuronPage
 from app.schemas import Run
 from indexer.errors import NeurariumError
-
-RETRY = 2
-"""Seconds after which a visitor may try again if too many are waiting."""
 
 Result = TypeVar("Result")
 
@@ -45,21 +42,19 @@ class Live:
         most tokens of a text, including BOS; `waiting`: the most requests running or waiting;
         `model_paths`: where models are that were moved, by their names."""
         self.tokens = tokens
-        self._waiting = waiting
+        self.places = Places(waiting)
         self._models = Models(None if memory is None else int(memory * 1e9), model_paths)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="live")
-        self._pending = 0
-        self._lock = threading.Lock()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Accept no more texts, and drop those that wait."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def read(self, run: Run, page: NeuronPage, text: str) -> LiveAnswer:
         """The activations and effects of the neuron of `page` on `text`, by the model of `run`.
 
-        Raises Unavailable if too many wait or the model cannot be loaded, Gone if the run's model
-        has been replaced, Invalid or TooLarge for an unusable text.
+        Raises Unavailable if the model cannot be loaded, Gone if the run's model has been replaced,
+        Invalid or TooLarge for an unusable text.
         """
         return await self._do(lambda: self._read(run, page, text))
 
@@ -80,25 +75,11 @@ class Live:
         return await self._do(lambda: self._read_all(run, texts, work))
 
     async def _do(self, work: Callable[[], Result]) -> Result:
-        with self._lock:
-            if self._pending >= self._waiting:
-                raise Unavailable(
-                    f"{self._pending} texts are running or waiting, the most that this server "
-                    "accepts: try again in a moment.",
-                    retry_after=RETRY,
-                )
-            self._pending += 1
         try:
             future: Future[Result] = self._thread.submit(work)
         except RuntimeError:  # the executor is shut down
-            self._finished(None)
             raise Unavailable("The server is shutting down.") from None
-        future.add_done_callback(self._finished)
         return await asyncio.wrap_future(future)
-
-    def _finished(self, _: Any) -> None:
-        with self._lock:
-            self._pending -= 1
 
     def _read(self, run: Run, page: NeuronPage, text: str) -> LiveAnswer:
         ready = self._models.get(run)
