@@ -27,6 +27,8 @@ from app.web.site import Site, json_of, no_store, site_of
 router = APIRouter()
 
 PATH = "/api/v1/models/{model}/layers/{layer}/neurons/{neuron}/steering"
+NOTHING = Typed()
+"""The form before anything is typed."""
 
 
 @router.post(
@@ -74,7 +76,7 @@ async def steer_page(
         if isinstance(live, Elsewhere):
             return await live.ask(request, body)
         page, whole_run, _ = await run_in_threadpool(_read, *where, None)
-        typed, error, answer = Typed(), None, None
+        typed, error, answer = NOTHING, None, None
         try:
             typed = typed_of(form_fields(body))
             sent = typed.request()
@@ -94,7 +96,7 @@ def _form(
     run: int | None,
     tokens: int,
     *,
-    typed: Typed = Typed(),
+    typed: Typed = NOTHING,
     error: AppError | None = None,
     answer: SteeringAnswer | None = None,
 ) -> Response:
