@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -12,6 +13,8 @@ from tests.helpers.tiny_models import WIDTH
 from tests.helpers.verify_cases import save_llama, write_corpus
 
 LATENTS = 16
+NAMES = json.dumps([f"Idea {'é' if unit == 5 else unit}" for unit in range(LATENTS)])
+"""Names of the second layer's latents."""
 FUNCTIONS = ("jumprelu", "topk")
 """What decides that a latent of each layer fires: a threshold, or being one of the largest."""
 
@@ -24,7 +27,7 @@ def save_dictionaries(folder: Path) -> str:
         tensors["threshold"] *= torch.linspace(0, 24, LATENTS)
         tensors["b_enc"][3] = -1e6
         names = ["W_enc", "b_enc", "W_dec", "b_dec"] + ["threshold"] * (function == "jumprelu")
-        said = {"k": "3"} if function == "topk" else {}
+        said = {"k": "3", "names": NAMES} if function == "topk" else {}
         paths.append(
             save_own(
                 folder / f"{layer}.safetensors",
