@@ -127,6 +127,12 @@ def _places(address: str, count: int, seed: int) -> list[addresses.Place]:
     return places
 
 
+def neuron_pages(address: str, count: int, seed: int) -> list[str]:
+    """The paths of so many neuron pages of a server, in random order. Raises NeurariumError if it
+    has none."""
+    return [urls.neuron(*place) for place in _places(address, count, seed)]
+
+
 def _sizes(store: str, pages: Case) -> list[Figure]:
     """Bytes of pages as sent: the median by encoding, and the largest."""
     measured = []
