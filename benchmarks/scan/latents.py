@@ -38,22 +38,30 @@ DASHBOARD = "SAEDashboard's way"
 BatchTurn = Turn[str, Batch]
 
 
-def save_dictionary(path: Path, config: IndexConfig, folder: Path, latents: int, l0: float) -> None:
-    """Write a random dictionary of the last layer's residual stream, with a threshold that lets
-    `l0` latents fire at a position of the first batch."""
+def save_dictionaries(
+    folder: Path, config: IndexConfig, latents: int, l0: float, *, last_only: bool = True
+) -> str:
+    """Write random dictionaries of the residual stream after each layer, or the last one, with a
+    threshold that lets `l0` latents fire at a position of the first batch; returns their paths."""
     text = prepare(resolve(config), folder, Silent())
-    last = load(resolve(config), text, Silent()).model.layout.n_layers - 1
     job = load(resolve(replace(config, hook_point="hook_resid_post")), text, Silent())
     batch = next(batches(job))
+    included = torch.from_numpy(batch.included)
     seen: list[torch.Tensor] = []
     job.model.capture(
         torch.from_numpy(batch.tokens),
         torch.from_numpy(batch.attention),
-        lambda _, captured: seen.append(captured.activations.float().cpu()),
-        range(last, last + 1),
+        lambda _, captured: seen.append(captured.activations.float().cpu()[included]),
     )
-    inputs = seen[0][torch.from_numpy(batch.included)]
     torch.manual_seed(0)
+    layers = range(len(seen))[-1:] if last_only else range(len(seen))
+    paths = [folder / f"dictionary-{layer}.safetensors" for layer in layers]
+    for path, layer in zip(paths, layers, strict=True):
+        _save_dictionary(path, layer, seen[layer], latents, l0)
+    return ",".join(map(str, paths))
+
+
+def _save_dictionary(path: Path, layer: int, inputs: torch.Tensor, latents: int, l0: float) -> None:
     W_dec = torch.nn.functional.normalize(torch.randn(latents, inputs.shape[1]), dim=1)
     values = (inputs[:256] - inputs.mean(0)) @ W_dec.T
     least = float(values.flatten().kthvalue(int(values.numel() * (1 - l0 / latents))).values)
@@ -63,7 +71,7 @@ def save_dictionary(path: Path, config: IndexConfig, folder: Path, latents: int,
         "b_dec": inputs.mean(0),
         "threshold": torch.full((latents,), least),
     }
-    save_file(tensors, path, {"hook_point": f"blocks.{last}.hook_resid_post"})
+    save_file(tensors, path, {"hook_point": f"blocks.{layer}.hook_resid_post"})
 
 
 def least(job: Job) -> Callable[[Batch], None]:
@@ -199,9 +207,8 @@ def main(
                 device="cpu",
                 dtype="float32",
             )
-            path = folder / f"{shape}.safetensors"
-            save_dictionary(path, config, folder / shape, latents, l0)
-            choice = resolve(replace(config, dictionary=str(path)))
+            dictionary = save_dictionaries(folder / shape, config, latents, l0)
+            choice = resolve(replace(config, dictionary=dictionary))
             job = load(choice, prepare(choice, folder / shape, Silent()), Silent())
             measured += measure(shape, job, slice_of, others_every)
     parameters = {

@@ -130,9 +130,8 @@ def test_memory_is_of_a_scan_as_large_as_asked(tmp_path: Path) -> None:
 def test_latents_are_ranked_alike_by_all_passes_of_the_other_way(tmp_path: Path) -> None:
     """SAEDashboard's way finds the highest peaks of its slice that the scan finds."""
     config = replace(CONFIG, corpus=str(text(tmp_path / "text.jsonl")), dtype="float32")
-    path = tmp_path / "one.safetensors"
-    latents.save_dictionary(path, config, tmp_path, 96, 8)
-    choice = resolve(replace(config, dictionary=str(path)))
+    dictionary = latents.save_dictionaries(tmp_path, config, 96, 8)
+    choice = resolve(replace(config, dictionary=dictionary))
     job = load(choice, prepare(choice, tmp_path, Silent()), Silent())
     dashboard, scan = latents.Dashboard(job, 32), Scan(job.shape, job.corpus.source_index)
     for batch in batches(job):
