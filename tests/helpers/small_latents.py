@@ -24,9 +24,9 @@ def save_dictionaries(folder: Path) -> str:
     paths = []
     for layer, function in enumerate(FUNCTIONS):
         tensors = weights(layer, WIDTH, LATENTS)
-        tensors["threshold"] *= torch.linspace(0, 24, LATENTS)
+        tensors["threshold"] *= torch.linspace(0, 8, LATENTS)
         tensors["b_enc"][3] = -1e6
-        names = ["W_enc", "b_enc", "W_dec", "b_dec"] + ["threshold"] * (function == "jumprelu")
+        names = ["W_enc", "b_enc", "W_dec"] + ["threshold"] * (function == "jumprelu")
         said = {"k": "3", "names": NAMES} if function == "topk" else {}
         paths.append(
             save_own(
@@ -48,6 +48,7 @@ def latents_config(folder: Path) -> IndexConfig:
         model=str(save_llama(folder / "llama")),
         corpus=str(write_corpus(folder / "corpus.jsonl")),
         dictionary=save_dictionaries(folder / "dictionaries"),
+        force=True,  # they reconstruct nothing
         ctx_len=16,
         sample=24,
         top_k=5,

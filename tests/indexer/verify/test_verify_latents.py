@@ -29,7 +29,8 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     """A run of latents that jump over a threshold, and of latents that must be the largest."""
     folder = tmp_path_factory.mktemp("latents")
     model = save_llama(folder / "llama")
-    return make(folder / "run", model, window=9, dictionary=save_dictionaries(folder / "own"))
+    dictionary = save_dictionaries(folder / "own")
+    return make(folder / "run", model, window=9, dictionary=dictionary, force=True)
 
 
 @pytest.fixture
