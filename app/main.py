@@ -28,6 +28,7 @@ from app.live.behaviour import routes as behaviour
 from app.live.elsewhere import Elsewhere
 from app.live.engine import Live
 from app.live.gate import AnyLive
+from app.live.head import routes as live_head
 from app.live.neuron import routes as live_neuron
 from app.live.neuron.view import box as live_box
 from app.live.steering import routes as steering
@@ -169,7 +170,9 @@ def create_app(settings: Settings | None = None, *, live_at: Path | None = None)
     app.add_api_route(f"/static/{assets.STYLE_SHEET}", _style_sheet, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=assets.folder("static")), name="static")
     routes = [route for router in ROUTERS for route in router.routes]
-    own = [route for router in (heads.api, heads.pages) for route in router.routes]
+    own = [
+        route for router in (heads.api, heads.pages, live_head.router) for route in router.routes
+    ]
     app.router.routes.extend(sorted(routes + of_sets(routes) + own, key=_specificity))
     return app
 

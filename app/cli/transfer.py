@@ -12,6 +12,7 @@ from rich.console import Console
 
 from app.cli.console import Database, err, escaped, open_store_of, out, settings_of
 from indexer.errors import NeurariumError
+from indexer.store.units import Units
 
 _RUN = typer.Argument(
     metavar="RUN", help="A run's number (see `neurarium runs`) or a model's name."
@@ -67,8 +68,9 @@ def export(
             request = Request(cast("Any", format), out_path, choice, fields)
             notes = notes_of(engine, reading.run.model)
             count = write(reading, request, notes, shown.stage)
+        noun = Units.of(reading.run.units).noun
     if str(out_path) != "-":
-        said = f"Wrote {count:,} neurons to {escaped(out_path)}."
+        said = f"Wrote {count:,} {noun}s to {escaped(out_path)}."
         out.print(said, highlight=False, soft_wrap=True)
 
 

@@ -4,11 +4,13 @@ them with what the store has besides, and its contexts."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from app.export.lines import Notes, neuron_lines
 from app.reading.store import Reading
+from indexer.store.transfer.heads import head_part, head_values, iter_heads
 from indexer.store.transfer.lines import context_line, dumped, run_line, stored_part
 from indexer.store.transfer.records import (
     read_contexts,
@@ -16,6 +18,7 @@ from indexer.store.transfer.records import (
     read_record,
     run_row,
 )
+from indexer.store.units import HEADS
 
 
 def head(reading: Reading) -> bytes:
@@ -29,10 +32,20 @@ def neurons(reading: Reading, notes: Notes) -> Iterator[bytes]:
     everything = np.arange(len(reading.places))
     pages = neuron_lines(reading, everything, None, notes)
     stored = read_neurons(reading.connection, reading.run.id, [(0, len(everything) - 1)])
+    heads = _heads(reading)
     for part in stored:
         for neuron in part:
-            own = dumped({"stored": stored_part(neuron)})
+            own = dumped({"stored": stored_part(neuron), **next(heads, {})})
             yield b'{"type":"neuron",' + next(pages)[1:-2] + b"," + own[1:]
+
+
+def _heads(reading: Reading) -> Iterator[dict[str, Any]]:
+    """What the line of each unit has besides, in a run of attention heads."""
+    if reading.run.set_name != HEADS:
+        return
+    values = head_values(reading.connection, reading.run)
+    for head, scores in zip(iter_heads(reading.connection, reading.run), values, strict=True):
+        yield {"head": head_part(head, scores)}
 
 
 def contexts(reading: Reading) -> Iterator[bytes]:

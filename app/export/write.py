@@ -114,9 +114,11 @@ def _csv(
 def _parquet(
     reading: Reading, request: Request, indices: Indices, _: Notes, progress: Progress
 ) -> None:
+    from app.export.heads import head_tables
     from app.export.tables import Tables
 
-    write_parquet(request.out, Tables(reading), ranges(indices), progress)
+    heads = head_tables(reading, sorted_unique(indices).tolist())
+    write_parquet(request.out, Tables(reading), ranges(indices), heads, progress)
 
 
 def _safetensors(
