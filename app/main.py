@@ -23,6 +23,7 @@ from app.differences import routes as differences
 from app.export import routes as export
 from app.heads import routes as heads
 from app.lists import routes as lists
+from app.live.ablation import routes as ablation
 from app.live.behaviour import routes as behaviour
 from app.live.engine import Live
 from app.live.neuron import routes as live_neuron
@@ -57,6 +58,7 @@ ROUTERS = (
     lists.router,
     live_neuron.router,
     notes.api,
+    ablation.router,
     behaviour.router,
     search.api,
     contexts.router,

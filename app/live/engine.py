@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from app.errors import Unavailable
-from app.live.models import Models
+from app.live.models import Models, Ready
 from app.live.neuron.answer import answer
 from app.live.neuron.schemas import LiveAnswer
 from app.live.text import OpenText, opened
@@ -69,6 +69,11 @@ class Live:
         """
         return await self._do(lambda: self._read_all(run, texts, work))
 
+    async def with_model(self, run: Run, work: Callable[[Ready], Result]) -> Result:
+        """The result of `work` with the model of `run`, in the model's thread. Raises as `read`,
+        and what `work` raises."""
+        return await self._do(lambda: self._with_model(run, work))
+
     async def _do(self, work: Callable[[], Result]) -> Result:
         with self._lock:
             if self._pending >= self._waiting:
@@ -105,5 +110,12 @@ class Live:
             return work(
                 [opened(ready, run, text, self.tokens, name) for name, text in texts.items()]
             )
+        except NeurariumError as error:
+            raise Unavailable(str(error)) from error
+
+    def _with_model(self, run: Run, work: Callable[[Ready], Result]) -> Result:
+        ready = self._models.get(run)
+        try:
+            return work(ready)
         except NeurariumError as error:
             raise Unavailable(str(error)) from error

@@ -95,6 +95,11 @@ def behaviour(name: Name, *, run: int | None = None) -> str:
     return _with(_path(name, "behaviour"), run=run)
 
 
+def ablation(name: Name, *, n: str | None = None, run: int | None = None) -> str:
+    """Several neurons ablated on a custom text: the form, with the neurons `n`, and its result."""
+    return _with_named(_path(name, "ablation"), n=n or None, run=run)
+
+
 def neuron(
     name: Name,
     layer_index: int,
@@ -277,7 +282,7 @@ def neuron_list(
     return _with_named("/list", n=n or None, title=title or None, titles=titles)
 
 
-def _with_named(path: str, **query: str | None) -> str:
+def _with_named(path: str, **query: str | int | None) -> str:
     """As `_with`, with slashes and commas left readable."""
     given = {key: value for key, value in query.items() if value is not None}
     return f"{path}?{urlencode(given, safe='/,')}" if given else path

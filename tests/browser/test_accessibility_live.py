@@ -51,7 +51,7 @@ def test_axe_finds_nothing_where_pages_are_embedded_or_read_texts(
             page.goto(path)
             found += violations(page)
         page.get_by_label("Text", exact=True).fill("def f(x):\n    return x")
-        page.get_by_label("Against").fill("the sea")
+        page.get_by_label("Compare with").fill("the sea")
         page.get_by_role("button", name="Find").click()
         page.locator("#result").wait_for()
         found += violations(page)
