@@ -37,6 +37,7 @@ from indexer.store.checksums import cover, missing
 from indexer.store.packing.codec import unpack_arrays
 from indexer.store.places import Places
 from indexer.store.sizes import SOURCE_SLOTS
+from indexer.store.units import Units
 
 Array = np.ndarray[Any, Any]
 
@@ -99,8 +100,9 @@ def context(reading: Reading, layer: int, neuron: int, context_id: int) -> Conte
     examples = read_examples(reading, key)
     whole = examples.whole(context_id)
     if whole is None:
+        noun = Units.of(reading.run.units).noun
         raise NotFound(
-            f"Context {context_id} is not an example of neuron {neuron} in layer {layer} of "
+            f"Context {context_id} is not an example of {noun} {neuron} in layer {layer} of "
             f"{reading.run.model}: its page lists those that are."
         )
     kinds, example, stored = whole

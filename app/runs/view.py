@@ -37,7 +37,7 @@ def tables(page: Run) -> list[Table]:
             ("model", f"{page.model_id}" + (f" @ {page.revision}" if page.revision else "")),
             ("name", page.model),
             ("layers", count(page.n_layers)),
-            ("neurons", count(page.n_neurons)),
+            (f"{page.units.noun}s", count(page.n_neurons)),
             ("hook point", page.hook_point),
             ("corpus", page.corpus),
             ("contexts", count(page.contexts)),
