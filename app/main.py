@@ -28,6 +28,7 @@ from app.live.behaviour import routes as behaviour
 from app.live.engine import Live
 from app.live.neuron import routes as live_neuron
 from app.live.neuron.view import box as live_box
+from app.live.steering import routes as steering
 from app.models import routes as models
 from app.navigation import routes as navigation
 from app.neurons import routes as neurons
@@ -57,6 +58,7 @@ ROUTERS = (
     differences.router,
     lists.router,
     live_neuron.router,
+    steering.router,
     notes.api,
     ablation.router,
     behaviour.router,

@@ -11,7 +11,7 @@ from app.differences.schemas import Differences, DifferenceSort
 from app.differences.view import DifferencesContext, first_order, heads
 from app.schemas import Order
 from app.sets import ModelSet
-from app.web import urls
+from app.web import api_urls, urls
 from app.web.frame import Frame
 from app.web.links import Links
 from app.web.params import DEFAULT_LIMIT, ERRORS, Cursor, InSet, Limit
@@ -74,7 +74,7 @@ def differences_page(
     query: dict[str, Any] = {"layer": page.layer, "sort": page.sort, "order": page.order}
     frame = Frame(
         links,
-        json_url=urls.api_differences(model, page.a.id, page.b.id, cursor=cursor, **query),
+        json_url=api_urls.differences(model, page.a.id, page.b.id, cursor=cursor, **query),
         canonical=urls.differences(model, page.a.id, page.b.id, **query),
         marks=marks,
     )

@@ -20,7 +20,7 @@ from app.heads.view import (
     heads_view,
 )
 from app.sets import ModelSet
-from app.web import urls
+from app.web import api_urls, urls
 from app.web.frame import Frame
 from app.web.params import ERRORS, ContextId, LayerIndex, ModelName, RunId
 from app.web.site import site_of
@@ -87,7 +87,7 @@ def heads_page(request: Request, model: ModelName, run: RunId = None, by: By = D
     links = site.links(name, run)
     frame = Frame(
         links,
-        json_url=urls.api_heads(model, run=run),
+        json_url=api_urls.heads(model, run=run),
         canonical=urls.model(name, run=run),
     )
     view = heads_view(page, by, links, lambda score: urls.heads(model, by=score, run=links.run))
@@ -107,12 +107,12 @@ def head_page(
     links = site.links(name, run)
     frame = Frame(
         links,
-        json_url=urls.api_head(model, layer, head, run=run),
+        json_url=api_urls.head(model, layer, head, run=run),
         canonical=urls.neuron(name, layer, head, run=run),
     )
 
     def contexts(context_id: int) -> tuple[str, str]:
-        json_url = urls.api_head_context(model, layer, head, context_id, run=links.run)
+        json_url = api_urls.head_context(model, layer, head, context_id, run=links.run)
         return links.context(layer, head, context_id), json_url
 
     view = head_view(page, links, contexts)
@@ -136,7 +136,7 @@ def head_context_page(
         page = queries.context(reading, layer, head, context)
     frame = Frame(
         site.links(name, run),
-        json_url=urls.api_head_context(model, layer, head, context, run=run),
+        json_url=api_urls.head_context(model, layer, head, context, run=run),
         canonical=urls.context(name, layer, head, context, run=run),
     )
     return site.html(request, "heads/context.html", GridContext(frame, page, grid_view(page)))

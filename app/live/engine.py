@@ -16,6 +16,9 @@ from app.errors import Unavailable
 from app.live.models import Models, Ready
 from app.live.neuron.answer import answer
 from app.live.neuron.schemas import LiveAnswer
+from app.live.steering.answer import Place
+from app.live.steering.answer import answer as steered
+from app.live.steering.schemas import SteeringAnswer, SteeringText
 from app.live.text import OpenText, opened
 from app.neurons.schemas import NeuronPage
 from app.schemas import Run
@@ -60,6 +63,13 @@ class Live:
         """
         return await self._do(lambda: self._read(run, page, text))
 
+    async def steer(
+        self, run: Run, page: NeuronPage, largest: Mapping[Place, float], sent: SteeringText
+    ) -> SteeringAnswer:
+        """What the model of `run` writes after a text, with and without the units of `sent`, whose
+        largest magnitudes are `largest`. Raises as `read`."""
+        return await self._do(lambda: self._steer(run, page, largest, sent))
+
     async def read_all(
         self, run: Run, texts: Mapping[str, str], work: Callable[[list[OpenText]], Result]
     ) -> Result:
@@ -99,6 +109,15 @@ class Live:
         ready = self._models.get(run)
         try:
             return answer(ready, run, page, text, self.tokens)
+        except NeurariumError as error:
+            raise Unavailable(str(error)) from error
+
+    def _steer(
+        self, run: Run, page: NeuronPage, largest: Mapping[Place, float], sent: SteeringText
+    ) -> SteeringAnswer:
+        ready = self._models.get(run)
+        try:
+            return steered(ready, run, page, largest, sent, self.tokens)
         except NeurariumError as error:
             raise Unavailable(str(error)) from error
 

@@ -11,6 +11,7 @@ from sqlalchemy import Row, bindparam, select
 
 from app.errors import NotFound
 from app.examples.queries import NeuronExamples, examples_of, read_examples
+from app.neurons.dictionary import aligned_units, dictionary_facts
 from app.neurons.schemas import (
     ContextPage,
     Histogram,
@@ -41,7 +42,7 @@ from indexer.store.units import Units
 
 Array = np.ndarray[Any, Any]
 
-_LINK_LISTS = ("together", "alike", "upstream", "downstream")
+_LINK_LISTS = ("together", "alike", "upstream", "downstream", "encoder")
 
 # Built once: SQLAlchemy takes longer to put a statement together than SQLite to answer it.
 _ARRAYS = cover(schema.neuron_arrays)
@@ -85,6 +86,8 @@ def neuron(reading: Reading, layer: int, neuron: int, reach: int | None = None) 
             downstream=links["downstream"],
             not_available=" ".join(run.provenance.get("weights_not_available") or ()) or None,
         ),
+        dictionary=dictionary_facts(reading, layer, arrays, links["encoder"]),
+        aligned=aligned_units(reading, index, arrays),
         previous=_ref(places, index - 1),
         next=_ref(places, index + 1),
         layer_before=_in_layer(run.widths, layer - 1, neuron),

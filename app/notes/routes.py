@@ -16,7 +16,7 @@ from app.notes.service import NotesRead, ServedNotes
 from app.notes.view import NotesContext, NotesIndexContext, Refusal, box, index_rows
 from app.schemas import DEFAULT_VIEW, Error, Note, View
 from app.sets import ModelSet
-from app.web import urls
+from app.web import api_urls, urls
 from app.web.forms import body_of, form_fields, json_as, json_body
 from app.web.frame import Frame
 from app.web.links import Links
@@ -239,10 +239,10 @@ def _index_page(
     if unchanged := site.unchanged(request, model, beside=[read.version]):
         return unchanged
     if model is None:
-        links, json_url = None, urls.api_all_notes(cursor=cursor)
+        links, json_url = None, api_urls.all_notes(cursor=cursor)
     else:
         site.store.check_model(model)
-        links, json_url = site.links(model, run), urls.api_model_notes(model, cursor=cursor)
+        links, json_url = site.links(model, run), api_urls.model_notes(model, cursor=cursor)
     frame = Frame(links, json_url=json_url, canonical=urls.all_notes(model))
     rows = index_rows(read.items, of_model=model is not None)
     context = NotesIndexContext(frame, _index(name, read), rows, cursor)
@@ -322,7 +322,7 @@ def _page(
         next=read.next,
         count=read.count,
     )
-    frame = Frame(links, json_url=urls.api_notes(*at, cursor=cursor), canonical=urls.notes(*at))
+    frame = Frame(links, json_url=api_urls.notes(*at, cursor=cursor), canonical=urls.notes(*at))
     form = box(links.notes(place.layer, place.neuron), page.items, page.count, refusal)
     context = NotesContext(frame, page, label, form, cursor)
     return site.html(request, "notes/notes.html", context, status)

@@ -85,7 +85,7 @@ def effects(
         ),
         _seeing(outer_norm, "outer_norm", tokens.shape, seen),
         _seeing(model.layout.final_norm(root), "final_norm", tokens.shape, seen),
-        _last_position_only(head),
+        last_position_only(head),
     ):
         try:
             out = root(input_ids=tokens, attention_mask=torch.ones_like(tokens))
@@ -148,7 +148,7 @@ def _ablated(
         handle = place.module.register_forward_pre_hook(before, with_kwargs=True)
     else:
         handle = place.module.register_forward_hook(after)
-    with _removed(handle):
+    with removed(handle):
         yield
 
 
@@ -165,7 +165,7 @@ def _seeing(
         x = args[0] if args else next(iter(kwargs.values()))
         seen[name] = x.reshape(*shape, x.shape[-1])[AS_IS, -1].float()
 
-    with _removed(module.register_forward_pre_hook(keep, with_kwargs=True)):
+    with removed(module.register_forward_pre_hook(keep, with_kwargs=True)):
         yield
 
 
@@ -188,7 +188,7 @@ def _seeing_place(
         handle = module.register_forward_hook(keep, with_kwargs=True)
     else:
         handle = module.register_forward_pre_hook(keep, with_kwargs=True)
-    with _removed(handle):
+    with removed(handle):
         yield
 
 
@@ -209,18 +209,18 @@ def _seeing_units(
 
 
 @contextlib.contextmanager
-def _last_position_only(head: nn.Module) -> Iterator[None]:
+def last_position_only(head: nn.Module) -> Iterator[None]:
     """Unembed the last position alone: the logits of all positions would take most memory."""
 
     def cut(_: Any, args: tuple[Any, ...]) -> Any:
         return (args[0][:, -1:], *args[1:])
 
-    with _removed(head.register_forward_pre_hook(cut)):
+    with removed(head.register_forward_pre_hook(cut)):
         yield
 
 
 @contextlib.contextmanager
-def _removed(handle: Any) -> Iterator[None]:
+def removed(handle: Any) -> Iterator[None]:
     try:
         yield
     finally:

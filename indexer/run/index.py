@@ -24,10 +24,11 @@ from indexer.models.heads import AttentionHeads
 from indexer.reporter import Reporter, waiting
 from indexer.run.before import Before, before_scan
 from indexer.run.checkpoint import RunFolder
+from indexer.run.dictionaries import check_dictionaries
 from indexer.run.passes import scan_slices
 from indexer.run.plan import Plan, check_disk, describe_plan, make_plan
 from indexer.run.provenance import run_record
-from indexer.run.quality import Quality, check_dictionaries
+from indexer.run.quality import Quality
 from indexer.run.results import Results
 from indexer.scan.choice import ModelChoice, resolve
 from indexer.scan.job import Job, load, prepare

@@ -79,6 +79,8 @@ class Box:
     """The address of the neuron's JSON, below which its contexts are."""
     most: str
     """The most tokens that a text may have."""
+    steer: str
+    """The page that steers a text with the unit; empty where it is not known what it writes."""
     text: str = ""
     problem: str | None = None
     """Why the text was refused."""
@@ -109,6 +111,7 @@ def box(
         action=links.try_text(page.layer, page.neuron),
         neuron=links.api_neuron(page.layer, page.neuron),
         most=count(most),
+        steer="" if page.run.units.no_writes else links.steer(page.layer, page.neuron),
         text=text,
         problem=problem,
         result=None if answer is None else result(page, answer),

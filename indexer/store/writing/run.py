@@ -22,6 +22,7 @@ from indexer.store.checksums import cover, vocabulary_identity
 from indexer.store.database import changing
 from indexer.store.packing import layout
 from indexer.store.packing.codec import (
+    LATER_ARRAYS,
     LAYER_ARRAYS,
     NEURON_ARRAYS,
     Packer,
@@ -170,7 +171,7 @@ def _insert_new(connection: Connection) -> Any:
 def pack(block: NeuronBlock) -> Packed:
     """The block laid out and compressed: all work that does not need the database."""
     heads, activations = layout.lists_bytes(block.counts, block.examples)
-    arrays = layout.arrays_bytes(len(block), block.arrays, NEURON_ARRAYS)
+    arrays = layout.arrays_bytes(len(block), block.arrays, NEURON_ARRAYS, LATER_ARRAYS)
     packer = Packer()
     return Packed(
         block=block,
