@@ -24,7 +24,9 @@ from indexer.errors import NeurariumError
 from indexer.run.index import index
 from indexer.store import schema
 from indexer.store.database import open_store
-from tests.conftest import Silent, serving
+from tests.browser.test_accessibility import violations
+from tests.browser.test_browser import PHONE, WIDE, visiting
+from tests.conftest import Silent, serving, serving_live
 
 SAE, TRANSCODER = DICTIONARIES
 SMALL: dict[str, Any] = {"model": "demo", "max_tokens": 6_000, "sample": 20, "top_k": 5}
@@ -152,6 +154,18 @@ def changed(tmp_path: Path, name: str, **said: str | None) -> str:
     path = tmp_path / f"{name}.safetensors"
     save_file(load_file(SAE), path, {key: value for key, value in metadata.items() if value})
     return str(path)
+
+
+def test_axe_finds_no_violation(browser: Any, runs: tuple[str, Path]) -> None:
+    """On a set's page, its layer's and a latent's; light and wide, dark and narrow."""
+    found: list[str] = []
+    with serving_live(runs[0]) as server:
+        for size, scheme in ((WIDE, "light"), (PHONE, "dark")):
+            with visiting(browser, server, viewport=size, color_scheme=scheme) as page:
+                for path in ("", "/0", "/0/7"):
+                    page.goto(f"/demo/residual-sae{path}")
+                    found += violations(page)
+    assert found == []
 
 
 @pytest.mark.parametrize(
