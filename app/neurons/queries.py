@@ -146,8 +146,9 @@ def _ref(places: Places, index: int) -> NeuronRef | None:
 
 
 def _in_layer(widths: Sequence[int], layer: int, neuron: int) -> NeuronRef | None:
-    """The neuron with the same index in another layer, or that layer's last neuron."""
-    if not 0 <= layer < len(widths):
+    """The neuron with the same index in another layer, or that layer's last neuron; None if it has
+    none."""
+    if not 0 <= layer < len(widths) or not widths[layer]:
         return None
     return NeuronRef(layer=layer, neuron=min(neuron, widths[layer] - 1))
 
