@@ -8,17 +8,11 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from app.errors import Invalid
 from app.heads import queries
+from app.heads.grid import GridContext, grid_view
+from app.heads.picture import HeadsContext, heads_view
 from app.heads.schemas import HeadContext, HeadPage, HeadsPage
-from app.heads.view import (
-    DEFAULT,
-    SCORES,
-    GridContext,
-    HeadContextOfPage,
-    HeadsContext,
-    grid_view,
-    head_view,
-    heads_view,
-)
+from app.heads.scores import DEFAULT, SCORES
+from app.heads.view import HeadContextOfPage, head_view
 from app.sets import ModelSet
 from app.web import api_urls, urls
 from app.web.frame import Frame

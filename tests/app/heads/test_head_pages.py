@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from starlette.testclient import TestClient
 from transformers import AutoModelForCausalLM
 
-from app.heads.view import SCORES
+from app.heads.scores import SCORES
 from indexer.config import IndexConfig
 from indexer.demo import MODEL_DIR
 from indexer.errors import NeurariumError
