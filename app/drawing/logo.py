@@ -63,8 +63,9 @@ def logo(drawn: Sequence[Column], examples: int, centre: str = "peak") -> Markup
         _column(column, index * width, width, examples, centre)
         for index, column in enumerate(drawn)
     ]
+    words = describe(drawn, centre)
     return Markup(
-        f'<svg class="logo" height="{HEIGHT + 16}" role="img" aria-label="{describe(drawn, centre)}">'
+        f'<svg class="logo" height="{HEIGHT + 16}" role="img" aria-label="{words}">'
         f"{''.join(parts)}</svg>"
     )
 
