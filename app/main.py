@@ -24,6 +24,7 @@ from app.differences import routes as differences
 from app.export import routes as export
 from app.heads import routes as heads
 from app.lists import routes as lists
+from app.live.ablation import routes as ablation
 from app.live.behaviour import routes as behaviour
 from app.live.elsewhere import Elsewhere
 from app.live.engine import Live
@@ -65,6 +66,7 @@ ROUTERS = (
     live_neuron.router,
     steering.router,
     notes.api,
+    ablation.router,
     behaviour.router,
     search.api,
     contexts.router,

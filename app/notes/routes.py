@@ -174,8 +174,9 @@ def notes_page(
     read = notes_of(request).read(place, PER_PAGE, cursor)
     if unchanged := site.unchanged(request, model, beside=[read.version]):
         return unchanged
-    site.store.check_neuron(model, layer, neuron, run)
-    return _page(site, request, place, site.links(model, run, view), read, cursor=cursor)
+    label = site.store.check_neuron(model, layer, neuron, run)
+    links = site.links(model, run, view)
+    return _page(site, request, place, label, links, read, cursor=cursor)
 
 
 @pages.post("/{model}/{layer}/{neuron}/notes")
@@ -270,7 +271,7 @@ def _submit(
     """The answer to a form: a redirect to the neuron, or the form with what is wrong."""
     site = site_of(request)
     model = ModelSet.parse(place.model)
-    site.store.check_neuron(model, place.layer, place.neuron, run)
+    label = site.store.check_neuron(model, place.layer, place.neuron, run)
     links = site.links(model, run, view)
     try:
         _change(notes_of(request), place, fields)
@@ -282,7 +283,7 @@ def _submit(
             wrong_token=isinstance(error, Forbidden),
         )
         read = notes_of(request).read(place, PER_PAGE)
-        response = _page(site, request, place, links, read, refusal, error.status)
+        response = _page(site, request, place, label, links, read, refusal, error.status)
         response.headers.update(error.headers)
         return no_store(response)
     target = links.neuron(place.layer, place.neuron)
@@ -305,6 +306,7 @@ def _page(
     site: Site,
     request: Request,
     place: Place,
+    label: str,
     links: Links,
     read: NotesRead,
     refusal: Refusal | None = None,
@@ -328,5 +330,5 @@ def _page(
         notes_of(request).writable,
         refusal,
     )
-    context = NotesContext(frame, page, form, cursor)
+    context = NotesContext(frame, page, label, form, cursor)
     return site.html(request, "notes/notes.html", context, status)

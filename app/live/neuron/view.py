@@ -14,6 +14,7 @@ from app.drawing.palette import palette
 from app.live.choices import Choices, choices_of
 from app.live.neuron.schemas import DirectAttribution, LiveAnswer, LiveEffects
 from app.neurons.schemas import Histogram, NeuronPage
+from app.schemas import UnitsRef
 from app.web.frame import Frame
 from app.web.links import Links
 
@@ -115,7 +116,7 @@ def result(page: NeuronPage, answer: LiveAnswer) -> Result:
         parts=f"gate {number(answer.gate)}, linear part {number(answer.linear)}" if gated else "",
         note=answer.note,
         predictions=_predictions(answer.effects),
-        attribution=_attribution(answer.effects.attribution, page.run.units.no_writes),
+        attribution=_attribution(answer.effects.attribution, page.run.units),
     )
 
 
@@ -193,10 +194,10 @@ def _predictions(effects: LiveEffects) -> list[Choices]:
     largest = max(choice.probability for choices in lists for choice in choices.tokens)
     zero, mean = (number(choices.divergence) for choices in lists[1:])
     return [
-        choices_of("As it is", "unchanged", effects.as_is, largest, changed=False),
-        choices_of("Set to 0", f"{zero} nats", effects.zero_ablated, largest, changed=True),
+        choices_of("Baseline", "unchanged", effects.as_is, largest, changed=False),
+        choices_of("Zero-ablated", f"{zero} nats", effects.zero_ablated, largest, changed=True),
         choices_of(
-            "Set to its mean",
+            "Mean-ablated",
             f"{number(effects.mean)} · {mean} nats",
             effects.mean_ablated,
             largest,
@@ -205,17 +206,18 @@ def _predictions(effects: LiveEffects) -> list[Choices]:
     ]
 
 
-def _attribution(attribution: DirectAttribution | None, unknown: str) -> Markup:
+def _attribution(attribution: DirectAttribution | None, units: UnitsRef) -> Markup:
     """The direct logit attribution in one sentence, or why it is not known."""
     if attribution is None:
-        return Markup("{}").format(unknown)
+        return Markup("{}").format(units.no_writes)
     value = number(attribution.value)
     signed = value if attribution.value <= 0 else f"+{value}"
     return Markup(
-        'The neuron itself adds <b>{}</b> to the logit of <span class="chip">{}</span>, the '
-        "likeliest next token: its activation at the last token, {}, × its logit effect on that "
+        'The {} directly adds <b>{}</b> to the logit of <span class="chip">{}</span>, the most '
+        "likely next token: its activation at the last token, {}, × its logit effect on that "
         "token, {}, ÷ the norms’ scale there, {}."
     ).format(
+        units.noun,
         signed,
         chip(attribution.token),
         number(attribution.activation),

@@ -21,7 +21,9 @@ from indexer.run.index import index
 from indexer.store import schema
 from indexer.store.database import open_store
 from indexer.store.runs import delete_run
-from tests.conftest import Silent, serving
+from tests.browser.test_accessibility import violations
+from tests.browser.test_browser import PHONE, WIDE, visiting
+from tests.conftest import Silent, serving, serving_live
 from tests.helpers.tiny_heads import SMALL_RUN
 
 API = "/api/v1/models/demo/heads"
@@ -210,3 +212,18 @@ def test_heads_have_a_place_of_their_own() -> None:
     """--heads with another hook point or name is a mistake."""
     with pytest.raises(NeurariumError, match="leave out --hook-point"):
         IndexConfig(model="demo", heads=True, hook_point="mlp.hook_post")
+
+
+def test_axe_finds_no_violation(browser: Any, small: tuple[str, Path]) -> None:
+    """All heads, one, and its pattern in a context; light and wide, dark and narrow."""
+    found: list[str] = []
+    with serving_live(small[0]) as server:
+        for size, scheme in ((WIDE, "light"), (PHONE, "dark")):
+            with visiting(browser, server, viewport=size, color_scheme=scheme) as page:
+                for path in ("/demo/heads", "/demo/heads/1/2"):
+                    page.goto(path)
+                    found += violations(page)
+                href = page.locator("a[href*='/contexts/']").first.get_attribute("href")
+                page.goto(href)
+                found += violations(page)
+    assert found == []
