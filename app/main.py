@@ -24,10 +24,15 @@ from app.differences import routes as differences
 from app.export import routes as export
 from app.heads import routes as heads
 from app.lists import routes as lists
+from app.live.ablation import routes as ablation
 from app.live.behaviour import routes as behaviour
+from app.live.elsewhere import Elsewhere
 from app.live.engine import Live
+from app.live.gate import AnyLive
+from app.live.head import routes as live_head
 from app.live.neuron import routes as live_neuron
 from app.live.neuron.view import box as live_box
+from app.live.steering import routes as steering
 from app.models import routes as models
 from app.navigation import routes as navigation
 from app.neurons import routes as neurons
@@ -59,7 +64,9 @@ ROUTERS = (
     differences.router,
     lists.router,
     live_neuron.router,
+    steering.router,
     notes.api,
+    ablation.router,
     behaviour.router,
     search.api,
     contexts.router,
@@ -101,11 +108,14 @@ class _SetConvertor(Convertor[str]):
 register_url_convertor("set", _SetConvertor())
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The web server over the store that `settings` name. Raises NeurariumError."""
+def create_app(settings: Settings | None = None, *, live_at: Path | None = None) -> FastAPI:
+    """The web server over the store that `settings` name; `live_at`: the socket of the process that
+    has the live models, if it is another one. Raises NeurariumError."""
     settings = settings or Settings()
-    live = None
-    if settings.live:
+    live: AnyLive | None = None
+    if live_at is not None:
+        live = Elsewhere(live_at, tokens=settings.live_tokens, waiting=settings.live_waiting)
+    elif settings.live:
         live = Live(
             memory=settings.live_memory,
             tokens=settings.live_tokens,
@@ -132,7 +142,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         if live is not None:
-            live.close()
+            await live.close()
         if kept_notes is not None:
             kept_notes.close()
         site.store.close()
@@ -162,7 +172,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_api_route(f"/static/{assets.STYLE_SHEET}", _style_sheet, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=assets.folder("static")), name="static")
     routes = [route for router in ROUTERS for route in router.routes]
-    own = [route for router in (heads.api, heads.pages) for route in router.routes]
+    own = [
+        route for router in (heads.api, heads.pages, live_head.router) for route in router.routes
+    ]
     app.router.routes.extend(sorted(routes + of_sets(routes) + own, key=_specificity))
     return app
 

@@ -60,6 +60,8 @@ class NotesContext:
 
     frame: Frame
     page: NotesPage
+    label: str
+    """The unit's noun and index."""
     notes: Box
     cursor: str | None
 

@@ -25,7 +25,7 @@ from app.web.frame import NO_MARKS, Context, Marks
 from app.web.links import Links
 from app.web.middleware import POLICY, content_policy
 from app.web.params import VIEWS
-from app.web.urls import Name
+from app.web.paths import Name
 
 CSV = "text/csv; charset=utf-8"
 NO_STORE = {"Cache-Control": "no-store"}
