@@ -21,7 +21,6 @@ from app.cli.console import (
     err,
     escaped,
     first_clause,
-    missing_file,
     open_store_of,
     out,
     settings_of,
@@ -268,15 +267,19 @@ def _serve(settings: Settings) -> None:
 
     if not settings.allowed_hosts and _is_loopback(settings.host):
         settings = settings.model_copy(update={"allowed_hosts": " ".join(LOOPBACK)})
-    missing = missing_file(settings)
     app = create_app(settings)
     with listening(settings) as opened:
         bound = settings.model_copy(update={"port": opened.getsockname()[1]})
-        if missing:
-            _say(f"There was no database at {missing}: an empty one was created.")
+        if app.state.site.read_only:
+            notes = app.state.notes is not None and not app.state.notes.writable
+            rest = ", and nobody can write or delete notes" if notes else ""
+            _say(f"{database_name(settings)} is read-only: it is served as it is{rest}.")
         out.print(f"Neurarium is at {address_of(bound)} (press Ctrl-C to stop)", highlight=False)
         if settings.workers > 1:
-            app.state.site.store.close()  # it was opened to be checked: each process has its own
+            # They were opened to be checked: each process has its own.
+            app.state.site.store.close()
+            if app.state.notes is not None:
+                app.state.notes.close()
             workers.serve(settings, opened, _say)
             return
         server = server_of(app, settings)

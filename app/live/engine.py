@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from app.errors import Unavailable
-from app.live.models import Models
+from app.live.models import Models, Ready
 from app.live.neuron.answer import answer
 from app.live.neuron.schemas import LiveAnswer
 from app.live.places import Places
+from app.live.steering.answer import Place
+from app.live.steering.answer import answer as steered
+from app.live.steering.schemas import SteeringAnswer, SteeringText
 from app.live.text import OpenText, opened
 from app.neurons.schemas import NeuronPage
 from app.schemas import Run
@@ -53,7 +56,16 @@ class Live:
         Raises Unavailable if the model cannot be loaded, Gone if the run's model has been replaced,
         Invalid or TooLarge for an unusable text.
         """
-        return await self._do(lambda: self._read(run, page, text))
+        return await self.with_model(run, lambda ready: answer(ready, run, page, text, self.tokens))
+
+    async def steer(
+        self, run: Run, page: NeuronPage, largest: Mapping[Place, float], sent: SteeringText
+    ) -> SteeringAnswer:
+        """What the model of `run` writes after a text, with and without the units of `sent`, whose
+        largest magnitudes are `largest`. Raises as `read`."""
+        return await self.with_model(
+            run, lambda ready: steered(ready, run, page, largest, sent, self.tokens)
+        )
 
     async def read_all(
         self, run: Run, texts: Mapping[str, str], work: Callable[[list[OpenText]], Result]
@@ -62,7 +74,20 @@ class Live:
 
         `texts` are keyed by their names in errors. Raises as `read`, and what `work` raises.
         """
-        return await self._do(lambda: self._read_all(run, texts, work))
+
+        def read(ready: Ready) -> Result:
+            return work(
+                [opened(ready, run, text, self.tokens, name) for name, text in texts.items()]
+            )
+
+        return await self.with_model(run, read)
+
+    async def with_model(self, run: Run, work: Callable[[Ready], Result]) -> Result:
+        """The result of `work` with the model of `run`, in the model's thread.
+
+        Raises as `read`, and what `work` raises.
+        """
+        return await self._do(lambda: self._with_model(run, work))
 
     async def _do(self, work: Callable[[], Result]) -> Result:
         try:
@@ -71,20 +96,9 @@ class Live:
             raise Unavailable("The server is shutting down.") from None
         return await asyncio.wrap_future(future)
 
-    def _read(self, run: Run, page: NeuronPage, text: str) -> LiveAnswer:
+    def _with_model(self, run: Run, work: Callable[[Ready], Result]) -> Result:
         ready = self._models.get(run)
         try:
-            return answer(ready, run, page, text, self.tokens)
-        except NeurariumError as error:
-            raise Unavailable(str(error)) from error
-
-    def _read_all(
-        self, run: Run, texts: Mapping[str, str], work: Callable[[list[OpenText]], Result]
-    ) -> Result:
-        ready = self._models.get(run)
-        try:
-            return work(
-                [opened(ready, run, text, self.tokens, name) for name, text in texts.items()]
-            )
+            return work(ready)
         except NeurariumError as error:
             raise Unavailable(str(error)) from error

@@ -27,11 +27,18 @@ from app.web.nearest import Place, nearest
 from app.web.site import site_of
 from indexer.store.checksums import RESTORE, Damaged
 from indexer.store.database import is_damage
+from indexer.store.files import FileMoved
 
 log = logging.getLogger("neurarium")
 _DAMAGED = (
     "The stored data of this page is damaged, so it is not shown: the server's log says where."
 )
+_MOVED = (
+    "The server's database was removed or replaced while it was running: whoever runs the server "
+    "has to restart it."
+)
+_RETRY = 5
+"""Seconds after which a client may ask a database again."""
 API_PREFIX = "/api/"
 _JSON_PATHS = ("/api", "/healthz", "/openapi.json")
 _NAMES = {
@@ -187,8 +194,17 @@ def _of_database(request: Request, error: Exception) -> Response:
         where = request.scope["path"]
         log.error("%r: the database file is damaged (%s): %s", where, error, RESTORE)
         return answer(request, 500, _DAMAGED)
+    if isinstance(error, FileMoved):
+        log.error("%r: %s Restart the server, or put the file back.", request.scope["path"], error)
+        return _retried(answer(request, 503, _MOVED))
     log.error("The database did not answer %r: %s", request.scope["path"], error)
-    return answer(request, 503, "The database does not answer: try again in a moment.")
+    detail = "The database does not answer: try again in a moment."
+    return _retried(answer(request, 503, detail))
+
+
+def _retried(response: Response) -> Response:
+    response.headers["Retry-After"] = str(_RETRY)
+    return response
 
 
 def _bug(request: Request, error: Exception) -> Response:

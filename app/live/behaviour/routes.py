@@ -101,7 +101,7 @@ def _form(
         page=page,
         typed=typed or Typed(),
         problem=None if error is None else error.detail,
-        result=None if reply is None else result(reply, links),
+        result=None if reply is None else result(reply, links, page.run.units.noun),
         most=tokens,
     )
     response = site.html(request, "live/behaviour.html", context)
@@ -146,10 +146,12 @@ def _typed(fields: dict[str, str]) -> Typed:
 def _request(typed: Typed) -> BehaviourText:
     """The request in a form. Raises Invalid for a choice that the form does not offer."""
     if typed.by not in ("maximum", "percentile"):
-        raise Invalid("Neurons can be compared by maximum or by percentile: choose one of them.")
+        raise Invalid(
+            "Activations can be compared by maximum or by percentile: choose one of them."
+        )
     choices = list(map(str, CHOICES))
     if typed.k not in choices:
-        raise Invalid(f"The number of neurons a token has to be one of {', '.join(choices)}.")
+        raise Invalid(f"The number a token has to be one of {', '.join(choices)}.")
     return BehaviourText(
         text=typed.text, against=typed.against or None, by=typed.by, k=int(typed.k)
     )

@@ -85,7 +85,15 @@ NEURON_ARRAYS: dict[str, str] = {
     "downstream_parts": "u1",
     "sample_peaks": "<f2",  # in the sample's first contexts, in units of `peak_unit`
     "source_peak_counts": "<i4",  # `peak_histogram_counts` of each source slot, one after the other
+    "encoder_neurons": "<i4",  # of the layer, by the cosine of what they read
+    "encoder_values": "<f4",
+    "aligned_neurons": "<i4",  # the model's MLP neurons, by the cosine of what is written
+    "aligned_values": "<f4",
+    "name": "u1",  # UTF-8
+    "threshold": "<f8",
 }
+LATER_ARRAYS = 6
+"""The last ones: runs in which no unit has them are stored as if they did not exist."""
 """The small arrays of a neuron, with their stored types. Unknown arrays are empty."""
 
 LAYER_ARRAYS: dict[str, str] = {"max_quantiles": "<f8", "density_quantiles": "<f8"}
@@ -246,15 +254,32 @@ def activations_of(
     bounds of the examples: example i is values[bounds[i] : bounds[i + 1]].
     """
     lengths = examples.lengths.astype(np.int64)
-    values = examples.quantized.astype(np.float32) * np.repeat(examples.scales, lengths)
-    low, high = np.repeat(examples.troughs, lengths), np.repeat(examples.peaks, lengths)
-    return np.minimum(np.maximum(values, low), high), np.concatenate([[0], np.cumsum(lengths)])
+    values = dequantized(
+        examples.quantized, lengths, examples.scales, examples.troughs, examples.peaks
+    )
+    return values, np.concatenate([[0], np.cumsum(lengths)])
+
+
+def dequantized(
+    quantized: Int8[np.ndarray, " total"],
+    lengths: Int64[np.ndarray, " n"],
+    scales: Float32[np.ndarray, " n"],
+    low: Float32[np.ndarray, " n"],
+    high: Float32[np.ndarray, " n"],
+) -> Float32[np.ndarray, " total"]:
+    """The concatenated activations of n examples, each clipped to its `low` and `high`."""
+    values = quantized.astype(np.float32) * np.repeat(scales, lengths)
+    clipped: Float32[np.ndarray, " total"] = np.minimum(
+        np.maximum(values, np.repeat(low, lengths)), np.repeat(high, lengths)
+    )
+    return clipped
 
 
 def pack_arrays(arrays: Mapping[str, Array], names: Mapping[str, str] = NEURON_ARRAYS) -> bytes:
     """Bytes for a column of named arrays. Raises KeyError for a name that is not in `names`."""
     rows = {name: Columns(np.asarray(values).reshape(1, -1)) for name, values in arrays.items()}
-    (laid_out,) = layout.arrays_bytes(1, rows, names)
+    later = LATER_ARRAYS if names is NEURON_ARRAYS else 0
+    (laid_out,) = layout.arrays_bytes(1, rows, names, later)
     return Packer().arrays(laid_out)
 
 

@@ -45,6 +45,7 @@ from indexer.workers.ray import (
     memory_for,
 )
 from tests.conftest import Silent
+from tests.helpers.small_latents import latents_config
 from tests.helpers.tiny_models import save_tiny_model
 from tests.indexer.run.test_carry_on import OFTEN, Place, stopped_after
 
@@ -124,10 +125,18 @@ def test_an_error_in_a_worker_of_a_cluster_is_one_line(address: str, tmp_path: P
 
 
 @pytest.fixture(scope="module")
-def ray() -> Iterator[Any]:
-    """Ray on this machine with two workers, used by the runs in this module."""
-    with connected(TWO, needed=0) as begun:
-        yield begun
+def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Ray on this machine with two workers, used by the runs in this module. A project whose
+    folders have our packages' names comes first on the workers' path."""
+    project = tmp_path_factory.mktemp("project")
+    for name in ("app", "indexer"):
+        (project / name).mkdir()
+        (project / name / "__init__.py").write_text("OWN = True\n")
+    root = Path(__file__).parents[3]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (project, root))))
+        with connected(TWO, needed=0) as begun:
+            yield begun
 
 
 class Doomed(RayCrew):
@@ -205,6 +214,19 @@ def test_a_run_begun_by_one_process_is_carried_on_by_two(
     assert "resuming after" in output.out
     assert "Starting workers on this machine" in output.out
     assert place.hashes() == [expected]
+
+
+def test_two_workers_make_a_run_of_latents(ray: Any, tmp_path: Path) -> None:
+    """The content of a single process."""
+    config = latents_config(tmp_path / "small")
+    hashes = []
+    for name, execution in (("alone", Execution()), ("two", TWO)):
+        (tmp_path / name).mkdir()
+        place = Place(tmp_path / name)
+        place.index(config, execution)
+        hashes += place.hashes()
+    assert len(hashes) == 2
+    assert hashes[0] == hashes[1]
 
 
 def test_the_benchmark_of_workers_compares_equal_scans(ray: Any, tmp_path: Path) -> None:
