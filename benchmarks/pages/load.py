@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Annotated
@@ -98,13 +99,20 @@ def ask(address: str, paths: Sequence[str], connections: int, seconds: float) ->
         visitors = []
         for _ in range(connections):
             made = await loop.create_connection(
-                lambda: Visitor(host.netloc, asked, end), host.hostname, host.port
+                lambda: Visitor(host.netloc, asked, end), str(host.hostname), host.port or 80
             )
             visitors.append(made[1])
         await asyncio.gather(*(visitor.done for visitor in visitors))
         return [milliseconds for visitor in visitors for milliseconds in visitor.times]
 
     return asyncio.run(visit())
+
+
+def _turn(
+    address: str, paths: Sequence[str], connections: int, seconds: float, _: int
+) -> list[float]:
+    """`ask` in a round of `interleave`."""
+    return ask(address, paths, connections, seconds)
 
 
 def measure(stores: dict[str, str], rounds: int, seconds: float, seed: int) -> list[Figure]:
@@ -122,9 +130,7 @@ def measure(stores: dict[str, str], rounds: int, seconds: float, seed: int) -> l
             for _ in range(4):  # each process warms up
                 ask_all(address, paths[:10], {})
             for connections in CONNECTIONS:
-                turns[store, connections] = lambda number, of=(address, paths, connections): ask(
-                    *of, seconds
-                )
+                turns[store, connections] = partial(_turn, address, paths, connections, seconds)
         done = list(interleave(turns, range(rounds), seed))
     figures = []
     for (store, connections), _ in turns.items():
