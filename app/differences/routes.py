@@ -60,7 +60,7 @@ def differences_page(
     a: RunA = None,
     b: RunB = None,
     layer: OneLayer = None,
-    sort: DifferenceSort = "correlation",
+    sort: DifferenceSort | None = None,
     order: Order | None = None,
     cursor: Cursor = None,
 ) -> Response:
@@ -89,13 +89,14 @@ def _read(
     a: int | None,
     b: int | None,
     layer: int | None,
-    sort: DifferenceSort,
+    sort: DifferenceSort | None,
     order: Order | None,
     limit: int,
     cursor: str | None,
 ) -> Differences:
     with site.store.connect() as connection:
         first, second = queries.readings(site.store, connection, model, a, b)
+        by = sort or queries.usual_sort(first, second)
         return queries.differences(
-            first, second, layer, sort, order or first_order(sort), limit, cursor
+            first, second, layer, by, order or first_order(by), limit, cursor
         )

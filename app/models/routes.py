@@ -226,7 +226,9 @@ def layer_page(
         page=page,
         picture=drawn,
         view=None if drawn is None else view.layer(drawn, links.neurons_of_layer(layer)),
-        plot=None if plotted is None else view.plot(plotted, links.neurons_of_layer(layer)),
+        plot=None
+        if plotted is None
+        else view.plot(plotted, links.neurons_of_layer(layer), page.run.units.noun),
         cursor=cursor,
         limit=named_limit,
         shown=view.shown(drawn, plotted),

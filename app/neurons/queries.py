@@ -38,6 +38,7 @@ from indexer.store.checksums import cover, missing
 from indexer.store.packing.codec import unpack_arrays
 from indexer.store.places import Places
 from indexer.store.sizes import SOURCE_SLOTS
+from indexer.store.units import Units
 
 Array = np.ndarray[Any, Any]
 
@@ -102,8 +103,9 @@ def context(reading: Reading, layer: int, neuron: int, context_id: int) -> Conte
     examples = read_examples(reading, key)
     whole = examples.whole(context_id)
     if whole is None:
+        noun = Units.of(reading.run.units).noun
         raise NotFound(
-            f"Context {context_id} is not an example of neuron {neuron} in layer {layer} of "
+            f"Context {context_id} is not an example of {noun} {neuron} in layer {layer} of "
             f"{reading.run.model}: its page lists those that are."
         )
     kinds, example, stored = whole
@@ -144,8 +146,9 @@ def _ref(places: Places, index: int) -> NeuronRef | None:
 
 
 def _in_layer(widths: Sequence[int], layer: int, neuron: int) -> NeuronRef | None:
-    """The neuron with the same index in another layer, or that layer's last neuron."""
-    if not 0 <= layer < len(widths):
+    """The neuron with the same index in another layer, or that layer's last neuron; None if it has
+    none."""
+    if not 0 <= layer < len(widths) or not widths[layer]:
         return None
     return NeuronRef(layer=layer, neuron=min(neuron, widths[layer] - 1))
 

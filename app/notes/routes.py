@@ -62,7 +62,7 @@ READ_ERRORS = ERRORS | {
 }
 DELETE_ERRORS: dict[int | str, dict[str, Any]] = {
     401: _error("The request has no token: send Authorization: Bearer TOKEN."),
-    403: _error("The token is not the server's."),
+    403: _error("The token is not the server's, or its database is read-only."),
     404: _error("There is no such note, or the server runs without --notes."),
     422: ERRORS[422],
     503: _error("The database is busy (see Retry-After) or does not answer."),
@@ -174,8 +174,9 @@ def notes_page(
     read = notes_of(request).read(place, PER_PAGE, cursor)
     if unchanged := site.unchanged(request, model, beside=[read.version]):
         return unchanged
-    site.store.check_neuron(model, layer, neuron, run)
-    return _page(site, request, place, site.links(model, run, view), read, cursor=cursor)
+    label = site.store.check_neuron(model, layer, neuron, run)
+    links = site.links(model, run, view)
+    return _page(site, request, place, label, links, read, cursor=cursor)
 
 
 @pages.post("/{model}/{layer}/{neuron}/notes")
@@ -209,7 +210,7 @@ def panel(notes: ServedNotes, model: ModelSet, layer: int, neuron: int) -> Notes
     return NotesPanel(
         read.version,
         read.items,
-        lambda links: box(links.notes(layer, neuron), read.items, read.count),
+        lambda links: box(links.notes(layer, neuron), read.items, read.count, notes.writable),
     )
 
 
@@ -270,7 +271,7 @@ def _submit(
     """The answer to a form: a redirect to the neuron, or the form with what is wrong."""
     site = site_of(request)
     model = ModelSet.parse(place.model)
-    site.store.check_neuron(model, place.layer, place.neuron, run)
+    label = site.store.check_neuron(model, place.layer, place.neuron, run)
     links = site.links(model, run, view)
     try:
         _change(notes_of(request), place, fields)
@@ -282,7 +283,7 @@ def _submit(
             wrong_token=isinstance(error, Forbidden),
         )
         read = notes_of(request).read(place, PER_PAGE)
-        response = _page(site, request, place, links, read, refusal, error.status)
+        response = _page(site, request, place, label, links, read, refusal, error.status)
         response.headers.update(error.headers)
         return no_store(response)
     target = links.neuron(place.layer, place.neuron)
@@ -305,6 +306,7 @@ def _page(
     site: Site,
     request: Request,
     place: Place,
+    label: str,
     links: Links,
     read: NotesRead,
     refusal: Refusal | None = None,
@@ -321,6 +323,12 @@ def _page(
         count=read.count,
     )
     frame = Frame(links, json_url=api_urls.notes(*at, cursor=cursor), canonical=urls.notes(*at))
-    form = box(links.notes(place.layer, place.neuron), page.items, page.count, refusal)
-    context = NotesContext(frame, page, form, cursor)
+    form = box(
+        links.notes(place.layer, place.neuron),
+        page.items,
+        page.count,
+        notes_of(request).writable,
+        refusal,
+    )
+    context = NotesContext(frame, page, label, form, cursor)
     return site.html(request, "notes/notes.html", context, status)

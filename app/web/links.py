@@ -114,6 +114,11 @@ class Links:
         """The search by custom text, and where its form is sent."""
         return urls.behaviour(self.model, run=self.run)
 
+    def ablation(self, n: str | None = None) -> str:
+        """Several neurons ablated on a custom text, and where its form is sent; `n`: the neurons
+        to put into it."""
+        return urls.ablation(self.model, n=n, run=self.run)
+
     def differences(
         self,
         a: int | None = None,

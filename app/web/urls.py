@@ -45,6 +45,11 @@ def behaviour(name: Name, *, run: int | None = None) -> str:
     return with_query(path_of(name, "behaviour"), run=run)
 
 
+def ablation(name: Name, *, n: str | None = None, run: int | None = None) -> str:
+    """Several neurons ablated on a custom text: the form, with the neurons `n`, and its result."""
+    return with_query(path_of(name, "ablation"), n=n or None, run=run, safe="/,")
+
+
 def neuron(
     name: Name,
     layer_index: int,
