@@ -23,6 +23,9 @@ from tests.helpers.verify_cases import (
     with_value,
 )
 
+TOP = 30
+"""Top examples: more than the contexts in which some latents fire."""
+
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
@@ -30,7 +33,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     folder = tmp_path_factory.mktemp("latents")
     model = save_llama(folder / "llama")
     dictionary = save_dictionaries(folder / "own")
-    return make(folder / "run", model, window=9, dictionary=dictionary, force=True)
+    return make(folder / "run", model, window=9, top_k=TOP, dictionary=dictionary, force=True)
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def test_a_clean_run_of_latents_passes(clean: SmallRun) -> None:
     assert tallies["contexts in which units fire"].compared == 2 * LATENTS * contexts
     lists = [lists_of(clean, (0, unit)) for unit in range(LATENTS)]
     counts = {len(kinds[KIND["top"]]) if KIND["top"] in kinds else 0 for kinds in lists}
-    assert {0, 5} < counts
+    assert {0, TOP} < counts, "some latents fire in a few contexts"
     assert lines_of(verified(clean, contexts=5, neurons=3)) == []
 
 
@@ -59,8 +62,7 @@ def test_every_fault_in_where_latents_fire_is_found(small: SmallRun) -> None:
     full = [
         unit
         for unit in range(LATENTS)
-        if (lists := lists_of(small, (1, unit)))
-        and {len(lists[KIND[kind]]) for kind in ("top", "random")} == {5, 15}
+        if len(lists_of(small, (1, unit)).get(KIND["random"], ())) == 15
     ]
     left_out, turned, wrong, rarer = full[:4]
     random = {unit: examples_of(small, (1, unit), "random") for unit in full}
@@ -72,7 +74,7 @@ def test_every_fault_in_where_latents_fire_is_found(small: SmallRun) -> None:
     short, top = next(
         (unit, top)
         for unit in range(LATENTS)
-        if (top := lists_of(small, (0, unit)).get(KIND["top"])) is not None and 1 < len(top) < 5
+        if (top := lists_of(small, (0, unit)).get(KIND["top"])) is not None and 1 < len(top) < TOP
     )
     put(small, (0, short), "top", only(top, list(range(len(top) - 1))))
     put(small, (1, SILENT), "top", examples_of(small, (1, left_out), "top"))
