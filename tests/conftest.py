@@ -200,6 +200,19 @@ def demo_store(tmp_path_factory: pytest.TempPathFactory) -> str:
     return url
 
 
+@pytest.fixture(scope="session")
+def heads_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A small run of the bundled model's attention heads in SQLite, and the cache it was made
+    with."""
+    from indexer.run.index import index
+    from tests.helpers.tiny_heads import SMALL_RUN
+
+    folder = tmp_path_factory.mktemp("heads")
+    url = f"sqlite:///{folder / 'heads.db'}"
+    index(SMALL_RUN, url, folder / "cache", Silent())
+    return url, folder / "cache"
+
+
 @contextmanager
 def serving_live(database_url: str, **options: Any) -> Iterator[str]:
     """A real server over a store, with these settings; its address."""

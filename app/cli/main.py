@@ -21,7 +21,6 @@ from app.cli.console import (
     err,
     escaped,
     first_clause,
-    missing_file,
     open_store_of,
     out,
     settings_of,
@@ -118,6 +117,15 @@ def serve(
     database: Database = None,
     host: Host = None,
     port: Port = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=256,
+            help="Processes that serve pages, such as one for each core. Default: "
+            "$NEURARIUM_WORKERS, or 1.",
+        ),
+    ] = None,
     live: Annotated[
         bool,
         typer.Option(
@@ -145,6 +153,8 @@ def serve(
     settings = settings_of(database, host, port)
     switches = {"live": live, "notes": notes}
     settings = settings.model_copy(update={name: True for name, on in switches.items() if on})
+    if workers is not None:
+        settings = settings.model_copy(update={"workers": workers})
     if model_path:
         if not settings.live:
             raise NeurariumError("--model-path needs --live: only live models are loaded.")
@@ -251,21 +261,34 @@ def _ask(question: str) -> None:
 
 def _serve(settings: Settings) -> None:
     from app.main import create_app
+    from app.serving import workers
     from app.serving.server import collect_less, listening, server_of
     from app.web.visitors import LOOPBACK
 
     if not settings.allowed_hosts and _is_loopback(settings.host):
         settings = settings.model_copy(update={"allowed_hosts": " ".join(LOOPBACK)})
-    missing = missing_file(settings)
-    server = server_of(create_app(settings), settings)
+    app = create_app(settings)
     with listening(settings) as opened:
         bound = settings.model_copy(update={"port": opened.getsockname()[1]})
-        if missing:
-            message = f"There was no database at {missing}: an empty one was created."
-            err.print(escaped(message), highlight=False, soft_wrap=True)
+        if app.state.site.read_only:
+            notes = app.state.notes is not None and not app.state.notes.writable
+            rest = ", and nobody can write or delete notes" if notes else ""
+            _say(f"{database_name(settings)} is read-only: it is served as it is{rest}.")
         out.print(f"Neurarium is at {address_of(bound)} (press Ctrl-C to stop)", highlight=False)
+        if settings.workers > 1:
+            # They were opened to be checked: each process has its own.
+            app.state.site.store.close()
+            if app.state.notes is not None:
+                app.state.notes.close()
+            workers.serve(settings, opened, _say)
+            return
+        server = server_of(app, settings)
         collect_less()
         server.run(sockets=[opened])
+
+
+def _say(line: str) -> None:
+    err.print(escaped(line), highlight=False, soft_wrap=True)
 
 
 def _is_loopback(host: str) -> bool:

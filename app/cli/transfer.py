@@ -65,10 +65,11 @@ def export(
             from app.export.write import export as write
 
             request = Request(cast("Any", format), out_path, choice, fields)
-            notes = notes_of(engine, reading.run.model)
+            notes = notes_of(engine, reading)
             count = write(reading, request, notes, shown.stage)
     if str(out_path) != "-":
-        said = f"Wrote {count:,} neurons to {escaped(out_path)}."
+        nouns = f"{reading.units.noun}s" if count > 1 else reading.units.noun
+        said = f"Wrote {count:,} {nouns} to {escaped(out_path)}."
         out.print(said, highlight=False, soft_wrap=True)
 
 
@@ -92,7 +93,7 @@ def import_run(
     engine = open_store_of(settings_of(database), create=True)
     try:
         with _reporting(Path()) as shown:
-            progress = shown.stage("Importing", None, "neurons")
+            progress = shown.stage("Importing", None, "units")
             if format == "jsonl":
                 from indexer.export.lines import import_lines
 
@@ -120,13 +121,14 @@ def copy(
     """Copy a run to another database."""
     from indexer.store.transfer.copying import copy_run
 
-    target = open_store_of(settings_of(to), create=True)
-    try:
-        with _reading(database, run) as (engine, reading), _reporting(Path()) as shown:
-            progress = shown.stage("Copying", len(reading.places), "neurons")
-            number = copy_run(engine, reading.run.id, target, progress)
-    finally:
-        target.dispose()
+    with _reading(database, run) as (engine, reading):
+        target = open_store_of(settings_of(to), create=True)
+        try:
+            with _reporting(Path()) as shown:
+                progress = shown.stage("Copying", len(reading.places), f"{reading.units.noun}s")
+                number = copy_run(engine, reading.run.id, target, progress)
+        finally:
+            target.dispose()
     out.print(f"Copied as run {number}, with the same content hash.", highlight=False)
 
 
@@ -139,7 +141,7 @@ def pack(
     from indexer.store.transfer.copying import pack_run
 
     with _reading(database, run) as (engine, reading), _reporting(Path()) as shown:
-        progress = shown.stage("Packing", len(reading.places), "neurons")
+        progress = shown.stage("Packing", len(reading.places), f"{reading.units.noun}s")
         pack_run(engine, reading.run.id, out_path, progress)
     out.print(
         f"Wrote {escaped(out_path)}. Open it with: [bold]neurarium serve --database "

@@ -14,6 +14,7 @@ from typing import Any
 
 from app.examples.schemas import Example
 from app.neurons.schemas import Histogram, NeuronPage
+from app.schemas import Note
 
 SET = "neurons"
 CREATOR = "neurarium"
@@ -109,19 +110,19 @@ def activations(page: NeuronPage) -> list[dict[str, Any]]:
     return rows
 
 
-def explanations(page: NeuronPage, notes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def explanations(page: NeuronPage, notes: Sequence[Note]) -> list[dict[str, Any]]:
     """The notes on a neuron."""
     return [
         {
-            "id": _id(page, f"{note['time']}{note['author']}{note['text']}"),
+            "id": _id(page, f"{note.time.isoformat()}{note.author}{note.text}"),
             "modelId": page.model,
             "layer": source_id(page.layer),
             "index": page.neuron,
-            "description": note["text"],
-            "authorId": note["author"],
+            "description": note.text,
+            "authorId": note.author,
             "typeName": "note",
             "explanationModelName": None,
-            "createdAt": note["time"],
+            "createdAt": note.time.isoformat(),
         }
         for note in notes
     ]

@@ -4,18 +4,22 @@ them with what the store has besides, and its contexts."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from app.export.lines import Notes, neuron_lines
 from app.reading.store import Reading
-from indexer.store.transfer.lines import context_line, dumped, run_line, stored_part
+from indexer.store.transfer.heads import head_part, head_values, iter_heads
+from indexer.store.transfer.lines import context_line, digest, dumped, run_line, stored_part
 from indexer.store.transfer.records import (
+    StoredNeuron,
     read_contexts,
     read_neurons,
     read_record,
     run_row,
 )
+from indexer.store.units import HEADS
 
 
 def head(reading: Reading) -> bytes:
@@ -24,15 +28,35 @@ def head(reading: Reading) -> bytes:
     return dumped(run_line(read_record(reading.connection, row), row.content_hash))
 
 
-def neurons(reading: Reading, notes: Notes) -> Iterator[bytes]:
+def neurons(reading: Reading, notes: Notes | None) -> Iterator[bytes]:
     """The lines of all neurons."""
-    everything = np.arange(len(reading.places))
-    pages = neuron_lines(reading, everything, None, notes)
-    stored = read_neurons(reading.connection, reading.run.id, [(0, len(everything) - 1)])
-    for part in stored:
-        for neuron in part:
-            own = dumped({"stored": stored_part(neuron)})
-            yield b'{"type":"neuron",' + next(pages)[1:-2] + b"," + own[1:]
+    pages = neuron_lines(reading, np.arange(len(reading.places)), None, notes)
+    heads = _heads(reading)
+    for neuron in _stored(reading):
+        own = dumped({"stored": stored_part(neuron), **next(heads, {})})
+        yield b'{"type":"neuron",' + next(pages)[1:-2] + b"," + own[1:]
+
+
+def beside(reading: Reading, records: Iterator[bytes]) -> Iterator[bytes]:
+    """The lines of all neurons, to lie beside their NeuronRecords."""
+    for neuron in _stored(reading):
+        place = {"type": "neuron", "layer": neuron.layer, "neuron": neuron.neuron}
+        yield dumped(place | {"record": digest(next(records)), "stored": stored_part(neuron)})
+
+
+def _stored(reading: Reading) -> Iterator[StoredNeuron]:
+    everything = [(0, len(reading.places) - 1)]
+    for part in read_neurons(reading.connection, reading.run.id, everything):
+        yield from part
+
+
+def _heads(reading: Reading) -> Iterator[dict[str, Any]]:
+    """What the line of each unit has besides, in a run of attention heads."""
+    if reading.run.set_name != HEADS:
+        return
+    values = head_values(reading.connection, reading.run)
+    for head, scores in zip(iter_heads(reading.connection, reading.run), values, strict=True):
+        yield {"head": head_part(head, scores)}
 
 
 def contexts(reading: Reading) -> Iterator[bytes]:

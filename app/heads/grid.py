@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from app.drawing.numbers import share
 from app.heads.colours import colour
-from app.heads.lines import token_chip, token_markup
+from app.heads.lines import token_chip, whole_text
 from app.heads.schemas import HeadContext
 from app.web.frame import Frame
 
-_GRID_MOST = 96
+GRID_MOST = 192
 """Positions of a grid; longer contexts are shown as a list of rows alone."""
 
 _CELL = 7
@@ -50,30 +51,29 @@ def grid_view(page: HeadContext) -> GridView:
             for key, attention in row[:3]
         )
         rows.append((token_chip(token), position, keys, share(left)))
-    text = Markup(
-        "".join(
-            token_markup(token, position, 0.0, False, False)
-            for position, token in enumerate(page.tokens)
-        )
-    )
-    return GridView(text, _grid(page) if length <= _GRID_MOST * 2 else None, rows)
+    text = whole_text(page.tokens, [], None)
+    return GridView(text, pattern_svg(page.rows, label=True) if length <= GRID_MOST else None, rows)
 
 
-def _grid(page: HeadContext) -> Markup:
-    """The pattern as a picture: a row a query, a column a key."""
-    side = len(page.tokens) * _CELL
-    out = [
-        f'<svg class="pattern" viewBox="0 0 {side} {side}" role="img" '
-        'aria-label="Attention: a row for each query, a column for each key">',
-        f'<path class="causal" d="M0 0L{side} {side}H0z"/>',
-    ]
-    for query, row in enumerate(page.rows):
+def pattern_svg(rows: Sequence[Sequence[tuple[int, float]]], *, label: bool = False) -> Markup:
+    """A pattern as a picture: a row a query, a column a key, a path a colour. Without a label it is
+    hidden from readers without sight."""
+    side = len(rows) * _CELL
+    cells: dict[str, list[str]] = {}
+    for query, row in enumerate(rows):
         for key, attention in row:
-            css = colour(attention, 0.0, 1.0)
-            if css:
-                out.append(
-                    f'<rect class="{css}" x="{key * _CELL}" y="{query * _CELL}" '
-                    f'width="{_CELL}" height="{_CELL}"/>'
-                )
-    out.append("</svg>")
-    return Markup("".join(out))
+            if css := colour(attention, 0.0, 1.0):
+                square = f"M{key * _CELL} {query * _CELL}h{_CELL}v{_CELL}h-{_CELL}z"
+                cells.setdefault(css, []).append(square)
+    named = (
+        'role="img" aria-label="Attention: a row for each query, a column for each key"'
+        if label
+        else 'aria-hidden="true"'
+    )
+    paths = "".join(
+        f'<path class="{css}" d="{"".join(squares)}"/>' for css, squares in sorted(cells.items())
+    )
+    return Markup(
+        f'<svg class="pattern" viewBox="0 0 {side} {side}" {named}>'
+        f'<path class="causal" d="M0 0L{side} {side}H0z"/>{paths}</svg>'
+    )

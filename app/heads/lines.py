@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -142,3 +143,16 @@ def token_markup(token: str, position: int, attention: float, is_query: bool, is
 def token_chip(token: str) -> Markup:
     """A token in a box."""
     return Markup('<span class="chip">{}</span>').format(chip(token))
+
+
+def whole_text(
+    tokens: Sequence[str], row: Sequence[tuple[int, float]], query: int | None
+) -> Markup:
+    """All tokens of a text, shaded by a query's row; None: not shaded."""
+    kept = dict(row)
+    return Markup(
+        "".join(
+            token_markup(token, position, kept.get(position, 0.0), position == query, False)
+            for position, token in enumerate(tokens)
+        )
+    )

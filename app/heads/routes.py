@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from app.errors import Invalid
 from app.heads import queries
@@ -16,14 +16,13 @@ from app.heads.view import HeadContextOfPage, head_view
 from app.sets import ModelSet
 from app.web import api_urls, urls
 from app.web.frame import Frame
-from app.web.params import ERRORS, ContextId, LayerIndex, ModelName, RunId
+from app.web.params import ERRORS, ContextId, HeadIndex, LayerIndex, ModelName, RunId
 from app.web.site import site_of
 from indexer.store.units import HEADS
 
 api = APIRouter(prefix="/api/v1/models/{model}/heads", tags=["api"], responses=ERRORS)
 pages = APIRouter(prefix="/{model}/heads", include_in_schema=False)
 
-HeadIndex = Annotated[int, Path(ge=0, description="Zero-based attention head in its layer.")]
 By = Annotated[
     str, Query(alias="by", max_length=40, description="The score that colours and sorts.")
 ]
@@ -110,7 +109,8 @@ def head_page(
         return links.context(layer, head, context_id), json_url
 
     view = head_view(page, links, contexts)
-    return site.html(request, "heads/head.html", HeadContextOfPage(frame, page, view))
+    form = links.try_text(layer, head) if site.live else None
+    return site.html(request, "heads/head.html", HeadContextOfPage(frame, page, view, form))
 
 
 @pages.get("/{layer}/{head}/contexts/{context}")

@@ -44,6 +44,8 @@ class HeadContextOfPage:
     frame: Frame
     page: HeadPage
     view: HeadView
+    form: str | None
+    """Where a custom text is sent; None if the server runs without --live."""
 
 
 def head_view(page: HeadPage, links: Links, contexts: Callable[[int], tuple[str, str]]) -> HeadView:

@@ -35,6 +35,8 @@ def dictionary_facts(
     if said is None:
         return None
     measured = next((of for of in said["quality"] if of["layer"] == layer), None)
+    # Runs of an older version say it once for all layers.
+    own = next((of for of in said.get("layers", ()) if of["layer"] == layer), said)
     threshold = arrays["threshold"].tolist()
     file, on_hub = _file_of(reading, layer, said["files"])
     return DictionaryFacts(
@@ -43,9 +45,9 @@ def dictionary_facts(
         hook_point=reading.run.provenance["capture"]["hook_point"],
         name=name_in(arrays),
         threshold=finite(threshold[0]) if threshold else None,
-        activation=said["activation"],
-        k=said["k"],
-        target=said["target"],
+        activation=own["activation"],
+        k=own["k"],
+        target=own["target"],
         encoders=encoders,
         quality=None
         if measured is None

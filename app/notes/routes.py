@@ -62,7 +62,7 @@ READ_ERRORS = ERRORS | {
 }
 DELETE_ERRORS: dict[int | str, dict[str, Any]] = {
     401: _error("The request has no token: send Authorization: Bearer TOKEN."),
-    403: _error("The token is not the server's."),
+    403: _error("The token is not the server's, or its database is read-only."),
     404: _error("There is no such note, or the server runs without --notes."),
     422: ERRORS[422],
     503: _error("The database is busy (see Retry-After) or does not answer."),
@@ -210,7 +210,7 @@ def panel(notes: ServedNotes, model: ModelSet, layer: int, neuron: int) -> Notes
     return NotesPanel(
         read.version,
         read.items,
-        lambda links: box(links.notes(layer, neuron), read.items, read.count),
+        lambda links: box(links.notes(layer, neuron), read.items, read.count, notes.writable),
     )
 
 
@@ -323,6 +323,12 @@ def _page(
         count=read.count,
     )
     frame = Frame(links, json_url=api_urls.notes(*at, cursor=cursor), canonical=urls.notes(*at))
-    form = box(links.notes(place.layer, place.neuron), page.items, page.count, refusal)
+    form = box(
+        links.notes(place.layer, place.neuron),
+        page.items,
+        page.count,
+        notes_of(request).writable,
+        refusal,
+    )
     context = NotesContext(frame, page, label, form, cursor)
     return site.html(request, "notes/notes.html", context, status)

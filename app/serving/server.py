@@ -21,7 +21,7 @@ GRACE = 5
 """Seconds that Ctrl-C waits for open requests."""
 _QUEUE = 4096
 """Connections that the system holds until they are accepted; most systems set a lower bound."""
-_AT_ONCE = 32
+AT_ONCE = 32
 """Connections accepted in one turn of the event loop. Until the next turn they are not counted, so
 this must be far below the number of files that are kept free for them."""
 _NEW_OBJECTS = 20_000
@@ -38,8 +38,14 @@ class Server(uvicorn.Server):
             opened.listen(_QUEUE)
 
 
-def server_of(app: Any, settings: Settings, *, grace: int = GRACE) -> Server:
-    """A server of an ASGI app, within the bounds on visitors. Raises the limit on open files."""
+def server_of(
+    app: Any, settings: Settings, *, grace: int = GRACE, at_once: int = AT_ONCE
+) -> Server:
+    """A server of an ASGI app, within the bounds on visitors; `grace`: seconds that open requests
+    have when it ends; `at_once`: connections accepted in one turn of the event loop.
+
+    Raises this process's limit on open files.
+    """
     log_seldom()
     room = room_for_connections(settings.connections, raise_file_limit())
     protocol: Any = partial(BoundedProtocol, connections=Connections(room))
@@ -50,7 +56,7 @@ def server_of(app: Any, settings: Settings, *, grace: int = GRACE) -> Server:
         ws="none",
         log_level="warning",
         access_log=False,
-        backlog=_AT_ONCE,
+        backlog=at_once,
         timeout_graceful_shutdown=grace,
     )
     return Server(config)

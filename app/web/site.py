@@ -57,6 +57,8 @@ class Site:
     """The version of the package."""
     embed: str = ""
     """Sites that may show bare pages in a frame, as in CSP's frame-ancestors; empty: none."""
+    read_only: bool = False
+    """Whether the database cannot be written."""
     live: bool = False
     """Whether the server runs models on visitors' texts."""
     note_marks: Callable[[Iterable[str]], Marks] | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,22 +14,29 @@ from sqlalchemy import Engine
 from indexer.config import check_name
 from indexer.errors import NeurariumError
 from indexer.store.transfer.copying import checked, counted
+from indexer.store.transfer.heads import columns_of, head_of
 from indexer.store.transfer.lines import blocks, context_of, loaded, neuron_of, record_of
 from indexer.store.transfer.records import StoredNeuron, block_of
-from indexer.store.writing.records import ContextRecord
+from indexer.store.units import HEADS
+from indexer.store.writing.records import ContextRecord, HeadRecord, HeadRecords, RunRecord
 from indexer.store.writing.run import write_run
 
 
 def import_lines(
-    file: Path, engine: Engine, name: str | None, progress: Callable[[int], None]
+    file: Path,
+    engine: Engine,
+    name: str | None,
+    progress: Callable[[int], None],
+    look: Callable[[dict[str, Any]], None] = lambda line: None,
 ) -> int:
     """Write the run in a file to a store, and return its number; `name` None: the model's own name.
+    `look` is called with each line and may refuse it.
 
     Raises NeurariumError, with nothing written, if a line cannot be read or the content hash is
     not the one that the file names.
     """
-    with file.open("rb") as opened:
-        lines = _Lines(opened, file)
+    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
+        lines = _Lines(opened, file, look)
         first = lines.next()
         if first is None:
             raise NeurariumError(f"{file} is empty.")
@@ -37,35 +46,56 @@ def import_lines(
         check_name(record.model)
         neurons = lines.neurons()
         made = counted((block_of(part) for part in blocks(neurons)), progress)
-        run_id = write_run(engine, record, made, lines.contexts())
+        run_id = write_run(engine, record, made, lines.contexts(), lines.heads(record))
         return checked(engine, run_id, first["content_hash"])
 
 
 class _Lines:
     """The lines of a file, read once: neurons first, then contexts."""
 
-    def __init__(self, opened: Any, file: Path) -> None:
+    def __init__(self, opened: Any, file: Path, look: Callable[[dict[str, Any]], None]) -> None:
         self._lines = enumerate(opened, 1)
-        self._file = file
+        self._file, self._look = file, look
         self._held: dict[str, Any] | None = None
         self._number = 0
+        self._heads: list[HeadRecord] = []
+        self._scores: list[dict[str, float | None]] = []
 
     def next(self) -> dict[str, Any] | None:
         """The next line, or None at the end."""
         if self._held is not None:
             held, self._held = self._held, None
             return held
-        for number, line in self._lines:
-            self._number = number
-            if line.strip():
-                return loaded(line, self._number, self._file)
+        try:
+            for number, content in self._lines:
+                self._number = number
+                if content.strip():
+                    line = loaded(content, self._number, self._file)
+                    self._look(line)
+                    return line
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise NeurariumError(
+                f"{self._file} is cut off or damaged ({error}). Nothing was imported."
+            ) from None
         return None
 
     def neurons(self) -> Iterator[StoredNeuron]:
         """The lines of neurons."""
         while (line := self.next()) is not None and line.get("type") == "neuron":
             yield self._read(neuron_of, line)
+            if "head" in line:
+                self._heads.append(self._read(head_of, line["head"]))
+                self._scores.append(line["head"]["scores"])
         self._held = line
+
+    def heads(self, record: RunRecord) -> Callable[[], HeadRecords] | None:
+        """What the lines of attention heads have besides, known when all have been read; None in a
+        run of other units."""
+        if record.set_name != HEADS:
+            return None
+        return lambda: HeadRecords(
+            self._heads, columns_of(self._scores, record.widths), record.provenance["heads"]
+        )
 
     def contexts(self) -> Iterator[ContextRecord]:
         """The lines of contexts."""

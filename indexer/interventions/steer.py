@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from indexer.errors import NeurariumError
-from indexer.interventions.ablate import last_position_only, removed
+from indexer.interventions.hooks import last_position_only, removed
 from indexer.models.failures import out_of_memory
 from indexer.models.hook_places import stream_place
 from indexer.models.loaded import LoadedModel

@@ -97,7 +97,7 @@ def likeliest(model: LoadedModel, units: DictionaryLatents, quality: Quality, ba
             )
     better = [(one, cause) for one, cause in tried if one.fvu < now.fvu]
     right = [pair for pair in better if problem_of(pair[0]) is None]
-    clearer = [pair for pair in better if pair[0].fvu < _CLEARER * now.fvu]
+    clearer = [pair for pair in better if pair[0].fvu < min(1.0, _CLEARER * now.fvu)]
     for found in (right, clearer):
         if found:
             best, cause = min(found, key=lambda pair: pair[0].fvu)

@@ -66,6 +66,8 @@ class Outcome:
     """The process's largest resident size so far, in bytes."""
     resumed: bool = False
     """Whether part of it was scanned earlier, by another process."""
+    first_layer: int = 0
+    """The first layer that has units."""
     warnings: tuple[str, ...] = ()
     """Lines worth repeating at the end: the first time may be hours ago."""
 
@@ -171,8 +173,14 @@ def _index(
         clock.seconds,
         peak,
         resumed,
+        first_layer(job),
         tuple(doubts),
     )
+
+
+def first_layer(job: Job) -> int:
+    """The first layer that has units."""
+    return next(layer for layer, width in enumerate(job.model.units.widths) if width)
 
 
 def few_tokens(tokens: int) -> list[str]:

@@ -59,17 +59,21 @@ def as_provenance(job: Job, qualities: tuple[Quality, ...]) -> dict[str, Any]:
     units = job.model.units
     if not isinstance(units, DictionaryLatents):
         return {}
-    one = units.any
+    named = any(found.names for found in units.dictionaries.values())
     return {
         "dictionary": {
             "files": [dictionary.label for dictionary in units.dictionaries.values()],
             "hash": units.identity,
-            "activation": one.function,
-            "target": str(one.target) if one.target else None,
-            "k": one.k,
-            **(
-                {"named": True} if any(found.names for found in units.dictionaries.values()) else {}
-            ),
+            "layers": [
+                {
+                    "layer": layer,
+                    "activation": one.function,
+                    "target": str(one.target) if one.target else None,
+                    "k": one.k,
+                }
+                for layer, one in units.dictionaries.items()
+            ],
+            **({"named": True} if named else {}),
             "quality": [asdict(quality) for quality in qualities],
         }
     }

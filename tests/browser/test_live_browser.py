@@ -155,6 +155,11 @@ def test_without_scripts_the_form_leads_to_a_page(browser: Any, server: str) -> 
         assert field.input_value() == TEXT
         page.get_by_role("link", name="neuron 349").click()
         page.wait_for_url(f"**{NEURON}")
+        result = steered(page, TEXT)
+        texts = [result.get_by_label(f"Generated {how} steering") for how in ("without", "with")]
+        assert texts[0].inner_text() != texts[1].inner_text()
+        assert "nats a token" in result.inner_text()
+        assert page.get_by_label("Strength").input_value() == "40"
 
 
 def test_what_goes_wrong_is_said_in_place(browser: Any, server: str) -> None:
@@ -220,6 +225,20 @@ def test_the_box_fits_its_window(
             assert note.evaluate("e => e.scrollWidth <= e.clientWidth"), note.inner_text()
         kind = "wide" if size is WIDE else "phone"
         page.locator("#live").screenshot(path=SCREENSHOTS / f"live-{kind}-{scheme}.png")
+        steered(page, TEXT)
+        assert page.evaluate(width) <= size["width"]
+        page.screenshot(path=SCREENSHOTS / f"steer-{kind}-{scheme}.png", full_page=True)
+
+
+def steered(page: Any, text: str) -> Any:
+    """From a neuron's page to a text continued with it and without; the result."""
+    page.get_by_role("link", name="Steer a text with this neuron").click()
+    page.get_by_label("Text to continue").fill(text)
+    page.get_by_label("Strength").fill("40")
+    page.get_by_label("New tokens").fill("12")
+    page.get_by_role("button", name="Generate").click()
+    page.locator("#steered").wait_for()
+    return page.locator("#steered")
 
 
 # --- All neurons on a text ----------------------------------------------------------------------

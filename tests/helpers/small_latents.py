@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -12,6 +13,8 @@ from tests.helpers.tiny_models import WIDTH
 from tests.helpers.verify_cases import save_llama, write_corpus
 
 LATENTS = 16
+NAMES = json.dumps([f"Idea {'é' if unit == 5 else unit}" for unit in range(LATENTS)])
+"""Names of the second layer's latents."""
 FUNCTIONS = ("jumprelu", "topk")
 """What decides that a latent of each layer fires: a threshold, or being one of the largest."""
 
@@ -21,10 +24,10 @@ def save_dictionaries(folder: Path) -> str:
     paths = []
     for layer, function in enumerate(FUNCTIONS):
         tensors = weights(layer, WIDTH, LATENTS)
-        tensors["threshold"] *= torch.linspace(0, 24, LATENTS)
+        tensors["threshold"] *= torch.linspace(0, 8, LATENTS)
         tensors["b_enc"][3] = -1e6
-        names = ["W_enc", "b_enc", "W_dec", "b_dec"] + ["threshold"] * (function == "jumprelu")
-        said = {"k": "3"} if function == "topk" else {}
+        names = ["W_enc", "b_enc", "W_dec"] + ["threshold"] * (function == "jumprelu")
+        said = {"k": "3", "names": NAMES} if function == "topk" else {}
         paths.append(
             save_own(
                 folder / f"{layer}.safetensors",
@@ -45,6 +48,7 @@ def latents_config(folder: Path) -> IndexConfig:
         model=str(save_llama(folder / "llama")),
         corpus=str(write_corpus(folder / "corpus.jsonl")),
         dictionary=save_dictionaries(folder / "dictionaries"),
+        force=True,  # they reconstruct nothing
         ctx_len=16,
         sample=24,
         top_k=5,

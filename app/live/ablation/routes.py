@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
@@ -12,7 +13,8 @@ from starlette.concurrency import run_in_threadpool
 from app.errors import AppError, Invalid
 from app.live.ablation.answer import answer
 from app.live.ablation.schemas import AblatedNeuron, AblationAnswer, AblationText
-from app.live.ablation.view import AblationContext, Typed, result
+from app.live.ablation.view import AblationContext, Result, Typed, result
+from app.live.elsewhere import Elsewhere
 from app.live.engine import Live
 from app.live.gate import ERRORS, live_of
 from app.reading.neurons import rows_of
@@ -21,7 +23,7 @@ from app.runs.queries import run as read_run
 from app.schemas import MOST_ABLATED, NeuronRef, Run, WholeRun
 from app.sets import ModelSet
 from app.web import address
-from app.web.forms import MOST_BODY, body_of, checked, form_lists, json_as, json_body
+from app.web.forms import MOST_BODY, checked, form_lists, json_as, json_body
 from app.web.frame import Frame
 from app.web.params import InSet, RunId
 from app.web.site import Site, json_of, no_store, site_of
@@ -49,10 +51,13 @@ async def ablation(request: Request, model: InSet, run: RunId = None) -> Respons
     """Several neurons zero- and mean-ablated together at chosen positions of a custom text: every
     token's loss, every prediction's divergence. The server has to run with --live."""
     live, site = live_of(request), site_of(request)
-    sent = json_as(AblationText, await body_of(request, MOST_BODY), _EXAMPLE)
-    run_of_model, neurons = await run_in_threadpool(_read, site, model, run, sent.neurons)
-    text = checked(sent.text)
-    return no_store(json_of(await _answer(live, run_of_model, neurons, text, sent.positions)))
+    async with live.places.body(request, MOST_BODY) as body:
+        if isinstance(live, Elsewhere):
+            return await live.ask(request, body)
+        sent = json_as(AblationText, body, _EXAMPLE)
+        run_of_model, neurons = await run_in_threadpool(_read, site, model, run, sent.neurons)
+        text = checked(sent.text)
+        return no_store(json_of(await _answer(live, run_of_model, neurons, text, sent.positions)))
 
 
 @router.get(PATH, include_in_schema=False)
@@ -67,12 +72,16 @@ async def ablation_page(
 ) -> Response:
     """The form and its result; `n` fills in the neurons."""
     live, site = live_of(request), site_of(request)
-    page = await run_in_threadpool(_page_of, site, model, run)
-    links = await run_in_threadpool(site.links, model, run)
-    typed, shown, error = Typed(neurons=n), None, None
-    if request.method == "POST":
+    if request.method != "POST":
+        form = partial(_form, typed=Typed(neurons=n))
+        return await run_in_threadpool(form, request, model, run, live.tokens)
+    async with live.places.body(request, 2 * MOST_BODY) as body:
+        if isinstance(live, Elsewhere):
+            return await live.ask(request, body)
+        page = await run_in_threadpool(_page_of, site, model, run)
+        typed, shown, error = Typed(neurons=n), None, None
         try:
-            typed = _typed(form_lists(await body_of(request, 2 * MOST_BODY), _MOST_FIELDS))
+            typed = _typed(form_lists(body, _MOST_FIELDS))
             text = checked(typed.text)
             of, notes = _hash(text), []
             at: Sequence[int] | None = typed.at or None
@@ -81,18 +90,35 @@ async def ablation_page(
             wanted = _named(typed.neurons, page.run.units.noun)
             run_of_model, neurons = await run_in_threadpool(_read, site, model, run, wanted)
             reply = await _answer(live, run_of_model, neurons, text, at)
+            links = site.links(model, run)
             shown = await run_in_threadpool(result, reply, links, typed, of, notes)
         except AppError as failure:
             error = failure
+        form = partial(_form, typed=typed, error=error, shown=shown)
+        return await run_in_threadpool(form, request, model, run, live.tokens)
+
+
+def _form(
+    request: Request,
+    model: ModelSet,
+    run: int | None,
+    tokens: int,
+    *,
+    typed: Typed,
+    error: AppError | None = None,
+    shown: Result | None = None,
+) -> Response:
+    """The page with the form, for texts of so many tokens, and what came of a text."""
+    site = site_of(request)
     context = AblationContext(
-        frame=Frame(links),
-        page=page,
+        frame=Frame(site.links(model, run)),
+        page=_page_of(site, model, run),
         typed=typed,
         problem=None if error is None else error.detail,
         result=shown,
-        most=live.tokens,
+        most=tokens,
     )
-    response = await run_in_threadpool(site.html, request, "live/ablation.html", context)
+    response = site.html(request, "live/ablation.html", context)
     if error is not None:
         response.status_code = error.status
         response.headers.update(error.headers)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter, HTTPException, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.errors import AppError, Invalid
+from app.live.elsewhere import Elsewhere
 from app.live.gate import ERRORS, live_of
 from app.live.steering.answer import Place
 from app.live.steering.schemas import EXAMPLE, SteeringAnswer, SteeringText
@@ -16,7 +19,7 @@ from app.neurons.schemas import NeuronPage
 from app.runs.queries import run as read_run
 from app.schemas import Run
 from app.sets import ModelSet
-from app.web.forms import MOST_BODY, body_of, checked, form_fields, json_as, json_body
+from app.web.forms import MOST_BODY, checked, form_fields, json_as, json_body
 from app.web.frame import Frame
 from app.web.params import InSet, LayerIndex, NeuronIndex, RunId
 from app.web.site import Site, json_of, no_store, site_of
@@ -24,6 +27,8 @@ from app.web.site import Site, json_of, no_store, site_of
 router = APIRouter()
 
 PATH = "/api/v1/models/{model}/layers/{layer}/neurons/{neuron}/steering"
+NOTHING = Typed()
+"""The form before anything is typed."""
 
 
 @router.post(
@@ -39,10 +44,14 @@ async def steering(
     """What the model writes after a custom text, with one or several units' directions added to the
     residual stream, and without. The server has to run with --live."""
     live, site = live_of(request), site_of(request)
-    sent = json_as(SteeringText, await body_of(request, MOST_BODY), EXAMPLE)
-    checked(sent.text)
-    page, whole_run, largest = await run_in_threadpool(_read, site, model, layer, neuron, run, sent)
-    return no_store(json_of(await live.steer(whole_run, page, largest, sent)))
+    async with live.places.body(request, MOST_BODY) as body:
+        if isinstance(live, Elsewhere):
+            return await live.ask(request, body)
+        sent = json_as(SteeringText, body, EXAMPLE)
+        checked(sent.text)
+        where = (site, model, layer, neuron, run)
+        page, whole_run, largest = await run_in_threadpool(_read, *where, sent)
+        return no_store(json_of(await live.steer(whole_run, page, largest, sent)))
 
 
 @router.get(PATH, include_in_schema=False)
@@ -59,20 +68,43 @@ async def steer_page(
 ) -> Response:
     """The form and its result."""
     live, site = live_of(request), site_of(request)
-    page, whole_run, _ = await run_in_threadpool(_read, site, model, layer, neuron, run, None)
-    links = await run_in_threadpool(site.links, model, run)
-    typed, error, answer = Typed(), None, None
-    if request.method == "POST":
+    where = (site, model, layer, neuron, run)
+    if request.method != "POST":
+        page, _, _ = await run_in_threadpool(_read, *where, None)
+        return await run_in_threadpool(_form, request, model, page, run, live.tokens)
+    async with live.places.body(request, MOST_BODY) as body:
+        if isinstance(live, Elsewhere):
+            return await live.ask(request, body)
+        page, whole_run, _ = await run_in_threadpool(_read, *where, None)
+        typed, error, answer = NOTHING, None, None
         try:
-            typed = typed_of(form_fields(await body_of(request, MOST_BODY)))
+            typed = typed_of(form_fields(body))
             sent = typed.request()
             checked(sent.text)
-            _, _, largest = await run_in_threadpool(_read, site, model, layer, neuron, run, sent)
+            _, _, largest = await run_in_threadpool(_read, *where, sent)
             answer = await live.steer(whole_run, page, largest, sent)
         except AppError as failure:
             error = failure
+        form = partial(_form, typed=typed, error=error, answer=answer)
+        return await run_in_threadpool(form, request, model, page, run, live.tokens)
+
+
+def _form(
+    request: Request,
+    model: ModelSet,
+    page: NeuronPage,
+    run: int | None,
+    tokens: int,
+    *,
+    typed: Typed = NOTHING,
+    error: AppError | None = None,
+    answer: SteeringAnswer | None = None,
+) -> Response:
+    """The page with the form, for texts of so many tokens, and what came of a text."""
+    site = site_of(request)
+    links = site.links(model, run)
     problem = None if error is None else error.detail
-    form = box(page, live.tokens, links, typed=typed, problem=problem, answer=answer)
+    form = box(page, tokens, links, typed=typed, problem=problem, answer=answer)
     response = site.html(request, "live/steer.html", SteerContext(Frame(links), page, form))
     if error is not None:
         response.status_code = error.status

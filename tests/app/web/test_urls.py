@@ -14,6 +14,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.web import api_urls, urls
 from indexer.config import RESERVED_NAMES
+from indexer.store.database import open_store
 from tests.helpers import fixture_store
 from tests.helpers.fixture_store import MODELS, RUNS
 
@@ -116,6 +117,7 @@ def test_random_keeps_to_the_run_named(client: TestClient) -> None:
 
 def test_random_of_nothing_is_not_found(store_url: str) -> None:
     """In an empty store there is no random neuron, and the page says what to do."""
+    open_store(store_url, create=True).dispose()
     with TestClient(create_app(Settings(database_url=store_url))) as client:
         response = client.get("/random")
     assert response.status_code == 404

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from torch import Tensor
 
 from indexer.corpus.batches import Batch
@@ -28,6 +29,19 @@ TOKENS = some_tokens(ROWS * LENGTH).reshape(ROWS, LENGTH).numpy()
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model on disk."""
     return save_tiny_model(tmp_path_factory.mktemp("causes") / "llama", "llama")
+
+
+def smaller(tiny: Path, folder: Path) -> Path:
+    """The model with all that is written to its residual stream a hundredth as large."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(tiny)
+    with torch.no_grad():
+        model.model.embed_tokens.weight *= 0.01
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight *= 0.01
+            layer.mlp.down_proj.weight *= 0.01
+    model.save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(tiny).save_pretrained(folder)
+    return folder
 
 
 def batch_of(*, bos: bool) -> Batch:
@@ -61,7 +75,8 @@ def both_ways(**more: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize("cause", ["b_dec", "norm", "bos", "nothing"])
 def test_the_cause_is_the_one_that_sets_it_right(tiny: Path, tmp_path: Path, cause: str) -> None:
     """Its b_dec was to be subtracted, its inputs to be normalised, a BOS to stand in front."""
-    plain = load_model(resolve_model(str(tiny)), asked=Asked())
+    path = tiny if cause != "norm" else smaller(tiny, tmp_path / "small")
+    plain = load_model(resolve_model(str(path)), asked=Asked())
     batch = batch_of(bos=cause != "bos")
     values = stream(plain, batch)
     said = {"activation": "relu"}
@@ -85,8 +100,8 @@ def test_the_cause_is_the_one_that_sets_it_right(tiny: Path, tmp_path: Path, cau
         tensors = both_ways(b_dec=torch.zeros(WIDTH))
         tensors["W_dec"] = -5 * tensors["W_dec"]
         expected = "another model or another hook point"
-    path = save_own(tmp_path / "one.safetensors", tensors, hook_point=HOOK, l0="16", **said)
-    model = load_model(resolve_model(str(tiny)), asked=Asked(dictionary=str(path)))
+    file = save_own(tmp_path / "one.safetensors", tensors, hook_point=HOOK, l0="16", **said)
+    model = load_model(resolve_model(str(path)), asked=Asked(dictionary=str(file)))
     units: Any = model.units
     (quality,) = measure(model, units, [batch])
     assert problem_of(quality) is not None

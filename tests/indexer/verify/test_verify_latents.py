@@ -10,10 +10,12 @@ import pytest
 from indexer.store import schema
 from tests.helpers.small_latents import LATENTS, save_dictionaries
 from tests.helpers.verify_cases import (
+    KIND,
     SmallRun,
     change,
     examples_of,
     lines_of,
+    lists_of,
     make,
     only,
     put,
@@ -29,7 +31,8 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     """A run of latents that jump over a threshold, and of latents that must be the largest."""
     folder = tmp_path_factory.mktemp("latents")
     model = save_llama(folder / "llama")
-    return make(folder / "run", model, window=9, dictionary=save_dictionaries(folder / "own"))
+    dictionary = save_dictionaries(folder / "own")
+    return make(folder / "run", model, window=9, dictionary=dictionary, force=True)
 
 
 @pytest.fixture
@@ -46,8 +49,9 @@ def test_a_clean_run_of_latents_passes(clean: SmallRun) -> None:
     assert tallies["densities: positions at which units fire"].compared == 2 * LATENTS
     contexts = tallies["beyond maximum or minimum"].compared // (4 * LATENTS)
     assert tallies["contexts in which units fire"].compared == 2 * LATENTS * contexts
-    counts = [len(examples_of(clean, (0, unit), "top")) for unit in range(3)]
-    assert max(counts) == 5
+    lists = [lists_of(clean, (0, unit)) for unit in range(LATENTS)]
+    counts = {len(kinds[KIND["top"]]) if KIND["top"] in kinds else 0 for kinds in lists}
+    assert {0, 5} < counts
     assert lines_of(verified(clean, contexts=5, neurons=3)) == []
 
 
@@ -87,7 +91,7 @@ def test_a_context_left_out_of_a_short_top_list_is_found(small: SmallRun) -> Non
     unit, top = next(
         (unit, top)
         for unit in range(LATENTS)
-        if 1 < len(top := examples_of(small, (0, unit), "top")) < 5
+        if (top := lists_of(small, (0, unit)).get(KIND["top"])) is not None and 1 < len(top) < 5
     )
     put(small, (0, unit), "top", only(top, list(range(len(top) - 1))))
     lines = "\n".join(lines_of(verified(small)))
