@@ -36,6 +36,12 @@ class Forbidden(AppError):
     status = 403
 
 
+class ReadOnly(AppError):
+    """The request would write to a database that can only be read."""
+
+    status = 403
+
+
 class Gone(AppError):
     """The thing requested existed and is gone for good."""
 

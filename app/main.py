@@ -13,6 +13,7 @@ import fastapi_swagger
 from fastapi import Depends, FastAPI, Response
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
+from sqlalchemy import Engine
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import BaseRoute
 from starlette_compress import CompressMiddleware
@@ -23,16 +24,21 @@ from app.differences import routes as differences
 from app.export import routes as export
 from app.heads import routes as heads
 from app.lists import routes as lists
+from app.live.ablation import routes as ablation
 from app.live.behaviour import routes as behaviour
+from app.live.elsewhere import Elsewhere
 from app.live.engine import Live
+from app.live.gate import AnyLive
+from app.live.head import routes as live_head
 from app.live.neuron import routes as live_neuron
 from app.live.neuron.view import box as live_box
+from app.live.steering import routes as steering
 from app.models import routes as models
 from app.navigation import routes as navigation
 from app.neurons import routes as neurons
 from app.neurons.panels import Panels
 from app.notes import routes as notes
-from app.notes.service import served_notes
+from app.notes.service import WRITERS, ServedNotes, token_of
 from app.reading.store import Store
 from app.runs import routes as runs
 from app.search import routes as search
@@ -43,7 +49,9 @@ from app.web.middleware import CommonHeaders
 from app.web.params import SetName
 from app.web.site import Site, templates
 from app.web.visitors import OwnVisitors
-from indexer.store.database import open_store
+from indexer.errors import NeurariumError
+from indexer.store import notes as notes_store
+from indexer.store.database import is_read_only, open_served
 from indexer.store.units import SET_NAME
 
 ROUTERS = (
@@ -56,7 +64,9 @@ ROUTERS = (
     differences.router,
     lists.router,
     live_neuron.router,
+    steering.router,
     notes.api,
+    ablation.router,
     behaviour.router,
     search.api,
     contexts.router,
@@ -98,26 +108,32 @@ class _SetConvertor(Convertor[str]):
 register_url_convertor("set", _SetConvertor())
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The web server over the store that `settings` name. Raises NeurariumError."""
+def create_app(settings: Settings | None = None, *, live_at: Path | None = None) -> FastAPI:
+    """The web server over the store that `settings` name; `live_at`: the socket of the process that
+    has the live models, if it is another one. Raises NeurariumError."""
     settings = settings or Settings()
-    live = None
-    if settings.live:
+    live: AnyLive | None = None
+    if live_at is not None:
+        live = Elsewhere(live_at, tokens=settings.live_tokens, waiting=settings.live_waiting)
+    elif settings.live:
         live = Live(
             memory=settings.live_memory,
             tokens=settings.live_tokens,
             waiting=settings.live_waiting,
             model_paths=settings.model_paths,
         )
-    kept_notes = served_notes(settings)
+    token = token_of(settings)
+    engine = open_served(settings.database_url)
+    kept_notes = None if token is None else _notes(engine, settings.database_url, token)
     site = Site(
-        store=Store(open_store(settings.database_url, create=True)),
+        store=Store(engine),
         templates=templates(),
         version=assets.site_version()
         + ("+live" if live else "")
         + ("+notes" if kept_notes else ""),
         release=_release(),
         embed=settings.embed,
+        read_only=is_read_only(engine),
         live=live is not None,
         note_marks=None if kept_notes is None else kept_notes.marks,
     )
@@ -126,7 +142,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         if live is not None:
-            live.close()
+            await live.close()
         if kept_notes is not None:
             kept_notes.close()
         site.store.close()
@@ -156,9 +172,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_api_route(f"/static/{assets.STYLE_SHEET}", _style_sheet, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=assets.folder("static")), name="static")
     routes = [route for router in ROUTERS for route in router.routes]
-    own = [route for router in (heads.api, heads.pages) for route in router.routes]
+    own = [
+        route for router in (heads.api, heads.pages, live_head.router) for route in router.routes
+    ]
     app.router.routes.extend(sorted(routes + of_sets(routes) + own, key=_specificity))
     return app
+
+
+def _notes(engine: Engine, url: str, token: str) -> ServedNotes:
+    """The notes in a database that `engine` reads. Raises NeurariumError."""
+    writer = open_served(url, patience=notes_store.PATIENCE, connections=WRITERS)
+    try:
+        return ServedNotes(engine, writer, token)
+    except NeurariumError:
+        writer.dispose()
+        engine.dispose()
+        raise
 
 
 async def _documented(set: SetName) -> None:

@@ -13,6 +13,8 @@ Order = Literal["asc", "desc"]
 View = Literal["peak", "window", "context"]
 """The layouts of examples: lines aligned on the peak, the text around it, the whole context."""
 DEFAULT_VIEW: View = "peak"
+MOST_ABLATED = 50
+"""The most neurons ablated together."""
 
 
 class Schema(BaseModel):

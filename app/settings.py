@@ -46,6 +46,10 @@ class Settings(BaseSettings):
     allowed_hosts: str = ""
     """The names that the server answers to, separated by spaces and without ports. Empty: every
     name; but `neurarium serve` on a loopback address then answers to loopback names only."""
+    workers: int = Field(default=1, ge=1, le=256)
+    """Processes that serve pages. Live models are in a further process."""
+    connections: int = Field(default=2000, ge=1)
+    """Most open connections of a server process; fewer if it may not have that many files open."""
     live: bool = False
     """Whether visitors may run the models on their own text. The server then loads the models."""
     live_memory: float | None = Field(default=None, gt=0)

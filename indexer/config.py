@@ -16,6 +16,7 @@ from indexer.models.names import (
     MLP_HOOK_POINTS,
     TENSOR_HOOK_POINTS,
 )
+from indexer.paths import absolute
 from indexer.store.units import check_set_name
 
 RESERVED_NAMES = frozenset(
@@ -36,9 +37,11 @@ class Option(NamedTuple):
     most: int | None = None
     unit: int | None = None
     """The command line takes multiples of this: 10**9 for a size in gigabytes."""
+    also: str = ""
+    """Another name of the option, such as `--dictionary-name`."""
 
 
-def _option(help: str, **more: int) -> dict[str, Option]:
+def _option(help: str, **more: Any) -> dict[str, Option]:
     return {"option": Option(help, **more)}
 
 
@@ -101,8 +104,9 @@ class IndexConfig:
     set_name: str | None = field(
         default=None,
         metadata=_option(
-            "The name in URLs of the set of units. Default: from the hook point, such as "
-            "resid_post."
+            "The name in URLs of the set of units. Default: what the dictionary's file says, or "
+            "from the hook point, such as resid_post.",
+            also="--dictionary-name",
         ),
     )
     heads: bool = field(
@@ -221,7 +225,10 @@ class IndexConfig:
     def asked(self) -> Asked:
         """The set of units that is asked for."""
         hook_point = HOOK_PATTERN if self.heads else self.hook_point
-        return Asked(hook_point, self.dictionary, self.force)
+        dictionary = self.dictionary
+        if dictionary is not None:  # files are found again from any folder
+            dictionary = ",".join(map(_absolute_file, dictionary.split(",")))
+        return Asked(hook_point, dictionary, self.force)
 
     def as_dict(self) -> dict[str, str | int | bool | None]:
         """The settings as plain values, by name."""
@@ -285,6 +292,12 @@ def check_name(name: str) -> None:
             f"The name {name!r} cannot be used in URLs: use up to 100 letters, digits, '.', '_' "
             "and '-', starting with a letter or digit (--name)."
         )
+
+
+def _absolute_file(reference: str) -> str:
+    """The absolute path of a file or folder; a hub repository stays as it is."""
+    path = Path(reference).expanduser()
+    return str(absolute(path)) if reference and path.exists() else reference
 
 
 def _check_bounds(config: IndexConfig | Execution) -> None:

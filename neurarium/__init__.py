@@ -23,12 +23,13 @@ claim_names()
 from indexer.errors import NeurariumError  # noqa: E402 - only after the names are claimed
 
 if TYPE_CHECKING:
+    from indexer.models.dictionaries.dictionary import Dictionary
     from neurarium.objects import Model, Store
     from neurarium.serving import Server
 
     __version__: str
 
-__all__ = ["NeurariumError", "__version__", "connect", "index", "open", "serve"]
+__all__ = ["NeurariumError", "__version__", "connect", "index", "open", "read_dictionary", "serve"]
 
 
 def open(database: str | Path | None = None) -> Store:
@@ -94,6 +95,18 @@ def index(
         progress=progress,
         options=options,
     )
+
+
+def read_dictionary(reference: str, layer: int, hook_point: str | None = None) -> Dictionary:
+    """A layer's sparse autoencoder, transcoder or directions, from a file, a folder or a hub
+    repository `owner/name[:subfolder]` of any layout that can be indexed.
+
+    Its `encode(activations)` gives every latent's activation, `decode(acts, activations)` what is
+    reconstructed. `hook_point` is where it reads, for files that do not say. Raises NeurariumError.
+    """
+    from neurarium.dictionaries import dictionary_of_layer
+
+    return dictionary_of_layer(reference, layer, hook_point)
 
 
 def serve(store: Store | str | Path | None = None, *, port: int = 0, live: bool = False) -> Server:

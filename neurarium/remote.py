@@ -17,7 +17,7 @@ from app.schemas import Health, Run
 from app.search.numbers.schemas import NumberSearch
 from app.search.schemas import TokenSearch
 from app.sets import ModelSet
-from app.web import urls
+from app.web import api_urls
 from indexer.errors import NeurariumError
 from neurarium.objects import Store
 from neurarium.reader import PAGE
@@ -54,7 +54,7 @@ class Remote:
         names: list[str] = []
         cursor: str | None = None
         while True:
-            page = self._get(urls.api_models(limit=PAGE, cursor=cursor), ModelList)
+            page = self._get(api_urls.models(limit=PAGE, cursor=cursor), ModelList)
             names += [item.model for item in page.items]
             cursor = page.next
             if cursor is None:
@@ -62,32 +62,32 @@ class Remote:
 
     def model(self, model: str, run: int | None) -> ModelPage:
         """A model's layers."""
-        return self._get(urls.api_model(ModelSet.parse(model), run=run), ModelPage)
+        return self._get(api_urls.model(ModelSet.parse(model), run=run), ModelPage)
 
     def run(self, run: int) -> Run:
         """A run with its provenance."""
-        return self._get(urls.api_run(run), Run)
+        return self._get(api_urls.run(run), Run)
 
     def neurons(self, model: str, run: int | None, layer: int, cursor: str | None) -> NeuronList:
         """A page of a layer's neurons."""
-        path = urls.api_neurons(ModelSet.parse(model), layer, run=run, limit=PAGE, cursor=cursor)
+        path = api_urls.neurons(ModelSet.parse(model), layer, run=run, limit=PAGE, cursor=cursor)
         return self._get(path, NeuronList)
 
     def neuron(self, model: str, run: int | None, layer: int, neuron: int) -> NeuronPage:
         """A neuron."""
-        return self._get(urls.api_neuron(ModelSet.parse(model), layer, neuron, run=run), NeuronPage)
+        return self._get(api_urls.neuron(ModelSet.parse(model), layer, neuron, run=run), NeuronPage)
 
     def context(
         self, model: str, run: int | None, layer: int, neuron: int, context: int
     ) -> ContextPage:
         """A whole context that is an example of a neuron."""
         return self._get(
-            urls.api_context(ModelSet.parse(model), layer, neuron, context, run=run), ContextPage
+            api_urls.context(ModelSet.parse(model), layer, neuron, context, run=run), ContextPage
         )
 
     def find(self, model: str, run: int | None, query: str, cursor: str | None) -> NumberSearch:
         """A page of the neurons whose statistics match a query."""
-        path = urls.api_search_numbers(
+        path = api_urls.search_numbers(
             ModelSet.parse(model), q=query, limit=PAGE, cursor=cursor, run=run
         )
         return self._get(path, NumberSearch)
@@ -102,7 +102,7 @@ class Remote:
         cursor: str | None,
     ) -> TokenSearch:
         """A page of the neurons of a token."""
-        path = urls.api_token_neurons(
+        path = api_urls.token_neurons(
             ModelSet.parse(model), token=token, token_id=token_id, role=role, cursor=cursor, run=run
         )
         return self._get(path, TokenSearch)
@@ -111,7 +111,7 @@ class Remote:
         self, model: str, run: int | None, layer: int, neuron: int, text: str
     ) -> LiveAnswer:
         """A neuron on a text, if the server runs models."""
-        path = urls.api_activations(ModelSet.parse(model), layer, neuron, run=run)
+        path = api_urls.activations(ModelSet.parse(model), layer, neuron, run=run)
         return self._get(path, LiveAnswer, {"text": text})
 
     def _get(self, path: str, kind: type[Answer], sent: Any = None) -> Answer:

@@ -6,10 +6,8 @@ import threading
 from html import escape
 from pathlib import Path
 
-import uvicorn
-
-from app.cli.main import listening
 from app.main import create_app
+from app.serving.server import listening, server_of
 from app.settings import Settings
 from indexer.errors import NeurariumError
 from neurarium.local import Local, database_url
@@ -26,10 +24,7 @@ class Server:
         self._socket = listening(settings)
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         """Its address on this machine."""
-        config = uvicorn.Config(
-            create_app(settings), log_level="warning", timeout_graceful_shutdown=2
-        )
-        self._server = uvicorn.Server(config)
+        self._server = server_of(create_app(settings), settings, grace=2)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True
         )

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-import uvicorn
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import URL, make_url
 from starlette.testclient import TestClient
 
 from app.main import create_app
+from app.serving.server import server_of
 from app.settings import Settings
 from indexer.store.database import open_store
 from tests.helpers import fixture_store
@@ -200,15 +200,26 @@ def demo_store(tmp_path_factory: pytest.TempPathFactory) -> str:
     return url
 
 
+@pytest.fixture(scope="session")
+def heads_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A small run of the bundled model's attention heads in SQLite, and the cache it was made
+    with."""
+    from indexer.run.index import index
+    from tests.helpers.tiny_heads import SMALL_RUN
+
+    folder = tmp_path_factory.mktemp("heads")
+    url = f"sqlite:///{folder / 'heads.db'}"
+    index(SMALL_RUN, url, folder / "cache", Silent())
+    return url, folder / "cache"
+
+
 @contextmanager
 def serving_live(database_url: str, **options: Any) -> Iterator[str]:
     """A real server over a store, with these settings; its address."""
     # Listening before the server runs: who comes early waits in line.
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        app = create_app(Settings(database_url=database_url, **options))
-        # A browser may leave a request open that nobody ends: it is not waited for without end.
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
-        server = uvicorn.Server(config)
+        settings = Settings(database_url=database_url, **options)
+        server = server_of(create_app(settings), settings)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         try:

@@ -59,20 +59,6 @@ def open_store_of(settings: Settings, *, create: bool) -> Any:
     return open_store(settings.database_url, create=create)
 
 
-def missing_file(settings: Settings) -> str | None:
-    """The path of the settings' SQLite file if it does not exist yet, else None."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    from indexer.store.database import file_of
-
-    try:
-        path = file_of(make_url(settings.database_url))
-    except ArgumentError:  # reported when it is opened
-        return None
-    return None if path is None or path.exists() else str(path)
-
-
 def database_name(settings: Settings) -> str:
     """The database's address without its password."""
     from sqlalchemy.engine import make_url

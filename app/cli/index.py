@@ -227,7 +227,8 @@ def _print_summary(outcome: Any, settings: Settings) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    page = f"First page: {address_of(settings)}/{name_of(outcome.model, outcome.set_name)}/0/0"
+    name = name_of(outcome.model, outcome.set_name)
+    page = f"First page: {address_of(settings)}/{name}/{outcome.first_layer}/0"
     out.print(page, highlight=False, soft_wrap=True)
     for warning in outcome.warnings:
         err.print(escaped(warning), highlight=False, soft_wrap=True)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import os
-import socket
 import sys
 from ipaddress import ip_address
 from pathlib import Path
@@ -24,7 +21,6 @@ from app.cli.console import (
     err,
     escaped,
     first_clause,
-    missing_file,
     open_store_of,
     out,
     settings_of,
@@ -43,10 +39,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-GRACE = 5
-"""Seconds that Ctrl-C waits for open requests."""
-_NEW_OBJECTS = 20_000
-"""Python's garbage collector runs after this many new objects; pages leave no cycles behind."""
 
 _UsageError: Any = typer.BadParameter.__base__  # the base of all errors in how a command is called
 
@@ -125,6 +117,15 @@ def serve(
     database: Database = None,
     host: Host = None,
     port: Port = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=256,
+            help="Processes that serve pages, such as one for each core. Default: "
+            "$NEURARIUM_WORKERS, or 1.",
+        ),
+    ] = None,
     live: Annotated[
         bool,
         typer.Option(
@@ -152,6 +153,8 @@ def serve(
     settings = settings_of(database, host, port)
     switches = {"live": live, "notes": notes}
     settings = settings.model_copy(update={name: True for name, on in switches.items() if on})
+    if workers is not None:
+        settings = settings.model_copy(update={"workers": workers})
     if model_path:
         if not settings.live:
             raise NeurariumError("--model-path needs --live: only live models are loaded.")
@@ -257,27 +260,35 @@ def _ask(question: str) -> None:
 
 
 def _serve(settings: Settings) -> None:
-    import uvicorn
-
     from app.main import create_app
+    from app.serving import workers
+    from app.serving.server import collect_less, listening, server_of
     from app.web.visitors import LOOPBACK
 
     if not settings.allowed_hosts and _is_loopback(settings.host):
         settings = settings.model_copy(update={"allowed_hosts": " ".join(LOOPBACK)})
-    missing = missing_file(settings)
-    # Without a limit, Ctrl-C waits as long as any visitor leaves a request open.
-    config = uvicorn.Config(
-        create_app(settings), log_level="warning", timeout_graceful_shutdown=GRACE
-    )
-    server = uvicorn.Server(config)
+    app = create_app(settings)
     with listening(settings) as opened:
         bound = settings.model_copy(update={"port": opened.getsockname()[1]})
-        if missing:
-            message = f"There was no database at {missing}: an empty one was created."
-            err.print(escaped(message), highlight=False, soft_wrap=True)
+        if app.state.site.read_only:
+            notes = app.state.notes is not None and not app.state.notes.writable
+            rest = ", and nobody can write or delete notes" if notes else ""
+            _say(f"{database_name(settings)} is read-only: it is served as it is{rest}.")
         out.print(f"Neurarium is at {address_of(bound)} (press Ctrl-C to stop)", highlight=False)
-        _collect_less()
+        if settings.workers > 1:
+            # They were opened to be checked: each process has its own.
+            app.state.site.store.close()
+            if app.state.notes is not None:
+                app.state.notes.close()
+            workers.serve(settings, opened, _say)
+            return
+        server = server_of(app, settings)
+        collect_less()
         server.run(sockets=[opened])
+
+
+def _say(line: str) -> None:
+    err.print(escaped(line), highlight=False, soft_wrap=True)
 
 
 def _is_loopback(host: str) -> bool:
@@ -285,31 +296,3 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _collect_less() -> None:
-    """Run the garbage collector less often: the many objects of a page contain no cycles, and
-    everything loaded before the first page stays, so searching it again only causes pauses.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_NEW_OBJECTS)
-
-
-def listening(settings: Settings) -> socket.socket:
-    """A socket that listens where the settings say. Raises NeurariumError."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        opened = socket.create_server((settings.host, settings.port), family=family)
-    except OSError as error:  # for a host name that cannot be resolved, errno is negative
-        number = error.errno or 0
-        reason = os.strerror(number) if number > 0 else str(error.strerror).partition(" (")[0]
-        raise NeurariumError(
-            f"Cannot listen on {settings.host}:{settings.port} ({reason}): choose another port or "
-            "address with --port or --host (NEURARIUM_PORT, NEURARIUM_HOST), or check whether "
-            "Neurarium is already running there."
-        ) from None
-    # Every connection inherits this: else the end of a response can wait 40 ms until the browser
-    # acknowledges its beginning.
-    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return opened

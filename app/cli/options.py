@@ -48,7 +48,8 @@ def typer_option(declared: Field[Any], *, whole: bool = False) -> Any:
     """Typer's description of the option that a field declares; `whole`: of a whole number."""
     option = option_of(declared)
     # Given a name, Typer adds no --no-NAME, which would do nothing if the default is off.
-    names = [f"--{declared.name.replace('_', '-')}"] if declared.default is False else []
+    own, also = f"--{declared.name.replace('_', '-')}", option.also if option else ""
+    names = [own, *filter(None, [also])] if declared.default is False or also else []
     number = whole_number() if whole else {}
     return typer.Option(*names, help=option.help if option else None, **number)
 

@@ -122,13 +122,14 @@ def copy(
     """Copy a run to another database."""
     from indexer.store.transfer.copying import copy_run
 
-    target = open_store_of(settings_of(to), create=True)
-    try:
-        with _reading(database, run) as (engine, reading), _reporting(Path()) as shown:
-            progress = shown.stage("Copying", len(reading.places), f"{reading.units.noun}s")
-            number = copy_run(engine, reading.run.id, target, progress)
-    finally:
-        target.dispose()
+    with _reading(database, run) as (engine, reading):
+        target = open_store_of(settings_of(to), create=True)
+        try:
+            with _reporting(Path()) as shown:
+                progress = shown.stage("Copying", len(reading.places), f"{reading.units.noun}s")
+                number = copy_run(engine, reading.run.id, target, progress)
+        finally:
+            target.dispose()
     out.print(f"Copied as run {number}, with the same content hash.", highlight=False)
 
 

@@ -16,7 +16,7 @@ from app.examples.lines import REACH
 from app.navigation.find import find
 from app.reading.store import Store
 from app.sets import ModelSet
-from app.web import urls
+from app.web import api_urls, urls
 from app.web.address import FORMS, NeuronPlace, parse
 from app.web.frame import Frame
 from app.web.links import Links
@@ -116,7 +116,7 @@ def _comparison(request: Request, a: NeuronPlace, b: NeuronPlace, *, titled: boo
     name_a, name_b = _named(a), _named(b)
     context = CompareContext(
         frame=Frame(
-            json_url=urls.api_compare(name_a, name_b), canonical=urls.compare(name_a, name_b)
+            json_url=api_urls.compare(name_a, name_b), canonical=urls.compare(name_a, name_b)
         ),
         view=compare_view(page, *links, titled=titled),
         texts={"a": name_a, "b": name_b},

@@ -257,7 +257,7 @@ def _scale(page: Comparison) -> str:
     if page.scale <= 0:
         return "Neither is ever anything but zero: there is no colour scale."
     if page.a.scale == page.b.scale:
-        whose = "which is where both neurons' own scales end"
+        whose = "which is where both their own scales end"
     else:
         larger, smaller = sorted((page.a, page.b), key=lambda side: -side.scale)
         whose = (

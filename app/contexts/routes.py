@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from app.contexts import queries
 from app.contexts.schemas import ContextNeurons
 from app.contexts.view import ContextNeuronsContext, context_view
-from app.web import urls
+from app.web import api_urls, urls
 from app.web.frame import Frame
 from app.web.params import DEFAULT_LIMIT, ERRORS, ContextId, Cursor, InSet, Limit, RunId
 from app.web.site import site_of
@@ -63,7 +63,7 @@ def context_page(
     links = site.links(model, run)
     frame = Frame(
         links,
-        json_url=urls.api_context_neurons(model, context, at=at, cursor=cursor, run=run),
+        json_url=api_urls.context_neurons(model, context, at=at, cursor=cursor, run=run),
         canonical=urls.context_neurons(model, context, run=run),
     )
     content = ContextNeuronsContext(frame, page, context_view(page, links), cursor)

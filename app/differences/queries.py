@@ -79,6 +79,12 @@ def readings(
     return store.open_row(connection, first, rows), store.open_row(connection, second, rows)
 
 
+def usual_sort(a: Reading, b: Reading) -> DifferenceSort:
+    """What differences are sorted by unless the reader chooses: peaks correlate only over a common
+    sample."""
+    return "correlation" if a.run.sample_identity == b.run.sample_identity else "shared"
+
+
 def differences(
     a: Reading,
     b: Reading,

@@ -11,7 +11,7 @@ from app.differences.schemas import Differences, DifferenceSort
 from app.differences.view import DifferencesContext, first_order, heads
 from app.schemas import Order
 from app.sets import ModelSet
-from app.web import urls
+from app.web import api_urls, urls
 from app.web.frame import Frame
 from app.web.links import Links
 from app.web.params import DEFAULT_LIMIT, ERRORS, Cursor, InSet, Limit
@@ -60,7 +60,7 @@ def differences_page(
     a: RunA = None,
     b: RunB = None,
     layer: OneLayer = None,
-    sort: DifferenceSort = "correlation",
+    sort: DifferenceSort | None = None,
     order: Order | None = None,
     cursor: Cursor = None,
 ) -> Response:
@@ -74,7 +74,7 @@ def differences_page(
     query: dict[str, Any] = {"layer": page.layer, "sort": page.sort, "order": page.order}
     frame = Frame(
         links,
-        json_url=urls.api_differences(model, page.a.id, page.b.id, cursor=cursor, **query),
+        json_url=api_urls.differences(model, page.a.id, page.b.id, cursor=cursor, **query),
         canonical=urls.differences(model, page.a.id, page.b.id, **query),
         marks=marks,
     )
@@ -89,13 +89,14 @@ def _read(
     a: int | None,
     b: int | None,
     layer: int | None,
-    sort: DifferenceSort,
+    sort: DifferenceSort | None,
     order: Order | None,
     limit: int,
     cursor: str | None,
 ) -> Differences:
     with site.store.connect() as connection:
         first, second = queries.readings(site.store, connection, model, a, b)
+        by = sort or queries.usual_sort(first, second)
         return queries.differences(
-            first, second, layer, sort, order or first_order(sort), limit, cursor
+            first, second, layer, by, order or first_order(by), limit, cursor
         )

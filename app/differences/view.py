@@ -53,5 +53,6 @@ def heads(page: Differences, links: Links) -> list[Head]:
         active = page.sort == name
         order: Order = ("asc" if page.order == "desc" else "desc") if active else first
         href = links.differences(page.a.id, page.b.id, layer=page.layer, sort=name, order=order)
+        words = page.a.units.noun.capitalize() if name == "neuron" else words
         found.append(Head(words, href, f"{page.order}ending" if active else ""))
     return found

@@ -50,25 +50,30 @@ def columns(windows: Sequence[tuple[Sequence[str], int, int]]) -> list[Column]:
     return found
 
 
-def logo(drawn: Sequence[Column], examples: int) -> Markup:
-    """A logo of `examples` examples; empty where no column has a token twice.
+def logo(drawn: Sequence[Column], examples: int, centre: str = "peak") -> Markup:
+    """A logo of `examples` examples; empty where no column has a token twice. `centre`: what the
+    examples are aligned on, `peak` or `trough`.
 
     Columns share the width that there is, so that text keeps its size on any screen.
     """
     if not any(count > 1 for column in drawn for _, count in column.tokens):
         return Markup("")
     width = 100 / len(drawn)
-    parts = [_column(column, index * width, width, examples) for index, column in enumerate(drawn)]
+    parts = [
+        _column(column, index * width, width, examples, centre)
+        for index, column in enumerate(drawn)
+    ]
+    words = describe(drawn, centre)
     return Markup(
-        f'<svg class="logo" height="{HEIGHT + 16}" role="img" aria-label="{describe(drawn)}">'
+        f'<svg class="logo" height="{HEIGHT + 16}" role="img" aria-label="{words}">'
         f"{''.join(parts)}</svg>"
     )
 
 
-def describe(drawn: Sequence[Column]) -> str:
+def describe(drawn: Sequence[Column], centre: str = "peak") -> str:
     """The logo in words, escaped: the three most frequent tokens of each position."""
     return "Tokens by position. " + " ".join(
-        f"{_name(column.offset).capitalize()}: "
+        f"{_name(column.offset, centre).capitalize()}: "
         + ", ".join(f"{short(token)} {count}" for token, count in column.tokens[:3])
         + "."
         for column in drawn
@@ -90,8 +95,8 @@ def short(token: str) -> str:
     return "".join(out)
 
 
-def _column(column: Column, x: float, width: float, examples: int) -> str:
-    css = "peak" if column.offset == 0 else "near" if abs(column.offset) <= _NARROW else "far"
+def _column(column: Column, x: float, width: float, examples: int, centre: str) -> str:
+    css = centre if column.offset == 0 else "near" if abs(column.offset) <= _NARROW else "far"
     y, blocks = 0.0, []
     for token, count in column.tokens:
         height = HEIGHT * count / examples
@@ -108,9 +113,9 @@ def _column(column: Column, x: float, width: float, examples: int) -> str:
     return (
         f'<svg class="{css}" x="{x:.2f}%" width="{width * 0.97:.2f}%" height="{HEIGHT + 16}">'
         f"{''.join(blocks)}"
-        f'<text class="at" x="50%" y="{HEIGHT + 12}">{_name(column.offset)}</text></svg>'
+        f'<text class="at" x="50%" y="{HEIGHT + 12}">{_name(column.offset, centre)}</text></svg>'
     )
 
 
-def _name(offset: int) -> str:
-    return "peak" if offset == 0 else f"{offset:+d}".replace("-", "−")
+def _name(offset: int, centre: str) -> str:
+    return centre if offset == 0 else f"{offset:+d}".replace("-", "−")

@@ -228,7 +228,7 @@ def _also(line: Line, layout: Layout) -> str:
         return ""
     named = ", ".join(map(str, ranks))
     return (
-        f'<span class="also" title="top example {named} of the other neuron">'
+        f'<span class="also" title="top example {named} of the other">'
         f'<span aria-hidden="true">↔ </span><span class="unseen">of both, there </span>{ranks[0]}'
         "</span>"
     )

@@ -74,8 +74,11 @@ def write_lines(path: Path, lines: Iterable[bytes], progress: Progress) -> None:
             progress(number)
 
 
-def write_parquet(path: Path, tables: Any, ranges: Any, progress: Progress) -> None:
-    """Write the tables of a run (`app.export.tables.Tables`) as a folder of Parquet files."""
+def write_parquet(
+    path: Path, tables: Any, ranges: Any, more: Iterable[tuple[str, Any]], progress: Progress
+) -> None:
+    """Write the tables of a run (`app.export.tables.Tables`) as a folder of Parquet files, `more`
+    of them as they are."""
     import pyarrow.parquet as pq
 
     from app.export.tables import DICTIONARIES, SCHEMAS
@@ -103,3 +106,5 @@ def write_parquet(path: Path, tables: Any, ranges: Any, progress: Progress) -> N
         finally:
             for writer in writers.values():
                 writer.close()
+        for name, table in more:
+            pq.write_table(table, folder / f"{name}.parquet", compression="zstd")

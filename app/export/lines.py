@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from app.export.choice import Indices
+from app.export.scores import score_names, scores_of
 from app.neurons.queries import neuron as read_neuron
 from app.neurons.schemas import NeuronPage
 from app.reading.store import Reading
@@ -51,12 +52,22 @@ def table_lines(reading: Reading, indices: Indices, fields: str | None) -> Itera
 
     Raises Invalid at once for a column that does not exist.
     """
-    names = names_of(columns_of(NumberRow), fields)
+    names = names_of([*columns_of(NumberRow), *score_names(reading)], fields)
+    scores = scores_of(reading)
 
     def parts() -> Iterator[bytes]:
         yield csv_lines([names])
         for begin in range(0, len(indices), _ROWS):
-            rows = numbers.rows(reading, indices[begin : begin + _ROWS].tolist())
-            yield csv_lines([[getattr(row, name) for name in names] for row in rows])
+            chosen = indices[begin : begin + _ROWS].tolist()
+            rows = zip(chosen, numbers.rows(reading, chosen), strict=True)
+            yield csv_lines(
+                [
+                    [
+                        scores[name][index] if name in scores else getattr(row, name)
+                        for name in names
+                    ]
+                    for index, row in rows
+                ]
+            )
 
     return parts()

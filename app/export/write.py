@@ -33,7 +33,6 @@ from app.sets import name_of
 from indexer.errors import NeurariumError
 from indexer.store import notes as notes_table
 from indexer.store.transfer.lines import BESIDE_RECORDS
-from indexer.store.units import HEADS
 
 Format = Literal["jsonl", "parquet", "csv", "openai", "neuronpedia", "safetensors"]
 FOLDERS = ("parquet", "openai", "neuronpedia")
@@ -115,9 +114,11 @@ def _csv(
 def _parquet(
     reading: Reading, request: Request, indices: Indices, _: Notes | None, progress: Progress
 ) -> None:
+    from app.export.heads import head_tables
     from app.export.tables import Tables
 
-    write_parquet(request.out, Tables(reading), ranges(indices), progress)
+    heads = head_tables(reading, sorted_unique(indices).tolist())
+    write_parquet(request.out, Tables(reading), ranges(indices), heads, progress)
 
 
 def _safetensors(
@@ -144,7 +145,7 @@ def _openai(
 
     with new_folder(request.out) as folder:
         records = written(folder)
-        if request.choice.is_whole and reading.run.set_name != HEADS:  # read_record refuses heads
+        if request.choice.is_whole:
             with gzip.open(folder / BESIDE_RECORDS, "wb", 5) as file:
                 file.write(whole.head(reading))
                 file.writelines(whole.beside(reading, records))

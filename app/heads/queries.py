@@ -123,6 +123,13 @@ def context(reading: Reading, layer: int, head: int, context_id: int) -> HeadCon
     )
 
 
+def random_contexts(reading: Reading, page: HeadPage) -> list[tuple[list[int], int]]:
+    """The random contexts of a head's page: token ids and first included position of each."""
+    ids = [example.context_id for example in page.examples.random]
+    rows = contexts_of(reading.connection, reading.run, ids)
+    return [(rows[i].token_ids.tolist(), rows[i].included_from) for i in ids]
+
+
 def _index_of(reading: Reading, layer: int, head: int) -> int:
     """A head's index over all layers. Raises NotFound, also for a run of other units."""
     if reading.run.set_name != HEADS:

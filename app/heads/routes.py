@@ -4,32 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from app.errors import Invalid
 from app.heads import queries
+from app.heads.grid import GridContext, grid_view
+from app.heads.picture import HeadsContext, heads_view
 from app.heads.schemas import HeadContext, HeadPage, HeadsPage
-from app.heads.view import (
-    DEFAULT,
-    SCORES,
-    GridContext,
-    HeadContextOfPage,
-    HeadsContext,
-    grid_view,
-    head_view,
-    heads_view,
-)
+from app.heads.scores import DEFAULT, SCORES
+from app.heads.view import HeadContextOfPage, head_view
 from app.sets import ModelSet
-from app.web import urls
+from app.web import api_urls, urls
 from app.web.frame import Frame
-from app.web.params import ERRORS, ContextId, LayerIndex, ModelName, RunId
+from app.web.params import ERRORS, ContextId, HeadIndex, LayerIndex, ModelName, RunId
 from app.web.site import site_of
 from indexer.store.units import HEADS
 
 api = APIRouter(prefix="/api/v1/models/{model}/heads", tags=["api"], responses=ERRORS)
 pages = APIRouter(prefix="/{model}/heads", include_in_schema=False)
 
-HeadIndex = Annotated[int, Path(ge=0, description="Zero-based attention head in its layer.")]
 By = Annotated[
     str, Query(alias="by", max_length=40, description="The score that colours and sorts.")
 ]
@@ -87,7 +80,7 @@ def heads_page(request: Request, model: ModelName, run: RunId = None, by: By = D
     links = site.links(name, run)
     frame = Frame(
         links,
-        json_url=urls.api_heads(model, run=run),
+        json_url=api_urls.heads(model, run=run),
         canonical=urls.model(name, run=run),
     )
     view = heads_view(page, by, links, lambda score: urls.heads(model, by=score, run=links.run))
@@ -107,16 +100,17 @@ def head_page(
     links = site.links(name, run)
     frame = Frame(
         links,
-        json_url=urls.api_head(model, layer, head, run=run),
+        json_url=api_urls.head(model, layer, head, run=run),
         canonical=urls.neuron(name, layer, head, run=run),
     )
 
     def contexts(context_id: int) -> tuple[str, str]:
-        json_url = urls.api_head_context(model, layer, head, context_id, run=links.run)
+        json_url = api_urls.head_context(model, layer, head, context_id, run=links.run)
         return links.context(layer, head, context_id), json_url
 
     view = head_view(page, links, contexts)
-    return site.html(request, "heads/head.html", HeadContextOfPage(frame, page, view))
+    form = links.try_text(layer, head) if site.live else None
+    return site.html(request, "heads/head.html", HeadContextOfPage(frame, page, view, form))
 
 
 @pages.get("/{layer}/{head}/contexts/{context}")
@@ -136,7 +130,7 @@ def head_context_page(
         page = queries.context(reading, layer, head, context)
     frame = Frame(
         site.links(name, run),
-        json_url=urls.api_head_context(model, layer, head, context, run=run),
+        json_url=api_urls.head_context(model, layer, head, context, run=run),
         canonical=urls.context(name, layer, head, context, run=run),
     )
     return site.html(request, "heads/context.html", GridContext(frame, page, grid_view(page)))

@@ -13,10 +13,10 @@ from app.examples.lines import REACH
 from app.lists import queries
 from app.lists.entries import LIMIT, LONGEST_TITLE, Entry, entries, spelled
 from app.lists.schemas import ListPage
-from app.lists.view import ListContext, rows_view
+from app.lists.view import ListContext, ablation, noun, rows_view
 from app.navigation.find import only_model
 from app.reading.store import Store
-from app.web import urls
+from app.web import api_urls, urls
 from app.web.frame import NO_MARKS, Frame, Marks
 from app.web.params import ALL_TITLES, ERRORS, Titles
 from app.web.site import NO_STORE, site_of
@@ -99,7 +99,7 @@ def _page(
     page = read(site.store, n, title, REACH["peak"])
     context = ListContext(
         frame=Frame(
-            json_url=urls.api_list(page.n, title=page.title),
+            json_url=api_urls.list(page.n, title=page.title),
             canonical=urls.neuron_list(page.n, title=page.title),
             marks=marks,
         ),
@@ -108,6 +108,8 @@ def _page(
         titled_url=(
             None if titled else urls.neuron_list(page.n, title=page.title, titles=ALL_TITLES)
         ),
+        noun=noun(page),
+        ablation=ablation(page) if site.live else None,
         limit=LIMIT,
         add=add,
         wrong=error.detail if error else None,

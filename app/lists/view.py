@@ -11,6 +11,7 @@ from app.drawing.palette import palette
 from app.examples.lines import Kind, Layout, aligned, lines
 from app.lists.entries import without_each
 from app.lists.schemas import ListPage, ListRow
+from app.schemas import MOST_ABLATED
 from app.web import urls
 from app.web.frame import Frame
 
@@ -37,6 +38,10 @@ class ListContext:
     rows: list[RowView]
     titled_url: str | None
     """The same page with whole titles on every token; None on that page."""
+    noun: str
+    """What all the list's units are called; `unit` if they are of several kinds."""
+    ablation: str | None
+    """The page that ablates all of them together; None if they are not all of one run."""
     limit: int
     """The most neurons that a list may have."""
     add: str
@@ -52,6 +57,26 @@ def rows_view(page: ListPage, *, titled: bool = False) -> list[RowView]:
         RowView(row, _href(row), *_line(row, titled), urls.neuron_list(n, title=page.title))
         for row, n in zip(page.items, rest, strict=True)
     ]
+
+
+def noun(page: ListPage) -> str:
+    """What all the list's units are called; `unit` if they are of several kinds."""
+    nouns = {row.run.units.noun for row in page.items if row.run is not None} or {"neuron"}
+    return nouns.pop() if len(nouns) == 1 else "unit"
+
+
+def ablation(page: ListPage) -> str | None:
+    """The page that ablates the list's neurons together; None if they are not of one run, or too
+    many."""
+    found = [row for row in page.items if row.neuron is not None and row.run is not None]
+    runs = {row.run.id for row in found if row.run}
+    if len(runs) != 1 or len(found) > MOST_ABLATED:
+        return None
+    first = found[0]
+    assert first.run is not None
+    run = first.run.id if "?run=" in first.address else None
+    n = ",".join(f"{row.neuron.layer}/{row.neuron.neuron}" for row in found if row.neuron)
+    return urls.ablation(first.run.name, n=n, run=run)
 
 
 def _href(row: ListRow) -> str | None:

@@ -7,8 +7,12 @@ from typing import Any
 from fastapi import Request
 
 from app.errors import Forbidden, NotFound
+from app.live.elsewhere import Elsewhere
 from app.live.engine import Live
 from app.schemas import Error
+
+AnyLive = Live | Elsewhere
+"""The models, in this process or in another one."""
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     403: {"model": Error, "description": "A page of another site sent the text."},
@@ -27,13 +31,13 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def live_of(request: Request) -> Live:
+def live_of(request: Request) -> AnyLive:
     """The server's live models. Raises Forbidden for pages of other sites, NotFound if the server
     runs without --live."""
     # A page of another site could not read the answer, but it could keep this machine busy.
     if request.headers.get("sec-fetch-site") == "cross-site":
         raise Forbidden("Only this site's own pages and programs may send texts.")
-    live: Live | None = request.app.state.live
+    live: AnyLive | None = request.app.state.live
     if live is None:
         raise NotFound(
             "This server cannot run texts, because it was started without --live. Start it with "

@@ -92,7 +92,8 @@ def draw(picture: LayerPicture, address: tuple[str, str]) -> Markup:
     statistic = escape(STATISTICS[picture.stat].label)
     out = [
         f'<svg class="cells" viewBox="{PITCH} 0 {wide * PITCH - 1} {rows * PITCH - 1}" '
-        f'data-columns="{wide}" data-stat="{statistic}" aria-hidden="true">'
+        f'data-columns="{wide}" data-stat="{statistic}" '
+        f'data-noun="{escape(picture.run.units.noun)}" aria-hidden="true">'
     ]
     # Each cell is in a group inside the previous cell's, one step to the right. So no cell names
     # its position, which would be a seventh of the page's compressed size.

@@ -158,13 +158,13 @@ def colour(source: int | None) -> int:
     return SOURCES if source is None else min(source, SOURCES)
 
 
-def describe(page: LayerScatter) -> str:
+def describe(page: LayerScatter, noun: str) -> str:
     """The plot in a sentence or two, for those who cannot see it."""
     known = [dot for dot in page.dots if dot.x is not None and dot.y is not None]
     x_name, y_name = STATISTICS[page.x].label, STATISTICS[page.y].label
-    text = f"{y_name.capitalize()} against {x_name} of {count(len(known))} live neurons."
+    text = f"{y_name.capitalize()} against {x_name} of {count(len(known))} live {noun}s."
     if page.n_dead:
-        text += f" {count(page.n_dead)} dead neurons are left out."
+        text += f" {count(page.n_dead)} dead {noun}s are left out."
     return text
 
 

@@ -41,6 +41,7 @@ from app.schemas import Order
 from indexer.store import schema
 from indexer.store.checksums import cover, missing
 from indexer.store.packing.codec import LAYER_ARRAYS, unpack_arrays
+from indexer.store.units import Units
 
 LABELLED = 14
 """The most neurons of a scatter plot that carry their token."""
@@ -158,8 +159,9 @@ def scatter(
     reading.check_layer(layer)
     run, width = reading.run, reading.run.widths[layer]
     if first >= width:
+        noun = Units.of(run.units).noun
         raise NotFound(
-            f"Layer {layer} of {run.model} has neurons 0 to {width - 1}: a plot cannot begin at "
+            f"Layer {layer} of {run.model} has {noun}s 0 to {width - 1}: a plot cannot begin at "
             f"{first}."
         )
     names = {x, y, "dead", "top_source", "peak_token_id"}

@@ -21,7 +21,7 @@ from app.models.schemas import (
     default_order,
 )
 from app.schemas import NeuronRow, Order
-from app.web import urls
+from app.web import api_urls, urls
 from app.web.fields import accepted, listed, listing_csv
 from app.web.frame import Frame
 from app.web.links import Links
@@ -149,7 +149,7 @@ def home_page(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = N
         return unchanged
     named_limit = not_default_limit(limit)
     frame = Frame(
-        json_url=urls.api_models(limit=named_limit, cursor=cursor),
+        json_url=api_urls.models(limit=named_limit, cursor=cursor),
         canonical=urls.home(),
         description="Every neuron of a language model, shown through the text that activates it.",
     )
@@ -173,7 +173,7 @@ def model_page(request: Request, model: InSet, run: RunId = None, embed: Embed =
     links = site.links(model, run)
     frame = Frame(
         links,
-        json_url=urls.api_model(model, run=run),
+        json_url=api_urls.model(model, run=run),
         canonical=urls.model(model, run=run),
         embed=bare,
         description=view.description(page),
@@ -213,7 +213,7 @@ def layer_page(
     links, named_limit = site.links(model, run), not_default_limit(limit)
     frame = Frame(
         links,
-        json_url=urls.api_neurons(
+        json_url=api_urls.neurons(
             model, layer, run=run, sort=by, order=order, limit=named_limit, cursor=cursor
         ),
         canonical=urls.layer(model, layer, run=run),
@@ -226,7 +226,9 @@ def layer_page(
         page=page,
         picture=drawn,
         view=None if drawn is None else view.layer(drawn, links.neurons_of_layer(layer)),
-        plot=None if plotted is None else view.plot(plotted, links.neurons_of_layer(layer)),
+        plot=None
+        if plotted is None
+        else view.plot(plotted, links.neurons_of_layer(layer), page.run.units.noun),
         cursor=cursor,
         limit=named_limit,
         shown=view.shown(drawn, plotted),

@@ -176,9 +176,9 @@ def layer(drawn: LayerPicture, address: tuple[str, str]) -> LayerView:
 def description(page: ModelPage) -> str:
     """The model in a sentence, for link previews."""
     return (
-        f"{count(page.n_neurons)} neurons in {count(page.n_layers)} layers of {page.run.model_id} "
-        f"at {page.run.hook_point}, indexed over {compact(page.run.tokens)} tokens of "
-        f"{page.run.corpus}."
+        f"{count(page.n_neurons)} {page.run.units.noun}s in {count(page.n_layers)} layers of "
+        f"{page.run.model_id} at {page.run.hook_point}, indexed over "
+        f"{compact(page.run.tokens)} tokens of {page.run.corpus}."
     )
 
 
@@ -186,16 +186,16 @@ def layer_description(page: LayerPage) -> str:
     """The layer in a sentence, for link previews."""
     return (
         f"Layer {page.summary.layer} of {page.run.model_id}: {count(page.summary.neurons)} "
-        f"neurons, {count(page.summary.dead)} dead."
+        f"{page.run.units.noun}s, {count(page.summary.dead)} dead."
     )
 
 
-def plot(drawn: LayerScatter, address: tuple[str, str]) -> PlotView:
+def plot(drawn: LayerScatter, address: tuple[str, str], noun: str) -> PlotView:
     """The view of a scatter plot; `address` is as in `picture.draw`."""
     return PlotView(
         page=drawn,
         svg=scatter.draw(drawn, address),
-        sentence=scatter.describe(drawn),
+        sentence=scatter.describe(drawn, noun),
         keys=scatter.keys(drawn) if len(drawn.sources) > 1 else [],
         statistics=[(name, statistic.label) for name, statistic in STATISTICS.items()],
         parts=_parts(drawn.neurons, drawn.first),

@@ -8,7 +8,8 @@ from app.drawing.quoting import quoted
 from app.errors import Invalid, NotFound
 from app.reading.runs import at_hook_points, model_names, runs_of
 from app.reading.store import Reading, Store
-from app.sets import ModelSet
+from app.reading.unit_names import unit_names
+from app.sets import ModelSet, name_of
 from app.web import urls
 from app.web.address import FORMS, Address, parse
 
@@ -16,8 +17,15 @@ from app.web.address import FORMS, Address, parse
 def page_of(
     store: Store, text: str, model: ModelSet | None, run: int | None, view: str | None = None
 ) -> str:
-    """The path of the page that `text` names; arguments and errors as in `find`."""
-    place = find(store, text, model, run)
+    """The path of the page that `text` names; arguments and errors as in `find`. What is no address
+    may be the name of a unit of the model's dictionaries."""
+    try:
+        place = find(store, text, model, run)
+    except (Invalid, NotFound):
+        named = named_unit(store, text, model)
+        if named is None:
+            raise
+        return urls.neuron(*named, view=view)
     assert place.model is not None  # `find` always names one
     name = ModelSet(place.model, place.set)
     if place.layer is None:
@@ -25,6 +33,22 @@ def page_of(
     if place.neuron is None:
         return urls.layer(name, place.layer, run=place.run)
     return urls.neuron(name, place.layer, place.neuron, run=place.run, view=view)
+
+
+def named_unit(store: Store, text: str, page: ModelSet | None) -> tuple[ModelSet, int, int] | None:
+    """The unit whose name in its dictionary's file is `text`, in upper or lower case: of the set of
+    `page` first, then of the model's others; of every model without a page."""
+    with store.connect() as connection:
+        models = [page.model] if page is not None else model_names(connection)
+        for model in models:
+            reading = store.open(connection, model, None)
+            own = [row for row in reading.sets if page and row.set_name == page.set]
+            for row in [*own, *reading.sets]:
+                there = replace(reading, run=row, others=[])
+                index = unit_names(there).get(text.strip().casefold())
+                if index is not None:
+                    return name_of(model, row.set_name), *there.places.of(index)
+    return None
 
 
 def find(store: Store, text: str, page: ModelSet | None, run: int | None) -> Address:

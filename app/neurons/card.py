@@ -46,7 +46,8 @@ def card(page: NeuronPage, links: Links, frame: Frame) -> CardContext:
 def description(page: NeuronPage) -> str:
     """What the neuron does, in one or two sentences of plain text, for link previews."""
     if page.stats.dead:
-        return f"A dead neuron of {page.run.model_id}: nothing in {page.run.corpus} activates it."
+        run = page.run
+        return f"A dead {run.units.noun} of {run.model_id}: nothing in {run.corpus} activates it."
     top = page.examples.top
     tokens = Counter(
         example.tokens[at]

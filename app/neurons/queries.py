@@ -11,6 +11,7 @@ from sqlalchemy import Row, bindparam, select
 
 from app.errors import NotFound
 from app.examples.queries import NeuronExamples, examples_of, read_examples
+from app.neurons.dictionary import aligned_units, dictionary_facts
 from app.neurons.schemas import (
     ContextPage,
     Histogram,
@@ -37,10 +38,11 @@ from indexer.store.checksums import cover, missing
 from indexer.store.packing.codec import unpack_arrays
 from indexer.store.places import Places
 from indexer.store.sizes import SOURCE_SLOTS
+from indexer.store.units import Units
 
 Array = np.ndarray[Any, Any]
 
-_LINK_LISTS = ("together", "alike", "upstream", "downstream")
+_LINK_LISTS = ("together", "alike", "upstream", "downstream", "encoder")
 
 # Built once: SQLAlchemy takes longer to put a statement together than SQLite to answer it.
 _ARRAYS = cover(schema.neuron_arrays)
@@ -84,6 +86,8 @@ def neuron(reading: Reading, layer: int, neuron: int, reach: int | None = None) 
             downstream=links["downstream"],
             not_available=" ".join(run.provenance.get("weights_not_available") or ()) or None,
         ),
+        dictionary=dictionary_facts(reading, layer, arrays, links["encoder"]),
+        aligned=aligned_units(reading, index, arrays),
         previous=_ref(places, index - 1),
         next=_ref(places, index + 1),
         layer_before=_in_layer(run.widths, layer - 1, neuron),
@@ -99,8 +103,9 @@ def context(reading: Reading, layer: int, neuron: int, context_id: int) -> Conte
     examples = read_examples(reading, key)
     whole = examples.whole(context_id)
     if whole is None:
+        noun = Units.of(reading.run.units).noun
         raise NotFound(
-            f"Context {context_id} is not an example of neuron {neuron} in layer {layer} of "
+            f"Context {context_id} is not an example of {noun} {neuron} in layer {layer} of "
             f"{reading.run.model}: its page lists those that are."
         )
     kinds, example, stored = whole
@@ -141,8 +146,9 @@ def _ref(places: Places, index: int) -> NeuronRef | None:
 
 
 def _in_layer(widths: Sequence[int], layer: int, neuron: int) -> NeuronRef | None:
-    """The neuron with the same index in another layer, or that layer's last neuron."""
-    if not 0 <= layer < len(widths):
+    """The neuron with the same index in another layer, or that layer's last neuron; None if it has
+    none."""
+    if not 0 <= layer < len(widths) or not widths[layer]:
         return None
     return NeuronRef(layer=layer, neuron=min(neuron, widths[layer] - 1))
 

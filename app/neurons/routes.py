@@ -21,7 +21,7 @@ from app.neurons.view import (
     sources_view,
 )
 from app.schemas import DEFAULT_VIEW, View
-from app.web import urls
+from app.web import api_urls, urls
 from app.web.fields import included
 from app.web.frame import Frame
 from app.web.params import (
@@ -122,7 +122,7 @@ def neuron_page(
     links, origin = site.links(model, run, view or DEFAULT_VIEW), _origin(request)
     frame = Frame(
         links,
-        json_url=urls.api_neuron(model, layer, neuron, run=run),
+        json_url=api_urls.neuron(model, layer, neuron, run=run),
         canonical=urls.neuron(model, layer, neuron, run=run),
         embed=bare,
         description=description(page),
@@ -163,7 +163,7 @@ def sources_page(
     context = SourcesContext(
         frame=Frame(
             links,
-            json_url=urls.api_neuron(model, layer, neuron, run=run),
+            json_url=api_urls.neuron(model, layer, neuron, run=run),
             canonical=urls.sources(model, layer, neuron, run=run),
         ),
         page=page,
@@ -192,7 +192,7 @@ def context_page(
         page = queries.context(reading, layer, neuron, context)
     frame = Frame(
         site.links(model, run, view),
-        json_url=urls.api_context(model, layer, neuron, context, run=run),
+        json_url=api_urls.context(model, layer, neuron, context, run=run),
         canonical=urls.context(model, layer, neuron, context, run=run),
     )
     context_ = ExampleContext(frame, page, context_view(page))

@@ -146,6 +146,45 @@ class Weights(Schema):
     )
 
 
+class AlignedUnit(Schema):
+    """A unit of another set of the same model that writes in nearly the same direction."""
+
+    set: str = Field(description="The set's name; `neurons` for the default set.")
+    noun: str = Field(description="What one unit of it is called.")
+    layer: int
+    neuron: int
+    value: float = Field(description="The cosine of what both write.")
+    peak_token: str = Field(description="The token it peaks on.")
+
+
+class DictionaryQuality(Schema):
+    """How well a layer's dictionary reconstructs, measured on the sample before the scan."""
+
+    positions: int
+    fvu: float = Field(description="Fraction of variance unexplained.")
+    l0: float = Field(description="Latents active at a position, on average.")
+    declared_l0: float | None = Field(description="The same as its file declares; else null.")
+    silent_share: float = Field(description="Share of latents active at none of the positions.")
+    loss: float = Field(description="The model's own loss, in nats a token.")
+    loss_with_reconstruction: float = Field(description="With the reconstruction spliced in.")
+    loss_with_zeros: float = Field(description="With zeros spliced in.")
+
+
+class DictionaryFacts(Schema):
+    """What a latent or direction has of the dictionary it belongs to."""
+
+    file: str = Field(description="Its file, folder or hub repository.")
+    on_hub: bool = Field(description="Whether it is a hub repository.")
+    hook_point: str = Field(description="Where it reads, as it was read.")
+    name: str | None = Field(description="The unit's name in the dictionary's file.")
+    threshold: float | None = Field(description="It fires above it; null: no threshold.")
+    activation: str = Field(description="The activation function, such as `jumprelu`.")
+    k: int | None = Field(description="Most latents active at a position (`topk`).")
+    target: str | None = Field(description="The hook point it writes to; null: where it reads.")
+    encoders: list[NeuronLink] = Field(description="Nearest in the layer by encoder cosine.")
+    quality: DictionaryQuality | None = Field(description="null: it reconstructs nothing.")
+
+
 class NeuronPage(Schema):
     """Everything known about a neuron."""
 
@@ -183,6 +222,12 @@ class NeuronPage(Schema):
         description="Neurons of the layer, by the correlation of peaks over the sample."
     )
     weights: Weights
+    dictionary: DictionaryFacts | None = Field(None, description="null: no unit of a dictionary.")
+    aligned: list[AlignedUnit] = Field(
+        default_factory=list,
+        description="Of a latent: the neurons whose output weights have the highest cosine with "
+        "its decoder direction, if they are indexed; of a neuron: the latents that list it.",
+    )
     previous: NeuronRef | None = Field(description="The previous neuron, across layers.")
     next: NeuronRef | None = Field(description="The next neuron, across layers.")
     layer_before: NeuronRef | None = Field(

@@ -20,11 +20,18 @@ def transformer_lens(page: NeuronPage) -> str:
     run, top, group = page.run, page.examples.top[0], page.run.units.group
     place = ", ".join(map(str, divmod(page.neuron, group))) if group else str(page.neuron)
     ids = ", ".join(map(str, page.top_token_ids))
+    imports = "import torch; from transformer_lens.model_bridge import TransformerBridge; "
+    cached = f'model.run_with_cache(torch.tensor([[{ids}]]))[1]["{page.hook_point}"][0'
+    told = f"  # {_plain(top.peak)} in {run.dtype}"
+    if page.dictionary is None:
+        return f"{imports}model = {_boot(page)}\n{cached}, {top.peak_position}, {place}]{told}"
+    # Layouts of files differ, so Neurarium itself reads the dictionary and computes its formula.
+    own = page.dictionary
+    file = own.file if own.on_hub else f"path/to/{own.file}"
+    read = f'read_dictionary("{file}", {page.layer}, "{own.hook_point}")'
     return (
-        "import torch; from transformer_lens.model_bridge import TransformerBridge; "
-        f"model = {_boot(page)}\n"
-        f'model.run_with_cache(torch.tensor([[{ids}]]))[1]["{page.hook_point}"]'
-        f"[0, {top.peak_position}, {place}]  # {_plain(top.peak)} in {run.dtype}"
+        f"{imports}from neurarium import read_dictionary; model = {_boot(page)}\n"
+        f"{read}.encode({cached}, {top.peak_position}])[{page.neuron}]{told}"
     )
 
 

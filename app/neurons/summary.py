@@ -83,7 +83,7 @@ def summary(page: NeuronPage, find: Callable[[int, str | None], str]) -> Summary
 
 def tokens_by_position(examples: Sequence[Example], *, trough: bool = False) -> Markup:
     """The logo of some examples, aligned on their peaks or troughs; empty where nothing repeats."""
-    return logo(_columns(examples, trough), len(examples))
+    return logo(_columns(examples, trough), len(examples), "trough" if trough else "peak")
 
 
 def _columns(examples: Sequence[Example], trough: bool) -> list[Column]:

@@ -17,6 +17,7 @@ from app.drawing.legend import Legend, legend
 from app.drawing.numbers import MISSING, count, number, share
 from app.drawing.palette import Palette, palette
 from app.examples.lines import Layout
+from app.neurons.aligned import Fact, aligned_table, dictionary_lines
 from app.neurons.schemas import ContextPage, NeuronPage
 from app.neurons.sections import ContextView, Section, by_source, of_context, sections
 from app.neurons.snippet import from_json, transformer_lens
@@ -58,6 +59,8 @@ class NeuronView:
     """None if every activation is zero, since there is no scale then."""
     sections: list[Section]
     weights: WeightsView
+    dictionary: list[Fact]
+    """Of the dictionary that a latent belongs to; empty for other units."""
     summary: Summary
     transformer_lens: str
     """Code that reproduces the first top example; empty without one."""
@@ -157,7 +160,8 @@ def neuron_view(
         ],
         legend=legend(page.scale, page.stats.min, page.stats.max),
         sections=sections(page, _layout(page, layout, links, titled)),
-        weights=weights(page, links.neurons(), links.tokens()),
+        weights=weights(page, links.neurons(), links.tokens(), aligned_table(page, links)),
+        dictionary=dictionary_lines(page),
         summary=summary(page, links.tokens()),
         transformer_lens=transformer_lens(page),
         from_json=from_json(page, origin + links.api_neuron(page.layer, page.neuron)),

@@ -96,14 +96,24 @@ class WeightsView:
     """What the weights do not tell, and why; empty if nothing."""
 
 
-def weights(page: NeuronPage, address: NeuronAddress, find: TokenAddress) -> WeightsView:
-    """The view of a neuron's weights and peak tokens."""
+def weights(
+    page: NeuronPage,
+    address: NeuronAddress,
+    find: TokenAddress,
+    aligned: LinkTable | None = None,
+) -> WeightsView:
+    """The view of a neuron's weights and peak tokens. `aligned`: units of other sets that write
+    alike."""
     return WeightsView(
         effects=effects_of(page.weights.logit_effects, find),
         inputs=[_inputs(inputs, page.run.units.gated, find) for inputs in page.weights.inputs],
         direct=_direct(page),
         reading=_read(page),
-        links=_links(page, address),
+        links=[
+            *_links(page, address),
+            *([_encoders(page, address)] if page.dictionary is not None else []),
+            *([aligned] if aligned is not None else []),
+        ],
         together=_table(
             "Fires together with",
             f"{page.run.units.noun.capitalize()}s of this layer whose peaks, context by context "
@@ -273,7 +283,8 @@ def _links(page: NeuronPage, address: NeuronAddress) -> list[LinkTable]:
     return [
         _table(
             "Writes alike",
-            f"{units} of the whole model with the most similar write vectors.",
+            f"{units} of the whole model with the most similar "
+            f"{'write' if page.dictionary is None else 'decoder'} vectors.",
             "cosine",
             related.alike,
             address,
@@ -298,6 +309,19 @@ def _links(page: NeuronPage, address: NeuronAddress) -> list[LinkTable]:
             "none: this is the last layer" if page.layer == page.n_layers - 1 else "none known",
         ),
     ]
+
+
+def _encoders(page: NeuronPage, address: NeuronAddress) -> LinkTable:
+    units = f"{page.run.units.noun.capitalize()}s"
+    nearest = [] if page.dictionary is None else page.dictionary.encoders
+    return _table(
+        "Reads alike",
+        f"{units} of this layer with the most similar encoder vectors.",
+        "cosine",
+        nearest,
+        address,
+        "none known",
+    )
 
 
 def _table(

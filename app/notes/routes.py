@@ -16,7 +16,7 @@ from app.notes.service import NotesRead, ServedNotes
 from app.notes.view import NotesContext, NotesIndexContext, Refusal, box, index_rows
 from app.schemas import DEFAULT_VIEW, Error, Note, View
 from app.sets import ModelSet
-from app.web import urls
+from app.web import api_urls, urls
 from app.web.forms import body_of, form_fields, json_as, json_body
 from app.web.frame import Frame
 from app.web.links import Links
@@ -62,7 +62,7 @@ READ_ERRORS = ERRORS | {
 }
 DELETE_ERRORS: dict[int | str, dict[str, Any]] = {
     401: _error("The request has no token: send Authorization: Bearer TOKEN."),
-    403: _error("The token is not the server's."),
+    403: _error("The token is not the server's, or its database is read-only."),
     404: _error("There is no such note, or the server runs without --notes."),
     422: ERRORS[422],
     503: _error("The database is busy (see Retry-After) or does not answer."),
@@ -174,8 +174,9 @@ def notes_page(
     read = notes_of(request).read(place, PER_PAGE, cursor)
     if unchanged := site.unchanged(request, model, beside=[read.version]):
         return unchanged
-    site.store.check_neuron(model, layer, neuron, run)
-    return _page(site, request, place, site.links(model, run, view), read, cursor=cursor)
+    label = site.store.check_neuron(model, layer, neuron, run)
+    links = site.links(model, run, view)
+    return _page(site, request, place, label, links, read, cursor=cursor)
 
 
 @pages.post("/{model}/{layer}/{neuron}/notes")
@@ -209,7 +210,7 @@ def panel(notes: ServedNotes, model: ModelSet, layer: int, neuron: int) -> Notes
     return NotesPanel(
         read.version,
         read.items,
-        lambda links: box(links.notes(layer, neuron), read.items, read.count),
+        lambda links: box(links.notes(layer, neuron), read.items, read.count, notes.writable),
     )
 
 
@@ -238,10 +239,10 @@ def _index_page(
     if unchanged := site.unchanged(request, model, beside=[read.version]):
         return unchanged
     if model is None:
-        links, json_url = None, urls.api_all_notes(cursor=cursor)
+        links, json_url = None, api_urls.all_notes(cursor=cursor)
     else:
         site.store.check_model(model)
-        links, json_url = site.links(model, run), urls.api_model_notes(model, cursor=cursor)
+        links, json_url = site.links(model, run), api_urls.model_notes(model, cursor=cursor)
     frame = Frame(links, json_url=json_url, canonical=urls.all_notes(model))
     rows = index_rows(read.items, of_model=model is not None)
     context = NotesIndexContext(frame, _index(name, read), rows, cursor)
@@ -270,7 +271,7 @@ def _submit(
     """The answer to a form: a redirect to the neuron, or the form with what is wrong."""
     site = site_of(request)
     model = ModelSet.parse(place.model)
-    site.store.check_neuron(model, place.layer, place.neuron, run)
+    label = site.store.check_neuron(model, place.layer, place.neuron, run)
     links = site.links(model, run, view)
     try:
         _change(notes_of(request), place, fields)
@@ -282,7 +283,7 @@ def _submit(
             wrong_token=isinstance(error, Forbidden),
         )
         read = notes_of(request).read(place, PER_PAGE)
-        response = _page(site, request, place, links, read, refusal, error.status)
+        response = _page(site, request, place, label, links, read, refusal, error.status)
         response.headers.update(error.headers)
         return no_store(response)
     target = links.neuron(place.layer, place.neuron)
@@ -305,6 +306,7 @@ def _page(
     site: Site,
     request: Request,
     place: Place,
+    label: str,
     links: Links,
     read: NotesRead,
     refusal: Refusal | None = None,
@@ -320,7 +322,13 @@ def _page(
         next=read.next,
         count=read.count,
     )
-    frame = Frame(links, json_url=urls.api_notes(*at, cursor=cursor), canonical=urls.notes(*at))
-    form = box(links.notes(place.layer, place.neuron), page.items, page.count, refusal)
-    context = NotesContext(frame, page, form, cursor)
+    frame = Frame(links, json_url=api_urls.notes(*at, cursor=cursor), canonical=urls.notes(*at))
+    form = box(
+        links.notes(place.layer, place.neuron),
+        page.items,
+        page.count,
+        notes_of(request).writable,
+        refusal,
+    )
+    context = NotesContext(frame, page, label, form, cursor)
     return site.html(request, "notes/notes.html", context, status)

@@ -1,18 +1,19 @@
 """Reads, writes and deletes notes for a server with --notes; only such a server opens the store for
-writing."""
+writing, with connections of their own, so that readers never wait for writers."""
 
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
-from app.errors import Forbidden, Invalid, NotFound, Unavailable
+from app.errors import Forbidden, Invalid, NotFound, ReadOnly, Unavailable
 from app.notes.schemas import NewNote
 from app.notes.text import author_line, moment, note_text
 from app.reading import cursors
@@ -21,14 +22,21 @@ from app.settings import Settings
 from app.web.frame import Marks
 from indexer.errors import NeurariumError
 from indexer.store import notes as store
-from indexer.store.database import open_store
+from indexer.store.database import is_refusal
 from indexer.store.notes import Place
 
 LEAST_TOKEN = 16
 """The fewest characters of a token."""
 RETRY = 5
 """Seconds after which a client may try again if the database is busy."""
+WRITERS = 8
+"""The most changes at the same time."""
 _MAX_ID = 2**63 - 1
+_READ_ONLY = "The server's database is read-only: nothing was changed."
+_BUSY = (
+    "Another process, such as an indexer, is writing to the store: nothing was changed. "
+    "Try again in a moment."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +55,18 @@ class NotesRead:
 class ServedNotes:
     """The notes of one store. Safe to share between threads."""
 
-    def __init__(self, engine: Engine, token: str) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, writer: Engine, token: str) -> None:
+        """`engine` reads; `writer` has connections of its own. Raises NeurariumError."""
+        self._engine, self._writer = engine, writer
         self._token = token.encode()
+        self.writable = store.prepare(writer)
+        """Whether the database can be written."""
+        self._exist = self.writable or store.exist(engine)
+        self._waiting = threading.BoundedSemaphore(WRITERS)
 
     def close(self) -> None:
-        """Close all connections."""
-        self._engine.dispose()
+        """Close the connections that write."""
+        self._writer.dispose()
 
     def check(self, token: str) -> None:
         """Raises Forbidden unless this is the server's token."""
@@ -67,7 +80,8 @@ class ServedNotes:
         """A page of the notes on a neuron, on all neurons of a model (given its name), or of all
         notes. Raises Invalid for a bad cursor."""
         before = None if cursor is None else _before(cursor)
-        page = store.read(self._engine, of, limit + 1, before)
+        empty = store.Notes([], 0, 0)
+        page = store.read(self._engine, of, limit + 1, before) if self._exist else empty
         items = [Note.model_validate(dict(row._mapping)) for row in page.rows[:limit]]
         more = len(page.rows) > limit
         return NotesRead(
@@ -84,11 +98,14 @@ class ServedNotes:
 
     def marks(self, models: Iterable[str]) -> Marks:
         """How many notes the neurons of the models have."""
+        if not self._exist:
+            return Marks({}, "notes 0 0")
         counts, highest = store.counts(self._engine, sorted(models))
         return Marks(counts, f"notes {sum(counts.values())} {highest}")
 
     def add(self, place: Place, sent: NewNote) -> Note:
-        """Store a note on a neuron, which has to exist. Raises Invalid, Unavailable."""
+        """Store a note on a neuron, which has to exist. Raises Invalid, ReadOnly,
+        Unavailable."""
         try:
             author, text = author_line(sent.author), note_text(sent.text)
         except ValueError as error:
@@ -101,14 +118,14 @@ class ServedNotes:
             author=author,
             text=text,
         )
-        with _waiting():
-            number = store.add(self._engine, note)
+        with self._turn():
+            number = store.add(self._writer, note)
         return Note.model_validate({"id": number, **asdict(note)})
 
     def remove(self, place: Place, number: int) -> Note:
-        """Delete a note on a neuron, and return it. Raises NotFound, Unavailable."""
-        with _waiting():
-            row = store.remove(self._engine, place, number)
+        """Delete a note on a neuron, and return it. Raises NotFound, ReadOnly, Unavailable."""
+        with self._turn():
+            row = store.remove(self._writer, place, number)
         if row is None:
             raise NotFound(
                 f"Neuron {place.neuron} in layer {place.layer} of {place.model} has no note "
@@ -116,9 +133,29 @@ class ServedNotes:
             )
         return Note.model_validate(dict(row._mapping))
 
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """A turn to write. Raises ReadOnly; Unavailable if a lock lasts too long, or if too many
+        are waiting already: each takes a thread from readers."""
+        if not self.writable:
+            raise ReadOnly(_READ_ONLY)
+        if not self._waiting.acquire(blocking=False):
+            raise Unavailable(_BUSY, retry_after=RETRY)
+        try:
+            yield
+        except DBAPIError as error:
+            if is_refusal(error):
+                raise ReadOnly(_READ_ONLY) from None
+            if isinstance(error, OperationalError) and "lock" in str(error.orig).lower():
+                raise Unavailable(_BUSY, retry_after=RETRY) from None
+            raise
+        finally:
+            self._waiting.release()
 
-def served_notes(settings: Settings) -> ServedNotes | None:
-    """The server's notes; None if they are switched off. Raises NeurariumError for bad settings."""
+
+def token_of(settings: Settings) -> str | None:
+    """The token for writing notes; None if notes are switched off. Raises NeurariumError if it is
+    missing or cannot be used."""
     if not settings.notes:
         return None
     token = settings.notes_token.get_secret_value() if settings.notes_token else ""
@@ -136,13 +173,7 @@ def served_notes(settings: Settings) -> ServedNotes | None:
             "NEURARIUM_NOTES_TOKEN cannot be sent in a header: use only ASCII letters, digits and "
             "punctuation, without spaces."
         )
-    engine = open_store(settings.database_url, create=True, patience=store.PATIENCE)
-    try:
-        store.prepare(engine)
-    except NeurariumError:
-        engine.dispose()
-        raise
-    return ServedNotes(engine, token)
+    return token
 
 
 def _before(cursor: str) -> tuple[datetime, int]:
@@ -153,18 +184,3 @@ def _before(cursor: str) -> tuple[datetime, int]:
     except ValueError:
         pass
     raise Invalid(cursors.BAD_CURSOR)
-
-
-@contextmanager
-def _waiting() -> Iterator[None]:
-    """Turn a lock that lasts too long into Unavailable."""
-    try:
-        yield
-    except OperationalError as error:
-        if "lock" not in str(error.orig).lower():
-            raise
-        raise Unavailable(
-            "Another process, such as an indexer, is writing to the store: nothing was changed. "
-            "Try again in a moment.",
-            retry_after=RETRY,
-        ) from None

@@ -47,6 +47,8 @@ class Box:
     rows: list[Row]
     count: int
     """The number of notes on all pages."""
+    writable: bool
+    """Whether the server's database can be written."""
     refusal: Refusal | None = None
     most_author: int = MAX_AUTHOR
     most_text: int = MAX_TEXT
@@ -58,6 +60,8 @@ class NotesContext:
 
     frame: Frame
     page: NotesPage
+    label: str
+    """The unit's noun and index."""
     notes: Box
     cursor: str | None
 
@@ -94,10 +98,12 @@ def index_rows(notes: list[Note], *, of_model: bool) -> list[IndexRow]:
     return rows
 
 
-def box(action: str, notes: list[Note], count: int, refusal: Refusal | None = None) -> Box:
-    """A page of `count` notes, and a form that is sent to `action`."""
+def box(
+    action: str, notes: list[Note], count: int, writable: bool, refusal: Refusal | None = None
+) -> Box:
+    """A page of `count` notes, and if they are writable a form that is sent to `action`."""
     rows = [Row(note, visible(note.author), note_markup(note.text)) for note in notes]
-    return Box(action, rows, count, refusal)
+    return Box(action, rows, count, writable, refusal)
 
 
 def note_markup(text: str) -> Markup:

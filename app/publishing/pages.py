@@ -12,7 +12,7 @@ from app.models.schemas import ModelPage
 from app.neurons.schemas import NeuronPage
 from app.neurons.view import NeuronContext, neuron_view
 from app.schemas import NeuronRow
-from app.web import urls
+from app.web import api_urls, urls
 from app.web.frame import Context, Frame
 from app.web.links import Links
 from app.web.site import templates
@@ -97,7 +97,7 @@ class Pages:
         """A neuron's page."""
         page = _shorter(page)
         context = NeuronContext(
-            frame=Frame(self._links, json_url=urls.api_neuron(page.model, page.layer, page.neuron)),
+            frame=Frame(self._links, json_url=api_urls.neuron(page.model, page.layer, page.neuron)),
             page=page,
             view=replace(neuron_view(page, "peak", self._links), bins=[]),
             layout="peak",

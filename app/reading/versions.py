@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Engine, select
 
 from indexer.store import schema
+from indexer.store.files import unchanged
 
 _RUNS = (
     select(schema.runs.c.id, schema.runs.c.content_hash, schema.runs.c.model)
@@ -57,6 +58,8 @@ class RunVersions:
             return connection.execute(_RUNS).all()
 
     def _sqlite_rows(self) -> list[Any]:
+        if self._sqlite is not None and not unchanged(self._sqlite):
+            self._drop()
         if self._sqlite is None:
             self._sqlite = self._engine.raw_connection()
         try:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Request, Response
 from app.runs import queries
 from app.runs.view import RunContext, tables
 from app.schemas import Run
-from app.web import urls
+from app.web import api_urls, urls
 from app.web.frame import Frame
 from app.web.links import Links
 from app.web.params import ERRORS
@@ -36,5 +36,5 @@ def run_page(request: Request, run: RunNumber) -> Response:
     if unchanged := site.unchanged(request, None):
         return unchanged
     page = queries.run(site.store, run)
-    frame = Frame(Links(page.name), json_url=urls.api_run(run), canonical=urls.run(run))
+    frame = Frame(Links(page.name), json_url=api_urls.run(run), canonical=urls.run(run))
     return site.html(request, "runs/run.html", RunContext(frame, page, tables(page)))

@@ -37,12 +37,12 @@ def tables(page: Run) -> list[Table]:
             ("model", f"{page.model_id}" + (f" @ {page.revision}" if page.revision else "")),
             ("name", page.model),
             ("layers", count(page.n_layers)),
-            ("neurons", count(page.n_neurons)),
+            (f"{page.units.noun}s", count(page.n_neurons)),
             ("hook point", page.hook_point),
             ("corpus", page.corpus),
             ("contexts", count(page.contexts)),
             ("tokens", count(page.tokens)),
-            ("context length", f"{count(page.ctx_len)} tokens, the BOS counted"),
+            ("context length", f"{count(page.ctx_len)} tokens, including BOS"),
             (
                 "sample",
                 f"{count(page.sample.contexts)} contexts, {count(page.sample.positions)} positions",
@@ -100,4 +100,4 @@ def _plain(value: Any) -> str:
 
 
 def _words(key: str) -> str:
-    return key.replace("_", " ")
+    return key.replace("_", " ").replace("asked for", "requested").replace("asked", "requested")

@@ -22,7 +22,7 @@ from app.search.schemas import (
     TokenSplit,
 )
 from app.search.view import SearchContext, token_view
-from app.web import urls
+from app.web import api_urls, urls
 from app.web.frame import Frame
 from app.web.params import ERRORS, Cursor, InSet, Limit, RunId
 from app.web.site import site_of
@@ -220,9 +220,9 @@ def _addresses(page: SearchPage, run: int | None, cursor: str | None) -> tuple[s
         }
         if (page.tokens.sort, page.tokens.order) != ("value", "desc"):
             query |= {"sort": page.tokens.sort, "order": page.tokens.order}
-        json_url = urls.api_token_neurons(page.run.name, cursor=cursor, **query)
+        json_url = api_urls.token_neurons(page.run.name, cursor=cursor, **query)
         return json_url, urls.search(page.run.name, **query)
     if page.contexts:
-        json_url = urls.api_text(page.run.name, page.text, cursor=cursor, run=run)
+        json_url = api_urls.text(page.run.name, page.text, cursor=cursor, run=run)
         return json_url, urls.search(page.run.name, text=page.text, run=run)
     return None, urls.search(page.run.name, run=run)

@@ -30,6 +30,7 @@ STYLES = (
     "search/search",
     "contexts/context",
     "live/behaviour",
+    "live/ablation",
     "compare/compare",
     "lists/list",
     "heads/heads",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
@@ -25,11 +27,18 @@ from app.web.nearest import Place, nearest
 from app.web.site import site_of
 from indexer.store.checksums import RESTORE, Damaged
 from indexer.store.database import is_damage
+from indexer.store.files import FileMoved
 
 log = logging.getLogger("neurarium")
 _DAMAGED = (
     "The stored data of this page is damaged, so it is not shown: the server's log says where."
 )
+_MOVED = (
+    "The server's database was removed or replaced while it was running: whoever runs the server "
+    "has to restart it."
+)
+_RETRY = 5
+"""Seconds after which a client may ask a database again."""
 API_PREFIX = "/api/"
 _JSON_PATHS = ("/api", "/healthz", "/openapi.json")
 _NAMES = {
@@ -45,6 +54,13 @@ _NAMES = {
 }
 
 
+_LOOKUPS = 4
+"""Threads for errors that look for the nearest places."""
+
+Handler = Callable[[Request, Exception], Response]
+AsyncHandler = Callable[[Request, Exception], Awaitable[Response]]
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorContext:
     """What `error.html` is rendered with."""
@@ -57,18 +73,46 @@ class ErrorContext:
 
 def install(app: FastAPI) -> None:
     """Let `app` answer every error as an `Error`: as JSON under /api, else as a page."""
-    app.add_exception_handler(AppError, _of_app)
-    app.add_exception_handler(HTTPException, _of_http)
-    app.add_exception_handler(RequestValidationError, _of_parameters)
-    app.add_exception_handler(Damaged, _of_damage)
-    app.add_exception_handler(SQLAlchemyError, _of_database)
-    app.add_exception_handler(Exception, _bug)
+    handlers: dict[type[Exception], Handler] = {
+        AppError: _of_app,
+        HTTPException: _of_http,
+        RequestValidationError: _of_parameters,
+        Damaged: _of_damage,
+        SQLAlchemyError: _of_database,
+        Exception: _bug,
+    }
+    lookups = CapacityLimiter(_LOOKUPS)
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, _at_once(handler, lookups))
+
+
+def _at_once(handler: Handler, lookups: CapacityLimiter) -> AsyncHandler:
+    """The handler as a coroutine: the framework would let it wait for a thread, behind the pages
+    that are being built. What looks for nearest places in the database has threads of its own."""
+
+    async def handle(request: Request, error: Exception) -> Response:
+        if _looks_up(request, error):
+            return await to_thread.run_sync(handler, request, error, limiter=lookups)
+        return handler(request, error)
+
+    return handle
+
+
+def _looks_up(request: Request, error: Exception) -> bool:
+    """Whether the answer to an error is a page with the nearest places."""
+    status = getattr(error, "status", None) or getattr(error, "status_code", None)
+    found_nothing = isinstance(error, RequestValidationError) or status in (404, 422)
+    return found_nothing and not _is_json(request)
+
+
+def _is_json(request: Request) -> bool:
+    path = request.scope["path"]
+    return path.startswith(API_PREFIX) or path in _JSON_PATHS
 
 
 def answer(request: Request, status: int, detail: str) -> Response:
     error = Error(error=_NAMES.get(status, "error"), detail=detail, status=status)
-    path = request.scope["path"]
-    if path.startswith(API_PREFIX) or path in _JSON_PATHS:
+    if _is_json(request):
         return JSONResponse(error.model_dump(), status)
     typed, near, links = _near(request) if status in (404, 422) else ("", [], None)
     context = ErrorContext(Frame(links, typed=typed), error, near)
@@ -150,8 +194,17 @@ def _of_database(request: Request, error: Exception) -> Response:
         where = request.scope["path"]
         log.error("%r: the database file is damaged (%s): %s", where, error, RESTORE)
         return answer(request, 500, _DAMAGED)
+    if isinstance(error, FileMoved):
+        log.error("%r: %s Restart the server, or put the file back.", request.scope["path"], error)
+        return _retried(answer(request, 503, _MOVED))
     log.error("The database did not answer %r: %s", request.scope["path"], error)
-    return answer(request, 503, "The database does not answer: try again in a moment.")
+    detail = "The database does not answer: try again in a moment."
+    return _retried(answer(request, 503, detail))
+
+
+def _retried(response: Response) -> Response:
+    response.headers["Retry-After"] = str(_RETRY)
+    return response
 
 
 def _bug(request: Request, error: Exception) -> Response:

@@ -58,19 +58,21 @@ def json_as(schema: type[Sent], body: bytes, example: str = TEXT_EXAMPLE) -> Sen
 
 def form_fields(body: bytes) -> dict[str, str]:
     """The first value of each field of a form. Raises Invalid."""
+    return {name: values[0] for name, values in form_lists(body, _MOST_FIELDS).items()}
+
+
+def form_lists(body: bytes, most: int) -> dict[str, list[str]]:
+    """All values of each field of a form that has at most `most` of them. Raises Invalid."""
     try:
         fields = parse_qs(
-            body.decode("ascii"),
-            keep_blank_values=True,
-            errors="strict",
-            max_num_fields=_MOST_FIELDS,
+            body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=most
         )
     except UnicodeDecodeError:
         raise Invalid("The text is not UTF-8.") from None
     except ValueError:
-        raise Invalid(f"The form has more than {_MOST_FIELDS} fields.") from None
+        raise Invalid(f"The form has more than {most} fields.") from None
     # Browsers send line ends as CR LF.
-    return {name: values[0].replace("\r\n", "\n") for name, values in fields.items()}
+    return {name: [v.replace("\r\n", "\n") for v in values] for name, values in fields.items()}
 
 
 def checked(text: str, name: str = "The text") -> str:

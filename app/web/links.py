@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Unpack
 
 from app.schemas import NeuronRef, View
 from app.sets import ModelSet
-from app.web import urls
-from app.web.urls import Name
+from app.web import api_urls, urls
+from app.web.paths import DifferencesQuery, LayerQuery, Name, TextQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,30 +51,10 @@ class Links:
     def layer(
         self,
         layer: int,
-        *,
-        sort: str | None = None,
-        order: str | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-        picture: str | None = None,
-        x: str | None = None,
-        y: str | None = None,
-        first: int | None = None,
+        **query: Unpack[LayerQuery],
     ) -> str:
-        """A layer's page; parameters as in `urls.layer`."""
-        return urls.layer(
-            self.model,
-            layer,
-            run=self.run,
-            sort=sort,
-            order=order,
-            limit=limit,
-            cursor=cursor,
-            picture=picture,
-            x=x,
-            y=y,
-            first=first,
-        )
+        """A layer's page."""
+        return urls.layer(self.model, layer, run=self.run, **query)
 
     def neuron(self, layer: int, neuron: int, *, titles: str | None = None) -> str:
         """A neuron's page."""
@@ -125,50 +106,35 @@ class Links:
         """Where the form with a text for one neuron is sent."""
         return urls.try_text(self.model, layer, neuron, run=self.run)
 
+    def steer(self, layer: int, neuron: int) -> str:
+        """Where a text is steered with one neuron."""
+        return urls.steer(self.model, layer, neuron, run=self.run)
+
     def behaviour(self) -> str:
         """The search by custom text, and where its form is sent."""
         return urls.behaviour(self.model, run=self.run)
+
+    def ablation(self, n: str | None = None) -> str:
+        """Several neurons ablated on a custom text, and where its form is sent; `n`: the neurons
+        to put into it."""
+        return urls.ablation(self.model, n=n, run=self.run)
 
     def differences(
         self,
         a: int | None = None,
         b: int | None = None,
-        *,
-        layer: int | None = None,
-        sort: str | None = None,
-        order: str | None = None,
-        cursor: str | None = None,
+        **query: Unpack[DifferencesQuery],
     ) -> str:
         """What changed of each neuron between two runs of the model."""
-        return urls.differences(
-            self.model, a, b, layer=layer, sort=sort, order=order, cursor=cursor
-        )
+        return urls.differences(self.model, a, b, **query)
 
-    def search(
-        self,
-        *,
-        token_id: int | None = None,
-        role: str | None = None,
-        sort: str | None = None,
-        order: str | None = None,
-        text: str | None = None,
-        cursor: str | None = None,
-    ) -> str:
+    def search(self, **query: Unpack[TextQuery]) -> str:
         """The search by token and text."""
-        return urls.search(
-            self.model,
-            token_id=token_id,
-            role=role,
-            sort=sort,
-            order=order,
-            text=text,
-            cursor=cursor,
-            run=self.run,
-        )
+        return urls.search(self.model, run=self.run, **query)
 
     def api_split(self, text: str) -> str:
         """JSON: how a text is split into tokens."""
-        return urls.api_split(self.model, text, run=self.run)
+        return api_urls.split(self.model, text, run=self.run)
 
     def tokens(self) -> Callable[[int, str | None], str]:
         """A function from token id and role to the search for the token."""
@@ -184,20 +150,20 @@ class Links:
 
     def api_neuron(self, layer: int, neuron: int) -> str:
         """JSON: a neuron."""
-        return urls.api_neuron(self.model, layer, neuron, run=self.run)
+        return api_urls.neuron(self.model, layer, neuron, run=self.run)
 
     def api_gallery(self) -> str:
         """JSON: the model's gallery."""
-        return urls.api_gallery(self.model, run=self.run)
+        return api_urls.gallery(self.model, run=self.run)
 
     def api_picture(self, layer: int, stat: str, *, first: int | None = None) -> str:
         """JSON: one statistic of all of a layer's neurons."""
-        return urls.api_picture(self.model, layer, stat, run=self.run, first=first)
+        return api_urls.picture(self.model, layer, stat, run=self.run, first=first)
 
     def api_scatter(self, layer: int, x: str, y: str, *, first: int | None = None) -> str:
         """JSON: two statistics of a layer's neurons."""
-        return urls.api_scatter(self.model, layer, x, y, run=self.run, first=first)
+        return api_urls.scatter(self.model, layer, x, y, run=self.run, first=first)
 
     def api_tokens(self) -> str:
         """JSON: tokens that begin with a text."""
-        return urls.api_tokens(self.model, run=self.run)
+        return api_urls.tokens(self.model, run=self.run)

@@ -29,6 +29,7 @@ InSet = Annotated[ModelSet, Depends(model_set)]
 """The model and the set of units in the address: routes take it as `model`."""
 LayerIndex = Annotated[int, Path(ge=0, description="Zero-based layer.")]
 NeuronIndex = Annotated[int, Path(ge=0, description="Zero-based neuron in its layer.")]
+HeadIndex = Annotated[int, Path(ge=0, description="Zero-based attention head in its layer.")]
 ContextId = Annotated[
     int, Path(ge=0, le=2**63 - 1, description="A context of the run, in corpus order.")
 ]

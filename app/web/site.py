@@ -25,7 +25,7 @@ from app.web.frame import NO_MARKS, Context, Marks
 from app.web.links import Links
 from app.web.middleware import POLICY, content_policy
 from app.web.params import VIEWS
-from app.web.urls import Name
+from app.web.paths import Name
 
 CSV = "text/csv; charset=utf-8"
 NO_STORE = {"Cache-Control": "no-store"}
@@ -57,6 +57,8 @@ class Site:
     """The version of the package."""
     embed: str = ""
     """Sites that may show bare pages in a frame, as in CSP's frame-ancestors; empty: none."""
+    read_only: bool = False
+    """Whether the database cannot be written."""
     live: bool = False
     """Whether the server runs models on visitors' texts."""
     note_marks: Callable[[Iterable[str]], Marks] | None = None

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from app.web import urls
+from app.web import api_urls, urls
 from indexer.store.schema import SORTABLE
 
 SEARCHED = 400
@@ -51,7 +51,7 @@ def searches(get: Get, places: list[Place], seed: int) -> dict[str, list[str]]:
     rng = random.Random(seed)
     paths: dict[str, list[str]] = {}
     for model, layer, neuron in places:
-        page = get(urls.api_neuron(model, layer, neuron))
+        page = get(api_urls.neuron(model, layer, neuron))
         example = rng.choice(page["examples"]["top"])
         text = "".join(
             token
@@ -68,7 +68,7 @@ def searches(get: Get, places: list[Place], seed: int) -> dict[str, list[str]]:
         other = f"{model}/{layer}/{max(0, neuron - 1)}"
         for name, path in {
             "neurons of a token": urls.search(model, token_id=promoted["token_id"]),
-            "tokens by prefix": f"{urls.api_tokens(model)}?{urlencode({'prefix': prefix[:2]})}",
+            "tokens by prefix": f"{api_urls.tokens(model)}?{urlencode({'prefix': prefix[:2]})}",
             "two words": urls.search(model, text=" ".join(rng.sample(words, min(2, len(words))))),
             "phrase": urls.search(model, text=f'"{" ".join(words[at : at + 2])}"'),
             "word prefix": urls.search(model, text=f"{prefix}*"),

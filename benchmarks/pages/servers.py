@@ -17,10 +17,12 @@ _ADDRESS = re.compile(r"http://[\w.]+:\d+")
 
 
 @contextmanager
-def neurarium(database: str) -> Iterator[str]:
-    """`neurarium serve` on a database; its address. Raises NeurariumError if it fails to start."""
-    command = "from app.cli.main import main; main()"
-    with _running([command, "serve", "--port", "0", "--database", database]) as address:
+def neurarium(database: str, *options: str, files: int | None = None) -> Iterator[str]:
+    """`neurarium serve` on a database; its address. `files`: how many it may have open. Raises
+    NeurariumError if it fails to start."""
+    limit = "" if files is None else f"resource.setrlimit(resource.RLIMIT_NOFILE, {(files, files)})"
+    command = f"import resource; {limit}\nfrom app.cli.main import main; main()"
+    with _running([command, "serve", "--port", "0", "--database", database, *options]) as address:
         yield address
 
 

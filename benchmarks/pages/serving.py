@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.web import urls
+from app.web import api_urls, urls
 from benchmarks.pages import addresses, servers
 from benchmarks.pages.asking import ask_all
 from benchmarks.pages.browser import chromium
@@ -108,7 +108,7 @@ def _cases(stack: ExitStack, address: str, count: int, seed: int) -> dict[str, C
         PAGE: Case(address, pages, _ZSTD),
         FLOOR: Case(floor, ["/page"], _ZSTD),
         UNCHANGED: Case(address, pages[:1], {**_ZSTD, "If-None-Match": page.tag}),
-        JSON: Case(address, [urls.api_neuron(*place) for place in places], _ZSTD),
+        JSON: Case(address, [api_urls.neuron(*place) for place in places], _ZSTD),
     } | {name: Case(address, paths, _ZSTD) for name, paths in searched.items()}
 
 
@@ -125,6 +125,12 @@ def _places(address: str, count: int, seed: int) -> list[addresses.Place]:
     if not places:
         raise NeurariumError(f"There is no run at {address}: index a model first.")
     return places
+
+
+def neuron_pages(address: str, count: int, seed: int) -> list[str]:
+    """The paths of so many neuron pages of a server, in random order. Raises NeurariumError if it
+    has none."""
+    return [urls.neuron(*place) for place in _places(address, count, seed)]
 
 
 def _sizes(store: str, pages: Case) -> list[Figure]:

@@ -3,12 +3,14 @@ what a run announces. Each scan has a process of its own.
 
     python -m benchmarks.scan.memory --layers 30 --width 1536 --tokens 50000 --tokens 200000
     python -m benchmarks.scan.memory --layers 64 --width 7813 --tokens 20000     # 12 GB of memory
+    python -m benchmarks.scan.memory --layers 12 --width 8 --latents 16384 --tokens 20000
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +20,7 @@ import typer
 from benchmarks.results import Figure, run
 from benchmarks.scan.indexing import Silent, batches
 from benchmarks.scan.inputs import thin_model, write_corpus
+from benchmarks.scan.latents import save_dictionaries
 from benchmarks.scan.ways import trunk
 from benchmarks.tables import report
 from indexer import memory
@@ -28,11 +31,12 @@ from indexer.scan.loop import scan_batches
 from indexer.scan.state import Scan
 
 
-def measure(model: Path, corpus: Path, tokens: int) -> list[Figure]:
+def measure(model: Path, corpus: Path, tokens: int, dictionary: str | None = None) -> list[Figure]:
     """Scan with everything on, in this process: freed memory would be used again, so call this
-    once in each."""
+    once in each. With a `dictionary`, its latents are scanned."""
     with tempfile.TemporaryDirectory(dir=corpus.parent) as folder:
-        choice = resolve(IndexConfig(model=str(model), corpus=str(corpus), max_tokens=tokens))
+        config = IndexConfig(model=str(model), corpus=str(corpus), max_tokens=tokens)
+        choice = resolve(replace(config, dictionary=dictionary))
         job = load(choice, prepare(choice, Path(folder), Silent()), Silent())
         memory.begin_peak()
         trunk(job.model)(next(batches(job)))
@@ -42,7 +46,7 @@ def measure(model: Path, corpus: Path, tokens: int) -> list[Figure]:
         scan_batches(job.model, job.corpus, scan, job.plans, todo, lambda _: None)
         used = memory.peak() - before
     announced = job.shape.bytes_held()
-    row = f"{job.shape.neurons:,} neurons, {job.corpus.included_tokens:,} tokens"
+    row = f"{job.shape.neurons:,} {job.model.units.noun}s, {job.corpus.included_tokens:,} tokens"
     return [
         Figure(row, "announced", announced / 1e6, "MB"),
         Figure(row, "taken", used / 1e6, "MB"),
@@ -56,6 +60,10 @@ def main(
     tokens: Annotated[
         list[int] | None, typer.Option(min=1000, help="Repeat. Default: 50000 and 200000.")
     ] = None,
+    latents: Annotated[
+        int,
+        typer.Option(min=0, help="Latents a layer in place of neurons; 64 fire at a time."),
+    ] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="Of torch. Default: its own.")] = None,
     save: Annotated[Path | None, typer.Option(help="Save the figures as JSON.")] = None,
 ) -> None:
@@ -66,12 +74,17 @@ def main(
         folder = Path(name)
         model = thin_model(folder, layers, width, seed=0)
         corpus = write_corpus(folder, 128, max(tokens), seed=0)
+        dictionary = None
+        if latents:
+            config = IndexConfig(model=str(model), corpus=str(corpus), max_tokens=min(tokens))
+            dictionary = save_dictionaries(folder, config, latents, 64, last_only=False)
         for count in tokens:
             processes = multiprocessing.get_context("spawn")
             threaded = (torch.set_num_threads, (threads,)) if threads else (None, ())
             with processes.Pool(1, *threaded) as pool:
-                measured += pool.apply(measure, (model, corpus, count))
-    report("scan.memory", {"layers": layers, "width": width}, measured, save)
+                measured += pool.apply(measure, (model, corpus, count, dictionary))
+    parameters = {"layers": layers, **({"latents": latents} if latents else {"width": width})}
+    report("scan.memory", parameters, measured, save)
 
 
 if __name__ == "__main__":

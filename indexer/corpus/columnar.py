@@ -10,16 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from indexer.corpus.arrow_sizes import batch_sizes
-from indexer.corpus.rows import (
-    Columns,
-    Document,
-    RequestedColumns,
-    choose_columns,
-    kinds_of_schema,
-    source_names,
-    source_rows,
-    table_documents,
-)
+from indexer.corpus.rows import Columns, Document, RequestedColumns, choose_columns
+from indexer.corpus.tables import kinds_of_schema, source_names, source_rows, table_documents
 from indexer.errors import NeurariumError
 
 _ROWS_BYTES = 8 << 20

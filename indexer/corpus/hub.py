@@ -7,16 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from indexer.corpus.rows import (
-    Columns,
-    Document,
-    ReadReport,
-    RequestedColumns,
-    choose_columns,
-    kinds_of_schema,
-    source_rows,
-    table_documents,
-)
+from indexer.corpus.rows import Columns, Document, ReadReport, RequestedColumns, choose_columns
+from indexer.corpus.tables import kinds_of_schema, source_rows, table_documents
 from indexer.errors import NeurariumError
 
 _BATCH_ROWS = 64

@@ -18,11 +18,9 @@ from indexer.corpus.rows import (
     RequestedColumns,
     choose_columns,
     kinds_of_rows,
-    kinds_of_schema,
     printable,
-    source_rows,
-    table_documents,
 )
+from indexer.corpus.tables import kinds_of_schema, source_rows, table_documents
 from indexer.errors import NeurariumError
 
 LABEL = "texts in memory"

@@ -39,7 +39,7 @@ class Schedule:
     latents: int = 2048
     active: int = 24
     """Latents that may fire per position, on average over a batch."""
-    steps: int = 1800
+    steps: int = 120
     batch: int = 16
     """Contexts in a step."""
     learning_rate: float = 2e-3

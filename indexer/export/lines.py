@@ -14,9 +14,11 @@ from sqlalchemy import Engine
 from indexer.config import check_name
 from indexer.errors import NeurariumError
 from indexer.store.transfer.copying import check_new, checked, counted
+from indexer.store.transfer.heads import columns_of, head_of
 from indexer.store.transfer.lines import blocks, context_of, loaded, neuron_of, record_of
 from indexer.store.transfer.records import StoredNeuron, block_of
-from indexer.store.writing.records import ContextRecord
+from indexer.store.units import HEADS
+from indexer.store.writing.records import ContextRecord, HeadRecord, HeadRecords, RunRecord
 from indexer.store.writing.run import write_run
 
 
@@ -45,7 +47,7 @@ def import_lines(
         check_new(engine, record.model, first["content_hash"])
         neurons = lines.neurons()
         made = counted((block_of(part) for part in blocks(neurons)), progress)
-        run_id = write_run(engine, record, made, lines.contexts())
+        run_id = write_run(engine, record, made, lines.contexts(), lines.heads(record))
         return checked(engine, run_id, first["content_hash"])
 
 
@@ -57,6 +59,8 @@ class _Lines:
         self._file, self._look = file, look
         self._held: dict[str, Any] | None = None
         self._number = 0
+        self._heads: list[HeadRecord] = []
+        self._scores: list[dict[str, float | None]] = []
 
     def next(self) -> dict[str, Any] | None:
         """The next line, or None at the end."""
@@ -80,7 +84,19 @@ class _Lines:
         """The lines of neurons."""
         while (line := self.next()) is not None and line.get("type") == "neuron":
             yield self._read(neuron_of, line)
+            if "head" in line:
+                self._heads.append(self._read(head_of, line["head"]))
+                self._scores.append(line["head"]["scores"])
         self._held = line
+
+    def heads(self, record: RunRecord) -> Callable[[], HeadRecords] | None:
+        """What the lines of attention heads have besides, known when all have been read; None in a
+        run of other units."""
+        if record.set_name != HEADS:
+            return None
+        return lambda: HeadRecords(
+            self._heads, columns_of(self._scores, record.widths), record.provenance["heads"]
+        )
 
     def contexts(self) -> Iterator[ContextRecord]:
         """The lines of contexts."""

@@ -12,32 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float64
 from torch import Tensor, nn
 
-from indexer.errors import NeurariumError
 from indexer.interventions.attribute import Attribution, LastPosition, attribution
-from indexer.models.failures import out_of_memory
+from indexer.interventions.hooks import removed
+from indexer.interventions.predict import AS_IS, Predicted, last_log_probabilities, predicted
 from indexer.models.loaded import LoadedModel
 from indexer.models.modules import first_tensor
 from indexer.models.units import Place, first_of, present_place
-from indexer.weights.embedding import unembedding_module
 from indexer.weights.units import known_writes
 
-AS_IS, ZERO, MEAN = 0, 1, 2
-"""Rows of the one forward pass in which a unit is left alone, set to 0 and set to its mean."""
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """The most likely next tokens, most likely first."""
-
-    token_ids: tuple[int, ...]
-    probabilities: tuple[float, ...]
-    as_is: tuple[float, ...]
-    """The same tokens' probabilities with the unit left alone."""
-    divergence: float
-    """Kullback–Leibler divergence from the prediction with the unit left alone, in nats."""
+ZERO, MEAN = 1, 2
+"""Rows of the one forward pass in which a unit is set to 0 and to its mean; in the row `AS_IS` it
+is left alone."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +59,7 @@ def effects(
     memory runs out, or where the unembedding is not known.
     """
     tokens = torch.tensor([token_ids] * 3, device=model.device)
-    root = model.root
-    writes, head = known_writes(model, layer), unembedding_module(model)
+    writes = known_writes(model, layer)
     source = None if writes is None else writes.source
     outer_norm = None if writes is None else writes.outer_norm
     seen: dict[str, Tensor] = {}
@@ -84,39 +70,15 @@ def effects(
             model, layer, tokens.shape, seen, wanted=writes is not None and source is None
         ),
         _seeing(outer_norm, "outer_norm", tokens.shape, seen),
-        _seeing(model.layout.final_norm(root), "final_norm", tokens.shape, seen),
-        _last_position_only(head),
+        _seeing(model.layout.final_norm(model.root), "final_norm", tokens.shape, seen),
     ):
-        try:
-            out = root(input_ids=tokens, attention_mask=torch.ones_like(tokens))
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            raise NeurariumError(
-                f"There is not enough memory on {model.device} for 3 × {tokens.shape[1]} tokens "
-                f"of {model.source.label!r}: try a shorter text."
-            ) from error
-    logits = getattr(out, "logits", out)[:, -1].double()  # small divergences need the digits
-    log_p = logits.log_softmax(-1)
-    as_is, zero, mean_ablated = (_predicted(log_p, row, k) for row in (AS_IS, ZERO, MEAN))
+        log_p = last_log_probabilities(model, tokens)
+    as_is, zero, mean_ablated = (predicted(log_p, row, k) for row in (AS_IS, ZERO, MEAN))
     direct = None
     if writes is not None:
         last = LastPosition(seen["source"], seen.get("outer_norm"), seen.get("final_norm"))
         direct = attribution(model, writes, unit, as_is.token_ids[0], last)
     return Effects(as_is, zero, mean_ablated, direct)
-
-
-def _predicted(log_p: Float64[Tensor, "3 d_vocab"], row: int, k: int) -> Predicted:
-    best, ids = log_p[row].topk(min(k, log_p.shape[1]))
-    p = log_p[AS_IS].exp()
-    # Where p is 0 nothing is added, whatever the other prediction is: 0 × −inf would be NaN.
-    terms = torch.where(p > 0, p * (log_p[AS_IS] - log_p[row]), 0.0)
-    return Predicted(
-        token_ids=tuple(ids.tolist()),
-        probabilities=tuple(best.exp().tolist()),
-        as_is=tuple(p[ids].tolist()),
-        divergence=max(0.0, float(terms.sum())),
-    )
 
 
 @contextlib.contextmanager
@@ -148,7 +110,7 @@ def _ablated(
         handle = place.module.register_forward_pre_hook(before, with_kwargs=True)
     else:
         handle = place.module.register_forward_hook(after)
-    with _removed(handle):
+    with removed(handle):
         yield
 
 
@@ -165,7 +127,7 @@ def _seeing(
         x = args[0] if args else next(iter(kwargs.values()))
         seen[name] = x.reshape(*shape, x.shape[-1])[AS_IS, -1].float()
 
-    with _removed(module.register_forward_pre_hook(keep, with_kwargs=True)):
+    with removed(module.register_forward_pre_hook(keep, with_kwargs=True)):
         yield
 
 
@@ -188,7 +150,7 @@ def _seeing_place(
         handle = module.register_forward_hook(keep, with_kwargs=True)
     else:
         handle = module.register_forward_pre_hook(keep, with_kwargs=True)
-    with _removed(handle):
+    with removed(handle):
         yield
 
 
@@ -206,22 +168,3 @@ def _seeing_units(
         yield
     given = held["source"][None, None]
     seen["source"] = model.units.captured(layer, given, ()).activations[0, 0].float()
-
-
-@contextlib.contextmanager
-def _last_position_only(head: nn.Module) -> Iterator[None]:
-    """Unembed the last position alone: the logits of all positions would take most memory."""
-
-    def cut(_: Any, args: tuple[Any, ...]) -> Any:
-        return (args[0][:, -1:], *args[1:])
-
-    with _removed(head.register_forward_pre_hook(cut)):
-        yield
-
-
-@contextlib.contextmanager
-def _removed(handle: Any) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        handle.remove()

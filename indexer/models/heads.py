@@ -200,6 +200,9 @@ class AttentionHeads:
         outputs = by_head(values, weights.d_head)
         return Captured(weights.output_norms(outputs))
 
+    def between(self, layer: int, values: Float[Tensor, "batch pos n"], share: float) -> None:
+        """Nothing is compared with a threshold."""
+
     def set_unit(
         self, layer: int, values: Float[Tensor, "*batch n"], unit: int, value: float
     ) -> None:
@@ -212,6 +215,16 @@ class AttentionHeads:
     def writes(self, layer: int) -> Unknown:
         """What a head writes depends on what it reads."""
         return Unknown("A head writes no fixed vector: it moves what it attends to.")
+
+    def encoders(self, layer: int) -> None:
+        """Not compared by themselves."""
+
+    def thresholds(self, layer: int) -> None:
+        """Nothing has to be exceeded."""
+
+    def names(self, layer: int) -> tuple[str, ...]:
+        """Only numbers."""
+        return ()
 
     def readers(self, token_ids: Int[Tensor, "1 pos"]) -> tuple[Reader | Unknown, ...]:
         """A head reads with three matrices, not with a direction."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from indexer.models.layout import Layout
-from indexer.models.names import HOOK_ATTN_OUT, HOOK_RESID_PRE, HOOK_Z
+from indexer.models.names import HOOK_ATTN_OUT, HOOK_EMBED, HOOK_RESID_PRE, HOOK_Z
 from indexer.models.units import Place
 
 HOOK_RESID_MID, HOOK_RESID_POST = "hook_resid_mid", "hook_resid_post"
@@ -15,6 +15,31 @@ POINTS = (
     *(HOOK_Z, MLP_IN, MLP_OUT),
 )
 """Hook points that dictionaries may read or approximate."""
+
+_LANDS = {
+    **dict.fromkeys((HOOK_EMBED, HOOK_RESID_PRE), HOOK_RESID_PRE),
+    **dict.fromkeys((HOOK_RESID_MID, HOOK_ATTN_OUT, HOOK_Z), HOOK_RESID_MID),
+}
+
+
+def lands_at(point: str) -> str:
+    """The hook point at which what is at `point` is first in the residual stream."""
+    return _LANDS.get(point, HOOK_RESID_POST)
+
+
+def stream_place(layout: Layout, root: nn.Module, layer: int, lands: str) -> Place:
+    """Where a vector can be added to the residual stream, so that all that follows has it.
+
+    The residual stream in the middle of a block is no module's whole input: what is added to the
+    attention's output is in it. Where attention and MLP are parallel, the block's output has it.
+    """
+    point = HOOK_ATTN_OUT if lands == HOOK_RESID_MID else lands
+    place = None
+    if lands != HOOK_RESID_MID or layout.target_of(HOOK_RESID_MID) is not None:
+        place = find_place(layout, root, layer, point)
+    block = layout.component(root, f"blocks.{layer}")
+    assert block is not None  # every model has blocks
+    return place or Place(block, "input" if lands == HOOK_RESID_PRE else "output")
 
 
 def points_of(layout: Layout) -> tuple[str, ...]:

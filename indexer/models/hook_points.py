@@ -147,6 +147,9 @@ class MlpNeurons:
         """The values are the activations; the parts are gate and linear part."""
         return Captured(values, *parts) if len(parts) == 2 else Captured(values)
 
+    def between(self, layer: int, values: Float[Tensor, "batch pos n"], share: float) -> None:
+        """Nothing is compared with a threshold."""
+
     def set_unit(
         self,
         layer: int,
@@ -193,6 +196,16 @@ class MlpNeurons:
             vectors = vectors * float(getattr(owner, constant, None) or 1.0)
         source = Place(inner if inner is not None else out, "input")
         return Writes(vectors, source, inner, outer)
+
+    def encoders(self, layer: int) -> None:
+        """Not compared by themselves."""
+
+    def thresholds(self, layer: int) -> None:
+        """Nothing has to be exceeded."""
+
+    def names(self, layer: int) -> tuple[str, ...]:
+        """Only numbers."""
+        return ()
 
     def readers(self, token_ids: Int[Tensor, "1 pos"]) -> tuple[Reader | Unknown, ...]:
         """Each layer's norm and W_in, and in gated models W_gate."""

@@ -29,6 +29,7 @@ from indexer.models.hook_places import (
     MLP_IN,
     MLP_OUT,
     find_place,
+    lands_at,
     points_of,
     width_of,
 )
@@ -134,6 +135,7 @@ class DictionaryLatents:
         return Units(
             noun=self.noun,
             signed=self.signed,
+            two_sided=self.signed,
             sparse=self.sparse,
             dead_by_magnitude=self.signed,
             blocks=self.layout.n_layers if self.hook_point == HOOK_RESID_PRE else None,
@@ -198,6 +200,12 @@ class DictionaryLatents:
             )
         return Captured(dictionary.encode(values))
 
+    def between(
+        self, layer: int, values: Float[Tensor, "batch pos n"], share: float
+    ) -> tuple[Float[Tensor, "batch pos units"], Float[Tensor, "batch pos units"]]:
+        """A latent is a sum, and fires where that passes a threshold."""
+        return self.dictionaries[layer].between(values, share)
+
     def set_unit(
         self, layer: int, values: Float[Tensor, "*batch n"], unit: int, value: float
     ) -> None:
@@ -227,8 +235,9 @@ class DictionaryLatents:
             )
         hook = dictionary.target or dictionary.hook
         vectors = dictionary.W_dec
+        lands = lands_at(hook.point)
         if hook.point in _ADDED:
-            return Writes(vectors, None, None, None)
+            return Writes(vectors, None, None, None, lands)
         if hook.point == MLP_OUT:
             norm = self.layout.mlp_norm(self.root, hook.layer)
             if norm is not None:
@@ -237,7 +246,8 @@ class DictionaryLatents:
         out = self.layout.component(self.root, f"blocks.{hook.layer}.attn.o")
         if hook.point == HOOK_Z and out is not None:
             return Writes(
-                vectors @ rows_by_input(unwrap(out), vectors.shape[1]).float(), None, None, None
+                *(vectors @ rows_by_input(unwrap(out), vectors.shape[1]).float(), None, None, None),
+                lands,
             )
         return Unknown(f"It is not known what is added to the residual stream at {hook.point}.")
 
@@ -245,6 +255,18 @@ class DictionaryLatents:
         if self.hook_point in (*_STREAM, MLP_IN):
             return ""
         return f"What is at {self.hook_point} is not the residual stream that tokens are put into."
+
+    def encoders(self, layer: int) -> Float[Tensor, "units d_in"]:
+        """The encoder's columns."""
+        return self.dictionaries[layer].W_enc.T
+
+    def thresholds(self, layer: int) -> Float[Tensor, " units"] | None:
+        """Of the dictionary's own file."""
+        return self.dictionaries[layer].threshold
+
+    def names(self, layer: int) -> tuple[str, ...]:
+        """Of the dictionary's own file."""
+        return self.dictionaries[layer].names
 
     def readers(self, token_ids: Int[Tensor, "1 pos"]) -> tuple[Reader | Unknown, ...]:
         """The encoder's columns; at an MLP's input, behind the norm in front of it."""

@@ -22,6 +22,7 @@ from indexer.captured import Captured
 from indexer.errors import NeurariumError
 from indexer.models.asked import Asked
 from indexer.models.capture import Trunk
+from indexer.models.hook_places import lands_at
 from indexer.models.layout import Layout
 from indexer.models.matrices import rows_by_input
 from indexer.models.modules import through_norm, unwrap
@@ -140,6 +141,9 @@ class TensorDimensions:
         """The values themselves."""
         return Captured(values)
 
+    def between(self, layer: int, values: Float[Tensor, "batch pos n"], share: float) -> None:
+        """Nothing is compared with a threshold."""
+
     def set_unit(
         self, layer: int, values: Float[Tensor, "*batch n"], unit: int, value: float
     ) -> None:
@@ -155,13 +159,24 @@ class TensorDimensions:
         place = self.places[layer]
         if self.hook_point != HOOK_Z:
             width = self.widths[layer]
-            return Writes(torch.eye(width, device=self.trunk.device), place, None, None)
+            identity = torch.eye(width, device=self.trunk.device)
+            return Writes(identity, place, None, None, lands_at(self.hook_point))
         vectors = rows_by_input(unwrap(place.module), self.widths[layer]).float()
         outer = self.layout.attention_norm(self.root, layer)
         if outer is not None:
             vectors = through_norm(vectors, unwrap(outer))
         scale = getattr(getattr(self.root, "config", None), "residual_multiplier", None) or 1.0
-        return Writes(vectors * float(scale), place, None, outer)
+        return Writes(vectors * float(scale), place, None, outer, lands_at(self.hook_point))
+
+    def encoders(self, layer: int) -> None:
+        """Not compared by themselves."""
+
+    def thresholds(self, layer: int) -> None:
+        """Nothing has to be exceeded."""
+
+    def names(self, layer: int) -> tuple[str, ...]:
+        """Only numbers."""
+        return ()
 
     def readers(self, token_ids: Int[Tensor, "1 pos"]) -> tuple[Reader | Unknown, ...]:
         """Queries, keys and values read with W_Q, W_K and W_V through the norm before them."""

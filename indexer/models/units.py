@@ -78,6 +78,8 @@ class Writes:
     """A norm over the units before the vectors (SoLU); its input is what `source` takes."""
     outer_norm: nn.Module | None
     """A norm over d_model after the vectors (Gemma 2 and 3, OLMo 2)."""
+    lands: str = "hook_resid_post"
+    """The hook point of the layer at which the vectors are first in the residual stream."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,14 @@ class UnitSet(Protocol):
         """
         ...
 
+    def between(
+        self, layer: int, values: Float[Tensor, "batch pos n"], share: float
+    ) -> tuple[Float[Tensor, "batch pos units"], Float[Tensor, "batch pos units"]] | None:
+        """The lowest and highest activations that rounding allows for the tensor at the layer's
+        place, where units sum over it and compare the sum with a threshold: sums may be off by
+        `share` of the largest sum at their position. None: activations are the tensor itself."""
+        ...
+
     def set_unit(
         self, layer: int, values: Float[Tensor, "*batch n"], unit: int, value: float
     ) -> None:
@@ -203,6 +213,19 @@ class UnitSet(Protocol):
 
     def writes(self, layer: int) -> Writes | Unknown:
         """What the layer's units add to the residual stream. Computed when asked."""
+        ...
+
+    def encoders(self, layer: int) -> Float[Tensor, "units d_in"] | None:
+        """What a layer's units read, to be compared with each other; None where what they write
+        says enough."""
+        ...
+
+    def thresholds(self, layer: int) -> Float[Tensor, " units"] | None:
+        """What a unit's sum has to exceed so that it fires; None where that is 0, or nothing."""
+        ...
+
+    def names(self, layer: int) -> tuple[str, ...]:
+        """A name for each of a layer's units, or none."""
         ...
 
     def readers(self, token_ids: Int[Tensor, "1 pos"]) -> tuple[Reader | Unknown, ...]:

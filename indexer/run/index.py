@@ -24,10 +24,11 @@ from indexer.models.heads import AttentionHeads
 from indexer.reporter import Reporter, waiting
 from indexer.run.before import Before, before_scan
 from indexer.run.checkpoint import RunFolder
+from indexer.run.dictionaries import check_dictionaries
 from indexer.run.passes import scan_slices
 from indexer.run.plan import Plan, check_disk, describe_plan, make_plan
 from indexer.run.provenance import run_record
-from indexer.run.quality import Quality, check_dictionaries
+from indexer.run.quality import Quality
 from indexer.run.results import Results
 from indexer.scan.choice import ModelChoice, resolve
 from indexer.scan.job import Job, load, prepare
@@ -65,6 +66,8 @@ class Outcome:
     """The process's largest resident size so far, in bytes."""
     resumed: bool = False
     """Whether part of it was scanned earlier, by another process."""
+    first_layer: int = 0
+    """The first layer that has units."""
     warnings: tuple[str, ...] = ()
     """Lines worth repeating at the end: the first time may be hours ago."""
 
@@ -170,8 +173,14 @@ def _index(
         clock.seconds,
         peak,
         resumed,
+        first_layer(job),
         tuple(doubts),
     )
+
+
+def first_layer(job: Job) -> int:
+    """The first layer that has units."""
+    return next(layer for layer, width in enumerate(job.model.units.widths) if width)
 
 
 def few_tokens(tokens: int) -> list[str]:

@@ -14,7 +14,7 @@ from indexer.errors import NeurariumError
 from indexer.memory import readable_bytes
 from indexer.models.loaded import LoadedModel
 from indexer.scan.shape import ScanShape
-from indexer.store.database import file_of
+from indexer.store.files import file_of
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -23,17 +23,12 @@ from indexer.models.latents import DictionaryLatents
 from indexer.models.loaded import LoadedModel
 from indexer.models.modules import first_tensor
 from indexer.models.units import Place, first_of, present_place
-from indexer.reporter import Reporter
 from indexer.scan.job import Job
 
 CONTEXTS = 128
 """Of the sample's first contexts, so many are measured."""
 _POSITIONS = 2048
 """Positions in a forward pass: their logits are in memory."""
-FAR = 3.0
-"""How many times as many or as few latents as declared may fire."""
-_CLEARER = 0.5
-"""A way of reading that leaves this share of the unexplained variance is the likelier."""
 
 How = Literal["reconstruction", "zeros"]
 
@@ -59,43 +54,26 @@ class Quality:
     """The same with zeros in its place."""
 
 
-def check_dictionaries(job: Job, reporter: Reporter) -> tuple[Quality, ...]:
-    """Measure the set's dictionaries and tell the user; nothing for other sets of units.
-
-    Raises NeurariumError if one is far from what it declares, or worse than no dictionary, and
-    --force was not given.
-    """
-    units = job.model.units
-    if not isinstance(units, DictionaryLatents) or not units.any.reconstructs:
-        return ()
-    reporter.say("Measuring how well the dictionary reconstructs")
-    qualities = measure(job.model, units, batches_of(job))
-    for quality in qualities:
-        reporter.say(_told(quality))
-    for quality in qualities:
-        if (problem := _problem(quality)) is not None and not job.config.force:
-            dictionary = units.dictionaries[quality.layer]
-            cause = _likeliest(job.model, units, quality, batches_of(job)[0], job.config.bos)
-            raise NeurariumError(
-                f"The dictionary {dictionary.label} {problem}. {cause} To go on all the same: "
-                "--force."
-            )
-    return qualities
-
-
 def as_provenance(job: Job, qualities: tuple[Quality, ...]) -> dict[str, Any]:
     """What a run's provenance says of its dictionaries; nothing for other sets of units."""
     units = job.model.units
     if not isinstance(units, DictionaryLatents):
         return {}
-    one = units.any
+    named = any(found.names for found in units.dictionaries.values())
     return {
         "dictionary": {
             "files": [dictionary.label for dictionary in units.dictionaries.values()],
             "hash": units.identity,
-            "activation": one.function,
-            "target": str(one.target) if one.target else None,
-            "k": one.k,
+            "layers": [
+                {
+                    "layer": layer,
+                    "activation": one.function,
+                    "target": str(one.target) if one.target else None,
+                    "k": one.k,
+                }
+                for layer, one in units.dictionaries.items()
+            ],
+            **({"named": True} if named else {}),
             "quality": [asdict(quality) for quality in qualities],
         }
     }
@@ -115,7 +93,7 @@ def batches_of(job: Job) -> list[Batch]:
 # --- Measuring ------------------------------------------------------------------------------------
 
 
-class _Sums:
+class Sums:
     """Sums over positions of one layer."""
 
     def __init__(self, dictionary: Dictionary, device: torch.device) -> None:
@@ -140,6 +118,11 @@ class _Sums:
         self.count += len(inputs)
 
     @property
+    def l0(self) -> float:
+        """Latents that fire at a position, on average."""
+        return float(self.fired) / self.count
+
+    @property
     def fvu(self) -> float:
         """Fraction of variance unexplained."""
         variance = self.squares - self.total.square().sum() / self.count
@@ -152,14 +135,14 @@ def measure(
 ) -> tuple[Quality, ...]:
     """Measure every layer's dictionary: one pass of the model as it is, and two for each."""
     sums = {
-        layer: _Sums(dictionary, model.device) for layer, dictionary in units.dictionaries.items()
+        layer: Sums(dictionary, model.device) for layer, dictionary in units.dictionaries.items()
     }
     losses: dict[tuple[int, str], float] = {}
     own, tokens = 0.0, 0
     for batch in batches:
         included = torch.from_numpy(batch.included).to(model.device)
-        with _watched(model, units) as seen:
-            loss, count = _loss(model, batch)
+        with watched(model, units) as seen:
+            loss, count = loss_of(model, batch)
         own, tokens = own + loss, tokens + count
         for layer, dictionary in units.dictionaries.items():
             inputs, target = seen[layer]
@@ -167,13 +150,13 @@ def measure(
         for layer in units.dictionaries:
             for how in ("reconstruction", "zeros"):
                 with _spliced(model, units, layer, how, included):
-                    losses[layer, how] = losses.get((layer, how), 0.0) + _loss(model, batch)[0]
+                    losses[layer, how] = losses.get((layer, how), 0.0) + loss_of(model, batch)[0]
     return tuple(
         Quality(
             layer=layer,
             positions=sums[layer].count,
             fvu=sums[layer].fvu,
-            l0=float(sums[layer].fired) / sums[layer].count,
+            l0=sums[layer].l0,
             declared_l0=dictionary.l0,
             silent_share=1 - float(sums[layer].ever.double().mean()),
             loss=own / tokens,
@@ -184,7 +167,7 @@ def measure(
     )
 
 
-def _loss(model: LoadedModel, batch: Batch) -> tuple[float, int]:
+def loss_of(model: LoadedModel, batch: Batch) -> tuple[float, int]:
     """The summed loss of the tokens at included positions, in nats, and their number."""
     tokens = torch.from_numpy(batch.tokens).to(model.device).long()
     attention = torch.from_numpy(batch.attention).to(model.device).long()
@@ -240,7 +223,7 @@ def _hooked(place: Place, hook: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _watched(
+def watched(
     model: LoadedModel, units: DictionaryLatents
 ) -> Iterator[dict[int, tuple[Tensor, Tensor]]]:
     """Each layer's input and target, [batch, pos, width], once the model has run."""
@@ -288,85 +271,3 @@ def _spliced(
         _hooked(_target(units, layer), instead),
     ):
         yield
-
-
-# --- Judging --------------------------------------------------------------------------------------
-
-
-def _told(quality: Quality) -> str:
-    declared = "" if quality.declared_l0 is None else f" (declared {quality.declared_l0:g})"
-    return (
-        f"Layer {quality.layer}: {quality.fvu:.1%} of variance unexplained, {quality.l0:.1f} "
-        f"latents active at a position{declared}; loss {quality.loss:.3f}, with the reconstruction "
-        f"{quality.loss_with_reconstruction:.3f}, with zeros {quality.loss_with_zeros:.3f}"
-    )
-
-
-def _problem(quality: Quality) -> str | None:
-    """What is wrong, as the end of a sentence; None if nothing is."""
-    if not quality.fvu <= 1:
-        return (
-            f"reconstructs worse than the mean vector does: {quality.fvu:.1%} of the variance is "
-            "unexplained"
-        )
-    declared = quality.declared_l0
-    if declared is None or declared / FAR <= quality.l0 <= declared * FAR:
-        return None
-    return f"has {quality.l0:.1f} latents active at a position, and declares {declared:g}"
-
-
-def _likeliest(
-    model: LoadedModel, units: DictionaryLatents, quality: Quality, batch: Batch, bos: bool
-) -> str:
-    """The likeliest cause, a sentence: another way of reading it that explains far more, tried on
-    one batch."""
-    dictionary = units.dictionaries[quality.layer]
-    with torch.inference_mode(), _watched(model, units) as seen:
-        _loss(model, batch)
-    included = torch.from_numpy(batch.included).to(model.device)
-    inputs, target = (values[included] for values in seen[quality.layer])
-
-    def fvu_of(other: Dictionary) -> float:
-        sums = _Sums(other, model.device)
-        sums.add(other, inputs, target)
-        return sums.fvu
-
-    with torch.inference_mode():
-        now = fvu_of(dictionary)
-        tried = [(fvu_of(other), cause) for other, cause in _others(dictionary, inputs)]
-    best = min(tried, default=(now, ""))
-    if best[0] < _CLEARER * now:
-        return f"{best[1]} ({best[0]:.1%} would be unexplained)."
-    if dictionary.prepend_bos and (not bos or model.tokens.bos_token_id is None):
-        return "It was made on texts with a BOS in front, and these have none."
-    return (
-        "The likeliest causes are another model or another hook point than it was made for, a BOS "
-        "that is missing, or weights that were not folded."
-    )
-
-
-def _others(
-    dictionary: Dictionary, inputs: Float[Tensor, "n d"]
-) -> Iterator[tuple[Dictionary, str]]:
-    """Other ways of reading a dictionary, with what they would mean."""
-    b_dec, b_in = dictionary.b_dec, dictionary.b_in
-    if b_in is not None:
-        yield replace(dictionary, b_in=None), "Its b_dec is most likely not to be subtracted"
-    elif b_dec is not None and len(b_dec) == dictionary.d_in:
-        yield replace(dictionary, b_in=b_dec), "Its b_dec is most likely to be subtracted"
-    if dictionary.norm == "none":
-        cause = "It is most likely for normalised inputs"
-        yield replace(dictionary, norm="layer_norm"), f"{cause}, by layer_norm"
-        yield replace(dictionary, norm="constant_norm_rescale"), f"{cause}, by √d ÷ their length"
-        scale = float(dictionary.d_in**0.5 / inputs.float().norm(dim=-1).mean())
-        if dictionary.W_dec is not None and b_dec is not None:
-            scaled = replace(
-                dictionary,
-                W_enc=dictionary.W_enc * scale,
-                W_dec=dictionary.W_dec / scale,
-                b_dec=b_dec / scale,
-                b_in=None if b_in is None else b_in / scale,
-            )
-            yield scaled, f"{cause}, by a scalar of about {scale:.3g} that was not folded"
-    else:
-        yield replace(dictionary, norm="none"), "It is most likely for inputs as they are"

@@ -20,10 +20,10 @@ from indexer.errors import NeurariumError
 from indexer.reporter import Reporter
 from indexer.run.before import before_scan
 from indexer.run.checkpoint import RunFolder
-from indexer.run.index import Clock, Outcome, left_over, write
+from indexer.run.dictionaries import check_dictionaries
+from indexer.run.index import Clock, Outcome, first_layer, left_over, write
 from indexer.run.passes import has_sample, load_scan, positions_of, scan_slices
 from indexer.run.plan import describe_plan, make_plan
-from indexer.run.quality import check_dictionaries
 from indexer.run.shard import Shard
 from indexer.scan.choice import resolve
 from indexer.scan.job import Job, load, prepare
@@ -145,6 +145,7 @@ def merge(
             clock.seconds,
             memory.peak(),
             resumed=True,
+            first_layer=first_layer(job),
         )
     except SQLAlchemyError as error:
         raise NeurariumError(unusable(error, without_password(engine.url))) from error

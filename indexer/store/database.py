@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock, Timeout
 from sqlalchemy import (
@@ -25,44 +24,98 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from indexer.errors import NeurariumError
+from indexer.store.files import FileMoved, StoreFile, file_of, file_of_engine, unchanged
+from indexer.store.limits import limit
 from indexer.store.schema import OLDEST_VERSION, SCHEMA_VERSION, metadata, store
 
 _BUSY_SECONDS = 600  # another indexer may be writing its run
+_SERVED_SECONDS = 5  # a visitor waits for a lock, or for a free connection
 _DAMAGE = (
     *("malformed", "unsupported file format"),  # SQLite
     *("invalid page", "data corrupted", "index corrupted", "unexpected zero page"),  # PostgreSQL
 )
+_READ_ONLY = ("readonly database", "read-only transaction", "permission denied")
 _WRITES = "neurarium_writes"
 _CHANGING = 7_310_588_202_411_233  # key of our PostgreSQL advisory lock; arbitrary
 
 
 def open_store(
-    url: str, *, create: bool, patience: int = _BUSY_SECONDS, upgrading: bool = False
+    url: str,
+    *,
+    create: bool,
+    patience: int = _BUSY_SECONDS,
+    upgrading: bool = False,
 ) -> Engine:
-    """An engine for a store; with `create`, its tables are made if missing.
+    """An engine for a store; with `create`, it and its tables are made if missing.
 
-    `patience`: seconds a writer on SQLite waits for another writer. `upgrading`: a schema version
-    that can be upgraded will do. Raises NeurariumError if the
-    address is invalid, the database cannot be reached or has another schema version, or there is no
-    store and `create` is False.
+    `patience`: seconds that a statement on SQLite waits for a lock. `upgrading`: a schema version
+    that can be upgraded will do. Raises NeurariumError if the address is invalid, the database
+    cannot be reached or has another schema version, or there is no store and `create` is False.
     """
     parsed = _parse(url)
-    if parsed.get_backend_name() == "sqlite":
+    return _open(parsed, _options(parsed, patience), create=create, upgrading=upgrading)
+
+
+def open_served(
+    url: str, *, patience: int = _SERVED_SECONDS, connections: int | None = None
+) -> Engine:
+    """An engine for a server, whose visitors wait seconds: `patience` for a lock or a connection,
+    and for PostgreSQL as long as `limits` says. `connections`: the most at the same time.
+
+    A file that is missing is not made. An empty PostgreSQL database, which somebody made for it,
+    gets the store's tables. Raises NeurariumError.
+    """
+    parsed = _parse(url)
+    options = _options(parsed, patience) | {"pool_timeout": patience, "pool_pre_ping": False}
+    if connections is not None:
+        options |= {"pool_size": connections, "max_overflow": 0}
+    return _open(parsed, options, served=True)
+
+
+def is_read_only(engine: Engine) -> bool:
+    """Whether nothing can be written: a file or folder without write permission, a read-only disk
+    or address; a PostgreSQL standby, session or role that may only read."""
+    if (file := file_of_engine(engine)) is not None:
+        return file.read_only
+    reads = text(
+        "SELECT current_setting('transaction_read_only')::bool "
+        "OR NOT has_table_privilege('runs', 'INSERT')"
+    )
+    with engine.connect() as connection:
+        return bool(connection.scalar(reads))
+
+
+def _open(
+    parsed: URL,
+    options: dict[str, Any],
+    *,
+    create: bool = False,
+    upgrading: bool = False,
+    served: bool = False,
+) -> Engine:
+    is_sqlite = parsed.get_backend_name() == "sqlite"
+    if is_sqlite:
         _check_file(parsed, create)
     where = without_password(parsed)
     try:
-        engine = create_engine(parsed, **_options(parsed, patience))
+        engine = create_engine(parsed, **options)
     except ModuleNotFoundError as error:
         raise NeurariumError(
             f"The database {where} needs the package {error.name}: pip install "
             "'neurarium[postgres]', or '.[postgres]' in a copy of its source."
         ) from None
     try:
-        if engine.dialect.name == "sqlite":
+        if is_sqlite:
+            file = StoreFile(parsed, create=create)
             event.listen(engine, "connect", _set_up_sqlite)
+            if not file.read_only:
+                event.listen(engine, "connect", _keep_a_log)
             event.listen(engine, "begin", _begin)
-        _check_version(engine, where, create, upgrading)
-    except DBAPIError as error:
+            file.attach(engine)
+        elif served:
+            limit(engine)
+        _check_version(engine, where, create or (served and _is_empty(engine)), upgrading)
+    except (DBAPIError, FileMoved) as error:
         engine.dispose()
         raise NeurariumError(unusable(error, where)) from None
     except NeurariumError:
@@ -78,6 +131,8 @@ def without_password(url: URL) -> str:
 
 def unusable(error: SQLAlchemyError, where: str) -> str:
     """A database error as one line for the user; `where` is the database address."""
+    if isinstance(error, FileMoved):
+        return f"{error} Nothing was stored: put it back, or run the command again."
     reason = str(getattr(error, "orig", None) or error).strip().splitlines()
     first = reason[0] if reason else type(error).__name__
     lowered = " ".join(reason).lower()
@@ -85,11 +140,22 @@ def unusable(error: SQLAlchemyError, where: str) -> str:
         return f"The disk is full: nothing was written to {where}. Free some space and run again."
     if "database is locked" in lowered:
         return f"The database {where} is being written by another process: wait and run again."
+    if is_refusal(error):
+        return (
+            f"The database {where} cannot be written here ({first}): nothing was changed. Use a "
+            "copy of it, or an account that may write to it."
+        )
     if "file is not a database" in lowered:
         return f"{where} is not an SQLite database: name another file with --database."
     return (
         f"The database {where} cannot be used: {first}. Check its address and that it is running."
     )
+
+
+def is_refusal(error: SQLAlchemyError) -> bool:
+    """Whether a database error says that writing is not allowed."""
+    reason = str(getattr(error, "orig", None) or error).lower()
+    return any(words in reason for words in _READ_ONLY)
 
 
 def is_damage(error: Exception) -> bool:
@@ -111,9 +177,14 @@ def changing(engine: Engine, *, alone: bool = False) -> Iterator[Connection]:
 
 @contextmanager
 def changing_apart(engine: Engine) -> Iterator[Connection]:
-    """A transaction that writes something other than runs: on PostgreSQL it never waits."""
-    with engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
-        yield connection
+    """A transaction that writes something other than runs: on PostgreSQL it never waits.
+
+    Raises FileMoved if the file was removed meanwhile, so that what was written is lost.
+    """
+    with engine.connect().execution_options(**{_WRITES: True}) as connection:
+        with connection.begin():
+            yield connection
+        unchanged(connection.connection)
 
 
 def check_writable(engine: Engine) -> None:
@@ -194,15 +265,6 @@ def identity(url: URL) -> str:
     return str(url if path is None else path.resolve())
 
 
-def file_of(url: URL) -> Path | None:
-    """The file of an SQLite database, also if the address is a URI with options; None otherwise."""
-    if url.get_backend_name() != "sqlite" or not url.database:
-        return None
-    if url.database.startswith("file:"):
-        return Path(unquote(urlsplit(url.database).path))
-    return Path(url.database)
-
-
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
@@ -265,16 +327,25 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA page_size=4096")  # for a new file: larger pages waste more space
-    cursor.execute("PRAGMA journal_mode=WAL")  # readers continue while a run is written
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
+
+
+def _keep_a_log(connection: Any, _record: object) -> None:
+    # Readers continue while a run is written.
+    connection.execute("PRAGMA journal_mode=WAL").close()
 
 
 def _begin(connection: Connection) -> None:
     writes = connection.get_execution_options().get(_WRITES)
     # A writer waits for its turn here instead of failing in the middle.
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _is_empty(engine: Engine) -> bool:
+    """Whether a PostgreSQL database has no table at all."""
+    return engine.dialect.name == "postgresql" and not inspect(engine).get_table_names()
 
 
 def _check_version(engine: Engine, where: str, create: bool, upgrading: bool) -> None:

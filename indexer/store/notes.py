@@ -44,14 +44,20 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from indexer.errors import NeurariumError
-from indexer.store.database import changing_apart, unusable, without_password
+from indexer.store.database import (
+    changing_apart,
+    is_read_only,
+    is_refusal,
+    unusable,
+    without_password,
+)
 from indexer.store.schema import UtcDateTime
 
 MAX_MODEL, MAX_AUTHOR, MAX_TEXT = 100, 80, 4_000
 """Most characters in a model's name, an author line, a note."""
 MAX_INDEX = 2**31 - 1
 """Largest layer or neuron index."""
-PATIENCE = 5
+PATIENCE = 2
 """Seconds a change of a note waits for another writer."""
 _BATCH = 500
 
@@ -107,17 +113,25 @@ class Notes:
     """The highest id among all; 0 without notes."""
 
 
-def prepare(engine: Engine) -> None:
-    """Create the table if it is missing. Raises NeurariumError if that fails."""
+def prepare(engine: Engine) -> bool:
+    """Create the table if it is missing. False if the database cannot be written, so that it may
+    still be missing. Raises NeurariumError if creating it fails otherwise."""
     try:
-        if inspect(engine).has_table(_notes.name):
-            return
-        with changing_apart(engine) as connection:
-            if engine.dialect.name == "postgresql":  # two servers that start at once
-                connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('notes'))"))
-            _notes.metadata.create_all(connection)
+        if not exist(engine):
+            with changing_apart(engine) as connection:
+                if engine.dialect.name == "postgresql":  # two servers that start at once
+                    connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('notes'))"))
+                _notes.metadata.create_all(connection)
+        return _is_writable(engine)
     except DBAPIError as error:
+        if is_refusal(error):
+            return False
         raise NeurariumError(unusable(error, without_password(engine.url))) from None
+
+
+def exist(engine: Engine) -> bool:
+    """Whether the table of notes is there."""
+    return bool(inspect(engine).has_table(_notes.name))
 
 
 def read(
@@ -161,7 +175,7 @@ def counts(engine: Engine, models: Sequence[str]) -> tuple[dict[tuple[str, int, 
 
 def walk(engine: Engine) -> Iterator[Note]:
     """All notes, oldest first; none without the table."""
-    if not inspect(engine).has_table(_notes.name):
+    if not exist(engine):
         return
     columns = [column for column in _notes.c if column.name != "id"]
     with engine.connect() as connection:
@@ -217,6 +231,18 @@ def merge(engine: Engine, notes: Iterable[Note]) -> tuple[int, int]:
             connection.execute(statement, rows)
         added = (connection.scalar(count) or 0) - before
     return added, given - added
+
+
+def _is_writable(engine: Engine) -> bool:
+    """A PostgreSQL role may be allowed to write notes, and nothing else."""
+    if engine.dialect.name != "postgresql":
+        return not is_read_only(engine)
+    allowed = text(
+        "SELECT NOT current_setting('transaction_read_only')::bool "
+        "AND has_table_privilege('notes', 'INSERT') AND has_table_privilege('notes', 'DELETE')"
+    )
+    with engine.connect() as connection:
+        return bool(connection.scalar(allowed))
 
 
 @contextmanager

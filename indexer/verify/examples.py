@@ -18,9 +18,11 @@ from indexer.corpus.prepared import PreparedCorpus
 from indexer.store import schema
 from indexer.store.packing.codec import ExampleArrays, activations_of, unpack_arrays
 from indexer.verify.expected import BAND, BOTTOM, RANDOM, TOP, Expected, ids_exist, sample_problem
+from indexer.verify.firing import firing_problem
 from indexer.verify.forward import LayerActivations
+from indexer.verify.lists import Comparison
 from indexer.verify.report import SMALL, Findings
-from indexer.verify.stored import Comparison, StoredRun, read_rows, unpack
+from indexer.verify.stored import StoredRun, read_rows, unpack
 
 _SAMPLE_LISTS = "random and band lists: complete, in order"
 _CHUNK = 100  # neurons read at once, with all their examples
@@ -161,9 +163,12 @@ def _check_sample_lists(
         findings.add(run.finding(flat, f"its small arrays cannot be read: {error}"))
         return
     for kind in (RANDOM, BAND):
-        problem = sample_problem(
-            lists.get(kind), kind, expected, arrays["band_cuts"], arrays["band_counts"]
-        )
+        if expected.sparse:
+            problem = firing_problem(lists, kind, expected, arrays)
+        else:
+            problem = sample_problem(
+                lists.get(kind), kind, expected, arrays["band_cuts"], arrays["band_counts"]
+            )
         findings.equal(_SAMPLE_LISTS, 1, int(problem is not None))
         if problem is not None:
             findings.add(run.finding(flat, problem, schema.KINDS[kind]))
@@ -203,7 +208,11 @@ def compare_examples(
         included = batch.included[row, :length]
         for example in examples.by_place.get((context_id, layer), ()):
             truth = layer_acts.activations[row, :length, example.neuron]
-            checked = _Checked(comparison, example, truth, included)
+            between = [
+                limits[row, :length, example.neuron]
+                for limits in (layer_acts.lowest, layer_acts.highest)
+            ]
+            checked = _Checked(comparison, example, truth, included, *between)
             checked.values()
             for name, stored, part in (
                 ("gate", example.gate, layer_acts.gate),
@@ -225,6 +234,9 @@ class _Checked:
     """The neuron's recomputed activations over the context."""
     included: Bool[np.ndarray, " pos"]
     """The included positions."""
+    lowest: Float32[np.ndarray, " pos"]
+    """What rounding allows: activations are between `lowest` and `highest`."""
+    highest: Float32[np.ndarray, " pos"]
 
     def values(self) -> None:
         """Check the window, peak and trough with their positions, and the activations."""
@@ -247,7 +259,9 @@ class _Checked:
         # 8-bit rounding is relative to the window's own largest magnitude, however small.
         bounds, own = self.comparison.bounds, float(np.abs(truth).max(initial=0.0))
         allowed = own / 254 + (bounds.activation - 1 / 254) * largest
-        differences = np.abs(stored.astype(np.float64) - truth) * (bounds.activation / allowed)
+        below, above = self.lowest[positions] - stored, stored - self.highest[positions]
+        apart = np.maximum(np.maximum(below, above).astype(np.float64), 0)
+        differences = apart * (bounds.activation / allowed)
         bad = self.comparison.findings.within("activations", bounds.activation, differences)
         if bad.any():
             worst = int(np.where(bad, np.nan_to_num(differences, nan=np.inf), -1).argmax())
@@ -269,13 +283,17 @@ class _Checked:
         bounds = self.comparison.bounds
         counted = np.where(self.included, sign * self.truth, -np.inf)
         best = float(counted.max())
+        limits = (self.lowest, self.highest)[::sign]
+        least, most = (
+            float(np.where(self.included, sign * limit, -np.inf).max()) for limit in limits
+        )
         scale = max(largest, abs(best))
-        difference = abs(sign * stored - best) / scale
+        difference = max(least - sign * stored, sign * stored - most, 0.0) / scale
         if not self.comparison.findings.is_within("peaks and troughs", bounds.value, difference):
             self._add_finding(f"the {name}", stored, sign * best)
         inside = 0 <= place < len(self.truth) and bool(self.included[place])
-        at_place = sign * float(self.truth[place]) if inside else np.nan
-        moved = (best - at_place) / scale
+        at_place = sign * float(limits[1][place]) if inside else np.nan
+        moved = max(least - at_place, 0.0) / scale if inside else np.nan
         wrong = not self.comparison.findings.is_within("their positions", bounds.place, moved)
         earliest = int(counted.argmax())
         if bounds.value == 0 and not wrong and place != earliest:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int32, Int64
 
 from indexer.corpus.prepared import PreparedCorpus
 from indexer.measure.sources import count_slots, slots_of
@@ -35,10 +35,13 @@ class Expected:
     """The number of slots; 0 if the corpus has one source."""
     slot_sizes: Int64[np.ndarray, " slots"]
     """Contexts in each slot."""
+    ranks: Int32[np.ndarray, " contexts"] | None
+    """Of a sparse set: each context's place in the order of all contexts' hashes."""
 
     @classmethod
-    def of(cls, settings: dict[str, Any], corpus: PreparedCorpus) -> Expected:
-        """From a run's settings. Raises KeyError if a setting is missing."""
+    def of(cls, settings: dict[str, Any], corpus: PreparedCorpus, *, sparse: bool) -> Expected:
+        """From a run's settings; `sparse`: only contexts in which a unit fires are in its lists.
+        Raises KeyError if a setting is missing."""
         slots = slots_of(corpus.source_index)
         count = count_slots(len(corpus.sources))
         return cls(
@@ -49,7 +52,13 @@ class Expected:
             slots=slots,
             source_slots=count,
             slot_sizes=np.bincount(slots, minlength=count)[:count],
+            ranks=corpus.ranks(settings["seed"]) if sparse else None,
         )
+
+    @property
+    def sparse(self) -> bool:
+        """Whether only contexts in which a unit fires are in its lists, which may be short."""
+        return self.ranks is not None
 
     @property
     def contexts(self) -> int:
@@ -68,7 +77,8 @@ def by_extreme_problem(examples: ExampleArrays | None, kind: int, expected: Expe
         return _source_problem(examples, expected)
     most = expected.top_k if kind == TOP else expected.bottom_k
     if examples is None:
-        return f"the list is missing; it should have {most} examples" if most else None
+        missing = most and not expected.sparse
+        return f"the list is missing; it should have {most} examples" if missing else None
     if (problem := _ids_problem(examples, most, expected)) is not None:
         return problem
     values = examples.peaks if kind == TOP else -examples.troughs
@@ -79,15 +89,17 @@ def _source_problem(examples: ExampleArrays | None, expected: Expected) -> str |
     wanted = np.minimum(expected.slot_sizes, SOURCE_EXAMPLES)
     most = int(wanted.sum())
     if examples is None:
-        return f"the list is missing; it should have {most} examples" if most else None
+        missing = most and not expected.sparse
+        return f"the list is missing; it should have {most} examples" if missing else None
     if (problem := _ids_problem(examples, most, expected)) is not None:
         return problem
     slots = expected.slots[examples.context_ids]
     if (np.diff(slots) < 0).any():
         return "the sources are not in order"
     counts = np.bincount(slots, minlength=len(wanted))
-    if (counts != wanted).any():
-        slot = int(np.flatnonzero(counts != wanted)[0])
+    wrong = counts > wanted if expected.sparse else counts != wanted
+    if wrong.any():
+        slot = int(np.flatnonzero(wrong)[0])
         return f"source {slot} has {counts[slot]} examples, not {wanted[slot]}"
     for slot in range(expected.source_slots):
         rows = slots == slot
@@ -142,8 +154,10 @@ def _ids_problem(examples: ExampleArrays, most: int, expected: Expected) -> str 
         return f"there is no context {int(outside[0])} in the corpus"
     if len(np.unique(ids)) != len(ids):
         return "it has a context twice"
-    if len(ids) != most:
+    if len(ids) > most or (len(ids) < most and not expected.sparse):
         return f"the list has {len(ids)} examples, not {most}"
+    if expected.sparse and (examples.peaks <= 0).any():
+        return "it has a context in which the unit does not fire"
     return None
 
 

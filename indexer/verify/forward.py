@@ -27,12 +27,19 @@ class LayerActivations:
     activations: Float32[np.ndarray, "batch pos n"]
     gate: Float[Tensor, "batch pos n"] | None
     linear: Float[Tensor, "batch pos n"] | None
+    lowest: Float32[np.ndarray, "batch pos n"]
+    """What rounding allows: `activations` themselves, unless units compare sums."""
+    highest: Float32[np.ndarray, "batch pos n"]
 
 
 def forward(
-    model: LoadedModel, batch: Batch, on_layer: Callable[[int, LayerActivations], None]
+    model: LoadedModel,
+    batch: Batch,
+    on_layer: Callable[[int, LayerActivations], None],
+    rounding: float = 0.0,
 ) -> None:
-    """Run the model on a batch and pass each layer to `on_layer`.
+    """Run the model on a batch and pass each layer to `on_layer`; `rounding` is the share of
+    `UnitSet.between`.
 
     Raises NeurariumError if memory runs out.
     """
@@ -63,9 +70,14 @@ def forward(
                 values = args[0] if args else next(iter(kwargs.values()))
             held = [parts.pop((layer, which), None) for which in range(len(place.parts))]
             known = tuple(part for part in held if part is not None)
-            seen = model.units.captured(layer, part_of(place, values), known)
+            own = part_of(place, values)
+            seen = model.units.captured(layer, own, known)
             acts = seen.activations.float().cpu().numpy()
-            on_layer(layer, LayerActivations(acts, seen.gate, seen.linear))
+            between = model.units.between(layer, own, rounding) if rounding else None
+            limits = [acts, acts]
+            if between is not None:
+                limits = [limit.float().cpu().numpy() for limit in between]
+            on_layer(layer, LayerActivations(acts, seen.gate, seen.linear, *limits))
 
         return hook
 

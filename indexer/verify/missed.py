@@ -3,6 +3,8 @@ listed with a wrong value, and values beyond a neuron's maximum or minimum."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,10 @@ from indexer.store.packing.codec import unpack_token_ids
 from indexer.store.packing.postings import unpack_places
 from indexer.store.schema import KINDS
 from indexer.verify.expected import BOTTOM, SOURCE, TOP
+from indexer.verify.firing import compare_firing
 from indexer.verify.forward import LayerActivations
+from indexer.verify.lists import Comparison, ExtremeLists
 from indexer.verify.report import SMALL, Finding
-from indexer.verify.stored import Comparison, ExtremeLists
 
 _CHECK = "contexts: tokens, document, neurons"
 _CHUNK = 500  # contexts read at once
@@ -30,20 +33,41 @@ def compare_layer(
     comparison: Comparison, batch: Batch, layer: int, layer_acts: LayerActivations
 ) -> None:
     """Compare one layer of a batch with the lists of all its neurons."""
-    counted = list(zip(layer_acts.activations, batch.included, strict=True))
-    peaks = np.stack([acts[included].max(axis=0) for acts, included in counted])
-    troughs = np.stack([acts[included].min(axis=0) for acts, included in counted])
-    scale = np.maximum(np.maximum(np.abs(peaks), np.abs(troughs)), np.float32(SMALL))
+    lowest, highest = layer_acts.lowest, layer_acts.highest
+    peaks = _Between(*(_over(np.max, limit, batch) for limit in (lowest, highest)))
+    troughs = _Between(*(-_over(np.min, limit, batch) for limit in (highest, lowest)))
+    largest = np.maximum(np.abs(peaks.high), np.abs(troughs.high))
+    scale = np.maximum(largest, np.float32(SMALL))
     first = int(comparison.run.offsets[layer])
-    flats = first + np.arange(peaks.shape[1])
-    _limits(comparison, batch, flats, peaks, troughs, scale)
+    flats = first + np.arange(peaks.low.shape[1])
+    _limits(comparison, batch, flats, peaks.low, -troughs.low, scale)
     lists, slots = comparison.lists, comparison.expected.source_slots
-    every = np.broadcast_to(flats, peaks.shape)  # one row per neuron, whatever the context
+    every = np.broadcast_to(flats, peaks.low.shape)  # one row per neuron, whatever the context
     _lists(comparison, lists.top, TOP, batch, every, peaks, scale)
-    _lists(comparison, lists.bottom, BOTTOM, batch, every, -troughs, scale)
+    _lists(comparison, lists.bottom, BOTTOM, batch, every, troughs, scale)
     if slots:
         rows = flats[None, :] * slots + comparison.expected.slots[batch.context_ids][:, None]
         _lists(comparison, lists.source, SOURCE, batch, rows, peaks, scale)
+    if lists.firing is not None:
+        compare_firing(
+            *(comparison.run, lists.firing, comparison.findings, batch, layer, lowest, highest)
+        )
+
+
+@dataclass(frozen=True)
+class _Between:
+    """Values, larger ones better, as far as rounding leaves them known."""
+
+    low: Float32[np.ndarray, "batch n"]
+    high: Float32[np.ndarray, "batch n"]
+
+
+def _over(
+    extreme: Callable[..., Array], acts: Float32[np.ndarray, "batch pos n"], batch: Batch
+) -> Float32[np.ndarray, "batch n"]:
+    """The extreme of each context's included positions."""
+    counted = zip(acts, batch.included, strict=True)
+    return np.stack([extreme(row[included], axis=0) for row, included in counted])
 
 
 def _limits(
@@ -73,11 +97,12 @@ def _lists(
     kind: int,
     batch: Batch,
     rows: Int64[np.ndarray, "batch n"],
-    values: Float32[np.ndarray, "batch n"],
+    between: _Between,
     scale: Float32[np.ndarray, "batch n"],
 ) -> None:
     """Compare values with one kind of lists: `rows` are the rows of `lists` each value competes
     in."""
+    values = between.low
     listed = np.full(values.shape, np.nan, np.float32)
     first = int(rows[0, 0]) // lists.each
     for index, context_id in enumerate(batch.context_ids.tolist()):
@@ -99,7 +124,9 @@ def _lists(
     _add_findings(comparison, batch, first, missing, problem, kind, worst, values)
 
     # Inside a list: the difference from the stored value.
-    differences = np.abs(listed[member].astype(np.float64) - values[member]) / scale[member]
+    stored_values = listed[member].astype(np.float64)
+    below, above_high = values[member] - stored_values, stored_values - between.high[member]
+    differences = np.maximum(np.maximum(below, above_high), 0) / scale[member]
     other = np.zeros(values.shape, np.bool_)
     other[member] = findings.within("inside a list", bound, differences)
     problem = "is in the list with another value"

@@ -27,6 +27,9 @@ class Bounds:
     why: str
     """The reason, one line for the user."""
 
+    rounding: float = 0.0
+    """How far sums that units compare may be off, a share of the largest at their position."""
+
     @property
     def place(self) -> float:
         """How far below the peak another position may be and still count as its position: both

@@ -26,11 +26,13 @@ from indexer.store.units import NEURONS
 from indexer.verify.choice import unpadded, whole_batches
 from indexer.verify.examples import Examples, compare_examples, read_examples
 from indexer.verify.expected import Expected
+from indexer.verify.firing import compare_densities
 from indexer.verify.forward import LayerActivations, forward
+from indexer.verify.lists import Comparison, read_lists
 from indexer.verify.missed import check_contexts, compare_layer
 from indexer.verify.report import Bounds, Findings
 from indexer.verify.searches import check_searches
-from indexer.verify.stored import Comparison, StoredRun, read_lists, read_run
+from indexer.verify.stored import StoredRun, read_run
 
 FLOAT32 = 1e-4
 """Allowed difference between two float32 passes over a context in different batches."""
@@ -98,6 +100,8 @@ def verify(
         _compare(model, corpus, plan, within, compared)
         done += len(plan.context_ids)
         progress(done)
+    if lists.firing is not None:
+        compare_densities(run, lists.firing, corpus.included_tokens, findings)
     return run, findings
 
 
@@ -114,7 +118,7 @@ def _compare(
         compare_examples(compared, examples, batch, layer, seen)
         compare_layer(compared, batch, layer, seen)
 
-    forward(model, batch, on_layer)
+    forward(model, batch, on_layer, compared.bounds.rounding)
 
 
 # --- The model and the corpus --------------------------------------------------------------------
@@ -200,7 +204,7 @@ def _prepared(folder: Path, fingerprint: str, ctx_len: int) -> PreparedCorpus | 
 
 def _expected(run: StoredRun, corpus: PreparedCorpus) -> Expected:
     try:
-        return Expected.of(run.provenance["settings"], corpus)
+        return Expected.of(run.provenance["settings"], corpus, sparse=run.sparse)
     except KeyError as error:
         raise NeurariumError(
             f"The provenance of run {run.id} lacks its {error}: index the model again."
@@ -211,7 +215,9 @@ def _bounds(run: StoredRun, model: LoadedModel) -> Bounds:
     """The allowed differences of recomputed values."""
     if model.dtype == torch.float32:
         return Bounds(
-            FLOAT32, "Contexts of equal length form a batch: in float32 any batch will do."
+            FLOAT32,
+            "Contexts of equal length form a batch: in float32 any batch will do.",
+            rounding=FLOAT32 / 10,
         )
     recorded = run.provenance
     others = [
@@ -226,6 +232,7 @@ def _bounds(run: StoredRun, model: LoadedModel) -> Bounds:
             ELSEWHERE,
             f"They are the run's own, but with {', '.join(others)}: in {run.dtype} values may "
             "therefore differ by a few percent.",
+            rounding=ELSEWHERE,
         )
     return Bounds(
         0.0,

@@ -1,37 +1,20 @@
-"""Reads the stored run to verify. Checks the form of each list, and holds what is needed to
-recognise contexts missing from a list."""
+"""Reads the stored run to verify, and its neurons' packed lists."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Int64
 from sqlalchemy import Connection, Engine, select
 
 from indexer.errors import NeurariumError
 from indexer.store import schema
 from indexer.store.packing.codec import ExampleArrays, unpack_kinds
-from indexer.store.sizes import SOURCE_EXAMPLES
 from indexer.store.units import Units
-from indexer.verify.expected import (
-    BOTTOM,
-    SOURCE,
-    TOP,
-    Expected,
-    by_extreme_problem,
-    ids_exist,
-)
-from indexer.verify.report import Bounds, Finding, Findings
-
-_BY_EXTREME = (TOP, BOTTOM, SOURCE)
-_FORM = "top, bottom and source lists: complete, in order"
-_CHUNK = 500  # neurons read at once
-
-Array = np.ndarray[Any, Any]
+from indexer.verify.report import Finding
 
 
 @dataclass(frozen=True)
@@ -42,6 +25,8 @@ class StoredRun:
     model: str
     set_name: str
     noun: str
+    sparse: bool
+    """Whether only values above 0 are chosen from."""
     hook_point: str
     dtype: str
     widths: tuple[int, ...]
@@ -77,11 +62,13 @@ def read_run(engine: Engine, run_id: int) -> StoredRun:
         row = connection.execute(select(table).where(table.c.id == run_id, table.c.ready)).first()
     if row is None:
         raise NeurariumError(f"There is no run {run_id}: `neurarium runs` lists them.")
+    units = Units.of(row.units)
     return StoredRun(
         id=row.id,
         model=row.model,
         set_name=row.set_name,
-        noun=Units.of(row.units).noun,
+        noun=units.noun,
+        sparse=units.sparse,
         hook_point=row.hook_point,
         dtype=row.dtype,
         widths=tuple(row.widths),
@@ -108,209 +95,3 @@ def unpack(rows: list[tuple[int, bytes]]) -> dict[int, ExampleArrays] | str:
         return unpack_kinds(rows)
     except (ValueError, struct.error) as error:
         return f"its lists of examples cannot be read: {error}"
-
-
-class ExtremeLists:
-    """The lists of one kind for all neurons, reduced to what comparing the chosen contexts needs.
-
-    A row is a neuron, or a source of a neuron. Larger values are better: troughs are negated. Holds
-    the k-th best entry of each row, and the entries of chosen contexts.
-    """
-
-    def __init__(self, neurons: int, each: int, chosen: Int64[np.ndarray, " c"]) -> None:
-        """`each`: rows per neuron. `chosen`: ids of the contexts that will be compared,
-        ascending."""
-        rows = neurons * each
-        self.rows, self.each = rows, each
-        self.chosen = chosen
-        self.worst = np.full(rows, np.inf, np.float32)
-        """The k-th best value of each row: −inf if all contexts belong in the list, inf if the list
-        is damaged and cannot be compared."""
-        self.worst_ids = np.zeros(rows, np.int64)
-        self.best = np.full(rows, np.nan, np.float32)
-        self._keys: list[Array] = []
-        self._values: list[Array] = []
-
-    def add(self, rows: Array, values: Array, ids: Array, most: int, available: Array) -> None:
-        """Add complete lists, concatenated, each best first.
-
-        A row has at most `most` examples. `available` are the contexts that compete in each row of
-        a neuron, or one number for all.
-        """
-        if not len(rows):
-            return
-        ends = np.flatnonzero(np.diff(rows, append=-1))
-        begins = np.concatenate([[0], ends[:-1] + 1])
-        added, counts = rows[ends], ends - begins + 1
-        competing = available[added % len(available)]
-        every = (competing <= most) & (counts == competing)
-        self.best[added] = values[begins]
-        self.worst[added] = np.where(every, -np.inf, values[ends])
-        self.worst_ids[added] = ids[ends]
-        ranks = np.searchsorted(self.chosen, ids)
-        is_chosen = ranks < len(self.chosen)
-        is_chosen[is_chosen] = self.chosen[ranks[is_chosen]] == ids[is_chosen]
-        self._keys.append(ranks[is_chosen] * self.rows + rows[is_chosen])
-        self._values.append(values[is_chosen])
-
-    def sort(self) -> None:
-        """Sort the entries, after all rows are added."""
-        keys = np.concatenate([np.empty(0, np.int64), *self._keys])
-        values = np.concatenate([np.empty(0, np.float32), *self._values])
-        order = np.argsort(keys)
-        self.keys: Int64[np.ndarray, " m"] = keys[order]
-        """For each entry: rank of its context × `rows` + its row, ascending."""
-        self.values: Float32[np.ndarray, " m"] = values[order]
-        self._keys, self._values = [], []
-
-    def entries(
-        self, rank: int, first: int, end: int
-    ) -> tuple[Int64[np.ndarray, " m"], Float32[np.ndarray, " m"]]:
-        """For neurons `first` to `end`: the rows whose list has the chosen context of this rank,
-        and its values there."""
-        base = rank * self.rows
-        low, high = np.searchsorted(self.keys, [base + first * self.each, base + end * self.each])
-        return self.keys[low:high] - base, self.values[low:high]
-
-    def listed(self) -> Int64[np.ndarray, " m"]:
-        """Ids of the chosen contexts that are in any list."""
-        ids: Int64[np.ndarray, " m"] = self.chosen[np.unique(self.keys // max(self.rows, 1))]
-        return ids
-
-
-@dataclass(frozen=True)
-class AllLists:
-    """All neurons' top, bottom and by-source lists, maxima and minima."""
-
-    top: ExtremeLists
-    bottom: ExtremeLists
-    source: ExtremeLists
-    maximum: Float32[np.ndarray, " neurons"]
-    minimum: Float32[np.ndarray, " neurons"]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What recomputed batches are compared with, and the findings."""
-
-    run: StoredRun
-    expected: Expected
-    lists: AllLists
-    bounds: Bounds
-    findings: Findings
-
-
-def read_lists(
-    engine: Engine,
-    run: StoredRun,
-    expected: Expected,
-    chosen: Int64[np.ndarray, " c"],
-    findings: Findings,
-    progress: Callable[[int], None],
-) -> AllLists:
-    """The top, bottom and by-source lists of all neurons; their form is checked.
-
-    `chosen`: ids of the contexts that will be compared, ascending. `progress` is called with the
-    neurons read so far.
-    """
-    lists = AllLists(
-        ExtremeLists(run.neurons, 1, chosen),
-        ExtremeLists(run.neurons, 1, chosen),
-        ExtremeLists(run.neurons, expected.source_slots, chosen),
-        np.full(run.neurons, np.nan, np.float32),
-        np.full(run.neurons, np.nan, np.float32),
-    )
-    with engine.connect() as connection:
-        for first in range(0, run.neurons, _CHUNK):
-            end = min(first + _CHUNK, run.neurons)
-            for flat, maximum, minimum in _extremes(connection, run, first, end):
-                lists.maximum[flat], lists.minimum[flat] = maximum, minimum
-            _read_range(connection, run, expected, lists, (first, end), findings)
-            progress(end)
-    for kind in (lists.top, lists.bottom, lists.source):
-        kind.sort()
-    _compare_extremes(run, expected, lists, findings)
-    return lists
-
-
-def _extremes(
-    connection: Connection, run: StoredRun, first: int, end: int
-) -> Iterator[tuple[int, float, float]]:
-    table = schema.neurons
-    keys = (schema.neuron_key(run.id, first), schema.neuron_key(run.id, end - 1))
-    query = select(table.c.id, table.c.max, table.c.min).where(table.c.id.between(*keys))
-    for row in connection.execute(query):
-        yield row.id - schema.neuron_key(run.id, 0), row.max, row.min
-
-
-def _read_range(
-    connection: Connection,
-    run: StoredRun,
-    expected: Expected,
-    lists: AllLists,
-    flats: tuple[int, int],
-    findings: Findings,
-) -> None:
-    by_kind: dict[int, list[tuple[int, ExampleArrays]]] = {kind: [] for kind in _BY_EXTREME}
-    for flat, rows in read_rows(connection, run, list(range(*flats))).items():
-        unpacked = unpack(rows)
-        if isinstance(unpacked, str):
-            findings.equal(_FORM, len(_BY_EXTREME), len(_BY_EXTREME))
-            findings.add(run.finding(flat, unpacked))
-            continue
-        for kind in _BY_EXTREME:
-            examples = unpacked.get(kind)
-            problem = by_extreme_problem(examples, kind, expected)
-            findings.equal(_FORM, 1, int(problem is not None))
-            if problem is not None:
-                findings.add(run.finding(flat, problem, schema.KINDS[kind]))
-            if examples is not None and ids_exist(examples, expected):
-                by_kind[kind].append((flat, examples))
-    for kind, chunk in by_kind.items():
-        if chunk:
-            _add(lists, kind, chunk, expected)
-
-
-def _add(
-    lists: AllLists, kind: int, chunk: list[tuple[int, ExampleArrays]], expected: Expected
-) -> None:
-    rows = np.repeat([flat for flat, _ in chunk], [len(examples) for _, examples in chunk])
-    ids = np.concatenate([examples.context_ids for _, examples in chunk])
-    every = np.array([expected.contexts])
-    if kind == BOTTOM:
-        values = -np.concatenate([examples.troughs for _, examples in chunk])
-        lists.bottom.add(rows, values, ids, expected.bottom_k, every)
-        return
-    values = np.concatenate([examples.peaks for _, examples in chunk])
-    if kind == TOP:
-        lists.top.add(rows, values, ids, expected.top_k, every)
-    elif expected.source_slots:
-        rows = rows * expected.source_slots + expected.slots[ids]
-        lists.source.add(rows, values, ids, SOURCE_EXAMPLES, expected.slot_sizes)
-
-
-def _compare_extremes(
-    run: StoredRun, expected: Expected, lists: AllLists, findings: Findings
-) -> None:
-    """Check that each maximum and minimum equals the first example."""
-    _compare_column(run, findings, ("maximum", "peak", "top"), lists.maximum, lists.top.best)
-    if expected.bottom_k:
-        names = ("minimum", "trough", "bottom")
-        _compare_column(run, findings, names, lists.minimum, -lists.bottom.best)
-
-
-def _compare_column(
-    run: StoredRun, findings: Findings, names: tuple[str, str, str], column: Array, best: Array
-) -> None:
-    name, extreme, kind = names
-    wrong = np.flatnonzero(~(column == best))
-    findings.equal("maximum and minimum: equal to first example", run.neurons, len(wrong))
-
-    def finding(index: int) -> Finding:
-        flat = int(wrong[index])
-        problem = (
-            f"the {name} is {column[flat]:.7g}, the {extreme} of its first example {best[flat]:.7g}"
-        )
-        return run.finding(flat, problem, kind)
-
-    findings.add_many(len(wrong), finding)

@@ -13,6 +13,7 @@ import torch
 
 from indexer.models.loaded import LoadedModel
 from indexer.models.units import Reader
+from indexer.weights.alignment import alignment, own_facts
 from indexer.weights.effects import logit_effects
 from indexer.weights.inputs import input_tokens
 from indexer.weights.links import Links
@@ -55,6 +56,8 @@ def weight_facts(
     )
     links = Links(model, reads) if connections and writes and not units.no_links else None
 
+    aligned = alignment(model) if links is not None else None
+
     def facts_of(layer: int) -> LayerFacts:
         if not model.units.widths[layer]:
             return LayerFacts({}, {})
@@ -79,6 +82,9 @@ def weight_facts(
                 arrays[f"{part}_token_ids"] = tokens.token_ids
         if links is not None:
             arrays |= links.of(layer)
+        arrays |= own_facts(model, layer)
+        if aligned is not None:
+            arrays |= aligned(layer)
         return LayerFacts(scalars, arrays)
 
     return facts_of

@@ -90,11 +90,11 @@ class Links:
         if not widths[layer]:
             return
         writes = write_vectors(self._model, layer)
-        units = _units(writes)
+        units = unit_vectors(writes)
         for other in range(layer, len(widths)):
             if not widths[other]:
                 continue
-            others = units if other == layer else _units(write_vectors(self._model, other))
+            others = units if other == layer else unit_vectors(write_vectors(self._model, other))
             self._compare_writes(layer, other, units, others)
             reader = self._readers[other]
             if other > layer and reader is not None:
@@ -103,8 +103,8 @@ class Links:
     def _compare_writes(
         self, layer: int, other: int, units: Float[Tensor, "n d"], others: Float[Tensor, "m d"]
     ) -> None:
-        for i, row in _tiles(units):
-            for j, column in _tiles(others):
+        for i, row in tiles(units):
+            for j, column in tiles(others):
                 start, across = self._places.index(layer, i), self._places.index(other, j)
                 cosines = (row @ column.T).clamp_(-1, 1)
                 if start == across:
@@ -118,10 +118,10 @@ class Links:
     def _compare_reads(
         self, layer: int, other: int, writes: Float[Tensor, "n d"], reader: Reader
     ) -> None:
-        for i, row in _tiles(writes):
+        for i, row in tiles(writes):
             written = reader.folded(row)
             for part, matrix in reader.matrices.items():
-                for j, column in _tiles(matrix.T):
+                for j, column in tiles(matrix.T):
                     start, across = self._places.index(layer, i), self._places.index(other, j)
                     products = written @ column.float().T
                     keys = _strongest(products, across, part)
@@ -130,13 +130,13 @@ class Links:
                     _add(self._lists["upstream"], across, keys)
 
 
-def _units(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+def unit_vectors(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """The vectors scaled to length 1; zero vectors stay."""
     lengths = vectors.norm(dim=1, keepdim=True)
     return vectors / torch.where(lengths > 0, lengths, 1)
 
 
-def _tiles(vectors: Tensor) -> list[tuple[int, Tensor]]:
+def tiles(vectors: Tensor) -> list[tuple[int, Tensor]]:
     return [(i * _TILE, tile) for i, tile in enumerate(torch.split(vectors, _TILE))]
 
 

@@ -78,6 +78,8 @@ def _problem(attempt: Callable[[], None]) -> str | None:
 @torch.inference_mode()
 def _try_writes(model: LoadedModel) -> None:
     for layer, width in enumerate(model.units.widths):
+        if not width:
+            continue
         vectors = write_vectors(model, layer)
         if vectors.shape[0] != width:
             raise NeurariumError(
@@ -88,7 +90,8 @@ def _try_writes(model: LoadedModel) -> None:
 
 
 def _try_effects(model: LoadedModel) -> None:
-    logit_effects(model, 0, units=slice(_UNITS))
+    first = next(layer for layer, width in enumerate(model.units.widths) if width)
+    logit_effects(model, first, units=slice(_UNITS))
 
 
 @torch.inference_mode()

@@ -1,18 +1,22 @@
 // The box for a visitor's text: sends it without leaving the page, and takes in examples.
 // The server renders the result; without this script the form leads to a page of its own.
 
+import { fillFromAddress, offerLink } from "./link.js";
 import { sendByKeyboard, WAITING } from "./send.js";
 
 const box = document.querySelector("#live");
 const form = box.querySelector("form");
 const field = form.elements.namedItem("text");
 const status = form.querySelector(".status");
+const linked = form.querySelector(".link");
 const SLOW = 1500;
 
 let latest = 0;
+let shown = field.value; // the text of the result
 
 async function read() {
   const mine = ++latest;
+  const text = field.value;
   const old = box.querySelector("#live-result");
   old.setAttribute("aria-busy", "true");
   status.classList.remove("unseen");
@@ -23,7 +27,7 @@ async function read() {
   let message = "";
   let done = false;
   try {
-    const body = new URLSearchParams({ text: field.value });
+    const body = new URLSearchParams({ text });
     const response = await fetch(form.action, { method: "POST", body });
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
     const result = page.querySelector("#live-result");
@@ -34,6 +38,8 @@ async function read() {
       old.replaceWith(document.adoptNode(result));
       result.dispatchEvent(new Event("whole", { bubbles: true })); // for tokens.js
       result.scrollIntoView({ block: "nearest" }); // a long text may have pushed it out of view
+      shown = text;
+      linked.hidden = !result.querySelector(".read");
       const peak = result.querySelector("#live-peak");
       message = peak ? peak.textContent.replaceAll(/\s+/g, " ").trim() : "";
       done = true;
@@ -57,8 +63,19 @@ form.addEventListener("submit", (event) => {
   read();
 });
 sendByKeyboard(form);
+offerLink(linked, status, () => [["text", shown]]);
+linked.hidden = !box.querySelector(".read");
 
-// "Edit this example" puts its whole text into the box.
+function open() {
+  if (fillFromAddress(form)) {
+    box.scrollIntoView({ block: "start" });
+    read();
+  }
+}
+addEventListener("hashchange", open);
+open();
+
+// "Test this text" puts its whole text into the box.
 async function take(context) {
   const address = new URL(form.dataset.neuron, location.href);
   address.pathname += `/contexts/${encodeURIComponent(context)}`;
@@ -89,7 +106,7 @@ function offer(root) {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "edit";
-    button.textContent = "Edit this example";
+    button.textContent = "Test this text";
     button.addEventListener("click", () => take(whole.dataset.context));
     whole.append(button);
   }

@@ -56,7 +56,7 @@ function show(cell) {
   const text = document.createElement("b");
   text.textContent = token;
   const box = cell.getBoundingClientRect();
-  say(box, `neuron ${number} `, text, ` ${picture.dataset.stat} ${value}`);
+  say(box, `${picture.dataset.noun} ${number} `, text, ` ${picture.dataset.stat} ${value}`);
 }
 
 addEventListener("pointerover", (event) => {

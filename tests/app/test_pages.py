@@ -302,6 +302,7 @@ def test_kinds_without_examples_say_so(client: TestClient) -> None:
 
 def test_an_empty_store_says_what_to_do(store_url: str) -> None:
     """With nothing indexed the first page gives the command, and links to no random neuron."""
+    open_store(store_url, create=True).dispose()
     with serving(store_url) as client:
         page = read(client, "/")
         assert "neurarium index demo" in [code.text for code in page.all("code")]

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from benchmarks.rounds import Turn
-from benchmarks.scan import indexing, inputs, memory
+from benchmarks.scan import indexing, inputs, latents, memory
 from benchmarks.scan.indexing import Silent, batches, figures
 from benchmarks.scan.others import counted
 from benchmarks.scan.ways import FORWARD, NO_LOOKUP, OTHERS, SCAN, TRUNK, Ways, ways_of
@@ -21,6 +21,8 @@ from indexer.config import IndexConfig
 from indexer.corpus.batches import Batch
 from indexer.scan.choice import resolve
 from indexer.scan.job import Job, load, prepare
+from indexer.scan.loop import scan_batch
+from indexer.scan.state import Scan
 
 CONFIG = IndexConfig(
     model="demo", ctx_len=32, max_tokens=1500, top_k=5, sample=12, batch_tokens=200, device="cpu"
@@ -123,3 +125,31 @@ def test_memory_is_of_a_scan_as_large_as_asked(tmp_path: Path) -> None:
     assert announced.value > 0
     assert -5 < taken.value < 500  # the system counts pages in batches
     assert ratio.value == pytest.approx(taken.value / announced.value)
+
+
+def test_latents_are_ranked_alike_by_all_passes_of_the_other_way(tmp_path: Path) -> None:
+    """SAEDashboard's way finds the highest peaks of its slice that the scan finds."""
+    config = replace(CONFIG, corpus=str(text(tmp_path / "text.jsonl")), dtype="float32")
+    dictionary = latents.save_dictionaries(tmp_path, config, 96, 8)
+    choice = resolve(replace(config, dictionary=dictionary))
+    job = load(choice, prepare(choice, tmp_path, Silent()), Silent())
+    dashboard, scan = latents.Dashboard(job, 32), Scan(job.shape, job.corpus.source_index)
+    for batch in batches(job):
+        dashboard.add(batch)
+        scan_batch(job.model, batch, scan)
+    assert dashboard.passes == 3
+    found = np.where(np.isfinite(scan.top.values), scan.top.values, 0)[:32]
+    np.testing.assert_allclose(dashboard.best.clamp_min(0).numpy(), found, rtol=1e-4, atol=1e-5)
+    turns = [
+        Turn(way, number, batch_of([[1] * 10], "rest" if number else "sample"), wall, 0.0, None)
+        for number in range(3)
+        for way, wall in ((latents.LEAST, 2.0), (latents.SCAN, 2.5), (latents.DASHBOARD, 1.0))
+    ]
+    values = {one.row: one.value for one in latents.figures("demo", turns, 256)}
+    assert values == {
+        "trunk and encoder, tokens/s": 5.0,
+        "scan, sample": 0.8,
+        "scan, rest": 0.8,
+        "scan, whole run": pytest.approx(0.8),
+        "SAEDashboard's way, 256 passes": 2 / 256,
+    }

@@ -21,6 +21,7 @@ TOY = [
     *("/toy/0/0", "/toy/0/1", "/toy/0/3", "/toy/1/1", "/toy/1/3", "/toy/1", "/toy/0/0/contexts/7"),
     *("/toy/1/1?view=window", "/toy/1/1?view=context", "/toy/0/0/sources"),
     *("/compare?a=toy/1/1&b=0/0", "/list?n=toy/0/0,0/1,1/1,nobody/1/1,?"),
+    *("/", "/toy", "/toy/differences?a=1&b=3", "/toy/0?picture=density"),
 ]
 """Dead, gated, hostile and sparse neurons; what little is known of some shows as empty places."""
 

@@ -51,8 +51,22 @@ def test_axe_finds_nothing_where_pages_are_embedded_or_read_texts(
             page.goto(path)
             found += violations(page)
         page.get_by_label("Text", exact=True).fill("def f(x):\n    return x")
-        page.get_by_label("Against").fill("the sea")
+        page.get_by_label("Compare with").fill("the sea")
         page.get_by_role("button", name="Find").click()
         page.locator("#result").wait_for()
         found += violations(page)
+        page.goto("/demo/ablation?n=1/349,0/12#text=def+f(x)%3A")
+        page.locator("#result").wait_for()
+        page.wait_for_load_state()
+        found += violations(page)
+        page.locator(".token-boxes label").nth(1).click()
+        page.get_by_role("button", name="Run again").click()
+        page.locator("#result :checked").wait_for()
+        assert page.locator(".is-ablated").count() == 1
+        page.get_by_role("button", name="Copy link").click()
+        link = page.url
+        page.goto("/demo")
+        page.goto(link)
+        page.locator("#result :checked").wait_for()
+        assert page.locator(".is-ablated").count() == 1
     assert found == []

@@ -46,6 +46,25 @@ def test_statistics_say_what_they_are(browser: Any, live_server: str) -> None:
         assert page.url.endswith(NEURON), "the arrow moved the focus, not the page"
 
 
+def test_parts_of_pictures_use_the_same_tip(browser: Any, live_server: str) -> None:
+    """A token of the logo says its count, without the browser's own tip."""
+    with visiting(browser, live_server, viewport=WIDE) as page:
+        page.goto("/demo/1/349")
+        part = page.locator(".logo .peak g").first
+        said = part.locator("title").text_content()
+        part.locator("rect").hover(force=True)
+        assert page.locator(".tip").inner_text() == said
+        assert part.locator("title").count() == 0
+        page.mouse.move(2, 2)
+        assert not page.locator(".tip").is_visible()
+        page.goto("/demo/1")
+        dot = page.locator("figure svg a").first
+        said = dot.locator("title").text_content()
+        dot.hover(force=True)
+        assert page.locator(".tip").inner_text() == said
+        assert dot.get_attribute("aria-label") == said
+
+
 def test_a_value_says_itself_exactly_to_a_finger(browser: Any, live_server: str) -> None:
     """A tap shows what hovering shows."""
     with visiting(browser, live_server, viewport=PHONE, has_touch=True) as page:

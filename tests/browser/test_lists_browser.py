@@ -47,6 +47,27 @@ def test_a_list_is_kept_while_looking_about(
         assert other.locator(".keep .add").inner_text() == "Add to list (2)"
 
 
+def test_ticked_neurons_go_to_the_list_that_was_opened_last(browser: Any, live_server: str) -> None:
+    """From a layer's table, in its order, after those that are there; light or dark as chosen."""
+    with visiting(browser, live_server, viewport=WIDE, color_scheme="light") as page:
+        page.goto("/list?n=demo/0/3&title=mine")
+        page.locator("#theme").click()
+        page.goto("/demo/1?sort=neuron")
+        theme = page.locator("html")
+        assert theme.get_attribute("data-theme") == "dark"
+        assert page.locator("#theme").get_attribute("aria-label") == "Switch to light colours"
+        for neuron in ("1/1", "1/4"):
+            page.get_by_label(f"Tick demo/{neuron}", exact=True).check()
+        page.get_by_role("button", name="Add ticked to a list").click()
+        page.wait_for_url(lambda url: "/list?n=" in url)
+        assert page.locator("h1").inner_text() == "mine"
+        names = page.locator(".neuron-list .name").all_inner_texts()
+        assert [name.split()[-1] for name in names] == ["0/3", "1/1", "1/4"]
+        page.locator("#theme").click()
+        page.reload()
+        assert theme.get_attribute("data-theme") is None
+
+
 @SIZES
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no-scripts"])
 def test_two_neurons_are_put_beside_each_other(

@@ -65,11 +65,42 @@ def test_a_text_is_read_without_leaving_the_page(browser: Any, server: str) -> N
         assert status.inner_text().startswith(f"Peak {peak}")
 
         page.get_by_label("Text for the neuron to read").fill("and the")
-        page.get_by_role("button", name="Read it").click()
+        page.get_by_role("button", name="Run").click()
         result.locator("mark", has_text="the").or_(
             result.locator("mark", has_text="and")
         ).wait_for()
         assert page.locator("#live-result").count() == 1
+
+
+def test_a_result_can_be_linked(browser: Any, server: str) -> None:
+    """The link holds the text that was run, whatever is typed since; it opens the same result."""
+    text = "x = 1 & 2 # é\n\t🙂"
+    with visiting(browser, server, viewport=WIDE) as page:
+        page.goto(NEURON)
+        assert not page.get_by_role("button", name="Copy link").is_visible()
+        result = typed(page, text)
+        peak = result.locator("#live-peak").inner_text()
+        page.get_by_label("Text for the neuron to read").fill("other")
+        page.get_by_role("button", name="Copy link").click()
+        link = page.url
+        assert "address bar" in page.locator("#live .status").inner_text()
+    with visiting(browser, server, viewport=WIDE) as page:
+        page.goto(link)
+        page.locator("#live-result mark").wait_for()
+        assert page.locator("#live-peak").inner_text() == peak
+        assert page.get_by_label("Text for the neuron to read").input_value() == text
+        page.goto(f"{NEURON}#top")
+        page.goto(f"{NEURON}#text=and+the")
+        page.locator("#live-result .read", has_text="and").wait_for()
+        page.goto(f"{BEHAVIOUR}#text=the+sea&against=a+king&by=percentile&k=5")
+        page.locator("#result .apart").first.wait_for()
+        page.wait_for_load_state()
+        assert page.get_by_label("Compare with").input_value() == "a king"
+        assert page.get_by_label("percentile").is_checked()
+        page.get_by_role("button", name="Copy link").click()
+        assert page.url.endswith("/behaviour#text=the+sea&against=a+king&by=percentile&k=5")
+        page.go_back()
+        page.locator("#live-result").wait_for()  # not the form again, which would send it again
 
 
 def test_tokens_of_the_text_are_told_like_others(browser: Any, server: str) -> None:
@@ -81,7 +112,7 @@ def test_tokens_of_the_text_are_told_like_others(browser: Any, server: str) -> N
         tip = page.locator(".tip")
         assert "exactly" in tip.inner_text()
         page.mouse.move(0, 0)
-        page.get_by_role("button", name="Read it").focus()
+        page.get_by_role("button", name="Copy link").focus()
         page.keyboard.press("Tab")
         page.keyboard.press("ArrowRight")
         assert "exactly" in tip.inner_text()
@@ -101,7 +132,7 @@ def test_an_example_is_put_into_the_box(browser: Any, server: str, reading: str)
             section.locator("summary").click()
         whole = section.locator("[data-context]")
         context = whole.get_attribute("data-context")
-        whole.get_by_role("button", name="Edit this example").click()
+        whole.get_by_role("button", name="Test this text").click()
         page.locator("#live-result mark").wait_for()
         field = page.get_by_label("Text for the neuron to read")
         path = f"/api/v1/models/demo/layers/1/neurons/349/contexts/{context}"
@@ -118,12 +149,17 @@ def test_without_scripts_the_form_leads_to_a_page(browser: Any, server: str) -> 
         page.goto(NEURON)
         field = page.get_by_label("Text for the neuron to read")
         field.fill(TEXT)
-        page.get_by_role("button", name="Read it").click()
+        page.get_by_role("button", name="Run").click()
         page.wait_for_url(f"**{NEURON}/try")
         assert page.locator("#live-result mark").count() == 1
         assert field.input_value() == TEXT
         page.get_by_role("link", name="neuron 349").click()
         page.wait_for_url(f"**{NEURON}")
+        result = steered(page, TEXT)
+        texts = [result.get_by_label(f"Generated {how} steering") for how in ("without", "with")]
+        assert texts[0].inner_text() != texts[1].inner_text()
+        assert "nats a token" in result.inner_text()
+        assert page.get_by_label("Strength").input_value() == "40"
 
 
 def test_what_goes_wrong_is_said_in_place(browser: Any, server: str) -> None:
@@ -189,6 +225,20 @@ def test_the_box_fits_its_window(
             assert note.evaluate("e => e.scrollWidth <= e.clientWidth"), note.inner_text()
         kind = "wide" if size is WIDE else "phone"
         page.locator("#live").screenshot(path=SCREENSHOTS / f"live-{kind}-{scheme}.png")
+        steered(page, TEXT)
+        assert page.evaluate(width) <= size["width"]
+        page.screenshot(path=SCREENSHOTS / f"steer-{kind}-{scheme}.png", full_page=True)
+
+
+def steered(page: Any, text: str) -> Any:
+    """From a neuron's page to a text continued with it and without; the result."""
+    page.get_by_role("link", name="Steer a text with this neuron").click()
+    page.get_by_label("Text to continue").fill(text)
+    page.get_by_label("Strength").fill("40")
+    page.get_by_label("New tokens").fill("12")
+    page.get_by_role("button", name="Generate").click()
+    page.locator("#steered").wait_for()
+    return page.locator("#steered")
 
 
 # --- All neurons on a text ----------------------------------------------------------------------
@@ -200,7 +250,7 @@ HOSTILE = f"x = '</td><script>1</script>'\n\t🙂 {'y' * 40}\u202e"
 def found(page: Any, text: str, against: str = "") -> Any:
     """The result of texts that were typed and sent by the keyboard."""
     page.goto(BEHAVIOUR)
-    page.get_by_label("Against").fill(against)
+    page.get_by_label("Compare with").fill(against)
     field = page.get_by_label("Text", exact=True)
     field.fill(text)
     field.press("Control+Enter")
@@ -245,7 +295,7 @@ def test_two_texts_are_told_apart_without_scripts(browser: Any, server: str) -> 
     with visiting(browser, server, **options) as page:
         page.goto(BEHAVIOUR)
         page.get_by_label("Text", exact=True).fill(TEXT)
-        page.get_by_label("Against").fill("And the king said")
+        page.get_by_label("Compare with").fill("And the king said")
         page.get_by_label("percentile").check()
         page.get_by_role("button", name="Find").click()
         page.locator("table.apart").first.wait_for()
@@ -257,17 +307,17 @@ def test_two_texts_are_told_apart_without_scripts(browser: Any, server: str) -> 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
-def test_the_picture_and_the_tables_scroll_inside(
+def test_the_picture_and_the_tables_fit(
     browser: Any, server: str, size: dict[str, int], scheme: str
 ) -> None:
-    """Nothing is wider than the window, whatever the text; the first column stays."""
+    """Nothing is wider than the window, whatever the text: the picture scrolls, neurons wrap."""
     with visiting(browser, server, viewport=size, color_scheme=scheme) as page:
         result = found(page, HOSTILE, "And the king said")
         width = "document.documentElement.scrollWidth"
         assert page.evaluate(width) <= size["width"]
-        head = result.locator(".firing tbody th").first
-        before = head.bounding_box()
-        result.locator(".scroll:has(.firing)").evaluate("e => e.scrollLeft = 200")
-        assert head.bounding_box()["x"] == before["x"]
+        cells = result.locator(".firing td").evaluate_all(
+            "all => all.map(e => e.getBoundingClientRect().right)"
+        )
+        assert 0 < max(cells) <= size["width"]  # a token's neurons wrap
         kind = "wide" if size is WIDE else "phone"
         page.screenshot(path=SCREENSHOTS / f"behaviour-{kind}-{scheme}.png")

@@ -52,6 +52,9 @@ def test_the_first_screen_has_what_matters(
         for place in (".stats", ".summary", ".logo", ".views", ".legend"):
             box = page.locator(place).first.bounding_box()
             assert box["y"] + box["height"] <= size["height"], place
+        if size is WIDE:
+            bar = page.locator(".bar-sticky").bounding_box()
+            assert bar["height"] < 45, "sections, views and colours are in one row"
         line = page.locator(f"{TOP} summary").nth(least - 1).bounding_box()
         assert line["y"] + line["height"] <= size["height"]
 

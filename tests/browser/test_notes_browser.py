@@ -112,4 +112,6 @@ def test_axe_finds_no_violation(
             page.goto(path)
             page.evaluate("document.querySelectorAll('.notes details').forEach(e => e.open = true)")
             found += violations(page, "section.notes")
+        page.goto("/notes")
+        found += violations(page)
     assert found == []

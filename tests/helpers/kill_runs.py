@@ -1,4 +1,5 @@
-"""Kills runs at random moments and resumes each: `python -m tests.helpers.kill_runs FOLDER 30`.
+"""Kills runs at random moments and resumes each: `python -m tests.helpers.kill_runs FOLDER 30 9`
+kills a run of neurons 30 times, and one of latents 9 times.
 
 Imports all modules before it forks, so that kills hit the run's own work: preparing, loading,
 scanning, a checkpoint after every batch, writing. Prints JSON.
@@ -15,30 +16,32 @@ import sqlite3
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from indexer.config import Execution, IndexConfig
 from indexer.run.index import index
 from tests.conftest import Silent
+from tests.helpers.small_latents import latents_config
 
 CONFIG = IndexConfig(
     model="demo", max_tokens=6_000, sample=30, top_k=5, bottom_k=3, batch_tokens=512
 )
 
 
-def run_once(folder: Path, config: IndexConfig = CONFIG) -> None:
+def run_once(folder: Path, config: IndexConfig) -> None:
     """Index once, in this process."""
     url = f"sqlite:///{folder / 'runs.db'}"
     index(config, url, folder / "cache", Silent(), Execution(checkpoint_seconds=0))
 
 
-def attempt(folder: Path, seconds: float | None) -> bool:
+def attempt(folder: Path, config: IndexConfig, seconds: float | None) -> bool:
     """Index once in a process that is killed after `seconds`; returns whether it finished."""
     child = os.fork()
     if child == 0:
         try:
-            run_once(folder)
+            run_once(folder, config)
             os._exit(0)
         except BaseException as error:
             print(repr(error), file=sys.stderr)
@@ -73,26 +76,36 @@ def is_over(folder: Path) -> bool:
     return written and not any((folder / "cache" / "runs").glob("*/*"))
 
 
-def main(folder: Path, kills: int) -> None:
-    """Kill runs, resuming each, until there were `kills`; print the hashes."""
-    torch.set_num_threads(1)
+def kill(folder: Path, config: IndexConfig, kills: int) -> dict[str, Any]:
+    """Kill runs, resuming each, until there were `kills`: the hashes that were to be and are."""
     rng = random.Random(0)
     began = time.monotonic()
-    assert attempt(folder / "plain", None)
+    assert attempt(folder / "plain", config, None)
     taken = time.monotonic() - began
     (expected,) = hashes(folder / "plain")
     killed, resumed, left = 0, [], []
     while killed < kills:
         place = folder / f"{killed}"
-        while not attempt(place, rng.uniform(0, taken)):
+        while not attempt(place, config, rng.uniform(0, taken)):
             killed += 1
             if is_over(place):  # killed after its work
                 break
         resumed.append(hashes(place))
         left += [str(path.name) for path in (place / "cache" / "runs").glob("*/*")]
         shutil.rmtree(place)
-    print(json.dumps({"expected": expected, "found": resumed, "kills": killed, "left": left}))
+    return {"expected": expected, "found": resumed, "kills": killed, "left": left}
+
+
+def main(folder: Path, of_neurons: int, of_latents: int) -> None:
+    """Kill runs of both kinds; print what came of them."""
+    torch.set_num_threads(1)
+    latents = latents_config(folder / "small")
+    results = [
+        kill(folder / "neurons", CONFIG, of_neurons),
+        kill(folder / "latents", latents, of_latents),
+    ]
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

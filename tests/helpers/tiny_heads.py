@@ -14,6 +14,7 @@ from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
 
 from indexer.captured import CapturedHeads
+from indexer.config import IndexConfig
 from indexer.heads.effects import heads_of
 from indexer.models.heads import HEADS
 from indexer.models.load import load_model, load_native
@@ -36,6 +37,8 @@ ARCHITECTURES = (
     "phi3",  # grouped keys, fused side by side
     "bloom",  # ALiBi, fused by group, residual added inside
 )
+SMALL_RUN = IndexConfig(model="demo", heads=True, max_tokens=4_000, sample=16, top_k=3, bottom_k=2)
+"""A small run of the bundled model's heads."""
 NATIVE = ModelSource("legacy", "NeelNanda/tiny", None, "tiny", "tiny", None)
 
 

@@ -39,7 +39,8 @@ def answer(texts: list[OpenText], reading: Reading, request: BehaviourText) -> B
     if others:
         (other,) = others
         layers = (text.each_layer, other.each_layer)
-        firing, *directions = contrast(*layers, of_layer, length, request.k)
+        both_signs = reading.units.two_sided
+        firing, *directions = contrast(*layers, of_layer, length, request.k, both_signs=both_signs)
     else:
         firing = fire(text.each_layer, of_layer, length, request.k)
     tokens = _PeakTokens(reading, [firing.top, *directions])

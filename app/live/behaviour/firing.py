@@ -37,29 +37,39 @@ class Reference:
     """What the activations of a layer's neurons are compared with."""
 
     max: Float64[np.ndarray, " n"]
-    """Over the whole corpus."""
+    """Over the whole corpus; with both signs, the largest magnitude."""
     compared: Bool[np.ndarray, " n"]
     """Whether the neuron is: not dead, with a maximum above 0 and, by percentile, a histogram."""
     histograms: Histograms | None
     """By percentile."""
+    both_signs: bool = False
+    """Whether values below 0 say as much as values above it."""
 
     def of_maximum(self, activations: Float32[np.ndarray, "pos n"]) -> Float64[np.ndarray, "pos n"]:
-        """Activation ÷ maximum; 0 if the neuron does not fire or is not compared."""
-        fires = (activations > 0) & self.compared
-        return np.where(fires, activations, 0) / np.where(self.compared, self.max, 1.0)
+        """Activation ÷ maximum, with both signs its magnitude; 0 if the neuron does not fire or is
+        not compared."""
+        sizes = np.where(self._fires(activations), np.abs(activations), 0)
+        return sizes / np.where(self.compared, self.max, 1.0)
+
+    def _fires(self, activations: Float32[np.ndarray, "pos n"]) -> Bool[np.ndarray, "pos n"]:
+        on = activations != 0 if self.both_signs else activations > 0
+        fires: Bool[np.ndarray, "pos n"] = on & self.compared
+        return fires
 
     def shares(self, activations: Float32[np.ndarray, "pos n"]) -> Float64[np.ndarray, "pos n"]:
-        """As `of_maximum`; by percentile, the share of the sample's positions in lower bins."""
+        """As `of_maximum`; by percentile, the share of the sample's positions in lower bins, and
+        with both signs how far that is from the middle: 1 at either end, 0 at the median."""
         if self.histograms is None:
             return self.of_maximum(activations)
         histograms = self.histograms
         shares = np.zeros(activations.shape)
-        at, neurons = np.nonzero((activations > 0) & self.compared)
+        at, neurons = np.nonzero(self._fires(activations))
         values = activations[at, neurons].astype(np.float64)
         edges = np.floor((values - histograms.start[neurons]) / histograms.width[neurons])
         passed = np.clip(edges, 0, histograms.bins[neurons]).astype(np.int64)
         total = histograms.below[neurons, histograms.bins[neurons]]
-        shares[at, neurons] = histograms.below[neurons, passed] / total
+        lower = histograms.below[neurons, passed] / total
+        shares[at, neurons] = np.abs(2 * lower - 1) if self.both_signs else lower
         return shares
 
 
@@ -113,16 +123,16 @@ class Top:
 
 @dataclass(frozen=True)
 class Peaks:
-    """The peak of each neuron of a layer in a text."""
+    """The peak of each neuron of a layer in a text; with both signs, its largest magnitude."""
 
     activations: Float32[np.ndarray, " n"]
     positions: Int64[np.ndarray, " n"]
     """Counted from the first included position; the earliest of equals."""
 
     @staticmethod
-    def of(activations: Float32[np.ndarray, "pos n"]) -> Peaks:
+    def of(activations: Float32[np.ndarray, "pos n"], *, both_signs: bool) -> Peaks:
         """The peaks of a layer's activations."""
-        at = activations.argmax(axis=0)
+        at = (np.abs(activations) if both_signs else activations).argmax(axis=0)
         return Peaks(activations[at, np.arange(activations.shape[1])], at)
 
 
@@ -147,7 +157,13 @@ def fire(layers: Layers, references: References, length: int, k: int) -> Firing:
 
 
 def contrast(
-    layers: Layers, against: Layers, references: References, length: int, k: int
+    layers: Layers,
+    against: Layers,
+    references: References,
+    length: int,
+    k: int,
+    *,
+    both_signs: bool = False,
 ) -> tuple[Firing, dict[str, Array], dict[str, Array]]:
     """As `fire` for the first of two texts, and the neurons whose highest shares differ most: those
     higher in the first text, and those higher in the second. Their columns are layer, neuron,
@@ -157,7 +173,7 @@ def contrast(
     needed only once.
     """
     others: list[Peaks] = []
-    against(lambda _, activations: others.append(Peaks.of(activations)))
+    against(lambda _, acts: others.append(Peaks.of(acts, both_signs=both_signs)))
     first = _Pass(references, length, k, others)
     firing = first.run(layers)
     return firing, first.more.columns, first.less.columns
@@ -198,7 +214,8 @@ class _Pass:
         self._shares.append(highest)
         self._strongest.append(strongest)
         if self._others is not None:
-            self._compare(layer, reference, Peaks.of(activations), self._others[layer])
+            mine = Peaks.of(activations, both_signs=reference.both_signs)
+            self._compare(layer, reference, mine, self._others[layer])
 
     def _compare(self, layer: int, reference: Reference, a: Peaks, b: Peaks) -> None:
         acts_a, acts_b = a.activations[None], b.activations[None]

@@ -24,13 +24,16 @@ _PACKED = (
 
 def reference(reading: Reading, layer: int, by: By) -> Reference:
     """What a layer's activations are compared with. Raises Damaged."""
-    known = columns(reading.connection, reading.run, ("max", "dead"), [layer])
-    compared = (known["max"] > 0) & (known["dead"] == 0)
+    known = columns(reading.connection, reading.run, ("max", "min", "dead"), [layer])
+    both = reading.units.two_sided
+    largest = np.maximum(known["max"], -known["min"]) if both else known["max"]
+    compared = (largest > 0) & (known["dead"] == 0)
     if by == "maximum":
-        return Reference(known["max"], compared, None)
+        return Reference(largest, compared, None, both)
     histograms = _histograms(reading, layer)
     counted = histograms.below[np.arange(len(compared)), histograms.bins] > 0
-    return Reference(known["max"], compared & counted & (histograms.width > 0), histograms)
+    compared &= counted & (histograms.width > 0)
+    return Reference(largest, compared, histograms, both)
 
 
 def _histograms(reading: Reading, layer: int) -> Histograms:

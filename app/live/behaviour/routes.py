@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -11,13 +12,14 @@ from app.errors import AppError, Invalid
 from app.live.behaviour.answer import answer
 from app.live.behaviour.schemas import USUAL, BehaviourAnswer, BehaviourText
 from app.live.behaviour.view import CHOICES, BehaviourContext, Typed, result
+from app.live.elsewhere import Elsewhere
 from app.live.engine import Live
 from app.live.gate import ERRORS, live_of
 from app.reading.runs import whole_run
 from app.runs.queries import run as read_run
 from app.schemas import Run, WholeRun
 from app.sets import ModelSet
-from app.web.forms import MOST_BODY, body_of, checked, form_fields, json_as, json_body
+from app.web.forms import MOST_BODY, checked, form_fields, json_as, json_body
 from app.web.frame import Frame
 from app.web.params import InSet, RunId
 from app.web.site import Site, json_of, no_store, site_of
@@ -43,10 +45,13 @@ async def by_behaviour(request: Request, model: InSet, run: RunId = None) -> Res
     """The neurons of all layers that fire most for each token of a custom text and, with a second
     text, those that fire on only one of the two. The server has to run with --live."""
     live, site = live_of(request), site_of(request)
-    sent = json_as(BehaviourText, await body_of(request, 2 * MOST_BODY))
-    _, run_of_model = await run_in_threadpool(_read_run, site, model, run)
-    result = await _answer(site, live, run_of_model, sent)
-    return no_store(await run_in_threadpool(json_of, result))
+    async with live.places.body(request, 2 * MOST_BODY) as body:
+        if isinstance(live, Elsewhere):
+            return await live.ask(request, body)
+        sent = json_as(BehaviourText, body)
+        _, run_of_model = await run_in_threadpool(_read_run, site, model, run)
+        result = await _answer(site, live, run_of_model, sent)
+        return no_store(await run_in_threadpool(json_of, result))
 
 
 @router.get(PATH, include_in_schema=False)
@@ -59,25 +64,47 @@ def only_post() -> Response:
 async def behaviour_page(request: Request, model: InSet, run: RunId = None) -> Response:
     """The form and its result."""
     live, site = live_of(request), site_of(request)
-    page, run_of_model = await run_in_threadpool(_read_run, site, model, run)
-    links = await run_in_threadpool(site.links, model, run)
-    typed, reply, error = Typed(), None, None
-    if request.method == "POST":
+    where = (site, model, run)
+    if request.method != "POST":
+        page, _ = await run_in_threadpool(_read_run, *where)
+        return await run_in_threadpool(_form, request, model, page, run, live.tokens)
+    async with live.places.body(request, 2 * MOST_BODY) as body:
+        if isinstance(live, Elsewhere):
+            return await live.ask(request, body)
+        page, run_of_model = await run_in_threadpool(_read_run, *where)
+        typed, reply, error = Typed(), None, None
         try:
-            typed = _typed(form_fields(await body_of(request, 2 * MOST_BODY)))
+            typed = _typed(form_fields(body))
             reply = await _answer(site, live, run_of_model, _request(typed))
         except AppError as failure:
             error = failure
+        form = partial(_form, typed=typed, reply=reply, error=error)
+        return await run_in_threadpool(form, request, model, page, run, live.tokens)
 
+
+def _form(
+    request: Request,
+    model: ModelSet,
+    page: WholeRun,
+    run: int | None,
+    tokens: int,
+    *,
+    typed: Typed | None = None,
+    reply: BehaviourAnswer | None = None,
+    error: AppError | None = None,
+) -> Response:
+    """The page with the form, for texts of so many tokens, and what came of a text."""
+    site = site_of(request)
+    links = site.links(model, run)
     context = BehaviourContext(
         frame=Frame(links),
         page=page,
-        typed=typed,
+        typed=typed or Typed(),
         problem=None if error is None else error.detail,
-        result=None if reply is None else await run_in_threadpool(result, reply, links),
-        most=live.tokens,
+        result=None if reply is None else result(reply, links, page.run.units.noun),
+        most=tokens,
     )
-    response = await run_in_threadpool(site.html, request, "live/behaviour.html", context)
+    response = site.html(request, "live/behaviour.html", context)
     if error is not None:
         response.status_code = error.status
         response.headers.update(error.headers)
@@ -119,10 +146,12 @@ def _typed(fields: dict[str, str]) -> Typed:
 def _request(typed: Typed) -> BehaviourText:
     """The request in a form. Raises Invalid for a choice that the form does not offer."""
     if typed.by not in ("maximum", "percentile"):
-        raise Invalid("Neurons can be compared by maximum or by percentile: choose one of them.")
+        raise Invalid(
+            "Activations can be compared by maximum or by percentile: choose one of them."
+        )
     choices = list(map(str, CHOICES))
     if typed.k not in choices:
-        raise Invalid(f"The number of neurons a token has to be one of {', '.join(choices)}.")
+        raise Invalid(f"The number a token has to be one of {', '.join(choices)}.")
     return BehaviourText(
         text=typed.text, against=typed.against or None, by=typed.by, k=int(typed.k)
     )

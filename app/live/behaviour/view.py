@@ -114,23 +114,23 @@ class BehaviourContext:
     """The numbers of neurons a token that the form offers."""
 
 
-def result(answer: BehaviourAnswer, links: Links) -> Result:
-    """The view of an answer."""
+def result(answer: BehaviourAnswer, links: Links, noun: str) -> Result:
+    """The view of an answer about units that are called `noun`."""
     href = links.neurons()
     first, n_layers = answer.included_from, len(answer.shares)
     tokens = len(answer.tokens) - first
     most = max(map(len, answer.neurons), default=0)
     return Result(
         summary=f"{_many(tokens, 'token')}, {_many(n_layers, 'layer')}, "
-        f"{count(answer.compared)} neurons",
-        measure=_measure(answer),
-        left_out=_left_out(answer),
-        cells=_cells(answer, href),
+        f"{count(answer.compared)} {noun}s",
+        measure=_measure(answer, noun),
+        left_out=_left_out(answer, noun),
+        cells=_cells(answer, href, noun),
         narrow=answer.by == "maximum",
         legend=legend(answer.by),
         ranks=range(1, max(most, 1) + 1),
-        rows=_rows(answer, href, max(most, 1)),
-        directions=_directions(answer, href),
+        rows=_rows(answer, href, max(most, 1), noun),
+        directions=_directions(answer, href, noun),
         note=answer.note,
     )
 
@@ -196,28 +196,25 @@ def _many(n: int, thing: str) -> str:
     return f"{count(n)} {thing}{'s' * (n != 1)}"
 
 
-def _measure(answer: BehaviourAnswer) -> str:
+def _measure(answer: BehaviourAnswer, noun: str) -> str:
     if answer.by == "maximum":
         return (
-            "Activations as shares of each neuron’s own maximum over the corpus; above 100% where "
-            "the text excites it more than all of that."
+            f"Activation ÷ the {noun}’s own maximum over the corpus: above 100% if the text "
+            "activates it more than anything in the corpus."
         )
     return (
         f"Percentiles: at least this share of the sample’s {count(answer.sample.positions)} "
-        "positions have a lower activation of the neuron, counted in whole bins of its histogram."
+        f"positions have a lower activation of the {noun}, in whole bins of its histogram."
     )
 
 
-def _left_out(answer: BehaviourAnswer) -> str:
+def _left_out(answer: BehaviourAnswer, noun: str) -> str:
     missing = answer.n_neurons - answer.compared
     if not missing:
         return ""
-    are, have = ("is", "has") if missing == 1 else ("are", "have")
+    are = "is" if missing == 1 else "are"
     unknown = " or no histogram" if answer.by == "percentile" else ""
-    return (
-        f"{_many(missing, 'neuron')} {are} left out, which {are} dead or {have} no maximum above "
-        f"0{unknown}."
-    )
+    return f"{_many(missing, noun)} {are} left out: dead, or without a maximum above 0{unknown}."
 
 
 def _words(share: float, by: By) -> str:
@@ -230,7 +227,7 @@ def _short(token: str) -> str:
     return label(shortened(token, _LONGEST_TOKEN))
 
 
-def _cells(answer: BehaviourAnswer, href: Callable[[int, int], str]) -> Markup:
+def _cells(answer: BehaviourAnswer, href: Callable[[int, int], str], noun: str) -> Markup:
     """The picture, layers × tokens: each cell has the strongest neuron's share, in its colour and
     with a link."""
     first, by = answer.included_from, answer.by
@@ -247,38 +244,40 @@ def _cells(answer: BehaviourAnswer, href: Callable[[int, int], str]) -> Markup:
         for at in range(first, len(answer.tokens)):
             share, neuron = shares[at], strongest[at]
             if share is None or neuron is None:
-                out.append(f'<td title="layer {layer}, {names[at]}: no neuron fires">·</td>')
+                out.append(f'<td title="layer {layer}, {names[at]}: no {noun} fires">·</td>')
                 continue
             css = f' class="p{step(share, by)}"' if step(share, by) else ""
             out.append(
                 f'<td{css}><a href="{escape(href(layer, neuron))}" title="layer {layer}, '
-                f'{names[at]}: neuron {neuron}, {_words(share, by)}">{brief(share, by)}</a></td>'
+                f'{names[at]}: {noun} {neuron}, {_words(share, by)}">{brief(share, by)}</a></td>'
             )
         out.append("</tr>")
     out.append("</tbody>")
     return Markup("".join(out))
 
 
-def _rows(answer: BehaviourAnswer, href: Callable[[int, int], str], columns: int) -> Markup:
+def _rows(
+    answer: BehaviourAnswer, href: Callable[[int, int], str], columns: int, noun: str
+) -> Markup:
     """A row a token: the neurons that fire most for it, highest first."""
     by, out = answer.by, []
     for at in range(answer.included_from, len(answer.tokens)):
         neurons = answer.neurons[at]
         out.append(
-            f'<tr id="t{at}"><th scope="row"><span class="at">{at}</span> '
+            f'<tr id="t{at}" role="row"><th scope="row" role="rowheader">'
+            f'<span class="at">{at}</span> '
             f'<span class="chip">{chip(answer.tokens[at])}</span></th>'
         )
         for fired in neurons:
             out.append(
-                '<td><span class="over">'
+                '<td role="cell"><span class="over">'
                 f'<a class="name" href="{escape(href(fired.layer, fired.neuron))}">'
                 f"{fired.layer}/{fired.neuron}</a> {_pill(fired.share, by)}</span>"
                 f'<span class="under"><span class="chip">{chip(fired.peak_token)}</span> '
                 f'<span class="quiet">{number(fired.activation)}</span></span></td>'
             )
-        if len(neurons) < columns:
-            none = "no neuron fires" if not neurons else ""
-            out.append(f'<td class="quiet" colspan="{columns - len(neurons)}">{none}</td>')
+        if not neurons:
+            out.append(f'<td class="quiet" role="cell" colspan="{columns}">no {noun} fires</td>')
         out.append("</tr>")
     return Markup("".join(out))
 
@@ -289,7 +288,9 @@ def _pill(share: float, by: By) -> Markup:
     return Markup(f'<span class="{css}">{percentage(share, by)}</span>')
 
 
-def _directions(answer: BehaviourAnswer, href: Callable[[int, int], str]) -> list[Direction]:
+def _directions(
+    answer: BehaviourAnswer, href: Callable[[int, int], str], noun: str
+) -> list[Direction]:
     contrast = answer.contrast
     if contrast is None:
         return []
@@ -298,7 +299,7 @@ def _directions(answer: BehaviourAnswer, href: Callable[[int, int], str]) -> lis
     def rows(neurons: list[ContrastedNeuron]) -> list[Difference]:
         return [_difference(neuron, tokens, answer.by, href) for neuron in neurons]
 
-    none = "No neuron is higher on the {}."
+    none = f"No {noun} is higher on the {{}}."
     return [
         Direction("more", "First, not second", none.format("first"), rows(contrast.more)),
         Direction("less", "Second, not first", none.format("second"), rows(contrast.less)),

@@ -9,15 +9,13 @@ from app.live.neuron.schemas import (
     DirectAttribution,
     LiveAnswer,
     LiveEffects,
-    Prediction,
-    Predictions,
 )
+from app.live.predictions import predictions
 from app.live.text import check_finite, note_of, texts_of, tokenised
 from app.neurons.schemas import Histogram, NeuronPage
 from app.schemas import Run
 
 if TYPE_CHECKING:
-    from indexer.interventions.ablate import Predicted
     from indexer.interventions.attribute import Attribution
 
 
@@ -69,9 +67,9 @@ def answer(ready: Ready, run: Run, page: NeuronPage, text: str, most: int) -> Li
         note=note_of(run.dtype),
         effects=LiveEffects(
             mean=mean,
-            as_is=_predictions(ready, ablation.as_is),
-            zero_ablated=_predictions(ready, ablation.zero_ablated),
-            mean_ablated=_predictions(ready, ablation.mean_ablated),
+            as_is=predictions(ready, ablation.as_is),
+            zero_ablated=predictions(ready, ablation.zero_ablated),
+            mean_ablated=predictions(ready, ablation.mean_ablated),
             attribution=None if direct is None else _attribution(ready, direct),
         ),
     )
@@ -85,17 +83,4 @@ def _attribution(ready: Ready, direct: Attribution) -> DirectAttribution:
         logit_effect=direct.logit_effect,
         scale=direct.scale,
         value=direct.value,
-    )
-
-
-def _predictions(ready: Ready, predicted: Predicted) -> Predictions:
-    rows = zip(predicted.token_ids, predicted.probabilities, predicted.as_is, strict=True)
-    return Predictions(
-        tokens=[
-            Prediction(
-                token=ready.text(token_id), token_id=token_id, probability=probability, as_is=as_is
-            )
-            for token_id, probability, as_is in rows
-        ],
-        divergence=predicted.divergence,
     )

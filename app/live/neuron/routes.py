@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter, HTTPException, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.errors import AppError
+from app.live.elsewhere import Elsewhere
 from app.live.gate import ERRORS, live_of
 from app.live.neuron.schemas import LiveAnswer, LiveText
 from app.live.neuron.view import TryContext, box
@@ -14,7 +17,7 @@ from app.neurons.schemas import NeuronPage
 from app.runs.queries import run as read_run
 from app.schemas import Run
 from app.sets import ModelSet
-from app.web.forms import MOST_BODY, body_of, checked, form_fields, json_as, json_body
+from app.web.forms import MOST_BODY, checked, form_fields, json_as, json_body
 from app.web.frame import Frame
 from app.web.params import InSet, LayerIndex, NeuronIndex, RunId
 from app.web.site import Site, json_of, no_store, site_of
@@ -37,9 +40,12 @@ async def activations(
     """One neuron on a custom text: its activations, and the next-token predictions with and without
     it. The server has to run with --live."""
     live, site = live_of(request), site_of(request)
-    text = checked(json_as(LiveText, await body_of(request, MOST_BODY)).text)
-    page, whole_run = await run_in_threadpool(_read, site, model, layer, neuron, run)
-    return no_store(json_of(await live.read(whole_run, page, text)))
+    async with live.places.body(request, MOST_BODY) as body:
+        if isinstance(live, Elsewhere):
+            return await live.ask(request, body)
+        text = checked(json_as(LiveText, body).text)
+        page, whole_run = await run_in_threadpool(_read, site, model, layer, neuron, run)
+        return no_store(json_of(await live.read(whole_run, page, text)))
 
 
 @router.get(PATH, include_in_schema=False)
@@ -55,17 +61,40 @@ async def try_page(
     """The form and its result, for browsers without scripts. With scripts, the neuron's page takes
     the result from here."""
     live, site = live_of(request), site_of(request)
-    page, whole_run = await run_in_threadpool(_read, site, model, layer, neuron, run)
-    links = await run_in_threadpool(site.links, model, run)
-    text, error, answer = "", None, None
-    if request.method == "POST":
+    where = (site, model, layer, neuron, run)
+    if request.method != "POST":
+        page, _ = await run_in_threadpool(_read, *where)
+        return await run_in_threadpool(_form, request, model, page, run, live.tokens)
+    async with live.places.body(request, MOST_BODY) as body:
+        if isinstance(live, Elsewhere):
+            return await live.ask(request, body)
+        page, whole_run = await run_in_threadpool(_read, *where)
+        text, error, answer = "", None, None
         try:
-            text = form_fields(await body_of(request, MOST_BODY)).get("text", "")
+            text = form_fields(body).get("text", "")
             answer = await live.read(whole_run, page, checked(text))
         except AppError as failure:
             error = failure
+        form = partial(_form, text=text, error=error, answer=answer)
+        return await run_in_threadpool(form, request, model, page, run, live.tokens)
+
+
+def _form(
+    request: Request,
+    model: ModelSet,
+    page: NeuronPage,
+    run: int | None,
+    tokens: int,
+    *,
+    text: str = "",
+    error: AppError | None = None,
+    answer: LiveAnswer | None = None,
+) -> Response:
+    """The page with the form, for texts of so many tokens, and what came of a text."""
+    site = site_of(request)
+    links = site.links(model, run)
     problem = None if error is None else error.detail
-    form = box(page, live.tokens, links, text=text, problem=problem, answer=answer)
+    form = box(page, tokens, links, text=text, problem=problem, answer=answer)
     response = site.html(request, "live/try.html", TryContext(Frame(links), page, form))
     if error is not None:
         response.status_code = error.status

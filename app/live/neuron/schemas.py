@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from app.live.schemas import Predictions
 from app.schemas import Schema
 
 
@@ -11,25 +12,6 @@ class LiveText(Schema):
     """A custom text."""
 
     text: str = Field(description="Up to 64 KiB of UTF-8, and up to the server's limit of tokens.")
-
-
-class Prediction(Schema):
-    """A possible next token."""
-
-    token: str
-    token_id: int
-    probability: float
-    as_is: float = Field(description="Its probability at baseline, without ablation.")
-
-
-class Predictions(Schema):
-    """The model's next-token predictions."""
-
-    tokens: list[Prediction] = Field(description="The ten most likely, the most likely first.")
-    divergence: float = Field(
-        description="Kullback–Leibler divergence from the baseline, in nats: how much the ablation "
-        "changed."
-    )
 
 
 class DirectAttribution(Schema):

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from app.drawing import charts
 from app.drawing import tokens as highlight
 from app.drawing.characters import chip
-from app.drawing.numbers import MINUS, count, exact, number, share
+from app.drawing.numbers import count, exact, number, share
 from app.drawing.palette import palette
-from app.live.neuron.schemas import DirectAttribution, LiveAnswer, LiveEffects, Predictions
+from app.live.choices import Choices, choices_of
+from app.live.neuron.schemas import DirectAttribution, LiveAnswer, LiveEffects
 from app.neurons.schemas import Histogram, NeuronPage
+from app.schemas import UnitsRef
 from app.web.frame import Frame
 from app.web.links import Links
 
@@ -21,30 +22,6 @@ WIDTH, TOP, FLOOR, HEIGHT = 440.0, 12.0, 40.0, 54.0
 """The chart of peaks, in user units: its width, the top and the foot of its bars, its height."""
 _LETTER = 5.4
 """The approximate width of a letter in its labels."""
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A possible next token."""
-
-    token: Markup
-    token_id: int
-    probability: str
-    change: str
-    """The change from the baseline, in percentage points; empty if there is none to two digits."""
-    bar: Markup
-
-
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """The next tokens at baseline or with one ablation."""
-
-    title: str
-    note: str
-    """How far it is from the baseline."""
-    changed: bool
-    """Whether it has an ablation."""
-    rows: list[Choice]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +55,8 @@ class Box:
     """The address of the neuron's JSON, below which its contexts are."""
     most: str
     """The most tokens that a text may have."""
+    steer: str
+    """The page that steers a text with the unit; empty where it is not known what it writes."""
     text: str = ""
     problem: str | None = None
     """Why the text was refused."""
@@ -108,6 +87,7 @@ def box(
         action=links.try_text(page.layer, page.neuron),
         neuron=links.api_neuron(page.layer, page.neuron),
         most=count(most),
+        steer="" if page.run.units.no_writes else links.steer(page.layer, page.neuron),
         text=text,
         problem=problem,
         result=None if answer is None else result(page, answer),
@@ -136,7 +116,7 @@ def result(page: NeuronPage, answer: LiveAnswer) -> Result:
         parts=f"gate {number(answer.gate)}, linear part {number(answer.linear)}" if gated else "",
         note=answer.note,
         predictions=_predictions(answer.effects),
-        attribution=_attribution(answer.effects.attribution, page.run.units.no_writes),
+        attribution=_attribution(answer.effects.attribution, page.run.units),
     )
 
 
@@ -214,10 +194,10 @@ def _predictions(effects: LiveEffects) -> list[Choices]:
     largest = max(choice.probability for choices in lists for choice in choices.tokens)
     zero, mean = (number(choices.divergence) for choices in lists[1:])
     return [
-        _choices("As it is", "unchanged", effects.as_is, largest, changed=False),
-        _choices("Set to 0", f"{zero} nats", effects.zero_ablated, largest, changed=True),
-        _choices(
-            "Set to its mean",
+        choices_of("Baseline", "unchanged", effects.as_is, largest, changed=False),
+        choices_of("Zero-ablated", f"{zero} nats", effects.zero_ablated, largest, changed=True),
+        choices_of(
+            "Mean-ablated",
             f"{number(effects.mean)} · {mean} nats",
             effects.mean_ablated,
             largest,
@@ -226,43 +206,18 @@ def _predictions(effects: LiveEffects) -> list[Choices]:
     ]
 
 
-def _choices(
-    title: str, note: str, predictions: Predictions, largest: float, *, changed: bool
-) -> Choices:
-    return Choices(
-        title,
-        note,
-        changed,
-        [
-            Choice(
-                token=chip(choice.token),
-                token_id=choice.token_id,
-                probability=share(choice.probability),
-                change=_points(choice.probability - choice.as_is) if changed else "",
-                bar=charts.bar(choice.probability, largest),
-            )
-            for choice in predictions.tokens
-        ],
-    )
-
-
-def _points(change: float) -> str:
-    """A change of a probability in percentage points, to two digits; empty if that is 0."""
-    points = f"{abs(change) * 100:.2f}"
-    return "" if float(points) == 0 else f"{'+' if change > 0 else MINUS}{points}"
-
-
-def _attribution(attribution: DirectAttribution | None, unknown: str) -> Markup:
+def _attribution(attribution: DirectAttribution | None, units: UnitsRef) -> Markup:
     """The direct logit attribution in one sentence, or why it is not known."""
     if attribution is None:
-        return Markup("{}").format(unknown)
+        return Markup("{}").format(units.no_writes)
     value = number(attribution.value)
     signed = value if attribution.value <= 0 else f"+{value}"
     return Markup(
-        'The neuron itself adds <b>{}</b> to the logit of <span class="chip">{}</span>, the '
-        "likeliest next token: its activation at the last token, {}, × its logit effect on that "
+        'The {} directly adds <b>{}</b> to the logit of <span class="chip">{}</span>, the most '
+        "likely next token: its activation at the last token, {}, × its logit effect on that "
         "token, {}, ÷ the norms’ scale there, {}."
     ).format(
+        units.noun,
         signed,
         chip(attribution.token),
         number(attribution.activation),

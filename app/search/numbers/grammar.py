@@ -38,8 +38,8 @@ _LAYERS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 
 COMPUTED = {
-    "alike": "cosine with the most similar output weights of another neuron, which is named: "
-    "`alike>0.9` finds near-duplicates",
+    "alike": "cosine with the most similar output weights of another unit, which is "
+    "named: `alike>0.9` finds near-duplicates, live ones unless the query says dead:yes",
     "selectivity(SOURCE)": "how much higher it peaks in that source than in the others, from −1 to "
     "1: (s − o) ÷ (|s| + |o|), of its mean peak s there and the mean o of the others’",
 }
@@ -126,6 +126,12 @@ class Query:
         if self.sort is not None:
             terms.append(str(self.sort))
         return " ".join(terms)
+
+    @property
+    def only_dead(self) -> bool | None:
+        """As `dead`; but near-duplicates are of live neurons unless the query asks for dead ones,
+        which are alike by the thousand in some models and say nothing."""
+        return False if self.dead is None and "alike" in self.statistics else self.dead
 
     @property
     def order(self) -> Order:

@@ -93,8 +93,8 @@ def _matches(reading: Reading, query: Query) -> tuple[Indices, Column, dict[str,
         matches &= np.isfinite(known[name])  # −inf: constant, so without a value
     for comparison in query.comparisons:
         matches &= _SIGNS[comparison.sign](known[comparison.name], comparison.value)
-    if query.dead is not None:
-        matches &= (known["dead"] != 0) == query.dead
+    if query.only_dead is not None:
+        matches &= (known["dead"] != 0) == query.only_dead
     if source is not None:
         matches &= known["top_source"] == source
     name = query.order.name
@@ -153,7 +153,7 @@ def _columns(reading: Reading, query: Query) -> tuple[Indices, dict[str, Column]
     layers, first = _layers(reading.run, query), reading.places.offsets
     indices = np.concatenate([np.arange(first[layer], first[layer + 1]) for layer in layers])
     names = [name for name in query.statistics if name in ALL]
-    names += ["dead"] if query.dead is not None else []
+    names += ["dead"] if query.only_dead is not None else []
     names += ["top_source"] if query.source is not None else []
     known = columns(reading.connection, reading.run, names, layers)
     for name in query.statistics:

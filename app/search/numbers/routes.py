@@ -13,7 +13,7 @@ from app.search.numbers.grammar import GrammarError, parse
 from app.search.numbers.schemas import NumberRow, NumberSearch
 from app.search.numbers.view import NumbersContext, refused_view, results_view
 from app.sets import ModelSet
-from app.web import urls
+from app.web import api_urls, urls
 from app.web.fields import accepted, listed, listing_csv
 from app.web.frame import Frame
 from app.web.params import DEFAULT_LIMIT, ERRORS, Cursor, Fields, InSet, Limit, RunId
@@ -77,7 +77,7 @@ def search_page(
     links = site.links(model, run)
     frame = Frame(
         links,
-        json_url=urls.api_search_numbers(model, q=q, cursor=cursor, run=run),
+        json_url=api_urls.search_numbers(model, q=q, cursor=cursor, run=run),
         canonical=urls.search_numbers(model, q=page.query, run=run),
         marks=marks,
     )

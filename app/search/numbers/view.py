@@ -105,7 +105,7 @@ def results_view(page: NumberSearch, query: Query, text: str, links: Links) -> N
         problem=None,
         examples=_examples(page, links),
         definitions=_definitions(),
-        place=_head(query, "neuron", links),
+        place=replace(_head(query, "neuron", links), words=page.run.units.noun.capitalize()),
         columns=[_head(query, name, links) for name in names],
         rows=[(row, [_cell(row, name, highest) for name in names]) for row in page.items],
     )

@@ -144,6 +144,36 @@ class Dictionary:
             return _largest(values, self.k)
         return values
 
+    def between(
+        self, inputs: Float[Tensor, "*batch d_in"], share: float
+    ) -> tuple[Float32[Tensor, "*batch latents"], Float32[Tensor, "*batch latents"]]:
+        """The lowest and highest activations where each preactivation may be off by `share` of the
+        largest at its position. Activations never fall as preactivations rise, but for what a
+        latent must exceed to be one of the k largest."""
+        product = self.preactivations(inputs)
+        off = share * product.abs().amax(dim=-1, keepdim=True)
+        if self.gate is not None:
+            scale, lowest, highest = self.gate.scale, product - off, product + off
+            return (
+                torch.relu(lowest * scale + self.b_enc).mul_(lowest + self.gate.bias > 0),
+                torch.relu(highest * scale + self.b_enc).mul_(highest + self.gate.bias > 0),
+            )
+        values = product.add_(self.b_enc)
+        lowest, highest = values - off, values + off
+        if self.function == "identity":
+            return lowest, highest
+        if self.function == "jumprelu":
+            assert self.threshold is not None
+            return lowest.mul_(lowest > self.threshold), highest.mul_(highest > self.threshold)
+        if self.function == "topk":
+            assert self.k is not None
+            last = min(self.k, values.shape[-1])
+            ordered = values.topk(min(last + 1, values.shape[-1]), dim=-1).values
+            if last < values.shape[-1]:  # surely above the first that is left out
+                lowest = lowest.mul_(lowest > ordered[..., last:] + off)
+            highest = highest.mul_(highest >= ordered[..., last - 1 : last] - off)
+        return lowest.relu_(), highest.relu_()
+
     def decode(
         self,
         acts: Float[Tensor, "*batch latents"],

@@ -85,7 +85,15 @@ NEURON_ARRAYS: dict[str, str] = {
     "downstream_parts": "u1",
     "sample_peaks": "<f2",  # in the sample's first contexts, in units of `peak_unit`
     "source_peak_counts": "<i4",  # `peak_histogram_counts` of each source slot, one after the other
+    "encoder_neurons": "<i4",  # of the layer, by the cosine of what they read
+    "encoder_values": "<f4",
+    "aligned_neurons": "<i4",  # the model's MLP neurons, by the cosine of what is written
+    "aligned_values": "<f4",
+    "name": "u1",  # UTF-8
+    "threshold": "<f8",
 }
+LATER_ARRAYS = 6
+"""The last ones: runs in which no unit has them are stored as if they did not exist."""
 """The small arrays of a neuron, with their stored types. Unknown arrays are empty."""
 
 LAYER_ARRAYS: dict[str, str] = {"max_quantiles": "<f8", "density_quantiles": "<f8"}
@@ -270,7 +278,8 @@ def dequantized(
 def pack_arrays(arrays: Mapping[str, Array], names: Mapping[str, str] = NEURON_ARRAYS) -> bytes:
     """Bytes for a column of named arrays. Raises KeyError for a name that is not in `names`."""
     rows = {name: Columns(np.asarray(values).reshape(1, -1)) for name, values in arrays.items()}
-    (laid_out,) = layout.arrays_bytes(1, rows, names)
+    later = LATER_ARRAYS if names is NEURON_ARRAYS else 0
+    (laid_out,) = layout.arrays_bytes(1, rows, names, later)
     return Packer().arrays(laid_out)
 
 

@@ -36,12 +36,15 @@ def gather(packed: Sequence[bytes], wanted: Sequence[str]) -> dict[str, Gathered
         raise ValueError("A packed value is empty.")
     begins = np.cumsum([0, *sizes])[:-1].astype(np.int64)
     raw = np.frombuffer(b"".join(raws), np.uint8)
-    stored = int(raw[begins[0]]) if raws else 0
-    if (raw[begins] != stored).any() or stored > len(NEURON_ARRAYS):
-        raise ValueError("Packed values have different or unknown arrays.")
-    head = raw[begins[:, None] + 1 + np.arange(2 * stored)].astype(np.int64)
-    lengths = dict.fromkeys(NEURON_ARRAYS, np.zeros(len(raws), np.int64))
-    lengths |= zip(NEURON_ARRAYS, (head[:, :stored] + 256 * head[:, stored:]).T, strict=False)
+    stored = raw[begins].astype(np.int64)  # a unit may lack the last of the arrays
+    if stored.max(initial=0) > len(NEURON_ARRAYS):
+        raise ValueError("Packed values have unknown arrays.")
+    table = np.zeros((len(NEURON_ARRAYS), len(raws)), np.int64)
+    for count in np.unique(stored).tolist():
+        rows = np.flatnonzero(stored == count)
+        head = raw[begins[rows, None] + 1 + np.arange(2 * count)].astype(np.int64)
+        table[:count, rows] = (head[:, :count] + 256 * head[:, count:]).T
+    lengths = dict(zip(NEURON_ARRAYS, table, strict=True))
     start = begins + 1 + 2 * stored
     sizes_stated = sum(int(dtype[-1]) * lengths[name] for name, dtype in NEURON_ARRAYS.items())
     if (start + sizes_stated != begins + sizes).any():

@@ -135,15 +135,20 @@ def expected_scales(
 
 
 def arrays_bytes(
-    neurons: int, arrays: Mapping[str, Columns], names: Mapping[str, str]
+    neurons: int, arrays: Mapping[str, Columns], names: Mapping[str, str], later: int = 0
 ) -> list[bytes]:
-    """The bytes of each neuron's small arrays; `names` gives their order and types.
+    """The bytes of each neuron's small arrays; `names` gives their order and types. The last
+    `later` of these are left out where no neuron has any of them.
 
     Raises KeyError for an unknown name, ValueError for more than `MOST` numbers.
     """
     unknown = arrays.keys() - names.keys()
     if unknown:
         raise KeyError(f"unknown arrays: {', '.join(sorted(unknown))}")
+    last = list(names)[len(names) - later :]
+    if not any(arrays[name].lengths.any() for name in last if name in arrays):
+        names = {name: dtype for name, dtype in names.items() if name not in last}
+        arrays = {name: columns for name, columns in arrays.items() if name in names}
     lengths = np.zeros((neurons, len(names)), np.int64)
     for index, name in enumerate(names):
         if name in arrays:

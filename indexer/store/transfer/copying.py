@@ -12,13 +12,13 @@ from sqlalchemy import Engine
 from indexer.errors import NeurariumError
 from indexer.store.database import open_store
 from indexer.store.runs import delete_run, list_runs
+from indexer.store.transfer.heads import read_heads
 from indexer.store.transfer.records import (
     read_blocks,
     read_contexts,
     read_record,
     run_row,
 )
-from indexer.store.units import HEADS
 from indexer.store.writing.records import NeuronBlock
 from indexer.store.writing.run import write_run
 
@@ -34,15 +34,12 @@ def copy_run(source: Engine, run_id: int, target: Engine, progress: Progress) ->
     """
     with _reading(source).connect() as connection:
         row = run_row(connection, run_id)
-        if row.set_name == HEADS:
-            raise NeurariumError(
-                f"Run {run_id} is of attention heads, which cannot be copied yet: index them again "
-                "into the other database."
-            )
         check_new(target, row.model, row.content_hash)
         blocks = counted(read_blocks(connection, row), progress)
         record, contexts = read_record(connection, row), read_contexts(connection, run_id)
-        return checked(target, write_run(target, record, blocks, contexts), row.content_hash)
+        heads = read_heads(connection, row)
+        written = write_run(target, record, blocks, contexts, heads)
+        return checked(target, written, row.content_hash)
 
 
 def check_new(target: Engine, model: str, content_hash: str) -> None:

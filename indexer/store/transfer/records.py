@@ -20,7 +20,7 @@ from indexer.store.packing.codec import (
     unpack_token_ids,
 )
 from indexer.store.packing.layout import FIELDS, Columns, Windows
-from indexer.store.units import HEADS, Units
+from indexer.store.units import Units
 from indexer.store.writing.content import SCALARS
 from indexer.store.writing.records import ContextRecord, NeuronBlock, RunRecord
 
@@ -67,13 +67,7 @@ def run_row(connection: Connection, run_id: int) -> Row[Any]:
 
 
 def read_record(connection: Connection, run: Row[Any]) -> RunRecord:
-    """The run's metadata, with its vocabulary. Raises NeurariumError for a run of attention heads,
-    whose patterns are not read yet."""
-    if run.set_name == HEADS:
-        raise NeurariumError(
-            f"Run {run.id} is of attention heads, which cannot be copied, packed or exported whole "
-            "yet: copy the whole database instead."
-        )
+    """The run's metadata, with its vocabulary."""
     table = schema.vocabulary
     vocabulary = [
         bytes(content)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from indexer.store.checksums import cover, vocabulary_identity
 from indexer.store.database import changing
 from indexer.store.packing import layout
 from indexer.store.packing.codec import (
+    LATER_ARRAYS,
     LAYER_ARRAYS,
     NEURON_ARRAYS,
     Packer,
@@ -72,7 +73,7 @@ def write_run(
     run: RunRecord,
     blocks: Iterable[NeuronBlock],
     contexts: Iterable[ContextRecord],
-    heads: HeadRecords | None = None,
+    heads: HeadRecords | Callable[[], HeadRecords] | None = None,
 ) -> int:
     """Write a run and return its id.
 
@@ -81,7 +82,8 @@ def write_run(
         run: the run's metadata.
         blocks: all its neurons in order of (layer, neuron).
         contexts: all contexts of its examples in order of id, read after all neurons.
-        heads: what else is stored of its units, if they are attention heads.
+        heads: what else is stored of its units, if they are attention heads; a function is called
+            after all contexts.
 
     On an error, of the database or of the iterables, nothing is written.
     """
@@ -100,7 +102,8 @@ def write_run(
         )
         last_token = write_tokens(connection, run_id, postings)
         if heads is not None:
-            content.add_heads(write_heads(connection, run_id, heads))
+            records = heads() if callable(heads) else heads
+            content.add_heads(write_heads(connection, run_id, records))
         finish_run(
             connection,
             run_id,
@@ -170,7 +173,7 @@ def _insert_new(connection: Connection) -> Any:
 def pack(block: NeuronBlock) -> Packed:
     """The block laid out and compressed: all work that does not need the database."""
     heads, activations = layout.lists_bytes(block.counts, block.examples)
-    arrays = layout.arrays_bytes(len(block), block.arrays, NEURON_ARRAYS)
+    arrays = layout.arrays_bytes(len(block), block.arrays, NEURON_ARRAYS, LATER_ARRAYS)
     packer = Packer()
     return Packed(
         block=block,

@@ -243,21 +243,12 @@ def test_demo_serves_and_indexes_only_once(shell: Shell, monkeypatch: pytest.Mon
 
 def test_a_port_that_is_taken_is_one_line(shell: Shell) -> None:
     """The error comes before the line that says where the server is."""
+    open_store(shell.url, create=True).dispose()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code, out, err = shell.run("serve", "--port", str(port))
     assert (code, out) == (2, "")
     assert f"Cannot listen on 127.0.0.1:{port} (" in err
-
-
-def test_serving_from_a_new_file_says_so(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a mistyped address is noticed; with an existing file nothing is printed."""
-    monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)
-    code, out, err = shell.run("serve", "--port", "0")
-    assert (code, out.count("\n")) == (0, 1)
-    missing = shell.folder / "store.db"
-    assert err == f"There was no database at {missing}: an empty one was created.\n"
-    assert shell.run("serve", "--port", "0")[2] == ""
 
 
 def test_a_wrong_command_names_its_help(shell: Shell) -> None:

@@ -44,7 +44,9 @@ def test_index_has_an_option_for_every_field(declaration: type) -> None:
         assert made.required == (field.name == "model")
         if not made.required:
             assert made.default == field.default
-            assert made.opts == ["--" + field.name.replace("_", "-")]
+            also = option.also
+            own = "--" + field.name.replace("_", "-")
+            assert made.opts == [own, *([also] if also else [])]
 
 
 def test_index_has_its_options_in_this_order() -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from starlette.testclient import TestClient
 from transformers import AutoModelForCausalLM
 
-from app.heads.view import SCORES
+from app.heads.scores import SCORES
 from indexer.config import IndexConfig
 from indexer.demo import MODEL_DIR
 from indexer.errors import NeurariumError
@@ -21,25 +21,18 @@ from indexer.run.index import index
 from indexer.store import schema
 from indexer.store.database import open_store
 from indexer.store.runs import delete_run
-from tests.conftest import Silent, serving
+from tests.browser.test_accessibility import violations
+from tests.browser.test_browser import PHONE, WIDE, visiting
+from tests.conftest import Silent, serving, serving_live
+from tests.helpers.tiny_heads import SMALL_RUN
 
-CONFIG = IndexConfig(model="demo", heads=True, max_tokens=4_000, sample=16, top_k=3, bottom_k=2)
 API = "/api/v1/models/demo/heads"
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """The store's address and the cache."""
-    folder = tmp_path_factory.mktemp("heads")
-    url = f"sqlite:///{folder / 'heads.db'}"
-    index(CONFIG, url, folder / "cache", Silent())
-    return url, folder / "cache"
-
-
-@pytest.fixture(scope="module")
-def client(small: tuple[str, Path]) -> Iterator[TestClient]:
+def client(heads_store: tuple[str, Path]) -> Iterator[TestClient]:
     """A client of a server over it."""
-    with serving(small[0]) as client:
+    with serving(heads_store[0]) as client:
         yield client
 
 
@@ -159,7 +152,12 @@ def test_a_whole_context_has_its_grid(
     """A cell for every entry that is not pale; contexts that are no example are not there."""
     example = pages[0, 1]["examples"]["moved"][0]
     text = client.get(f"/demo/heads/0/1/contexts/{example['context_id']}").text
-    assert "<rect" in text
+    cells = re.search(r'<svg class="pattern".*?</svg>', text)
+    assert cells is not None
+    squares = cells.group(0).count("h7v7h-7z")
+    context = client.get(f"{API}/0/1/contexts/{example['context_id']}").json()
+    # The palest colour begins at a twentieth.
+    assert squares == sum(value > 0.05 for row in context["rows"] for _, value in row)
     assert "Rows" in text
     missing = client.get("/demo/heads/0/1/contexts/99999")
     assert missing.status_code == 404
@@ -169,12 +167,12 @@ def test_a_whole_context_has_its_grid(
 
 
 def test_a_run_of_heads_is_the_same_everywhere_and_can_be_deleted(
-    small: tuple[str, Path], postgres_url: str
+    heads_store: tuple[str, Path], postgres_url: str
 ) -> None:
     """PostgreSQL has the same content; deleting a run leaves nothing of its heads."""
-    index(CONFIG, postgres_url, small[1], Silent())
+    index(SMALL_RUN, postgres_url, heads_store[1], Silent())
     hashes = []
-    for url in (small[0], postgres_url):
+    for url in (heads_store[0], postgres_url):
         engine = open_store(url, create=False)
         with engine.connect() as connection:
             hashes.append(connection.execute(select(schema.runs.c.content_hash)).scalar_one())
@@ -214,3 +212,18 @@ def test_heads_have_a_place_of_their_own() -> None:
     """--heads with another hook point or name is a mistake."""
     with pytest.raises(NeurariumError, match="leave out --hook-point"):
         IndexConfig(model="demo", heads=True, hook_point="mlp.hook_post")
+
+
+def test_axe_finds_no_violation(browser: Any, small: tuple[str, Path]) -> None:
+    """All heads, one, and its pattern in a context; light and wide, dark and narrow."""
+    found: list[str] = []
+    with serving_live(small[0]) as server:
+        for size, scheme in ((WIDE, "light"), (PHONE, "dark")):
+            with visiting(browser, server, viewport=size, color_scheme=scheme) as page:
+                for path in ("/demo/heads", "/demo/heads/1/2"):
+                    page.goto(path)
+                    found += violations(page)
+                href = page.locator("a[href*='/contexts/']").first.get_attribute("href")
+                page.goto(href)
+                found += violations(page)
+    assert found == []

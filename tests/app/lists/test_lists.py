@@ -240,6 +240,7 @@ def test_a_long_way_is_read_step_by_step(any_client: TestClient) -> None:
 
 def test_the_only_model_need_not_be_named(store_url: str) -> None:
     """Where there is one, lists take a place alone, as comparisons and the go-to box do."""
+    open_store(store_url, create=True).dispose()
     with serving(store_url) as empty:
         assert "index a model first" in listed(empty, "0/1")["items"][0]["missing"]
     engine = open_store(store_url, create=True)

@@ -20,9 +20,10 @@ import transformers
 from starlette.testclient import TestClient
 
 from app.cli import main as cli
-from app.live import engine as live
+from app.live import places
 from app.live.engine import Live
 from app.live.models import Models
+from app.live.neuron import routes as neuron_routes
 from app.live.neuron.answer import higher_than
 from app.main import create_app
 from app.neurons.schemas import Histogram
@@ -306,7 +307,8 @@ def test_the_documentation_names_every_answer(live_client: TestClient) -> None:
 
 
 def test_too_many_at_once_are_sent_away(demo_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the bound a text is refused at once, pages are served, and those waiting are read."""
+    """Beyond the bound a text is refused at once, before anything is read for it; pages are served,
+    and those waiting are read."""
     go, begun = threading.Event(), threading.Event()
     get, read = Models.get, Live.read
     asked: list[Live] = []
@@ -326,13 +328,19 @@ def test_too_many_at_once_are_sent_away(demo_store: str, monkeypatch: pytest.Mon
         waiting = [visitors.submit(answer, client, "a b c")]
         assert begun.wait(60)
         waiting.append(visitors.submit(answer, client, "a b c"))
-        while asked[0]._pending < 2 and not waiting[1].done():  # it needs a moment to get in line
+        while (
+            asked[0].places.taken < 2 and not waiting[1].done()
+        ):  # it needs a moment to get in line
             time.sleep(0.01)
         refused = client.post(READ, json={"text": "a"})
         assert refused.status_code == 503
-        assert refused.headers["retry-after"] == str(live.RETRY)
+        assert refused.headers["retry-after"] == str(places.RETRY)
         assert refused.json()["error"] == "unavailable"
         assert "2 texts are running or waiting" in refused.json()["detail"]
+        with monkeypatch.context() as patch:
+            patch.setattr(neuron_routes, "_read", None)
+            assert client.post(TRY, data={"text": "a"}).status_code == 503
+            assert client.post(f"{READ}?run=99", json={"text": "a"}).status_code == 503
         assert client.get("/demo/1/349").status_code == 200
         go.set()
         assert waiting[0].result() == waiting[1].result()

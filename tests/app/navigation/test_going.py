@@ -99,6 +99,7 @@ def test_without_a_model_there_has_to_be_one(client: TestClient, store_url: str)
     """A place alone needs no model where there is one; where there are more, it is asked for."""
     said = refused(client, 422, to="0/1")
     assert said.startswith("“0/1” has no model, and there is more than one")
+    open_store(store_url, create=True).dispose()
     with serving(store_url) as empty:
         assert "index a model first" in refused(empty, 404, to="0/1")
     engine = open_store(store_url, create=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, inspect, text
 from starlette.testclient import TestClient
 
+from app.main import create_app
+from app.settings import Settings
 from app.web.middleware import SECURITY_HEADERS
+from indexer.errors import NeurariumError
 from indexer.store.database import open_store
 from tests.conftest import serving
 from tests.helpers.fixture_store import RUNS
@@ -220,8 +223,19 @@ def test_large_answers_are_compressed(client: TestClient) -> None:
     assert packed.text == plain.text
 
 
-def test_a_server_makes_its_store(tmp_path: Path) -> None:
-    """A server over a store that is not there makes it and answers."""
-    with serving(f"sqlite:///{tmp_path / 'new' / 'store.db'}") as client:
+def test_a_server_makes_the_tables_of_an_empty_postgres(postgres_url: str) -> None:
+    """A database that somebody made for it is served, before anything is indexed."""
+    with serving(postgres_url) as client:
         assert client.get("/api/v1/models").json() == {"items": [], "next": None}
         assert client.get("/healthz").json()["runs"] == 0
+
+
+def test_a_server_leaves_a_postgres_of_another_program_alone(postgres_url: str) -> None:
+    """Its tables are no store, and the server adds none to them."""
+    engine = create_engine(postgres_url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE theirs (id int)"))
+    with pytest.raises(NeurariumError, match="has no Neurarium store"):
+        create_app(Settings(database_url=postgres_url))
+    assert inspect(engine).get_table_names() == ["theirs"]
+    engine.dispose()

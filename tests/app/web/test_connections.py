@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from app.cli.main import listening
+from app.serving.server import listening
 from app.settings import Settings
 
 

@@ -285,6 +285,7 @@ def test_an_sqlite_store_that_goes_away_is_503(tmp_path: Path) -> None:
     """A file that is taken away, or overwritten, is an error of the database, not of ours."""
     path = tmp_path / "store.db"
     url = f"sqlite:///{path}"
+    open_store(url, create=True).dispose()
     with serving(url) as client:
         assert client.get("/healthz").status_code == 200
         for old in tmp_path.iterdir():

@@ -12,8 +12,9 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from app.web import urls
+from app.web import api_urls, urls
 from indexer.config import RESERVED_NAMES
+from indexer.store.database import open_store
 from tests.helpers import fixture_store
 from tests.helpers.fixture_store import MODELS, RUNS
 
@@ -33,13 +34,13 @@ def test_every_path_leads_somewhere(client: TestClient) -> None:
         urls.run(1),
         urls.docs(),
         urls.static("base/theme.css", "1"),
-        urls.api_models(),
-        urls.api_model("toy", run=1),
-        urls.api_neurons("toy", 0, sort="kurtosis", order="desc"),
-        urls.api_picture("toy", 0, "density", run=4, first=1),
-        urls.api_search_numbers("toy", q="max>1", limit=2, run=3),
-        urls.api_neuron("toy", 0, 0),
-        urls.api_run(5),
+        api_urls.models(),
+        api_urls.model("toy", run=1),
+        api_urls.neurons("toy", 0, sort="kurtosis", order="desc"),
+        api_urls.picture("toy", 0, "density", run=4, first=1),
+        api_urls.search_numbers("toy", q="max>1", limit=2, run=3),
+        api_urls.neuron("toy", 0, 0),
+        api_urls.run(5),
     ):
         assert client.get(path).status_code == 200, path
     for path in (urls.random(), urls.random("toy"), urls.random("toy", 0), urls.random("toy", 1)):
@@ -116,6 +117,7 @@ def test_random_keeps_to_the_run_named(client: TestClient) -> None:
 
 def test_random_of_nothing_is_not_found(store_url: str) -> None:
     """In an empty store there is no random neuron, and the page says what to do."""
+    open_store(store_url, create=True).dispose()
     with TestClient(create_app(Settings(database_url=store_url))) as client:
         response = client.get("/random")
     assert response.status_code == 404

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from indexer.captured import Captured
 from indexer.errors import NeurariumError
-from indexer.interventions import ablate as ablation
 from indexer.interventions.ablate import Effects, effects
+from indexer.interventions.predict import Predicted
 from indexer.interventions.read import read_text, read_unit
 from indexer.models.asked import Asked
 from indexer.models.load import load_model
@@ -106,7 +106,7 @@ def setting(value: float | None, first: int = 1) -> Callable[[Tensor], Tensor]:
     return change
 
 
-def check_prediction(given: ablation.Predicted, logits: Tensor, as_is: Tensor) -> None:
+def check_prediction(given: Predicted, logits: Tensor, as_is: Tensor) -> None:
     """A prediction is the softmax of these logits, its divergence that from `as_is`."""
     p, q = as_is.double().softmax(-1), logits.double().softmax(-1)
     best = q.argsort(descending=True)[: len(given.token_ids)].tolist()

@@ -30,6 +30,7 @@ from indexer.store import schema
 from indexer.store.database import open_store
 from tests.conftest import Silent
 from tests.helpers.kill_runs import CONFIG
+from tests.helpers.small_latents import latents_config
 
 OFTEN = Execution(checkpoint_seconds=0)
 
@@ -245,6 +246,27 @@ def test_passes_are_carried_on(
     assert place.hashes() == [expected]
 
 
+def test_shards_and_stops_make_a_run_of_latents(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one go, stopped and carried on, and in three shards: one content."""
+    config = latents_config(tmp_path / "small")
+    place.index(config, Execution())
+    again = Place(tmp_path / "again")
+    (tmp_path / "again").mkdir()
+    with stopped_after(monkeypatch, 4), pytest.raises(Stopped):
+        again.index(config)
+    assert any("resuming after" in line for line in again.index(config))
+    assert again.hashes() == place.hashes()
+    sharded = Place(tmp_path / "sharded")
+    (tmp_path / "sharded").mkdir()
+    state = tmp_path / "state"
+    for number in (3, 1, 2):
+        scan_shard(config, Shard(number, 3), sharded.cache, Silent(), replace(OFTEN, state=state))
+    merge(state, sharded.url, sharded.cache, Silent(), Execution())
+    assert sharded.hashes() == place.hashes()
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_shards_make_the_run(place: Place, tmp_path: Path, expected: str, count: int) -> None:
     """Scanned apart and in any order, merged: the content of one piece."""
@@ -339,17 +361,19 @@ def test_a_run_begun_by_an_older_version_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(1800)
 def test_killed_at_thirty_random_moments(tmp_path: Path, expected: str) -> None:
-    """kill −9 in preparing, scanning, checkpoints and writing: always the undisturbed content."""
+    """kill −9 in preparing, scanning, checkpoints and writing: always the undisturbed content, of
+    neurons and of latents."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.helpers.kill_runs", str(tmp_path), "30"],
+        [sys.executable, "-m", "tests.helpers.kill_runs", str(tmp_path), "20", "10"],
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["kills"] >= 30
-    assert told["expected"] == expected
-    assert told["found"] == [[expected]] * len(told["found"])
-    assert told["left"] == []
+    results = json.loads(done.stdout.splitlines()[-1])
+    assert results[0]["expected"] == expected
+    for told, kills in zip(results, (20, 10), strict=True):
+        assert told["kills"] >= kills
+        assert told["found"] == [[told["expected"]]] * len(told["found"])
+        assert told["left"] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from indexer.errors import NeurariumError
 from indexer.run.index import index
 from indexer.store import schema
 from indexer.store.database import open_store
-from tests.conftest import Silent, serving
+from tests.browser.test_accessibility import violations
+from tests.browser.test_browser import PHONE, WIDE, visiting
+from tests.conftest import Silent, serving, serving_live
 
 SAE, TRANSCODER = DICTIONARIES
 SMALL: dict[str, Any] = {"model": "demo", "max_tokens": 6_000, "sample": 20, "top_k": 5}
@@ -153,6 +156,18 @@ def changed(tmp_path: Path, name: str, **said: str | None) -> str:
     return str(path)
 
 
+def test_axe_finds_no_violation(browser: Any, runs: tuple[str, Path]) -> None:
+    """On a set's page, its layer's and a latent's; light and wide, dark and narrow."""
+    found: list[str] = []
+    with serving_live(runs[0]) as server:
+        for size, scheme in ((WIDE, "light"), (PHONE, "dark")):
+            with visiting(browser, server, viewport=size, color_scheme=scheme) as page:
+                for path in ("", "/0", "/0/7"):
+                    page.goto(f"/demo/residual-sae{path}")
+                    found += violations(page)
+    assert found == []
+
+
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
@@ -161,6 +176,35 @@ def changed(tmp_path: Path, name: str, **said: str | None) -> str:
         ({"hook_point": "blocks.7.hook_resid_post"}, "'demo' has 2 layers"),
     ],
 )
+@pytest.mark.parametrize(
+    "page",
+    [
+        "",
+        "/0",
+        "/0?picture=density",
+        "/0/7",
+        "/0/7/sources",
+        "/search?text=the",
+        "/search?token=the",
+        "/neurons?q=max>0",
+        "/contexts/1",
+    ],
+)
+def test_pages_of_latents_do_not_call_them_neurons(runs: tuple[str, Path], page: str) -> None:
+    """Neither in what is read nor in what is read out; addresses and query words keep the name."""
+    with serving(runs[0]) as client:
+        response = client.get(f"/demo/residual-sae{page}")
+    assert response.status_code == 200
+    shown = re.sub(r"<(script|style|code)\b.*?</\1>|<!--.*?-->", "", response.text, flags=re.S)
+    spoken = " ".join(re.findall(r'(?:title|aria-label|placeholder|content)="([^"]*)"', shown))
+    words = re.sub(r"<[^>]*>", " ", shown) + " " + spoken
+    words = re.sub(r"1,280 +neurons|neurons +1,280", "", " ".join(words.split()))  # the other set
+    found = re.findall(
+        r".{0,40}\bneurons?\b.{0,20}", words.replace("sort:neuron", ""), re.IGNORECASE
+    )
+    assert not found
+
+
 def test_a_dictionary_that_does_not_fit_is_refused(
     said: dict[str, str], expected: str, tmp_path: Path, runs: tuple[str, Path]
 ) -> None:

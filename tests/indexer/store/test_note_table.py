@@ -7,10 +7,12 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import Engine, inspect
+from sqlalchemy import Engine, inspect, text
+from sqlalchemy.engine import make_url
 
 from app.main import create_app
 from app.settings import Settings
@@ -19,11 +21,12 @@ from indexer.store import notes as store
 from indexer.store.database import open_store
 from indexer.store.notes import Note
 from indexer.store.runs import delete_run
-from tests.conftest import serving
+from tests.conftest import NewDatabase, serving
 from tests.helpers.fixture_store import CONSTANT, DEAD, TIED, TOY_NEURONS, RunOf
-from tests.helpers.note_servers import API, BEARER, NEURON, TOKEN, keeping, texts, write
+from tests.helpers.note_servers import API, BEARER, NEURON, keeping, texts, write
 
 TOY = RunOf("toy", TOY_NEURONS)
+NOTE = {"author": "a", "text": "b"}
 NARROW = RunOf("toy", ((CONSTANT, DEAD), (TIED,)), "mlp.hook_pre", default=False)
 
 
@@ -60,18 +63,56 @@ def test_a_store_without_notes_is_the_same_to_the_byte(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_a_database_that_cannot_be_written_keeps_no_notes(tmp_path: Path) -> None:
-    """The server refuses to start with one line; without --notes it starts."""
+def test_a_database_that_cannot_be_written_takes_no_notes(tmp_path: Path) -> None:
+    """An address that only reads: pages are served, also those of notes without their table."""
     path = tmp_path / "store.db"
     engine = open_store(f"sqlite:///{path}", create=True)
     TOY.write(engine)
-    with engine.connect() as connection:  # like a full disk or a read-only store
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     engine.dispose()
-    readonly = f"sqlite:///file:{path}?mode=ro&uri=true"
-    with pytest.raises(NeurariumError, match="readonly database") as raised:
-        create_app(Settings(database_url=readonly, notes=True, notes_token=SecretStr(TOKEN)))
-    assert "\n" not in str(raised.value)
+    for option in ("mode=ro", "immutable=1"):
+        with keeping(f"sqlite:///file:{path}?{option}&uri=true") as client:
+            page = client.get(NEURON)
+            assert page.status_code == 200
+            assert "Save note" not in page.text
+            assert client.get("/notes").status_code == client.get(f"{NEURON}/notes").status_code
+            assert texts(client) == []
+            response = client.post(API, json=NOTE, headers=BEARER)
+            assert response.status_code == 403
+            assert "read-only" in response.json()["detail"]
+    assert [file.name for file in tmp_path.iterdir()] == ["store.db"]
+
+
+def test_a_postgres_that_only_reads_takes_no_notes(new_postgres: NewDatabase) -> None:
+    """A session that may not write, as on a standby; a role that may only write notes does."""
+    url = make_url(new_postgres())
+    address = url.render_as_string(hide_password=False)
+    engine = open_store(address, create=True)
+    TOY.write(engine)
+    reads = url.update_query_dict({"options": "-c default_transaction_read_only=on"})
+    with keeping(reads.render_as_string(hide_password=False)) as client:
+        assert client.get(NEURON).status_code == 200
+        response = client.post(API, json=NOTE, headers=BEARER)
+        assert response.status_code == 403
+        assert "read-only" in response.json()["detail"]
+    with engine.begin() as connection:
+        connection.execute(text("CREATE ROLE writes_notes LOGIN"))
+        connection.execute(text("GRANT SELECT ON ALL TABLES IN SCHEMA public TO writes_notes"))
+    role = url.set(username="writes_notes").render_as_string(hide_password=False)
+    try:
+        with keeping(role) as client:
+            assert client.post(API, json=NOTE, headers=BEARER).status_code == 403
+        store.prepare(engine)
+        with engine.begin() as connection:
+            connection.execute(text("GRANT ALL ON notes, notes_id_seq TO writes_notes"))
+        with keeping(role) as client:
+            write(client, "mine")
+            app: Any = client.app
+            assert app.state.site.read_only
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text("DROP OWNED BY writes_notes"))
+            connection.execute(text("DROP ROLE writes_notes"))
+        engine.dispose()
 
 
 def test_notes_are_of_the_neuron_and_not_of_its_run(fresh: Engine, any_url: str) -> None:

@@ -139,9 +139,9 @@ def test_bfloat16_runs_only_batches_of_the_run(bfloat16: SmallRun) -> None:
     run = [plan.context_ids.tolist() for plan in plans]
     seen: list[list[int]] = []
 
-    def look(model: LoadedModel, batch: Batch, on_layer: Any) -> None:
+    def look(model: LoadedModel, batch: Batch, on_layer: Any, rounding: float) -> None:
         seen.append(batch.context_ids.tolist())
-        forward(model, batch, on_layer)
+        forward(model, batch, on_layer, rounding)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("indexer.verify.run.forward", look)

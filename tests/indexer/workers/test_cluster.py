@@ -45,6 +45,7 @@ from indexer.workers.ray import (
     memory_for,
 )
 from tests.conftest import Silent
+from tests.helpers.small_latents import latents_config
 from tests.helpers.tiny_models import save_tiny_model
 from tests.indexer.run.test_carry_on import OFTEN, Place, stopped_after
 
@@ -213,6 +214,19 @@ def test_a_run_begun_by_one_process_is_carried_on_by_two(
     assert "resuming after" in output.out
     assert "Starting workers on this machine" in output.out
     assert place.hashes() == [expected]
+
+
+def test_two_workers_make_a_run_of_latents(ray: Any, tmp_path: Path) -> None:
+    """The content of a single process."""
+    config = latents_config(tmp_path / "small")
+    hashes = []
+    for name, execution in (("alone", Execution()), ("two", TWO)):
+        (tmp_path / name).mkdir()
+        place = Place(tmp_path / name)
+        place.index(config, execution)
+        hashes += place.hashes()
+    assert len(hashes) == 2
+    assert hashes[0] == hashes[1]
 
 
 def test_the_benchmark_of_workers_compares_equal_scans(ray: Any, tmp_path: Path) -> None:

@@ -70,6 +70,9 @@ def test_alike_names_the_most_similar_neuron(demo: TestClient) -> None:
         first = neuron(demo, row)["weights"]["alike"][0]
         assert row["computed"]["alike"] == first["value"]
         assert row["partner"] == {"layer": first["layer"], "neuron": first["neuron"]}
+    live, every = found(demo, "alike>0.1 dead:no")["total"], found(demo, "alike>0.1")["total"]
+    assert every == live, "dead neurons are left out unless they are asked for"
+    assert found(demo, "alike>-2 dead:yes")["total"] == found(demo, "dead:yes")["total"] > 0
     assert found(demo, "max>1", 1)["items"][0]["partner"] is None
     assert found(demo, "max>1", 1)["items"][0]["computed"] == {}
 

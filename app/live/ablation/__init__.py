@@ -1,0 +1,1 @@
+"""Several neurons ablated at chosen tokens of a custom text."""

@@ -1,0 +1,1 @@
+"""One attention head on a custom text."""

@@ -1,0 +1,155 @@
+"""The form for custom text on a head's page, and its result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from app.drawing.characters import chip
+from app.drawing.numbers import count, number, share
+from app.heads.grid import GRID_MOST, pattern_svg
+from app.heads.lines import token_chip, whole_text
+from app.heads.schemas import HeadPage
+from app.live.choices import Choices, choices_of
+from app.live.head.schemas import HeadAnswer, HeadPattern, HeadText
+from app.live.schemas import Predictions
+from app.web.frame import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    """A head of the layer beside the others."""
+
+    name: str
+    href: str
+    current: bool
+    picture: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """A token of the text."""
+
+    token: Markup
+    position: int
+    keys: Markup
+    """What it attends to most."""
+    effect: str
+    """The direct effect on the next token's logit."""
+    next: Markup
+    """That token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The result for a text."""
+
+    text: Markup
+    rows_json: str
+    """The head's pattern, for the script."""
+    grid: Markup | None
+    """None for texts that are too long for pictures."""
+    heads: list[Small]
+    tokens: list[TokenRow]
+    predictions: list[Choices]
+    direct: Markup
+    """The direct effect on the likeliest token, a sentence."""
+    mean: str
+    """What the mean is over."""
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeadTryContext:
+    """What `live/head.html` is rendered with."""
+
+    frame: Frame
+    page: HeadPage
+    form: str
+    """Where the form is sent."""
+    typed: HeadText
+    most: int
+    """The most tokens that a text may have."""
+    problem: str | None
+    result: Result | None
+
+
+def result(answer: HeadAnswer, address: Callable[[int], str], unknown: str) -> Result:
+    """The view of an answer. `address` makes the page of a head of the layer; `unknown` says why
+    direct effects are not known."""
+    own = answer.heads[answer.head]
+    fits = len(answer.tokens) <= GRID_MOST
+    return Result(
+        text=whole_text(answer.tokens, own.rows[-1], len(answer.tokens) - 1),
+        rows_json=json.dumps(own.rows),
+        grid=pattern_svg(own.rows, label=True) if fits else None,
+        heads=[
+            Small(
+                f"H{pattern.head}",
+                address(pattern.head),
+                pattern.head == answer.head,
+                pattern_svg(pattern.rows),
+            )
+            for pattern in answer.heads
+        ]
+        if fits
+        else [],
+        tokens=_token_rows(answer, own),
+        predictions=_predictions(answer),
+        direct=_direct(answer, unknown),
+        mean=f"over {count(answer.mean_contexts)} random contexts of the run",
+        note=answer.note,
+    )
+
+
+def _token_rows(answer: HeadAnswer, own: HeadPattern) -> list[TokenRow]:
+    following = [*answer.tokens[1:], answer.predicted]
+    rows = []
+    for position, (token, row, after) in enumerate(
+        zip(answer.tokens, own.rows, following, strict=True)
+    ):
+        keys = Markup(", ").join(
+            Markup("{} {}").format(token_chip(answer.tokens[key]), share(attention))
+            for key, attention in row[:3]
+        )
+        effect = None if answer.direct_effects is None else answer.direct_effects[position]
+        rows.append(TokenRow(token_chip(token), position, keys, number(effect), token_chip(after)))
+    return rows
+
+
+def _predictions(answer: HeadAnswer) -> list[Choices]:
+    effects = answer.effects
+    changed: list[tuple[str, Predictions | None]] = [
+        ("Output set to 0", effects.zero_ablated),
+        ("Output set to its mean", effects.mean_ablated),
+        ("Pattern of the other text", effects.pattern_patched),
+        ("Output of the other text", effects.output_patched),
+    ]
+    known = [(title, predictions) for title, predictions in changed if predictions is not None]
+    largest = max(
+        choice.probability
+        for predictions in (effects.as_is, *(predictions for _, predictions in known))
+        for choice in predictions.tokens
+    )
+    return [
+        choices_of("Baseline", "unchanged", effects.as_is, largest, changed=False),
+        *(
+            choices_of(
+                title, f"{number(predictions.divergence)} nats", predictions, largest, changed=True
+            )
+            for title, predictions in known
+        ),
+    ]
+
+
+def _direct(answer: HeadAnswer, unknown: str) -> Markup:
+    if answer.direct_effects is None:
+        return Markup("{}").format(unknown)
+    value = answer.direct_effects[-1]
+    return Markup(
+        'The head itself adds <b>{}{}</b> to the logit of <span class="chip">{}</span>, the '
+        "likeliest next token."
+    ).format("+" if value > 0 else "", number(value), chip(answer.predicted))

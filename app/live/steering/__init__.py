@@ -1,0 +1,1 @@
+"""Steering a text with units, as JSON and as a page."""

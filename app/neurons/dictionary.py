@@ -1,0 +1,131 @@
+"""Reads what a latent has of its dictionary, and which units of other sets write alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Row
+
+from app.neurons.schemas import AlignedUnit, DictionaryFacts, DictionaryQuality, NeuronLink
+from app.reading.columns import finite
+from app.reading.neurons import peak_tokens
+from app.reading.packed import stored_arrays
+from app.reading.store import Reading
+from app.reading.unit_names import name_in
+from indexer.store.units import NEURONS, Units
+
+Array = np.ndarray[Any, Any]
+
+MOST_ALIGNED = 5
+"""Units of each other set that are listed."""
+Lists = Mapping[int, list[tuple[int, float]]]
+"""By an index over all layers of one set: indices of another, with cosines."""
+
+
+def dictionary_facts(
+    reading: Reading, layer: int, arrays: Mapping[str, Array], encoders: list[NeuronLink]
+) -> DictionaryFacts | None:
+    """What a unit with these small `arrays` has of its dictionary; None for other units."""
+    said: dict[str, Any] | None = reading.run.provenance.get("dictionary")
+    if said is None:
+        return None
+    measured = next((of for of in said["quality"] if of["layer"] == layer), None)
+    # Runs of an older version say it once for all layers.
+    own = next((of for of in said.get("layers", ()) if of["layer"] == layer), said)
+    threshold = arrays["threshold"].tolist()
+    file, on_hub = _file_of(reading, layer, said["files"])
+    return DictionaryFacts(
+        file=file,
+        on_hub=on_hub,
+        hook_point=reading.run.provenance["capture"]["hook_point"],
+        name=name_in(arrays),
+        threshold=finite(threshold[0]) if threshold else None,
+        activation=own["activation"],
+        k=own["k"],
+        target=own["target"],
+        encoders=encoders,
+        quality=None
+        if measured is None
+        else DictionaryQuality(**{name: measured[name] for name in DictionaryQuality.model_fields}),
+    )
+
+
+def _file_of(reading: Reading, layer: int, labels: list[str]) -> tuple[str, bool]:
+    """The repository of a layer's dictionary, or the name of its file, and which of both it is.
+    Files of this machine are stored with whole paths."""
+    present = [index for index, width in enumerate(reading.run.widths) if width]
+    label = labels[present.index(layer)]
+    references = str(reading.run.provenance["capture"].get("dictionary") or label).split(",")
+    hub = [one for one in references if not PurePath(one).is_absolute()]
+    if not hub:
+        return label.rpartition("/")[2], False
+    named = [one for one in hub if re.split("[:/]", one)[-1] in label.split("/")]
+    return (named or hub)[0], True
+
+
+def aligned_units(reading: Reading, index: int, arrays: Mapping[str, Array]) -> list[AlignedUnit]:
+    """The units of the model's other sets that write as the unit with this `index` does: MLP
+    neurons for a latent, as far as they are indexed, and for a neuron the latents that list it."""
+    found: list[AlignedUnit] = []
+    if reading.run.set_name != NEURONS:
+        neurons, cosines = arrays["aligned_neurons"].tolist(), arrays["aligned_values"].tolist()
+        for other in reading.sets:
+            if other.set_name == NEURONS and other.id != reading.run.id:
+                found += _units(reading, other, list(zip(neurons, cosines, strict=True)))
+        return found
+    for other in reading.sets:
+        if other.set_name != NEURONS and "dictionary" in other.provenance:
+            found += _units(reading, other, _listing(reading, other).get(index, []))
+    return found
+
+
+def _listing(reading: Reading, other: Row[Any]) -> Lists:
+    """The units of another set that list each neuron as aligned, best first; kept in memory."""
+    there = _opened(reading, other)
+
+    def compute() -> Lists:
+        lists: dict[int, list[tuple[int, float]]] = {}
+        for layer, width in enumerate(other.widths):
+            if not width:
+                continue
+            for unit, arrays in enumerate(stored_arrays(there, layer)):
+                pairs = zip(arrays["aligned_neurons"], arrays["aligned_values"], strict=True)
+                for neuron, value in pairs:
+                    at = there.places.index(layer, unit)
+                    lists.setdefault(int(neuron), []).append((at, float(value)))
+        for pairs_of in lists.values():
+            pairs_of.sort(key=lambda pair: (-pair[1], pair[0]))
+            del pairs_of[MOST_ALIGNED:]
+        return lists
+
+    return reading.derived.of("aligned", other, compute=compute)
+
+
+def _units(reading: Reading, other: Row[Any], pairs: list[tuple[int, float]]) -> list[AlignedUnit]:
+    there = _opened(reading, other)
+    pairs = [pair for pair in pairs if pair[0] < len(there.places)]
+    tokens = peak_tokens(there, {index for index, _ in pairs}) if pairs else {}
+    units = []
+    for index, value in pairs:
+        layer, neuron = there.places.of(index)
+        units.append(
+            AlignedUnit(
+                set=other.set_name,
+                noun=Units.of(other.units).noun,
+                layer=layer,
+                neuron=neuron,
+                value=value,
+                peak_token=tokens[index],
+            )
+        )
+    return units
+
+
+def _opened(reading: Reading, other: Row[Any]) -> Reading:
+    """The same model's other run, on the same connection."""
+    return replace(reading, run=other, others=[])

@@ -1,0 +1,1 @@
+"""The process that serves: its socket, its bounds on what visitors may hold, its workers."""

@@ -1,0 +1,84 @@
+"""How fast pages are served while others hold on to the server.
+
+    python -m benchmarks.pages.attacks demo=sqlite:////tmp/demo.db
+
+The server may have 1,024 files open. Every page is asked for on a new connection: a visitor who
+comes in the middle of an attack, and has no place yet.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.pages import servers
+from benchmarks.pages.asking import ask_all
+from benchmarks.pages.attacking import attacked
+from benchmarks.pages.serving import neuron_pages
+from benchmarks.results import Figure, run
+from benchmarks.tables import report
+from indexer.errors import NeurariumError
+
+FILES = 1024
+CASES = (
+    ("no attack", "", 0),
+    ("4,000 half-open requests", "half-open", 4000),
+    ("heads of 200 MB", "large head", 200_000_000),
+    ("1,100 idle connections", "idle", 1100),
+)
+
+
+def measure(store: str, database: str, seconds: float, pause: float, seed: int) -> list[Figure]:
+    """For each attack: the page that 99% of pages took at most, the slowest, and how many failed.
+    A page is asked for every `pause` seconds, for so many `seconds`."""
+    figures: list[Figure] = []
+    for case, name, count in CASES:
+        times: list[float] = []
+        failed = 0
+        with ExitStack() as stack:
+            address = stack.enter_context(servers.neurarium(database, files=FILES))
+            paths = neuron_pages(address, 1000, seed)
+            ask_all(address, paths[:20], {})
+            if name:
+                stack.enter_context(attacked(name, address, count))
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                path, began = paths[len(times) % len(paths)], time.perf_counter()
+                try:
+                    ask_all(address, [path], {"Accept-Encoding": "zstd"})
+                except NeurariumError:
+                    failed += 1
+                # With the time to connect, which an attack makes long.
+                times.append(1000 * (time.perf_counter() - began))
+                with suppress(ValueError):
+                    time.sleep(pause - times[-1] / 1000)
+        in_order = sorted(times)
+        figures += [
+            Figure(f"{case}, 99% of pages", store, in_order[int(0.99 * (len(times) - 1))], "ms"),
+            Figure(f"{case}, slowest page", store, in_order[-1], "ms"),
+            Figure(f"{case}, failed", store, 100 * failed / len(times), "%"),
+        ]
+    return figures
+
+
+def main(
+    stores: Annotated[list[str], typer.Argument(help="NAME=DATABASE.")],
+    seconds: Annotated[float, typer.Option(min=1, help="How long each attack lasts.")] = 20,
+    pause: Annotated[float, typer.Option(min=0, help="Seconds from a page to the next.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Of the choice of pages.")] = 0,
+    save: Annotated[Path | None, typer.Option(help="Save the figures as JSON.")] = None,
+) -> None:
+    """Measure pages under attack."""
+    figures = []
+    for store in stores:
+        name, _, database = store.partition("=")
+        figures += measure(name, database, seconds, pause, seed)
+    report("pages.attacks", {"seconds": seconds, "pause": pause, "seed": seed}, figures, save)
+
+
+if __name__ == "__main__":
+    run(main)

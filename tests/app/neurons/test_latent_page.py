@@ -1,0 +1,142 @@
+"""A latent's page: what it has of its dictionary, what reads and writes as it does, its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+from starlette.testclient import TestClient
+from torch import Tensor
+from torch.nn.functional import normalize
+from transformers import AutoModelForCausalLM
+
+from app.neurons.schemas import NeuronPage
+from app.neurons.snippet import transformer_lens
+from indexer.config import IndexConfig
+from indexer.run.index import index
+from tests.app.neurons.test_snippet import evaluated
+from tests.conftest import Silent, serving
+from tests.helpers.small_latents import LATENTS, latents_config
+
+MODEL = "/api/v1/models/llama"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> IndexConfig:
+    """A run of two dictionaries."""
+    return latents_config(tmp_path_factory.mktemp("latent-page"))
+
+
+@pytest.fixture(scope="module")
+def client(config: IndexConfig) -> Iterator[TestClient]:
+    """A server over the model's neurons and its latents."""
+    folder = Path(config.model).parent
+    url = f"sqlite:///{folder / 'store.db'}"
+    for each in (replace(config, dictionary=None), config):
+        index(each, url, folder / "cache", Silent())
+    with serving(url) as client:
+        yield client
+
+
+def latent(client: TestClient, layer: int, unit: int) -> dict[str, Any]:
+    """A latent's page as JSON."""
+    page: dict[str, Any] = client.get(f"{MODEL}/sets/latents/layers/{layer}/neurons/{unit}").json()
+    return page
+
+
+def weights(config: IndexConfig, layer: int) -> dict[str, Tensor]:
+    """The tensors of a layer's dictionary."""
+    return load_file(str(config.dictionary).split(",")[layer])
+
+
+def test_nearest_by_encoder_and_threshold(config: IndexConfig, client: TestClient) -> None:
+    """Those of the layer with the highest cosines, and the file's own threshold."""
+    for layer in range(2):
+        own = weights(config, layer)
+        columns = normalize(own["W_enc"].T, dim=1)
+        cosines = (columns @ columns.T).fill_diagonal_(-9)
+        for unit in (0, 7, 15):
+            facts = latent(client, layer, unit)["dictionary"]
+            best = cosines[unit].sort(descending=True)
+            found = facts["encoders"]
+            assert [(one["layer"], one["neuron"]) for one in found] == [
+                (layer, index) for index in best.indices[:5].tolist()
+            ]
+            np.testing.assert_allclose([one["value"] for one in found], best.values[:5], rtol=1e-5)
+            if layer == 0:
+                assert facts["threshold"] == pytest.approx(float(own["threshold"][unit]))
+                assert (facts["activation"], facts["k"], facts["name"]) == ("jumprelu", None, None)
+            else:
+                assert (facts["threshold"], facts["k"]) == (None, 3)
+                assert facts["name"] == f"Idea {unit}"
+
+
+def test_neurons_that_write_alike_link_back(config: IndexConfig, client: TestClient) -> None:
+    """A latent lists the neurons of all layers by cosine; a neuron the latents that list it."""
+    model = AutoModelForCausalLM.from_pretrained(config.model)
+    outs = [normalize(layer.mlp.down_proj.weight.T, dim=1) for layer in model.model.layers]
+    width = len(outs[0])
+    listing: dict[tuple[int, int], list[tuple[float, int, int]]] = {}
+    for layer in range(2):
+        decoder = normalize(weights(config, layer)["W_dec"], dim=1)
+        for unit in range(LATENTS):
+            cosines = np.concatenate([(decoder[unit] @ out.T).detach().numpy() for out in outs])
+            best = np.argsort(-cosines, kind="stable")[:5]
+            for neuron in best.tolist():
+                place = divmod(neuron, width)
+                listing.setdefault(place, []).append((float(cosines[neuron]), layer, unit))
+            if unit in (1, 9):
+                found = latent(client, layer, unit)["aligned"]
+                places = [(one["layer"], one["neuron"]) for one in found]
+                assert places == [divmod(neuron, width) for neuron in best.tolist()]
+                assert {one["set"] for one in found} == {"neurons"}
+    place, expected = max(listing.items(), key=lambda entry: len(entry[1]))
+    page = client.get("{}/layers/{}/neurons/{}".format(MODEL, *place)).json()
+    assert page["dictionary"] is None
+    expected.sort(reverse=True)
+    assert [(one["layer"], one["neuron"]) for one in page["aligned"]] == [
+        (layer, unit) for _, layer, unit in expected[:5]
+    ]
+    html = client.get("/llama/{}/{}".format(*place)).text
+    _, layer, unit = expected[0]
+    assert "Aligned latents" in html
+    assert f'href="/llama/latents/{layer}/{unit}"' in html
+    back = client.get(f"/llama/latents/{layer}/{unit}").text
+    assert f'href="/llama/{place[0]}/{place[1]}"' in back
+
+
+def test_the_dictionary_s_quality_stands_on_the_page(client: TestClient) -> None:
+    """What was measured before the scan."""
+    quality = latent(client, 1, 0)["dictionary"]["quality"]
+    assert quality["l0"] <= 3
+    assert quality["declared_l0"] is None
+    html = client.get("/llama/latents/1/0").text
+    for words in ("Variance unexplained", "the file declares no value", "Loss with reconstruction"):
+        assert words in html
+
+
+def test_a_unit_s_name_is_its_title_and_finds_it(client: TestClient) -> None:
+    """In any case of letters, on any page of the model; an address still wins."""
+    assert "“<bdi>Idea é</bdi>”" in client.get("/llama/latents/1/5").text
+    for query in ({"to": "idea É", "model": "llama"}, {"to": " Idea é "}):
+        there = client.get("/go", params=query).headers["location"]
+        assert there == "/llama/latents/1/5"
+    assert client.get("/go", params={"to": "1/7", "model": "llama"}).headers["location"] == (
+        "/llama/1/7"
+    )
+    assert client.get("/go", params={"to": "idea 99", "model": "llama"}).status_code == 404
+
+
+def test_the_code_on_its_page_gives_its_peak(config: IndexConfig, client: TestClient) -> None:
+    """Run as it is, but for the paths, which are the reader's."""
+    unit = next(u for u in range(LATENTS) if latent(client, 0, u)["examples"]["top"])
+    page = NeuronPage.model_validate(latent(client, 0, unit))
+    code = transformer_lens(page)
+    files = Path(str(config.dictionary).split(",")[0]).parent
+    code = code.replace("path/to/llama", str(config.model)).replace("path/to", str(files))
+    assert float(evaluated(code, {})) == pytest.approx(page.examples.top[0].peak, rel=1e-3)

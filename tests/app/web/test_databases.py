@@ -1,0 +1,183 @@
+"""What visitors are told when the server's database was taken away, hangs or is busy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, text
+from starlette.testclient import TestClient
+
+from indexer.store import limits
+from indexer.store import notes as store
+from indexer.store.database import changing_apart, open_store
+from tests.conftest import NewDatabase, fill
+from tests.helpers.fixture_store import TOY_NEURONS, RunOf
+from tests.helpers.note_servers import API, BEARER, NEURON, keeping, texts, write
+
+NOTE = {"author": "mira", "text": "a thought"}
+PAGES = ["/", NEURON, "/healthz", "/api/v1/models", API, f"{NEURON}/notes", "/toy/neurons?q=max>0"]
+SECONDS = 60
+"""For an answer that comes or does not: far more than any takes."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A store with one run."""
+    engine = open_store(f"sqlite:///{tmp_path / 'store.db'}", create=True)
+    RunOf("toy", TOY_NEURONS).write(engine)
+    engine.dispose()
+    return tmp_path / "store.db"
+
+
+def refused(client: TestClient, what: str) -> None:
+    """No page, no health, and no note that would be lost."""
+    for address in PAGES:
+        response = client.get(address)
+        assert response.status_code == 503, address
+        assert what in response.text
+        assert "store.db" not in response.text
+    for response in (
+        client.post(API, json=NOTE, headers=BEARER),
+        client.delete(f"{API}/1", headers=BEARER),
+    ):
+        assert response.status_code == 503
+        assert what in response.json()["detail"]
+
+
+def test_a_file_that_is_taken_away_is_noticed_and_back_again(path: Path, tmp_path: Path) -> None:
+    """Removed, replaced by another store, replaced by a folder; put back, it is served again."""
+    other = tmp_path / "other.db"
+    with fill(f"sqlite:///{other}"), keeping(f"sqlite:///{path}") as client:
+        write(client, "kept")
+        tag = client.get(NEURON).headers["etag"]
+        away = path.rename(tmp_path / "away.db")
+        refused(client, "was removed or replaced")
+        assert not path.exists(), "no new file is made in its place"
+        assert client.get(NEURON, headers={"If-None-Match": tag}).status_code == 503
+        shutil.copy(other, path)
+        refused(client, "was removed or replaced")
+        path.unlink()
+        path.mkdir()
+        refused(client, "was removed or replaced")
+        path.rmdir()
+        away.rename(path)
+        assert client.get("/healthz").json()["runs"] == 1
+        assert texts(client) == ["kept"]
+        assert client.post(API, json=NOTE, headers=BEARER).status_code == 201
+
+
+def test_a_note_in_a_file_that_goes_meanwhile_is_not_confirmed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is removed after the note's transaction began."""
+    with keeping(f"sqlite:///{path}") as client:
+        count = store.insert
+
+        def remove_first(table: Any) -> Any:
+            path.unlink(missing_ok=True)
+            return count(table)
+
+        monkeypatch.setattr(store, "insert", remove_first)
+        response = client.post(API, json=NOTE, headers=BEARER)
+    assert response.status_code in (403, 503)
+    assert not path.exists()
+
+
+def test_a_file_that_is_overwritten_is_read_anew(path: Path, tmp_path: Path) -> None:
+    """`cp` keeps the file, and changes all that is in it: pages are of the new store, or errors."""
+    other = tmp_path / "other.db"
+    with fill(f"sqlite:///{other}"), keeping(f"sqlite:///{other}") as right:
+        expected = {path: right.get(path).text for path in ("/", "/toy", "/toy/1/1", "/runs/3")}
+    with keeping(f"sqlite:///{path}") as client:
+        assert client.get("/runs/3").status_code == 404
+        client.get("/toy/1/1")
+        shutil.copyfile(other, path)
+        for address, page in expected.items():
+            response = client.get(address)
+            assert response.status_code >= 500 or response.text == page, address
+
+
+def test_writers_leave_pages_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a run is written, 60 notes wait or are refused at once; pages are answered."""
+    monkeypatch.setattr(store, "PATIENCE", 1)
+    engine = open_store(f"sqlite:///{path}", create=False)
+    with (
+        keeping(f"sqlite:///{path}") as client,
+        changing_apart(engine),
+        ThreadPoolExecutor(60) as visitors,
+    ):
+        begun = threading.Barrier(60, timeout=SECONDS)
+
+        def send(_: int) -> Any:
+            begun.wait()
+            return client.post(API, json=NOTE, headers=BEARER)
+
+        waiting = [visitors.submit(send, number) for number in range(60)]
+        for _ in range(5):
+            assert client.get(NEURON).status_code == 200
+        assert not all(sent.done() for sent in waiting), "pages came before the last refusal"
+        for sent in waiting:
+            response = sent.result(SECONDS)
+            assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+        assert texts(client) == []
+    engine.dispose()
+
+
+@contextmanager
+def stopped(url: str) -> Iterator[None]:
+    """The PostgreSQL server of a database stands still: it ends no connection, and answers none."""
+    admin = create_engine(url)
+    with admin.connect() as connection:
+        lines = connection.scalar(text("SELECT pg_read_file('postmaster.pid')"))
+        pids = connection.scalars(text("SELECT pid FROM pg_stat_activity")).all()
+    admin.dispose()
+    main = lines.split()[0]
+    try:
+        for pid in (int(main), *pids):
+            os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in (*pids, int(main)):
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_postgres_that_hangs_is_503(
+    new_postgres: NewDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On old connections, on new ones, and in the middle of a query; afterwards it is served."""
+    for name, seconds in (("ALIVE", 0.5), ("ANSWER", 1), ("CONNECT", 2), ("QUERY", 0.5)):
+        monkeypatch.setattr(limits, name, seconds)
+    url = new_postgres()
+    engine = open_store(url, create=True)
+    RunOf("toy", TOY_NEURONS).write(engine)
+    engine.dispose()
+    with keeping(url) as client, ThreadPoolExecutor(8) as visitors:
+        assert client.get(NEURON).status_code == 200
+        store_of_site: Any = client.app.state.site.store  # type: ignore[attr-defined]
+        with store_of_site.connect() as used:
+            with store_of_site.connect():
+                pass  # a connection that waits for its next use
+            used.execute(text("SELECT 1"))
+            with stopped(url):
+                asked = [visitors.submit(client.get, page) for page in PAGES]
+                asked.append(visitors.submit(client.post, API, json=NOTE, headers=BEARER))
+                for request in asked:
+                    response = request.result(SECONDS)
+                    assert response.status_code == 503
+                    assert "does not answer" in response.text
+                    assert response.headers["retry-after"]
+                with pytest.raises(Exception, match="did not answer within 1 seconds"):
+                    used.execute(text("SELECT 1"))
+        assert client.get(NEURON).status_code == 200
+        assert texts(client) == []
+        with store_of_site.connect() as slow, pytest.raises(Exception, match="statement timeout"):
+            slow.execute(text("SELECT pg_sleep(30)"))

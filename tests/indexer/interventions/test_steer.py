@@ -1,0 +1,164 @@
+"""Steering against forward passes hooked by hand, for every kind of unit that writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from indexer.errors import NeurariumError
+from indexer.interventions.ablate import effects
+from indexer.interventions.steer import Push, steer
+from indexer.models.asked import Asked
+from indexer.models.load import load_model
+from indexer.models.loaded import LoadedModel
+from indexer.models.source import resolve_model
+from tests.helpers.small_latents import save_dictionaries
+from tests.helpers.tiny_models import save_tiny_model, some_tokens
+
+TOKENS = [1, *some_tokens(7).tolist()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny models and dictionaries."""
+    return tmp_path_factory.mktemp("steer")
+
+
+def loaded(folder: Path, architecture: str, asked: Asked) -> LoadedModel:
+    """A tiny model with a set of units."""
+    path = folder / architecture
+    if not path.exists():
+        save_tiny_model(path, architecture)
+    return load_model(resolve_model(str(path)), asked=asked)
+
+
+def by_hand(model: Any, module: Any, vector: Tensor, tokens: list[int], at: list[int]) -> Tensor:
+    """Logits [pos, d_vocab] where `vector` is added to a module's output at some positions."""
+
+    def add(_module: Any, _args: Any, output: Any) -> Any:
+        stream = (output[0] if isinstance(output, tuple) else output).clone()
+        stream[0, at] += vector
+        return (stream, *output[1:]) if isinstance(output, tuple) else stream
+
+    handle = module.register_forward_hook(add)
+    with torch.no_grad():
+        logits: Tensor = model(torch.tensor([tokens])).logits[0]
+    handle.remove()
+    return logits
+
+
+@pytest.mark.parametrize(
+    ("architecture", "hook_point"),
+    [
+        ("gpt2", "latents"),
+        ("opt", "latents"),
+        ("llama", "mlp.hook_post"),
+        ("llama", "attn.hook_z"),
+        ("gpt_neox", "hook_resid_post"),
+    ],
+)
+def test_the_likeliest_tokens_are_those_of_plain_passes(
+    folder: Path, architecture: str, hook_point: str
+) -> None:
+    """Without sampling: each new token, and each divergence, by a whole pass hooked by hand."""
+    asked = Asked(hook_point)
+    if hook_point == "latents":
+        asked = Asked(dictionary=save_dictionaries(folder / "dictionaries"))
+    loaded_model = loaded(folder, architecture, asked)
+    model, amount = loaded_model.root, 9.0
+    made = steer(
+        loaded_model,
+        [Push(0, 2, amount / 2), Push(0, 2, amount / 2)],
+        TOKENS,
+        positions=frozenset({2, 3}),
+        generated=True,
+        new_tokens=6,
+        seed=0,
+        temperature=0,
+    )
+    writes = loaded_model.units.writes(0)
+    vector = amount * writes.vectors[2]  # type: ignore[union-attr]
+    blocks = next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList))
+    at_attention = hook_point == "attn.hook_z"
+    module = blocks[0].self_attn if at_attention else blocks[0]
+    for ids, pushed in ((made.plain, 0.0), (made.steered, 1.0)):
+        tokens = list(TOKENS)
+        for found in ids:
+            at = [2, 3, *range(len(TOKENS), len(tokens))]
+            logits = by_hand(model, module, pushed * vector, tokens, at)
+            assert found == int(logits[-1, : loaded_model.known_tokens].argmax())
+            tokens.append(found)
+    tokens = [*TOKENS, *made.plain]
+    at = [2, 3, *range(len(TOKENS), len(tokens))]
+    plain, steered = (
+        by_hand(model, module, pushed * vector, tokens, at).double().log_softmax(-1)
+        for pushed in (0.0, 1.0)
+    )
+    expected = (plain.exp() * (plain - steered)).sum(-1)
+    np.testing.assert_allclose(made.divergences, expected, rtol=1e-3, atol=1e-6)
+    assert max(made.divergences[:2]) < 1e-9 < min(made.divergences[3:])
+
+
+def test_one_seed_draws_both_texts(folder: Path) -> None:
+    """A strength of 0 changes nothing; an equal seed gives an equal text, another another."""
+    model = loaded(folder, "gpt2", Asked())
+
+    def made(amount: float, seed: int) -> Any:
+        return steer(
+            model,
+            [Push(1, 3, amount)],
+            TOKENS,
+            positions=frozenset(range(1, len(TOKENS))),
+            generated=True,
+            new_tokens=12,
+            seed=seed,
+        )
+
+    still = made(0.0, 5)
+    assert still.plain == still.steered
+    assert max(still.divergences) < 1e-12
+    assert made(50.0, 5).plain == still.plain
+    assert made(50.0, 5).steered != still.plain
+    assert made(0.0, 6).plain != still.plain
+
+
+def test_a_head_cannot_be_steered_with(folder: Path) -> None:
+    """It writes no fixed vector: one line says so."""
+    model = loaded(folder, "llama", Asked("attn.hook_pattern"))
+    with pytest.raises(NeurariumError, match="A head writes no fixed vector"):
+        steer(
+            model, [Push(0, 1, 1.0)], TOKENS,
+            positions=frozenset(), generated=True, new_tokens=1, seed=0,
+        )  # fmt: skip
+
+
+def test_a_latent_is_ablated(folder: Path) -> None:
+    """Set to 0, the stream loses its activation times its direction, at each position."""
+    asked = Asked(dictionary=save_dictionaries(folder / "dictionaries"))
+    model = loaded(folder, "gpt2", asked)
+    dictionary = model.units.dictionaries[1]  # type: ignore[attr-defined]
+    block = model.root.transformer.h[1]  # type: ignore[union-attr]
+    seen: list[Tensor] = []
+    handle = block.register_forward_hook(  # type: ignore[union-attr]
+        lambda _m, _a, out: seen.append(out[0] if isinstance(out, tuple) else out)
+    )
+    with torch.no_grad():
+        before = model.root(torch.tensor([TOKENS])).logits[0, -1]
+    handle.remove()
+    stream = seen[0].reshape(len(TOKENS), -1)
+    acts = dictionary.encode(stream)[1:]
+    unit = int(acts[-1].argmax())
+    change = -acts[:, unit, None] * dictionary.W_dec[unit]
+    logits = by_hand(model.root, block, change, TOKENS, list(range(1, len(TOKENS))))[-1]
+    found = effects(model, 1, unit, TOKENS, first=1, mean=0.0)
+    log_p, log_q = (x.double().log_softmax(-1) for x in (before, logits))
+    expected = float((log_p.exp() * (log_p - log_q)).sum())
+    assert found.zero_ablated.divergence == pytest.approx(expected, rel=1e-3)
+    assert expected > 1e-6
+    assert found.attribution is not None
+    assert found.attribution.activation == pytest.approx(float(acts[-1, unit]), rel=1e-4)
