@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,6 @@ from rich.console import Console
 
 from app.cli.console import Database, err, escaped, open_store_of, out, settings_of
 from indexer.errors import NeurariumError
-from indexer.store.units import Units
 
 _RUN = typer.Argument(
     metavar="RUN", help="A run's number (see `neurarium runs`) or a model's name."
@@ -66,11 +66,11 @@ def export(
             from app.export.write import export as write
 
             request = Request(cast("Any", format), out_path, choice, fields)
-            notes = notes_of(engine, reading.run.model)
+            notes = notes_of(engine, reading)
             count = write(reading, request, notes, shown.stage)
-        noun = Units.of(reading.run.units).noun
     if str(out_path) != "-":
-        said = f"Wrote {count:,} {noun}s to {escaped(out_path)}."
+        nouns = f"{reading.units.noun}s" if count > 1 else reading.units.noun
+        said = f"Wrote {count:,} {nouns} to {escaped(out_path)}."
         out.print(said, highlight=False, soft_wrap=True)
 
 
@@ -94,7 +94,7 @@ def import_run(
     engine = open_store_of(settings_of(database), create=True)
     try:
         with _reporting(Path()) as shown:
-            progress = shown.stage("Importing", None, "neurons")
+            progress = shown.stage("Importing", None, "units")
             if format == "jsonl":
                 from indexer.export.lines import import_lines
 
@@ -126,7 +126,7 @@ def copy(
         target = open_store_of(settings_of(to), create=True)
         try:
             with _reporting(Path()) as shown:
-                progress = shown.stage("Copying", len(reading.places), "neurons")
+                progress = shown.stage("Copying", len(reading.places), f"{reading.units.noun}s")
                 number = copy_run(engine, reading.run.id, target, progress)
         finally:
             target.dispose()
@@ -142,11 +142,11 @@ def pack(
     from indexer.store.transfer.copying import pack_run
 
     with _reading(database, run) as (engine, reading), _reporting(Path()) as shown:
-        progress = shown.stage("Packing", len(reading.places), "neurons")
+        progress = shown.stage("Packing", len(reading.places), f"{reading.units.noun}s")
         pack_run(engine, reading.run.id, out_path, progress)
+    address = escaped(shlex.quote(f"sqlite:///{out_path}"))
     out.print(
-        f"Wrote {escaped(out_path)}. Open it with: [bold]neurarium serve --database "
-        f"sqlite:///{escaped(out_path)}[/]",
+        f"Wrote {escaped(out_path)}. Open it with: [bold]neurarium serve --database {address}[/]",
         highlight=False,
         soft_wrap=True,
     )
@@ -182,7 +182,7 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except AppError as error:
-        raise NeurariumError(error.detail) from None
+        raise NeurariumError(str(error)) from None
 
 
 @contextmanager

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from app.export.choice import Indices
 from app.export.scores import score_names, scores_of
 from app.neurons.queries import neuron as read_neuron
 from app.neurons.schemas import NeuronPage
 from app.reading.store import Reading
+from app.schemas import Note
 from app.search.numbers import queries as numbers
 from app.search.numbers.schemas import NumberRow
 from app.web.fields import columns_of, csv_lines, included, names_of
 
-Notes = Mapping[tuple[int, int], Sequence[dict[str, Any]]]
-"""The notes of a model by layer and neuron."""
+Notes = Mapping[tuple[int, int], Sequence[Note]]
+"""The notes of a model by layer and neuron, newest first."""
 _ROWS = 1000
 
 
 def neuron_lines(
-    reading: Reading, indices: Indices, fields: str | None, notes: Notes
+    reading: Reading, indices: Indices, fields: str | None, notes: Notes | None
 ) -> Iterator[bytes]:
-    """Each neuron as a line of JSON: the API's object, with its notes if it has any.
+    """Each neuron as a line of JSON: the API's object, with all its notes; None: there are none.
 
     Raises Invalid at once for a field that does not exist.
     """
@@ -33,13 +32,19 @@ def neuron_lines(
         for index in indices.tolist():
             layer, neuron = reading.places.of(index)
             page = read_neuron(reading, layer, neuron)
-            text = page.model_dump_json(include=include)
-            written = notes.get((layer, neuron))
-            if written and include is None:
-                text = f'{text[:-1]},"notes":{json.dumps(written, ensure_ascii=False)}}}'
-            yield f"{text}\n".encode()
+            if notes is not None:
+                page = page.model_copy(update={"notes": notes.get((layer, neuron), [])})
+            yield f"{page.model_dump_json(include=include)}\n".encode()
 
     return lines()
+
+
+def by_neuron(notes: Iterable[Note]) -> Notes:
+    """Notes by their neuron, in their order."""
+    found: dict[tuple[int, int], list[Note]] = {}
+    for note in notes:
+        found.setdefault((note.layer, note.neuron), []).append(note)
+    return found
 
 
 def table_lines(reading: Reading, indices: Indices, fields: str | None) -> Iterator[bytes]:

@@ -10,8 +10,9 @@ from fastapi.responses import StreamingResponse
 
 from app.errors import Invalid
 from app.export.choice import Choice, Indices, chosen
-from app.export.lines import neuron_lines, table_lines
+from app.export.lines import Notes, by_neuron, neuron_lines, table_lines
 from app.neurons.schemas import NeuronPage
+from app.notes.service import ServedNotes
 from app.reading.store import Reading
 from app.search.numbers.schemas import NumberRow
 from app.web.fields import columns_of, included, names_of
@@ -47,9 +48,10 @@ def export(
     site = site_of(request)
     with site.store.reading(model, run) as reading:
         indices, number = chosen(reading, Choice(layers, q, n)), reading.run.id
+        noun = reading.units.noun
         if len(indices) > MOST[format]:
             raise Invalid(
-                f"These are {len(indices):,} neurons, and one answer has at most "
+                f"These are {len(indices):,} {noun}s, and one answer has at most "
                 f"{MOST[format]:,} as {format}: choose fewer by layers, q or n, or use `neurarium "
                 "export`."
             )
@@ -59,9 +61,12 @@ def export(
         else:
             names_of(columns_of(NumberRow), fields)
 
+    served: ServedNotes | None = request.app.state.notes
+    notes = None if served is None else by_neuron(served.of_model(str(model)))
+
     def stream() -> Iterator[bytes]:
         with site.store.reading(model, number) as reading:
-            yield from _parts(reading, format, indices, fields)
+            yield from _parts(reading, format, indices, fields, notes)
 
     headers = {
         **NO_STORE,
@@ -70,9 +75,11 @@ def export(
     return StreamingResponse(stream(), headers=headers, media_type=_KINDS[format])
 
 
-def _parts(reading: Reading, format: str, indices: Indices, fields: str | None) -> Iterator[bytes]:
+def _parts(
+    reading: Reading, format: str, indices: Indices, fields: str | None, notes: Notes | None
+) -> Iterator[bytes]:
     if format == "jsonl":
-        yield from neuron_lines(reading, indices, fields, {})
+        yield from neuron_lines(reading, indices, fields, notes)
     elif format == "csv":
         yield from table_lines(reading, indices, fields)
     else:

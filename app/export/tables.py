@@ -7,6 +7,8 @@ page: a run of tens of thousands of neurons takes seconds, and its size needs no
 
 from __future__ import annotations
 
+import tempfile
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -16,7 +18,7 @@ from sqlalchemy import Row
 
 from app.reading.store import Reading
 from indexer.store import schema
-from indexer.store.packing.codec import ExampleArrays, activations_of
+from indexer.store.packing.codec import ExampleArrays, dequantized
 from indexer.store.transfer.records import (
     StoredNeuron,
     read_contexts,
@@ -226,8 +228,14 @@ class Tables:
 
     def _activations(self, parts: Sequence[ExampleArrays], ints: dict[str, Array]) -> pa.Array:
         """As a page has them: peaks and troughs exact, null where a position is not included."""
-        values = _joined([activations_of(part)[0] for part in parts], np.float32)
         lengths = ints["lengths"]
+        peaks, troughs, scales = (
+            _joined([getattr(part, name) for part in parts], np.float32)
+            for name in ("peaks", "troughs", "scales")
+        )
+        values = dequantized(
+            _joined([part.quantized for part in parts], np.int8), lengths, scales, troughs, peaks
+        )
         ends = np.cumsum(lengths)
         begins = ends - lengths
         included = self._contexts.included_from(ints["context_ids"])
@@ -236,12 +244,11 @@ class Tables:
         mask[_within(begins, left_out)] = True
         if len(self._special):
             positions = np.arange(len(values)) - np.repeat(begins - ints["starts"], lengths)
-            ids = self._contexts.tokens_at(np.repeat(ints["context_ids"], lengths), positions)
+            ids = self._contexts.tokens_at(ints["context_ids"], positions, lengths)
             mask |= np.isin(ids, self._special)
-        for position, name in (("trough_positions", "troughs"), ("peak_positions", "peaks")):
+        for position, exact in (("trough_positions", troughs), ("peak_positions", peaks)):
             at = ints[position] - ints["starts"]
             there = (at >= 0) & (at < lengths)
-            exact = _joined([getattr(part, name) for part in parts], np.float32)
             values[(begins + at)[there]] = exact[there]
             mask[(begins + at)[there]] = False
         offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
@@ -314,31 +321,32 @@ class Tables:
 
 
 class _Contexts:
-    """The tokens of all stored contexts of a run, to look positions up."""
+    """The tokens of all stored contexts of a run, to look positions up. They are in a file without
+    a name: in memory a context takes 24 bytes."""
 
     def __init__(self, reading: Reading) -> None:
-        ids: list[int] = []
-        included: list[int] = []
-        rows: list[Array] = []
-        for record in read_contexts(reading.connection, reading.run.id):
-            ids.append(record.context_id)
-            included.append(record.included_from)
-            rows.append(record.token_ids)
-        self._ids = np.array(ids, np.int64)
-        self._included = np.array(included, np.int64)
-        lengths = np.array([len(row) for row in rows], np.int64)
-        self._begins = np.cumsum(lengths) - lengths
-        self._flat = _joined(rows, np.uint32)
+        ids, included, lengths = array("q"), array("q"), array("q")
+        with tempfile.TemporaryFile() as file:
+            for record in read_contexts(reading.connection, reading.run.id):
+                ids.append(record.context_id)
+                included.append(record.included_from)
+                lengths.append(len(record.token_ids))
+                file.write(record.token_ids.astype("<u4").tobytes())
+            file.flush()
+            some = file.tell() > 0
+            self._flat = np.memmap(file, "<u4", "r") if some else np.empty(0, "<u4")
+        self._ids, self._included = np.array(ids), np.array(included)
+        self._begins = np.cumsum(lengths) - np.array(lengths)
 
     def included_from(self, context_ids: Array) -> Array:
         """The first included position of each context."""
         included: Array = self._included[np.searchsorted(self._ids, context_ids)]
         return included
 
-    def tokens_at(self, context_ids: Array, positions: Array) -> Array:
-        """The token id at a position of each context."""
-        at = np.searchsorted(self._ids, context_ids)
-        tokens: Array = self._flat[self._begins[at] + positions].astype(np.int32)
+    def tokens_at(self, context_ids: Array, positions: Array, counts: Any = 1) -> Array:
+        """The token ids at so many positions of each context."""
+        begins = self._begins[np.searchsorted(self._ids, context_ids)]
+        tokens: Array = self._flat[np.repeat(begins, counts) + positions].astype(np.int32)
         return tokens
 
 

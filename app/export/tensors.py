@@ -1,8 +1,20 @@
-"""Peaks and what weights say as safetensors: numbers only, one array a layer and name."""
+"""Peaks and what weights say as safetensors: numbers only, one array a layer and name.
+
+The format begins with a head that names every array and its place, so arrays wait in files without
+a name until all layers are there: memory holds one layer. The format is described by the README of
+the repository huggingface/safetensors.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+import shutil
+import struct
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -16,39 +28,15 @@ from indexer.store.writing.content import SCALARS
 Array = np.ndarray[Any, Any]
 
 _LISTS = ("logit", "in", "gate")
+_TYPES = {"f8": "F64", "f4": "F32", "i4": "I32"}
+_SIZES = (8, 4)
+"""Bytes of a number: the larger ones come first, so that every array is aligned."""
 
 
-class Tensors:
-    """Gathers the arrays of chosen neurons; in memory, about 1.5 KB a neuron."""
-
-    def __init__(self) -> None:
-        self._by_layer: dict[int, dict[str, list[Array]]] = {}
-
-    def add(self, neurons: Sequence[StoredNeuron]) -> None:
-        """Add neurons."""
-        for neuron in neurons:
-            columns = self._by_layer.setdefault(neuron.layer, {})
-            for name, values in _arrays(neuron).items():
-                columns.setdefault(name, []).append(values)
-
-    def arrays(self) -> dict[str, Array]:
-        """All arrays as `LAYER.NAME`, [neurons] or [neurons, m]; short rows end with NaN or −1."""
-        return {
-            f"{layer}.{name}": _stacked(rows)
-            for layer, columns in sorted(self._by_layer.items())
-            for name, rows in columns.items()
-        }
-
-
-def tensors_of(reading: Reading, ranges: Iterable[tuple[int, int]], progress: Any) -> bytes:
-    """A safetensors file of the neurons in `ranges` of indices over all layers."""
-    from safetensors.numpy import save
-
-    gathered, done = Tensors(), 0
-    for neurons in read_neurons(reading.connection, reading.run.id, ranges):
-        gathered.add(neurons)
-        done += len(neurons)
-        progress(done)
+def write_tensors(
+    file: Any, reading: Reading, ranges: Iterable[tuple[int, int]], progress: Callable[[int], None]
+) -> None:
+    """Write a safetensors file of the neurons in `ranges` of ascending indices over all layers."""
     run = reading.run
     metadata = {
         "model": run.model,
@@ -56,8 +44,60 @@ def tensors_of(reading: Reading, ranges: Iterable[tuple[int, int]], progress: An
         "corpus": run.corpus,
         "content_hash": run.content_hash,
     }
-    content: bytes = save(gathered.arrays(), metadata)
-    return content
+    neurons = _counted(read_neurons(reading.connection, run.id, ranges), progress)
+    with ExitStack() as stack:
+        spools = {size: stack.enter_context(tempfile.TemporaryFile()) for size in _SIZES}
+        places: dict[int, list[tuple[str, dict[str, Any]]]] = {size: [] for size in _SIZES}
+        for layer, of_layer in groupby(neurons, attrgetter("layer")):
+            for name, array in _layer(of_layer).items():
+                size = array.dtype.itemsize
+                begin = spools[size].tell()
+                spools[size].write(array.tobytes())
+                kind = _TYPES[array.dtype.str[1:]]
+                place = {"dtype": kind, "shape": array.shape, "data_offsets": (begin, array.nbytes)}
+                places[size].append((f"{layer}.{name}", place))
+        file.write(_head(metadata, places, {size: spools[size].tell() for size in _SIZES}))
+        for size in _SIZES:
+            spools[size].seek(0)
+            shutil.copyfileobj(spools[size], file)
+
+
+def _head(
+    metadata: Mapping[str, str],
+    places: Mapping[int, Sequence[tuple[str, dict[str, Any]]]],
+    sizes: Mapping[int, int],
+) -> bytes:
+    """The head: its length, and JSON padded with blanks to a multiple of eight bytes."""
+    known: dict[str, Any] = {"__metadata__": metadata}
+    before = 0
+    for size in _SIZES:
+        for name, place in places[size]:
+            begin, length = place["data_offsets"]
+            first = before + begin
+            known[name] = place | {"data_offsets": (first, first + length)}
+        before += sizes[size]
+    content = json.dumps(known).encode()
+    content += b" " * (-len(content) % 8)
+    return struct.pack("<Q", len(content)) + content
+
+
+def _counted(
+    parts: Iterable[Sequence[StoredNeuron]], progress: Callable[[int], None]
+) -> Iterator[StoredNeuron]:
+    done = 0
+    for part in parts:
+        yield from part
+        done += len(part)
+        progress(done)
+
+
+def _layer(neurons: Iterable[StoredNeuron]) -> dict[str, Array]:
+    """The arrays of a layer, [neurons] or [neurons, m]; short rows end with NaN or −1."""
+    columns: dict[str, list[Array]] = {}
+    for neuron in neurons:
+        for name, values in _arrays(neuron).items():
+            columns.setdefault(name, []).append(values)
+    return {name: _stacked(rows) for name, rows in columns.items()}
 
 
 def _arrays(neuron: StoredNeuron) -> dict[str, Array]:

@@ -11,8 +11,9 @@ import numpy as np
 from app.export.lines import Notes, neuron_lines
 from app.reading.store import Reading
 from indexer.store.transfer.heads import head_part, head_values, iter_heads
-from indexer.store.transfer.lines import context_line, dumped, run_line, stored_part
+from indexer.store.transfer.lines import context_line, digest, dumped, run_line, stored_part
 from indexer.store.transfer.records import (
+    StoredNeuron,
     read_contexts,
     read_neurons,
     read_record,
@@ -27,16 +28,27 @@ def head(reading: Reading) -> bytes:
     return dumped(run_line(read_record(reading.connection, row), row.content_hash))
 
 
-def neurons(reading: Reading, notes: Notes) -> Iterator[bytes]:
+def neurons(reading: Reading, notes: Notes | None) -> Iterator[bytes]:
     """The lines of all neurons."""
-    everything = np.arange(len(reading.places))
-    pages = neuron_lines(reading, everything, None, notes)
-    stored = read_neurons(reading.connection, reading.run.id, [(0, len(everything) - 1)])
+    pages = neuron_lines(reading, np.arange(len(reading.places)), None, notes)
+    for _, own in _stored(reading):
+        yield b'{"type":"neuron",' + next(pages)[1:-2] + b"," + dumped(own)[1:]
+
+
+def beside(reading: Reading, records: Iterator[bytes]) -> Iterator[bytes]:
+    """The lines of all neurons, to lie beside their NeuronRecords."""
+    for neuron, own in _stored(reading):
+        place = {"type": "neuron", "layer": neuron.layer, "neuron": neuron.neuron}
+        yield dumped(place | {"record": digest(next(records))} | own)
+
+
+def _stored(reading: Reading) -> Iterator[tuple[StoredNeuron, dict[str, Any]]]:
+    """Each neuron with what the store has of it."""
+    everything = [(0, len(reading.places) - 1)]
     heads = _heads(reading)
-    for part in stored:
+    for part in read_neurons(reading.connection, reading.run.id, everything):
         for neuron in part:
-            own = dumped({"stored": stored_part(neuron), **next(heads, {})})
-            yield b'{"type":"neuron",' + next(pages)[1:-2] + b"," + own[1:]
+            yield neuron, {"stored": stored_part(neuron), **next(heads, {})}
 
 
 def _heads(reading: Reading) -> Iterator[dict[str, Any]]:

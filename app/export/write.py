@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,18 +24,20 @@ from app.export.files import (
     write_lines,
     write_parquet,
 )
-from app.export.lines import Notes, neuron_lines, table_lines
+from app.export.lines import Notes, by_neuron, neuron_lines, table_lines
 from app.export.openai import record_bytes
 from app.neurons.queries import neuron as read_neuron
 from app.reading.store import Reading
+from app.schemas import Note
+from app.sets import name_of
 from indexer.errors import NeurariumError
 from indexer.store import notes as notes_table
+from indexer.store.transfer.lines import BESIDE_RECORDS
 
 Format = Literal["jsonl", "parquet", "csv", "openai", "neuronpedia", "safetensors"]
 FOLDERS = ("parquet", "openai", "neuronpedia")
 """The formats that are a folder of files."""
 WITH_FIELDS = ("jsonl", "csv")
-_LINES = "neurons"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,35 +64,32 @@ class Request:
 def export(
     reading: Reading,
     request: Request,
-    notes: Notes,
+    notes: Notes | None,
     stage: Callable[[str, int | None, str], Progress],
 ) -> int:
-    """Write the export and return how many neurons are in it. `stage` begins a progress bar.
+    """Write the export and return how many units are in it. `stage` begins a progress bar.
 
     Raises NeurariumError and AppError, and then writes nothing.
     """
     request.check()
     indices = chosen(reading, request.choice)
     if not len(indices):
-        raise Invalid("No neuron matches: there is nothing to export.")
-    progress = stage("Exporting", len(indices), _LINES)
+        raise Invalid(f"No {reading.units.noun} matches: there is nothing to export.")
+    progress = stage("Exporting", len(indices), f"{reading.units.noun}s")
     _WRITERS[request.format](reading, request, indices, notes, progress)
     return len(indices)
 
 
-def notes_of(engine: Engine, model: str) -> Notes:
-    """The notes of a model, oldest first, as JSON has them."""
-    found: dict[tuple[int, int], list[dict[str, Any]]] = {}
-    for note in notes_table.walk(engine):
-        if note.model == model:
-            found.setdefault((note.layer, note.neuron), []).append(
-                {"time": note.time.isoformat(), "author": note.author, "text": note.text}
-            )
-    return found
+def notes_of(engine: Engine, reading: Reading) -> Notes | None:
+    """The notes on a run's set of units; None if the store has none of any."""
+    rows = notes_table.of_model(engine, str(name_of(reading.run.model, reading.run.set_name)))
+    if rows is None:
+        return None
+    return by_neuron(Note.model_validate(dict(row._mapping)) for row in rows)
 
 
 def _jsonl(
-    reading: Reading, request: Request, indices: Indices, notes: Notes, progress: Progress
+    reading: Reading, request: Request, indices: Indices, notes: Notes | None, progress: Progress
 ) -> None:
     if not request.choice.is_whole or request.fields is not None:
         write_lines(request.out, neuron_lines(reading, indices, request.fields, notes), progress)
@@ -103,7 +103,7 @@ def _jsonl(
 
 
 def _csv(
-    reading: Reading, request: Request, indices: Indices, _: Notes, progress: Progress
+    reading: Reading, request: Request, indices: Indices, _: Notes | None, progress: Progress
 ) -> None:
     with new_file(request.out) as file:
         for number, part in enumerate(table_lines(reading, indices, request.fields)):
@@ -112,7 +112,7 @@ def _csv(
 
 
 def _parquet(
-    reading: Reading, request: Request, indices: Indices, _: Notes, progress: Progress
+    reading: Reading, request: Request, indices: Indices, _: Notes | None, progress: Progress
 ) -> None:
     from app.export.heads import head_tables
     from app.export.tables import Tables
@@ -122,29 +122,39 @@ def _parquet(
 
 
 def _safetensors(
-    reading: Reading, request: Request, indices: Indices, _: Notes, progress: Progress
+    reading: Reading, request: Request, indices: Indices, _: Notes | None, progress: Progress
 ) -> None:
-    from app.export.tensors import tensors_of
+    from app.export.tensors import write_tensors
 
-    indices = sorted_unique(indices)
     with new_file(request.out) as file:
-        file.write(tensors_of(reading, ranges(indices), progress))
+        write_tensors(file, reading, ranges(sorted_unique(indices)), progress)
 
 
 def _openai(
-    reading: Reading, request: Request, indices: Indices, _: Notes, progress: Progress
+    reading: Reading, request: Request, indices: Indices, _: Notes | None, progress: Progress
 ) -> None:
-    with new_folder(request.out) as folder:
+    def written(folder: Path) -> Iterator[bytes]:
+        """The content of each record, once it is a file."""
         for number, index in enumerate(indices.tolist(), 1):
             layer, neuron = reading.places.of(index)
             (folder / str(layer)).mkdir(exist_ok=True)
-            path = folder / str(layer) / f"{neuron}.json"
-            path.write_bytes(record_bytes(read_neuron(reading, layer, neuron)))
+            content = record_bytes(read_neuron(reading, layer, neuron))
+            (folder / str(layer) / f"{neuron}.json").write_bytes(content)
+            yield content
             progress(number)
+
+    with new_folder(request.out) as folder:
+        records = written(folder)
+        if request.choice.is_whole:
+            with gzip.open(folder / BESIDE_RECORDS, "wb", 5) as file:
+                file.write(whole.head(reading))
+                file.writelines(whole.beside(reading, records))
+                file.writelines(whole.contexts(reading))
+        deque(records, 0)  # the rest, or all
 
 
 def _neuronpedia(
-    reading: Reading, request: Request, indices: Indices, notes: Notes, progress: Progress
+    reading: Reading, request: Request, indices: Indices, notes: Notes | None, progress: Progress
 ) -> None:
     run, done = reading.run, 0
     by_layer: dict[int, list[int]] = {}
@@ -154,17 +164,20 @@ def _neuronpedia(
     with new_folder(request.out) as folder:
         home = folder / "v1" / run.model
         for layer, neurons in by_layer.items():
-            place = home / neuronpedia.source_id(layer)
+            place = home / neuronpedia.source_id(layer, run.set_name)
             for name in ("features", "activations"):
                 (place / name).mkdir(parents=True)
-            described = f"Neurons at {run.hook_point}, indexed by Neurarium"
+            units = f"{reading.units.noun.capitalize()}s"
+            described = f"{units} at {run.hook_point}, indexed by Neurarium"
             created = run.created_at.isoformat()
             _write(
                 place / "sourceset.jsonl",
-                [neuronpedia.source_set(run.model, created, described)],
+                [neuronpedia.source_set(run.model, run.set_name, created, described)],
             )
             known = (run.corpus, run.contexts, run.ctx_len)
-            _write(place / "source.jsonl", [neuronpedia.source(run.model, layer, *known)])
+            _write(
+                place / "source.jsonl", [neuronpedia.source(run.model, run.set_name, layer, *known)]
+            )
             for batch in range(0, len(neurons), neuronpedia.BATCH):
                 name = f"batch-{batch // neuronpedia.BATCH}.jsonl.gz"
                 pages = [
@@ -178,7 +191,7 @@ def _neuronpedia(
                     row
                     for page in pages
                     for row in neuronpedia.explanations(
-                        page, notes.get((page.layer, page.neuron), ())
+                        page, (notes or {}).get((page.layer, page.neuron), ())
                     )
                 ]
                 if said:
@@ -204,7 +217,7 @@ def sorted_unique(indices: Indices) -> Indices:
     return unique[keep] if len(unique) else unique
 
 
-_WRITERS: dict[str, Callable[[Reading, Request, Indices, Notes, Progress], None]] = {
+_WRITERS: dict[str, Callable[[Reading, Request, Indices, Notes | None, Progress], None]] = {
     "jsonl": _jsonl,
     "parquet": _parquet,
     "csv": _csv,

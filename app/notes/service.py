@@ -91,6 +91,11 @@ class ServedNotes:
             version=f"notes {page.count} {page.highest}",
         )
 
+    def of_model(self, model: str) -> list[Note]:
+        """All notes on a model's neurons, newest first."""
+        rows = store.of_model(self._engine, model) or []
+        return [Note.model_validate(dict(row._mapping)) for row in rows]
+
     def marks(self, models: Iterable[str]) -> Marks:
         """How many notes the neurons of the models have."""
         if not self._exist:

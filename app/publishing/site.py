@@ -40,13 +40,13 @@ def publish(
         raise NeurariumError("A site is a folder of files: name one with --out.")
     indices = sorted_unique(chosen(reading, choice)).tolist()
     if not indices:
-        raise NeurariumError("No neuron matches: there is nothing to publish.")
+        raise NeurariumError(f"No {reading.units.noun} matches: there is nothing to publish.")
     places = [reading.places.of(index) for index in indices]
     known = set(places)
     model = models.model(reading)
     said = f"This site was made of run {model.run.id} by Neurarium."
     pages = Pages(model, said, lambda layer, neuron: (layer, neuron) in known)
-    progress = stage("Publishing", len(indices), "neurons")
+    progress = stage("Publishing", len(indices), f"{reading.units.noun}s")
     counts: dict[int, int] = {}
     with new_folder(folder) as made:
         index = _Index(reading)

@@ -1,16 +1,18 @@
-"""How long a run the size of SmolLM2-135M's, 46,080 neurons, takes to export to Parquet, and how
-much memory.
+"""How long a run the size of SmolLM2-135M's, 46,080 neurons, takes to export with everything, and
+how much memory, beside a third of it.
 
-    python -m benchmarks.store.exporting /tmp/exporting      # 3 minutes, 1.5 GB
+    python -m benchmarks.store.exporting /tmp/exporting --save benchmarks/results/exporting.json
 
-The store is made first, of invented values, and kept for another try.
+Takes 3 minutes and 2 GB of disk. The store is made first, of invented values, and kept for another
+try. Each export runs in a process of its own, so that its memory is its own.
 """
 
 from __future__ import annotations
 
-import resource
+import multiprocessing
 import shutil
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -18,22 +20,24 @@ import numpy as np
 import typer
 
 from app.export.choice import Choice
-from app.export.write import Request, export
+from app.export.write import Format, Request, export
 from app.reading.store import Store
-from benchmarks.results import run
+from benchmarks.results import Figure, run
 from benchmarks.store import invented
 from benchmarks.store.synthetic import blocks_of
+from benchmarks.tables import report
+from indexer import memory
 from indexer.models.units import never_positive
 from indexer.run.results import Results
 from indexer.store.database import open_store
 from indexer.store.writing.run import write_run
 
-WIDTHS = (1536,) * 30
 VOCABULARY, CONTEXTS = 49_152, 20_000
 NAME = "smollm2"
+FORMATS: tuple[Format, ...] = ("parquet", "safetensors")
 
 
-def make(database: str, widths: tuple[int, ...] = WIDTHS, contexts: int = CONTEXTS) -> None:
+def make(database: str, widths: tuple[int, ...], contexts: int = CONTEXTS) -> None:
     """Write the run."""
     engine = open_store(database, create=True)
     rng = np.random.default_rng(0)
@@ -51,38 +55,61 @@ def make(database: str, widths: tuple[int, ...] = WIDTHS, contexts: int = CONTEX
     engine.dispose()
 
 
-def measure(database: str, out: Path) -> dict[str, float]:
-    """Export the run to Parquet; seconds by the clock and of the processors, MB of memory and of
-    files."""
-    store = Store(open_store(database, create=False))
+def measure(database: str, out: Path, format: Format, layers: str | None) -> list[Figure]:
+    """Export the run, or layers of it: seconds by the clock and of the processors, the largest
+    memory of this process, and what is written."""
     began, worked = time.perf_counter(), time.process_time()
-    request = Request("parquet", out, Choice())
+    memory.begin_peak()
+    store = Store(open_store(database, create=False))
     with store.reading(NAME, None) as reading:
-        neurons = export(reading, request, {}, lambda *_: lambda done: None)
+        request = Request(format, out, Choice(layers=layers))
+        neurons = export(reading, request, None, lambda *_: lambda done: None)
     store.close()
-    return {
-        "neurons": neurons,
-        "seconds": time.perf_counter() - began,
-        "processor seconds": time.process_time() - worked,
-        "memory MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
-        "files MB": sum(path.stat().st_size for path in out.iterdir()) / 1e6,
-    }
+    seconds, worked = time.perf_counter() - began, time.process_time() - worked
+    files = [out] if out.is_file() else list(out.iterdir())
+    column = f"{format}, {neurons:,} neurons"
+    return [
+        Figure("exporting", column, seconds, "s"),
+        Figure("processor time", column, worked, "s"),
+        Figure("memory", column, memory.peak() / 1e6, "MB"),
+        Figure("written", column, sum(file.stat().st_size for file in files) / 1e6, "MB"),
+    ]
+
+
+def alone(database: str, out: Path, format: Format, layers: str | None) -> list[Figure]:
+    """As `measure`, in a new process, with nothing left on the disk."""
+    new = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(1, new) as pool:
+            return pool.submit(measure, database, out, format, layers).result()
+    finally:
+        if out.is_dir():
+            shutil.rmtree(out)
+        out.unlink(missing_ok=True)
 
 
 def main(
     folder: Annotated[Path, typer.Argument(help="Where the store and the files are.")],
+    layers: Annotated[int, typer.Option(min=3, help="Layers.")] = 30,
+    width: Annotated[int, typer.Option(min=1, help="Neurons a layer.")] = 1536,
+    save: Annotated[Path | None, typer.Option(help="Save the figures as JSON.")] = None,
 ) -> None:
-    """Make the store if it is not there, export it, and print what that took."""
+    """Make the store if it is not there, and measure how long exports take."""
     folder.mkdir(parents=True, exist_ok=True)
-    database = f"sqlite:///{folder / 'store.db'}"
-    if not (folder / "store.db").exists():
-        make(database)
-        typer.echo("The store is made: run this again, so that only the export is measured.")
-        return
-    out = folder / "parquet"
-    shutil.rmtree(out, ignore_errors=True)
-    for name, value in measure(database, out).items():
-        typer.echo(f"{name}: {value:,.1f}")
+    file = folder / f"{layers}x{width}.db"
+    if not file.exists():
+        partial = file.with_suffix(".partial")
+        partial.unlink(missing_ok=True)
+        make(f"sqlite:///{partial}", (width,) * layers)
+        partial.replace(file)
+    third = f"0-{layers // 3 - 1}"
+    figures = [
+        figure
+        for format in FORMATS
+        for choice in (third, None)
+        for figure in alone(f"sqlite:///{file}", folder / format, format, choice)
+    ]
+    report("store.exporting", {"layers": layers, "width": width}, figures, save)
 
 
 if __name__ == "__main__":

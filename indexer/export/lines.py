@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ from sqlalchemy import Engine
 
 from indexer.config import check_name
 from indexer.errors import NeurariumError
-from indexer.store.transfer.copying import checked, counted
+from indexer.store.transfer.copying import check_new, checked, counted
 from indexer.store.transfer.heads import columns_of, head_of
 from indexer.store.transfer.lines import blocks, context_of, loaded, neuron_of, record_of
 from indexer.store.transfer.records import StoredNeuron, block_of
@@ -21,15 +23,20 @@ from indexer.store.writing.run import write_run
 
 
 def import_lines(
-    file: Path, engine: Engine, name: str | None, progress: Callable[[int], None]
+    file: Path,
+    engine: Engine,
+    name: str | None,
+    progress: Callable[[int], None],
+    look: Callable[[dict[str, Any]], None] = lambda line: None,
 ) -> int:
     """Write the run in a file to a store, and return its number; `name` None: the model's own name.
+    `look` is called with each line and may refuse it.
 
     Raises NeurariumError, with nothing written, if a line cannot be read or the content hash is
     not the one that the file names.
     """
-    with file.open("rb") as opened:
-        lines = _Lines(opened, file)
+    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
+        lines = _Lines(opened, file, look)
         first = lines.next()
         if first is None:
             raise NeurariumError(f"{file} is empty.")
@@ -37,6 +44,7 @@ def import_lines(
         if name is not None:
             record = replace(record, model=name)
         check_name(record.model)
+        check_new(engine, record.model, first["content_hash"])
         neurons = lines.neurons()
         made = counted((block_of(part) for part in blocks(neurons)), progress)
         run_id = write_run(engine, record, made, lines.contexts(), lines.heads(record))
@@ -46,9 +54,9 @@ def import_lines(
 class _Lines:
     """The lines of a file, read once: neurons first, then contexts."""
 
-    def __init__(self, opened: Any, file: Path) -> None:
+    def __init__(self, opened: Any, file: Path, look: Callable[[dict[str, Any]], None]) -> None:
         self._lines = enumerate(opened, 1)
-        self._file = file
+        self._file, self._look = file, look
         self._held: dict[str, Any] | None = None
         self._number = 0
         self._heads: list[HeadRecord] = []
@@ -59,10 +67,17 @@ class _Lines:
         if self._held is not None:
             held, self._held = self._held, None
             return held
-        for number, line in self._lines:
-            self._number = number
-            if line.strip():
-                return loaded(line, self._number, self._file)
+        try:
+            for number, content in self._lines:
+                self._number = number
+                if content.strip():
+                    line = loaded(content, self._number, self._file)
+                    self._look(line)
+                    return line
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise NeurariumError(
+                f"{self._file} is cut off or damaged ({error}). Nothing was imported."
+            ) from None
         return None
 
     def neurons(self) -> Iterator[StoredNeuron]:

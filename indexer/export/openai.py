@@ -1,8 +1,9 @@
 """Reads a folder of NeuronRecords, `LAYER/NEURON.json`, as a run.
 
-The records have texts of tokens and activations only: what else a run has is computed from their
-examples, or is unknown. Numbers are computed from the activations as the store rounds them, so that
-exporting and importing the run once more gives the same hash.
+Records that Neurarium exported have the whole run beside them. Others have texts of tokens and
+activations only: what else a run has is computed from their examples, or is unknown. Numbers are
+computed from the activations as the store rounds them, so that exporting and importing the run once
+more gives the same hash.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from sqlalchemy import Engine
 
 from indexer.config import MAX_CTX_LEN, check_name
 from indexer.errors import NeurariumError
+from indexer.export.lines import import_lines
 from indexer.store import schema
 from indexer.store.packing.codec import NEURON_ARRAYS, ExampleArrays, quantize
 from indexer.store.transfer.copying import counted
-from indexer.store.transfer.lines import blocks
+from indexer.store.transfer.lines import BESIDE_RECORDS, blocks, digest
 from indexer.store.transfer.records import StoredNeuron, block_of
 from indexer.store.units import Units
 from indexer.store.writing.content import SCALARS
@@ -44,6 +46,8 @@ def import_records(
 ) -> int:
     """Write the run to a store, and return its number. Raises NeurariumError, with nothing written,
     if a file cannot be read or neurons are missing."""
+    if (folder / BESIDE_RECORDS).exists():
+        return import_lines(folder / BESIDE_RECORDS, engine, name, progress, _matching(folder))
     name = name or folder.resolve().name
     check_name(name)
     files = _files(folder)
@@ -83,6 +87,28 @@ def import_records(
 
     made = counted((block_of(part) for part in blocks(neurons())), progress)
     return write_run(engine, record, made, texts.records())
+
+
+def _matching(folder: Path) -> Callable[[dict[str, Any]], None]:
+    """Refuses lines beside records that have been changed since, taken away or added."""
+    files = {path.relative_to(folder).as_posix() for path in folder.glob("*/*.json")}
+
+    def look(line: dict[str, Any]) -> None:
+        changed = None
+        if line.get("type") == "neuron":
+            name = f"{line.get('layer')}/{line.get('neuron')}.json"
+            known = name in files and digest((folder / name).read_bytes()) == line.get("record")
+            files.discard(name)
+            changed = None if known else name
+        elif line.get("type") == "context" and files:
+            changed = min(files)
+        if changed is not None:
+            raise NeurariumError(
+                f"{folder / changed} is not as it was exported: remove "
+                f"{folder / BESIDE_RECORDS} to import what the records alone say."
+            )
+
+    return look
 
 
 def _files(folder: Path) -> list[list[Path]]:

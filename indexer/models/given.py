@@ -1,5 +1,5 @@
-"""A user's model in memory, lent for a run: a plain transformers model in eval mode, unchanged
-afterwards."""
+"""A user's model in memory, lent for a run: a plain transformers model, or the bridge of one of
+TransformerLens's own, in eval mode, unchanged afterwards."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import transformers
 from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_bridge.supported_architectures.native import NativeArchitectureAdapter
 
 from indexer.errors import NeurariumError
 from indexer.models.failures import quiet
@@ -23,13 +24,14 @@ def borrowed(model: Any, name: str) -> Iterator[Any]:
     """The plain transformers model of `model`, in eval mode; its own mode is restored at the end.
 
     A bridge has replaced the modules of its model, so its weights are put into a new model, without
-    copying them. Raises NeurariumError for anything else.
+    copying them. A bridge of a TransformerLens model (`boot_native`, `boot_tl_legacy`) is lent as
+    it is. Raises NeurariumError for anything else.
     """
     plain = _of_bridge(model, name) if isinstance(model, TransformerBridge) else model
-    if not isinstance(plain, transformers.PreTrainedModel):
+    if not isinstance(plain, transformers.PreTrainedModel | TransformerBridge):
         raise NeurariumError(
             f"The model {name!r} is {type(model).__name__}: give a transformers causal language "
-            "model or a TransformerBridge of one."
+            "model or a TransformerBridge."
         )
     modes = [(module, module.training) for module in plain.modules()]
     plain.eval()
@@ -47,10 +49,12 @@ def _of_bridge(bridge: Any, name: str) -> Any:
             "it again and index it before enable_compatibility_mode()."
         )
     wrapped = bridge.original_model
+    if isinstance(bridge.adapter, NativeArchitectureAdapter):
+        return bridge
     if not isinstance(wrapped, transformers.PreTrainedModel):
         raise NeurariumError(
-            f"The bridge {name!r} holds {type(wrapped).__name__}, no transformers model: only "
-            "those can be indexed from memory."
+            f"The bridge {name!r} holds {type(wrapped).__name__}, neither a transformers model nor "
+            "one of TransformerLens: only those can be indexed from memory."
         )
     state = {key.replace(_WRAPPED, ""): value for key, value in wrapped.state_dict().items()}
     config = type(wrapped.config).from_dict(wrapped.config.to_dict())

@@ -71,17 +71,15 @@ def describe(source: ModelSource, *, trust_remote_code: bool = False) -> Descrip
         return Description(source, layout, config)
     with quiet(), one_line_errors(source):
         cfg = derive_tl_legacy_config(source.location)
-        layout = layout_of_adapter(
-            NativeArchitectureAdapter(cfg),
-            source.label,
-            max_context=int(cfg.n_ctx),
-            activation_function=str(cfg.act_fn),
-        )
+        layout = _native_layout(NativeArchitectureAdapter(cfg), source)
     return Description(source, layout, None)
 
 
 def describe_loaded(model: Any, source: ModelSource) -> Description:
-    """The description of a transformers model that is in memory. Raises `NeurariumError`."""
+    """The description of a transformers model, or of the bridge of one of TransformerLens's own,
+    that is in memory. Raises `NeurariumError`."""
+    if isinstance(model, TransformerBridge):
+        return Description(source, _native_layout(model.adapter, source), None)
     with quiet():
         layout = layout_of_config(model.config, source.label)
     return Description(source, layout, model.config)
@@ -144,12 +142,18 @@ def use_loaded(
     asked: Asked,
     weights_hash: str | None = None,
 ) -> LoadedModel:
-    """A transformers model that is in memory, where it is and as precise as it is.
+    """A model that is in memory, as `describe_loaded` takes it, where it is and as precise as it
+    is.
 
     `weights_hash` None: a hash of its state, so that the model is known again wherever it is loaded
     from. Raises `NeurariumError` as `load_model` does.
     """
     source, layout = description.source, description.layout
+    if isinstance(model, TransformerBridge):
+        root = model.original_model
+        place, dtype = next(root.parameters()).device, number_format(root)
+        native = load_native(model, source, tokens, asked=asked, dtype=dtype, device=place)
+        return replace(native, weights_hash=f"{STATE}{native.weights_hash}")
     rows = int(model.get_input_embeddings().weight.shape[0])
     if rows < description.vocab_size:
         raise NeurariumError(
@@ -188,20 +192,14 @@ def load_native(
 
     Raises `NeurariumError` as `load_model` does.
     """
-    cfg = bridge.cfg
-    layout = layout_of_adapter(
-        bridge.adapter,
-        source.label,
-        max_context=int(cfg.n_ctx),
-        activation_function=str(cfg.act_fn),
-    )
+    layout = _native_layout(bridge.adapter, source)
     chosen = kinds.choose(layout, asked)
     model = bridge.original_model.eval()
     place = device or torch.device("cpu")
     with one_line_errors(source):
         weights_hash = _hash_state(model)
         model.to(device=place, dtype=dtype or torch.float32)
-    rows = int(cfg.d_vocab)
+    rows = int(bridge.cfg.d_vocab)
     check_weights(model, source.label, known_tokens(tokens.tokenizer, rows), rows)
     trunk = Trunk(until_final_norm(model, layout), place, source.label)
     return LoadedModel(
@@ -215,6 +213,16 @@ def load_native(
         config_hash=None,
         d_vocab=rows,
         dtype=dtype or torch.float32,
+    )
+
+
+def _native_layout(adapter: Any, source: ModelSource) -> Layout:
+    cfg = adapter.cfg
+    return layout_of_adapter(
+        adapter,
+        source.label,
+        max_context=int(cfg.n_ctx),
+        activation_function=str(cfg.act_fn),
     )
 
 

@@ -186,6 +186,16 @@ def walk(engine: Engine) -> Iterator[Note]:
             yield Note(*row)
 
 
+def of_model(engine: Engine, model: str) -> list[Row[Any]] | None:
+    """All notes on a model's neurons, newest first, with the fields of `Note` and an `id`; None
+    without the table."""
+    if not inspect(engine).has_table(_notes.name):
+        return None
+    wanted = select(_notes).where(_notes.c.model == model)
+    with engine.connect() as connection:
+        return list(connection.execute(wanted.order_by(_notes.c.time.desc(), _notes.c.id.desc())))
+
+
 def add(engine: Engine, note: Note) -> int:
     """Store a note and return its id."""
     with _changing(engine, PATIENCE) as connection:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
 
 import neurarium
@@ -73,6 +74,41 @@ def test_a_bridge_gives_the_same_run(case: Case) -> None:
         str(case.folder), device="cpu", dtype=torch.float32
     )
     assert case.index(bridge, case.texts, "bridge").run.content_hash == case.hash
+
+
+def test_a_native_bridge_gives_what_it_caches(case: Case) -> None:
+    """A bridge of TransformerLens's own model: the largest values in its cache are the run's; it
+    is as it was."""
+    bridge = TransformerBridge.boot_native(
+        TransformerBridgeConfig(
+            d_model=16,
+            d_head=8,
+            n_heads=2,
+            n_layers=2,
+            n_ctx=32,
+            d_mlp=24,
+            d_vocab=len(case.tokenizer),
+            act_fn="gelu",
+            normalization_type="LN",
+            seed=0,
+            architecture="TransformerLensNative",
+        )
+    )
+    bridge.train()
+    before = {name: value.clone() for name, value in bridge.state_dict().items()}
+    rows = np.random.default_rng(0).integers(2, 300, (30, 20))
+    run = case.index(bridge, rows, "native")
+    assert run.run.hook_point == "mlp.hook_post"
+    assert bridge.training
+    assert all(torch.equal(before[name], value) for name, value in bridge.state_dict().items())
+    _, cache = bridge.eval().run_with_cache(torch.tensor(rows))
+    for layer in (0, 1):
+        peaks = cache[f"blocks.{layer}.mlp.hook_post"].amax((0, 1)).detach().numpy()
+        found = [row.max for row in run.layer(layer)]
+        np.testing.assert_allclose(found, peaks, rtol=1e-5, atol=1e-6)
+    bridge.compatibility_mode = True
+    with pytest.raises(neurarium.NeurariumError, match="in compatibility mode"):
+        case.index(bridge, rows, "compatible")
 
 
 def test_strings_and_token_ids(case: Case) -> None:

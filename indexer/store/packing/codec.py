@@ -254,9 +254,25 @@ def activations_of(
     bounds of the examples: example i is values[bounds[i] : bounds[i + 1]].
     """
     lengths = examples.lengths.astype(np.int64)
-    values = examples.quantized.astype(np.float32) * np.repeat(examples.scales, lengths)
-    low, high = np.repeat(examples.troughs, lengths), np.repeat(examples.peaks, lengths)
-    return np.minimum(np.maximum(values, low), high), np.concatenate([[0], np.cumsum(lengths)])
+    values = dequantized(
+        examples.quantized, lengths, examples.scales, examples.troughs, examples.peaks
+    )
+    return values, np.concatenate([[0], np.cumsum(lengths)])
+
+
+def dequantized(
+    quantized: Int8[np.ndarray, " total"],
+    lengths: Int64[np.ndarray, " n"],
+    scales: Float32[np.ndarray, " n"],
+    low: Float32[np.ndarray, " n"],
+    high: Float32[np.ndarray, " n"],
+) -> Float32[np.ndarray, " total"]:
+    """The concatenated activations of n examples, each clipped to its `low` and `high`."""
+    values = quantized.astype(np.float32) * np.repeat(scales, lengths)
+    clipped: Float32[np.ndarray, " total"] = np.minimum(
+        np.maximum(values, np.repeat(low, lengths)), np.repeat(high, lengths)
+    )
+    return clipped
 
 
 def pack_arrays(arrays: Mapping[str, Array], names: Mapping[str, str] = NEURON_ARRAYS) -> bytes:

@@ -4,6 +4,7 @@ and the lines of the run and of its contexts."""
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
@@ -23,6 +24,10 @@ from indexer.store.writing.records import ContextRecord, RunRecord
 
 FORMAT = 1
 """Of the lines; a reader refuses others."""
+BESIDE_RECORDS = "neurarium.jsonl.gz"
+"""A file beside NeuronRecords with the lines of their run: OpenAI's reader takes no other fields in
+a record than its own, and these lack most of a run. A line of a neuron names its record's digest.
+"""
 
 Array = np.ndarray[Any, Any]
 
@@ -108,6 +113,11 @@ def context_of(line: Mapping[str, Any]) -> ContextRecord:
     """The inverse of `context_line`. Raises KeyError."""
     given = {field.name: line[field.name] for field in fields(ContextRecord)}
     return ContextRecord(**given | {"token_ids": np.array(line["token_ids"], np.uint32)})
+
+
+def digest(record: bytes) -> str:
+    """Tells whether a file is the one that was exported."""
+    return hashlib.blake2b(record, digest_size=16).hexdigest()
 
 
 def dumped(line: Mapping[str, Any]) -> bytes:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from app.cli.main import app
+from indexer.errors import NeurariumError
+from indexer.store import notes
 from indexer.store.database import open_store
 from indexer.store.runs import list_runs
 from indexer.store.transfer.records import run_row
@@ -201,12 +205,24 @@ def test_neuron_records_have_their_fields(database: str, api: Any, tmp_path: Pat
 
 @pytest.mark.parametrize("model", ["toy", "wide"])
 def test_neuron_records_come_back(database: str, tmp_path: Path, model: str) -> None:
-    """Imported records make a run with the same examples; once more around, the same hash."""
+    """Exported records bring their run back. Without the file beside them, they make a run with the
+    same examples; once more around, the same hash."""
     first, second = tmp_path / "first", tmp_path / "second"
-    other, third = (f"sqlite:///{tmp_path / name}.db" for name in ("other", "third"))
+    whole, other, third = (f"sqlite:///{tmp_path / name}.db" for name in ("whole", "other", "3rd"))
     command("export", model, "--format", "openai", "--out", first, "--database", database)
+    command("import", first, "--format", "openai", "--database", whole)
+    assert hashes(whole)[model] <= hashes(database)[model]
+    record, beside = first / "0" / "0.json", first / "neurarium.jsonl.gz"
+    for file, message in ((record, "is not as it was exported"), (beside, "is cut off")):
+        content = file.read_bytes()
+        file.write_bytes(content[:-30])
+        with pytest.raises(NeurariumError, match=message):
+            command("import", first, "--format", "openai", "--database", other)
+        file.write_bytes(content)
+    beside.unlink()
     command("import", first, "--format", "openai", "--name", "again", "--database", other)
     command("export", "again", "--format", "openai", "--out", second, "--database", other)
+    (second / "neurarium.jsonl.gz").unlink()
     command("import", second, "--format", "openai", "--name", "again", "--database", third)
     assert hashes(third) == hashes(other)
     with serving(other) as client:
@@ -262,6 +278,34 @@ def test_tensors_have_peaks_and_effects(database: str, api: Any, tmp_path: Path)
                 token["token_id"] for token in (*effects["top"], *effects["bottom"])
             ]
             assert arrays[f"{layer}.max"][at] == page["stats"]["max"]
+
+
+def test_notes_are_exported_with_their_neuron(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All notes on a neuron of the set, newest first, as the API has them; none of another set."""
+    shutil.copy(database.removeprefix("sqlite:///"), tmp_path / "noted.db")
+    url = f"sqlite:///{tmp_path / 'noted.db'}"
+    engine = open_store(url, create=False)
+    notes.prepare(engine)
+    for day, model in enumerate(("toy", "toy", "toy/heads"), 1):
+        time = datetime(2026, 1, day, tzinfo=UTC)
+        notes.add(engine, notes.Note(model, 0, 1, time, "Ada", f"note {day}"))
+    engine.dispose()
+    lines = command("export", "toy", "--fields", "notes", "--database", url).splitlines()
+    written = [line["notes"] for line in map(json.loads, lines)]
+    assert [[note["text"] for note in of] for of in written[:3]] == [[], ["note 2", "note 1"], []]
+    folder = tmp_path / "folder"
+    command("export", "toy", "--format", "neuronpedia", "--out", folder, "--database", url)
+    (file,) = folder.rglob("explanations/*.gz")
+    rows = [json.loads(line) for line in gzip.decompress(file.read_bytes()).splitlines()]
+    assert [row["description"] for row in rows] == ["note 2", "note 1"]
+    monkeypatch.setenv("NEURARIUM_NOTES_TOKEN", "a-token-of-readers-1")
+    monkeypatch.setenv("NEURARIUM_NOTES", "true")
+    with serving(url) as client:
+        stream = client.get("/api/v1/models/toy/export?n=0/1").json()
+        assert stream["notes"] == written[1]
+        assert stream == client.get("/api/v1/models/toy/layers/0/neurons/1").json()
 
 
 def test_a_choice_of_neurons_and_fields(database: str) -> None:

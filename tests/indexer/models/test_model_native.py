@@ -14,6 +14,8 @@ from torch import Tensor
 from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
 
+import neurarium
+from indexer.config import IndexConfig
 from indexer.errors import NeurariumError
 from indexer.models.asked import Asked
 from indexer.models.hook_points import hook_points_of
@@ -21,7 +23,10 @@ from indexer.models.load import describe, load_model, load_native
 from indexer.models.loaded import LoadedModel
 from indexer.models.pretrained import LoadedTokenizer, load_tokenizer, pin_revision
 from indexer.models.source import ModelSource, resolve_model
+from indexer.run.index import index
+from tests.conftest import Silent
 from tests.helpers.tiny_models import (
+    TEXT,
     VOCAB,
     add_to_hub_cache,
     captured,
@@ -229,6 +234,28 @@ def test_a_toy_model_is_loaded_from_its_old_repository() -> None:
     again = load_model(source, dtype="bfloat16")
     assert again.weights_hash == model.weights_hash
     assert again.dtype is torch.bfloat16
+
+
+@pytest.mark.usefixtures("legacy_hub")
+def test_a_toy_model_in_memory_gives_the_commands_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bridge that `boot_tl_legacy` made gives the content hash of the model by its name."""
+    monkeypatch.setenv("NEURARIUM_CACHE_DIR", str(tmp_path / "cache"))
+    database = f"sqlite:///{tmp_path / 'store.db'}"
+    texts = [{"text": f"{TEXT}{number}", "source": "a"} for number in range(12)]
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("\n".join(map(json.dumps, texts)))
+    options: dict[str, Any] = {"ctx_len": 16, "sample": 8, "top_k": 5}
+    config = IndexConfig(model="solu-1l", corpus=str(corpus), name="named", **options)
+    index(config, database, tmp_path / "cache", Silent())
+    given, tokenizer = (load_tokenizer(resolve_model("solu-1l")).tokenizer for _ in "ab")
+    bridge = TransformerBridge.boot_tl_legacy(TOY, device="cpu", tokenizer=given)
+    run = neurarium.index(
+        bridge, tokenizer, texts, name="given", database=database, progress=False, **options
+    )
+    named = neurarium.open(database).model("named").run
+    assert run.run.content_hash == named.content_hash
 
 
 @pytest.mark.usefixtures("legacy_hub")
