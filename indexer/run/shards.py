@@ -22,6 +22,7 @@ from indexer.run.before import before_scan
 from indexer.run.checkpoint import RunFolder
 from indexer.run.dictionaries import check_dictionaries
 from indexer.run.index import Clock, Outcome, first_layer, left_over, write
+from indexer.run.pairs import scan_pairs
 from indexer.run.passes import has_sample, load_scan, positions_of, scan_slices
 from indexer.run.plan import describe_plan, make_plan
 from indexer.run.shard import Shard, count_of, shared_folder
@@ -129,7 +130,17 @@ def merge(
             scans = _merged(job, folders, facts.slices)
             clock.lap("scan")
             qualities = check_dictionaries(job, reporter)
-            run_id = write(engine, job, facts.id, scans, before, clock, reporter, qualities)
+            run_id = write(
+                engine,
+                job,
+                facts.id,
+                scans,
+                before,
+                clock,
+                reporter,
+                qualities,
+                lambda: scan_pairs(job, None, execution, reporter),
+            )
         plan = make_plan(job.name, job.shape, job.corpus)
         return Outcome(
             run_id,
