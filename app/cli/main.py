@@ -54,7 +54,7 @@ def main() -> None:
     except NeurariumError as error:
         _fail(str(error))
     except SQLAlchemyError as error:
-        from indexer.store.database import unusable
+        from indexer.store.failures import unusable
 
         _fail(unusable(error, "given"))
     except OSError as error:  # a folder without write permission, a full disk, …

@@ -22,7 +22,7 @@ from app.settings import Settings
 from app.web.frame import Marks
 from indexer.errors import NeurariumError
 from indexer.store import notes as store
-from indexer.store.database import is_refusal
+from indexer.store.failures import is_refusal
 from indexer.store.notes import Place
 
 LEAST_TOKEN = 16

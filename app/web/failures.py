@@ -26,7 +26,7 @@ from app.web.middleware import SECURITY_HEADERS
 from app.web.nearest import Place, nearest
 from app.web.site import site_of
 from indexer.store.checksums import RESTORE, Damaged
-from indexer.store.database import is_damage
+from indexer.store.failures import is_damage
 from indexer.store.files import FileMoved
 
 log = logging.getLogger("neurarium")

@@ -35,14 +35,8 @@ from indexer.run.results import Results
 from indexer.scan.choice import ModelChoice, resolve
 from indexer.scan.job import Job, load, prepare
 from indexer.scan.state import Scan
-from indexer.store.database import (
-    check_writable,
-    identity,
-    open_store,
-    unusable,
-    without_password,
-    writing,
-)
+from indexer.store.database import check_writable, identity, open_store, without_password, writing
+from indexer.store.failures import unusable
 from indexer.store.runs import find_scan, list_runs
 from indexer.store.units import NEURONS
 from indexer.store.writing.records import NeuronBlock

@@ -29,7 +29,8 @@ from indexer.run.shard import Shard, count_of, shared_folder
 from indexer.scan.choice import resolve
 from indexer.scan.job import Job, load, prepare
 from indexer.scan.state import Scan
-from indexer.store.database import check_writable, open_store, unusable, without_password
+from indexer.store.database import check_writable, open_store, without_password
+from indexer.store.failures import unusable
 from indexer.store.runs import find_scan
 
 SAMPLE_COST = 1.25

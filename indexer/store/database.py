@@ -21,20 +21,16 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from indexer.errors import NeurariumError
+from indexer.store.failures import unusable
 from indexer.store.files import FileMoved, StoreFile, file_of, file_of_engine, unchanged
 from indexer.store.limits import limit
 from indexer.store.schema import OLDEST_VERSION, SCHEMA_VERSION, metadata, store
 
 _BUSY_SECONDS = 600  # another indexer may be writing its run
 _SERVED_SECONDS = 5  # a visitor waits for a lock, or for a free connection
-_DAMAGE = (
-    *("malformed", "unsupported file format"),  # SQLite
-    *("invalid page", "data corrupted", "index corrupted", "unexpected zero page"),  # PostgreSQL
-)
-_READ_ONLY = ("readonly database", "read-only transaction", "permission denied")
 _WRITES = "neurarium_writes"
 _CHANGING = 7_310_588_202_411_233  # key of our PostgreSQL advisory lock; arbitrary
 
@@ -104,9 +100,9 @@ def _open(
             f"The database {where} needs the package {error.name}: pip install "
             "'neurarium[postgres]', or '.[postgres]' in a copy of its source."
         ) from None
+    file = StoreFile(parsed, create=create) if is_sqlite else None
     try:
-        if is_sqlite:
-            file = StoreFile(parsed, create=create)
+        if file is not None:
             event.listen(engine, "connect", _set_up_sqlite)
             if not file.read_only:
                 event.listen(engine, "connect", _keep_a_log)
@@ -117,6 +113,11 @@ def _open(
         _check_version(engine, where, create or (served and _is_empty(engine)), upgrading)
     except (DBAPIError, FileMoved) as error:
         engine.dispose()
+        if file is not None and file.read_only and file.pending():
+            raise NeurariumError(
+                f"{file.path} cannot be read here: changes to it are still in its log "
+                f"{file.path.name}-wal. Open it once where both can be written, or copy both there."
+            ) from None
         raise NeurariumError(unusable(error, where)) from None
     except NeurariumError:
         engine.dispose()
@@ -127,41 +128,6 @@ def _open(
 def without_password(url: URL) -> str:
     """The database address without its password."""
     return url.render_as_string(hide_password=True)
-
-
-def unusable(error: SQLAlchemyError, where: str) -> str:
-    """A database error as one line for the user; `where` is the database address."""
-    if isinstance(error, FileMoved):
-        return f"{error} Nothing was stored: put it back, or run the command again."
-    reason = str(getattr(error, "orig", None) or error).strip().splitlines()
-    first = reason[0] if reason else type(error).__name__
-    lowered = " ".join(reason).lower()
-    if "disk is full" in lowered or "no space left" in lowered:
-        return f"The disk is full: nothing was written to {where}. Free some space and run again."
-    if "database is locked" in lowered:
-        return f"The database {where} is being written by another process: wait and run again."
-    if is_refusal(error):
-        return (
-            f"The database {where} cannot be written here ({first}): nothing was changed. Use a "
-            "copy of it, or an account that may write to it."
-        )
-    if "file is not a database" in lowered:
-        return f"{where} is not an SQLite database: name another file with --database."
-    return (
-        f"The database {where} cannot be used: {first}. Check its address and that it is running."
-    )
-
-
-def is_refusal(error: SQLAlchemyError) -> bool:
-    """Whether a database error says that writing is not allowed."""
-    reason = str(getattr(error, "orig", None) or error).lower()
-    return any(words in reason for words in _READ_ONLY)
-
-
-def is_damage(error: Exception) -> bool:
-    """Whether a database error says that the database's own structures are damaged."""
-    reason = str(getattr(error, "orig", None) or error).lower()
-    return any(words in reason for words in _DAMAGE)
 
 
 @contextmanager
@@ -308,6 +274,8 @@ def _check_file(url: URL, create: bool) -> None:
     if path.is_dir():
         raise NeurariumError(f"{path} is a folder: name a file for the database.")
     if path.exists():
+        if not path.is_file():
+            raise NeurariumError(f"{path} is not a regular file: name a file for the database.")
         return
     if not create:
         raise NeurariumError(
@@ -349,7 +317,7 @@ def _is_empty(engine: Engine) -> bool:
 
 
 def _check_version(engine: Engine, where: str, create: bool, upgrading: bool) -> None:
-    if not inspect(engine).has_table(store.name):
+    if not _has_store(engine):
         if not create:
             raise NeurariumError(
                 f"The database {where} has no Neurarium store: index a model first "
@@ -377,10 +345,18 @@ def _check_version(engine: Engine, where: str, create: bool, upgrading: bool) ->
     )
 
 
+def _has_store(engine: Engine) -> bool:
+    """Whether the database has our table of that name, and not another program's."""
+    inspected = inspect(engine)
+    if not inspected.has_table(store.name):
+        return False
+    return any(column["name"] == "schema_version" for column in inspected.get_columns(store.name))
+
+
 def _make_tables(engine: Engine, where: str) -> None:
     with changing(engine, alone=True) as connection:
         tables = inspect(connection).get_table_names()
-        if store.name in tables:  # another process was faster
+        if store.name in tables and _has_store(engine):  # another process was faster
             return
         if tables and engine.dialect.name == "sqlite":
             raise NeurariumError(

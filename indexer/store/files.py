@@ -68,7 +68,7 @@ class StoreFile:
             self._first = now
         elif now[:2] != self._first[:2]:
             raise FileMoved(f"The database file {self.path} was replaced by another one.")
-        return (*now, self._pending()) if self.read_only else now
+        return (*now, self.pending()) if self.read_only else now
 
     def _is_read_only(self) -> bool:
         if self._asked[0] == "ro" or self._asked[1] not in (None, "0"):
@@ -78,7 +78,7 @@ class StoreFile:
         # SQLite writes its log beside the file.
         return not (os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK))
 
-    def _pending(self) -> int:
+    def pending(self) -> int:
         """Bytes of the write-ahead log: changes that are not in the file yet."""
         try:
             return os.stat(self._log).st_size
@@ -95,7 +95,7 @@ class StoreFile:
         if not self.read_only:
             return {"mode": "rwc" if self._create and self._first is None else "rw"}
         writable = os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
-        if self._asked[1] is None and (writable or self._pending()):
+        if self._asked[1] is None and (writable or self.pending()):
             return {"mode": "ro"}
         # Otherwise SQLite would make files beside the store that its owner could not write, or fail
         # if it cannot. A change of the file or its log is noticed by `state`.

@@ -44,13 +44,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from indexer.errors import NeurariumError
-from indexer.store.database import (
-    changing_apart,
-    is_read_only,
-    is_refusal,
-    unusable,
-    without_password,
-)
+from indexer.store.database import changing_apart, is_read_only, without_password
+from indexer.store.failures import is_refusal, unusable
 from indexer.store.schema import UtcDateTime
 
 MAX_MODEL, MAX_AUTHOR, MAX_TEXT = 100, 80, 4_000

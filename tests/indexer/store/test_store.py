@@ -22,7 +22,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from indexer.errors import NeurariumError
 from indexer.store import schema
-from indexer.store.database import check_writable, identity, open_store, unusable, writing
+from indexer.store.database import check_writable, identity, open_store, writing
+from indexer.store.failures import unusable
 from indexer.store.runs import delete_run, list_runs
 from indexer.store.writing.bulk import insert_rows
 from indexer.store.writing.records import ContextRecord, NeuronBlock
@@ -260,6 +261,29 @@ def test_another_programs_file_is_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(foreign) as connection:
         connection.execute("CREATE TABLE mine (x)")
     connection.close()
+    with pytest.raises(NeurariumError, match="belongs to another program"):
+        open_store(f"sqlite:///{foreign}", create=True)
+
+
+def test_what_is_no_store_is_refused_by_name(tmp_path: Path) -> None:
+    """A pipe, a device, a table of the same name, a file cut short: one line that says what."""
+    pipe, device, foreign, short = (tmp_path / name for name in ("pipe", "zero", "foreign", "cut"))
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    with sqlite3.connect(foreign) as connection:
+        connection.execute("CREATE TABLE store (x)")
+    connection.close()
+    open_store(f"sqlite:///{short}", create=True).dispose()
+    os.truncate(short, 6_000)
+    for path, words in (
+        (pipe, "is not a regular file"),
+        (device, "is not a regular file"),
+        (foreign, "has no Neurarium store"),
+        (short, "is damaged .*: restore it from a copy"),
+    ):
+        with pytest.raises(NeurariumError, match=words) as raised:
+            open_store(f"sqlite:///{path}", create=False)
+        assert "\n" not in str(raised.value)
     with pytest.raises(NeurariumError, match="belongs to another program"):
         open_store(f"sqlite:///{foreign}", create=True)
 
