@@ -116,14 +116,15 @@ class Model:
         return Table(f"{self.name}: {query}", _all(page))
 
     def __repr__(self) -> str:
-        return f"<{self.name}, run {self.page.run.id}: {self.page.n_neurons:,} neurons>"
+        run = self.page.run
+        return f"<{self.name}, run {run.id}: {self.page.n_neurons:,} {run.units.noun}s>"
 
     def _repr_html_(self) -> str:
         """The model in one line, for notebooks."""
         run = self.page.run
         return (
             f"<p><b>{escape(self.name)}</b>: {self.page.n_layers} layers, "
-            f"{self.page.n_neurons:,} neurons at {escape(run.hook_point)}, over "
+            f"{self.page.n_neurons:,} {run.units.noun}s at {escape(run.hook_point)}, over "
             f"{escape(run.corpus)} ({run.tokens:,} tokens), run {run.id}</p>"
         )
 
@@ -273,7 +274,8 @@ class Neuron:
 
     def __repr__(self) -> str:
         page = self.page
-        return f"<{page.model} layer {page.layer} neuron {page.neuron}: max {page.stats.max:.4g}>"
+        unit = page.run.units.label(page.neuron)
+        return f"<{page.model} layer {page.layer} {unit}: max {page.stats.max:.4g}>"
 
     def _repr_html_(self) -> str:
         """The neuron's card, for notebooks."""

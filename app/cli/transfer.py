@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,9 +144,9 @@ def pack(
     with _reading(database, run) as (engine, reading), _reporting(Path()) as shown:
         progress = shown.stage("Packing", len(reading.places), f"{reading.units.noun}s")
         pack_run(engine, reading.run.id, out_path, progress)
+    address = escaped(shlex.quote(f"sqlite:///{out_path}"))
     out.print(
-        f"Wrote {escaped(out_path)}. Open it with: [bold]neurarium serve --database "
-        f"sqlite:///{escaped(out_path)}[/]",
+        f"Wrote {escaped(out_path)}. Open it with: [bold]neurarium serve --database {address}[/]",
         highlight=False,
         soft_wrap=True,
     )
@@ -181,7 +182,7 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except AppError as error:
-        raise NeurariumError(error.detail) from None
+        raise NeurariumError(str(error)) from None
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +95,12 @@ def write_parquet(
         }
         try:
             done = 0
-            for count, parts in ahead(tables.of_neurons(ranges)):
-                for name, table in parts:
-                    writers[name].write_table(table)
-                done += count
-                progress(done)
+            with closing(ahead(tables.of_neurons(ranges))) as made:
+                for count, parts in made:
+                    for name, table in parts:
+                        writers[name].write_table(table)
+                    done += count
+                    progress(done)
             for name, table in tables.contexts():
                 writers[name].write_table(table)
         finally:

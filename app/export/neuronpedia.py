@@ -16,22 +16,21 @@ from app.examples.schemas import Example
 from app.neurons.schemas import Histogram, NeuronPage
 from app.schemas import Note
 
-SET = "neurons"
 CREATOR = "neurarium"
 BATCH = 128
 """Features in a batch."""
 
 
-def source_id(layer: int) -> str:
-    """A layer's source."""
-    return f"{layer}-{SET}"
+def source_id(layer: int, units: str) -> str:
+    """A layer's source; `units` is the name of the set of units."""
+    return f"{layer}-{units}"
 
 
-def source_set(model: str, created: str, description: str) -> dict[str, Any]:
+def source_set(model: str, units: str, created: str, description: str) -> dict[str, Any]:
     """The set of all layers."""
     return {
         "modelId": model,
-        "name": SET,
+        "name": units,
         "creatorId": CREATOR,
         "createdAt": created,
         "creatorName": CREATOR,
@@ -41,14 +40,16 @@ def source_set(model: str, created: str, description: str) -> dict[str, Any]:
     }
 
 
-def source(model: str, layer: int, corpus: str, contexts: int, ctx_len: int) -> dict[str, Any]:
+def source(
+    model: str, units: str, layer: int, corpus: str, contexts: int, ctx_len: int
+) -> dict[str, Any]:
     """A layer."""
     return {
         "modelId": model,
-        "setName": SET,
+        "setName": units,
         "visibility": "PUBLIC",
         "dataset": corpus,
-        "id": source_id(layer),
+        "id": source_id(layer, units),
         "num_prompts": contexts,
         "num_tokens_in_prompt": ctx_len,
         "hfRepoId": None,
@@ -64,7 +65,7 @@ def feature(page: NeuronPage) -> dict[str, Any]:
     frequencies, effect_bins = _bars(page.histogram), _bars(effects.histogram)
     return {
         "modelId": page.model,
-        "layer": source_id(page.layer),
+        "layer": source_id(page.layer, page.run.units.set),
         "index": page.neuron,
         "creatorId": CREATOR,
         "createdAt": page.run.created_at.isoformat(),
@@ -116,7 +117,7 @@ def explanations(page: NeuronPage, notes: Sequence[Note]) -> list[dict[str, Any]
         {
             "id": _id(page, f"{note.time.isoformat()}{note.author}{note.text}"),
             "modelId": page.model,
-            "layer": source_id(page.layer),
+            "layer": source_id(page.layer, page.run.units.set),
             "index": page.neuron,
             "description": note.text,
             "authorId": note.author,
@@ -143,7 +144,7 @@ def _activation(
         "id": _id(page, f"{kind} {example.rank} {example.context_id}"),
         "tokens": [token for token, _ in included],
         "modelId": page.model,
-        "layer": source_id(page.layer),
+        "layer": source_id(page.layer, page.run.units.set),
         "index": page.neuron,
         "maxValue": max(values),
         "maxValueTokenIndex": values.index(max(values)),

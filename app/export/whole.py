@@ -31,23 +31,24 @@ def head(reading: Reading) -> bytes:
 def neurons(reading: Reading, notes: Notes | None) -> Iterator[bytes]:
     """The lines of all neurons."""
     pages = neuron_lines(reading, np.arange(len(reading.places)), None, notes)
-    heads = _heads(reading)
-    for neuron in _stored(reading):
-        own = dumped({"stored": stored_part(neuron), **next(heads, {})})
-        yield b'{"type":"neuron",' + next(pages)[1:-2] + b"," + own[1:]
+    for _, own in _stored(reading):
+        yield b'{"type":"neuron",' + next(pages)[1:-2] + b"," + dumped(own)[1:]
 
 
 def beside(reading: Reading, records: Iterator[bytes]) -> Iterator[bytes]:
     """The lines of all neurons, to lie beside their NeuronRecords."""
-    for neuron in _stored(reading):
+    for neuron, own in _stored(reading):
         place = {"type": "neuron", "layer": neuron.layer, "neuron": neuron.neuron}
-        yield dumped(place | {"record": digest(next(records)), "stored": stored_part(neuron)})
+        yield dumped(place | {"record": digest(next(records))} | own)
 
 
-def _stored(reading: Reading) -> Iterator[StoredNeuron]:
+def _stored(reading: Reading) -> Iterator[tuple[StoredNeuron, dict[str, Any]]]:
+    """Each neuron with what the store has of it."""
     everything = [(0, len(reading.places) - 1)]
+    heads = _heads(reading)
     for part in read_neurons(reading.connection, reading.run.id, everything):
-        yield from part
+        for neuron in part:
+            yield neuron, {"stored": stored_part(neuron), **next(heads, {})}
 
 
 def _heads(reading: Reading) -> Iterator[dict[str, Any]]:

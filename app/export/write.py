@@ -33,7 +33,6 @@ from app.sets import name_of
 from indexer.errors import NeurariumError
 from indexer.store import notes as notes_table
 from indexer.store.transfer.lines import BESIDE_RECORDS
-from indexer.store.units import HEADS
 
 Format = Literal["jsonl", "parquet", "csv", "openai", "neuronpedia", "safetensors"]
 FOLDERS = ("parquet", "openai", "neuronpedia")
@@ -146,7 +145,7 @@ def _openai(
 
     with new_folder(request.out) as folder:
         records = written(folder)
-        if request.choice.is_whole and reading.run.set_name != HEADS:  # read_record refuses heads
+        if request.choice.is_whole:
             with gzip.open(folder / BESIDE_RECORDS, "wb", 5) as file:
                 file.write(whole.head(reading))
                 file.writelines(whole.beside(reading, records))
@@ -165,17 +164,20 @@ def _neuronpedia(
     with new_folder(request.out) as folder:
         home = folder / "v1" / run.model
         for layer, neurons in by_layer.items():
-            place = home / neuronpedia.source_id(layer)
+            place = home / neuronpedia.source_id(layer, run.set_name)
             for name in ("features", "activations"):
                 (place / name).mkdir(parents=True)
-            described = f"Neurons at {run.hook_point}, indexed by Neurarium"
+            units = f"{reading.units.noun.capitalize()}s"
+            described = f"{units} at {run.hook_point}, indexed by Neurarium"
             created = run.created_at.isoformat()
             _write(
                 place / "sourceset.jsonl",
-                [neuronpedia.source_set(run.model, created, described)],
+                [neuronpedia.source_set(run.model, run.set_name, created, described)],
             )
             known = (run.corpus, run.contexts, run.ctx_len)
-            _write(place / "source.jsonl", [neuronpedia.source(run.model, layer, *known)])
+            _write(
+                place / "source.jsonl", [neuronpedia.source(run.model, run.set_name, layer, *known)]
+            )
             for batch in range(0, len(neurons), neuronpedia.BATCH):
                 name = f"batch-{batch // neuronpedia.BATCH}.jsonl.gz"
                 pages = [

@@ -23,7 +23,7 @@ _FRAMES = {"base.html": "publishing/base.html"}
 @dataclass(frozen=True, slots=True)
 class Kept:
     """The most examples of each kind on a page. A site of 1,000 neurons has to fit in 60 MB, so its
-    pages also leave out the bars beside numbers and the chart of tokens by position."""
+    pages also leave out the bars beside numbers, the chart of tokens by position, and token ids."""
 
     top: int = 10
     bands: int = 1
@@ -68,7 +68,7 @@ _GONE = re.compile(
     r"<!--.*?-->"  # values of tokens without a colour, which a script reads
     r'|<script type="module"[^>]*></script>\n?'
     r'|<link rel="(?:prev|next|canonical|alternate)"[^>]*>\n?'
-    r'|<nav class="(?:keep|readings)".*?</nav>\n?'
+    r'|<nav class="(?:keep|readings|views)".*?</nav>\n?'
     r"|<noscript>.*?</noscript>\n?"
     r'|<figure class="positions">.*?</figure>\n?'
     r'|<svg class="bar .*?</svg>'
@@ -76,9 +76,11 @@ _GONE = re.compile(
     r'|<p class="none">The first example of each\..*?</p>\n?'
     r'| · <a class="fetch"[^>]*>whole context</a>'
     r'|<a rel="nofollow" data-key="r"[^>]*>random</a>\n?'
-    r'| <a href="/api/[^"]*">This page as JSON</a>\.',
+    r'| <a href="/api/[^"]*">This page as JSON</a>\.'
+    r'|, id \d+(?=">)',  # of tokens, in their titles
     re.DOTALL,
 )
+_PATH = re.compile(r' d="[^"]*"')
 _ADDRESS = re.compile(r' href="(/[^"]*)"')
 _NEURON = re.compile(r"/[^/]+/(\d+)/(\d+)")
 _TOKEN = re.compile(r"/[^/]+/search\?token_id=(\d+)")
@@ -107,7 +109,8 @@ class Pages:
             notes=None,
         )
         html = self._render("neurons/neuron.html", "../", context)
-        return _ADDRESS.sub(self._address, _GONE.sub("", html))
+        html = _PATH.sub(lambda path: path[0].replace(".0", ""), _GONE.sub("", html))
+        return _ADDRESS.sub(self._address, html)
 
     def layer(self, layer: int, rows: list[NeuronRow]) -> str:
         """The list of a layer's neurons."""

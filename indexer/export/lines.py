@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from indexer.config import check_name
 from indexer.errors import NeurariumError
-from indexer.store.transfer.copying import checked, counted
+from indexer.store.transfer.copying import check_new, checked, counted
 from indexer.store.transfer.heads import columns_of, head_of
 from indexer.store.transfer.lines import blocks, context_of, loaded, neuron_of, record_of
 from indexer.store.transfer.records import StoredNeuron, block_of
@@ -44,6 +44,7 @@ def import_lines(
         if name is not None:
             record = replace(record, model=name)
         check_name(record.model)
+        check_new(engine, record.model, first["content_hash"])
         neurons = lines.neurons()
         made = counted((block_of(part) for part in blocks(neurons)), progress)
         run_id = write_run(engine, record, made, lines.contexts(), lines.heads(record))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from indexer.heads.effects import EffectPass, LogitPath, heads_of, logit_path, n
 from indexer.heads.examples import RANKINGS, HeadExample
 from indexer.heads.losses import in_context, repeated_losses
 from indexer.heads.repeated import SEQUENCES, Repeated, repeated_tokens
-from indexer.heads.scan import HeadScan, HeadShape, scan_heads
+from indexer.heads.scan import HeadScan, HeadShape
 from indexer.heads.scores import ScoreSums, rows_of
 from indexer.models.loaded import LoadedModel
 from indexer.scan.job import Job
@@ -27,32 +28,30 @@ from indexer.store.writing.records import HeadRecord, HeadRecords
 TOKENS = 15
 """Most frequent query and key tokens that are stored."""
 _BATCH = 8
+CHECKPOINTS = "checkpoints.json"
+"""In a model's folder: the scores of its heads while it was trained."""
+_MEASURED = {
+    *("step", "stage", "loss", "in_context", "first_loss", "second_loss"),
+    *("induction", "previous_token"),
+}
 
-OnProgress = Callable[[int], None]
+
+def new_scan(job: Job) -> HeadScan:
+    """A scan of a run's heads, with nothing seen yet."""
+    return HeadScan(
+        HeadShape(
+            widths=heads_of(job.model).widths,
+            sample=job.shape.sample,
+            random=job.shape.random_contexts,
+            examples=job.shape.top_k,
+        )
+    )
 
 
-def measure_heads(job: Job, on_progress: OnProgress) -> HeadRecords:
-    """Run the model over the corpus once more, for pairs of positions. Raises NeurariumError.
-
-    `on_progress` is called with the number of tokens that are done.
-    """
+def measure_heads(job: Job, scan: HeadScan) -> HeadRecords:
+    """What is stored of a run's heads, from a scan of all batches. Raises NeurariumError."""
     model, corpus = job.model, job.corpus
     heads, path = heads_of(model), logit_path(model)
-    shape = HeadShape(
-        widths=heads.widths,
-        sample=job.shape.sample,
-        random=job.shape.random_contexts,
-        examples=job.shape.top_k,
-    )
-    scan = HeadScan(shape)
-    done = 0
-
-    def after(positions: int) -> None:
-        nonlocal done
-        done += positions
-        on_progress(done)
-
-    scan_heads(heads, path, corpus, scan, job.plans, after)
     repeated = repeated_of(model, corpus.bos_token_id, job.config.seed)
     on_repeated = repeated_scores(model, path, repeated)
     frequent = torch.from_numpy(_frequent(corpus, model))
@@ -116,7 +115,8 @@ def _frequent(corpus: PreparedCorpus, model: LoadedModel) -> Int64[np.ndarray, "
     counts = np.zeros(model.d_vocab, np.int64)
     for part in np.array_split(corpus.tokens, len(corpus.tokens) // (1 << 22) + 1):
         counts += np.bincount(part, minlength=model.d_vocab)
-    counts[list(control_tokens(model.tokens.tokenizer))] = 0
+    # A tokenizer may know tokens beyond the model's own.
+    counts[[i for i in control_tokens(model.tokens.tokenizer) if i < len(counts)]] = 0
     order = np.argsort(-counts, kind="stable")[:FREQUENT]
     return order[counts[order] > 0]
 
@@ -150,7 +150,8 @@ def _run_facts(job: Job, scan: HeadScan, repeated: Repeated, frequent: int) -> d
     contexts = (corpus.context(context_id) for context_id in job.shape.sample.tolist())
     learning = in_context(model, contexts, corpus.ctx_len)
     first, second = repeated_losses(model, repeated)
-    return {
+    training = _training(model)
+    return ({} if training is None else {"training": training}) | {
         "pairs": scan.pairs,
         "repeated": {
             "sequences": SEQUENCES,
@@ -163,3 +164,19 @@ def _run_facts(job: Job, scan: HeadScan, repeated: Repeated, frequent: int) -> d
         "frequent_tokens": frequent,
         "left_out": left_out(model),
     }
+
+
+def _training(model: LoadedModel) -> list[dict[str, Any]] | None:
+    """The checkpoints in a model folder's `checkpoints.json` (see `indexer.demo.train_heads`); None
+    without that file."""
+    if model.source.kind != "folder":
+        return None
+    file = Path(model.source.location) / CHECKPOINTS
+    if not file.is_file():
+        return None
+    try:
+        checkpoints: list[dict[str, Any]] = json.loads(file.read_text())["checkpoints"]
+        known = all(checkpoint.keys() == _MEASURED for checkpoint in checkpoints)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # another program's file
+        return None
+    return checkpoints if known else None

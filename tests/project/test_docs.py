@@ -10,7 +10,7 @@ import tarfile
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -21,6 +21,7 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.routing import BaseRoute
 
+import neurarium
 from app.main import create_app
 from app.settings import Settings
 from tests.conftest import serving
@@ -289,10 +290,15 @@ def test_every_parameter_is_documented(server: FastAPI) -> None:
 def test_the_example_of_the_api_runs(
     sqlite_filled: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The README's program prints what it says, here of a neuron of the tests' own store."""
+    """The README's programs give what they say, here of the tests' own store."""
     blocks = FENCE.findall(PAGES[ROOT / "README.md"])
-    (program,) = [block for language, block in blocks if language == "python"]
+    program, reading = [block for language, block in blocks if language == "python"]
+    monkeypatch.setattr(neurarium, "open", partial(neurarium.open, sqlite_filled))
+    known: dict[str, Any] = {}
+    exec(reading.replace('"demo"', '"toy"'), known)
     with serving(sqlite_filled) as client:
+        listed = client.get("/api/v1/models/toy/layers/1/neurons").json()["items"]
+        assert known["frame"]["max"].tolist() == [row["max"] for row in listed]
         monkeypatch.setattr(httpx, "get", client.get)
         exec(program.replace("demo/layers/1/neurons/349", "toy/layers/0/neurons/0"), {})
         stored = client.get("/api/v1/models/toy/layers/0/neurons/0").json()

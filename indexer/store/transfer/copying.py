@@ -34,13 +34,7 @@ def copy_run(source: Engine, run_id: int, target: Engine, progress: Progress) ->
     """
     with _reading(source).connect() as connection:
         row = run_row(connection, run_id)
-        for other in list_runs(target):
-            with target.connect() as there:
-                known = run_row(there, other.id)
-            if (known.model, known.content_hash) == (row.model, row.content_hash):
-                raise NeurariumError(
-                    f"The other database has this run already: run {other.id} of {row.model}."
-                )
+        check_new(target, row.model, row.content_hash)
         blocks = counted(read_blocks(connection, row), progress)
         record, contexts = read_record(connection, row), read_contexts(connection, run_id)
         heads = read_heads(connection, row)
@@ -48,9 +42,26 @@ def copy_run(source: Engine, run_id: int, target: Engine, progress: Progress) ->
         return checked(target, written, row.content_hash)
 
 
+def check_new(target: Engine, model: str, content_hash: str) -> None:
+    """Raises NeurariumError if a store has the run already."""
+    for other in list_runs(target):
+        with target.connect() as there:
+            known = run_row(there, other.id)
+        if (known.model, known.content_hash) == (model, content_hash):
+            raise NeurariumError(
+                f"The database has this run already: run {other.id} of {model}. Nothing was "
+                "written."
+            )
+
+
 def pack_run(source: Engine, run_id: int, file: Path, progress: Progress) -> None:
     """Write a run into an SQLite file of its own, which needs no other file. Raises NeurariumError
-    if the file exists; it appears when it is complete."""
+    if the file exists or cannot be named in an address; it appears when it is complete."""
+    if "?" in str(file):
+        raise NeurariumError(
+            f"{file} has a question mark, which a database's address cannot have: choose another "
+            "name."
+        )
     if file.exists():
         raise NeurariumError(f"{file} exists already: remove it, or name another with --out.")
     partial = file.with_name(f"{file.name}.partial")

@@ -108,7 +108,7 @@ def read_neurons(
                 "last": schema.neuron_key(run_id, end),
             }
             lists: dict[int, list[tuple[int, bytes]]] = {}
-            for key, kind, packed in connection.execute(_LISTS, keys):
+            for key, kind, packed in connection.execute(_LISTS, keys).all():
                 lists.setdefault(key, []).append((kind, packed))
             yield [
                 StoredNeuron(
@@ -118,7 +118,7 @@ def read_neurons(
                     arrays=unpack_arrays(bytes(row.arrays)),
                     kinds=unpack_kinds(lists.get(row.id, [])),
                 )
-                for row in connection.execute(_ROWS, keys)
+                for row in connection.execute(_ROWS, keys).all()
             ]
 
 

@@ -91,10 +91,10 @@ def write_run(
         run, vocabulary_identity(run.vocabulary), (run.token_counts, run.source_contexts)
     )
     postings = Postings(run.contexts, len(run.vocabulary))
-    with closing(postings), changing(engine) as connection:
+    with closing(postings), changing(engine) as connection, closing(ahead(blocks)) as read:
         run_id = _insert_run(connection, run)
         places = Places(run.widths)
-        packed_blocks = _hashed(content, mapped_ahead(pack, ahead(blocks), _PACKERS))
+        packed_blocks = _hashed(content, mapped_ahead(pack, read, _PACKERS))
         for layer, group in itertools.groupby(packed_blocks, key=lambda packed: packed.block.layer):
             _write_layer(connection, run_id, layer, places.index(layer, 0), group, postings)
         last_context = _write_contexts(
@@ -308,9 +308,10 @@ def _write_contexts(
             yield rows, text_index.rows_of(connection, map(text, batch))
 
     text_index.create(connection, run_id)
-    for rows, words in ahead(batches()):
-        insert_rows(connection, schema.contexts, rows)
-        text_index.put(connection, run_id, words)
+    with closing(ahead(batches())) as made:
+        for rows, words in made:
+            insert_rows(connection, schema.contexts, rows)
+            text_index.put(connection, run_id, words)
     text_index.finish(connection, run_id)
     return last
 

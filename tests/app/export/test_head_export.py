@@ -34,7 +34,7 @@ def answers(url: str) -> list[dict[str, Any]]:
         return [client.get(API).json(), head, pattern]
 
 
-@pytest.mark.parametrize("way", ["copy", "pack", "lines"])
+@pytest.mark.parametrize("way", ["copy", "pack", "lines", "records"])
 def test_a_copy_has_every_head(heads_store: tuple[str, Path], tmp_path: Path, way: str) -> None:
     """A copy, a packed file and an import answer as the original: the content hash is checked by
     the commands, the JSON here."""
@@ -44,6 +44,9 @@ def test_a_copy_has_every_head(heads_store: tuple[str, Path], tmp_path: Path, wa
         run("copy", 1, "--to", url, *from_store)
     elif way == "pack":
         run("pack", 1, "--out", file, *from_store)
+    elif way == "records":
+        run("export", 1, "--format", "openai", "--out", tmp_path / "run", *from_store)
+        run("import", tmp_path / "run", "--format", "openai", "--database", url)
     else:
         assert "10 heads" in run("export", 1, "--out", tmp_path / "run.jsonl", *from_store)
         run("import", tmp_path / "run.jsonl", "--database", url)
