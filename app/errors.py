@@ -4,12 +4,13 @@ from __future__ import annotations
 
 
 class AppError(Exception):
-    """A request that cannot be answered. `detail` is the message for the user."""
+    """A request that cannot be answered. `detail` is the message for the visitor; as text the error
+    also has its `cause`, for the operator alone: it may name paths of the operator's disk."""
 
     status = 500
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
+    def __init__(self, detail: str, cause: object = "") -> None:
+        super().__init__(f"{detail} {cause}" if cause else detail)
         self.detail = detail
         self.headers: dict[str, str] = {}
 
@@ -65,7 +66,7 @@ class Unavailable(AppError):
 
     status = 503
 
-    def __init__(self, detail: str, retry_after: int | None = None) -> None:
-        super().__init__(detail)
+    def __init__(self, detail: str, cause: object = "", *, retry_after: int | None = None) -> None:
+        super().__init__(detail, cause)
         if retry_after is not None:
             self.headers["Retry-After"] = str(retry_after)

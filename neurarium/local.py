@@ -136,5 +136,7 @@ def explained() -> Iterator[None]:
     """Turn an error of a page into a NeurariumError with the same words."""
     try:
         yield
-    except (AppError, GrammarError) as error:
+    except AppError as error:
+        raise NeurariumError(str(error)) from None
+    except GrammarError as error:
         raise NeurariumError(error.detail) from None

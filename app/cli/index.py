@@ -17,6 +17,7 @@ from app.cli.console import Database, address_of, err, escaped, open_store_of, o
 from app.cli.options import build, parameter, parameters, typer_option, whole_number
 from app.settings import Settings
 from indexer.config import Execution, IndexConfig
+from indexer.errors import NeurariumError
 
 _MEMORY = typer_option(next(field for field in fields(Execution) if field.name == "memory"))
 _Shard = Annotated[
@@ -37,7 +38,7 @@ def index(**values: Any) -> None:
     execution = build(Execution, values)
     database: str | None = values["database"]
     settings = settings_of(database)
-    _check(config, values["shard"], settings)
+    _check(config, execution, values["shard"], settings)
     if values["shard"] is not None:
         _scan_shard(config, values["shard"], settings, execution)
         return
@@ -46,18 +47,25 @@ def index(**values: Any) -> None:
     out.print(command, highlight=False, soft_wrap=True)
 
 
-def _check(config: IndexConfig, shard: str | None, settings: Settings) -> None:
+def _check(
+    config: IndexConfig, execution: Execution, shard: str | None, settings: Settings
+) -> None:
     """Refuse mistakes in the arguments before the model libraries are imported, which takes
     seconds. Raises NeurariumError."""
-    from indexer.run.shard import Shard
-    from indexer.scan.choice import check_columns, resolve
+    from indexer.run.shard import Shard, shared_folder
+    from indexer.scan.choice import check_corpus, check_there, resolve
+    from indexer.workers.needed import check_ray, uses_ray
 
     choice = resolve(config)
+    if uses_ray(execution):
+        check_ray()
+    check_there(choice)
     if shard is not None:
         Shard.parse(shard)
+        shared_folder(execution.state)
     else:
         open_store_of(settings, create=True).dispose()
-    check_columns(choice)
+    check_corpus(choice)
 
 
 def _index_parameters() -> list[inspect.Parameter]:
@@ -80,10 +88,14 @@ def merge(
 ) -> None:
     """Put the shards of a run together and write the run to the database."""
     from app.cli.progress import ConsoleReporter
-    from indexer.run.shards import merge as merge_shards
+    from indexer.run.shard import count_of
 
     settings = settings_of(database)
     execution = build(Execution, {"memory": memory})
+    count_of(state)
+    open_store_of(settings, create=True).dispose()
+    from indexer.run.shards import merge as merge_shards  # takes seconds
+
     with _stoppable(), ConsoleReporter(out) as reporter:
         outcome = merge_shards(
             state, settings.database_url, settings.cache_dir, reporter, execution
@@ -130,12 +142,19 @@ def verify(
     from app.cli.progress import ConsoleReporter
     from app.sets import name_of as address_name
     from app.web.urls import neuron as address
+    from indexer.store.runs import list_runs
     from indexer.verify.report import report_lines
-    from indexer.verify.run import verify as verify_run
 
     settings = settings_of(database)
+    for option, path in (("--model-path", model_path), ("--corpus-path", corpus_path)):
+        if path is not None and not path.expanduser().exists():
+            raise NeurariumError(f"{option} {path}: there is no such file or folder.")
     engine = open_store_of(settings, create=False)
     try:
+        if run not in {listed.id for listed in list_runs(engine)}:
+            raise NeurariumError(f"There is no run {run}: `neurarium runs` lists all runs.")
+        from indexer.verify.run import verify as verify_run  # takes seconds
+
         with ConsoleReporter(out) as reporter:
             stored, findings = verify_run(
                 engine,

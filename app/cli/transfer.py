@@ -182,7 +182,7 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except AppError as error:
-        raise NeurariumError(error.detail) from None
+        raise NeurariumError(str(error)) from None
 
 
 @contextmanager

@@ -132,6 +132,11 @@ def context(
         ),
         token_ids=token_ids.tolist(),
         included_from=row.included_from,
+        special=[
+            place
+            for place, token_id in enumerate(included, row.included_from)
+            if token_id in reading.special_token_ids
+        ],
         top=counts[0],
         bottom=counts[1],
         others=counts[2],

@@ -46,6 +46,10 @@ class ContextNeurons(Schema):
     tokens: list[str]
     token_ids: list[int]
     included_from: int = Field(description="The first included position: 1 after a BOS, else 0.")
+    special: list[int] = Field(
+        description="Positions of special tokens inside a pre-tokenised row, such as a separator: "
+        "they are not included either."
+    )
     top: list[int] = Field(
         description="For each position, the number of neurons that have it as a top example."
     )

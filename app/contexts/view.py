@@ -41,7 +41,7 @@ def context_view(page: ContextNeurons, links: Links) -> ContextView:
         zip(page.tokens, page.top, page.bottom, page.others, strict=True)
     ):
         text = visible(token, breaks=True)
-        if position < page.included_from:
+        if position < page.included_from or position in page.special:
             spans.append(f'<span class="bos" title="not included">{visible(token)}</span>')
         elif not sum(neurons):
             spans.append(f"<span>{text}</span>")

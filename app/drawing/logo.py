@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from markupsafe import Markup
 
@@ -81,6 +82,7 @@ def describe(drawn: Sequence[Column], centre: str = "peak") -> str:
     )
 
 
+@lru_cache(maxsize=1 << 13)
 def short(token: str) -> str:
     """A token as a label, escaped, with runs of spaces run-length coded: `↵␣×15`."""
     text, out, at = label(token[:_LONGEST]), [], 0

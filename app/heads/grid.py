@@ -17,6 +17,8 @@ GRID_MOST = 192
 """Positions of a grid; longer contexts are shown as a list of rows alone."""
 
 _CELL = 7
+_SCALE = 4
+"""Pixels of a unit, where there is room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,6 @@ def pattern_svg(rows: Sequence[Sequence[tuple[int, float]]], *, label: bool = Fa
         f'<path class="{css}" d="{"".join(squares)}"/>' for css, squares in sorted(cells.items())
     )
     return Markup(
-        f'<svg class="pattern" viewBox="0 0 {side} {side}" {named}>'
+        f'<svg class="pattern" width="{_SCALE * side}" viewBox="0 0 {side} {side}" {named}>'
         f'<path class="causal" d="M0 0L{side} {side}H0z"/>{paths}</svg>'
     )

@@ -15,6 +15,11 @@ class HeadScores(Schema):
     induction: float | None = Field(description="To tokens right after an earlier copy of it.")
     self_token: float | None = Field(description="To the token itself.")
     bos: float | None = Field(description="To the BOS.")
+    sink: float | None = Field(
+        default=None,
+        description="To the context's first position, a BOS or not; null also in runs of older "
+        "versions.",
+    )
     entropy: float | None = Field(description="Of a row of the pattern, in nats.")
     distance: float | None = Field(
         description="Mean distance looked back, weighted by attention, special tokens left out."

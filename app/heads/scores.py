@@ -39,6 +39,7 @@ ATTENTION = {
     "duplicate_token": ("Duplicate token", "attention to earlier copies of the token"),
     "self_token": ("Self", "attention to the token itself"),
     "bos": ("BOS", "attention to the BOS"),
+    "sink": ("Sink", "attention to the context’s first position, a BOS or not"),
 }
 """Label and definition of the scores that are shares of attention."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from app.errors import Unavailable
-from app.live.models import Models, Ready
+from app.live.models import Models, Ready, logged
 from app.live.neuron.answer import answer
 from app.live.neuron.schemas import LiveAnswer
 from app.live.places import Places
@@ -24,6 +24,7 @@ from app.neurons.schemas import NeuronPage
 from app.schemas import Run
 from indexer.errors import NeurariumError
 
+_FAILED = "The model cannot read this text here: try a shorter one. The server's log says why."
 Result = TypeVar("Result")
 
 
@@ -101,4 +102,4 @@ class Live:
         try:
             return work(ready)
         except NeurariumError as error:
-            raise Unavailable(str(error)) from error
+            raise logged(Unavailable(_FAILED, error)) from error

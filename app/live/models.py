@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import time
 from collections import OrderedDict
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from indexer.models.loaded import LoadedModel
     from indexer.models.reload import Wanted
 
+log = logging.getLogger("neurarium")
 FAILED_FOR = 30.0
 """Seconds before a model that could not be loaded is tried again."""
 _SHARE_OF_MEMORY = 0.5
@@ -85,12 +87,10 @@ class Models:
             model = reload(key, description)
             ready = Ready(model, model.vocabulary(), bytes_of(model))
         except Changed as error:
-            raise Gone(f"The model of run {run.id} has been replaced. {error}") from error
+            raise logged(Gone(f"The model of run {run.id} has been replaced.", error)) from error
         except NeurariumError as error:
-            raise Unavailable(
-                f"The model of run {run.id} cannot be loaded here. {error}",
-                retry_after=int(FAILED_FOR),
-            ) from error
+            detail = f"The model of run {run.id} cannot be loaded here: the server's log says why."
+            raise logged(Unavailable(detail, error, retry_after=int(FAILED_FOR))) from error
         self._make_room(key, ready.size)
         self._ready[key] = ready
         return ready
@@ -108,6 +108,12 @@ class Models:
         while others and sum(self._ready[other].size for other in others) + needed > budget:
             del self._ready[others.pop(0)]
         gc.collect()
+
+
+def logged(error: AppError) -> AppError:
+    """The error, after a line in the log with its cause."""
+    log.warning("%s", error)
+    return error
 
 
 def _default_budget(key: Wanted) -> int:

@@ -39,8 +39,9 @@ def named_unit(store: Store, text: str, page: ModelSet | None) -> tuple[ModelSet
     """The unit whose name in its dictionary's file is `text`, in upper or lower case: of the set of
     `page` first, then of the model's others; of every model without a page."""
     with store.connect() as connection:
-        models = [page.model] if page is not None else model_names(connection)
-        for model in models:
+        for model in model_names(connection):
+            if page is not None and model != page.model:
+                continue
             reading = store.open(connection, model, None)
             own = [row for row in reading.sets if page and row.set_name == page.set]
             for row in [*own, *reading.sets]:

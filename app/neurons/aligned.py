@@ -49,6 +49,7 @@ def aligned_table(page: NeuronPage, links: Links) -> LinkTable | None:
         "cosine",
         rows,
         link_rows(rows, "none known: the model’s neurons are not indexed here"),
+        "neuron" if is_latent else nouns[0].removesuffix("s"),
     )
 
 

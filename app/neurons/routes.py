@@ -113,13 +113,13 @@ def neuron_page(
     notes = None
     if panels.notes is not None and not bare:
         notes = panels.notes(model, layer, neuron)
-    layout = view_of(request, view)
-    beside = [layout] if notes is None else [layout, notes.version]
+    layout, origin = view_of(request, view), _origin(request)
+    beside = [layout, origin] if notes is None else [layout, origin, notes.version]
     if unchanged := site.unchanged(request, model, beside=beside, bare=bare):
         return unchanged
     with site.store.reading(model, run) as reading:
         page = queries.neuron(reading, layer, neuron, REACH[layout])
-    links, origin = site.links(model, run, view or DEFAULT_VIEW), _origin(request)
+    links = site.links(model, run, view or DEFAULT_VIEW)
     frame = Frame(
         links,
         json_url=api_urls.neuron(model, layer, neuron, run=run),

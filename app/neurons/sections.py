@@ -159,6 +159,8 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             folded=floor,
         ),
     ]
+    if sparse:  # nothing is below 0
+        sections.pop()
     if kinds.sources:
         sections.append(_by_source(page, rest[len(kinds.bands) :], layout, cut=cut))
     if two_sided:

@@ -62,6 +62,8 @@ class LinkTable:
     rows: list[LinkRow]
     markup: Markup
     """The rows of the table; a sentence if there are none."""
+    noun: str = ""
+    """What they are, if not units of the page's own set."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ def _head_statistics() -> dict[str, Statistic]:
         "induction": "mean attention to tokens right after an earlier copy of the token",
         "self_token": "mean attention to the token itself",
         "bos": "mean attention to the BOS",
+        "sink": "mean attention to the context’s first position",
         "entropy": "mean entropy of a row of the pattern, in nats",
         "distance": "mean distance looked back",
         "distance_spread": "standard deviation of that distance",

@@ -59,11 +59,13 @@ class Reading:
         return self._vocabularies.get(self.connection, self.run.vocabulary_id, self.run.identity)
 
     def text_of(self, token_ids: list[int], included_from: int) -> str:
-        """The text of a context's included tokens; bytes that are no whole character become
-        U+FFFD."""
-        spelling = self.spelling
+        """The text of a context's included tokens, given all from the first of them on; bytes that
+        are no whole character become U+FFFD."""
+        spelling, special = self.spelling, self.special_token_ids
         pieces = self.in_context([spelling[token_id] for token_id in token_ids], included_from)
-        return b"".join(pieces).decode("utf-8", "replace")
+        shown = zip(token_ids, pieces, strict=True)
+        kept = (piece for token_id, piece in shown if token_id not in special)
+        return b"".join(kept).decode("utf-8", "replace")
 
     def hook_point_of(self, layer: int) -> str:
         """TransformerLens's full name of the place where a layer's units are captured."""

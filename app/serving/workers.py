@@ -118,7 +118,8 @@ def _again(ended: Child, say: Callable[[str], None]) -> Child:
     code = ended.process.returncode
     how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
     early_ends = 0
-    if time.monotonic() - ended.started < _EARLY:
+    # Not by a signal: that may be for lack of memory, which begins with a visitor's text.
+    if code >= 0 and time.monotonic() - ended.started < _EARLY:
         early_ends = ended.early_ends + 1
         if early_ends >= _STARTS:
             raise NeurariumError(

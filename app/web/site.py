@@ -16,7 +16,7 @@ from app.drawing import quoting
 from app.drawing.characters import chip, visible
 from app.drawing.charts import bar
 from app.drawing.numbers import compact, count, exact, number, share, when
-from app.errors import Forbidden
+from app.errors import AppError, Forbidden
 from app.reading.store import Store
 from app.schemas import DEFAULT_VIEW, View
 from app.sets import ModelSet
@@ -144,9 +144,15 @@ def json_of(page: BaseModel, status: int = 200, include: Any = None) -> Response
     return Response(page.model_dump_json(include=include), status, media_type="application/json")
 
 
-def no_store(response: Response, status: int | None = None) -> Response:
-    """The answer, marked so that no browser or proxy stores it."""
+def no_store(
+    response: Response, status: int | None = None, error: AppError | None = None
+) -> Response:
+    """The answer, marked so that no browser or proxy stores it; with the status and the headers of
+    an error that it shows, if there is one."""
     response.headers.update(NO_STORE)
+    if error is not None:
+        status = error.status
+        response.headers.update(error.headers)
     if status is not None:
         response.status_code = status
     return response

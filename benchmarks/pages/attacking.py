@@ -15,8 +15,12 @@ from app.serving.limits import raise_file_limit
 
 _BEGUN = "attacking"
 _HEAD = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Filler: "
-_PAUSE = 0.5
-"""Seconds between the bytes of a slow visitor, and before a new connection for a closed one."""
+_PAUSE = 5.0
+"""Seconds between two bytes of a slow visitor."""
+_AGAIN = 1.0
+"""Seconds until a connection that was closed is opened again."""
+_LOOK = 0.5
+"""Seconds between two looks at whether the parent is still there."""
 
 Attack = Callable[[str, int, int], Awaitable[None]]
 
@@ -64,7 +68,7 @@ async def _many(host: str, port: int, count: int, first: bytes, then: bytes) -> 
                         await writer.drain()
                 finally:
                     writer.close()
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(_AGAIN)
 
     await asyncio.gather(*(hold() for _ in range(count)))
 
@@ -95,11 +99,11 @@ def main() -> None:
 
     async def attack() -> None:
         task = asyncio.ensure_future(ATTACKS[name](host, int(port), int(count)))
-        await asyncio.sleep(2 * _PAUSE)
+        await asyncio.sleep(2 * _LOOK)
         print(_BEGUN, flush=True)
         parent = os.getppid()
         while os.getppid() == parent and not task.done():
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(_LOOK)
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task

@@ -73,12 +73,12 @@ class Course:
     """Random tokens before they repeat: so many at least."""
     longest: int = 48
     stages: tuple[Stage, ...] = (
-        Stage("64 tokens", 250, 64, 32, 64),
-        Stage("512 tokens", 250, 512, 32, 64),
-        Stage("all tokens", 250, 4096, 32, 64),
-        Stage("text", 600, 4096, 24, 127, 0.5),
+        Stage("64 tokens", 225, 64, 32, 64),
+        Stage("512 tokens", 200, 512, 32, 64),
+        Stage("all tokens", 175, 4096, 32, 64),
+        Stage("text", 200, 4096, 24, 127, 0.5),
     )
-    measured: tuple[int, ...] = field(default=(0, 100, 150, 200, 500, 750, 1050, 1350))
+    measured: tuple[int, ...] = field(default=(0, 100, 150, 200, 425, 600, 700, 800))
     """Steps after which a checkpoint is measured."""
 
 

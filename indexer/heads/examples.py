@@ -44,7 +44,8 @@ class Ranking:
 
     def __init__(self, heads: int, k: int) -> None:
         self._best = Selection(heads, k, 0)
-        self._kept: list[HeadExample | None] = [None] * (heads * k)
+        self.kept: list[HeadExample | None] = [None] * (heads * k)
+        """By slot."""
 
     def entering(
         self, heads: slice, values: Float32[np.ndarray, "batch n"], ids: Int64[np.ndarray, " batch"]
@@ -62,13 +63,18 @@ class Ranking:
         ids = np.array([example.context_id for example in examples], np.int64)
         places, slots = self._best.admit(heads, values, ids)
         for place, slot in zip(places.tolist(), slots.tolist(), strict=True):
-            self._kept[slot] = examples[place]
+            self.kept[slot] = examples[place]
+
+    def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Which contexts are the best, and in which slots their examples are: to be saved, or
+        written to."""
+        return {"values": self._best.values, "ids": self._best.ids, "slots": self._best.slots}
 
     def examples(self, head: int) -> Iterator[HeadExample]:
         """A head's examples, best first."""
         known = self._best.ids[head] != NO_ID
         for slot in self._best.slots[head][known].tolist():
-            example = self._kept[slot]
+            example = self.kept[slot]
             assert example is not None  # every entry was added with its example
             yield example
 
@@ -101,6 +107,16 @@ class PairTokens:
         places, slots = self._best.admit(heads, values, ids)
         self._tokens[0, slots] = queries[places]
         self._tokens[1, slots] = keys[places]
+
+    def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """All that is kept: to be saved, or written to."""
+        best = self._best
+        return {
+            "values": best.values,
+            "ids": best.ids,
+            "slots": best.slots,
+            "tokens": self._tokens,
+        }
 
     def counts(self, head: int, k: int) -> dict[str, Any]:
         """The k most frequent query and key tokens of a head's pairs, [token, count], most

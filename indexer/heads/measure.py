@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -18,7 +17,7 @@ from indexer.heads.effects import EffectPass, LogitPath, heads_of, logit_path, n
 from indexer.heads.examples import RANKINGS, HeadExample
 from indexer.heads.losses import in_context, repeated_losses
 from indexer.heads.repeated import SEQUENCES, Repeated, repeated_tokens
-from indexer.heads.scan import HeadScan, HeadShape, scan_heads
+from indexer.heads.scan import HeadScan, HeadShape
 from indexer.heads.scores import ScoreSums, rows_of
 from indexer.models.loaded import LoadedModel
 from indexer.scan.job import Job
@@ -28,31 +27,23 @@ TOKENS = 15
 """Most frequent query and key tokens that are stored."""
 _BATCH = 8
 
-OnProgress = Callable[[int], None]
+
+def new_scan(job: Job) -> HeadScan:
+    """A scan of a run's heads, with nothing seen yet."""
+    return HeadScan(
+        HeadShape(
+            widths=heads_of(job.model).widths,
+            sample=job.shape.sample,
+            random=job.shape.random_contexts,
+            examples=job.shape.top_k,
+        )
+    )
 
 
-def measure_heads(job: Job, on_progress: OnProgress) -> HeadRecords:
-    """Run the model over the corpus once more, for pairs of positions. Raises NeurariumError.
-
-    `on_progress` is called with the number of tokens that are done.
-    """
+def measure_heads(job: Job, scan: HeadScan) -> HeadRecords:
+    """What is stored of a run's heads, from a scan of all batches. Raises NeurariumError."""
     model, corpus = job.model, job.corpus
     heads, path = heads_of(model), logit_path(model)
-    shape = HeadShape(
-        widths=heads.widths,
-        sample=job.shape.sample,
-        random=job.shape.random_contexts,
-        examples=job.shape.top_k,
-    )
-    scan = HeadScan(shape)
-    done = 0
-
-    def after(positions: int) -> None:
-        nonlocal done
-        done += positions
-        on_progress(done)
-
-    scan_heads(heads, path, corpus, scan, job.plans, after)
     repeated = repeated_of(model, corpus.bos_token_id, job.config.seed)
     on_repeated = repeated_scores(model, path, repeated)
     frequent = torch.from_numpy(_frequent(corpus, model))

@@ -4,7 +4,7 @@ contexts, scores over the sample, one forward pass a batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,15 +75,12 @@ def scan_heads(
     corpus: Contexts,
     scan: HeadScan,
     plans: Iterable[BatchPlan],
-    after: Callable[[int], None],
 ) -> None:
-    """Run the model over all batches. `after` is called with the positions of each part of a batch
-    that is done."""
+    """Run the model over batches."""
     for plan in plans:
         for part in _parts(plan, corpus, scan.shape):
             batch = fill_batch(part, corpus, padding_id=0)
             scan_batch(heads, path, batch, scan)
-            after(int(batch.included.sum()))
 
 
 def _parts(plan: BatchPlan, corpus: Contexts, shape: HeadShape) -> Iterable[BatchPlan]:

@@ -2,7 +2,9 @@
 
 The scores are those of the field: previous-token, duplicate-token and induction attention (Olsson
 et al. 2022), attention to the token itself and to the BOS, the entropy of a row, the distance
-looked back. A score says where a head looks; the direct effect beside it says whether that helps.
+looked back. Attention to a context's first position, a BOS or not, is that of attention sinks
+(Xiao et al. 2023). A score says where a head looks; the direct effect beside it says whether that
+helps.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ SCORES = (
     "induction",
     "self_token",
     "bos",
+    "sink",
     "entropy",
     "distance",
     "distance_spread",
@@ -36,6 +39,8 @@ class Rows:
     """Rows whose previous position is included too."""
     after_bos: Bool[Tensor, "batch pos"]
     """Included rows of contexts that begin with a position that is not included (a BOS)."""
+    after_first: Bool[Tensor, "batch pos"]
+    """Included rows after the context's first position."""
     duplicates: Bool[Tensor, "batch query key"]
     """Earlier included positions with the same token."""
     induced: Bool[Tensor, "batch query key"]
@@ -59,6 +64,7 @@ def rows_of(tokens: Int[Tensor, "batch pos"], included: Bool[Tensor, "batch pos"
         included=included,
         previous=previous,
         after_bos=included & ~included[:, :1],
+        after_first=included & (torch.arange(tokens.shape[1], device=tokens.device) > 0),
         duplicates=same & earlier,
         induced=after & earlier,
         predicting=predicting,
@@ -83,6 +89,7 @@ class ScoreSums:
             float(rows.induced.any(2).sum()),
             included,
             float(rows.after_bos.sum()),
+            float(rows.after_first.sum()),
             included,
             0.0,  # the three of the distance have the attention as their weight
             0.0,
@@ -103,6 +110,7 @@ class ScoreSums:
                     torch.einsum("bhqk,bqk->h", pattern, rows.induced.float()),
                     _over(pattern.diagonal(0, 2, 3), rows.included),
                     _over(pattern[..., 0], rows.after_bos),
+                    _over(pattern[..., 0], rows.after_first),
                     _over(-torch.special.xlogy(pattern, pattern).sum(-1), rows.included),
                     kept.sum((0, 2, 3)),
                     torch.einsum("bhqk,qk->h", kept, back),
@@ -124,14 +132,14 @@ class ScoreSums:
         sums = self.sums[layer]
         with np.errstate(invalid="ignore", divide="ignore"):
             means = sums / self.counts[:, None]
-            weight, first, second = sums[6:9]
+            weight, first, second = sums[7:10]
             distance = first / weight
             spread = np.sqrt(np.maximum(second / weight - distance**2, 0))
-        columns = (*means[:6], distance, spread, means[9])
+        columns = (*means[:7], distance, spread, means[10])
         return dict(zip(SCORES, columns, strict=True))
 
 
-_SUMS = (*SCORES[:6], "weight", "distance", "squared_distance", "effect")
+_SUMS = (*SCORES[:7], "weight", "distance", "squared_distance", "effect")
 
 
 def _over(values: Float[Tensor, "batch head pos"], rows: Bool[Tensor, "batch pos"]) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from indexer.interventions.attribute import Attribution, LastPosition, attribution
-from indexer.interventions.hooks import removed
+from indexer.interventions.hooks import changing, removed
 from indexer.interventions.predict import AS_IS, Predicted, last_log_probabilities, predicted
 from indexer.models.loaded import LoadedModel
 from indexer.models.modules import first_tensor
@@ -97,20 +97,7 @@ def _ablated(
         place.put(whole, rows)
         return acts
 
-    def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if args:
-            return (changed(args[0]), *args[1:]), kwargs
-        name, acts = next(iter(kwargs.items()))
-        return args, kwargs | {name: changed(acts)}
-
-    def after(_module: Any, _args: Any, output: Any) -> Any:
-        return (changed(output[0]), *output[1:]) if isinstance(output, tuple) else changed(output)
-
-    if place.side == "input":
-        handle = place.module.register_forward_pre_hook(before, with_kwargs=True)
-    else:
-        handle = place.module.register_forward_hook(after)
-    with removed(handle):
+    with changing(place, changed):
         yield
 
 

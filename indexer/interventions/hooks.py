@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+
+from indexer.models.units import Place
 
 
 @contextlib.contextmanager
@@ -27,3 +29,45 @@ def last_position_only(head: nn.Module) -> Iterator[None]:
 
     with removed(head.register_forward_pre_hook(cut)):
         yield
+
+
+@contextlib.contextmanager
+def changing(place: Place, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Put `change(values)`, a tensor of its own, in the place of a module's input or output. Where
+    the tensor goes on beside the module, it is changed there too."""
+    moved: list[Tensor] = []
+
+    def changed(values: Tensor) -> Tensor:
+        new = change(values)
+        if place.beside is not None:
+            moved.append(new - values)
+        return new
+
+    def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if args:
+            return (changed(args[0]), *args[1:]), kwargs
+        name, values = next(iter(kwargs.items()))
+        return args, kwargs | {name: changed(values)}
+
+    def after(_module: Any, _args: Any, output: Any) -> Any:
+        return _with_first(output, changed)
+
+    def carry(_module: Any, _args: Any, output: Any) -> Any:
+        return _with_first(output, lambda values: values + moved.pop().reshape(values.shape))
+
+    with contextlib.ExitStack() as stack:
+        if place.side == "input":
+            handle = place.module.register_forward_pre_hook(before, with_kwargs=True)
+        else:
+            handle = place.module.register_forward_hook(after)
+        stack.enter_context(removed(handle))
+        if place.beside is not None:
+            stack.enter_context(removed(place.beside.register_forward_hook(carry)))
+        yield
+
+
+def _with_first(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A module's output with its first tensor changed."""
+    if isinstance(output, tuple):
+        return (change(output[0]), *output[1:])
+    return change(output)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from indexer.errors import NeurariumError
-from indexer.interventions.hooks import last_position_only, removed
+from indexer.interventions.hooks import changing, last_position_only
 from indexer.models.failures import out_of_memory
 from indexer.models.hook_places import stream_place
 from indexer.models.loaded import LoadedModel
@@ -120,30 +121,14 @@ class _Steering:
         """Steer all forward passes meanwhile."""
         with contextlib.ExitStack() as stack:
             for place, vector in self._added.values():
-                stack.enter_context(removed(self._hooked(place, vector)))
+                stack.enter_context(changing(place, partial(self._pushed, vector)))
             yield
 
-    def _hooked(self, place: Place, vector: Float[Tensor, " d_model"]) -> Any:
-        def changed(stream: Tensor) -> Tensor:
-            stream = stream.clone()
-            where = self._where(stream.shape[1]).to(stream.device)
-            stream[STEERED, where] += vector.to(stream.device, stream.dtype)
-            return stream
-
-        def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if args:
-                return (changed(args[0]), *args[1:]), kwargs
-            name, stream = next(iter(kwargs.items()))
-            return args, kwargs | {name: changed(stream)}
-
-        def after(_module: Any, _args: Any, output: Any) -> Any:
-            if isinstance(output, tuple):
-                return (changed(output[0]), *output[1:])
-            return changed(output)
-
-        if place.side == "input":
-            return place.module.register_forward_pre_hook(before, with_kwargs=True)
-        return place.module.register_forward_hook(after)
+    def _pushed(self, vector: Float[Tensor, " d_model"], stream: Tensor) -> Tensor:
+        stream = stream.clone()
+        where = self._where(stream.shape[1]).to(stream.device)
+        stream[STEERED, where] += vector.to(stream.device, stream.dtype)
+        return stream
 
     def _where(self, count: int) -> Bool[Tensor, " count"]:
         """Which of the pass's positions are steered."""

@@ -18,17 +18,14 @@ from pathlib import Path
 import huggingface_hub
 import torch
 import transformers
-from huggingface_hub import errors as hub_errors
 from transformers import modeling_gguf_pytorch_utils
 
 from indexer.errors import NeurariumError
+from indexer.models.hub_failures import at_revision, causes, first_line, hub_message
 from indexer.models.source import ModelSource
 
 _OWN = Path(__file__).parent.parent
 """Where this project's own code is."""
-_HTTP_CLIENTS = frozenset({"httpx", "httpx2", "requests", "urllib3", "aiohttp"})
-"""Packages whose exceptions mean that a request failed. They are not imported, because which of
-them the hub's library uses depends on its version."""
 
 
 @contextlib.contextmanager
@@ -95,7 +92,7 @@ def _of_a_library(error: BaseException) -> bool:
 
 def _unforeseen(error: BaseException, source: ModelSource, what: str) -> str:
     """The message for what a library raises where nothing is known about the cause."""
-    why = f"{type(error).__name__}: {_first_line(error)}"
+    why = f"{type(error).__name__}: {first_line(error)}"
     if what == "tokenizer":
         return f"The tokenizer of {source.label!r} cannot be used ({why}): check its files."
     return (
@@ -116,15 +113,6 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
-def hub_is_down(error: BaseException) -> bool:
-    """Whether an exception means that the hub did not answer: no network, too slow, or broken."""
-    chain = list(_causes(error))
-    answers = [link for link in chain if isinstance(link, hub_errors.HfHubHTTPError)]
-    if answers:
-        return all(getattr(link.response, "status_code", 0) >= 500 for link in answers)
-    return _failed_request(chain) is not None
-
-
 def tokenizer_is_missing(source: ModelSource) -> str:
     """The error message for a model without a tokenizer."""
     return (
@@ -133,31 +121,10 @@ def tokenizer_is_missing(source: ModelSource) -> str:
     )
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _failed_request(chain: list[BaseException]) -> BaseException | None:
-    """The exception nearest to the root cause that means a request failed, or None."""
-
-    def failed(link: BaseException) -> bool:
-        return isinstance(link, (ConnectionError, TimeoutError)) or any(
-            parent.__module__.partition(".")[0] in _HTTP_CLIENTS
-            or parent.__name__ == "XetDownloadError"
-            for parent in type(link).__mro__
-        )
-
-    return next((link for link in reversed(chain) if failed(link)), None)
-
-
 def _explain(error: BaseException, source: ModelSource, what: str) -> str | None:
     """The error message, or None where the cause is not known to be the user's to solve."""
-    label, where = source.label, f" at revision {source.revision!r}" if source.revision else ""
-    chain = list(_causes(error))
+    label, where = source.label, at_revision(source)
+    chain = list(causes(error))
     messages = " ".join(str(link) for link in chain)
 
     def raised(*kinds: type[BaseException]) -> bool:
@@ -168,35 +135,8 @@ def _explain(error: BaseException, source: ModelSource, what: str) -> str | None
             f"There is not enough memory for the model {label!r}: try --dtype bfloat16, or a "
             "smaller model."
         )
-    if raised(hub_errors.GatedRepoError):
-        return (
-            f"The model {label!r} is gated: accept its terms on huggingface.co/{source.location}, "
-            "then log in with `hf auth login` (or set HF_TOKEN)."
-        )
-    if raised(hub_errors.RevisionNotFoundError):
-        return f"The model {label!r} has no revision {source.revision!r}: check --revision."
-    if raised(hub_errors.RepositoryNotFoundError):
-        return (
-            f"There is no model {label!r} on the Hugging Face hub, or it is private: check the "
-            "name, or log in with `hf auth login`."
-        )
-    if raised(hub_errors.HFValidationError):
-        return f"{label!r} is not a Hugging Face id (owner/name), a folder or a .gguf file."
-    if raised(hub_errors.HfHubHTTPError):
-        return f"The Hugging Face hub refused {label!r}{where}: {_first_line(chain[-1])}"
-    failed = _failed_request(chain)
-    if failed is not None or raised(hub_errors.LocalEntryNotFoundError):
-        why = f" ({type(failed).__name__}: {_first_line(failed)})" if failed is not None else ""
-        if source.kind == "legacy":
-            return (
-                f"The Hugging Face hub cannot be reached{why}, and {label!r}, a model in "
-                "TransformerLens's old format, needs it at every load: check the network and try "
-                "again."
-            )
-        return (
-            f"The Hugging Face hub cannot be reached{why} and {label!r}{where} is not complete "
-            "in the local cache: check the network and try again, or name a folder or a .gguf file."
-        )
+    if (message := hub_message(error, source)) is not None:
+        return message
     if raised(pickle.UnpicklingError) or "weights_only" in messages:
         return (
             f"The weights of {label!r} are damaged, or hold more than tensors, and are not "
@@ -208,31 +148,21 @@ def _explain(error: BaseException, source: ModelSource, what: str) -> str | None
             "--trust-remote-code."
         )
     if source.kind == "gguf" and isinstance(error, (ValueError, IndexError, OSError, KeyError)):
-        return f"The GGUF file {label!r} cannot be read: {_first_line(error)}"
+        return f"The GGUF file {label!r} cannot be read: {first_line(error)}"
     if source.kind == "legacy" and isinstance(error, (FileNotFoundError, ValueError, KeyError)):
-        return f"The model {label!r}{where} cannot be loaded: {_first_line(error)}"
+        return f"The model {label!r}{where} cannot be loaded: {first_line(error)}"
     if what == "tokenizer":
         if isinstance(
             error, (OSError, ValueError, KeyError, TypeError, ImportError, NotImplementedError)
         ):
-            return tokenizer_is_missing(source) + f" ({_first_line(error)})"
+            return tokenizer_is_missing(source) + f" ({first_line(error)})"
         return None
     if isinstance(
         error, (ImportError, OSError, ValueError, KeyError, NotImplementedError)
     ) or raised(json.JSONDecodeError):
-        return f"The model {label!r}{where} cannot be loaded: {_first_line(error)}"
+        return f"The model {label!r}{where} cannot be loaded: {first_line(error)}"
     if type(error).__name__ == "SafetensorError":
-        return f"The weights of {label!r} are broken or incomplete: {_first_line(error)}"
+        return f"The weights of {label!r} are broken or incomplete: {first_line(error)}"
     if isinstance(error, RuntimeError) and "mismatch" in messages:
-        return f"The weights of {label!r} do not fit its config.json: {_first_line(error)}"
+        return f"The weights of {label!r} do not fit its config.json: {first_line(error)}"
     return None
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    line = lines[0] if lines else type(error).__name__
-    if line.endswith(":") and len(lines) > 1:
-        line = f"{line} {lines[1]}"
-    if isinstance(error, KeyError):  # its text is the key alone
-        line = f"{line} is missing or not known"
-    return line if len(line) <= 300 else line[:297] + "…"

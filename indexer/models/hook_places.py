@@ -57,7 +57,14 @@ def find_place(layout: Layout, root: nn.Module, layer: int, point: str) -> Place
     if target is None:
         return None
     module = layout.component(root, target[0].format(layer))
-    return None if module is None else Place(module, target[1])
+    if module is None:
+        return None
+    return Place(module, target[1], beside=beside(layout, root, layer, point))
+
+
+def beside(layout: Layout, root: nn.Module, layer: int, point: str) -> nn.Module | None:
+    """`Place.beside` of a hook point."""
+    return layout.component(root, f"blocks.{layer}") if point == HOOK_RESID_MID else None
 
 
 def width_of(layout: Layout, point: str) -> int | None:

@@ -10,17 +10,38 @@ import contextlib
 import os
 import re
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
 from huggingface_hub import constants
 from huggingface_hub.file_download import repo_folder_name
 
-from indexer.models.failures import hub_is_down
+from indexer.errors import NeurariumError
+from indexer.models.hub_failures import hub_is_down, hub_message
+from indexer.models.source import ModelSource
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PATIENCE = 30.0
 """Seconds to wait for the hub's answer; its library has no limit."""
+
+
+def pin(source: ModelSource) -> ModelSource:
+    """The same source with the commit its revision stands for now, so that everything loaded from
+    it belongs together. A source on this machine, or one with a commit, is returned unchanged.
+
+    Raises `NeurariumError` for errors of the hub, and what huggingface_hub raises otherwise.
+    """
+    if source.kind not in ("hub", "legacy") or source.commit is not None:
+        return source
+    branch = source.revision if source.kind == "hub" else None  # legacy revisions are file numbers
+    try:
+        return replace(source, commit=commit_of(source.location, branch))
+    except Exception as error:
+        message = hub_message(error, source)
+        if message is None:
+            raise
+        raise NeurariumError(message) from error
 
 
 def commit_of(repository: str, revision: str | None) -> str | None:

@@ -10,7 +10,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ import transformers
 from indexer.corpus.special_tokens import special_token_id
 from indexer.errors import NeurariumError
 from indexer.models.adapters import ADAPTER_CONFIG, adapter_alone, adapter_beside
-from indexer.models.failures import hub_is_down, one_line_errors, quiet, tokenizer_is_missing
+from indexer.models.failures import one_line_errors, quiet, tokenizer_is_missing
 from indexer.models.gguf_header import read_header
-from indexer.models.hub import cached_path, commit_of
+from indexer.models.hub import cached_path, pin
+from indexer.models.hub_failures import hub_is_down
 from indexer.models.sizes import (
     Shapes,
     check_config,
@@ -74,11 +75,8 @@ def pin_revision(source: ModelSource) -> ModelSource:
     it belongs together. This is the first step that may use the network. A source on this machine,
     or one with a commit, is returned unchanged. Raises `NeurariumError`.
     """
-    if source.kind not in ("hub", "legacy") or source.commit is not None:
-        return source
-    branch = source.revision if source.kind == "hub" else None  # legacy revisions are file numbers
     with quiet(), one_line_errors(source):
-        return replace(source, commit=commit_of(source.location, branch))
+        return pin(source)
 
 
 def load_config(source: ModelSource, *, trust_remote_code: bool = False) -> Any:

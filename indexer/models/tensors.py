@@ -22,7 +22,7 @@ from indexer.captured import Captured
 from indexer.errors import NeurariumError
 from indexer.models.asked import Asked
 from indexer.models.capture import Trunk
-from indexer.models.hook_places import lands_at
+from indexer.models.hook_places import beside, lands_at
 from indexer.models.layout import Layout
 from indexer.models.matrices import rows_by_input
 from indexer.models.modules import through_norm, unwrap
@@ -223,7 +223,7 @@ def _place(layout: Layout, root: nn.Module, layer: int, hook_point: str) -> Plac
     path, side = target
     module = layout.component(root, path.format(layer))
     if module is not None:
-        return Place(module, side)
+        return Place(module, side, beside=beside(layout, root, layer, hook_point))
     if hook_point in _READ_BY_PROJECTION:
         fused = _fused(layout, root, layer, _READ_BY_PROJECTION.index(hook_point))
         if fused is not None:

@@ -35,6 +35,10 @@ class Place:
     parts: tuple[Place, ...] = ()
     """Module outputs from earlier in the same layer that `UnitSet.captured` needs too."""
 
+    beside: nn.Module | None = None
+    """A module whose output has the tensor added to it once more, beside what `module` makes of it:
+    the block, where the residual stream is read in the middle of it."""
+
     columns: Int[Tensor, " n"] | None = None
     """Which numbers of the last axis are meant, in order; None: all of them, or a `half`."""
 

@@ -121,7 +121,10 @@ class RunFolder:
 
     def save(self, name: str, scan: Scan, done: Bool[np.ndarray, " batches"]) -> None:
         """Write a scan and the run's batches that are in it. Raises OSError."""
-        arrays = {_DONE: done, **scan.arrays()}
+        self.save_arrays(name, {_DONE: done, **scan.arrays()})
+
+    def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Write arrays as a file. Raises OSError."""
         with _atomic(self.path / f"{name}.npz") as file, zipfile.ZipFile(file, "w") as archive:
             for key, array in arrays.items():
                 with archive.open(f"{key}.npy", "w", force_zip64=True) as entry:
@@ -151,6 +154,19 @@ class RunFolder:
                 f"The checkpoint {path} cannot be used ({error}): start over with --restart."
             ) from error
         return True
+
+    def load_arrays(self, name: str) -> dict[str, np.ndarray[Any, Any]] | None:
+        """The arrays of a file; None if there is none. Raises NeurariumError if it is damaged."""
+        path = self.path / f"{name}.npz"
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files}
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise NeurariumError(
+                f"The checkpoint {path} cannot be used ({error}): start over with --restart."
+            ) from error
 
     def remove(self) -> None:
         """Delete the run's files: it is in the store, or starts over."""

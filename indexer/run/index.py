@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +20,13 @@ from indexer import memory
 from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
 from indexer.heads.measure import measure_heads
+from indexer.heads.scan import HeadScan
 from indexer.models.heads import AttentionHeads
 from indexer.reporter import Reporter, waiting
 from indexer.run.before import Before, before_scan
 from indexer.run.checkpoint import RunFolder
 from indexer.run.dictionaries import check_dictionaries
+from indexer.run.pairs import scan_pairs
 from indexer.run.passes import scan_slices
 from indexer.run.plan import Plan, check_disk, describe_plan, make_plan
 from indexer.run.provenance import run_record
@@ -161,7 +163,17 @@ def _index(
     if run_id is None:
         scans = scan_slices(job, folder, execution, reporter)
         clock.lap("scan")
-        run_id = write(engine, job, folder.facts.id, scans, before, clock, reporter, qualities)
+        run_id = write(
+            engine,
+            job,
+            folder.facts.id,
+            scans,
+            before,
+            clock,
+            reporter,
+            qualities,
+            lambda: scan_pairs(job, folder, execution, reporter),
+        )
     folder.remove()
     peak = memory.peak()
     return Outcome(
@@ -230,14 +242,15 @@ def write(
     before: Before,
     clock: Clock,
     reporter: Reporter,
-    qualities: tuple[Quality, ...] = (),
+    qualities: tuple[Quality, ...],
+    pairs: Callable[[], HeadScan],
 ) -> int:
-    """Write finished scans to the store; returns the run's id."""
+    """Write finished scans to the store; returns the run's id. `pairs` makes the pass over pairs of
+    positions, and is called for attention heads."""
     current = [next(scans)]
     heads = None
     if isinstance(job.model.units, AttentionHeads):
-        on_tokens = reporter.stage("Pairs of positions", job.corpus.included_tokens, "tokens")
-        heads = measure_heads(job, on_tokens)
+        heads = measure_heads(job, pairs())
         clock.lap("heads")
     _wait_for_writing(engine, reporter)
     record = run_record(job, scan_id, current[0], before, clock.seconds, heads, qualities)

@@ -5,7 +5,7 @@ before the scan: a dictionary that is read wrongly shows here, not after hours.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from indexer.corpus.batches import Batch, BatchPlan, fill_batch
 from indexer.errors import NeurariumError
+from indexer.interventions.hooks import changing, removed
 from indexer.models.dictionaries.dictionary import Dictionary
 from indexer.models.hook_places import find_place
 from indexer.models.latents import DictionaryLatents
@@ -193,33 +194,23 @@ def _target(units: DictionaryLatents, layer: int) -> Place:
 
 
 @contextlib.contextmanager
-def _hooked(place: Place, hook: Any) -> Iterator[None]:
-    """`hook(values)` is called with what is at a place; what it returns, if anything, goes on."""
+def _hooked(place: Place, look: Callable[[Tensor], None]) -> Iterator[None]:
+    """`look(values)` is called with what is at a place."""
 
-    def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = first_tensor(args, kwargs)
         assert given is not None
-        new = hook(given)
-        if new is None:
-            return None
-        if args:
-            return (new, *args[1:]), kwargs
-        return args, kwargs | {next(iter(kwargs)): new}
+        look(given)
 
-    def after(_module: Any, _args: Any, output: Any) -> Any:
-        new = hook(first_of(output))
-        if new is None:
-            return None
-        return (new, *output[1:]) if isinstance(output, tuple) else new
+    def after(_module: Any, _args: Any, output: Any) -> None:
+        look(first_of(output))
 
     if place.side == "input":
         handle = place.module.register_forward_pre_hook(before, with_kwargs=True)
     else:
         handle = place.module.register_forward_hook(after)
-    try:
+    with removed(handle):
         yield
-    finally:
-        handle.remove()
 
 
 @contextlib.contextmanager
@@ -268,6 +259,6 @@ def _spliced(
 
     with (
         _hooked(present_place(units, layer), keep),
-        _hooked(_target(units, layer), instead),
+        changing(_target(units, layer), instead),
     ):
         yield

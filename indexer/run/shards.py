@@ -22,9 +22,10 @@ from indexer.run.before import before_scan
 from indexer.run.checkpoint import RunFolder
 from indexer.run.dictionaries import check_dictionaries
 from indexer.run.index import Clock, Outcome, first_layer, left_over, write
+from indexer.run.pairs import scan_pairs
 from indexer.run.passes import has_sample, load_scan, positions_of, scan_slices
 from indexer.run.plan import describe_plan, make_plan
-from indexer.run.shard import Shard
+from indexer.run.shard import Shard, count_of, shared_folder
 from indexer.scan.choice import resolve
 from indexer.scan.job import Job, load, prepare
 from indexer.scan.state import Scan
@@ -42,12 +43,9 @@ def scan_shard(
 
     Raises `Stopped`, NeurariumError.
     """
-    if execution.state is None:
-        raise NeurariumError(
-            "A shard needs --state FOLDER, a folder that all shards and `neurarium merge` can see."
-        )
+    state = shared_folder(execution.state)
     choice = resolve(config)
-    folder = RunFolder(execution.state / shard.folder_name)
+    folder = RunFolder(state / shard.folder_name)
     folder.path.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder.path / "lock", timeout=0):
@@ -57,9 +55,7 @@ def scan_shard(
             text = prepare(choice, cache_dir, reporter)
             job = load(choice, text, reporter)
             plan = make_plan(job.name, job.shape, job.corpus)
-            reporter.say(
-                describe_plan(plan, job.config, job.model, job.corpus, str(execution.state))
-            )
+            reporter.say(describe_plan(plan, job.config, job.model, job.corpus, str(state)))
             for line in left_over(job.model.unused_weights):
                 reporter.say(line)
             before_scan(job.model, reporter)
@@ -69,9 +65,9 @@ def scan_shard(
     except Timeout:
         raise NeurariumError(
             f"Another process is scanning shard {shard.number} of {shard.count} in "
-            f"{execution.state}: wait for it to end, or stop it."
+            f"{state}: wait for it to end, or stop it."
         ) from None
-    return execution.state
+    return state
 
 
 def share(job: Job, shard: Shard) -> list[int]:
@@ -134,7 +130,17 @@ def merge(
             scans = _merged(job, folders, facts.slices)
             clock.lap("scan")
             qualities = check_dictionaries(job, reporter)
-            run_id = write(engine, job, facts.id, scans, before, clock, reporter, qualities)
+            run_id = write(
+                engine,
+                job,
+                facts.id,
+                scans,
+                before,
+                clock,
+                reporter,
+                qualities,
+                lambda: scan_pairs(job, None, execution, reporter),
+            )
         plan = make_plan(job.name, job.shape, job.corpus)
         return Outcome(
             run_id,
@@ -155,18 +161,8 @@ def merge(
 
 def _shards(folder: Path) -> list[RunFolder]:
     """The folders of all shards of a run, in order. Raises NeurariumError if one is missing."""
-    names = [path.name for path in folder.glob("shard-*-of-*") if path.is_dir()]
-    counts = {name.rpartition("-")[2] for name in names}
-    if len(counts) > 1:
-        raise NeurariumError(
-            f"{folder} holds shards of several runs, of {' and of '.join(sorted(counts))} shards: "
-            "remove those that do not belong."
-        )
-    if not counts or not (total := counts.pop()).isdigit():
-        raise NeurariumError(
-            f"{folder} holds no shards: index them with --shard and --state {folder}."
-        )
-    names = [Shard(number, int(total)).folder_name for number in range(1, int(total) + 1)]
+    total = count_of(folder)
+    names = [Shard(number, total).folder_name for number in range(1, total + 1)]
     missing = [name for name in names if not RunFolder(folder / name).exists]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from indexer.config import IndexConfig, check_name
 from indexer.corpus.kinds import local_corpus
 from indexer.errors import NeurariumError
+from indexer.models.dictionaries.names import local_path
 from indexer.models.source import ModelSource, in_memory, resolve_model
 from indexer.paths import absolute
 
@@ -71,18 +71,25 @@ def resolve(config: IndexConfig) -> ModelChoice:
 def _dictionaries(references: str) -> str:
     """References to dictionaries, with absolute paths for those on this machine."""
     parts = [part.strip() for part in references.split(",")]
-    local = [Path(part).expanduser() for part in parts]
+    local = [local_path(part) for part in parts]
     return ",".join(
-        str(absolute(path)) if path.exists() else part
+        part if path is None else str(absolute(path))
         for part, path in zip(parts, local, strict=True)
     )
 
 
-def check_columns(choice: ModelChoice) -> None:
-    """Read the first row of a corpus of files, to see whether it has the columns that are needed.
-    Raises NeurariumError."""
-    if choice.corpus != "demo" and local_corpus(choice.corpus) is None:
-        return
+def check_there(choice: ModelChoice) -> None:
+    """Ask the hub for a model that is not on this machine. Raises NeurariumError if it has none of
+    this name, or cannot be reached while the local cache has none either."""
+    if choice.source.kind in ("hub", "legacy"):
+        from indexer.models.hub import pin
+
+        pin(choice.source)
+
+
+def check_corpus(choice: ModelChoice) -> None:
+    """Ask the hub for the corpus, or read the first row of a corpus of files, to see whether it has
+    the columns that are needed. Raises NeurariumError."""
     from indexer.corpus.prepare import open_corpus  # not needed to resolve names
 
     config = choice.config

@@ -253,7 +253,8 @@ def _check_others(connection: Connection, run: Row[Any], report: Report) -> None
     rows = connection.execute(query).all()
     _check_rows(covers(layers), rows, report)
     present = [layer for layer, width in enumerate(run.widths) if width]
-    names = {*schema.COLUMNS, *(schema.HEAD_COLUMNS if run.set_name == HEADS else ())}
+    of_heads = set(schema.HEAD_COLUMNS) - set(schema.LATER_COLUMNS)
+    names = {*schema.COLUMNS, *(of_heads if run.set_name == HEADS else ())}
     for layer in sorted(set(present) - {row.layer for row in rows}):
         report.add(missing(layers, run_id=run.id, layer=layer))
     for layer in present:

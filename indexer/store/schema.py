@@ -52,15 +52,15 @@ COLUMNS = (
 `neuron_columns`."""
 
 _HEAD_SCORES = (
-    *("previous_token", "duplicate_token", "induction", "self_token", "bos"),
+    *("previous_token", "duplicate_token", "induction", "self_token", "bos", "sink"),
     *("entropy", "distance", "distance_spread", "effect"),
 )
 HEAD_COLUMNS = (*_HEAD_SCORES, *(f"{name}_text" for name in _HEAD_SCORES), "copying")
 """Columns that only runs of attention heads have, also in `neuron_columns`: scores on repeated
 random tokens, the same on the sample, and the copying score."""
 
-LATER_COLUMNS = ("lookup",)
-"""Those of `COLUMNS` that runs of older versions do not have."""
+LATER_COLUMNS = ("lookup", "sink", "sink_text")
+"""Those of `COLUMNS` and `HEAD_COLUMNS` that runs of older versions do not have."""
 
 SORTABLE = ("max", "density", "mean", "kurtosis", "lookup", "effect_kurtosis")
 """Columns a layer can be sorted by, each with an index."""

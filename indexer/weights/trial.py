@@ -100,6 +100,8 @@ def _try_reads(model: LoadedModel) -> list[str]:
     unknown: list[str] = []
     tried = False
     for layer, reader in enumerate(ask_readers(model)):
+        if not model.units.widths[layer]:
+            continue
         if isinstance(reader, Unknown):
             unknown.append(reader.reason)
             continue
@@ -125,7 +127,7 @@ def _check_finite(values: torch.Tensor, what: str) -> None:
 
 def _unread(unknown: list[str], model: LoadedModel) -> list[tuple[str, str]]:
     """The reasons for layers that read in a way that is not known, and what is missing there."""
-    layers = len(model.units.widths)
+    layers = sum(width > 0 for width in model.units.widths)
     where = "" if len(unknown) == layers else f" of {len(unknown)} of {layers} layers"
     reasons = dict.fromkeys(unknown)
     return [(f"Input tokens, cosines and connections{where}", reason) for reason in reasons][:1]

@@ -27,6 +27,7 @@ from indexer.scan.loop import scan_batches
 from indexer.scan.shape import ScanShape
 from indexer.scan.slices import SHARE
 from indexer.scan.state import Scan
+from indexer.workers.needed import check_ray, uses_ray
 from indexer.workers.orders import Order, OrderResult, scan_by_crew
 from indexer.workers.worker import Task, Worker
 
@@ -170,7 +171,7 @@ def many_workers(job: Job, execution: Execution, reporter: Reporter) -> Iterator
 
     Raises NeurariumError for a device with an index.
     """
-    if execution.workers in (None, 1) and execution.ray_address is None:
+    if not uses_ray(execution):
         yield None
         return
     if job.model.device.index is not None:
@@ -191,7 +192,7 @@ def memory_for(job: Job, execution: Execution) -> int | None:
     `Execution.memory` limits all states together: the one here, one per worker on this machine, and
     as many results in transfer.
     """
-    if execution.workers in (None, 1) and execution.ray_address is None:
+    if not uses_ray(execution):
         return execution.memory
     own = 0 if execution.ray_address else execution.workers or 1
     allowed = execution.memory
@@ -255,13 +256,9 @@ def connected(execution: Execution, needed: int) -> Iterator[Any]:
         _check_address(execution.ray_address)
     for name, value in environment(execution.ray_address).items():
         os.environ.setdefault(name, value)
-    try:
-        import ray
-    except ImportError:
-        raise NeurariumError(
-            "Several workers need Ray: pip install 'neurarium[ray]' ('.[ray]' in a copy of its "
-            "source), or leave --workers out."
-        ) from None
+    check_ray()
+    import ray
+
     if execution.ray_address is None and ray.is_initialized():
         yield ray
         return

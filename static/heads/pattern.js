@@ -1,6 +1,6 @@
 // Where a head looks from any token: point at a token, or focus a line and use the arrow keys. Keys it
-// attends to take the warm colours, later tokens that attend to it the cool ones. Without this script
-// each line shows the row of its own query.
+// attends to take the warm colours, later tokens that attend to it the cool ones; an arrow leads to the
+// key with the most attention. Without this script each line shows the row of its own query.
 
 const STEPS = 10;
 const PAIR = ".pair:is([data-pattern], [data-rows])";
@@ -43,6 +43,49 @@ function restore(pair) {
   }
 }
 
+const SVG = "http://www.w3.org/2000/svg";
+const RISE = 9; // of an arrow over its line, in pixels
+
+function part(name, attributes) {
+  const made = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) {
+    made.setAttribute(key, value);
+  }
+  return made;
+}
+
+// An arrow from one token to another, over the text.
+function point(pair, from, to) {
+  const text = pair.querySelector(".pair-text");
+  text.querySelector(".arrow")?.remove();
+  if (!from || !to || from === to) {
+    return;
+  }
+  const box = text.getBoundingClientRect();
+  const [start, end] = [from, to].map((token) => {
+    const place = token.getClientRects()[0] ?? box;
+    return [place.left + place.width / 2 - box.left, place.top - box.top + 2];
+  });
+  const top = Math.min(start[1], end[1]) - RISE;
+  const curve = `M${start} C${start[0]} ${top} ${end[0]} ${top} ${end}`;
+  const head = `M${end[0] - 3} ${end[1] - 5}L${end}L${end[0] + 3} ${end[1] - 5}`;
+  const arrow = part("svg", { class: "arrow", "aria-hidden": "true" });
+  arrow.append(part("path", { d: `${curve} ${head}` }));
+  text.append(arrow);
+}
+
+// The arrow of a line that nobody points at: from its query to its key.
+function pointOwn(pair) {
+  const [from, to] = ["u", "mark"].map((name) => pair.querySelector(`[data-p] > ${name}`)?.parentElement);
+  point(pair, from, to);
+}
+
+function pointAll() {
+  for (const pair of document.querySelectorAll(PAIR)) {
+    pointOwn(pair);
+  }
+}
+
 let wanted = null;
 
 async function show(token) {
@@ -64,11 +107,14 @@ async function show(token) {
     other.className = `${colour}${other === token ? " from" : ""}`.trim();
     other.title = share ? `${(100 * share).toFixed(1)}%` : "";
   }
+  const [most] = pattern.rows[from].map(([key]) => key).filter((key) => key !== from);
+  point(pair, token, pair.querySelector(`[data-p="${most}"]`));
 }
 
 function leave(pair) {
   wanted = null;
   restore(pair);
+  pointOwn(pair);
 }
 
 document.addEventListener("pointerover", (event) => {
@@ -108,3 +154,6 @@ document.addEventListener("keydown", (event) => {
   const next = now < 0 ? Math.max(start, 0) : Math.min(tokens.length - 1, Math.max(0, now + (back ? -1 : 1)));
   show(tokens[next]);
 }, true);
+
+// Lines break elsewhere when the page gets another width.
+new ResizeObserver(pointAll).observe(document.querySelector("main"));

@@ -1,5 +1,5 @@
 """Kills runs at random moments and resumes each: `python -m tests.helpers.kill_runs FOLDER 30 9`
-kills a run of neurons 30 times, and one of latents 9 times.
+kills a run of neurons 30 times, and runs of latents and of heads 9 times each.
 
 Imports all modules before it forks, so that kills hit the run's own work: preparing, loading,
 scanning, a checkpoint after every batch, writing. Prints JSON.
@@ -15,6 +15,7 @@ import signal
 import sqlite3
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +97,14 @@ def kill(folder: Path, config: IndexConfig, kills: int) -> dict[str, Any]:
     return {"expected": expected, "found": resumed, "kills": killed, "left": left}
 
 
-def main(folder: Path, of_neurons: int, of_latents: int) -> None:
-    """Kill runs of both kinds; print what came of them."""
+def main(folder: Path, of_neurons: int, of_others: int) -> None:
+    """Kill runs of every kind; print what came of them."""
     torch.set_num_threads(1)
     latents = latents_config(folder / "small")
     results = [
         kill(folder / "neurons", CONFIG, of_neurons),
-        kill(folder / "latents", latents, of_latents),
+        kill(folder / "latents", latents, of_others),
+        kill(folder / "heads", replace(CONFIG, heads=True, max_tokens=2_000), of_others),
     ]
     print(json.dumps(results))
 

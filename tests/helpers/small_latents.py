@@ -13,6 +13,8 @@ from tests.helpers.tiny_models import WIDTH
 from tests.helpers.verify_cases import save_llama, write_corpus
 
 LATENTS = 16
+SILENT = 3
+"""A latent of each layer that never fires."""
 NAMES = json.dumps([f"Idea {'é' if unit == 5 else unit}" for unit in range(LATENTS)])
 """Names of the second layer's latents."""
 FUNCTIONS = ("jumprelu", "topk")
@@ -25,7 +27,7 @@ def save_dictionaries(folder: Path) -> str:
     for layer, function in enumerate(FUNCTIONS):
         tensors = weights(layer, WIDTH, LATENTS)
         tensors["threshold"] *= torch.linspace(0, 8, LATENTS)
-        tensors["b_enc"][3] = -1e6
+        tensors["b_enc"][SILENT] = -1e6
         names = ["W_enc", "b_enc", "W_dec"] + ["threshold"] * (function == "jumprelu")
         said = {"k": "3", "names": NAMES} if function == "topk" else {}
         paths.append(

@@ -119,10 +119,7 @@ def _form(
         most=tokens,
     )
     response = site.html(request, "live/ablation.html", context)
-    if error is not None:
-        response.status_code = error.status
-        response.headers.update(error.headers)
-    return no_store(response)
+    return no_store(response, error=error)
 
 
 def _page_of(site: Site, model: ModelSet, run: int | None) -> WholeRun:

@@ -105,10 +105,7 @@ def _form(
         most=tokens,
     )
     response = site.html(request, "live/behaviour.html", context)
-    if error is not None:
-        response.status_code = error.status
-        response.headers.update(error.headers)
-    return no_store(response)
+    return no_store(response, error=error)
 
 
 def _read_run(site: Site, model: ModelSet, run: int | None) -> tuple[WholeRun, Run]:

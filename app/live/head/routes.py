@@ -120,10 +120,7 @@ def _form(
         result=view,
     )
     response = site.html(request, "live/head.html", context)
-    if error is not None:
-        response.status_code = error.status
-        response.headers.update(error.headers)
-    return no_store(response)
+    return no_store(response, error=error)
 
 
 async def _answer(

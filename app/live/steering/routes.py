@@ -106,10 +106,7 @@ def _form(
     problem = None if error is None else error.detail
     form = box(page, tokens, links, typed=typed, problem=problem, answer=answer)
     response = site.html(request, "live/steer.html", SteerContext(Frame(links), page, form))
-    if error is not None:
-        response.status_code = error.status
-        response.headers.update(error.headers)
-    return no_store(response)
+    return no_store(response, error=error)
 
 
 def _read(

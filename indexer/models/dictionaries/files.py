@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from indexer.errors import NeurariumError
+from indexer.models.dictionaries.names import WEIGHTS
 
-WEIGHTS = (".safetensors", ".npz", ".pt")
 SETTINGS = ("cfg.json", "config.json", "hyperparams.json", "config.yaml")
 _BESIDE = ("sparsity", "log_sparsity", "feature_sparsity", "log_feature_sparsity", "optimizer")
 """Files that trainers write beside a dictionary's weights."""

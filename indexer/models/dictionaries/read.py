@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from indexer.errors import NeurariumError
 from indexer.memory import readable_bytes
 from indexer.models.dictionaries.check import check_shapes
 from indexer.models.dictionaries.dictionary import Dictionary
-from indexer.models.dictionaries.files import SETTINGS, WEIGHTS, Found, read_file, weight_files
+from indexer.models.dictionaries.files import SETTINGS, Found, read_file, weight_files
+from indexer.models.dictionaries.names import WEIGHTS, local_path, repository_of
 from indexer.models.dictionaries.own import is_own, read_own
 from indexer.models.dictionaries.sae_lens import is_sae_lens, read_sae_lens
 from indexer.models.dictionaries.scopes import (
@@ -34,7 +34,6 @@ from indexer.models.dictionaries.trainers import (
     read_sparsify,
 )
 
-_HUB = re.compile(r"([\w.-]+/[\w.-]+)(?::(.+))?")
 MOST_BYTES = 64 * 2**30
 """A repository with more in it needs a subfolder."""
 _PATIENCE = 30.0
@@ -123,16 +122,10 @@ def in_order(dictionaries: list[Dictionary]) -> tuple[Dictionary, ...]:
 
 def _local(reference: str) -> tuple[Path, str]:
     """Where a reference's files are on this machine, and their repository or folder by name."""
-    path = Path(reference).expanduser()
-    if path.exists():
+    path = local_path(reference)
+    if path is not None:
         return path, path.resolve().as_posix()
-    match = _HUB.fullmatch(reference)
-    if match is None or (reference.endswith(WEIGHTS) and ":" not in reference):
-        raise NeurariumError(
-            f"There is no file or folder {reference!r}, and it is not a hub repository such as "
-            "owner/name or owner/name:subfolder (--dictionary)."
-        )
-    return _fetch(match[1], match[2])
+    return _fetch(*repository_of(reference))
 
 
 def _fetch(repository: str, subfolder: str | None) -> tuple[Path, str]:

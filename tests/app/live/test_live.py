@@ -4,12 +4,14 @@ models that come and go by memory."""
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -28,6 +30,7 @@ from app.live.neuron.answer import higher_than
 from app.main import create_app
 from app.neurons.schemas import Histogram
 from app.schemas import Run
+from app.serving.server import server_of
 from app.settings import Settings
 from app.web.forms import MOST_BODY, MOST_BYTES
 from indexer.config import IndexConfig
@@ -355,6 +358,41 @@ def test_a_server_that_stops_takes_no_more(demo_store: str) -> None:
     response = TestClient(app, raise_server_exceptions=False).post(READ, json={"text": "a"})
     assert response.status_code == 503
     assert "shutting down" in response.json()["detail"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a Unix socket")
+def test_another_process_answers_as_this_one(
+    demo_store: str, live_client: TestClient, tmp_path: Path
+) -> None:
+    """A server whose models are elsewhere sends the same answers: JSON, pages, refusals."""
+    path = tmp_path / "live"
+    settings = Settings(database_url=demo_store, live=True)
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind(str(path))
+        opened.listen()
+        server = server_of(create_app(settings), settings)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]}, daemon=True)
+        thread.start()
+        with TestClient(create_app(settings, live_at=path), raise_server_exceptions=False) as ours:
+            for sent, where in [
+                ({"json": {"text": TEXT}}, READ),
+                ({"json": {"text": ""}}, READ),
+                ({"json": {"text": TEXT}}, f"{READ}?run=1"),
+                ({"json": {"text": TEXT}}, f"{READ}?run=7"),
+                ({"data": {"text": TEXT}}, TRY),
+                ({"data": {"text": "ü %+&"}}, f"{TRY}?run=1"),
+                ({"json": {"text": TEXT, "k": 3}}, "/api/v1/models/demo/behaviour"),
+            ]:
+                theirs, found = live_client.post(where, **sent), ours.post(where, **sent)
+                assert found.status_code == theirs.status_code
+                assert found.content == theirs.content
+                assert sorted(found.headers.multi_items()) == sorted(theirs.headers.multi_items())
+            assert ours.get(TRY).content == live_client.get(TRY).content
+            server.should_exit = True
+            thread.join(30)
+            gone = ours.post(READ, json={"text": TEXT})
+            assert (gone.status_code, gone.headers["retry-after"]) == (503, str(places.RETRY))
+            assert "another one is being started" in gone.json()["detail"]
 
 
 # --- The server around it -----------------------------------------------------------------------

@@ -164,8 +164,9 @@ def test_another_configuration_is_refused(tiny: dict[str, Path], tmp_path: Path)
     path.write_text(json.dumps(settings | {"transformers_version": "9", "use_cache": False}))
     assert Models(None).get(run).model.config_hash == model.config_hash
     path.write_text(json.dumps(settings | {"rms_norm_eps": 0.1}))
-    with pytest.raises(Gone, match="another configuration hash"):
+    with pytest.raises(Gone, match="another configuration hash") as told:
         Models(None).get(run)
+    assert str(tmp_path) not in told.value.detail
 
 
 def test_a_moved_model_is_found_where_the_operator_says(
@@ -214,6 +215,8 @@ def test_a_model_that_has_gone_is_told_and_may_come_back(
     ) as told:
         models.get(run)
     assert told.value.headers == {"Retry-After": "30"}
+    assert str(tmp_path) in str(told.value), "for the operator"
+    assert str(tmp_path) not in told.value.detail, "for the visitor"
     (tmp_path / "away").rename(folder)
     with pytest.raises(Unavailable):
         models.get(run)

@@ -288,6 +288,7 @@ def test_a_server_with_notes_starts(shell: Shell, monkeypatch: pytest.MonkeyPatc
     """With a token from the environment, by the option as by the setting."""
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)
     monkeypatch.setenv("NEURARIUM_NOTES_TOKEN", "a-token-of-readers-1")
+    open_store(shell.url, create=True).dispose()
     for words, made in ((["--port", "0"], False), (["--port", "0", "--notes"], True)):
         assert shell.run("serve", *words)[0] == 0
         engine = open_store(shell.url, create=False)

@@ -131,3 +131,16 @@ def test_a_database_that_failed_and_came_back(engine: Engine, client: TestClient
     with changing(engine) as connection:
         connection.execute(text("ALTER TABLE away RENAME TO runs"))
     assert status(client, tag) == 304
+
+
+def test_a_page_with_the_server_s_address_has_a_tag_for_each(client: TestClient) -> None:
+    """A neuron's page quotes its own address, so a proxy's other name makes another page; pages
+    and JSON without it are the same under every name."""
+    for path, equal in (("/toy/0/0", False), ("/toy/0", True), (PATH, True)):
+        here, there = (client.get(path, headers={"Host": host}) for host in ("a.test", "b.test:81"))
+        assert (here.text == there.text) == equal
+        assert (here.headers["etag"] == there.headers["etag"]) == equal
+        again = client.get(
+            path, headers={"Host": "b.test:81", "If-None-Match": here.headers["etag"]}
+        )
+        assert again.status_code == (304 if equal else 200)

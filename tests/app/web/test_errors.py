@@ -254,10 +254,10 @@ def test_nothing_in_a_query_breaks_a_real_page(
 
 @pytest.mark.parametrize("host", ["evil.example", "[", "a/b", "", "a b", "x:99999"])
 def test_no_host_header_breaks_the_server(client: TestClient, host: str) -> None:
-    """What a client says its host is neither breaks an answer nor changes its tag."""
+    """Whatever a client says its host is; only a possible address is quoted in the page."""
     response = client.get("/toy/0/0", headers={"Host": host})
     assert response.status_code == 200
-    assert response.headers["etag"] == client.get("/toy/0/0").headers["etag"]
+    assert (f"http://{host}/" in response.text) == (host in ("evil.example", "x:99999"))
     assert client.get("/api/v1/nothing", headers={"Host": host}).json()["status"] == 404
 
 
@@ -323,3 +323,39 @@ def test_a_broken_row_is_500_in_the_same_shape(store_url: str) -> None:
         assert page.headers["content-type"].startswith("text/html")
         assert "unknown format" not in page.text
         assert "content-security-policy" in page.headers
+
+
+PLACES = {
+    "model": "toy",
+    "set": "heads",
+    "layer": "99",
+    "neuron": "99",
+    "context": "9",
+    "run": "99",
+}
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_no_error_names_the_operator_s_disk(
+    tmp_path: Path, broken: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every address by every method, without what it needs: neither the folder of the database nor
+    that of the code is in any answer; a database that fails is named in the log."""
+    url = f"sqlite:///{tmp_path / 'operators.db'}"
+    engine = open_store(url, create=True)
+    fixture_store.RUNS[0].write(engine)
+    engine.dispose()
+    with serving(url) as client:
+        if broken:
+            (tmp_path / "operators.db").rename(tmp_path / "away.db")
+        app: Any = client.app
+        seen = set()
+        for route in app.routes:
+            path = re.sub(r"\{(\w+)(:\w+)?\}", lambda found: PLACES.get(found[1], "x"), route.path)
+            for method in getattr(route, "methods", None) or ("GET",):
+                response = client.request(method, path, params={"q": "("}, content=b"\xff{")
+                seen.add(response.status_code)
+                for private in (str(tmp_path), "operators.db", str(Path(__file__).parents[3])):
+                    assert private not in response.text, path
+    assert {404, 422} <= seen if not broken else 503 in seen
+    assert ("operators.db was removed" in caplog.text) == broken

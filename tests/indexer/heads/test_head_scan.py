@@ -1,8 +1,8 @@
-"""A scan of a small corpus, against each context by itself and loops over all its pairs."""
+"""A scan of a small corpus, stopped and resumed, against loops over all pairs of each context."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from indexer.corpus.batches import plan_batches
 from indexer.heads.decompose import decompose
 from indexer.heads.effects import heads_of, logit_path
 from indexer.heads.examples import RANKINGS, HeadExample
+from indexer.heads.saved import arrays_of, restore
 from indexer.heads.scan import HeadScan, HeadShape, scan_heads
 from indexer.models.loaded import LoadedModel
+from indexer.run.checkpoint import RunFolder
 from indexer.store.packing.pattern import KEYS_A_ROW, LEAST, pack_pattern, unpack_pattern
 from tests.helpers.tiny_heads import attention_only, captured_heads, tiny_heads
 
@@ -74,11 +76,19 @@ def scanned(name: str, folder: Path) -> tuple[LoadedModel, SmallCorpus, HeadScan
     model = attention_only()[1] if name == "native" else tiny_heads(folder / name, name)
     corpus, heads = small_corpus(), heads_of(model)
     sample = np.array([5, 3, 9, 7, 11, 2], np.int64)
-    scan = HeadScan(HeadShape(heads.widths, sample, sample[3:], K))
-    done: list[int] = []
+    scan, resumed = (HeadScan(HeadShape(heads.widths, sample, sample[3:], K)) for _ in range(2))
     plans = list(plan_batches(corpus.lengths, sample, 60))
-    scan_heads(heads, logit_path(model), corpus, scan, plans, done.append)
-    assert sum(done) == sum(len(row) - 1 for row in corpus.rows)
+    assert len(plans) > 3
+    scan_heads(heads, logit_path(model), corpus, scan, plans[:3])
+    # Stopped, saved, and resumed by another process.
+    saved = RunFolder(folder / f"saved-{name}")
+    saved.path.mkdir()
+    saved.save_arrays("pairs", arrays_of(scan))
+    arrays = saved.load_arrays("pairs")
+    assert arrays is not None
+    restore(resumed, arrays)
+    scan = resumed
+    scan_heads(heads, logit_path(model), corpus, scan, plans[3:])
     return model, corpus, scan, [truth(model, row) for row in corpus.rows]
 
 
@@ -224,3 +234,11 @@ def test_a_pattern_keeps_its_largest_entries() -> None:
     pattern[11] = [0.0049, 0.0051, *[0.0] * 10]
     assert [key for key, _ in unpack_pattern(pack_pattern(pattern)).rows()[11]] == [1]
     assert LEAST == 0.005
+
+
+def test_a_state_of_another_shape_is_refused(case: Case) -> None:
+    """A checkpoint is not read into a scan of other heads or fewer examples."""
+    _, _, scan, _ = case
+    other = HeadScan(replace(scan.shape, examples=K - 1))
+    with pytest.raises(ValueError, match="another shape"):
+        restore(other, arrays_of(scan))

@@ -126,6 +126,8 @@ def by_loops(
                         rows["induction"].append(float(row[after].sum()))
                     rows["self_token"].append(float(row[q]))
                     rows["bos"].append(float(row[0]))
+                    if q:
+                        rows["sink"].append(float(row[0]))
                     rows["entropy"].append(-sum(float(x) * math.log(x) for x in row if x > 0))
                     weights += [float(row[k]) for k in kept]
                     distances += [q - k for k in kept]
@@ -140,7 +142,10 @@ def by_loops(
     return found
 
 
-NAMES = ("previous_token", "duplicate_token", "induction", "self_token", "bos", "entropy", "effect")
+NAMES = (
+    *("previous_token", "duplicate_token", "induction", "self_token", "bos", "sink"),
+    *("entropy", "effect"),
+)
 
 
 def test_scores_are_those_of_loops() -> None:
@@ -173,6 +178,8 @@ def test_scores_without_a_row_are_not_a_number() -> None:
     for name in ("bos", "duplicate_token", "induction"):
         assert np.isnan(scores[name]).all()
     assert not np.isnan(scores["previous_token"]).any()
+    pattern = captured(0).pattern[:, :, 1:, 0].double()
+    np.testing.assert_allclose(scores["sink"], pattern.mean((0, 2)), rtol=1e-5)
 
 
 def test_repeated_tokens_are_the_same_for_every_model() -> None:

@@ -162,3 +162,27 @@ def test_a_latent_is_ablated(folder: Path) -> None:
     assert expected > 1e-6
     assert found.attribution is not None
     assert found.attribution.activation == pytest.approx(float(acts[-1, unit]), rel=1e-4)
+
+
+def test_the_middle_of_a_block_is_ablated_where_the_stream_goes_on(folder: Path) -> None:
+    """Not only what the MLP reads: the block's output has the change too."""
+    model = loaded(folder, "llama", Asked("hook_resid_mid"))
+    seen: list[Tensor] = []
+    tokens = torch.tensor([TOKENS])
+    model.capture(
+        tokens,
+        torch.ones_like(tokens),
+        lambda _, captured: seen.append(captured.activations[0].clone()),
+    )
+    unit, attention = 5, model.root.model.layers[0].self_attn  # type: ignore[union-attr]
+    change = torch.zeros(len(TOKENS), seen[0].shape[1])
+    change[:, unit] = -seen[0][:, unit]
+    every = list(range(1, len(TOKENS)))
+    logits = by_hand(model.root, attention, change[1:], TOKENS, every)[-1]
+    with torch.no_grad():
+        before = model.root(tokens).logits[0, -1]
+    log_p, log_q = (x.double().log_softmax(-1) for x in (before, logits))
+    expected = float((log_p.exp() * (log_p - log_q)).sum())
+    found = effects(model, 0, unit, TOKENS, first=1, mean=0.0)
+    assert found.zero_ablated.divergence == pytest.approx(expected, rel=1e-3)
+    assert expected > 1e-7

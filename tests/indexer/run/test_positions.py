@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -106,9 +107,17 @@ def test_special_tokens_inside_rows_are_in_no_number(tmp_path: Path, llama: Path
                 whole = client.get(f"{address}/{example['context_id']}").json()["example"]
                 shown = zip(whole["token_ids"], whole["activations"], strict=True)
                 assert all((token == BOS) == (value is None) for token, value in shown)
+                text = client.get(f"{address}/{example['context_id']}").json()["text"]
+                context = client.get(f"/api/v1/models/tiny/contexts/{example['context_id']}").json()
+                assert context["text"] == text
+                assert "<bos>" not in text
+                ids = enumerate(context["token_ids"])
+                inside = [place for place, token in ids if token == BOS and place]
+                assert context["special"] == inside
                 for page_of in (f"{layer}/{neuron}/contexts", "contexts"):
-                    path = f"/tiny/{page_of}/{example['context_id']}"
-                    assert client.get(path).status_code == 200, path
+                    shown = client.get(f"/tiny/{page_of}/{example['context_id']}").text
+                    apart = re.findall(r'<span class="(?:bos|x)"[^>]*>&lt;bos&gt;</span>', shown)
+                    assert len(apart) == 1 + len(inside), page_of
         marked = client.get("/tiny/1/7").text
         assert marked.count("&lt;bos&gt;") > 2 * 3  # the one inside a context as well
 

@@ -249,7 +249,7 @@ def test_a_read_only_store_is_refused_at_once(store_url: str) -> None:
         connection.execute("PRAGMA query_only=ON")
 
     event.listen(engine, "connect", read_only)
-    with pytest.raises(NeurariumError, match="cannot be used"):
+    with pytest.raises(NeurariumError, match="cannot be written here"):
         check_writable(engine)
     engine.dispose()
 

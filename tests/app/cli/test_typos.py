@@ -1,0 +1,91 @@
+"""Mistakes in arguments are answered before a model library is loaded, which takes seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from indexer.store.database import open_store
+from tests.helpers.fixture_store import TOY_NEURONS, RunOf
+
+INDEX = [
+    (["owner/mistyped", "--corpus", "demo"], "'owner/mistyped'"),
+    (["gpt22", "--corpus", "demo"], "'gpt22'"),
+    (["NeelNanda/SoLU_9L", "--corpus", "demo"], "'NeelNanda/SoLU_9L'"),
+    (["./nowhere"], "There is no model './nowhere'"),
+    (["demo", "--corpus", "owner/mistyped"], "owner/mistyped"),
+    (["demo", "--corpus", "nowhere.txt"], "There is no file or folder 'nowhere.txt'"),
+    (["demo", "--corpus", "{corpus}", "--text-column", "words"], "words"),
+    (["demo", "--dictionary", "nowhere.safetensors"], "no file or folder 'nowhere.safetensors'"),
+    (["demo", "--hook-point", "hook_nothing"], "There is no hook point 'hook_nothing'"),
+    (["demo", "--set-name", "a b"], "a b"),
+    (["demo", "--dtype", "int7"], "dtype 'int7'"),
+    (["demo", "--device", "cudda"], "cudda"),
+    (["demo", "--shard", "3/2", "--state", "x"], "--shard 3/2"),
+    (["demo", "--shard", "1/2"], "--state FOLDER"),
+    (["demo", "--top-k", "0"], "top_k is 0"),
+    (["demo", "--topk", "3"], "No such option"),
+    (["demo", "--name", "api"], "'api' is reserved"),
+]
+OTHERS = [
+    (["verify", "9"], "There is no run 9"),
+    (["verify", "1", "--model-path", "nowhere"], "--model-path nowhere"),
+    (["verify", "1", "--corpus-path", "nowhere"], "--corpus-path nowhere"),
+    (["merge", "nowhere"], "nowhere holds no shards"),
+    (["check", "9"], "run 9"),
+    (["export", "9"], "run 9"),
+    (["export", "toy", "--format", "xml"], "There is no format 'xml'"),
+    (["copy", "9", "--to", "sqlite:///{folder}/other.db"], "run 9"),
+    (["serve", "--live", "--model-path", "toy=nowhere"], "there is no folder or file nowhere"),
+]
+CODE = """
+import contextlib, io, json, sys
+from app.cli.main import main
+answers = []
+for words in json.load(sys.stdin):
+    sys.argv, err = ["neurarium", *words], io.StringIO()
+    with contextlib.redirect_stderr(err), contextlib.suppress(SystemExit):
+        main()
+    loaded = [name for name in ("torch", "transformers", "transformer_lens") if name in sys.modules]
+    answers.append([err.getvalue(), loaded])
+print(json.dumps(answers))
+"""
+
+
+def test_no_mistake_waits_for_a_model_library(tmp_path: Path) -> None:
+    """One line each; nothing is loaded, and no database is made for a model that is not there."""
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text(json.dumps({"text": "The light was good.", "x": 1}))
+    store = tmp_path / "store.db"
+    engine = open_store(f"sqlite:///{store}", create=True)
+    RunOf("toy", TOY_NEURONS).write(engine)
+    engine.dispose()
+    cases = [(["index", *words], message) for words, message in INDEX] + OTHERS
+    commands = [
+        [word.format(corpus=corpus, folder=tmp_path) for word in words] for words, _ in cases
+    ]
+    environment = {
+        "NEURARIUM_DATABASE_URL": f"sqlite:///{store}",
+        "NEURARIUM_CACHE_DIR": str(tmp_path / "cache"),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(tmp_path / "hub"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", CODE],
+        input=json.dumps(commands),
+        capture_output=True,
+        check=True,
+        timeout=120,
+        text=True,
+        env=os.environ | environment,
+    )
+    for (words, message), (err, loaded) in zip(cases, json.loads(done.stdout), strict=True):
+        line = " ".join(err.split())
+        assert message in line, words
+        assert line.startswith("Error: "), words
+        assert "Traceback" not in err, words
+        assert loaded == [], words
+    assert not (tmp_path / "other.db").exists()
