@@ -93,12 +93,24 @@ app.command()(index)
 
 
 @app.command()
-def demo(database: Database = None, host: Host = None, port: Port = None) -> None:
+def demo(
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Index the attention heads too, and those of a bundled attention-only model that "
+            "has induction heads.",
+        ),
+    ] = False,
+    database: Database = None,
+    host: Host = None,
+    port: Port = None,
+) -> None:
     """Index the bundled model over the bundled corpus if that is not done yet, and serve it."""
     from indexer.config import IndexConfig
-    from indexer.demo import DICTIONARIES
+    from indexer.demo import ATTENTION_ONLY, DICTIONARIES
     from indexer.store.runs import list_runs
-    from indexer.store.units import NEURONS
+    from indexer.store.units import HEADS, NEURONS
 
     settings = settings_of(database, host, port)
     runs = list_runs(open_store_of(settings, create=True))
@@ -109,6 +121,11 @@ def demo(database: Database = None, host: Host = None, port: Port = None) -> Non
     for path in DICTIONARIES:
         if path.stem not in sets:
             run_index(IndexConfig(model="demo", dictionary=str(path)), settings)
+    if everything:
+        if HEADS not in sets:
+            run_index(IndexConfig(model="demo", heads=True), settings)
+        if not any(run.model == ATTENTION_ONLY.name for run in runs):
+            run_index(IndexConfig(model=str(ATTENTION_ONLY), corpus="demo", heads=True), settings)
     _serve(settings)
 
 

@@ -11,6 +11,7 @@ from app.drawing.numbers import count, number
 from app.heads.colours import colour
 from app.heads.schemas import HeadsPage
 from app.heads.scores import GROUNDS, SCORES, Score
+from app.heads.training import TrainingView, training_view
 from app.web.frame import Frame
 from app.web.links import Links
 
@@ -54,6 +55,8 @@ class HeadsView:
     high: str
     columns: list[Column]
     rows: list[TableRow]
+    training: TrainingView | None
+    """How the heads formed, where that is known."""
     said: list[str]
     """What is known of the model's heads together, sentences."""
 
@@ -118,6 +121,7 @@ def heads_view(page: HeadsPage, name: str, links: Links, address: Address) -> He
             )
             for i in order
         ],
+        training=training_view(page.facts.training),
         said=_said(page),
     )
 

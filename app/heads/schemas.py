@@ -70,6 +70,19 @@ class InContext(Schema):
     score: float = Field(description="Late minus early: negative if it learns from context.")
 
 
+class HeadCheckpoint(Schema):
+    """A checkpoint of a model's training, as its makers measured it."""
+
+    step: int
+    stage: str = Field(description="What it was trained on.")
+    loss: float = Field(description="Mean loss on text, in nats.")
+    in_context: float = Field(description="In-context-learning score, in nats.")
+    first_loss: float = Field(description="On repeated random tokens, as in `repeated`.")
+    second_loss: float
+    induction: list[list[float]] = Field(description="Induction score of every head, by layer.")
+    previous_token: list[list[float]] = Field(description="Previous-token score, likewise.")
+
+
 class HeadsFacts(Schema):
     """What is known of a model's heads together."""
 
@@ -78,6 +91,10 @@ class HeadsFacts(Schema):
     in_context: InContext | None
     frequent_tokens: int = Field(description="Most frequent tokens that circuits were asked about.")
     left_out: list[str] = Field(description="What the circuits do not take into account.")
+    training: list[HeadCheckpoint] | None = Field(
+        default=None,
+        description="Checkpoints of the model's training, if its folder has `checkpoints.json`.",
+    )
 
 
 class HeadsPage(Schema):

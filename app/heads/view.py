@@ -7,12 +7,18 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from app.drawing.numbers import number
+from app.drawing.characters import chip
+from app.drawing.numbers import count, number
 from app.heads.lines import RANKINGS, Listed, line, token_chip
-from app.heads.schemas import Composition, HeadPage, PairExample, TokenPair
-from app.heads.scores import ATTENTION, OTHER, SCORES
+from app.heads.schemas import Composition, HeadPage, PairExample, TokenCount, TokenPair
+from app.heads.scores import ATTENTION, GROUNDS, OTHER, SCORES
 from app.web.frame import Frame
 from app.web.links import Links
+
+IN_LINE = ("induction", "previous_token", "effect", "duplicate_token", "bos", "entropy", "distance")
+"""The scores under the title, the ones that a phone shows first."""
+TOKENS = 9
+"""Tokens of each line of the summary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +32,34 @@ class ScoreRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Stat:
+    """A score in the line under the title."""
+
+    label: str
+    value: str
+    definition: str
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token of the largest pairs, as a link to the search for it."""
+
+    text: Markup
+    href: str
+    count: str
+    """In how many pairs it is."""
+    dim: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class HeadView:
     """What a head's page shows besides its `HeadPage`."""
 
+    stats: list[Stat]
+    queries: list[Token]
+    """The tokens that most of the largest pairs come from."""
+    keys: list[Token]
+    """The tokens that most of the largest pairs look at."""
     scores: list[ScoreRow]
     lists: list[Listed]
     promoted: list[tuple[Markup, Markup, str]] | None
@@ -75,12 +106,42 @@ def head_view(page: HeadPage, links: Links, contexts: Callable[[int], tuple[str,
         ("Values", circuits.values),
     )
     return HeadView(
+        stats=_stats(page),
+        queries=_tokens(page.tokens.queries, links),
+        keys=_tokens(page.tokens.keys, links),
         scores=rows,
         lists=lists,
         promoted=_pairs(circuits.promoted),
         matched=_pairs(circuits.matched),
         composition=[(name, _earlier(side, links)) for name, side in sides if side],
     )
+
+
+def _stats(page: HeadPage) -> list[Stat]:
+    """The scores under the title: on repeated random tokens, which are the same for all heads."""
+    values = page.scores.repeated
+    stats = []
+    for name in IN_LINE:
+        score = SCORES[name]
+        value = score.words(getattr(values, name))
+        stats.append(
+            Stat(_small(score.label), value, f"{score.definition}, {GROUNDS[score.ground]}")
+        )
+    copying = SCORES["copying"]
+    value = copying.words(page.circuits.copying)
+    return [*stats, Stat(_small(copying.label), value, copying.definition)]
+
+
+def _small(label: str) -> str:
+    """A label as the statistics of neurons have them, but for abbreviations."""
+    return label if label.isupper() else label.lower()
+
+
+def _tokens(tokens: list[TokenCount], links: Links) -> list[Token]:
+    return [
+        Token(chip(one.token), links.search(token_id=one.token_id), count(one.count))
+        for one in tokens[:TOKENS]
+    ]
 
 
 def _pairs(pairs: list[TokenPair] | None) -> list[tuple[Markup, Markup, str]] | None:

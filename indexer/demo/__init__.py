@@ -15,5 +15,9 @@ DICTIONARIES: tuple[Path, ...] = tuple(
 """A sparse autoencoder of the model's residual stream and a transcoder of one of its MLPs, made by
 `train_dictionaries.py`; each file has the name of its set of units."""
 
+ATTENTION_ONLY: Path = Path(__file__).parent / "induction"
+"""A model of two layers of attention without MLPs, with induction heads, and `checkpoints.json`,
+the scores of its heads while it was trained. Made by `train_heads.py`."""
+
 CORPUS_FILE: Path = Path(__file__).parent / "corpus.jsonl.gz"
 """The held-out text, one document per line: `{"text": …, "source": …, "title": …}`."""

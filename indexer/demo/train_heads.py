@@ -2,8 +2,8 @@
 DIR`.
 
 Trains two layers of attention without MLPs until they have induction heads, measures eight
-checkpoints as `neurarium index --heads` measures a model, and writes `heads/`. Using Neurarium does
-not need it: the results are included.
+checkpoints as `neurarium index --heads` measures a model, and writes the folder `--out`. Using
+Neurarium does not need it: the results are included, in `induction/`.
 
 Repeated random tokens teach induction within some hundred steps only while few tokens exist, so
 that their embeddings are learned first: the vocabulary grows by stages, and text comes last.
@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from indexer.demo import MODEL_DIR
 from indexer.demo.prepare import prepare
@@ -32,7 +32,7 @@ from indexer.demo.sources import SourceMissing, read_all
 from indexer.demo.train import IGNORED, Recipe, inputs_and_labels
 from indexer.heads.effects import logit_path
 from indexer.heads.losses import in_context, repeated_losses, token_losses
-from indexer.heads.measure import repeated_of, repeated_scores
+from indexer.heads.measure import CHECKPOINTS, repeated_of, repeated_scores
 from indexer.models.heads import HEADS
 from indexer.models.load import load_model
 from indexer.models.pretrained import load_tokenizer
@@ -82,11 +82,11 @@ class Course:
     """Steps after which a checkpoint is measured."""
 
 
-def new_model(course: Course, vocabulary: int, context: int, bos: int) -> Qwen2ForCausalLM:
+def new_model(course: Course, vocabulary: int, context: int, bos: int) -> LlamaForCausalLM:
     """Attention with rotary positions and biases of queries and keys; the MLPs are one neuron wide
     and add nothing."""
-    model = Qwen2ForCausalLM(
-        Qwen2Config(
+    model = LlamaForCausalLM(
+        LlamaConfig(
             vocab_size=vocabulary,
             hidden_size=course.width,
             intermediate_size=1,
@@ -94,6 +94,7 @@ def new_model(course: Course, vocabulary: int, context: int, bos: int) -> Qwen2F
             num_attention_heads=course.heads,
             num_key_value_heads=course.heads,
             head_dim=course.d_head,
+            attention_bias=True,
             max_position_embeddings=context,
             rms_norm_eps=1e-5,
             tie_word_embeddings=False,
@@ -112,6 +113,9 @@ def new_model(course: Course, vocabulary: int, context: int, bos: int) -> Qwen2F
             for biased in (attention.q_proj, attention.k_proj):
                 nn.init.normal_(biased.bias, std=0.5)
             nn.init.normal_(attention.o_proj.weight, std=0.5 * narrow)
+            for unbiased in (attention.v_proj, attention.o_proj):
+                unbiased.bias.zero_()
+                unbiased.bias.requires_grad_(False)
             for name in ("gate_proj", "up_proj", "down_proj"):
                 weight = getattr(layer.mlp, name).weight
                 weight.zero_()
@@ -133,7 +137,7 @@ def repeats(
     return torch.stack([row[:length] for row in made])
 
 
-def train(model: Qwen2ForCausalLM, rows: Tensor, course: Course, bos: int, after: Any) -> None:
+def train(model: LlamaForCausalLM, rows: Tensor, course: Course, bos: int, after: Any) -> None:
     """Train on repeats and on shuffled contexts `rows`; `after(step, stage)` is called before the
     first step and after each."""
     generator = torch.Generator().manual_seed(course.seed)
@@ -192,7 +196,7 @@ def train(model: Qwen2ForCausalLM, rows: Tensor, course: Course, bos: int, after
             after(step, stage)
 
 
-def measure(model: Qwen2ForCausalLM, held_out: Tensor, context: int) -> dict[str, Any]:
+def measure(model: LlamaForCausalLM, held_out: Tensor, context: int) -> dict[str, Any]:
     """What a checkpoint does: its loss on whole held-out contexts, its in-context-learning score,
     its losses on repeated random tokens, and its heads' scores there."""
     with tempfile.TemporaryDirectory() as folder:
@@ -219,7 +223,7 @@ def measure(model: Qwen2ForCausalLM, held_out: Tensor, context: int) -> dict[str
     }
 
 
-def save(model: Qwen2ForCausalLM, folder: Path, dtype: torch.dtype) -> None:
+def save(model: LlamaForCausalLM, folder: Path, dtype: torch.dtype) -> None:
     """Write the model and the bundled tokenizer, which both share."""
     state = {name: value.detach().to(dtype) for name, value in model.state_dict().items()}
     model.save_pretrained(folder, state_dict=state)
@@ -264,8 +268,9 @@ def teach(
 
     train(model, rows, course, bos, after)
     save(model, out, torch.float16)
-    story = {"course": asdict(course), "checkpoints": checkpoints}
-    (out / "checkpoints.json").write_text(json.dumps(story, indent=1) + "\n", encoding="utf-8")
+    lines = ",\n  ".join(map(json.dumps, checkpoints))
+    story = f'{{\n "course": {json.dumps(asdict(course))},\n "checkpoints": [\n  {lines}\n ]\n}}\n'
+    (out / CHECKPOINTS).write_text(story, encoding="utf-8")
     return checkpoints
 
 

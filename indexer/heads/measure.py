@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,12 @@ from indexer.store.writing.records import HeadRecord, HeadRecords
 TOKENS = 15
 """Most frequent query and key tokens that are stored."""
 _BATCH = 8
+CHECKPOINTS = "checkpoints.json"
+"""In a model's folder: the scores of its heads while it was trained."""
+_MEASURED = {
+    *("step", "stage", "loss", "in_context", "first_loss", "second_loss"),
+    *("induction", "previous_token"),
+}
 
 
 def new_scan(job: Job) -> HeadScan:
@@ -107,7 +115,8 @@ def _frequent(corpus: PreparedCorpus, model: LoadedModel) -> Int64[np.ndarray, "
     counts = np.zeros(model.d_vocab, np.int64)
     for part in np.array_split(corpus.tokens, len(corpus.tokens) // (1 << 22) + 1):
         counts += np.bincount(part, minlength=model.d_vocab)
-    counts[list(control_tokens(model.tokens.tokenizer))] = 0
+    # A tokenizer may know tokens beyond the model's own.
+    counts[[i for i in control_tokens(model.tokens.tokenizer) if i < len(counts)]] = 0
     order = np.argsort(-counts, kind="stable")[:FREQUENT]
     return order[counts[order] > 0]
 
@@ -141,7 +150,8 @@ def _run_facts(job: Job, scan: HeadScan, repeated: Repeated, frequent: int) -> d
     contexts = (corpus.context(context_id) for context_id in job.shape.sample.tolist())
     learning = in_context(model, contexts, corpus.ctx_len)
     first, second = repeated_losses(model, repeated)
-    return {
+    training = _training(model)
+    return ({} if training is None else {"training": training}) | {
         "pairs": scan.pairs,
         "repeated": {
             "sequences": SEQUENCES,
@@ -154,3 +164,19 @@ def _run_facts(job: Job, scan: HeadScan, repeated: Repeated, frequent: int) -> d
         "frequent_tokens": frequent,
         "left_out": left_out(model),
     }
+
+
+def _training(model: LoadedModel) -> list[dict[str, Any]] | None:
+    """The checkpoints in a model folder's `checkpoints.json` (see `indexer.demo.train_heads`); None
+    without that file."""
+    if model.source.kind != "folder":
+        return None
+    file = Path(model.source.location) / CHECKPOINTS
+    if not file.is_file():
+        return None
+    try:
+        checkpoints: list[dict[str, Any]] = json.loads(file.read_text())["checkpoints"]
+        known = all(checkpoint.keys() == _MEASURED for checkpoint in checkpoints)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # another program's file
+        return None
+    return checkpoints if known else None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from app.heads.scores import SCORES
 from indexer.config import IndexConfig
-from indexer.demo import MODEL_DIR
+from indexer.demo import ATTENTION_ONLY, MODEL_DIR
 from indexer.errors import NeurariumError
 from indexer.run.index import index
 from indexer.store import schema
@@ -206,6 +208,29 @@ def test_heads_are_found_by_their_scores(client: TestClient) -> None:
     page = client.get("/demo/heads/neurons", params={"q": "sort:-copying"})
     assert page.status_code == 200
     assert "Copying" in page.text
+
+
+def test_a_bundled_model_tells_how_its_heads_formed(
+    heads_store: tuple[str, Path], tmp_path: Path
+) -> None:
+    """The attention-only model has induction heads, as its last checkpoint says, and its page
+    shows all checkpoints."""
+    url = f"sqlite:///{tmp_path / 'heads.db'}"
+    config = replace(SMALL_RUN, model=str(ATTENTION_ONLY), corpus="demo", max_tokens=1_000)
+    index(config, url, heads_store[1], Silent())
+    story = json.loads((ATTENTION_ONLY / "checkpoints.json").read_text())["checkpoints"]
+    with serving(url) as client:
+        page = client.get("/api/v1/models/induction/heads").json()
+        text = client.get("/induction/heads").text
+    assert page["facts"]["training"] == story
+    scores = [row["scores"]["repeated"]["induction"] for row in page["heads"]]
+    measured = [score for layer in story[-1]["induction"] for score in layer]
+    assert scores == pytest.approx(measured, abs=0.01)  # the file has 16-bit weights
+    assert max(scores[:8]) < 0.05 < 0.8 < min(scores[8:])
+    assert page["facts"]["repeated"]["second_loss"] < 0.3
+    assert text.count('<svg class="training"') == 2
+    for checkpoint in story:
+        assert f'<td class="num">{checkpoint["step"]}</td><td>{checkpoint["stage"]}</td>' in text
 
 
 def test_heads_have_a_place_of_their_own() -> None:
