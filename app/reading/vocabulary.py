@@ -102,9 +102,11 @@ def as_decoded(
     says of it: some drop the space that a text begins with (`first`: the text begins with these
     tokens) or ends with (`last`)."""
     if first and tokenizer.get("first_space") == "dropped" and pieces:
-        pieces = [_after_space(pieces[0]), *pieces[1:]]
+        pieces = pieces.copy()
+        pieces[0] = _after_space(pieces[0])
     if last and tokenizer.get("last_space") == "dropped" and pieces:
-        pieces = [*pieces[:-1], _before_space(pieces[-1])]
+        pieces = pieces.copy()
+        pieces[-1] = _before_space(pieces[-1])
     return pieces
 
 

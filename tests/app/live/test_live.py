@@ -36,7 +36,6 @@ from app.web.forms import MOST_BODY, MOST_BYTES
 from indexer.config import IndexConfig
 from indexer.demo import MODEL_DIR
 from indexer.run.index import index
-from indexer.store.database import open_store
 from tests.conftest import Silent
 from tests.helpers.html_reader import elements
 from tests.helpers.live_servers import NEURON, READ, TEXT, TRY, answer, live_client_of
@@ -402,7 +401,6 @@ def test_another_process_answers_as_this_one(
 @pytest.mark.parametrize("is_live", [False, True])
 def test_the_server_starts_without_torch(sqlite_filled: str, is_live: bool) -> None:
     """Live or not, no model library is imported before a text comes."""
-    open_store(store_url, create=True).dispose()
     code = (
         "import sys\n"
         "from app.main import create_app\n"
