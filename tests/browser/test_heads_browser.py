@@ -1,0 +1,50 @@
+"""Attention heads in a real Chromium: arrows, hover and keyboard, and the form for custom text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.browser.test_browser import PHONE, WIDE, visiting
+from tests.conftest import serving_live
+
+HEAD = "/demo/heads/1/2"
+
+
+def test_a_line_points_where_its_head_looks(browser: Any, heads_store: tuple[str, Path]) -> None:
+    """Each line has an arrow from query to key; a token that is pointed at, or reached by keyboard,
+    shows its own row, and leaving brings the line's own back."""
+    with serving_live(heads_store[0]) as server, visiting(browser, server, viewport=WIDE) as page:
+        page.goto(HEAD)
+        lines = page.locator("li.pair:has(u):has(mark)")
+        page.locator(".arrow").first.wait_for()
+        assert page.locator("li.pair .arrow").count() == lines.count() > 10
+        line = lines.first
+        own = line.locator(".arrow path").get_attribute("d")
+        line.locator("[data-p]").last.hover()
+        line.locator("[data-p].from").wait_for()
+        page.mouse.move(0, 0)
+        line.locator("[data-p].from").wait_for(state="detached")
+        assert line.locator(".arrow path").get_attribute("d") == own
+        line.locator(".pair-text").focus()
+        page.keyboard.press("ArrowRight")
+        line.locator("[data-p].from:has(u)").wait_for()
+        page.keyboard.press("ArrowLeft")
+        line.locator("[data-p].from:not(:has(u))").wait_for()
+
+
+def test_a_head_reads_a_text_without_scripts(browser: Any, heads_store: tuple[str, Path]) -> None:
+    """The form on a head's page leads to the result, on a phone and without JavaScript."""
+    options = {"java_script_enabled": False, "viewport": PHONE}
+    with (
+        serving_live(heads_store[0], live=True) as server,
+        visiting(browser, server, **options) as page,
+    ):
+        page.set_default_timeout(120_000)  # the model is loaded first
+        page.goto(HEAD)
+        page.get_by_label("Text", exact=True).fill("the king said the king")
+        page.get_by_label("Patch from").fill("the man saw the king")
+        page.get_by_role("button", name="Run").click()
+        assert page.locator(".choices").count() == 5
+        assert page.locator(".small-patterns svg").count() == 5
+        assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
