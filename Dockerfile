@@ -2,6 +2,8 @@
 #
 # torch is pip's default build. For a smaller image, or another CUDA, name the package index that
 # PyTorch's own installation page gives: docker build --build-arg TORCH_INDEX_URL=https://… .
+# Everything else is checked against the hashes in docker-requirements.txt, which are of the files
+# for this version of Python: `make hashes` renews them.
 ARG PYTHON_VERSION=3.13
 
 FROM python:${PYTHON_VERSION}-slim AS build
@@ -12,17 +14,15 @@ ENV PATH="/venv/bin:$PATH"
 WORKDIR /src
 
 # What changes seldom first: a change in the code repeats only the last step.
-COPY pyproject.toml constraints.txt ./
-RUN pip install ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} -c constraints.txt torch
-RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print(*project['dependencies'], *project['optional-dependencies']['postgres'], sep='\n')" \
-    > requirements.txt \
-    && pip install -c constraints.txt -r requirements.txt hatchling
-COPY README.md LICENSE ./
+COPY constraints.txt docker-requirements.txt ./
+RUN pip install ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} -c constraints.txt torch setuptools
+RUN pip install --require-hashes --no-deps --no-build-isolation -r docker-requirements.txt
+COPY pyproject.toml README.md LICENSE ./
 COPY templates templates
 COPY static static
 COPY indexer indexer
 COPY app app
+COPY neurarium neurarium
 RUN pip install --no-deps --no-build-isolation .
 
 FROM python:${PYTHON_VERSION}-slim

@@ -11,12 +11,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO_DONE := $(VENV)/.neurarium-demo
 TEST_DONE := $(VENV)/.neurarium-test
 
-.PHONY: help demo test lint clean venv
+.PHONY: help demo test lint hashes clean venv
 
 help:
 	@echo "make demo   install, index the bundled model over the bundled corpus, and serve it"
 	@echo "make test   install what tests need, and run all of them"
 	@echo "make lint   the first half of make test: format, lint, types, imports"
+	@echo "make hashes renew docker-requirements.txt after a change of constraints.txt"
 	@echo "make clean  remove $(VENV), caches and builds; databases stay"
 
 # Ctrl-C, by which a server is stopped, is no failure.
@@ -36,6 +37,9 @@ lint: $(TEST_DONE)
 	@$(BIN)/mypy
 	@echo "==> Imports (import-linter)"
 	@$(BIN)/lint-imports --no-logo
+
+hashes: $(TEST_DONE)
+	@$(BIN)/python -m tests.project.hashed_requirements
 
 # What builds is installed first and used as it is, so that constraints.txt pins it too: hatchling for
 # the project, a setuptools newer than Python's own for a dependency that comes as source only.

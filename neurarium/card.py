@@ -13,6 +13,7 @@ from html import escape
 from markupsafe import Markup
 
 from app.neurons.schemas import NeuronPage
+from app.neurons.summary import summary
 from app.neurons.view import neuron_view
 from app.web import assets
 from app.web.links import Links
@@ -33,8 +34,7 @@ def card(page: NeuronPage) -> str:
     shown = page.model_copy(update={"examples": few})
     view = neuron_view(shown, "peak", Links(page.model, page.run.id), titled=True)
     # What it fires on is said of all top examples, not of those shown.
-    whole = neuron_view(page, "peak", Links(page.model, page.run.id))
-    view = replace(view, summary=whole.summary)
+    view = replace(view, summary=summary(page, Links(page.model, page.run.id).tokens()))
     styles = "\n".join(
         (assets.folder("static") / f"{name}.css").read_text(encoding="utf-8") for name in _STYLES
     )

@@ -196,7 +196,8 @@ class NeuronExamples:
     def _texts(self, token_ids: list[int], start: int, context: Context) -> list[str]:
         """The texts of a context's tokens from position `start` on."""
         texts = list(map(self._vocabulary.__getitem__, token_ids))
-        return texts if start else self._reading.in_context(texts, context.included_from)
+        last = start + len(texts) == len(context.token_ids)
+        return self._reading.in_context(texts, context.included_from, first=not start, last=last)
 
     def peak_tokens(self) -> list[PeakToken]:
         """The tokens that examples of any kind peak on, most frequent first; a context counts

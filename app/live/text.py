@@ -10,7 +10,7 @@ from jaxtyping import Float32
 
 from app.errors import Invalid, TooLarge
 from app.live.models import Ready
-from app.reading.vocabulary import without_first_space
+from app.reading.vocabulary import as_decoded
 from app.schemas import Run
 
 OnLayer = Callable[[int, Float32[np.ndarray, "pos n"]], None]
@@ -70,9 +70,7 @@ def opened(ready: Ready, run: Run, text: str, most: int, name: str) -> OpenText:
 def texts_of(ready: Ready, run: Run, token_ids: list[int], first: int) -> list[str]:
     """The texts of one context's tokens, as pages of the run have them."""
     texts = list(map(ready.text, token_ids))
-    tokenizer = run.provenance.get("tokenizer", {})
-    dropped = tokenizer.get("first_space") == "dropped" and not first
-    return without_first_space(texts) if dropped else texts
+    return as_decoded(texts, run.provenance.get("tokenizer", {}), first=not first, last=True)
 
 
 def _check_ids(ready: Ready, token_ids: list[int], name: str) -> None:

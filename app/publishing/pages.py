@@ -10,6 +10,7 @@ from jinja2 import Environment, FunctionLoader
 
 from app.models.schemas import ModelPage
 from app.neurons.schemas import NeuronPage
+from app.neurons.summary import summary
 from app.neurons.view import NeuronContext, neuron_view
 from app.schemas import NeuronRow
 from app.web import api_urls, urls
@@ -97,11 +98,14 @@ class Pages:
 
     def neuron(self, page: NeuronPage) -> str:
         """A neuron's page."""
+        # What it fires on is said of all top examples, not of those shown.
+        whole = summary(page, self._links.tokens())
         page = _shorter(page)
+        view = replace(neuron_view(page, "peak", self._links), bins=[], summary=whole)
         context = NeuronContext(
             frame=Frame(self._links, json_url=api_urls.neuron(page.model, page.layer, page.neuron)),
             page=page,
-            view=replace(neuron_view(page, "peak", self._links), bins=[]),
+            view=view,
             layout="peak",
             titled_url=None,
             origin="",

@@ -21,7 +21,7 @@ from app.reading.vocabulary import (
     Vocabularies,
     Vocabulary,
     VocabularyIndex,
-    without_first_space,
+    as_decoded,
 )
 from app.sets import ModelSet
 from indexer.store.places import Places
@@ -82,12 +82,13 @@ class Reading:
         """Special tokens inside the run's contexts, whose positions are not included."""
         return frozenset(self.run.provenance.get("corpus", {}).get("special_token_ids") or ())
 
-    def in_context(self, pieces: list[Piece], included_from: int) -> list[Piece]:
-        """The texts or bytes of a context's first tokens as they stand in it: without a BOS, some
-        tokenizers drop the space in front."""
+    def in_context(
+        self, pieces: list[Piece], included_from: int, *, first: bool = True, last: bool = True
+    ) -> list[Piece]:
+        """The texts or bytes of a context's tokens as they stand in it; `first`, `last`: whether
+        the context begins and ends with these. Only without a BOS is a space in front dropped."""
         tokenizer = self.run.provenance.get("tokenizer", {})
-        dropped = tokenizer.get("first_space") == "dropped" and not included_from
-        return without_first_space(pieces) if dropped else pieces
+        return as_decoded(pieces, tokenizer, first=first and not included_from, last=last)
 
     @cached_property
     def corpus_counts(self) -> CorpusCounts:

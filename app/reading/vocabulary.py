@@ -9,8 +9,9 @@ import math
 import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
+from collections.abc import Mapping
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select
 
@@ -94,10 +95,24 @@ class Vocabularies:
         return vocabulary
 
 
-def without_first_space(pieces: list[Piece]) -> list[Piece]:
-    """The same texts or bytes, the first without the space it begins with."""
-    if not pieces or not pieces[0] or ord(pieces[0][:1]) != ord(" "):
-        return pieces
-    shorter = pieces.copy()
-    shorter[0] = shorter[0][1:]
-    return shorter
+def as_decoded(
+    pieces: list[Piece], tokenizer: Mapping[str, Any], *, first: bool, last: bool
+) -> list[Piece]:
+    """The texts or bytes of consecutive tokens as the tokenizer decodes them, given what its run
+    says of it: some drop the space that a text begins with (`first`: the text begins with these
+    tokens) or ends with (`last`)."""
+    if first and tokenizer.get("first_space") == "dropped" and pieces:
+        pieces = pieces.copy()
+        pieces[0] = _after_space(pieces[0])
+    if last and tokenizer.get("last_space") == "dropped" and pieces:
+        pieces = pieces.copy()
+        pieces[-1] = _before_space(pieces[-1])
+    return pieces
+
+
+def _after_space(piece: Piece) -> Piece:
+    return piece[1:] if piece and ord(piece[:1]) == ord(" ") else piece
+
+
+def _before_space(piece: Piece) -> Piece:
+    return piece[:-1] if piece and ord(piece[-1:]) == ord(" ") else piece

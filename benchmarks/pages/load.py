@@ -102,7 +102,9 @@ def ask(address: str, paths: Sequence[str], connections: int, seconds: float) ->
                 lambda: Visitor(host.netloc, asked, end), str(host.hostname), host.port or 80
             )
             visitors.append(made[1])
-        await asyncio.gather(*(visitor.done for visitor in visitors))
+        done = await asyncio.gather(*(one.done for one in visitors), return_exceptions=True)
+        if failures := [one for one in done if one is not None]:
+            raise failures[0]
         return [milliseconds for visitor in visitors for milliseconds in visitor.times]
 
     return asyncio.run(visit())

@@ -26,6 +26,8 @@ KINDS = ".txt, .md, .py and other plain text, .jsonl (also .gz, .zst), .csv, .ts
 """The same for messages."""
 _LOCAL_ENDINGS = (*JSON_LINES, *SEPARATED, PARQUET, ARROW, ".txt", ".md", ".rst", ".py")
 """Endings that no hub data set's name has."""
+_SYSTEM = ("/proc", "/sys", "/dev")
+"""Folders of files that are answers of the kernel, and may never end."""
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:[^/]+)?")
 
 
@@ -71,7 +73,8 @@ def problem_of(path: Path) -> str | None:
     except OSError as error:
         return f"unreadable ({error.strerror})"
     if stat.S_ISREG(mode):
-        return None
+        of_the_system = any(map(path.resolve().is_relative_to, _SYSTEM))
+        return "a file of the system" if of_the_system else None
     if stat.S_ISDIR(mode):
         return "a link to a folder" if path.is_symlink() else "a folder"
     return "a pipe" if stat.S_ISFIFO(mode) else "not a regular file"

@@ -26,6 +26,8 @@ _AGREEING = 0.9
 """The separator is one for which this share of the first rows is as wide as the header."""
 _NAME = re.compile(r"[^\W\d][\w.-]{0,49}")
 """What a column's name looks like, where the header has only one."""
+_VALUE = re.compile(r"[+-]?[0-9]+([.,][0-9]+)*|.{61,}|.* .*[.!?…]['\"”»)]?", re.DOTALL)
+"""What is a number, a long text or a sentence, and no column's name."""
 
 
 def separated_documents(
@@ -90,17 +92,24 @@ def _check_header(
     """Refuse a header that is probably a document; mention one that might be."""
     if not header:
         raise NeurariumError(f"{path} has no header row: name its columns in the first line.")
-    name = header[0]
-    if len(header) > 1 or name in (wanted.text, *TEXT_COLUMNS):
+    if any(name in (wanted.text, *TEXT_COLUMNS) for name in header):
         return
-    if not _NAME.fullmatch(name):
+    name = header[0]
+    if len(header) > 1:
+        name = next(filter(_VALUE.fullmatch, header), "")
+    if _VALUE.fullmatch(name) or (len(header) == 1 and not _NAME.fullmatch(name)):
         beginning = name if len(name) <= 40 else f"{name[:40]}…"
+        where = f"its first line, {beginning!r}, does"
+        if len(header) > 1:
+            columns = ", ".join(header)
+            columns = columns if len(columns) <= 80 else f"{columns[:80]}…"
+            where = f"{beginning!r} in its first line (columns: {columns}) does"
         raise NeurariumError(
-            f"{path} has no header row: its first line, {beginning!r}, does not look like the name "
-            "of a column. Put a line with the names, such as text, in front, or rename the file to "
-            ".txt to make it one document."
+            f"{path} has no header row: {where} not look like the name of a column. Put a line "
+            "with the names, such as text, in front, or rename the file to .txt to make it one "
+            "document."
         )
-    if wanted.text is None:
+    if wanted.text is None and len(header) == 1:
         report.note(f"{path}: its first line, {name!r}, is taken as the name of the only column")
 
 

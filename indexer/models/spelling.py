@@ -57,6 +57,14 @@ def drops_first_space(tokenizer: Any, spelled: Sequence[bytes]) -> bool:
     return 2 * sum(not text.startswith(" ") for text in texts) > len(texts)
 
 
+def drops_last_space(tokenizer: Any, spelled: Sequence[bytes]) -> bool:
+    """Whether a text loses the space that its last token ends with, as it does where a mark ends a
+    word. `spelled` are the bytes of all tokens."""
+    words = [i for i, content in enumerate(spelled) if re.search(rb"\w $", content)][:_CHUNK]
+    texts = _decoder_of(tokenizer)([[i] for i in words])
+    return 2 * sum(not text.endswith(" ") for text in texts) > len(texts)
+
+
 def _decoder_of(tokenizer: Any) -> Decode:
     """The tokenizer's decoder, which drops no special token and tidies no space."""
     backend = getattr(tokenizer, "backend_tokenizer", None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from indexer.models.failures import one_line_errors
 from indexer.models.loaded import LoadedModel
-from indexer.models.spelling import drops_first_space
+from indexer.models.spelling import drops_first_space, drops_last_space
 from indexer.reporter import Reporter
 from indexer.weights.trial import Available, try_weights
 
@@ -19,6 +19,8 @@ class Before:
     """The exact bytes of every token id."""
     first_space_dropped: bool
     """Whether a text loses the space its first token begins with."""
+    last_space_dropped: bool
+    """Whether a text loses the space its last token ends with."""
     facts: Available
 
 
@@ -28,7 +30,8 @@ def before_scan(model: LoadedModel, reporter: Reporter) -> Before:
     with one_line_errors(model.source, what="tokenizer"):
         vocabulary = model.vocabulary()
         dropped = drops_first_space(model.tokens.tokenizer, vocabulary)
+        dropped_last = drops_last_space(model.tokens.tokenizer, vocabulary)
     facts = try_weights(model)
     for line in facts.missing:
         reporter.say(f"Note: {line}")
-    return Before(vocabulary, dropped, facts)
+    return Before(vocabulary, dropped, dropped_last, facts)

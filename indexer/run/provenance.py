@@ -59,6 +59,7 @@ def run_record(
             "identity": tokens.identity,
             "vocabulary": model.d_vocab,
             **({"first_space": "dropped"} if before.first_space_dropped else {}),
+            **({"last_space": "dropped"} if before.last_space_dropped else {}),
         },
         "corpus": {
             "label": corpus.label,

@@ -10,11 +10,12 @@ from types import SimpleNamespace
 import pytest
 from starlette.testclient import TestClient
 
-from benchmarks.pages import addresses, serving
+from benchmarks.pages import addresses, load, serving
 from benchmarks.pages.asking import ask_all
 from benchmarks.rounds import Turn
 from benchmarks.tables import LISTINGS, SEARCHES
 from indexer.errors import NeurariumError
+from tests.conftest import serving_live
 from tests.helpers.fixture_store import RUNS
 
 
@@ -113,6 +114,15 @@ def test_a_turn_asks_for_the_next_addresses(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(serving, "ask_all", fake)
     ask = serving.Case("", ["1", "2", "3"], {}).ask(2)
     assert [ask(number) for number in range(3)] == [[1.0, 2.0], [3.0, 1.0], [2.0, 3.0]]
+
+
+def test_visitors_ask_at_once(sqlite_filled: str) -> None:
+    """Each gets whole pages until the end; a page that fails is told."""
+    with serving_live(sqlite_filled) as address:
+        pages = serving.neuron_pages(address, 5, 0)
+        assert len(load.ask(address, pages, 4, 0.2)) >= 4
+        with pytest.raises(NeurariumError, match="404"):
+            load.ask(address, ["/nobody"], 2, 0.2)
 
 
 def test_rounds_are_put_together() -> None:

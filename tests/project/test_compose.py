@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 from sqlalchemy.engine import make_url
 
 from app.settings import Settings
+from tests.project import hashed_requirements
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text())
@@ -98,6 +100,27 @@ def test_image_copies_what_exists() -> None:
     allowed = set(re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
     assert {path for path in copied if not (ROOT / path).exists()} == set()
     assert copied == allowed
+
+
+def test_image_has_every_package() -> None:
+    """All packages of the wheel are copied before it is built."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert set(packages) <= {line.split()[0] for line in instructions(STAGES[0], "COPY")}
+
+
+def test_image_installs_files_of_known_hashes() -> None:
+    """The file of hashes has the pinned version of all that is needed, no more, and is required."""
+    (install,) = [line for line in instructions(STAGES[0], "RUN") if "requirements.txt" in line]
+    assert {"--require-hashes", "--no-deps"} <= set(install.split())
+    entries = hashed_requirements.FILE.read_text().replace("\\\n", " ").splitlines()
+    listed = [entry.split() for entry in entries if not entry.startswith("#")]
+    assert [entry[0] for entry in listed] == hashed_requirements.needed(), "run `make hashes`"
+    for _, *options in listed:
+        assert options
+        assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", option) for option in options)
+    (version,) = re.findall(r"ARG PYTHON_VERSION=(\S+)", DOCKERFILE)
+    assert version == hashed_requirements.PYTHON
 
 
 def test_image_does_not_run_as_root() -> None:

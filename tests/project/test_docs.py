@@ -24,6 +24,7 @@ from starlette.routing import BaseRoute
 import neurarium
 from app.main import create_app
 from app.settings import Settings
+from indexer.store.database import open_store
 from tests.conftest import serving
 from tests.project import option_tables
 from tests.project.option_tables import COMMANDS, headed, options_of, rows
@@ -206,8 +207,9 @@ def test_every_setting_named_exists() -> None:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
     """A server over an empty store."""
-    database = tmp_path_factory.mktemp("docs") / "empty.db"
-    return create_app(Settings(database_url=f"sqlite:///{database}"))
+    database = f"sqlite:///{tmp_path_factory.mktemp('docs') / 'empty.db'}"
+    open_store(database, create=True).dispose()
+    return create_app(Settings(database_url=database))
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from app.web import assets
+from indexer.store.database import open_store
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -103,6 +104,7 @@ def address(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """The installed command, serving an empty database from an empty folder."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     database = tmp_path_factory.mktemp("database") / "neurarium.db"
+    open_store(f"sqlite:///{database}", create=True).dispose()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -239,6 +241,7 @@ def test_installed_server_answers_as_json_too(address: str) -> None:
 
 def test_server_starts_without_a_model_library(tmp_path: Path) -> None:
     """Neither the command nor the server imports torch or anything that brings it."""
+    open_store(f"sqlite:///{tmp_path}/empty.db", create=True).dispose()
     script = (
         "import sys, app.cli.main\n"
         "from app.main import create_app\n"

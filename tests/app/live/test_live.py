@@ -399,13 +399,13 @@ def test_another_process_answers_as_this_one(
 
 
 @pytest.mark.parametrize("is_live", [False, True])
-def test_the_server_starts_without_torch(store_url: str, is_live: bool) -> None:
+def test_the_server_starts_without_torch(sqlite_filled: str, is_live: bool) -> None:
     """Live or not, no model library is imported before a text comes."""
     code = (
         "import sys\n"
         "from app.main import create_app\n"
         "from app.settings import Settings\n"
-        f"create_app(Settings(database_url={store_url!r}, live={is_live}))\n"
+        f"create_app(Settings(database_url={sqlite_filled!r}, live={is_live}))\n"
         "heavy = {'torch', 'transformers', 'transformer_lens', 'datasets'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

@@ -19,6 +19,7 @@ from tokenizers import (
     trainers,
 )
 
+from app.reading.vocabulary import as_decoded
 from indexer.models.vocabulary import (
     known_tokens,
     special_token_id,
@@ -172,3 +173,21 @@ def test_the_identity_follows_the_ids(tmp_path: Any) -> None:
     assert tokenizer_identity(again) == first
     assert tokenizer_identity(tiny_tokenizer(vocab=310)) != first
     assert tokenizer_identity(tiny_tokenizer(bos=None)) != first
+
+
+def test_spaces_that_decoding_drops_are_dropped_at_the_ends_of_a_context() -> None:
+    """Of the first token, of the last, of a token that is both; of bytes as of texts."""
+    both = {"first_space": "dropped", "last_space": "dropped"}
+    for first, last, expected in (
+        (True, True, ["a ", "b", " c"]),
+        (False, True, [" a ", "b", " c"]),
+        (True, False, ["a ", "b", " c "]),
+        (False, False, [" a ", "b", " c "]),
+    ):
+        assert as_decoded([" a ", "b", " c "], both, first=first, last=last) == expected
+        given = [piece.encode() for piece in (" a ", "b", " c ")]
+        whole = as_decoded(given, both, first=first, last=last)
+        assert whole == [piece.encode() for piece in expected]
+    assert as_decoded([" a "], both, first=True, last=True) == ["a"]
+    assert as_decoded([" a "], {}, first=True, last=True) == [" a "]
+    assert as_decoded([""], both, first=True, last=True) == [""]

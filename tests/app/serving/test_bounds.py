@@ -8,8 +8,10 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from app.serving.connections import Connections, Wait
 from app.serving.limits import room_for_connections
 from app.serving.log import Seldom
 from app.serving.protocol import MOST_HEAD
-from app.serving.server import listening, server_of
+from app.serving.server import Server, listening, server_of
 from app.settings import Settings
 
 PLAIN = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -48,16 +50,33 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+@dataclass
+class Visits:
+    """A real server to which connections can be opened; all are closed at the end."""
+
+    server: Server
+    address: Any
+    opened: ExitStack
+
+    def __call__(self) -> socket.socket:
+        """A new connection."""
+        return self.opened.enter_context(socket.create_connection(self.address, 30))
+
+
 @contextmanager
-def server(most: int) -> Iterator[Any]:
-    """A real server with room for so many connections; a function that opens one."""
+def server(most: int) -> Iterator[Visits]:
+    """A server with room for so many connections, which often looks at who waits too long."""
     settings = Settings(host="127.0.0.1", port=0, connections=most)
-    with listening(settings) as opened, ExitStack() as clients:
-        address = opened.getsockname()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        listening(settings) as opened,
+        ExitStack() as clients,
+    ):
+        patch.setattr(connections, "_SWEEP", 0.05)
         running = server_of(app, settings)
         thread = threading.Thread(target=running.run, kwargs={"sockets": [opened]}, daemon=True)
         thread.start()
-        yield lambda: clients.enter_context(socket.create_connection(address, 30))
+        yield Visits(running, opened.getsockname(), clients)
         go.set()
         running.should_exit = True
         thread.join(30)
@@ -65,10 +84,10 @@ def server(most: int) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def visit() -> Iterator[Any]:
+def visit() -> Iterator[Visits]:
     """Opens a connection to a server with room for eight."""
-    with server(8) as connect:
-        yield connect
+    with server(8) as visits:
+        yield visits
 
 
 def rest(visitor: socket.socket) -> bytes:
@@ -98,7 +117,7 @@ def status(answer: bytes) -> int:
         (b"\r\n" * MOST_HEAD, 431),
     ],
 )
-def test_a_head_is_bounded(visit: Any, sent: bytes, expected: int) -> None:
+def test_a_head_is_bounded(visit: Visits, sent: bytes, expected: int) -> None:
     """Whether one header is long, or all together, or the address, and before it is complete."""
     visitor = visit()
     visitor.sendall(sent)
@@ -107,7 +126,7 @@ def test_a_head_is_bounded(visit: Any, sent: bytes, expected: int) -> None:
         assert visitor.recv(1) == b""
 
 
-def test_a_body_is_not_bounded_by_that_but_what_frames_it_is(visit: Any) -> None:
+def test_a_body_is_not_bounded_by_that_but_what_frames_it_is(visit: Visits) -> None:
     """A long body is read; headers that follow it, and what is written beside a chunk, are not
     collected without end."""
     head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
@@ -123,7 +142,7 @@ def test_a_body_is_not_bounded_by_that_but_what_frames_it_is(visit: Any) -> None
         assert b"200 OK" not in rest(visitor)
 
 
-def test_few_requests_may_be_sent_ahead(visit: Any) -> None:
+def test_few_requests_may_be_sent_ahead(visit: Visits) -> None:
     """Ten are answered in turn; thousands at once are not kept."""
     visitor = visit()
     visitor.sendall(9 * PLAIN + PLAIN[:-2] + b"Connection: close\r\n\r\n")
@@ -144,35 +163,42 @@ def test_few_requests_may_be_sent_ahead(visit: Any) -> None:
     ],
 )
 def test_waiting_for_a_visitor_ends(
-    visit: Any, monkeypatch: pytest.MonkeyPatch, sent: bytes, wait: Wait
+    visit: Visits, monkeypatch: pytest.MonkeyPatch, sent: bytes, wait: Wait
 ) -> None:
     """A head, a body and an unread answer each have their time."""
     monkeypatch.setitem(connections.SECONDS, wait, 0.0)
+    before = set(visit.server.server_state.connections)
     visitor = visit()
     visitor.sendall(sent)
     if wait is Wait.UNREAD:
-        threading.Event().wait(2.5)  # more than the time between two looks at who waits
+        while not visitor.recv(1, socket.MSG_PEEK):
+            time.sleep(0.01)
+    if wait is Wait.UNREAD:  # what was sent can still be read, and is not the whole answer
+        while visit.server.server_state.connections - before:
+            time.sleep(0.01)
         assert len(rest(visitor)) < 1 << 23
     else:
         assert rest(visitor).count(b"200 OK") == sent.count(PLAIN)
 
 
-def test_an_answer_that_is_read_slowly_is_sent_whole(
-    visit: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever reads something between two looks stays."""
+def test_whoever_goes_on_reading_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer may take as long as its visitor needs, while something of it is read."""
+    loop, others = asyncio.new_event_loop(), Connections(4)
     monkeypatch.setitem(connections.SECONDS, Wait.UNREAD, 0.0)
-    visitor = visit()
-    visitor.sendall(PLAIN.replace(b"/", b"/large", 1))
-    size = 0
-    for _ in range(20):
-        size += len(visitor.recv(1 << 18))
-        threading.Event().wait(0.1)
-    while size < 1 << 23:
-        size += len(visitor.recv(1 << 18))
+    reading, stuck = Held(reads=True), Held()
+    for connection in (reading, stuck):
+        assert others.opened(connection, loop)
+        others.waits(connection, Wait.UNREAD, 0.0)
+    others._end_overdue(loop)
+    assert (reading.ended, stuck.ended) == (False, True)
+    reading.reads = False
+    others._end_overdue(loop)
+    assert reading.ended
+    assert not len(others)
+    loop.close()
 
 
-def test_whoever_waits_longest_makes_room(visit: Any) -> None:
+def test_whoever_waits_longest_makes_room(visit: Visits) -> None:
     """More connections than there is room for: each new one is answered, and old ones end."""
     waiting = [visit() for _ in range(30)]
     for _ in range(3):
@@ -198,14 +224,14 @@ def test_without_room_a_visitor_is_told() -> None:
 class Held:
     """A connection that only waits."""
 
-    def __init__(self) -> None:
-        self.ended = False
+    def __init__(self, reads: bool = False) -> None:
+        self.ended, self.reads = False, reads
 
     def abort(self) -> None:
         self.ended = True
 
     def progressed(self, wait: Wait) -> bool:
-        return False
+        return self.reads
 
 
 def test_the_order_in_which_connections_end() -> None:

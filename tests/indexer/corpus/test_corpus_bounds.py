@@ -168,13 +168,15 @@ def test_a_plain_text_file_has_a_bound(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.parquet", "a.jsonl.gz", "a.csv"])
-@pytest.mark.parametrize("kind", ["pipe", "device", "link to a pipe", "nothing"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "system", "link to a pipe", "nothing"])
 def test_only_regular_files_are_read(tmp_path: Path, name: str, kind: str) -> None:
     """A pipe or a device is refused, where it is named; in a folder it is passed over by name."""
     odd = tmp_path / "odd" / name
     odd.parent.mkdir()
     if kind == "device":
         odd.symlink_to("/dev/zero")
+    elif kind == "system":
+        odd.symlink_to("/proc/self/maps")  # regular by its mode
     elif kind == "nothing":
         odd.symlink_to(tmp_path / "gone")
     else:

@@ -65,6 +65,9 @@ def test_separators_inside_a_text_do_not_count(
         ("".join(f"{i},{text}\n" for i, text in enumerate(TEXTS)), "columns: 0, The old house"),
         ("word " * 99 + "\nmore\n", "has no header row"),
         ("17\n18\n", "has no header row"),
+        ("3,4\n5,6\n", "has no header row"),
+        ("The old house stood.,3\nIt was raining.,4\n", "'The old house stood.'"),
+        ("a;" + "word " * 20 + "\nb;more\n", "has no header row"),
     ],
 )
 def test_a_file_without_a_header_is_refused(tmp_path: Path, content: str, words: str) -> None:
