@@ -38,9 +38,6 @@ _QUIET = {
     "RAY_SCHEDULER_EVENTS": "0",
 }
 """Silences Ray: we report everything that matters to the user."""
-_BEFORE = "neurarium.own.claim_names"
-"""Called in each worker's process: a project's own `app` or `indexer` may come first on its path.
-Ray takes a name; this package does not import that one."""
 _STORE_LEAST = 128 << 20
 _CONNECT_SECONDS = 5.0
 
@@ -266,7 +263,6 @@ def connected(execution: Execution, needed: int) -> Iterator[Any]:
         options: dict[str, Any] = {"address": execution.ray_address}
         if execution.ray_address is None:
             options = opened.enter_context(_local(ray, execution.workers or 1, needed))
-        options["runtime_env"] = {"worker_process_setup_hook": _BEFORE}
         try:
             with _same_signals():
                 ray.init(log_to_driver=False, logging_level="critical", **options)

@@ -125,18 +125,10 @@ def test_an_error_in_a_worker_of_a_cluster_is_one_line(address: str, tmp_path: P
 
 
 @pytest.fixture(scope="module")
-def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Ray on this machine with two workers, used by the runs in this module. A project whose
-    folders have our packages' names comes first on the workers' path."""
-    project = tmp_path_factory.mktemp("project")
-    for name in ("app", "indexer"):
-        (project / name).mkdir()
-        (project / name / "__init__.py").write_text("OWN = True\n")
-    root = Path(__file__).parents[3]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (project, root))))
-        with connected(TWO, needed=0) as begun:
-            yield begun
+def ray() -> Iterator[Any]:
+    """Ray on this machine with two workers, used by the runs in this module."""
+    with connected(TWO, needed=0) as begun:
+        yield begun
 
 
 class Doomed(RayCrew):
