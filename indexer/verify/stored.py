@@ -61,7 +61,7 @@ def read_run(engine: Engine, run_id: int) -> StoredRun:
     with engine.connect() as connection:
         row = connection.execute(select(table).where(table.c.id == run_id, table.c.ready)).first()
     if row is None:
-        raise NeurariumError(f"There is no run {run_id}: `neurarium runs` lists them.")
+        raise NeurariumError(f"There is no run {run_id}: `neurarium runs` lists all runs.")
     units = Units.of(row.units)
     return StoredRun(
         id=row.id,

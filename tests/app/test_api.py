@@ -184,6 +184,8 @@ def test_an_ordinary_neuron_is_exactly_this(client: TestClient) -> None:
         "peaks_by_source": [],
         "top_token_ids": [0, 1, 2],
         "notes": None,
+        "aligned": [],
+        "dictionary": None,
     }
     assert [(other["id"], other["hook_point"]) for other in others] == [
         (4, "mlp.hook_pre"),

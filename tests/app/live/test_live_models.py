@@ -211,7 +211,7 @@ def test_a_model_that_has_gone_is_told_and_may_come_back(
     monkeypatch.setattr(live.time, "monotonic", lambda: clock)
     models = Models(None)
     with pytest.raises(
-        Unavailable, match=r"model of run 5 cannot be loaded here\. .*moved"
+        Unavailable, match=r"model of run 5 cannot be loaded here: the server's log .*moved"
     ) as told:
         models.get(run)
     assert told.value.headers == {"Retry-After": "30"}

@@ -239,7 +239,7 @@ def test_a_run_that_is_not_there(float32: SmallRun) -> None:
     from indexer.verify.run import verify
 
     engine = open_store(float32.url, create=False)
-    with pytest.raises(NeurariumError, match="There is no run 7: `neurarium runs` lists them"):
+    with pytest.raises(NeurariumError, match="There is no run 7: `neurarium runs` lists all runs"):
         verify(engine, 7, float32.cache, Silent(), neurons=1, contexts=1)
     engine.dispose()
 
@@ -382,7 +382,7 @@ def test_the_command_refuses_mistakes(
 ) -> None:
     """Exit code 2 and one line: no such run, a model that is gone."""
     code, _, err = run(float32, capsys, "9")
-    assert (code, err) == (2, "Error: There is no run 9: `neurarium runs` lists them.\n")
+    assert (code, err) == (2, "Error: There is no run 9: `neurarium runs` lists all runs.\n")
     elsewhere = replace(float32, url="sqlite:////nowhere/x.db")
     code, _, err = run(elsewhere, capsys, "1")
     assert code == 2
