@@ -15,11 +15,10 @@ from app.drawing.numbers import count, exact, number, share
 from app.drawing.palette import Palette
 from app.examples.lines import Kind, Layout, Line, lines, markup, whole
 from app.examples.schemas import Band, Example, Examples, SourceExamples
+from app.neurons.ends import both_ends, floor
 from app.neurons.schemas import ContextPage, NeuronPage
 from app.neurons.summary import tokens_by_position
 
-_FLOOR = 1e-4
-"""Troughs whose relative difference is at most this are all at the nonlinearity's minimum."""
 SOURCES_IN_FULL = 4
 """With more sources than this, a neuron's page has only the first example of each."""
 
@@ -90,7 +89,7 @@ _SPARSE_BANDS = (
 def sections(page: NeuronPage, layout: Layout) -> list[Section]:
     """A neuron's examples of all kinds, in the order of its page."""
     kinds, scanned, noun = page.examples, page.run.contexts, page.run.units.noun
-    two_sided, sparse = page.run.units.two_sided, page.run.units.sparse
+    two_sided, sparse = both_ends(page), page.run.units.sparse
     cut, by_source_kinds = _source_kinds(kinds.sources, full=False)
     seen = _places(kinds)
     top, bottom, random, *rest = lines(
@@ -105,8 +104,8 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
     )
     letters = " g: gate at the peak; l: linear part." if page.run.units.parts else ""
     intermediate = [example for band in kinds.bands for example in band.examples]
-    floor = _floor(kinds.bottom)
-    clipped = " Stronger inhibition is clipped and cannot be seen." if floor else ""
+    at_floor = floor(kinds.bottom)
+    clipped = " Stronger inhibition is clipped and cannot be seen." if at_floor else ""
     on_peak, on_trough = (
         f", aligned on the {centre}" if layout.view == "peak" else ""
         for centre in ("peak", "trough")
@@ -156,7 +155,7 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             [_group(None, "", bottom, layout)],
             kinds.bottom,
             logo=tokens_by_position(kinds.bottom, trough=True) if two_sided else None,
-            folded=floor,
+            folded=at_floor,
         ),
     ]
     if sparse:  # nothing is below 0
@@ -278,14 +277,6 @@ def _stored(page: ContextPage) -> str:
 def source_name(source: SourceExamples) -> str:
     """A source's name on pages."""
     return "other sources" if source.other else source.source or "without a source"
-
-
-def _floor(bottom: Sequence[Example]) -> str:
-    """A sentence if all troughs are at the nonlinearity's own minimum; else empty."""
-    troughs = [example.trough for example in bottom]
-    if len(troughs) < 2 or max(troughs) - min(troughs) > _FLOOR * abs(min(troughs)):
-        return ""
-    return f"{count(len(troughs))} contexts tie at the activation's minimum, {number(min(troughs))}"
 
 
 def _group(title: str | None, note: str, rows: list[Line], layout: Layout) -> Group:

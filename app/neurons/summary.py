@@ -12,6 +12,7 @@ from markupsafe import Markup
 from app.drawing.logo import Column, columns, logo, short
 from app.drawing.numbers import count, share
 from app.examples.schemas import Example
+from app.neurons.ends import both_ends
 from app.neurons.schemas import NeuronPage, SourceCount, TokenValue
 
 TOKENS = 9
@@ -46,7 +47,7 @@ class Summary:
 
     fires_on: list[TokenChip]
     lowest_on: list[TokenChip]
-    """The tokens of the troughs of bottom examples, where both signs are alike."""
+    """The tokens of the troughs of bottom examples, where they say as much."""
     more_tokens: int
     """Peak tokens that are not listed."""
     found_in: list[SourceShare]
@@ -98,7 +99,7 @@ def _columns(examples: Sequence[Example], trough: bool) -> list[Column]:
 
 
 def _lowest_on(page: NeuronPage, find: Callable[[int, str | None], str]) -> list[TokenChip]:
-    if not page.run.units.two_sided:
+    if not both_ends(page):
         return []
     troughs = Counter(_trough(example) for example in page.examples.bottom)
     return [

@@ -70,6 +70,37 @@ def test_lines_are_aligned_on_peak_or_trough() -> None:
     assert f"at {page.examples.bottom[0].trough_position}," in bottom.right.split(">")[0]
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "floored", "both"),
+    [
+        (-3.0, 6.0, False, True),
+        (-2.9, 6.0, False, False),
+        (-9.0, 6.0, False, True),
+        (-9.0, 6.0, True, False),
+        (-1.0, -0.5, False, True),
+    ],
+    ids=["half", "less", "more", "the activation's own minimum", "never above 0"],
+)
+def test_a_strong_minimum_stands_beside_the_maximum(
+    low: float, high: float, floored: bool, both: bool
+) -> None:
+    """The summary and the order of the sections show both ends where the lower one is strong."""
+    page = neuron_page()
+    bottom = [
+        one.model_copy(update={"trough": low if floored else low + 0.1 * place})
+        for place, one in enumerate(page.examples.bottom)
+    ]
+    page = page.model_copy(
+        update={
+            "stats": page.stats.model_copy(update={"min": low, "max": high}),
+            "examples": page.examples.model_copy(update={"bottom": bottom}),
+        }
+    )
+    view = neuron_view(page, "peak", Links("demo", 3))
+    assert bool(view.summary.lowest_on) is both
+    assert [section.id for section in view.sections].index("bottom") == (1 if both else 3)
+
+
 @pytest.mark.parametrize("view", ["window", "context"])
 def test_running_text_is_whole(view: View) -> None:
     """Lines that are not aligned have all positions that were read, in order."""
