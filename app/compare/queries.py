@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float64
+from sqlalchemy import select
 
 from app.compare.schemas import Comparison, Correlation, SharedContext
 from app.examples.queries import Context, contexts_of
@@ -82,7 +83,30 @@ def _correlation(
     value = None
     if peaks_a.min() < peaks_a.max() and peaks_b.min() < peaks_b.max():
         value = float(np.corrcoef(peaks_a, peaks_b)[0, 1].clip(-1, 1))
-    return Correlation(contexts=len(peaks_a), value=value, a=peaks_a.tolist(), b=peaks_b.tolist())
+    return Correlation(
+        contexts=len(peaks_a),
+        value=value,
+        a=peaks_a.tolist(),
+        b=peaks_b.tolist(),
+        context_ids=_compared(a[0], len(peaks_a)),
+    )
+
+
+def _compared(reading: Reading, contexts: int) -> list[int | None]:
+    """Ids of the contexts that peaks are compared in; None for those that are no example of any
+    neuron, which are not stored."""
+    ids: list[int] = reading.run.provenance.get("sample", {}).get("compared_contexts", [])
+    if len(ids) != contexts:
+        return []
+    table = schema.contexts
+    stored = set(
+        reading.connection.scalars(
+            select(table.c.context_id).where(
+                table.c.run_id == reading.run.id, table.c.context_id.in_(ids)
+            )
+        )
+    )
+    return [context_id if context_id in stored else None for context_id in ids]
 
 
 def _sample_peaks(reading: Reading, page: NeuronPage) -> Float64[np.ndarray, " contexts"]:

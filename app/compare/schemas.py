@@ -27,6 +27,10 @@ class Correlation(Schema):
     )
     a: list[float] = Field(description="Peaks of `a` in these contexts, from float16.")
     b: list[float] = Field(description="Peaks of `b` in the same contexts.")
+    context_ids: list[int | None] = Field(
+        description="These contexts' ids in the run of `a`, null where the context is not stored; "
+        "empty if the run was indexed before these were kept."
+    )
 
 
 class Comparison(Schema):

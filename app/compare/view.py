@@ -126,7 +126,7 @@ def compare_view(page: Comparison, a: Links, b: Links, *, titled: bool = False) 
         scale=_scale(page),
         shared=_shared(page),
         together=_together(page),
-        scatter=_scatter(page),
+        scatter=_scatter(page, a),
     )
 
 
@@ -279,7 +279,8 @@ def _together(page: Comparison) -> str:
     return f"Over {contexts} their peaks correlate at {correlation.value:+.2f}.".replace("-", "−")
 
 
-def _scatter(page: Comparison) -> Markup | None:
+def _scatter(page: Comparison, links: Links) -> Markup | None:
+    """The peaks of both neurons, each dot a link to its context in the first one's run."""
     correlation = page.correlation
     if correlation is None:
         return None
@@ -289,6 +290,10 @@ def _scatter(page: Comparison) -> Markup | None:
         title=f"Peaks of {name(page.a)} and {name(page.b)} in the same contexts",
         description=_together(page),
         names=(name(page.a), name(page.b)),
+        hrefs=[
+            None if context_id is None else links.context_neurons(context_id)
+            for context_id in correlation.context_ids
+        ],
     )
 
 

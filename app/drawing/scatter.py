@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 from app.drawing.charts import axis_labels, axis_text, nice_ticks, tick_label
+from app.drawing.numbers import number
 
 WIDTH, HEIGHT = 440.0, 280.0
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 10.0, 16.0, 34.0
@@ -19,10 +20,12 @@ def scatter(
     title: str,
     description: str,
     names: tuple[str, str],
+    hrefs: Sequence[str | None] = (),
 ) -> Markup:
     """A dot for each pair of values, `across` on the x axis and `up` on the y axis.
 
     `names` are the neurons of the two axes; `description` is read to those who cannot see the plot.
+    `hrefs` are the addresses of the dots, None for a dot that leads nowhere; (): none does.
     """
     right, foot = WIDTH - RIGHT, HEIGHT - BOTTOM
     x_low, x_high = _range(across)
@@ -44,8 +47,18 @@ def scatter(
         out.append(axis_text(LEFT - 5, y(value) + 3.5, "end", tick_label(value)))
     out.append(f'<path class="axis" d="M{LEFT:.0f} {foot:.0f}H{right:.0f}"/>')
     out += axis_labels(nice_ticks(x_low, x_high), x, foot)
-    dots = "".join(f"M{x(a):.1f} {y(b):.1f}h0" for a, b in zip(across, up, strict=True))
-    out.append(f'<path class="dots" d="{dots}"/>')
+    dots, linked = [], []
+    links = hrefs or [None] * len(across)
+    for a, b, href in zip(across, up, links, strict=True):
+        dot = f"M{x(a):.1f} {y(b):.1f}h0"
+        if href is None:
+            dots.append(dot)
+        else:  # a few hundred stops of the Tab key would be in the way of what follows
+            linked.append(
+                f'<a href="{escape(href)}" tabindex="-1"><title>{number(a)}, {number(b)}</title>'
+                f'<path d="{dot}"/></a>'
+            )
+    out.append(f'<path class="dots" d="{"".join(dots)}"/><g class="dots">{"".join(linked)}</g>')
     out.append(axis_text(right, HEIGHT - 4, "end", f"peak of {names[0]} →"))
     out.append(axis_text(4, 10, "start", f"↑ peak of {names[1]}"))
     out.append("</svg>")

@@ -11,6 +11,9 @@ from app.drawing.numbers import MISSING, count, when
 from app.schemas import Run
 from app.web.frame import Frame
 
+LISTED = 20
+"""The most values of a list that the page shows: its JSON has all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -81,7 +84,9 @@ def flatten(value: Any, path: str = "") -> list[tuple[str, str]]:
                 for i, item in enumerate(value, 1)
                 for row in flatten(item, f"{path}.{i}" if path else str(i))
             ]
-        return [(path, ", ".join(_plain(item) for item in value) or MISSING)]
+        listed = ", ".join(_plain(item) for item in value[:LISTED]) or MISSING
+        more = len(value) - LISTED
+        return [(path, f"{listed} and {count(more)} more" if more > 0 else listed)]
     if path.rpartition(".")[2] == "seed":  # to be typed again: without separators of thousands
         return [(path, str(value))]
     return [(path, _plain(value))]

@@ -94,6 +94,8 @@ def run_record(
             "positions": sample_positions,
             "drawn_by": "lowest blake2b of (seed, token ids)",
             "seed": config.seed,
+            # What `sample_peaks` are of: a page links them.
+            "compared_contexts": scan.shape.sample[:KEPT_PEAKS].tolist(),
         },
         **({} if heads is None else {"heads": heads.run}),
         "settings": {

@@ -192,6 +192,24 @@ def test_runs_over_one_corpus_have_one_sample(
     with serving(demo_store) as client:
         found = compared(client, "demo/1/10", "demo/1/11")["correlation"]
         assert found["contexts"] == 128
+        stored = [one for one in found["context_ids"] if one is not None]
+        assert len(found["context_ids"]) == 128
+        assert stored
+        page = read(client, "/compare?a=demo/1/10&b=1/11")
+        linked = [
+            one.attributes["href"]
+            for svg in page.all("svg", "scatter")
+            for one in svg.walk()
+            if one.tag == "a"
+        ]
+        assert linked == [f"/demo/contexts/{one}" for one in stored]
+        # Its peaks are those of the neuron in that very context.
+        top = {e["context_id"]: e["peak"] for e in neuron(client, "demo", 1, 10)["examples"]["top"]}
+        places = [at for at, one in enumerate(found["context_ids"]) if one in top]
+        assert places
+        for at in places:
+            expected = top[found["context_ids"][at]]
+            assert found["a"][at] == pytest.approx(expected, rel=2e-3)
 
 
 @pytest.mark.parametrize(
