@@ -7,7 +7,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,13 +140,17 @@ def stopped(url: str) -> Iterator[None]:
         pids = connection.scalars(text("SELECT pid FROM pg_stat_activity")).all()
     admin.dispose()
     main = lines.split()[0]
-    try:
+
+    def signalled(number: int) -> None:
         for pid in (int(main), *pids):
-            os.kill(pid, signal.SIGSTOP)
+            with suppress(ProcessLookupError):  # a connection's process may have ended meanwhile
+                os.kill(pid, number)
+
+    try:
+        signalled(signal.SIGSTOP)
         yield
     finally:
-        for pid in (*pids, int(main)):
-            os.kill(pid, signal.SIGCONT)
+        signalled(signal.SIGCONT)
 
 
 def test_a_postgres_that_hangs_is_503(

@@ -182,7 +182,8 @@ def test_pages_of_latents_do_not_call_them_neurons(runs: tuple[str, Path]) -> No
             spoken = re.findall(r'(?:title|aria-label|placeholder|content)="([^"]*)"', shown)
             words = " ".join([re.sub(r"<[^>]*>", " ", shown), *spoken])
             words = " ".join(words.replace("sort:neuron", "").split())
-            meant = r"Aligned neurons|MLP neurons|the model’s neurons"  # those it is aligned with
+            # Those that it is aligned with.
+            meant = r"Aligned neurons|Neuron cosine|MLP neurons|the model’s neurons"
             words = re.sub(meant, "", words)
             assert re.findall(r".{0,40}\bneurons?\b.{0,20}", words, re.IGNORECASE) == [], page
 
