@@ -37,11 +37,14 @@ def scatter(
     def y(value: float) -> float:
         return foot - (value - y_low) / (y_high - y_low) * (foot - TOP)
 
-    out = [
-        f'<svg class="chart scatter" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" '
-        'aria-labelledby="scatter-t scatter-d"><title id="scatter-t">'
-        f'{escape(title)}</title><desc id="scatter-d">{escape(description)}</desc>'
-    ]
+    box = f'<svg class="chart scatter" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}"'
+    if any(hrefs):  # an image has no links in it, and the page says in words what this one shows
+        out = [f'{box} aria-hidden="true">']
+    else:
+        out = [
+            f'{box} role="img" aria-labelledby="scatter-t scatter-d"><title id="scatter-t">'
+            f'{escape(title)}</title><desc id="scatter-d">{escape(description)}</desc>'
+        ]
     for value in nice_ticks(y_low, y_high, 5):
         out.append(f'<path class="grid" d="M{LEFT:.0f} {y(value):.1f}H{right:.0f}"/>')
         out.append(axis_text(LEFT - 5, y(value) + 3.5, "end", tick_label(value)))

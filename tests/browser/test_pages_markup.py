@@ -13,11 +13,12 @@ from tests.helpers.fixture_store import MARKUP_SOURCE
 from tests.helpers.html_reader import read
 
 IN_EXAMPLES = set(
-    "div nav ul li a span figure i section h2 h3 p ol details summary b mark code noscript".split()
+    "div nav ul li a span figure i section h2 h3 p ol details summary b mark code noscript "
+    "figcaption svg g rect text title".split()
 )
 ON_EXAMPLES = set(
     "class title id href role tabindex open data-at data-context data-key data-max data-min "
-    "data-view data-roving scope".split()
+    "data-view data-roving scope x y width height".split()
 )
 
 
