@@ -91,7 +91,7 @@ TABLES: Mapping[str, Table] = {
         at_least={"writing": 5000.0},
     ),
     "bytes": Table(("bytes",), rows=BYTES_ROWS),
-    "exporting": Table(("exporting",), at_most={"processor time": 60.0}),
+    "exporting": Table(("exporting",), at_most={"exporting": 60.0}),
 }
 
 
