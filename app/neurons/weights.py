@@ -119,7 +119,8 @@ def weights(
         together=_table(
             f"Correlated {page.run.units.noun}s",
             f"{page.run.units.noun.capitalize()}s of this layer whose peaks over the sample's "
-            "contexts correlate most with its own. A shared preference for one source can cause this.",
+            "contexts correlate most with its own. A shared preference for one source can cause "
+            "this.",
             "correlation",
             page.together,
             address,

@@ -73,12 +73,13 @@ def runs_of(connection: Connection, models: Iterable[str]) -> dict[str, list[Row
     return by_model
 
 
-def marks_of(connection: Connection, model: str) -> Sequence[Row[Any]]:
+def marks_of(connection: Connection, model: str) -> list[Row[Any]]:
     """What tells whether the runs of a model are those that were read before: the id, content hash
     and checksum of each, newest first."""
     if "\0" in model:  # as in `runs_of`
         return []
-    return connection.execute(_MARKS, {"model": model}).all()
+    found: Any = connection.execute(_MARKS, {"model": model}).all()
+    return list(found)
 
 
 def run_of_id(connection: Connection, run: int) -> str:
