@@ -17,9 +17,7 @@ def choose_slices(shape: ScanShape, allowed: int | None = None) -> tuple[tuple[i
 
     `allowed` None means most of the free memory. Raises NeurariumError if one layer does not fit.
     """
-    if allowed is None:
-        free = memory.available()
-        allowed = None if free is None else int(SHARE * free)
+    allowed = allowed_bytes(allowed)
     if allowed is None or shape.bytes_held() <= allowed:
         return ((0, len(shape.widths)),)
     slices: list[tuple[int, int]] = []
@@ -37,3 +35,12 @@ def choose_slices(shape: ScanShape, allowed: int | None = None) -> tuple[tuple[i
         slices.append((first, end))
         first = end
     return tuple(slices)
+
+
+def allowed_bytes(allowed: int | None) -> int | None:
+    """The bytes that states may take: as given, or most of the free memory; None where that is not
+    known."""
+    if allowed is not None:
+        return allowed
+    free = memory.available()
+    return None if free is None else int(SHARE * free)
