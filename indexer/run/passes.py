@@ -160,10 +160,10 @@ class _Pass:
         positions = positions_of(self.job)
         total = int(positions[mine].sum())
         before = int(positions[self.done].sum())
-        if before:
-            self.reporter.say(f"{self.title}: resuming after {before:,} of {total:,} tokens")
         if not todo:
             return self.scan
+        if before:
+            self.reporter.say(f"{self.title}: resuming after {before:,} of {total:,} tokens")
         progress = self.reporter.stage(self.title, total, "tokens")
         with stop_requests() as stop:
 

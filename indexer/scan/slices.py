@@ -61,9 +61,7 @@ def choose_slices(shape: ScanShape, allowed: int | None = None) -> tuple[Slice, 
 
     `allowed` None means most of the free memory. Raises NeurariumError if that is too little.
     """
-    if allowed is None:
-        free = memory.available()
-        allowed = None if free is None else int(SHARE * free)
+    allowed = allowed_bytes(allowed)
     if allowed is None or shape.bytes_held() <= allowed:
         return (Slice(0, len(shape.widths)),)
     slices: list[Slice] = []
@@ -98,3 +96,12 @@ def _parts_of(shape: ScanShape, layer: int, allowed: int) -> list[Slice]:
     parts = -(-width // int(allowed / each))
     edges = [width * part // parts for part in range(parts + 1)]
     return [Slice(layer, layer + 1, units) for units in pairwise(edges)]
+
+
+def allowed_bytes(allowed: int | None) -> int | None:
+    """The bytes that states may take: as given, or most of the free memory; None where that is not
+    known."""
+    if allowed is not None:
+        return allowed
+    free = memory.available()
+    return None if free is None else int(SHARE * free)

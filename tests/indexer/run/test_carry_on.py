@@ -20,7 +20,7 @@ from sqlalchemy import select
 from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
 from indexer.run import index as run
-from indexer.run import passes
+from indexer.run import passes, together
 from indexer.run.checkpoint import RunFacts, RunFolder
 from indexer.run.index import index
 from indexer.run.shard import Shard
@@ -104,7 +104,8 @@ def stopped_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> Iterator[Non
         yield Later()
 
     with monkeypatch.context() as patch:
-        patch.setattr(passes, "stop_requests", requests)
+        for module in (passes, together):
+            patch.setattr(module, "stop_requests", requests)
         yield
 
 
