@@ -16,7 +16,7 @@ from app.reading.columns import finite
 from app.reading.neurons import peak_tokens
 from app.reading.packed import stored_arrays
 from app.reading.store import Reading
-from app.reading.unit_names import name_in
+from app.reading.unit_names import name_at, name_in
 from indexer.store.units import NEURONS, Units
 
 Array = np.ndarray[Any, Any]
@@ -119,6 +119,7 @@ def _units(reading: Reading, other: Row[Any], pairs: list[tuple[int, float]]) ->
                 noun=Units.of(other.units).noun,
                 layer=layer,
                 neuron=neuron,
+                name=name_at(there, layer, neuron),
                 value=value,
                 peak_token=tokens[index],
             )
