@@ -131,8 +131,9 @@ def compare_view(page: Comparison, a: Links, b: Links, *, titled: bool = False) 
 
 
 def name(page: NeuronPage) -> str:
-    """The neuron's name: model, layer and index."""
-    return f"{page.run.name} {page.layer}/{page.neuron}"
+    """What the neuron is called: model, layer and index, and its name if it has one."""
+    own = f" “{page.name}”" if page.name else ""
+    return f"{page.run.name} {page.layer}/{page.neuron}{own}"
 
 
 def _side(

@@ -37,6 +37,7 @@ def aligned_table(page: NeuronPage, links: Links) -> LinkTable | None:
             value=signed(unit.value),
             part="",
             token=chip(unit.peak_token),
+            called=unit.name,
         )
         for unit in page.aligned
     ]

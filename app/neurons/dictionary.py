@@ -15,7 +15,7 @@ from app.neurons.schemas import AlignedUnit, DictionaryFacts, DictionaryQuality,
 from app.reading.columns import finite
 from app.reading.packed import stored_arrays
 from app.reading.store import Reading
-from app.reading.unit_names import name_in
+from app.reading.unit_names import name_at, name_in
 from app.reading.vocabulary import text_of
 from indexer.store import schema
 from indexer.store.units import NEURONS
@@ -96,6 +96,7 @@ class Aligned:
                     noun=noun,
                     layer=layer,
                     neuron=neuron,
+                    name=name_at(self.reading, layer, neuron),
                     value=value,
                     peak_token=text_of(vocabulary, rows[key].peak_token_id),
                 )

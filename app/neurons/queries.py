@@ -32,6 +32,7 @@ from app.reading.columns import finite
 from app.reading.neurons import rows_at
 from app.reading.runs import has_neuron, run_ref, sample_of
 from app.reading.store import Reading
+from app.reading.unit_names import name_at
 from app.reading.vocabulary import text_of
 from app.schemas import NeuronRef
 from indexer.store import schema
@@ -120,6 +121,7 @@ def context(reading: Reading, layer: int, neuron: int, context_id: int) -> Conte
         model=reading.run.model,
         layer=layer,
         neuron=neuron,
+        name=name_at(reading, layer, neuron),
         hook_point=reading.hook_point_of(layer),
         run=run_ref(reading.run),
         scale=max(abs(extremes.max), abs(extremes.min)),
@@ -176,7 +178,12 @@ def _links(
         layer, neuron = reading.places.of(index)
         name: Part | None = None if part is None else "gate" if part else "in"
         return NeuronLink(
-            layer=layer, neuron=neuron, value=value, part=name, peak_token=tokens[index]
+            layer=layer,
+            neuron=neuron,
+            name=name_at(reading, layer, neuron),
+            value=value,
+            part=name,
+            peak_token=tokens[index],
         )
 
     def links(name: str) -> list[NeuronLink]:

@@ -337,12 +337,13 @@ def _table(
             value=signed(link.value),
             part=link.part or "",
             token=chip(link.peak_token),
+            called=link.name,
         )
         for link in links
     ]
     # Without a gate there is only one part, which needs no name.
     if all(row.part != "gate" for row in rows):
-        rows = [LinkRow(row.href, row.name, row.value, "", row.token) for row in rows]
+        rows = [row._replace(part="") for row in rows]
     return LinkTable(title, purpose, measure, rows, link_rows(rows, empty))
 
 
