@@ -62,7 +62,7 @@ def _token_table(heading: str, title: str, rows: Sequence[TokenRow]) -> str:
     return (
         f'<table class="effects" data-roving>\n<caption>{title}</caption>\n<thead class="unseen">'
         f'<tr><th scope="col">Token</th><th scope="col">{heading}</th></tr></thead>\n'
-        f"<tbody>\n{body or _empty_row(2, 'none kept')}</tbody>\n</table>\n"
+        f"<tbody>\n{body or _empty_row(2, 'none stored')}</tbody>\n</table>\n"
     )
 
 

@@ -103,7 +103,7 @@ class LogitEffects(Schema):
     mean: float | None = Field(description="Over the vocabulary.")
     std: float | None
     kurtosis: float | None = Field(
-        description="Excess kurtosis over the vocabulary: large if few tokens are singled out."
+        description="Excess kurtosis over the vocabulary: high if few tokens are affected."
     )
     histogram: Histogram
 
@@ -264,7 +264,7 @@ class ContextPage(Schema):
     min: float
     kinds: list[str] = Field(description="The kinds of example it is for this neuron.")
     text: str = Field(description="The text of the included tokens.")
-    length: int = Field(description="Tokens of the context, including a BOS.")
+    length: int = Field(description="Tokens of the context, including BOS.")
     stored_from: int = Field(description="The first position whose activation is stored.")
     stored_to: int = Field(description="The position after the last whose activation is stored.")
     example: Example = Field(

@@ -25,7 +25,8 @@ from indexer.models.layout import Layout
 from indexer.models.modules import first_tensor, unwrap
 from indexer.models.names import HOOK_PATTERN
 from indexer.models.norms import ScaledNorm, scaled_norm
-from indexer.models.qkv import SPLITS, Projection, by_head, find_projections
+from indexer.models.qkv import SPLITS, Projection, by_head, find_projections, repeated
+from indexer.models.rotary import STILL, Rotation, candidates, find_rotation
 from indexer.models.units import Place, Reader, Unknown, never_large
 from indexer.store.units import Units
 
@@ -76,6 +77,8 @@ class AttentionHeads:
     """Each layer's norm after the attention (Gemma 2 and 3, OLMo 2)."""
     widths: tuple[int, ...]
     """Heads of each layer."""
+    rotations: tuple[Rotation | Unknown, ...]
+    """How each layer turns its queries and keys by their positions."""
     _weights: dict[int, HeadWeights] = field(default_factory=dict, repr=False)
 
     name: ClassVar[str] = "heads"
@@ -269,6 +272,7 @@ def find_heads(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) -> A
                 "indexed yet."
             )
         projections.append(found)
+    turns = candidates(root)
     heads = AttentionHeads(
         layout=layout,
         root=root,
@@ -278,6 +282,10 @@ def find_heads(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) -> A
         projections=tuple(projections),
         norms=tuple(norms),
         widths=tuple(pattern.shape[1] for pattern, _, _ in seen),
+        rotations=tuple(
+            _rotation(pattern, outputs, computed, projection, turns)
+            for (pattern, outputs, computed), projection in zip(seen, projections, strict=True)
+        ),
     )
     for layer in range(layout.n_layers):
         heads.weights(layer)  # before there are hooks: a matrix may have to be measured
@@ -364,6 +372,32 @@ def _probe(
             "pattern that can be read."
         )
     return [(patterns[layer], outputs[layer], computed[layer]) for layer in range(len(attentions))]
+
+
+def _rotation(
+    pattern: Tensor,
+    outputs: Tensor,
+    computed: dict[str, tuple[nn.Module, Tensor]],
+    projection: Projection,
+    turns: list[Rotation],
+) -> Rotation | Unknown:
+    """How a layer turns its queries and keys, from what the probe has seen of it."""
+    if not turns:
+        return STILL
+    heads, split = pattern.shape[1], SPLITS[projection.split]
+    d_head = outputs.shape[-1] // heads
+    if projection.split == "alone":
+        if not {"q", "k"} <= computed.keys():
+            return Unknown("The modules that compute queries and keys are not known.")
+        # A module of its own has one part, which `alone` calls values.
+        parts = [split(computed[name][1], heads, d_head)[2] for name in "qk"]
+    else:
+        queries, keys, _ = split(computed["qkv"][1], heads, d_head)
+        assert queries is not None  # fused with the values
+        assert keys is not None
+        parts = [queries, keys]
+    queries, keys = (repeated(part, heads) for part in parts)
+    return find_rotation(pattern, queries, keys, turns)
 
 
 def _pattern(output: Any, shape: tuple[int, ...], layout: Layout) -> Tensor:
