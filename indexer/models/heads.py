@@ -25,7 +25,8 @@ from indexer.models.layout import Layout
 from indexer.models.modules import first_tensor, unwrap
 from indexer.models.names import HOOK_PATTERN
 from indexer.models.norms import ScaledNorm, scaled_norm
-from indexer.models.qkv import SPLITS, Projection, by_head, find_projections
+from indexer.models.qkv import SPLITS, Projection, by_head, find_projections, repeated
+from indexer.models.rotary import STILL, Rotation, candidates, find_rotation
 from indexer.models.units import Place, Reader, Unknown, never_large
 from indexer.store.units import Units
 
@@ -76,6 +77,8 @@ class AttentionHeads:
     """Each layer's norm after the attention (Gemma 2 and 3, OLMo 2)."""
     widths: tuple[int, ...]
     """Heads of each layer."""
+    rotations: tuple[Rotation | Unknown, ...]
+    """How each layer turns its queries and keys by their positions."""
     own_pass: bool
     """Whether the model computes attention in another way for its heads than for other units, so
     that they cannot share a forward pass."""
@@ -275,9 +278,10 @@ def find_heads(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) -> A
             trunk=trunk,
             places=tuple(places),
             attentions=tuple(attentions),
-            projections=tuple(projection for projection, _ in found),
+            projections=tuple(projection for projection, _, _ in found),
             norms=tuple(norms),
-            widths=tuple(width for _, width in found),
+            widths=tuple(width for _, width, _ in found),
+            rotations=tuple(rotation for _, _, rotation in found),
             own_pass=way == patterns.SLOW != usual,
         )
         for layer in range(layout.n_layers):
@@ -293,9 +297,10 @@ def _find(
     root: nn.Module,
     attentions: list[nn.Module],
     places: list[Place],
-) -> list[tuple[Projection, int]]:
-    """Each layer's projections and number of heads. Raises `NeurariumError`."""
-    found = []
+) -> list[tuple[Projection, int, Rotation | Unknown]]:
+    """Each layer's projections, number of heads, and how it turns queries and keys. Raises
+    `NeurariumError`."""
+    found, turns = [], candidates(root)
     seen = _probe(trunk, layout, root, attentions, [place.module for place in places])
     for layer, (pattern, outputs, computed) in enumerate(seen):
         projection = find_projections(pattern, outputs, computed)
@@ -305,7 +310,8 @@ def _find(
                 f"({layout.architecture}) cannot be found: this architecture's heads cannot be "
                 "indexed yet."
             )
-        found.append((projection, pattern.shape[1]))
+        rotation = _rotation(pattern, outputs, computed, projection, turns)
+        found.append((projection, pattern.shape[1], rotation))
     return found
 
 
@@ -382,6 +388,32 @@ def _probe(
             "pattern that can be read."
         )
     return [(patterns[layer], outputs[layer], computed[layer]) for layer in range(len(attentions))]
+
+
+def _rotation(
+    pattern: Tensor,
+    outputs: Tensor,
+    computed: dict[str, tuple[nn.Module, Tensor]],
+    projection: Projection,
+    turns: list[Rotation],
+) -> Rotation | Unknown:
+    """How a layer turns its queries and keys, from what the probe has seen of it."""
+    if not turns:
+        return STILL
+    heads, split = pattern.shape[1], SPLITS[projection.split]
+    d_head = outputs.shape[-1] // heads
+    if projection.split == "alone":
+        if not {"q", "k"} <= computed.keys():
+            return Unknown("The modules that compute queries and keys are not known.")
+        # A module of its own has one part, which `alone` calls values.
+        parts = [split(computed[name][1], heads, d_head)[2] for name in "qk"]
+    else:
+        queries, keys, _ = split(computed["qkv"][1], heads, d_head)
+        assert queries is not None  # fused with the values
+        assert keys is not None
+        parts = [queries, keys]
+    queries, keys = (repeated(part, heads) for part in parts)
+    return find_rotation(pattern, queries, keys, turns)
 
 
 def _pattern(output: Any, shape: tuple[int, ...], layout: Layout) -> Tensor:

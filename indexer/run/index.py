@@ -28,11 +28,11 @@ from indexer.run.before import Before, before_scan
 from indexer.run.checkpoint import RunFolder
 from indexer.run.dictionaries import check_dictionaries
 from indexer.run.pairs import Pairs, scan_pairs
-from indexer.run.passes import scan_slices
+from indexer.run.passes import sample_peaks, scan_slices
 from indexer.run.plan import Plan, check_disk, describe_plan, make_plan
 from indexer.run.provenance import run_record
 from indexer.run.quality import Quality
-from indexer.run.results import Results
+from indexer.run.results import PeaksOf, Results
 from indexer.run.together import Measured, Units, fits_at_once, one_pass
 from indexer.scan.choice import ModelChoice, resolve
 from indexer.scan.job import Job, load, load_beside, prepare
@@ -257,6 +257,7 @@ def _finish(run: _Run, execution: Execution, engine: Engine, reporter: Reporter)
             reporter,
             run.qualities,
             lambda: scan_pairs(job, run.folder, execution, reporter),
+            lambda layer: sample_peaks(run.folder, layer),
         )
     return Outcome(
         run_id,
@@ -326,9 +327,10 @@ def write(
     reporter: Reporter,
     qualities: tuple[Quality, ...],
     pairs: Callable[[], HeadScan],
+    peaks_of: PeaksOf,
 ) -> int:
     """Write finished scans to the store; returns the run's id. `pairs` makes the pass over pairs of
-    positions, and is called for attention heads."""
+    positions, and is called for attention heads; `peaks_of` is as in `Results`."""
     current = [next(scans)]
     heads = None
     if job.model.units.has_pairs:
@@ -349,7 +351,7 @@ def write(
             )
             return LayerFacts({}, {})
 
-    results = Results(job.corpus, job.model.units.dead, facts_of, job.model.device)
+    results = Results(job.corpus, job.model.units.dead, facts_of, job.model.device, peaks_of)
     if heads is not None:
         results.use(heads.contexts)
 

@@ -21,11 +21,11 @@ from indexer.config import Execution
 from indexer.corpus.batches import Batch, fill_batch
 from indexer.reporter import Reporter
 from indexer.run.checkpoint import RunFacts, RunFolder
-from indexer.run.passes import Done, load_scan, positions_of, slice_name
+from indexer.run.passes import Done, load_scan, positions_of
 from indexer.run.stopping import Stopped, stop_requests
 from indexer.scan.job import Job
 from indexer.scan.loop import measuring
-from indexer.scan.slices import allowed_bytes
+from indexer.scan.slices import Slice, allowed_bytes
 from indexer.workers.ray import memory_for
 
 
@@ -51,7 +51,8 @@ class Units:
 
     def __init__(self, job: Job, folder: RunFolder) -> None:
         self.job, self.folder = job, folder
-        self.scan, self.done = load_scan(job, folder, job.shape)
+        self._part = _whole(job)
+        self.scan, self.done = load_scan(job, folder, self._part)
 
     @contextmanager
     def hooks(self, batch: Batch) -> Iterator[None]:
@@ -65,7 +66,7 @@ class Units:
 
     def save(self) -> None:
         """Write the checkpoint. Raises OSError."""
-        self.folder.save(slice_name(self.job.shape), self.scan, self.done)
+        self.folder.save(self._part.name, self.scan, self.done)
 
 
 def one_pass(
@@ -165,6 +166,11 @@ def fits_at_once(runs: Sequence[tuple[Job, RunFolder]], execution: Execution) ->
         return False
     for job, folder in runs:
         if not folder.exists:
-            slices = ((0, len(job.shape.widths)),)
-            folder.begin(RunFacts(uuid.uuid4().hex, job.config.as_dict(), job.facts(), slices))
+            facts = RunFacts(uuid.uuid4().hex, job.config.as_dict(), job.facts(), (_whole(job),))
+            folder.begin(facts)
     return True
+
+
+def _whole(job: Job) -> Slice:
+    """All layers of a run."""
+    return Slice(0, len(job.shape.widths))

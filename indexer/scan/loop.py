@@ -88,7 +88,7 @@ def measuring(
     group: list[tuple[int, Captured]] = []
 
     def measure(layer: int, captured: Captured) -> None:
-        group.append((layer - layers[0], captured))
+        group.append((layer - layers[0], scan.shape.own(captured)))
         if layer == layers[-1] or sum(_bytes(item) for _, item in group) >= group_bytes:
             scan.add(batch, group)
             group.clear()
