@@ -19,6 +19,7 @@ from app.reading.heads import PAIR_ROLES, pair_tokens
 from app.reading.neurons import promoted_token, rows_of
 from app.reading.runs import run_ref
 from app.reading.store import Reading
+from app.reading.unit_names import name_at
 from app.reading.vocabulary import text_of
 from app.schemas import Order
 from app.search.schemas import Role, RoleCount, Token, TokenNeuron, TokenSearch, TokenSort
@@ -203,6 +204,7 @@ def _items(
             TokenNeuron(
                 layer=row.layer,
                 neuron=row.neuron,
+                name=name_at(reading, row.layer, row.neuron),
                 value=value,
                 count=count,
                 max=row.max,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from indexer.corpus.arrow_sizes import batch_sizes
-from indexer.corpus.rows import Columns, Document, RequestedColumns, choose_columns
+from indexer.corpus.rows import (
+    Columns,
+    Document,
+    RequestedColumns,
+    check_named_once,
+    choose_columns,
+)
 from indexer.corpus.tables import kinds_of_schema, source_names, source_rows, table_documents
 from indexer.errors import NeurariumError
 
@@ -57,7 +64,9 @@ def _columns(file: pq.ParquetFile, path: Path, wanted: RequestedColumns) -> Colu
         _check_size(file, names, path)
         first = next(file.iter_batches(batch_size=_FIRST_ROWS, columns=names), None)
         rows = [] if first is None else first.to_pylist()
-    return choose_columns(rows or [dict.fromkeys(kinds)], kinds, wanted, str(path))
+    columns = choose_columns(rows or [dict.fromkeys(kinds)], kinds, wanted, str(path))
+    check_named_once(file.schema_arrow.names, columns, str(path))
+    return columns
 
 
 def _chunks(file: pq.ParquetFile, names: list[str]) -> Iterator[list[Any]]:
@@ -65,7 +74,12 @@ def _chunks(file: pq.ParquetFile, names: list[str]) -> Iterator[list[Any]]:
     for number in range(file.metadata.num_row_groups):
         group = file.metadata.row_group(number)
         chunks = [group.column(i) for i in range(group.num_columns)]
-        yield [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in names]
+        yield [chunk for chunk in chunks if any(map(partial(_belongs, chunk), names))]
+
+
+def _belongs(chunk: Any, name: str) -> bool:
+    """Whether a chunk holds a column, or a part of one; names may have dots."""
+    return f"{chunk.path_in_schema}.".startswith(f"{name}.")
 
 
 def _check_size(file: pq.ParquetFile, names: list[str], path: Path) -> None:
@@ -141,6 +155,7 @@ def arrow_documents(path: Path, wanted: RequestedColumns, source: str | None) ->
                     columns = choose_columns(
                         rows or [dict.fromkeys(kinds)], kinds, wanted, str(path)
                     )
+                    check_named_once(table.column_names, columns, str(path))
                 step = int(max(1, min(_MAX_ROWS, len(batch) * _ROWS_BYTES // (batch.nbytes + 1))))
                 for start in range(0, len(batch), step):
                     part = table.slice(start, step)

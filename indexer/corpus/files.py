@@ -26,7 +26,7 @@ from indexer.corpus.kinds import (
 from indexer.corpus.lines import BOM, json_documents
 from indexer.corpus.rows import Document, ReadReport, RequestedColumns, printable
 from indexer.corpus.saved import saved_files
-from indexer.corpus.separated import not_utf8, separated_documents
+from indexer.corpus.separated import check_no_zeros, not_utf8, separated_documents
 from indexer.errors import NeurariumError
 from indexer.paths import absolute
 
@@ -218,6 +218,7 @@ def _text(path: Path) -> str:
             f"{MAX_TEXT_BYTES >> 30} GiB: split it, or make it JSON lines."
         )
     data = path.read_bytes()
+    check_no_zeros(data, path, 0)
     try:
         return data.removeprefix(BOM).decode()
     except UnicodeDecodeError as error:

@@ -27,6 +27,12 @@ from indexer.errors import NeurariumError
 
 MAX_LINE_BYTES = 64 << 20
 """The longest line that is read."""
+_MAX_BRACKETS = 2_000_000
+"""Lists and objects in a line: each takes some hundred bytes of memory, and two in the file."""
+_CHECKED_BYTES = 8 << 20
+_MAX_RATIO = 300
+"""A file that unpacks to more than this many times its size is refused, once it has given so many
+bytes: empty lines without end would be read for hours. Text is compressed to a tenth."""
 BOM = b"\xef\xbb\xbf"
 _BUFFER_BYTES = 1 << 20
 _PACKED_BYTES = 1 << 12
@@ -92,6 +98,9 @@ def _choose(
 
 
 def _json_object(line: bytes) -> dict[str, object]:
+    brackets = line.count(b"{") + line.count(b"[")
+    if brackets > _MAX_BRACKETS:
+        raise BrokenRow(f"{brackets:,} brackets, of at most {_MAX_BRACKETS:,}")
     try:
         row = json.loads(line.decode())
     except UnicodeDecodeError as error:
@@ -106,9 +115,10 @@ def _json_object(line: bytes) -> dict[str, object]:
 def lines(path: Path) -> Iterator[bytes]:
     """The decompressed lines of a file with their ends, without a byte order mark. Raises
     NeurariumError for a damaged file and a line of over `MAX_LINE_BYTES`."""
-    number = 0
+    number = given = 0
+    unchecked = 0
     try:
-        with _opened(path) as file:
+        with path.open("rb") as packed, _opened(path, packed) as file:
             while line := file.readline(MAX_LINE_BYTES + 1):
                 number += 1
                 if len(line) > MAX_LINE_BYTES:
@@ -116,23 +126,34 @@ def lines(path: Path) -> Iterator[bytes]:
                         f"{path}, line {number} is longer than {MAX_LINE_BYTES >> 20} MiB: split "
                         "it into several documents, or check that the file has the right format."
                     )
+                unchecked += len(line)
+                if unchecked >= _CHECKED_BYTES:
+                    given, unchecked = given + unchecked, 0
+                    _check_ratio(path, given, packed.tell())
                 yield line.removeprefix(BOM) if number == 1 else line
     except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
         raise NeurariumError(f"{path} is damaged ({error}): download it again.") from None
 
 
+def _check_ratio(path: Path, given: int, taken: int) -> None:
+    if given > _MAX_RATIO * taken:
+        raise NeurariumError(
+            f"{path}: its first {taken:,} bytes unpack to {given / 1e6:.0f} MB, which is neither "
+            "text nor token ids: leave the file out, or write it again."
+        )
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO | io.BufferedReader | gzip.GzipFile]:
+def _opened(path: Path, packed: BinaryIO) -> Iterator[BinaryIO | io.BufferedReader | gzip.GzipFile]:
+    """The decompressed bytes of the file that is open as `packed`."""
     name = path.name.lower()
     if name.endswith(".gz"):
-        with gzip.open(path) as unzipped:
+        with gzip.open(packed) as unzipped:
             yield unzipped
     elif name.endswith(".zst"):
-        with path.open("rb") as file:
-            yield io.BufferedReader(_Decompressed(file), _BUFFER_BYTES)
+        yield io.BufferedReader(_Decompressed(packed), _BUFFER_BYTES)
     else:
-        with path.open("rb") as file:
-            yield file
+        yield packed
 
 
 class _Decompressed(io.RawIOBase):

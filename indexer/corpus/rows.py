@@ -4,6 +4,7 @@ columns with the text (or token ids) and the source."""
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -238,6 +239,17 @@ def _source_path(
                 return path
         raise _no_column("source", wanted.source, kinds, place)
     return next((path for path in SOURCE_COLUMNS if there(path)), ())
+
+
+def check_named_once(names: Iterable[str], columns: Columns, place: str) -> None:
+    """Raises NeurariumError if a column that is to be read stands in the file twice."""
+    counts = Counter(names)
+    for name in columns.names:
+        if counts[name] > 1:
+            raise NeurariumError(
+                f"{place} has {counts[name]} columns named {name!r}: rename all but the one to "
+                "read."
+            )
 
 
 def _no_column(

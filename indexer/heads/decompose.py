@@ -55,6 +55,7 @@ def decompose(
         return None
     layout, root = model.layout, model.root
     directions = path.directions(targets[None])
+    which = torch.arange(len(targets), device=directions.device)[None]
     seen: dict[str, Tensor] = {}
     head_parts: list[Tensor] = []
     bias_parts: list[Tensor] = []
@@ -66,7 +67,7 @@ def decompose(
         return out if scale is None else out / scale
 
     def on_heads(layer: int, captured: Any) -> None:
-        head_parts.append(head_effects(heads, layer, captured, directions))
+        head_parts.append(head_effects(heads, layer, captured, directions[0], which))
         norm, bias = heads.norms[layer], heads.weights(layer).out_bias
         added = torch.zeros_like(directions[..., 0])
         if bias is not None:

@@ -125,7 +125,7 @@ def _frequent(corpus: PreparedCorpus, model: LoadedModel) -> Int64[np.ndarray, "
 def _record(
     scan: HeadScan, head: int, scores: dict[str, dict[str, float | None]], circuit: Circuits
 ) -> HeadRecord:
-    examples = {name: list(scan.rankings[name].examples(head)) for name in RANKINGS}
+    examples = {name: list(scan.rankings[name].of(head)) for name in RANKINGS}
     examples["random"] = scan.random_examples(head)
     patterns = {e.context_id: e.pattern for kind in examples.values() for e in kind}
     facts = {

@@ -168,7 +168,13 @@ def layout_of_config(config: Any, label: str) -> Layout:
     """
     config = copy.copy(config)
     kind = str(config.model_type)
-    named = str((config.architectures or [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind, kind)])[0])
+    given = config.architectures or [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind, kind)]
+    if not isinstance(given, list | tuple):
+        raise NeurariumError(
+            f"The config.json of {label!r} says architectures is {given!r}, which is no list of "
+            "names: restore the one that belongs to the weights."
+        )
+    named = str(given[0])
     config.architectures = [named]  # a GGUF file's configuration has no architecture
     _refuse_kind(config, named, label)
     experts = _experts(config, named, label)

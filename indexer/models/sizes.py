@@ -133,7 +133,10 @@ def safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
             for name, entry in header.items()
             if name != "__metadata__"
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError):
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError),
+        *(struct.error, RecursionError),
+    ):
         return {}
 
 

@@ -36,17 +36,29 @@ def spellings(
         added: ids of tokens that were added to the vocabulary.
     """
     decode = _decoder_of(tokenizer)
-    words = _two_words(decode, [i for i in names if i not in added] or list(names))
+    ordinary = [i for i in names if i not in added] or list(names)
+    words = _two_words(decode, ordinary)
     if not words or not token_ids:
         return [names[i].encode() for i in token_ids]
+    voters = token_ids[:: 1 + len(token_ids) // _VOTERS]
+    inserted = dict(zip(token_ids, _between(decode, words, token_ids, voters), strict=True))
+    # Some decoders (CTC's) drop a token that is the same as its neighbour.
+    same = sorted(set(words) & inserted.keys())
+    others = _two_words(decode, [i for i in ordinary if i not in words]) if same else []
+    if others:
+        inserted |= zip(same, _between(decode, others, same, voters), strict=True)
+    return [_bytes(inserted[i], names[i], i in added) for i in token_ids]
+
+
+def _between(
+    decode: Decode, words: Sequence[int], token_ids: Sequence[int], voters: Sequence[int]
+) -> list[str]:
+    """What each of `token_ids` adds between two words, at the place where most `voters` do."""
     before, after = words
     (around,) = decode([[before, after]])
+    place = _most_common_place(around, decode([[before, i, after] for i in voters]))
     texts = decode([[before, i, after] for i in token_ids])
-    place = _most_common_place(around, texts[:: 1 + len(texts) // _VOTERS])
-    return [
-        _bytes(_inserted(around, text, place), names[i], i in added)
-        for i, text in zip(token_ids, texts, strict=True)
-    ]
+    return [_inserted(around, text, place) for text in texts]
 
 
 def drops_first_space(tokenizer: Any, spelled: Sequence[bytes]) -> bool:
@@ -61,7 +73,8 @@ def drops_last_space(tokenizer: Any, spelled: Sequence[bytes]) -> bool:
     """Whether a text loses the space that its last token ends with, as it does where a mark ends a
     word. `spelled` are the bytes of all tokens."""
     words = [i for i, content in enumerate(spelled) if re.search(rb"\w $", content)][:_CHUNK]
-    texts = _decoder_of(tokenizer)([[i] for i in words])
+    # Some decoders (Metaspace's) drop all spaces of a text's first token, so it is not the first.
+    texts = _decoder_of(tokenizer)([[i, i] for i in words])
     return 2 * sum(not text.endswith(" ") for text in texts) > len(texts)
 
 

@@ -83,6 +83,65 @@ def marked(mark: str) -> Any:
     return _fast(core, unk_token="<unk>")
 
 
+def unsplit() -> Any:
+    """Pieces that reach over spaces, so that some of them end with one."""
+    core = Tokenizer(models.BPE(unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    core.decoder = decoders.Metaspace(prepend_scheme="first", split=False)
+    trainer = trainers.BpeTrainer(vocab_size=120, special_tokens=["<unk>"], show_progress=False)
+    core.train_from_iterator([TEXT] * 5, trainer)
+    return _fast(core, unk_token="<unk>")
+
+
+def unigram() -> Any:
+    """Unigram with bytes for unknown characters, control tokens like T5's, and lines as tokens."""
+    core = Tokenizer(models.Unigram())
+    core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    trainer = trainers.UnigramTrainer(
+        vocab_size=90, unk_token="<unk>", special_tokens=["<unk>", "</s>"], show_progress=False
+    )
+    core.train_from_iterator([TEXT] * 5, trainer)
+    facts = json.loads(core.to_str())
+    facts["model"]["vocab"] += [[byte, -20.0] for byte in _BYTES]
+    facts["model"]["byte_fallback"] = True
+    core = Tokenizer.from_str(json.dumps(facts))
+    parts = [decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="always")]
+    core.decoder = decoders.Sequence(parts)
+    tokenizer = _fast(core, eos_token="</s>", unk_token="<unk>")
+    tokenizer.add_tokens([AddedToken("<extra_id_0>", special=True)])
+    tokenizer.add_tokens([AddedToken("\n", normalized=False), AddedToken("{", normalized=False)])
+    return tokenizer
+
+
+def chat() -> Any:
+    """Byte-level BPE with a chat's control tokens, and added tokens that are text."""
+    tokenizer = byte_level()
+    turns = ["<|im_start|>", AddedToken("<|user|>", special=True, rstrip=True, normalized=False)]
+    tokenizer.add_special_tokens({"extra_special_tokens": turns})
+    tokenizer.add_tokens([AddedToken("<tool>"), AddedToken("    ", normalized=False)])
+    return tokenizer
+
+
+def ended() -> Any:
+    """A space after each word, the last of which decoding strips."""
+    core = Tokenizer(models.BPE(unk_token="<unk>"))
+    core.normalizer = normalizers.Replace(" ", "~")
+    parts = [decoders.Replace("~", " "), decoders.Fuse(), decoders.Strip(" ", 0, 1)]
+    core.decoder = decoders.Sequence(parts)
+    trainer = trainers.BpeTrainer(vocab_size=120, special_tokens=["<unk>"], show_progress=False)
+    core.train_from_iterator([TEXT] * 5, trainer)
+    return _fast(core, unk_token="<unk>")
+
+
+def collapsing() -> Any:
+    """A character a token, whose decoder drops one that is repeated."""
+    names = ["<pad>", "<unk>", *sorted(set(TEXT) - {" ", "\n"})]
+    core = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, "<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    core.decoder = decoders.CTC(pad_token="<pad>", word_delimiter_token="|", cleanup=False)
+    return _fast(core, pad_token="<pad>", unk_token="<unk>")
+
+
 def words() -> Any:
     """Whole words without a decoder, as in the quicktour of `tokenizers`."""
     core = Tokenizer(models.WordLevel(unk_token="[UNK]"))
@@ -148,6 +207,9 @@ ZOO: dict[str, Callable[[], Any]] = {
     "gemma": gemma,
     "low line": lambda: marked("_"),
     "Ġ without byte level": lambda: marked("Ġ"),
+    "unigram": unigram,
+    "chat": chat,
+    "ended": ended,
     "words": words,
     "plain bpe": plain_bpe,
     "word pieces": word_pieces,

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from indexer.corpus import files
+from indexer.corpus import columnar, files, lines
 from indexer.corpus.arrow_sizes import batch_sizes
 from indexer.corpus.prepare import open_corpus
 from tests.indexer.corpus.test_corpus_files import refusal
@@ -91,6 +91,35 @@ def test_a_field_of_many_lines_has_the_same_bound(tmp_path: Path) -> None:
     message, taken = read_apart(tmp_path / "a.csv")
     assert "field larger than field limit" in message
     assert taken < MORE
+
+
+@pytest.mark.parametrize("line", [b"\n", b'{"text": ""}\n'])
+@pytest.mark.parametrize("packing", ["gz", "zst"])
+def test_lines_of_nothing_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: bytes, packing: str
+) -> None:
+    """A file that unpacks to nothing but empty lines is refused long before its end."""
+    monkeypatch.setattr(lines, "_CHECKED_BYTES", 1 << 20)
+    path = tmp_path / f"a.jsonl.{packing}"
+    content = line * ((4 << 20) // len(line))
+    path.write_bytes(gzip.compress(content) if packing == "gz" else zstandard.compress(content))
+    assert "MB, which is neither text nor token ids" in refusal(path)
+
+
+@pytest.mark.parametrize("part", [b"{},", b"[0],"])
+def test_a_line_of_nothing_but_brackets(tmp_path: Path, part: bytes) -> None:
+    """Each object takes thirty times its place in the file, so they are counted first."""
+    many = part * (2_100_000)
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "a", "x": [' + many + b"0]}\n")
+    assert "2,100,002 brackets, of at most 2,000,000" in refusal(tmp_path / "a.jsonl")
+
+
+def test_a_column_whose_name_has_dots_has_a_bound(tmp_path: Path) -> None:
+    """As any other."""
+    pq.write_table(pa.table({"my.text": ["a"], "other": [1]}), tmp_path / "a.parquet")
+    with pq.ParquetFile(tmp_path / "a.parquet") as file:
+        (chunks,) = columnar._chunks(file, ["my.text"])
+    assert [chunk.path_in_schema for chunk in chunks] == ["my.text"]
 
 
 def test_one_text_repeated_is_in_memory_once(tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ def test_any_usual_separator(tmp_path: Path, separator: str, name: str) -> None:
         ("n\ttext, raw\ttext\n1\tx\ty\n2\tx\ty\n", ["y", "y"]),
         ("\ufeffn;text\r\n1;x\r\n", ["x"]),
         ("id, text\n1,x\n", ["x"]),
+        ("sep=;\nid;text\n1;a, b\n", ["a, b"]),
+        ('id,text\n1,5" disk\n2,"a ""b"" c"\n3,a "b" c', ['5" disk', 'a "b" c', 'a "b" c']),
     ],
 )
 def test_separators_inside_a_text_do_not_count(
@@ -76,6 +78,33 @@ def test_a_file_without_a_header_is_refused(tmp_path: Path, content: str, words:
     message = refusal(tmp_path / "a.csv")
     assert words in message
     assert len(message) < 400
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('id,text\n1,a\n2,"b\n3,c\n4,d\n', "(line 3: a quotation mark is never closed"),
+        ('sep=;\nid;text\n1;"a ""b"" c\n3;c', "(line 3: a quotation mark is never closed"),
+        ("text,id,text\na,1,b\n", "has 2 columns named 'text'"),
+        ("text" + "," * 200_000 + "\n", "has 200,001 columns"),
+    ],
+)
+def test_what_a_csv_file_does_not_say_is_not_guessed(
+    tmp_path: Path, content: str, words: str
+) -> None:
+    """A quotation mark that takes the rest of the file, and two columns of one name."""
+    (tmp_path / "a.csv").write_text(content)
+    assert words in refusal(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.py"])
+@pytest.mark.parametrize(
+    "content", ["id,text".encode("utf-16-le"), "id,text".encode("utf-16"), b"SQLite format 3\0"]
+)
+def test_a_byte_0_is_no_text(tmp_path: Path, name: str, content: bytes) -> None:
+    """English in UTF-16 is UTF-8 too, with a zero after each letter."""
+    (tmp_path / name).write_bytes(content * 3)
+    assert "is not UTF-8 text (byte" in refusal(tmp_path / name)
 
 
 def test_the_name_of_an_only_column_is_mentioned(tmp_path: Path) -> None:
@@ -127,6 +156,39 @@ def test_the_column_left_beside_the_source_is_the_text(
         path.write_text(f"{source},body\nen,a text\n")
     options = {"source_column": "lang"} if named else {}
     assert pairs(open_corpus(str(path), **options)) == [("a text", "en")]
+
+
+@pytest.mark.parametrize("kind", ["arrow", "parquet"])
+def test_two_columns_of_one_name(tmp_path: Path, kind: str) -> None:
+    """Are refused if that is the text, and do no harm beside it."""
+    path = tmp_path / f"a.{kind}"
+
+    def write(*names: str) -> None:
+        table = pa.Table.from_arrays([pa.array([name]) for name in "abc"], names=list(names))
+        if kind == "parquet":
+            pq.write_table(table, path)
+            return
+        with pa.ipc.new_file(str(path), table.schema) as writer:
+            writer.write_table(table)
+
+    write("text", "text", "x")
+    assert "has 2 columns named 'text'" in refusal(path)
+    write("x", "x", "text")
+    assert texts(open_corpus(str(path))) == ["c"]
+
+
+@pytest.mark.parametrize(
+    "type_", [pa.list_(pa.int32()), pa.large_list(pa.int64()), pa.list_(pa.uint16(), 3)], ids=str
+)
+def test_token_ids_in_any_list_of_arrow(tmp_path: Path, type_: pa.DataType) -> None:
+    """With holes in the mask, without a mask, and no row at all."""
+    mask = pa.array([[0, 1, 1], [1, 0, 1], None, [1, 1, 1]], pa.large_list(pa.int8()))
+    ids = pa.array([[7, 8, 9], [4, 5, 6], None, [1, 2, 3]], type_)
+    table = pa.table({"input_ids": ids, "attention_mask": mask})[1:]
+    with pa.ipc.new_file(str(tmp_path / "a.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    rows = [document.token_ids for document in open_corpus(str(tmp_path / "a.arrow")).documents()]
+    assert [row.tolist() for row in rows if row is not None] == [[4, 6], [], [1, 2, 3]]
 
 
 @pytest.mark.parametrize("type_", [pa.binary(), pa.large_binary()], ids=str)

@@ -15,7 +15,7 @@ from indexer.corpus.special_tokens import control_tokens
 from indexer.corpus.tokens import TextTokenizer
 from indexer.models.spelling import drops_first_space, drops_last_space
 from indexer.models.vocabulary import token_bytes
-from tests.helpers.tokenizer_zoo import MARK, ZOO, byte_level, gemma, words
+from tests.helpers.tokenizer_zoo import MARK, ZOO, byte_level, collapsing, gemma, unsplit, words
 
 TEXTS = st.lists(
     st.sampled_from(
@@ -83,14 +83,35 @@ def test_who_drops_the_first_space() -> None:
     """SentencePiece's tokenizers that put one in front, and those that join words with spaces."""
     dropping = {kind for kind in ZOO if drops_first_space(*of(kind))}
     assert dropping == {
-        *("llama", "low line", "Ġ without byte level", "words", "plain bpe", "word pieces")
+        *("llama", "low line", "Ġ without byte level", "unigram"),
+        *("words", "plain bpe", "word pieces"),
     }
 
 
 def test_who_drops_the_last_space() -> None:
     """Those that mark the end of a word, or that a word goes on."""
     dropping = {kind for kind in ZOO if drops_last_space(*of(kind))}
-    assert dropping == {"suffixed", "continued"}
+    assert dropping == {"suffixed", "continued", "ended"}
+
+
+def test_spaces_at_the_end_of_a_token_that_is_first_do_not_count() -> None:
+    """A decoder that drops all spaces of the first token keeps those of the last."""
+    tokenizer = unsplit()
+    spelled = token_bytes(tokenizer, len(tokenizer))
+    assert any(content.endswith(b"d ") for content in spelled)
+    assert not drops_last_space(tokenizer, spelled)
+    text = "the wind blew on a hill "
+    ids = ids_of(tokenizer, text)
+    assert tokenizer.decode(ids).startswith("thewind")  # so the decoder is not what is asked here
+    assert b"".join(spelled[i] for i in ids).decode() == f" {text}"
+
+
+def test_a_decoder_that_drops_repeated_tokens() -> None:
+    """Each token adds its own letter, also the two that the others are decoded between."""
+    tokenizer = collapsing()
+    spelled = token_bytes(tokenizer, len(tokenizer))
+    names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    assert [content.decode() for content in spelled] == names
 
 
 def test_tokens_of_several_spaces_are_spaces() -> None:
