@@ -53,7 +53,7 @@ def _check(
     """Refuse mistakes in the arguments before the model libraries are imported, which takes
     seconds. Raises NeurariumError."""
     from indexer.run.shard import Shard, shared_folder
-    from indexer.scan.choice import check_corpus, check_there, resolve
+    from indexer.scan.choice import check_corpus, check_device, check_there, resolve
     from indexer.workers.needed import check_ray, uses_ray
 
     choice = resolve(config)
@@ -66,6 +66,7 @@ def _check(
     else:
         open_store_of(settings, create=True).dispose()
     check_corpus(choice)
+    check_device(choice)
 
 
 def _index_parameters() -> list[inspect.Parameter]:
