@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,6 +29,16 @@ class Error(Schema):
     error: str = Field(description="The kind of failure, such as `not_found`.")
     detail: str = Field(description="What was wrong and what to do, in one sentence.")
     status: int = Field(description="The HTTP status.")
+
+
+UnitName = Annotated[
+    str | None,
+    Field(
+        exclude_if=lambda name: name is None,
+        description="Its name in the file of its dictionary; absent if it has none.",
+    ),
+]
+"""What a unit is called, where its dictionary's file says so."""
 
 
 class NeuronRef(Schema):
@@ -82,10 +92,10 @@ class UnitsRef(Schema):
             return "no activation in the whole run is beyond ±1e−6"
         return "no activation in the whole run is above zero"
 
-    def label(self, unit: int) -> str:
-        """A unit's noun and index, and its name where it is one of a group."""
+    def label(self, unit: int, name: str | None = None) -> str:
+        """A unit's noun and index, where it is in its group, and its name if it has one."""
         inside = f" ({unit // self.group}.{unit % self.group})" if self.group else ""
-        return f"{self.noun} {unit}{inside}"
+        return f"{self.noun} {unit}{inside}{f' “{name}”' if name else ''}"
 
 
 class RunRef(Schema):
@@ -142,6 +152,7 @@ class NeuronRow(Schema):
 
     layer: int
     neuron: int
+    name: UnitName = None
     max: float
     min: float
     mean: float

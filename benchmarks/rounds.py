@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
+_PROGRESS_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,17 @@ def interleave(
             wait()
             wall, processor = time.perf_counter() - wall, time.process_time() - processor
             yield Turn(key, number, item, wall, processor, result)
+
+
+def announced(turns: Iterable[Turn[Key, Item]], total: int, what: str) -> Iterator[Turn[Key, Item]]:
+    """Pass turns on; a line on stderr says how many are done, every five seconds and at the end."""
+    began = shown = time.monotonic()
+    for number, turn in enumerate(turns, 1):
+        now = time.monotonic()
+        if number == total or now - shown > _PROGRESS_SECONDS:
+            shown = now
+            print(f"{what}: {number:,} of {total:,}, {now - began:.0f} s", file=sys.stderr)
+        yield turn
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:

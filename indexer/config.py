@@ -91,7 +91,7 @@ class IndexConfig:
         metadata=_option(
             "Index the latents of sparse autoencoders or transcoders, or directions, in place of "
             "neurons: files, folders or hub repositories (owner/name[:subfolder]) of dictionaries, "
-            "separated by commas, at most one a layer."
+            "separated by commas, at most one a layer. Given several times, each is a set."
         ),
     )
     force: bool = field(

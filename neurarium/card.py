@@ -53,4 +53,4 @@ def card(page: NeuronPage) -> str:
 
 
 def _title(page: NeuronPage) -> str:
-    return f"{page.model} layer {page.layer} {page.run.units.label(page.neuron)}"
+    return f"{page.model} layer {page.layer} {page.run.units.label(page.neuron, page.name)}"

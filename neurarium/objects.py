@@ -221,6 +221,11 @@ class Neuron:
         """What the API says of the neuron."""
 
     @property
+    def name(self) -> str | None:
+        """Its name in its dictionary's file; None if it has none."""
+        return self.page.name
+
+    @property
     def stats(self) -> Stats:
         """Its statistics."""
         return self.page.stats
@@ -274,7 +279,7 @@ class Neuron:
 
     def __repr__(self) -> str:
         page = self.page
-        unit = page.run.units.label(page.neuron)
+        unit = page.run.units.label(page.neuron, page.name)
         return f"<{page.model} layer {page.layer} {unit}: max {page.stats.max:.4g}>"
 
     def _repr_html_(self) -> str:

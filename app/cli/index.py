@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
@@ -20,6 +20,14 @@ from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
 
 _MEMORY = typer_option(next(field for field in fields(Execution) if field.name == "memory"))
+_Neurons = Annotated[
+    bool,
+    typer.Option(
+        "--neurons",
+        help="Index the MLP neurons beside the sets that --heads and --dictionary name: all are "
+        "captured in one forward pass, and each is a run of its own.",
+    ),
+]
 _Shard = Annotated[
     str | None,
     typer.Option(
@@ -34,21 +42,44 @@ def index(**values: Any) -> None:
 
     If it is stopped or killed, the same command resumes from the last checkpoint.
     """
-    config = build(IndexConfig, values)
+    configs = configs_of(values)
     execution = build(Execution, values)
     database: str | None = values["database"]
     settings = settings_of(database)
-    _check(config, execution, values["shard"], settings)
+    _check(configs, execution, values["shard"], settings)
     if values["shard"] is not None:
-        _scan_shard(config, values["shard"], settings, execution)
+        _scan_shard(configs[0], values["shard"], settings, execution)
         return
-    run_index(config, settings, execution)
+    run_index(configs, settings, execution)
     command = "Serve it with: [bold]neurarium serve[/]" + _database_option(database)
     out.print(command, highlight=False, soft_wrap=True)
 
 
+def configs_of(values: Mapping[str, Any]) -> list[IndexConfig]:
+    """The sets of units that a command names, a run each. Raises NeurariumError where an option
+    could mean several."""
+    dictionaries: list[str] = list(values["dictionary"] or ())
+    neurons = bool(values["neurons"])
+    if neurons + bool(values["heads"]) + len(dictionaries) < 2:
+        dictionary = dictionaries[0] if dictionaries else None
+        return [build(IndexConfig, {**values, "dictionary": dictionary})]
+    for name in ("hook_point", "set_name", "shard", "state"):
+        if values[name] is not None:
+            option = "--" + name.replace("_", "-")
+            raise NeurariumError(
+                f"{option} {values[name]} is of one set of units, and several are named: leave it "
+                "out, or index one set at a time."
+            )
+    none = {"heads": False, "dictionary": None, "force": False}
+    named = [{"dictionary": each, "force": values["force"]} for each in dictionaries]
+    sets: list[dict[str, Any]] = [*([{}] if neurons else []), *named]
+    if values["heads"]:
+        sets.append({"heads": True})
+    return [build(IndexConfig, {**values, **none, **of}) for of in sets]
+
+
 def _check(
-    config: IndexConfig, execution: Execution, shard: str | None, settings: Settings
+    configs: list[IndexConfig], execution: Execution, shard: str | None, settings: Settings
 ) -> None:
     """Refuse mistakes in the arguments before the model libraries are imported, which takes
     seconds. Raises NeurariumError."""
@@ -56,25 +87,31 @@ def _check(
     from indexer.scan.choice import check_corpus, check_device, check_there, resolve
     from indexer.workers.needed import check_ray, uses_ray
 
-    choice = resolve(config)
+    choices = [resolve(config) for config in configs]
     if uses_ray(execution):
         check_ray()
-    check_there(choice)
+    check_there(choices[0])
     if shard is not None:
         Shard.parse(shard)
         shared_folder(execution.state)
     else:
         open_store_of(settings, create=True).dispose()
-    check_corpus(choice)
-    check_device(choice)
+    check_corpus(choices[0])
+    check_device(choices[0])
 
 
 def _index_parameters() -> list[inspect.Parameter]:
-    """All options of a run, and the two that only the command line has, in the order of --help."""
+    """All options of a run, and those that only the command line has, in the order of --help."""
     options = [*parameters(IndexConfig), *parameters(Execution)]
     names = [option.name for option in options]
+    dictionary = options[names.index("dictionary")]
+    several = list[str] | None
+    options[names.index("dictionary")] = dictionary.replace(
+        annotation=Annotated[several, *dictionary.annotation.__metadata__]
+    )
     options.insert(names.index("workers"), parameter("shard", _Shard, None))
     options.insert(names.index("seed"), parameter("database", Database, None))
+    options.insert(names.index("heads"), parameter("neurons", _Neurons, False))
     return options
 
 
@@ -217,16 +254,21 @@ def _scan_shard(config: Any, shard: str, settings: Settings, execution: Any) -> 
     )
 
 
-def run_index(config: Any, settings: Settings, execution: Any = None) -> None:
-    """Index a model and print a summary."""
+def run_index(
+    configs: list[IndexConfig], settings: Settings, execution: Execution | None = None
+) -> None:
+    """Index one or several sets of units of a model and print a summary of each."""
     from app.cli.progress import ConsoleReporter
-    from indexer.run.index import index as index_model
+    from indexer.run.index import index_sets
+    from indexer.scan.choice import resolve
 
+    choices = [resolve(config) for config in configs]
     with _stoppable(), ConsoleReporter(out) as reporter:
-        outcome = index_model(
-            config, settings.database_url, settings.cache_dir, reporter, execution
+        outcomes = index_sets(
+            choices, settings.database_url, settings.cache_dir, reporter, execution
         )
-    _print_summary(outcome, settings)
+    for outcome in outcomes:
+        _print_summary(outcome, settings)
 
 
 def _print_summary(outcome: Any, settings: Settings) -> None:

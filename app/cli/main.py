@@ -116,16 +116,16 @@ def demo(
     runs = list_runs(open_store_of(settings, create=True))
     ours = [run for run in runs if (run.model, run.model_id, run.corpus) == ("demo",) * 3]
     sets = {run.set_name for run in ours}
-    if NEURONS not in sets:
-        run_index(IndexConfig(model="demo"), settings)
+    missing = [] if NEURONS in sets else [IndexConfig(model="demo")]
     for path in DICTIONARIES:
         if path.stem not in sets:
-            run_index(IndexConfig(model="demo", dictionary=str(path)), settings)
-    if everything:
-        if HEADS not in sets:
-            run_index(IndexConfig(model="demo", heads=True), settings)
-        if not any(run.model == ATTENTION_ONLY.name for run in runs):
-            run_index(IndexConfig(model=str(ATTENTION_ONLY), corpus="demo", heads=True), settings)
+            missing.append(IndexConfig(model="demo", dictionary=str(path)))
+    if everything and HEADS not in sets:
+        missing.append(IndexConfig(model="demo", heads=True))
+    if missing:
+        run_index(missing, settings)
+    if everything and not any(run.model == ATTENTION_ONLY.name for run in runs):
+        run_index([IndexConfig(model=str(ATTENTION_ONLY), corpus="demo", heads=True)], settings)
     _serve(settings)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -91,20 +91,16 @@ def import_run(
     if path.is_dir() != (format == "openai"):
         kind = "a folder of LAYER/NEURON.json" if format == "openai" else "a file"
         raise NeurariumError(f"{path} is not {kind}, which --format {format} reads.")
-    engine = open_store_of(settings_of(database), create=True)
-    try:
-        with _reporting(Path()) as shown:
-            progress = shown.stage("Importing", None, "units")
-            if format == "jsonl":
-                from indexer.export.lines import import_lines
+    with _target(database) as engine, _reporting(Path()) as shown:
+        progress = shown.stage("Importing", None, "units")
+        if format == "jsonl":
+            from indexer.export.lines import import_lines
 
-                number = import_lines(path, engine, name, progress)
-            else:
-                from indexer.export.openai import import_records
+            number = import_lines(path, engine, name, progress)
+        else:
+            from indexer.export.openai import import_records
 
-                number = import_records(path, engine, name, progress)
-    finally:
-        engine.dispose()
+            number = import_records(path, engine, name, progress)
     out.print(f"Imported as run {number}.", highlight=False)
 
 
@@ -122,14 +118,13 @@ def copy(
     """Copy a run to another database."""
     from indexer.store.transfer.copying import copy_run
 
-    with _reading(database, run) as (engine, reading):
-        target = open_store_of(settings_of(to), create=True)
-        try:
-            with _reporting(Path()) as shown:
-                progress = shown.stage("Copying", len(reading.places), f"{reading.units.noun}s")
-                number = copy_run(engine, reading.run.id, target, progress)
-        finally:
-            target.dispose()
+    with (
+        _reading(database, run) as (engine, reading),
+        _target(to) as target,
+        _reporting(Path()) as shown,
+    ):
+        progress = shown.stage("Copying", len(reading.places), f"{reading.units.noun}s")
+        number = copy_run(engine, reading.run.id, target, progress)
     out.print(f"Copied as run {number}, with the same content hash.", highlight=False)
 
 
@@ -172,6 +167,32 @@ def _reading(database: str | None, run: str) -> Iterator[tuple[Any, Any]]:
             )
     finally:
         store.close()
+
+
+@contextmanager
+def _target(database: str | None) -> Iterator[Any]:
+    """The engine of a store to write a run to. If the store is made here and the run does not get
+    into it, its file is removed. Raises NeurariumError."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    from indexer.store.files import file_of
+
+    settings = settings_of(database)
+    file = None
+    with suppress(ArgumentError):  # `open_store_of` says what is wrong with an address
+        file = file_of(make_url(settings.database_url))
+    missing = file is not None and not file.exists()
+    engine = open_store_of(settings, create=True)
+    try:
+        yield engine
+    except BaseException:
+        engine.dispose()
+        if missing:
+            for path in (f"{file}", f"{file}-wal", f"{file}-shm"):
+                Path(path).unlink(missing_ok=True)
+        raise
+    engine.dispose()
 
 
 @contextmanager

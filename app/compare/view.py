@@ -131,8 +131,9 @@ def compare_view(page: Comparison, a: Links, b: Links, *, titled: bool = False) 
 
 
 def name(page: NeuronPage) -> str:
-    """The neuron's name: model, layer and index."""
-    return f"{page.run.name} {page.layer}/{page.neuron}"
+    """What the neuron is called: model, layer and index, and its name if it has one."""
+    own = f" “{page.name}”" if page.name else ""
+    return f"{page.run.name} {page.layer}/{page.neuron}{own}"
 
 
 def _side(
@@ -212,7 +213,7 @@ def _facts(a: NeuronPage, b: NeuronPage) -> list[Fact]:
         ),
         (
             "kurtosis of logit effects",
-            "Excess kurtosis over the vocabulary: large where few tokens are singled out.",
+            "Excess kurtosis over the vocabulary: high if few tokens are affected.",
             lambda page: number(page.weights.logit_effects.kurtosis),
         ),
         (
@@ -255,13 +256,13 @@ def _sample(page: NeuronPage) -> str:
 
 def _scale(page: Comparison) -> str:
     if page.scale <= 0:
-        return "Neither is ever anything but zero: there is no colour scale."
+        return "Both are always zero: there is no colour scale."
     if page.a.scale == page.b.scale:
-        whose = "which is where both their own scales end"
+        whose = "the end of both their own scales"
     else:
         larger, smaller = sorted((page.a, page.b), key=lambda side: -side.scale)
         whose = (
-            f"which is where that of {name(larger)} ends; {name(smaller)} goes to "
+            f"the end of that of {name(larger)}; {name(smaller)} goes to "
             f"{number(smaller.scale)}, {share(smaller.scale / larger.scale)} of it"
         )
     return (
@@ -272,10 +273,10 @@ def _scale(page: Comparison) -> str:
 def _together(page: Comparison) -> str:
     correlation = page.correlation
     if correlation is None:
-        return "The two were not measured on one sample: their peaks have no correlation."
+        return "Their samples differ, so their peaks have no correlation."
     contexts = f"the first {count(correlation.contexts)} contexts of the sample"
     if correlation.value is None:
-        return f"One of them peaks at the same value in {contexts}: there is no correlation."
+        return f"The peaks of one are constant in {contexts}: there is no correlation."
     return f"Over {contexts} their peaks correlate at {correlation.value:+.2f}.".replace("-", "−")
 
 
@@ -299,10 +300,7 @@ def _scatter(page: Comparison, links: Links) -> Markup | None:
 
 def _shared(page: Comparison) -> str:
     if page.shared is None:
-        return (
-            "The two were read over different corpora or by different tokenizers: no context of "
-            "one is a context of the other."
-        )
+        return "Their corpora or tokenizers differ, so they share no contexts."
     if not page.shared:
         return "No context is a top example of both."
     many = len(page.shared) > 1

@@ -13,6 +13,7 @@ from app.examples.queries import read_kinds
 from app.reading import cursors, neurons
 from app.reading.runs import run_ref
 from app.reading.store import Reading
+from app.reading.unit_names import name_at
 from app.reading.vocabulary import text_of
 from indexer.store import schema
 from indexer.store.checksums import cover, missing
@@ -67,6 +68,7 @@ def peaks(reading: Reading, examples: Array, which: Array, token_ids: Array) -> 
             NeuronPeak(
                 layer=layer,
                 neuron=neuron,
+                name=name_at(reading, layer, neuron),
                 kind=_NAMES[kind],
                 position=position,
                 token=reading.vocabulary[int(token_ids[position])],

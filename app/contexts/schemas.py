@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from app.schemas import RunRef, Schema
+from app.schemas import RunRef, Schema, UnitName
 
 ExampleKind = Literal["top", "bottom", "source", "band"]
 """The kinds of examples that are of their own for each neuron."""
@@ -17,6 +17,7 @@ class NeuronPeak(Schema):
 
     layer: int
     neuron: int
+    name: UnitName = None
     kind: ExampleKind = Field(
         description="The kind of example. A context that is an example of several kinds for its "
         "peak has the first of top, source, band."

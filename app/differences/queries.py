@@ -22,6 +22,7 @@ from app.reading import cursors, packed
 from app.reading.columns import columns
 from app.reading.runs import pick, run_ref, runs_of
 from app.reading.store import Reading, Store
+from app.reading.unit_names import name_at
 from app.schemas import Order
 from app.sets import ModelSet
 from indexer.store import schema
@@ -151,6 +152,7 @@ def _item(
     return NeuronDifference(
         layer=layer,
         neuron=neuron,
+        name=name_at(a, layer, neuron),
         correlation=_known(change.correlation[neuron]),
         shared=_known(change.shared[neuron]),
         max_a=float(change.max[0][neuron]),

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from app.schemas import Order, RunRef, Schema
+from app.schemas import Order, RunRef, Schema, UnitName
 
 DifferenceSort = Literal["correlation", "max", "density", "shared", "neuron"]
 """What neurons are sorted by: `max` and `density` by the size of their change."""
@@ -17,6 +17,7 @@ class NeuronDifference(Schema):
 
     layer: int
     neuron: int
+    name: UnitName = None
     correlation: float | None = Field(
         description="Pearson's correlation of its peaks in `a` and in `b` over the common sample; "
         "null if the samples differ or the peaks of either are constant."

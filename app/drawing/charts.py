@@ -12,7 +12,7 @@ from typing import Literal
 
 from markupsafe import Markup, escape
 
-from app.drawing.numbers import compact, count, number, share
+from app.drawing.numbers import compact, count, number, numbers, share
 
 WIDTH = 440.0
 LEFT, RIGHT, TOP, BOTTOM = 34.0, 8.0, 15.0, 31.0
@@ -203,11 +203,11 @@ def bins(edges: Sequence[float], counts: Sequence[int], *, name: str) -> Markup:
     """A histogram as a list with an item per bin, for readers who cannot hover. `name` as for
     `histogram`."""
     total = sum(counts) or 1
-    numbers = [number(edge) for edge in edges]
+    ends = numbers(edges)
     items = "".join(
         [
             f"<li>{low} to {high}: {n:,} ({share(n / total)})</li>"
-            for low, high, n in zip(numbers, numbers[1:], counts, strict=False)
+            for low, high, n in zip(ends, ends[1:], counts, strict=False)
         ]
     )
     # Only shares can contain characters that HTML would read as markup.

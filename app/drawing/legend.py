@@ -49,9 +49,8 @@ def legend(scale: float, low: float | None = None, high: float | None = None) ->
         for tenth, (start, end) in zip(tenths, edges, strict=True)
     ]
     words = (
-        f"An activation within {number(unit / 2)} of zero has no colour. From there on there are "
-        f"ten steps on either side, each {number(unit)} wide but the last, half as wide, which "
-        f"ends at {number(scale)}."
+        f"Activations within {number(unit / 2)} of zero have no colour. Ten steps follow on either "
+        f"side, each {number(unit)} wide; the last is half as wide and ends at {number(scale)}."
     )
     ramp = "".join(
         f'<i class="{swatch.css or "zero"}" title="{swatch.title}"></i>' for swatch in swatches

@@ -99,23 +99,34 @@ def short(token: str) -> str:
 
 def _column(column: Column, x: float, width: float, examples: int, centre: str) -> str:
     css = centre if column.offset == 0 else "near" if abs(column.offset) <= _NARROW else "far"
+    repeated = [(token, count) for token, count in column.tokens if count > 1]
     y, blocks = 0.0, []
-    for token, count in column.tokens:
+    for token, count in repeated:
+        # Frequent tokens are dark.
+        shade = min(4, 1 + round(4 * count / examples))
+        text = short(token)
         height = HEIGHT * count / examples
-        # Frequent tokens are dark; a token that occurs once is hardly visible.
-        shade = min(4, 1 + round(4 * count / examples)) if count > 1 else 0
-        blocks.append(
-            f'<g class="s{shade}"><title>{short(token)}: {count} of {examples}</title>'
-            f'<rect y="{y:.1f}" width="100%" height="{max(0.8, height - 1):.1f}"/>'
-        )
+        blocks.append(_block(shade, f"{text}: {count} of {examples}", y, height))
         if height >= _TEXT:
-            blocks.append(f'<text x="50%" y="{y + height / 2 + 3.5:.1f}">{short(token)}</text>')
+            blocks.append(f'<text x="50%" y="{y + height / 2 + 3.5:.1f}">{text}</text>')
         blocks.append("</g>")
         y += height
+    # A token that occurs once says little, and many of them would be half of the markup.
+    if once := [short(token) for token, count in column.tokens if count == 1]:
+        words = f"once each: {', '.join(once)}" if len(once) > 1 else f"{once[0]}: 1 of {examples}"
+        blocks += [_block(0, words, y, HEIGHT * len(once) / examples), "</g>"]
     return (
         f'<svg class="{css}" x="{x:.2f}%" width="{width * 0.97:.2f}%" height="{HEIGHT + 16}">'
         f"{''.join(blocks)}"
         f'<text class="at" x="50%" y="{HEIGHT + 12}">{_name(column.offset, centre)}</text></svg>'
+    )
+
+
+def _block(shade: int, title: str, y: float, height: float) -> str:
+    """The beginning of a block: its title and its area."""
+    return (
+        f'<g class="s{shade}"><title>{title}</title>'
+        f'<rect y="{y:.1f}" width="100%" height="{max(0.8, height - 1):.1f}"/>'
     )
 
 

@@ -26,9 +26,12 @@ class LinkRow(NamedTuple):
 
     href: str
     name: str
+    """Its layer and index."""
     value: str
     part: str
     token: Markup
+    called: str | None = None
+    """Its name in its dictionary's file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ def _token_table(heading: str, title: str, rows: Sequence[TokenRow]) -> str:
     return (
         f'<table class="effects" data-roving>\n<caption>{title}</caption>\n<thead class="unseen">'
         f'<tr><th scope="col">Token</th><th scope="col">{heading}</th></tr></thead>\n'
-        f"<tbody>\n{body or _empty_row(2, 'none kept')}</tbody>\n</table>\n"
+        f"<tbody>\n{body or _empty_row(2, 'none stored')}</tbody>\n</table>\n"
     )
 
 
@@ -73,6 +76,11 @@ def _empty_row(columns: int, reason: str) -> str:
     return f'<tr><td colspan="{columns}" class="quiet">{reason}</td></tr>\n'
 
 
+def unit_name(name: str | None) -> Markup:
+    """A unit's name in its dictionary's file, beside its index; nothing if it has none."""
+    return Markup(' <bdi class="unit-name">{}</bdi>').format(name) if name else Markup()
+
+
 def link_rows(rows: Sequence[LinkRow], empty: str) -> Markup:
     """The rows as markup, or one with the text `empty`. URLs are quoted already."""
     made = []
@@ -80,7 +88,8 @@ def link_rows(rows: Sequence[LinkRow], empty: str) -> Markup:
         href = row.href.replace("&", "&amp;")
         part = f' <span class="quiet">{row.part}</span>' if row.part else ""
         made.append(
-            f'<tr><td><a href="{href}">{row.name}</a></td><td class="num">{row.value}{part}</td>'
+            f'<tr><td><a href="{href}">{row.name}</a>{unit_name(row.called)}</td>'
+            f'<td class="num">{row.value}{part}</td>'
             f'<td><span class="chip">{row.token}</span></td></tr>\n'
         )
     return Markup("".join(made) or _empty_row(3, empty))

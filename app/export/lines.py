@@ -9,10 +9,11 @@ from app.export.scores import score_names, scores_of
 from app.neurons.queries import neuron as read_neuron
 from app.neurons.schemas import NeuronPage
 from app.reading.store import Reading
+from app.reading.unit_names import has_names
 from app.schemas import Note
 from app.search.numbers import queries as numbers
 from app.search.numbers.schemas import NumberRow
-from app.web.fields import columns_of, csv_lines, included, names_of
+from app.web.fields import NAME, columns_of, csv_lines, included, names_of
 
 Notes = Mapping[tuple[int, int], Sequence[Note]]
 """The notes of a model by layer and neuron, newest first."""
@@ -47,12 +48,21 @@ def by_neuron(notes: Iterable[Note]) -> Notes:
     return found
 
 
+def columns(reading: Reading, fields: str | None, more: Sequence[str] = ()) -> list[str]:
+    """The columns of a table of statistics, those in `more` at its end; `fields` None: all that the
+    run has. Raises Invalid for a column that does not exist."""
+    names = names_of([*columns_of(NumberRow), *more], fields)
+    if fields is None and not has_names(reading):
+        names.remove(NAME)
+    return names
+
+
 def table_lines(reading: Reading, indices: Indices, fields: str | None) -> Iterator[bytes]:
     """The neurons' statistics as CSV with a head, in parts of a thousand rows.
 
     Raises Invalid at once for a column that does not exist.
     """
-    names = names_of([*columns_of(NumberRow), *score_names(reading)], fields)
+    names = columns(reading, fields, score_names(reading))
     scores = scores_of(reading)
 
     def parts() -> Iterator[bytes]:

@@ -1,8 +1,9 @@
 """Neurons as Neuronpedia's data sets have them (version v1): for each layer a source with batches
 of features, of activations and of explanations, as compressed lines of JSON.
 
-The fields are those of the records Feature, Activation, Explanation, Source and SourceSet in the
-repository hijohnnylin/neuronpedia. What a store does not know is empty.
+The fields are those of the records Model, SourceSet, Source, Neuron, Activation and Explanation of
+the database schema in the repository hijohnnylin/neuronpedia, where a unit's index is text. What a
+store does not know is empty.
 """
 
 from __future__ import annotations
@@ -26,6 +27,21 @@ def source_id(layer: int, units: str) -> str:
     return f"{layer}-{units}"
 
 
+def model(name: str, widths: Sequence[int], created: str) -> dict[str, Any]:
+    """The model; `widths` are the numbers of units of its layers."""
+    return {
+        "id": name,
+        "displayNameShort": name,
+        "displayName": name,
+        "creatorId": CREATOR,
+        "visibility": "PUBLIC",
+        "layers": len(widths),
+        "neuronsPerLayer": max(widths),
+        "owner": CREATOR,
+        "createdAt": created,
+    }
+
+
 def source_set(model: str, units: str, created: str, description: str) -> dict[str, Any]:
     """The set of all layers."""
     return {
@@ -36,6 +52,7 @@ def source_set(model: str, units: str, created: str, description: str) -> dict[s
         "creatorName": CREATOR,
         "releaseName": None,
         "description": description,
+        "urls": [],
         "visibility": "PUBLIC",
     }
 
@@ -66,7 +83,8 @@ def feature(page: NeuronPage) -> dict[str, Any]:
     return {
         "modelId": page.model,
         "layer": source_id(page.layer, page.run.units.set),
-        "index": page.neuron,
+        "index": str(page.neuron),
+        "sourceSetName": page.run.units.set,
         "creatorId": CREATOR,
         "createdAt": page.run.created_at.isoformat(),
         "maxActApprox": page.stats.max,
@@ -118,10 +136,12 @@ def explanations(page: NeuronPage, notes: Sequence[Note]) -> list[dict[str, Any]
             "id": _id(page, f"{note.time.isoformat()}{note.author}{note.text}"),
             "modelId": page.model,
             "layer": source_id(page.layer, page.run.units.set),
-            "index": page.neuron,
+            "index": str(page.neuron),
             "description": note.text,
-            "authorId": note.author,
-            "typeName": "note",
+            # Author and type are references to users and types there, which has neither.
+            "authorId": CREATOR,
+            "notes": f"written by {note.author}",
+            "typeName": None,
             "explanationModelName": None,
             "createdAt": note.time.isoformat(),
         }
@@ -145,7 +165,7 @@ def _activation(
         "tokens": [token for token, _ in included],
         "modelId": page.model,
         "layer": source_id(page.layer, page.run.units.set),
-        "index": page.neuron,
+        "index": str(page.neuron),
         "maxValue": max(values),
         "maxValueTokenIndex": values.index(max(values)),
         "minValue": min(values),

@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 
 from app.errors import Invalid
 from app.export.choice import Choice, Indices, chosen
-from app.export.lines import Notes, by_neuron, neuron_lines, table_lines
+from app.export.lines import Notes, by_neuron, columns, neuron_lines, table_lines
 from app.neurons.schemas import NeuronPage
 from app.notes.service import ServedNotes
 from app.reading.store import Reading
@@ -95,7 +95,7 @@ def _parquet(reading: Reading, indices: Indices, fields: str | None) -> bytes:
 
     from app.search.numbers.queries import rows
 
-    names = names_of(columns_of(NumberRow), fields)
+    names = columns(reading, fields)
     listed: list[dict[str, Any]] = [
         {name: getattr(row, name) for name in names}
         for begin in range(0, len(indices), 1000)

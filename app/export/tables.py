@@ -17,6 +17,7 @@ import pyarrow as pa
 from sqlalchemy import Row
 
 from app.reading.store import Reading
+from app.reading.unit_names import name_in
 from indexer.store import schema
 from indexer.store.packing.codec import ExampleArrays, dequantized
 from indexer.store.transfer.records import (
@@ -43,6 +44,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "neurons": pa.schema(
         [
             *_PLACE,
+            ("name", pa.string()),
             *((name, pa.float64()) for name in _FLOATS),
             ("dead", pa.bool_()),
             ("peak_token", _WORD),
@@ -171,6 +173,7 @@ class Tables:
 
     def _statistics(self, neurons: Sequence[StoredNeuron]) -> pa.Table:
         columns: dict[str, Any] = _places(neurons, np.ones(len(neurons), np.int64))
+        columns["name"] = pa.array([name_in(neuron.arrays) for neuron in neurons], pa.string())
         for name in _FLOATS:
             values = np.array([neuron.scalars[name] for neuron in neurons], np.float64)
             # −inf: a constant neuron has no value

@@ -170,6 +170,7 @@ def _neuronpedia(
             units = f"{reading.units.noun.capitalize()}s"
             described = f"{units} at {run.hook_point}, indexed by Neurarium"
             created = run.created_at.isoformat()
+            _write(place / "model.jsonl", [neuronpedia.model(run.model, run.widths, created)])
             _write(
                 place / "sourceset.jsonl",
                 [neuronpedia.source_set(run.model, run.set_name, created, described)],

@@ -33,18 +33,18 @@ RANKINGS = {
     "helps": (
         "Helps most",
         "direct effect on the true next token",
-        "Where the head itself raises the logit of the token that comes next most.",
+        "Where the head directly raises the logit of the true next token most.",
     ),
     "hurts": (
         "Hurts most",
         "direct effect on the true next token",
-        "Where the head itself lowers the logit of the token that comes next most.",
+        "Where the head directly lowers the logit of the true next token most.",
     ),
     "random": (
         "Random",
         "the same contexts for every head",
-        "The strongest pair of contexts nobody chose. A good explanation should account for these "
-        "too.",
+        "The strongest pair of each randomly drawn context. A good explanation should account for "
+        "these too.",
     ),
 }
 """Title, part and purpose of each list of examples."""

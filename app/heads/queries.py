@@ -10,8 +10,8 @@ from sqlalchemy import bindparam, select
 
 from app.errors import NotFound
 from app.examples.queries import contexts_of
+from app.heads.circuits import circuits_of
 from app.heads.schemas import (
-    Circuits,
     HeadContext,
     HeadExamples,
     HeadPage,
@@ -23,7 +23,6 @@ from app.heads.schemas import (
     PairTokens,
     Scores,
     TokenCount,
-    TokenPair,
 )
 from app.reading.columns import columns
 from app.reading.runs import run_ref, sample_of
@@ -89,7 +88,7 @@ def head(reading: Reading, layer: int, head: int) -> HeadPage:
         ),
         tokens=_tokens(facts["tokens"], reading.vocabulary),
         examples=_examples(reading, index, facts["examples"]),
-        circuits=_circuits(facts["circuits"], reading.vocabulary),
+        circuits=circuits_of(reading, facts["circuits"]),
         previous=_ref(reading, index - 1),
         next=_ref(reading, index + 1),
     )
@@ -173,24 +172,6 @@ def _tokens(stored: dict[str, Any], vocabulary: list[str]) -> PairTokens:
         ]
 
     return PairTokens(pairs=stored["pairs"], queries=counted("queries"), keys=counted("keys"))
-
-
-def _circuits(stored: dict[str, Any], vocabulary: list[str]) -> Circuits:
-    def pairs(name: str) -> list[TokenPair] | None:
-        if stored[name] is None:
-            return None
-        return [
-            TokenPair(
-                first=vocabulary[first],
-                first_id=first,
-                second=vocabulary[second],
-                second_id=second,
-                value=value,
-            )
-            for first, second, value in stored[name]
-        ]
-
-    return Circuits(**stored | {"promoted": pairs("promoted"), "matched": pairs("matched")})
 
 
 def _patterns(reading: Reading, index: int) -> dict[int, SparsePattern]:

@@ -173,6 +173,36 @@ class Composition(Schema):
     score: float
 
 
+class NeuronComposition(Schema):
+    """An MLP neuron that a head reads, or that reads the head."""
+
+    layer: int
+    neuron: int
+    part: str | None = Field(
+        description="What a gated neuron reads the head with, `in` or `gate`; null for all others."
+    )
+    score: float
+    peak_token: str | None = Field(
+        description="The token at the neuron's highest peak; null if the model's neurons are not "
+        "indexed."
+    )
+
+
+class NeuronLists(Schema):
+    """The MLP neurons a head composes with most: ‖A B‖ ÷ (‖A‖ · ‖B‖), one of both the neuron's
+    vector; null where not known."""
+
+    queries: list[NeuronComposition] | None = Field(
+        description="Neurons of earlier layers that the head's queries read most."
+    )
+    keys: list[NeuronComposition] | None
+    values: list[NeuronComposition] | None
+    readers: list[NeuronComposition] | None = Field(
+        description="Neurons of this layer (not with parallel attention) and later ones that read "
+        "the head's output most."
+    )
+
+
 class Circuits(Schema):
     """What follows from a head's weights; null where not known."""
 
@@ -182,11 +212,21 @@ class Circuits(Schema):
     )
     self_share: float | None = Field(description="Share of tokens that raise themselves most.")
     matched: list[TokenPair] | None = Field(
-        description="The query token and the key token with the largest query · key."
+        description="The query token and the key token with the largest query · key; with rotary "
+        "positions at relative distance 0."
+    )
+    matched_previous: list[TokenPair] | None = Field(
+        default=None,
+        description="With rotary positions, the same at relative distance 1: the key right before "
+        "the query; null for other models, and in runs of older versions.",
     )
     queries: list[Composition] | None
     keys: list[Composition] | None
     values: list[Composition]
+    neurons: NeuronLists | None = Field(
+        default=None,
+        description="Null if the model's MLP neurons are not known, and in runs of older versions.",
+    )
 
 
 class HeadPage(Schema):

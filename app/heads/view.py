@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from app.drawing.characters import chip
-from app.drawing.numbers import count, number
-from app.heads.lines import RANKINGS, Listed, line, token_chip
-from app.heads.schemas import Composition, HeadPage, PairExample, TokenCount, TokenPair
+from app.drawing.numbers import count
+from app.heads.lines import RANKINGS, Listed, line
+from app.heads.schemas import HeadPage, PairExample, TokenCount
 from app.heads.scores import ATTENTION, GROUNDS, OTHER, SCORES
+from app.heads.weights import HeadWeightsView, weights_view
 from app.web.frame import Frame
 from app.web.links import Links
 
@@ -62,10 +63,7 @@ class HeadView:
     """The tokens that most of the largest pairs look at."""
     scores: list[ScoreRow]
     lists: list[Listed]
-    promoted: list[tuple[Markup, Markup, str]] | None
-    matched: list[tuple[Markup, Markup, str]] | None
-    composition: list[tuple[str, list[tuple[str, str, str]]]]
-    """By side: name, address and score of earlier heads."""
+    weights: HeadWeightsView
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,21 +97,13 @@ def head_view(page: HeadPage, links: Links, contexts: Callable[[int], tuple[str,
         if examples:
             lines = [line(example, name, *contexts(example.context_id)) for example in examples]
             lists.append(Listed(name, title, part, purpose, lines))
-    circuits = page.circuits
-    sides = (
-        ("Queries", circuits.queries),
-        ("Keys", circuits.keys),
-        ("Values", circuits.values),
-    )
     return HeadView(
         stats=_stats(page),
         queries=_tokens(page.tokens.queries, links),
         keys=_tokens(page.tokens.keys, links),
         scores=rows,
         lists=lists,
-        promoted=_pairs(circuits.promoted),
-        matched=_pairs(circuits.matched),
-        composition=[(name, _earlier(side, links)) for name, side in sides if side],
+        weights=weights_view(page, links),
     )
 
 
@@ -142,13 +132,3 @@ def _tokens(tokens: list[TokenCount], links: Links) -> list[Token]:
         Token(chip(one.token), links.search(token_id=one.token_id), count(one.count))
         for one in tokens[:TOKENS]
     ]
-
-
-def _pairs(pairs: list[TokenPair] | None) -> list[tuple[Markup, Markup, str]] | None:
-    if pairs is None:
-        return None
-    return [(token_chip(pair.first), token_chip(pair.second), number(pair.value)) for pair in pairs]
-
-
-def _earlier(side: list[Composition], links: Links) -> list[tuple[str, str, str]]:
-    return [(f"L{c.layer}H{c.head}", links.neuron(c.layer, c.head), number(c.score)) for c in side]

@@ -96,7 +96,7 @@ def _read(
     contexts = _first_contexts(connection, matches, tops)
     rows = {}
     for match in matches:
-        row, vocabulary = neurons[match.key], match.reading.vocabulary
+        row = neurons[match.key]
         example: Example | None = None
         if match.key in tops:
             top = NeuronExamples({_TOP: tops[match.key]}, contexts[match.key], match.reading)
@@ -107,7 +107,7 @@ def _read(
             model=match.reading.run.model,
             run=run_ref(match.reading.run),
             scale=max(abs(row.max), abs(row.min)),
-            neuron=neuron_row(row, vocabulary),
+            neuron=neuron_row(row, match.reading),
             example=example,
         )
     return rows

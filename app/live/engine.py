@@ -16,7 +16,7 @@ from app.live.models import Models, Ready, logged
 from app.live.neuron.answer import answer
 from app.live.neuron.schemas import LiveAnswer
 from app.live.places import Places
-from app.live.steering.answer import Place
+from app.live.steering.answer import Place, Steerable
 from app.live.steering.answer import answer as steered
 from app.live.steering.schemas import SteeringAnswer, SteeringText
 from app.live.text import OpenText, opened
@@ -60,12 +60,12 @@ class Live:
         return await self.with_model(run, lambda ready: answer(ready, run, page, text, self.tokens))
 
     async def steer(
-        self, run: Run, page: NeuronPage, largest: Mapping[Place, float], sent: SteeringText
+        self, run: Run, page: NeuronPage, known: Mapping[Place, Steerable], sent: SteeringText
     ) -> SteeringAnswer:
-        """What the model of `run` writes after a text, with and without the units of `sent`, whose
-        largest magnitudes are `largest`. Raises as `read`."""
+        """What the model of `run` writes after a text, with and without the units of `sent`, of
+        which the store knows what is `known`. Raises as `read`."""
         return await self.with_model(
-            run, lambda ready: steered(ready, run, page, largest, sent, self.tokens)
+            run, lambda ready: steered(ready, run, page, known, sent, self.tokens)
         )
 
     async def read_all(

@@ -52,7 +52,7 @@ def gallery(reading: Reading, size: int = SIZE) -> Gallery:
         items.append(
             GalleryNeuron(
                 rule=name,
-                neuron=neuron_row(row, reading.vocabulary),
+                neuron=neuron_row(row, reading),
                 scale=max(abs(row.max), abs(row.min)),
                 example=top[0] if top else None,
             )

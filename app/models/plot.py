@@ -108,7 +108,8 @@ def draw(page: LayerScatter, address: tuple[str, str]) -> Markup:
         assert dot.y is not None
         by_source.setdefault(colour(dot.source), []).append(
             f'<a href="{before}{dot.neuron}{after}" tabindex="-1"><title>{dot.neuron} · '
-            f"{label(dot.peak_token)} · {x_name} {spell_x(dot.x)}, {y_name} {spell_y(dot.y)}"
+            f"{escape(f'“{dot.name}” · ') if dot.name else ''}{label(dot.peak_token)} · "
+            f"{x_name} {spell_x(dot.x)}, {y_name} {spell_y(dot.y)}"
             f'</title><path d="M{x(dot.x):.1f} {y(dot.y):.1f}h0"/></a>'
         )
     for source, links in sorted(by_source.items()):

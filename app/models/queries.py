@@ -36,6 +36,7 @@ from app.reading.columns import columns, finite
 from app.reading.neurons import NEURONS, neuron_row
 from app.reading.runs import MAX_INTEGER, has_layer, model_names, run_ref, sample_of
 from app.reading.store import Reading, Store
+from app.reading.unit_names import name_at
 from app.reading.vocabulary import text_of
 from app.schemas import Order
 from indexer.store import schema
@@ -171,6 +172,7 @@ def scatter(
     dots = [
         LayerDot(
             neuron=neuron,
+            name=name_at(reading, layer, neuron),
             x=finite(across),
             y=finite(up),
             source=int(source) if source >= 0 else None,
@@ -243,7 +245,7 @@ def _neurons(
         last = rows[limit - 1]
         key = [last.neuron] if sort == "neuron" else [getattr(last, sort), last.neuron]
         more = cursors.encode(sort, order, *key)
-    items = [neuron_row(row, reading.vocabulary) for row in rows[:limit]]
+    items = [neuron_row(row, reading) for row in rows[:limit]]
     return NeuronList(items=items, next=more)
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from app.examples.schemas import Example
 from app.reading.statistics import STATISTICS
-from app.schemas import NeuronRow, Order, RunRef, Sample, Schema
+from app.schemas import NeuronRow, Order, RunRef, Sample, Schema, UnitName
 
 PictureStatistic = Literal["max", "density", "effect_kurtosis"]
 """The statistics that a layer's picture can show."""
@@ -105,6 +105,7 @@ class LayerDot(Schema):
     """A neuron of a scatter plot."""
 
     neuron: int
+    name: UnitName = None
     x: float | None = Field(description="null: the neuron has no such value; so `y`.")
     y: float | None
     source: int | None = Field(

@@ -46,7 +46,7 @@ def named_unit(store: Store, text: str, page: ModelSet | None) -> tuple[ModelSet
             own = [row for row in reading.sets if page and row.set_name == page.set]
             for row in [*own, *reading.sets]:
                 there = replace(reading, run=row, others=[])
-                index = unit_names(there).get(text.strip().casefold())
+                index = unit_names(there).by_name.get(text.strip().casefold())
                 if index is not None:
                     return name_of(model, row.set_name), *there.places.of(index)
     return None

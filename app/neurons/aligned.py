@@ -37,6 +37,7 @@ def aligned_table(page: NeuronPage, links: Links) -> LinkTable | None:
             value=signed(unit.value),
             part="",
             token=chip(unit.peak_token),
+            called=unit.name,
         )
         for unit in page.aligned
     ]
@@ -48,7 +49,7 @@ def aligned_table(page: NeuronPage, links: Links) -> LinkTable | None:
         else "Those whose decoder vectors are most similar to its output weights.",
         "cosine",
         rows,
-        link_rows(rows, "none known: the model’s neurons are not indexed here"),
+        link_rows(rows, "none: the model’s neurons are not indexed here"),
         "neuron" if is_latent else nouns[0].removesuffix("s"),
     )
 

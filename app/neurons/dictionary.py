@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -13,11 +13,12 @@ from sqlalchemy import Row
 
 from app.neurons.schemas import AlignedUnit, DictionaryFacts, DictionaryQuality, NeuronLink
 from app.reading.columns import finite
-from app.reading.neurons import peak_tokens
 from app.reading.packed import stored_arrays
 from app.reading.store import Reading
-from app.reading.unit_names import name_in
-from indexer.store.units import NEURONS, Units
+from app.reading.unit_names import name_at, name_in
+from app.reading.vocabulary import text_of
+from indexer.store import schema
+from indexer.store.units import NEURONS
 
 Array = np.ndarray[Any, Any]
 
@@ -68,20 +69,60 @@ def _file_of(reading: Reading, layer: int, labels: list[str]) -> tuple[str, bool
     return (named or hub)[0], True
 
 
-def aligned_units(reading: Reading, index: int, arrays: Mapping[str, Array]) -> list[AlignedUnit]:
+@dataclass(frozen=True)
+class Aligned:
+    """Units of another set that write as a unit does, best first."""
+
+    reading: Reading
+    """Of the other set."""
+    pairs: list[tuple[int, float]]
+    """Their indices over all layers, with cosines."""
+
+    @property
+    def keys(self) -> list[int]:
+        """Their keys in the store."""
+        return [schema.neuron_key(self.reading.run.id, index) for index, _ in self.pairs]
+
+    def units(self, rows: Mapping[int, Row[Any]]) -> list[AlignedUnit]:
+        """The units, given the rows of `keys`, by key."""
+        run, vocabulary = self.reading.run, self.reading.vocabulary
+        noun = self.reading.units.noun
+        units = []
+        for key, (index, value) in zip(self.keys, self.pairs, strict=True):
+            layer, neuron = self.reading.places.of(index)
+            units.append(
+                AlignedUnit(
+                    set=run.set_name,
+                    noun=noun,
+                    layer=layer,
+                    neuron=neuron,
+                    name=name_at(self.reading, layer, neuron),
+                    value=value,
+                    peak_token=text_of(vocabulary, rows[key].peak_token_id),
+                )
+            )
+        return units
+
+
+def aligned(reading: Reading, index: int, arrays: Mapping[str, Array]) -> list[Aligned]:
     """The units of the model's other sets that write as the unit with this `index` does: MLP
     neurons for a latent, as far as they are indexed, and for a neuron the latents that list it."""
-    found: list[AlignedUnit] = []
+    sets: list[Aligned] = []
     if reading.run.set_name != NEURONS:
         neurons, cosines = arrays["aligned_neurons"].tolist(), arrays["aligned_values"].tolist()
         for other in reading.sets:
             if other.set_name == NEURONS and other.id != reading.run.id:
-                found += _units(reading, other, list(zip(neurons, cosines, strict=True)))
-        return found
+                sets.append(_aligned(reading, other, list(zip(neurons, cosines, strict=True))))
+        return sets
     for other in reading.sets:
         if other.set_name != NEURONS and "dictionary" in other.provenance:
-            found += _units(reading, other, _listing(reading, other).get(index, []))
-    return found
+            sets.append(_aligned(reading, other, _listing(reading, other).get(index, [])))
+    return sets
+
+
+def _aligned(reading: Reading, other: Row[Any], pairs: list[tuple[int, float]]) -> Aligned:
+    there = _opened(reading, other)
+    return Aligned(there, [pair for pair in pairs if pair[0] < len(there.places)])
 
 
 def _listing(reading: Reading, other: Row[Any]) -> Lists:
@@ -104,26 +145,6 @@ def _listing(reading: Reading, other: Row[Any]) -> Lists:
         return lists
 
     return reading.derived.of("aligned", other, compute=compute)
-
-
-def _units(reading: Reading, other: Row[Any], pairs: list[tuple[int, float]]) -> list[AlignedUnit]:
-    there = _opened(reading, other)
-    pairs = [pair for pair in pairs if pair[0] < len(there.places)]
-    tokens = peak_tokens(there, {index for index, _ in pairs}) if pairs else {}
-    units = []
-    for index, value in pairs:
-        layer, neuron = there.places.of(index)
-        units.append(
-            AlignedUnit(
-                set=other.set_name,
-                noun=Units.of(other.units).noun,
-                layer=layer,
-                neuron=neuron,
-                value=value,
-                peak_token=tokens[index],
-            )
-        )
-    return units
 
 
 def _opened(reading: Reading, other: Row[Any]) -> Reading:

@@ -11,7 +11,7 @@ from sqlalchemy import Row, bindparam, select
 
 from app.errors import NotFound
 from app.examples.queries import NeuronExamples, examples_of, read_examples
-from app.neurons.dictionary import aligned_units, dictionary_facts
+from app.neurons.dictionary import aligned, dictionary_facts
 from app.neurons.schemas import (
     ContextPage,
     Histogram,
@@ -29,9 +29,11 @@ from app.neurons.schemas import (
     Weights,
 )
 from app.reading.columns import finite
-from app.reading.neurons import peak_tokens, rows_at
+from app.reading.neurons import rows_at
 from app.reading.runs import has_neuron, run_ref, sample_of
 from app.reading.store import Reading
+from app.reading.unit_names import name_at
+from app.reading.vocabulary import text_of
 from app.schemas import NeuronRef
 from indexer.store import schema
 from indexer.store.checksums import cover, missing
@@ -55,10 +57,15 @@ def neuron(reading: Reading, layer: int, neuron: int, reach: int | None = None) 
     run, places = reading.run, reading.places
     index = reading.index_of(layer, neuron)
     key = schema.neuron_key(run.id, index)
-    row = rows_at(reading.connection, [key])[key]
     arrays = read_arrays(reading, key)
     examples = read_examples(reading, key)
-    links = _links(reading, arrays)
+    others = aligned(reading, index, arrays)
+    # One SELECT for all neurons that the page names: each further one costs as much as 30 rows.
+    linked = {linked: schema.neuron_key(run.id, linked) for linked in _linked(arrays)}
+    keys = {key, *linked.values(), *(key for other in others for key in other.keys)}
+    rows = rows_at(reading.connection, sorted(keys))
+    row = rows[key]
+    links = _links(reading, arrays, {index: rows[key] for index, key in linked.items()})
     return NeuronPage(
         model=run.model,
         layer=layer,
@@ -87,7 +94,7 @@ def neuron(reading: Reading, layer: int, neuron: int, reach: int | None = None) 
             not_available=" ".join(run.provenance.get("weights_not_available") or ()) or None,
         ),
         dictionary=dictionary_facts(reading, layer, arrays, links["encoder"]),
-        aligned=aligned_units(reading, index, arrays),
+        aligned=[unit for other in others for unit in other.units(rows)],
         previous=_ref(places, index - 1),
         next=_ref(places, index + 1),
         layer_before=_in_layer(run.widths, layer - 1, neuron),
@@ -114,6 +121,7 @@ def context(reading: Reading, layer: int, neuron: int, context_id: int) -> Conte
         model=reading.run.model,
         layer=layer,
         neuron=neuron,
+        name=name_at(reading, layer, neuron),
         hook_point=reading.hook_point_of(layer),
         run=run_ref(reading.run),
         scale=max(abs(extremes.max), abs(extremes.min)),
@@ -153,16 +161,29 @@ def _in_layer(widths: Sequence[int], layer: int, neuron: int) -> NeuronRef | Non
     return NeuronRef(layer=layer, neuron=min(neuron, widths[layer] - 1))
 
 
-def _links(reading: Reading, arrays: dict[str, Array]) -> dict[str, list[NeuronLink]]:
-    """The lists of related neurons, by name, each with the token it peaks on."""
-    indices = {int(index) for name in _LINK_LISTS for index in arrays[f"{name}_neurons"]}
-    tokens = peak_tokens(reading, indices) if indices else {}
+def _linked(arrays: dict[str, Array]) -> set[int]:
+    """The indices over all layers of the neurons in the lists of related neurons."""
+    return {index for name in _LINK_LISTS for index in arrays[f"{name}_neurons"].tolist()}
+
+
+def _links(
+    reading: Reading, arrays: dict[str, Array], rows: dict[int, Row[Any]]
+) -> dict[str, list[NeuronLink]]:
+    """The lists of related neurons, by name, each with the token it peaks on; `rows` of the
+    neurons by index."""
+    vocabulary = reading.vocabulary
+    tokens = {index: text_of(vocabulary, row.peak_token_id) for index, row in rows.items()}
 
     def link(index: int, value: float, part: int | None) -> NeuronLink:
         layer, neuron = reading.places.of(index)
         name: Part | None = None if part is None else "gate" if part else "in"
         return NeuronLink(
-            layer=layer, neuron=neuron, value=value, part=name, peak_token=tokens[index]
+            layer=layer,
+            neuron=neuron,
+            name=name_at(reading, layer, neuron),
+            value=value,
+            part=name,
+            peak_token=tokens[index],
         )
 
     def links(name: str) -> list[NeuronLink]:

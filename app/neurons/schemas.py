@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from app.examples.schemas import Example, Examples, PeakToken
-from app.schemas import NeuronRef, Note, RunRef, Sample, Schema
+from app.schemas import NeuronRef, Note, RunRef, Sample, Schema, UnitName
 
 Part = Literal["in", "gate"]
 """The part of a neuron that reads: its gate, or its linear part (all of it if not gated)."""
@@ -103,7 +103,7 @@ class LogitEffects(Schema):
     mean: float | None = Field(description="Over the vocabulary.")
     std: float | None
     kurtosis: float | None = Field(
-        description="Excess kurtosis over the vocabulary: large if few tokens are singled out."
+        description="Excess kurtosis over the vocabulary: high if few tokens are affected."
     )
     histogram: Histogram
 
@@ -124,6 +124,7 @@ class NeuronLink(Schema):
 
     layer: int
     neuron: int
+    name: UnitName = None
     value: float
     part: Part | None = Field(description="The part that reads, if one does.")
     peak_token: str = Field(description="The token it peaks on.")
@@ -153,6 +154,7 @@ class AlignedUnit(Schema):
     noun: str = Field(description="What one unit of it is called.")
     layer: int
     neuron: int
+    name: UnitName = None
     value: float = Field(description="The cosine of what both write.")
     peak_token: str = Field(description="The token it peaks on.")
 
@@ -242,6 +244,11 @@ class NeuronPage(Schema):
         None, description="Its newest notes, at most 20; null: the server runs without --notes."
     )
 
+    @property
+    def name(self) -> str | None:
+        """The unit's name in its dictionary's file; None if it has none."""
+        return None if self.dictionary is None else self.dictionary.name
+
 
 class ContextPage(Schema):
     """A whole context with a neuron's activations."""
@@ -249,6 +256,7 @@ class ContextPage(Schema):
     model: str
     layer: int
     neuron: int
+    name: UnitName = None
     hook_point: str = Field(description="In full, such as `blocks.3.mlp.hook_post`.")
     run: RunRef
     scale: float = Field(description="As on the neuron's page.")
@@ -256,7 +264,7 @@ class ContextPage(Schema):
     min: float
     kinds: list[str] = Field(description="The kinds of example it is for this neuron.")
     text: str = Field(description="The text of the included tokens.")
-    length: int = Field(description="Tokens of the context, including a BOS.")
+    length: int = Field(description="Tokens of the context, including BOS.")
     stored_from: int = Field(description="The first position whose activation is stored.")
     stored_to: int = Field(description="The position after the last whose activation is stored.")
     example: Example = Field(

@@ -126,7 +126,7 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             "bands",
             "Intermediate",
             "by quantile of peak activation" if kinds.bands else "",
-            "Contexts between the ordinary and the extreme, chosen by the quantile of their peak. "
+            "Contexts between ordinary and extreme, by quantile of their peak. "
             + (_SPARSE_BANDS if sparse else _BANDS),
             [
                 _group(_band(band), _band_note(band), band_lines, layout)
@@ -271,7 +271,7 @@ def _stored(page: ContextPage) -> str:
     if page.stored_from == 0 and page.stored_to == page.length:
         return "Its activations on every token"
     positions = f"{page.stored_from} to {page.stored_to - 1}"
-    return f"Its activations at positions {positions}, which are all that is kept"
+    return f"Its activations at positions {positions}, the only ones stored"
 
 
 def source_name(source: SourceExamples) -> str:

@@ -258,7 +258,7 @@ def stats(page: NeuronPage) -> list[Stat]:
         Stat(
             "kurtosis",
             number(s.kurtosis),
-            "Excess kurtosis: 0 for a normal distribution; large where few positions hold most of "
+            "Excess kurtosis: 0 for a normal distribution; high if few positions hold most of "
             "the variance.",
         ),
         Stat(

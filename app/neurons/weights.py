@@ -117,14 +117,14 @@ def weights(
             *([aligned] if aligned is not None else []),
         ],
         together=_table(
-            "Fires together with",
-            f"{page.run.units.noun.capitalize()}s of this layer whose peaks, context by context "
-            "over the sample, go along with "
-            "its own; a liking for the same source is enough.",
+            f"Correlated {page.run.units.noun}s",
+            f"{page.run.units.noun.capitalize()}s of this layer whose peaks over the sample's "
+            "contexts correlate most with its own. A shared preference for one source can cause "
+            "this.",
             "correlation",
             page.together,
             address,
-            "none: its peaks do not vary, or no others' do",
+            "none: its peaks do not vary, or those of all others do not",
         ),
         peak_tokens=peak_rows(peak_tokens_of(page, find)),
         peaks_of=peaks_of(page),
@@ -190,16 +190,13 @@ def _spread(effects: LogitEffects) -> str:
         return ""
     start = f"All tokens: mean {signed(effects.mean)}, std {number(effects.std)}"
     if effects.kurtosis is None:
-        return f"{start}. They are all the same."
+        return f"{start}. All are equal."
     text = f"{start}, excess kurtosis {number(effects.kurtosis)}: {_tails(effects.kurtosis)}."
     if not (effects.top and effects.bottom and effects.std > 0):
         return text
     above = (effects.top[0].value - effects.mean) / effects.std
     below = (effects.mean - effects.bottom[0].value) / effects.std
-    return (
-        f"{text} The most promoted lies {number(above, 2)} standard deviations above the mean, the "
-        f"most suppressed {number(below, 2)} below."
-    )
+    return f"{text} Top token: +{number(above, 2)}σ; bottom: {MINUS}{number(below, 2)}σ."
 
 
 def _tails(kurtosis: float) -> str:
@@ -230,14 +227,14 @@ def _cosine(inputs: InputTokens) -> str:
     degree = "in part " if abs(inputs.cosine) < 0.4 else ""
     if inputs.part == "gate":  # it decides how much is written, not with which sign
         if abs(inputs.cosine) < 0.1:
-            return f"{cosine}: what opens it and what it writes have next to nothing in common."
+            return f"{cosine}: what opens it is nearly orthogonal to what it writes."
         direction = "along" if inputs.cosine > 0 else "against"
         return f"{cosine}: what opens it points {degree}{direction} what it writes."
     if abs(inputs.cosine) < 0.1:
-        return f"{cosine}: what it reads and what it writes have next to nothing in common."
+        return f"{cosine}: what it reads is nearly orthogonal to what it writes."
     if inputs.cosine > 0:
-        return f"{cosine}: it writes {degree}along what it reads, and so adds to what is there."
-    return f"{cosine}: it writes {degree}against what it reads, and so takes away from it."
+        return f"{cosine}: it writes {degree}along what it reads, which strengthens it."
+    return f"{cosine}: it writes {degree}against what it reads, which weakens it."
 
 
 def _layers(n: int) -> str:
@@ -251,32 +248,31 @@ def _direct(page: NeuronPage) -> str:
     after = (page.n_layers - 1 if units.blocks is None else units.blocks) - page.layer
     if not after:
         return (
-            f"This is the last layer: between this {units.noun} and the logits stands the final "
-            "norm alone, so the direct reading is nearly all there is."
+            f"Only the final norm lies between this {units.noun} and the logits, so direct effects "
+            "are nearly the full effect."
         )
-    stands, read = ("stands", "reads") if after == 1 else ("stand", "read")
-    weak = (
-        "the direct reading is weak here, as most of what it does may go through them."
+    lie, read = ("lies", "reads") if after == 1 else ("lie", "read")
+    indirect = (
+        "most of its effect may be indirect, so direct effects are weak evidence."
         if after >= page.n_layers / 2
-        else "what it does through them is not in these numbers."
+        else "its indirect effects are not included."
     )
     return (
-        f"{_layers(after)} {stands} between this {units.noun} and the logits and {read} what it "
-        f"writes too: {weak}"
+        f"{_layers(after)} {lie} between this {units.noun} and the logits and {read} what it "
+        f"writes: {indirect}"
     )
 
 
 def _read(page: NeuronPage) -> str:
     start = (
         "Each token's embedding alone, through the layer's norm, times what the "
-        f"{page.run.units.noun} reads: as "
-        "if nothing else stood in the residual stream."
+        f"{page.run.units.noun} reads, with nothing else in the residual stream."
     )
     if page.layer == 0:
-        return f"{start} In layer 0 that leaves out positions and what attention adds."
+        return f"{start} In layer 0, positions and attention are left out."
     return (
-        f"{start} But {_layers(page.layer)} {'has' if page.layer == 1 else 'have'} written there "
-        f"before it reads{', so this is weak evidence' if page.layer > 2 else ''}."
+        f"{start} {_layers(page.layer)} {'writes' if page.layer == 1 else 'write'} to it "
+        f"before{', so this is weak evidence' if page.layer > 2 else ''}."
     )
 
 
@@ -284,13 +280,13 @@ def _links(page: NeuronPage, address: NeuronAddress) -> list[LinkTable]:
     related, units = page.weights, f"{page.run.units.noun.capitalize()}s"
     return [
         _table(
-            "Writes alike",
+            "Similar output weights",
             f"{units} of the whole model with the most similar "
-            f"{'write' if page.dictionary is None else 'decoder'} vectors.",
+            f"{'output' if page.dictionary is None else 'decoder'} vectors.",
             "cosine",
             related.alike,
             address,
-            "none known",
+            "none",
         ),
         _table(
             "Upstream",
@@ -299,7 +295,7 @@ def _links(page: NeuronPage, address: NeuronAddress) -> list[LinkTable]:
             "w_out · w_in",
             related.upstream,
             address,
-            "none: this is the first layer" if page.layer == 0 else "none known",
+            "none: this is the first layer" if page.layer == 0 else "none",
         ),
         _table(
             "Downstream",
@@ -308,7 +304,7 @@ def _links(page: NeuronPage, address: NeuronAddress) -> list[LinkTable]:
             "w_out · w_in",
             related.downstream,
             address,
-            "none: this is the last layer" if page.layer == page.n_layers - 1 else "none known",
+            "none: this is the last layer" if page.layer == page.n_layers - 1 else "none",
         ),
     ]
 
@@ -317,12 +313,12 @@ def _encoders(page: NeuronPage, address: NeuronAddress) -> LinkTable:
     units = f"{page.run.units.noun.capitalize()}s"
     nearest = [] if page.dictionary is None else page.dictionary.encoders
     return _table(
-        "Reads alike",
+        "Similar encoders",
         f"{units} of this layer with the most similar encoder vectors.",
         "cosine",
         nearest,
         address,
-        "none known",
+        "none",
     )
 
 
@@ -341,12 +337,13 @@ def _table(
             value=signed(link.value),
             part=link.part or "",
             token=chip(link.peak_token),
+            called=link.name,
         )
         for link in links
     ]
     # Without a gate there is only one part, which needs no name.
     if all(row.part != "gate" for row in rows):
-        rows = [LinkRow(row.href, row.name, row.value, "", row.token) for row in rows]
+        rows = [row._replace(part="") for row in rows]
     return LinkTable(title, purpose, measure, rows, link_rows(rows, empty))
 
 
@@ -371,8 +368,8 @@ def peaks_of(page: NeuronPage) -> str:
     """What the peak tokens were counted over, in words."""
     total, tokens = sum(token.count for token in page.peak_tokens), len(page.peak_tokens)
     text = (
-        f"Over the {count(total)} different contexts kept here as examples of any kind, so with "
-        "the extremes far more often than in the corpus."
+        f"Of the {count(total)} different contexts that are examples of any kind: extremes are far "
+        "more frequent here than in the corpus."
     )
     if tokens > PEAK_TOKENS:
         text += f" {count(tokens - PEAK_TOKENS)} more tokens are in the JSON."

@@ -60,7 +60,7 @@ def publish(
         for layer in counts:
             mine = [at for at, place in zip(indices, places, strict=True) if place[0] == layer]
             rows = rows_of(reading, mine)
-            listed = [neuron_row(rows[at], reading.vocabulary) for at in mine]
+            listed = [neuron_row(rows[at], reading) for at in mine]
             _write(made / str(layer) / "index.html", pages.layer(layer, listed))
         _write(made / "index.html", pages.index(counts))
         _assets(made / "static", index)

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, bindparam, select
 from app.reading.columns import finite
 from app.reading.statistics import STATISTICS
 from app.reading.store import Reading
+from app.reading.unit_names import name_at
 from app.reading.vocabulary import text_of
 from app.schemas import NeuronRow
 from indexer.store import schema
@@ -55,13 +56,14 @@ def promoted_token(row: Row[Any], vocabulary: list[str]) -> str | None:
     return None if token_id is None else vocabulary[token_id]
 
 
-def neuron_row(row: Row[Any], vocabulary: list[str]) -> NeuronRow:
-    """A row of `rows_of` as JSON; `vocabulary` has the text of each token id."""
+def neuron_row(row: Row[Any], reading: Reading) -> NeuronRow:
+    """A row of `rows_of` as JSON; `reading` is of its run."""
     return NeuronRow(
         layer=row.layer,
         neuron=row.neuron,
+        name=name_at(reading, row.layer, row.neuron),
         dead=row.dead,
-        peak_token=text_of(vocabulary, row.peak_token_id),
-        promoted_token=promoted_token(row, vocabulary),
+        peak_token=text_of(reading.vocabulary, row.peak_token_id),
+        promoted_token=promoted_token(row, reading.vocabulary),
         **{name: finite(getattr(row, name)) for name in _LISTED},
     )

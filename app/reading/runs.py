@@ -25,6 +25,11 @@ _RUNS_OF_MODELS = (
     .where(RUNS.c.model.in_(bindparam("models", expanding=True)), schema.READY)
     .order_by(RUNS.c.id.desc())
 )
+_MARKS = (
+    select(RUNS.c.id, RUNS.c.content_hash, RUNS.c.checksum)
+    .where(RUNS.c.model == bindparam("model"), schema.READY)
+    .order_by(RUNS.c.id.desc())
+)
 _ALL_RUNS = select(*WHOLE.selected).where(schema.READY).order_by(RUNS.c.id.desc())
 
 
@@ -66,6 +71,15 @@ def runs_of(connection: Connection, models: Iterable[str]) -> dict[str, list[Row
     if len(by_model) < len(names):
         all_runs(connection)
     return by_model
+
+
+def marks_of(connection: Connection, model: str) -> list[Row[Any]]:
+    """What tells whether the runs of a model are those that were read before: the id, content hash
+    and checksum of each, newest first."""
+    if "\0" in model:  # as in `runs_of`
+        return []
+    found: Any = connection.execute(_MARKS, {"model": model}).all()
+    return list(found)
 
 
 def run_of_id(connection: Connection, run: int) -> str:

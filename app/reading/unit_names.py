@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,23 +14,48 @@ from app.reading.store import Reading
 Array = np.ndarray[Any, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class UnitNames:
+    """The names of a set's units."""
+
+    by_index: Mapping[int, str]
+    """By index over all layers; only units with a name."""
+    by_name: Mapping[str, int]
+    """Indices by name in lower case; of equal names the first."""
+
+
+NO_NAMES = UnitNames({}, {})
+
+
 def name_in(arrays: Mapping[str, Array]) -> str | None:
     """The name among a unit's small arrays, or None."""
     return bytes(arrays["name"]).rstrip(b"\0").decode("utf-8", "replace") or None
 
 
-def unit_names(reading: Reading) -> dict[str, int]:
-    """Indices over all layers by name, in lower case; of equal names the first. Read once a run and
-    kept in memory. Raises Damaged."""
-    if not reading.run.provenance.get("dictionary", {}).get("named"):
-        return {}
+def unit_names(reading: Reading) -> UnitNames:
+    """All names of the run's units. Read once a run and kept in memory. Raises Damaged."""
+    if not has_names(reading):
+        return NO_NAMES
     return reading.derived.of("unit names", reading.run, compute=lambda: _read(reading))
 
 
-def _read(reading: Reading) -> dict[str, int]:
-    names: dict[str, int] = {}
+def has_names(reading: Reading) -> bool:
+    """Whether any unit of the run has a name."""
+    return bool(reading.run.provenance.get("dictionary", {}).get("named"))
+
+
+def name_at(reading: Reading, layer: int, unit: int) -> str | None:
+    """The name of a unit, or None. Raises Damaged."""
+    return unit_names(reading).by_index.get(reading.places.index(layer, unit))
+
+
+def _read(reading: Reading) -> UnitNames:
+    names: dict[int, str] = {}
     for layer, width in enumerate(reading.run.widths):
         for unit, arrays in enumerate(stored_arrays(reading, layer) if width else ()):
             if (name := name_in(arrays)) is not None:
-                names.setdefault(name.casefold(), reading.places.index(layer, unit))
-    return names
+                names[reading.places.index(layer, unit)] = name
+    indices: dict[str, int] = {}
+    for index, name in names.items():
+        indices.setdefault(name.casefold(), index)
+    return UnitNames(names, indices)

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from app.contexts.schemas import NeuronPeak
-from app.schemas import Order, RunRef, Schema
+from app.schemas import Order, RunRef, Schema, UnitName
 
 Role = Literal["peak", "promoted", "suppressed", "in", "gate"]
 """What a token is to a neuron."""
@@ -42,6 +42,7 @@ class TokenNeuron(Schema):
 
     layer: int
     neuron: int
+    name: UnitName = None
     value: float = Field(
         description="`peak`: the mean of its top examples' peaks on the token; `promoted` and "
         "`suppressed`: its logit effect on it; `in` and `gate`: the input of its embedding alone."
@@ -109,6 +110,7 @@ class TextNeuron(Schema):
 
     layer: int
     neuron: int
+    name: UnitName = None
     contexts: int = Field(
         description="Of the ranked contexts, those that are its top examples with the peak on a "
         "match."

@@ -15,6 +15,7 @@ from app.reading import cursors
 from app.reading.neurons import peak_tokens
 from app.reading.runs import run_ref
 from app.reading.store import Reading
+from app.reading.unit_names import name_at
 from app.search.schemas import FoundContext, Snippet, TextNeuron, TextSearch
 from app.search.words import TextError, matches, parse
 from indexer.store import schema
@@ -76,6 +77,7 @@ def search(reading: Reading, q: str, limit: int, cursor: str | None) -> TextSear
         neurons=[
             TextNeuron(
                 **dict(zip(("layer", "neuron"), reading.places.of(index), strict=True)),
+                name=name_at(reading, *reading.places.of(index)),
                 contexts=counts[index],
                 peak_token=tokens[index],
             )

@@ -15,6 +15,7 @@ from app.reading.columns import columns
 from app.reading.neurons import promoted_token, rows_of
 from app.reading.runs import run_ref
 from app.reading.store import Reading
+from app.reading.unit_names import name_at
 from app.reading.vocabulary import text_of
 from app.schemas import Order
 from app.search.schemas import Role, RoleCount, Token, TokenNeuron, TokenSearch, TokenSort
@@ -171,6 +172,7 @@ def _items(
             TokenNeuron(
                 layer=row.layer,
                 neuron=row.neuron,
+                name=name_at(reading, row.layer, row.neuron),
                 value=value,
                 count=count,
                 max=row.max,

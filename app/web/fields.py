@@ -13,6 +13,8 @@ from pydantic import BaseModel
 from app.drawing.quoting import quoted
 from app.errors import Invalid
 
+NAME = "name"
+"""The column with units' names, which lists of units without names leave out."""
 ALL = "__all__"
 """pydantic's word for every item of a list."""
 
@@ -63,6 +65,8 @@ def csv_lines(rows: Sequence[Sequence[Any]]) -> bytes:
 def listing_csv(schema: type[BaseModel], items: Sequence[BaseModel], fields: str | None) -> bytes:
     """The items of a list as CSV with a head. Raises Invalid for a field that does not exist."""
     names = names_of(columns_of(schema), fields)
+    if fields is None and all(getattr(item, NAME, None) is None for item in items):
+        names = [name for name in names if name != NAME]
     return csv_lines([names, *([getattr(item, name) for name in names] for item in items)])
 
 

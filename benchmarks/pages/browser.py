@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,6 +26,12 @@ _ARGUMENTS = (
     *("--headless", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
+_EXEC = """
+import os, sys
+for descriptor, name in enumerate(sys.argv[1:3], 3):
+    os.dup2(int(name), descriptor)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 _SETTLE_SECONDS, _LOAD_SECONDS, _PATIENCE = 0.3, 0.8, 20
 """A page is left alone for a load, and asked so often at most whether it was painted."""
 _OBSERVE = """
@@ -83,7 +90,10 @@ class Browser:
         command: dict[str, Any] = {"id": number, "method": method, "params": parameters}
         if session:
             command["sessionId"] = session
-        os.write(self._commands, json.dumps(command).encode() + b"\0")
+        try:
+            os.write(self._commands, json.dumps(command).encode() + b"\0")
+        except BrokenPipeError:  # the command line would end at it without a word
+            raise NeurariumError("Chromium ended before it was asked.") from None
         while (message := self._message()).get("id") != number:
             pass
         if "error" in message:
@@ -108,12 +118,13 @@ def chromium() -> Iterator[Browser]:
     program = next((path for name in _NAMES if (path := shutil.which(name))), None)
     if program is None:
         raise NeurariumError(f"Install Chromium, or pass --loads 0: no {' or '.join(_NAMES)}.")
-    # Chromium reads commands from descriptor 3 and writes answers to 4.
+    # Chromium reads commands from descriptor 3 and writes answers to 4. A shell cannot put them
+    # there: dash knows descriptors of one digit only.
     read_commands, commands = os.pipe()
     answers, write_answers = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
-            ["sh", "-c", f'exec "$@" 3<&{read_commands} 4>&{write_answers}', "sh", program,
+            [sys.executable, "-c", _EXEC, str(read_commands), str(write_answers), program,
              f"--user-data-dir={profile}", *_ARGUMENTS, "about:blank"],
             pass_fds=(read_commands, write_answers),
             stderr=subprocess.DEVNULL,

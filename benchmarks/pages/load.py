@@ -26,7 +26,7 @@ from benchmarks.pages import servers
 from benchmarks.pages.asking import ask_all
 from benchmarks.pages.serving import neuron_pages
 from benchmarks.results import Figure, run
-from benchmarks.rounds import interleave
+from benchmarks.rounds import announced, interleave
 from benchmarks.tables import report
 from indexer.errors import NeurariumError
 
@@ -133,7 +133,8 @@ def measure(stores: dict[str, str], rounds: int, seconds: float, seed: int) -> l
                 ask_all(address, paths[:10], {})
             for connections in CONNECTIONS:
                 turns[store, connections] = partial(_turn, address, paths, connections, seconds)
-        done = list(interleave(turns, range(rounds), seed))
+        played = interleave(turns, range(rounds), seed)
+        done = list(announced(played, rounds * len(turns), f"turns of {seconds:g} s"))
     figures = []
     for (store, connections), _ in turns.items():
         results = [sorted(t.result) for t in done if t.key == (store, connections)]

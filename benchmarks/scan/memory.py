@@ -47,10 +47,15 @@ def measure(model: Path, corpus: Path, tokens: int, dictionary: str | None = Non
         used = memory.peak() - before
     announced = job.shape.bytes_held()
     row = f"{job.shape.neurons:,} {job.model.units.noun}s, {job.corpus.included_tokens:,} tokens"
+    figures = [Figure(row, "announced", announced / 1e6, "MB")]
+    if dictionary is not None:  # a layer's own activations of a batch are in the forward pass
+        of_batch = 4 * max(job.shape.widths) * config.batch_tokens
+        figures.append(Figure(row, "a batch's activations", of_batch / 1e6, "MB"))
+        announced += of_batch
+    figures.append(Figure(row, "taken", used / 1e6, "MB"))
     return [
-        Figure(row, "announced", announced / 1e6, "MB"),
-        Figure(row, "taken", used / 1e6, "MB"),
-        Figure(row, "taken ÷ announced", used / announced, "×"),
+        *figures,
+        Figure(row, f"taken ÷ {'both' if dictionary else 'announced'}", used / announced, "×"),
     ]
 
 

@@ -1,5 +1,5 @@
 """What follows from the weights of heads alone: the OV circuit (what a head moves), the QK circuit
-(what it looks for) and composition with earlier heads (Elhage et al. 2021).
+(what it looks for) and composition with earlier heads and MLP neurons (Elhage et al. 2021).
 
 Norms are folded into the matrices that read and write. Where a token's embedding is read, it is
 divided by the norm's scale of that embedding by itself.
@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from indexer.heads.effects import LogitPath, heads_of, logit_path
-from indexer.models.head_weights import HeadWeights
+from indexer.heads.folded import FoldedLayer, factor, folded, norms
+from indexer.heads.neurons import ModelNeurons, NeuronLists, compositions, model_neurons
 from indexer.models.loaded import LoadedModel
-from indexer.models.norms import ScaledNorm, scaled_norm
+from indexer.models.rotary import Rotation
+from indexer.models.units import Unknown
 from indexer.weights.embedding import embedded
 
 FREQUENT = 4096
@@ -55,59 +56,24 @@ class Circuits:
     self_share: float | None
     """The share of frequent tokens that raise themselves most, among frequent tokens."""
     matched: list[Pair] | None
-    """Among frequent tokens: the query token and the key token with the largest query · key."""
+    """Among frequent tokens: the query token and the key token with the largest query · key. With
+    rotary positions (RoPE) at relative distance 0: each token at the same position."""
+    matched_previous: list[Pair] | None
+    """The same at relative distance 1: the key right before the query. None without rotary
+    positions, where distance changes nothing."""
     queries: list[Composition] | None
     keys: list[Composition] | None
     values: list[Composition]
-
-
-@dataclass(frozen=True, eq=False)
-class _Layer:
-    """One layer's matrices with the norms folded in."""
-
-    weights: HeadWeights
-    norm: ScaledNorm | None
-    """Before the attention."""
-    read: dict[str, Float[Tensor, "head d_model d_head"]]
-    """`query`, `key`, `value`, as they read the residual stream."""
-    write: Float[Tensor, "head d_head d_model"]
-    """W_O as it reaches the residual stream, up to the scale of a norm after the attention."""
-
-    def tokens(self, stream: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_model"]:
-        """Embeddings divided by the norm's scale, ready for `read`."""
-        return stream if self.norm is None else stream / self.norm.scale(stream)[:, None]
-
-
-def left_out(model: LoadedModel) -> list[str]:
-    """What the circuits of this model do not take into account, sentences."""
-    layout, heads = model.layout, heads_of(model)
-    said = []
-    if layout.component(model.root, "pos_embed") is not None:
-        said.append("Positional embeddings are left out: circuits are those of tokens alone.")
-    elif layout.architecture.lower().startswith(("bloom", "mpt", "falcon")):
-        said.append("ALiBi is left out of the QK circuit: it lowers scores with the distance.")
-    else:
-        said.append(
-            "Rotary positions are left out of the QK circuit: scores are those at distance 0."
-        )
-    said.append("Queries · keys are not divided by the model's own scale.")
-    if _has_query_norms(model):
-        said.append("The QK circuit is left out: this model normalises queries and keys.")
-    if any(norm is not None for norm in heads.norms):
-        said.append("What a head writes is taken up to the scale of the norm after the attention.")
-    if logit_path(model) is None:
-        said.append(
-            "Direct effects and the OV circuit are left out: this model normalises after each "
-            "addition to the residual stream."
-        )
-    return said
+    neurons: NeuronLists | None
+    """None where the model's MLP neurons are not known, or where it has none."""
 
 
 @torch.inference_mode()
 def circuits(model: LoadedModel, frequent: Int[Tensor, " n"]) -> Iterator[list[Circuits]]:
     """The circuits of all heads, layer by layer. `frequent` are ids of frequent tokens."""
     heads, path = heads_of(model), logit_path(model)
-    layers = [_folded(model, layer) for layer in range(model.layout.n_layers)]
+    layers = [folded(model, layer) for layer in range(model.layout.n_layers)]
+    neurons, rotations = model_neurons(model), heads.rotations
     frequent = frequent.to(model.device)
     stream = embedded(model, frequent)
     gram = None if path is None else _token_gram(model, path)
@@ -118,6 +84,9 @@ def circuits(model: LoadedModel, frequent: Int[Tensor, " n"]) -> Iterator[list[C
         keys = _composition(own, earlier, "key")
         values = _composition(own, earlier, "value")
         assert values is not None  # values are always known
+        with_neurons = None
+        if isinstance(neurons, ModelNeurons):
+            with_neurons = compositions(layer, own, neurons)
         found = []
         for head in range(heads.widths[layer]):
             copying, promoted, self_share = None, None, None
@@ -126,40 +95,23 @@ def circuits(model: LoadedModel, frequent: Int[Tensor, " n"]) -> Iterator[list[C
                 tokens = own.tokens(stream) @ own.read["value"][head] @ own.write[head]
                 table = tokens @ unembed.T * heads.residual_multiplier
                 promoted, self_share = _top_pairs(table, frequent), _self_share(table)
+            scores = _scores(own, head, stream, rotations[layer])
             found.append(
                 Circuits(
                     copying=copying,
                     promoted=promoted,
                     self_share=self_share,
-                    matched=_matched(own, head, stream, frequent),
+                    matched=None if scores is None else _top_pairs(scores[0], frequent),
+                    matched_previous=None
+                    if scores is None or scores[1] is None
+                    else _top_pairs(scores[1], frequent),
                     queries=None if queries is None else queries[head],
                     keys=None if keys is None else keys[head],
                     values=values[head],
+                    neurons=None if with_neurons is None else with_neurons[head],
                 )
             )
         yield found
-
-
-def _has_query_norms(model: LoadedModel) -> bool:
-    return model.layout.component(model.root, "blocks.0.attn.q_norm") is not None
-
-
-def _folded(model: LoadedModel, layer: int) -> _Layer:
-    heads = heads_of(model)
-    weights = heads.weights(layer)
-    module = model.layout.component(model.root, f"blocks.{layer}.ln1")
-    norm = None if module is None else scaled_norm(module, model.layout.d_model, model.device)
-    named: dict[str, Any] = {"value": weights.value}
-    if not _has_query_norms(model):
-        named |= {"query": weights.query, "key": weights.key}
-    read = {
-        name: matrix if norm is None else norm.back(matrix.mT).mT
-        for name, matrix in named.items()
-        if matrix is not None
-    }
-    after = heads.norms[layer]
-    write = weights.out if after is None else after.linear(weights.out)
-    return _Layer(weights, norm, read, write)
 
 
 def _token_gram(model: LoadedModel, path: LogitPath) -> Float[Tensor, "d_model d_model"] | None:
@@ -175,7 +127,7 @@ def _token_gram(model: LoadedModel, path: LogitPath) -> Float[Tensor, "d_model d
     return total
 
 
-def _copying(own: _Layer, head: int, gram: Float[Tensor, "d_model d_model"]) -> float:
+def _copying(own: FoldedLayer, head: int, gram: Float[Tensor, "d_model d_model"]) -> float:
     """The copying score: the eigenvalues of the d_vocab × d_vocab circuit that are not 0 are those
     of a d_head × d_head matrix."""
     small = own.write[head] @ gram @ own.read["value"][head]
@@ -184,12 +136,14 @@ def _copying(own: _Layer, head: int, gram: Float[Tensor, "d_model d_model"]) -> 
     return float(eigenvalues.real.sum()) / total if total else 0.0
 
 
-def _matched(
-    own: _Layer,
+def _scores(
+    own: FoldedLayer,
     head: int,
     stream: Float[Tensor, "n d_model"] | None,
-    frequent: Int[Tensor, " n"],
-) -> list[Pair] | None:
+    rotation: Rotation | Unknown,
+) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n n"] | None] | None:
+    """Query · key of every token with every token, at relative distances 0 and 1; None where it is
+    not known, or for distance 1 where distance changes nothing."""
     if stream is None or "query" not in own.read or "key" not in own.read:
         return None
     tokens = own.tokens(stream)
@@ -201,7 +155,12 @@ def _matched(
             assert matrix is not None  # `read` has it
             side = side + own.norm.bias @ matrix[head]
         sides.append(side if bias is None else side + bias[head])
-    return _top_pairs(sides[0] @ sides[1].T, frequent)
+    queries, keys = sides
+    table = queries @ keys.T
+    if isinstance(rotation, Unknown) or not len(rotation.angles):
+        return table, None
+    # Only the difference of positions matters, so the key stays at position 0.
+    return table, rotation.turned(queries, 1) @ keys.T
 
 
 def _top_pairs(table: Float[Tensor, "n n"], ids: Int[Tensor, " n"]) -> list[Pair]:
@@ -219,24 +178,22 @@ def _self_share(table: Float[Tensor, "n n"]) -> float:
     return float((table.diagonal() >= table.amax(dim=1)).float().mean())
 
 
-def _composition(own: _Layer, earlier: list[_Layer], name: str) -> list[list[Composition]] | None:
+def _composition(
+    own: FoldedLayer, earlier: list[FoldedLayer], name: str
+) -> list[list[Composition]] | None:
     """For each head the earlier heads it composes with most, by its queries, keys or values."""
     if name not in own.read:
         return None
     through = own.read[name]
-    # ‖W_V W_O · M‖ with M = W_Q W_Kᵀ or W_V W_O, by factors of d_head × d_head.
-    if name == "value":
-        rest: Tensor | None = own.write.mT
-    else:
-        rest = own.read.get("key" if name == "query" else "query")
+    rest = own.rest(name)  # ‖W_V W_O · M‖ by factors of d_head × d_head
     if rest is None:
         return None
-    rest_factor = _factor(rest)
-    scale = _norms(_factor(through) @ rest_factor.mT)
+    rest_factor = factor(rest)
+    scale = norms(factor(through) @ rest_factor.mT)
     found: list[list[Composition]] = [[] for _ in range(len(through))]
     for layer, other in enumerate(earlier):
-        value = _factor(other.read["value"])
-        written = _norms(value @ _factor(other.write.mT).mT)
+        value = factor(other.read["value"])
+        written = norms(value @ factor(other.write.mT).mT)
         between = torch.einsum("awm,bmr->abwr", other.write, through)
         product = value[:, None] @ between @ rest_factor.mT[None]
         scores = product.flatten(2).norm(dim=2) / (written[:, None] * scale)
@@ -246,14 +203,3 @@ def _composition(own: _Layer, earlier: list[_Layer], name: str) -> list[list[Com
         sorted(of_head, key=lambda c: (-c.score, c.layer, c.head))[:TOP_EARLIER]
         for of_head in found
     ]
-
-
-def _factor(matrix: Float[Tensor, "head n d_head"]) -> Float[Tensor, "head r d_head"]:
-    """R of A = Q R: ‖A X‖ = ‖R X‖ for any X."""
-    triangle: Tensor = torch.linalg.qr(matrix.float().cpu())[1]
-    return triangle.to(matrix.device)
-
-
-def _norms(matrices: Float[Tensor, "head a b"]) -> Float[Tensor, " head"]:
-    norms: Tensor = matrices.flatten(1).norm(dim=1)
-    return norms

@@ -15,6 +15,7 @@ from indexer.heads.effects import head_effects, heads_of, logit_path
 from indexer.models.loaded import LoadedModel
 from indexer.models.modules import first_tensor, unwrap
 from indexer.models.norms import ScaledNorm, scaled_norm
+from indexer.models.units import first_of
 from indexer.weights.embedding import unembedding_module
 
 
@@ -54,6 +55,7 @@ def decompose(
         return None
     layout, root = model.layout, model.root
     directions = path.directions(targets[None])
+    which = torch.arange(len(targets), device=directions.device)[None]
     seen: dict[str, Tensor] = {}
     head_parts: list[Tensor] = []
     bias_parts: list[Tensor] = []
@@ -65,7 +67,7 @@ def decompose(
         return out if scale is None else out / scale
 
     def on_heads(layer: int, captured: Any) -> None:
-        head_parts.append(head_effects(heads, layer, captured, directions))
+        head_parts.append(head_effects(heads, layer, captured, directions[0], which))
         norm, bias = heads.norms[layer], heads.weights(layer).out_bias
         added = torch.zeros_like(directions[..., 0])
         if bias is not None:
@@ -87,7 +89,9 @@ def decompose(
         assert first is not None
         hooks.enter_context(_input(first, "embedding", seen))
         for layer, norm in enumerate(mlp_norms):
+            # A mixture of experts has no projection of its own.
             out = layout.component(root, f"blocks.{layer}.mlp.out")
+            out = out or layout.component(root, f"blocks.{layer}.mlp")
             if out is not None:
                 hooks.enter_context(_output(out, f"mlp.{layer}", seen))
             if norm is not None:
@@ -166,8 +170,8 @@ def _input(module: nn.Module, name: str, seen: dict[str, Tensor]) -> Iterator[No
 def _output(module: nn.Module, name: str, seen: dict[str, Tensor]) -> Iterator[None]:
     """Keep what a module returns as `seen[name]`."""
 
-    def keep(_m: nn.Module, _args: Any, output: Tensor) -> None:
-        seen[name] = output.clone()
+    def keep(_m: nn.Module, _args: Any, output: Tensor | tuple[Tensor, ...]) -> None:
+        seen[name] = first_of(output).clone()
 
     handle = module.register_forward_hook(keep)
     try:

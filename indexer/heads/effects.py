@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -65,16 +66,25 @@ def head_effects(
     heads: AttentionHeads,
     layer: int,
     captured: CapturedHeads,
-    directions: Float[Tensor, "batch pos d_model"],
+    directions: Float[Tensor, "n d_model"],
+    which: Int[Tensor, "batch pos"],
 ) -> Float[Tensor, "batch pos head"]:
-    """What each head of a layer adds to the logits of `directions`, up to the final norm's scale,
-    in float32. The bias of the output projection belongs to no head."""
-    norm = heads.norms[layer]
+    """What each head of a layer adds to a logit at each position, up to the final norm's scale, in
+    float32: `directions` are those of different targets, of which position p has `which[p]`. The
+    bias of the output projection belongs to no head."""
+    norm, out = heads.norms[layer], heads.weights(layer).out
+    if norm is not None:
+        directions = norm.back(directions)
+    # A target's direction is read through W_O once, however often it is a target.
+    read = directions @ out.flatten(0, 1).T
+    added = torch.empty(*which.shape, len(out), device=read.device)
+    for context, outputs in enumerate(captured.outputs):
+        at = read[which[context]].view_as(outputs)
+        added[context] = (at * outputs.float()).sum(-1)
     if norm is not None:
         assert captured.norm_scale is not None
-        directions = norm.back(directions) / captured.norm_scale[..., None]
-    read = torch.einsum("bpm,hdm->bphd", directions, heads.weights(layer).out)
-    return (read * captured.outputs.float()).sum(-1) * heads.residual_multiplier
+        added /= captured.norm_scale[..., None]
+    return added * heads.residual_multiplier
 
 
 def next_tokens(
@@ -92,13 +102,17 @@ class EffectPass:
         self, heads: AttentionHeads, path: LogitPath, targets: Int[Tensor, "batch pos"]
     ) -> None:
         self._heads, self._path = heads, path
-        self._directions = path.directions(targets)
+        different, which = np.unique(targets.cpu().numpy(), return_inverse=True)
+        self._which = torch.from_numpy(which.reshape(targets.shape)).to(targets.device)
+        self._directions = path.directions(torch.from_numpy(different).to(targets.device))
         self._unscaled: list[Float[Tensor, "batch pos head"]] = []
         self._scale: Float[Tensor, "batch pos"] | None = None
 
     def on_heads(self, layer: int, captured: CapturedHeads) -> None:
         """Take a layer's heads."""
-        self._unscaled.append(head_effects(self._heads, layer, captured, self._directions))
+        self._unscaled.append(
+            head_effects(self._heads, layer, captured, self._directions, self._which)
+        )
 
     @contextlib.contextmanager
     def hooks(self) -> Iterator[None]:
@@ -107,12 +121,11 @@ class EffectPass:
         if norm is None:
             yield
             return
-        shape = self._directions.shape
 
         def before(_m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             x = first_tensor(args, kwargs)
             assert x is not None
-            self._scale = norm.scale(x.reshape(shape))
+            self._scale = norm.scale(x.reshape(*self._which.shape, x.shape[-1]))
 
         handle = norm.module.register_forward_pre_hook(before, with_kwargs=True)
         try:

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Float32, Int64
 
 from indexer.measure.selection import NO_ID, Selection
+from indexer.store.packing.pattern import compress
+
+Array = np.ndarray[Any, Any]
 
 RANKINGS = ("moved", "attention", "helps", "hurts")
 """Best pair by attention × ‖v_k W_O‖, by attention alone; position where the head's direct effect
@@ -39,44 +42,82 @@ class HeadExample:
     """`indexer.store.packing.pattern`."""
 
 
+@dataclass(frozen=True)
+class Found:
+    """Examples that were found together, as columns."""
+
+    context_id: Int64[np.ndarray, " m"]
+    value: Float32[np.ndarray, " m"]
+    query: Int64[np.ndarray, " m"]
+    key: Int64[np.ndarray, " m"]
+    attention: Float32[np.ndarray, " m"]
+    moved: Float32[np.ndarray, " m"]
+    effect: Float32[np.ndarray, " m"]
+    """NaN where it is not known."""
+    patterns: list[bytes]
+    """`indexer.store.packing.pattern.packed_entries`, not compressed."""
+
+    def columns(self) -> dict[str, Array]:
+        """The columns by name, without the patterns."""
+        return {name: column for name, column in vars(self).items() if name != "patterns"}
+
+    def at(self, places: Int64[np.ndarray, " n"]) -> Found:
+        """The examples at `places`."""
+        columns = {name: column[places] for name, column in self.columns().items()}
+        return Found(**columns, patterns=[self.patterns[place] for place in places.tolist()])
+
+
+class Examples:
+    """Examples by slot."""
+
+    def __init__(self, slots: int) -> None:
+        integers = {name: np.zeros(slots, np.int64) for name in ("context_id", "query", "key")}
+        self.columns: dict[str, Array] = integers | {
+            name: np.zeros(slots, np.float32) for name in ("value", "attention", "moved", "effect")
+        }
+        self.patterns: list[bytes] = [b""] * slots
+        """Empty where a slot has no example."""
+
+    def put(self, slots: Int64[np.ndarray, " m"], found: Found) -> None:
+        """Put examples into slots."""
+        for name, column in found.columns().items():
+            self.columns[name][slots] = column
+        for slot, pattern in zip(slots.tolist(), found.patterns, strict=True):
+            self.patterns[slot] = pattern
+
+    def found(self, slots: Int64[np.ndarray, " m"]) -> Found:
+        """The examples in slots."""
+        columns: dict[str, Any] = {name: column[slots] for name, column in self.columns.items()}
+        return Found(**columns, patterns=[self.patterns[slot] for slot in slots.tolist()])
+
+    def example(self, slot: int) -> HeadExample:
+        """The example in a slot, its pattern compressed."""
+        fields: dict[str, Any] = {
+            name: column[slot].item() for name, column in self.columns.items()
+        }
+        if np.isnan(fields["effect"]):
+            fields["effect"] = None
+        return HeadExample(**fields, pattern=compress(self.patterns[slot]))
+
+
 class Ranking:
     """The best contexts of every head by one value, larger first; ties: the lower context id."""
 
     def __init__(self, heads: int, k: int) -> None:
-        self._best = Selection(heads, k, 0)
-        self.kept: list[HeadExample | None] = [None] * (heads * k)
+        self.best = Selection(heads, k, 0)
+        self.examples = Examples(heads * k)
         """By slot."""
 
-    def entering(
-        self, heads: slice, values: Float32[np.ndarray, "batch n"], ids: Int64[np.ndarray, " batch"]
-    ) -> Bool[np.ndarray, "batch n"]:
-        """Which values may be among the best of their head."""
-        return self._best.entering(heads, values, ids)
+    def of(self, head: int) -> Iterator[HeadExample]:
+        """A head's examples, best first."""
+        known = self.best.ids[head] != NO_ID
+        for slot in self.best.slots[head][known].tolist():
+            yield self.examples.example(slot)
 
-    def add(
-        self,
-        heads: Int64[np.ndarray, " m"],
-        values: Float32[np.ndarray, " m"],
-        examples: list[HeadExample],
-    ) -> None:
-        """Enter candidates, in any order."""
-        ids = np.array([example.context_id for example in examples], np.int64)
-        places, slots = self._best.admit(heads, values, ids)
-        for place, slot in zip(places.tolist(), slots.tolist(), strict=True):
-            self.kept[slot] = examples[place]
-
-    def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+    def arrays(self) -> dict[str, Array]:
         """Which contexts are the best, and in which slots their examples are: to be saved, or
         written to."""
-        return {"values": self._best.values, "ids": self._best.ids, "slots": self._best.slots}
-
-    def examples(self, head: int) -> Iterator[HeadExample]:
-        """A head's examples, best first."""
-        known = self._best.ids[head] != NO_ID
-        for slot in self._best.slots[head][known].tolist():
-            example = self.kept[slot]
-            assert example is not None  # every entry was added with its example
-            yield example
+        return {"values": self.best.values, "ids": self.best.ids, "slots": self.best.slots}
 
 
 class PairTokens:
@@ -86,46 +127,23 @@ class PairTokens:
     """
 
     def __init__(self, heads: int, k: int) -> None:
-        self._best = Selection(heads, k, 0)
-        self._tokens = np.zeros((2, heads * k), np.int64)
+        self.best = Selection(heads, k, 0)
+        self.tokens = np.zeros((2, heads * k), np.int64)
+        """Query and key tokens, by slot."""
 
-    def entering(
-        self, heads: slice, values: Float32[np.ndarray, "batch n"], ids: Int64[np.ndarray, " batch"]
-    ) -> Bool[np.ndarray, "batch n"]:
-        """Which values may be among the best of their head."""
-        return self._best.entering(heads, values, ids)
-
-    def add(
-        self,
-        heads: Int64[np.ndarray, " m"],
-        values: Float32[np.ndarray, " m"],
-        ids: Int64[np.ndarray, " m"],
-        queries: Int64[np.ndarray, " m"],
-        keys: Int64[np.ndarray, " m"],
-    ) -> None:
-        """Enter pairs with the tokens they look from and at."""
-        places, slots = self._best.admit(heads, values, ids)
-        self._tokens[0, slots] = queries[places]
-        self._tokens[1, slots] = keys[places]
-
-    def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+    def arrays(self) -> dict[str, Array]:
         """All that is kept: to be saved, or written to."""
-        best = self._best
-        return {
-            "values": best.values,
-            "ids": best.ids,
-            "slots": best.slots,
-            "tokens": self._tokens,
-        }
+        best = self.best
+        return {"values": best.values, "ids": best.ids, "slots": best.slots, "tokens": self.tokens}
 
     def counts(self, head: int, k: int) -> dict[str, Any]:
         """The k most frequent query and key tokens of a head's pairs, [token, count], most
         frequent first (ties: the lower token id), and the number of pairs."""
-        known = self._best.ids[head] != NO_ID
-        slots = self._best.slots[head][known]
+        known = self.best.ids[head] != NO_ID
+        slots = self.best.slots[head][known]
         named = {"pairs": len(slots)}
         return named | {
-            name: _most_frequent(self._tokens[row, slots], k)
+            name: _most_frequent(self.tokens[row, slots], k)
             for row, name in enumerate(("queries", "keys"))
         }
 

@@ -14,9 +14,10 @@ from jaxtyping import Int64
 
 from indexer.corpus.prepared import PreparedCorpus
 from indexer.corpus.special_tokens import control_tokens
-from indexer.heads.circuits import FREQUENT, Circuits, circuits, left_out
+from indexer.heads.circuits import FREQUENT, Circuits, circuits
 from indexer.heads.effects import EffectPass, LogitPath, heads_of, logit_path, next_tokens
 from indexer.heads.examples import RANKINGS, HeadExample
+from indexer.heads.left_out import left_out
 from indexer.heads.losses import in_context, repeated_losses
 from indexer.heads.repeated import SEQUENCES, Repeated, repeated_tokens
 from indexer.heads.scan import HeadScan, HeadShape
@@ -124,7 +125,7 @@ def _frequent(corpus: PreparedCorpus, model: LoadedModel) -> Int64[np.ndarray, "
 def _record(
     scan: HeadScan, head: int, scores: dict[str, dict[str, float | None]], circuit: Circuits
 ) -> HeadRecord:
-    examples = {name: list(scan.rankings[name].examples(head)) for name in RANKINGS}
+    examples = {name: list(scan.rankings[name].of(head)) for name in RANKINGS}
     examples["random"] = scan.random_examples(head)
     patterns = {e.context_id: e.pattern for kind in examples.values() for e in kind}
     facts = {

@@ -10,12 +10,17 @@ helps.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
+Array = np.ndarray[Any, Any]
+
+_ROWS = 32
+"""Rows whose entropy is computed at once."""
 SCORES = (
     "previous_token",
     "duplicate_token",
@@ -41,33 +46,48 @@ class Rows:
     """Included rows of contexts that begin with a position that is not included (a BOS)."""
     after_first: Bool[Tensor, "batch pos"]
     """Included rows after the context's first position."""
-    duplicates: Bool[Tensor, "batch query key"]
-    """Earlier included positions with the same token."""
-    induced: Bool[Tensor, "batch query key"]
-    """Earlier included positions right after an included position with the same token."""
+    with_duplicates: Bool[Tensor, "batch pos"]
+    """Rows with an earlier included position of the same token."""
+    with_induced: Bool[Tensor, "batch pos"]
+    """Rows with an earlier included position right after an included position of the same token."""
     predicting: Bool[Tensor, "batch pos"]
     """Positions whose direct effect counts: they and the next are included."""
+    weights: Float[Tensor, "batch query*key 5"]
+    """What each pair counts in the sums over pairs: duplicates, induced positions, pairs of
+    included positions, their distance, its square."""
+
+
+def predicting(included: Bool[Array, "batch pos"]) -> Bool[Array, "batch pos"]:
+    """Positions whose direct effect counts: they and the next are included."""
+    counted: Bool[Array, "batch pos"] = np.zeros_like(included)
+    counted[:, :-1] = included[:, :-1] & included[:, 1:]
+    return counted
 
 
 def rows_of(tokens: Int[Tensor, "batch pos"], included: Bool[Tensor, "batch pos"]) -> Rows:
     """The rows of a batch of token ids, padded on the right with positions not included."""
     earlier = torch.ones(tokens.shape[1], tokens.shape[1], device=tokens.device).tril(-1).bool()
-    same = (tokens[:, :, None] == tokens[:, None, :]) & included[:, :, None] & included[:, None, :]
+    both = included[:, :, None] & included[:, None, :]
+    same = (tokens[:, :, None] == tokens[:, None, :]) & both
     after = torch.zeros_like(same)
     after[:, :, 1:] = same[:, :, :-1] & included[:, None, 1:]
+    duplicates, induced = same & earlier, after & earlier
     previous = included.clone()
     previous[:, 0] = False
     previous[:, 1:] &= included[:, :-1]
-    predicting = torch.zeros_like(included)
-    predicting[:, :-1] = included[:, :-1] & included[:, 1:]
+    positions = torch.arange(tokens.shape[1], device=tokens.device)
+    back = (positions[:, None] - positions).clamp(min=0).float()
+    kept = both.float()
+    pairs = (duplicates.float(), induced.float(), kept, kept * back, kept * back.square())
     return Rows(
         included=included,
         previous=previous,
         after_bos=included & ~included[:, :1],
-        after_first=included & (torch.arange(tokens.shape[1], device=tokens.device) > 0),
-        duplicates=same & earlier,
-        induced=after & earlier,
-        predicting=predicting,
+        after_first=included & (positions > 0),
+        with_duplicates=duplicates.any(2),
+        with_induced=induced.any(2),
+        predicting=torch.from_numpy(predicting(included.cpu().numpy())).to(included.device),
+        weights=torch.stack([pair.flatten(1) for pair in pairs], dim=-1),
     )
 
 
@@ -85,8 +105,8 @@ class ScoreSums:
         included = float(rows.included.sum())
         self.counts += [
             float(rows.previous.sum()),
-            float(rows.duplicates.any(2).sum()),
-            float(rows.induced.any(2).sum()),
+            float(rows.with_duplicates.sum()),
+            float(rows.with_induced.sum()),
             included,
             float(rows.after_bos.sum()),
             float(rows.after_first.sum()),
@@ -99,28 +119,26 @@ class ScoreSums:
 
     def add(self, layer: int, pattern: Float[Tensor, "batch head query key"], rows: Rows) -> None:
         """Add a layer's patterns of a batch."""
-        pattern = pattern.float()
-        kept = pattern * (rows.included[:, None, :, None] & rows.included[:, None, None, :])
-        back = _distances(pattern)
-        self.sums[layer][:-1] += (
-            torch.stack(
-                [
-                    _over(pattern.diagonal(-1, 2, 3), rows.previous[:, 1:]),
-                    torch.einsum("bhqk,bqk->h", pattern, rows.duplicates.float()),
-                    torch.einsum("bhqk,bqk->h", pattern, rows.induced.float()),
-                    _over(pattern.diagonal(0, 2, 3), rows.included),
-                    _over(pattern[..., 0], rows.after_bos),
-                    _over(pattern[..., 0], rows.after_first),
-                    _over(-torch.special.xlogy(pattern, pattern).sum(-1), rows.included),
-                    kept.sum((0, 2, 3)),
-                    torch.einsum("bhqk,qk->h", kept, back),
-                    torch.einsum("bhqk,qk->h", kept, back.square()),
-                ]
-            )
-            .double()
-            .cpu()
-            .numpy()
-        )
+        heads, sums = pattern.shape[1], rows.weights.shape[-1]
+        by_pair = torch.zeros(heads, sums, dtype=torch.float64, device=pattern.device)
+        entropy = torch.empty(pattern.shape[:3], device=pattern.device)
+        for context in range(len(pattern)):  # one at a time, while it is in the cache
+            own = pattern[context].float()
+            by_pair += (own.flatten(1) @ rows.weights[context]).double()
+            entropy[context] = _entropy(own)
+        duplicates, induced, *distances = by_pair.unbind(1)
+        first = pattern[..., 0].float()
+        parts = [
+            _over(pattern.diagonal(-1, 2, 3).float(), rows.previous[:, 1:]),
+            duplicates,
+            induced,
+            _over(pattern.diagonal(0, 2, 3).float(), rows.included),
+            _over(first, rows.after_bos),
+            _over(first, rows.after_first),
+            _over(entropy, rows.included),
+            *distances,
+        ]
+        self.sums[layer][:-1] += torch.stack([part.double() for part in parts]).cpu().numpy()
 
     def add_effects(self, layer: int, effects: Float[Tensor, "batch pos head"], rows: Rows) -> None:
         """Add a layer's direct effects on the true next tokens."""
@@ -146,6 +164,11 @@ def _over(values: Float[Tensor, "batch head pos"], rows: Bool[Tensor, "batch pos
     return torch.einsum("bhq,bq->h", values, rows.float())
 
 
-def _distances(pattern: Tensor) -> Float[Tensor, "query key"]:
-    positions = torch.arange(pattern.shape[-1], device=pattern.device, dtype=torch.float32)
-    return (positions[:, None] - positions).clamp(min=0)
+def _entropy(pattern: Float[Tensor, "head query key"]) -> Float[Tensor, "head query"]:
+    """Of each row in nats, some rows at a time: no row looks beyond itself, and logarithms are
+    slow."""
+    parts = []
+    for start in range(0, pattern.shape[1], _ROWS):
+        rows = pattern[:, start : start + _ROWS, : start + _ROWS]
+        parts.append(-torch.special.xlogy(rows, rows).sum(-1))
+    return torch.cat(parts, dim=1)

@@ -19,6 +19,8 @@ from indexer.store.sizes import FIRING_PEAKS
 
 Array = np.ndarray[Any, Any]
 
+_BLOCK = 1 << 20
+"""Activations looked through at once."""
 _LAST_RANK = np.uint32(0xFFFFFFFF)
 
 
@@ -29,7 +31,10 @@ def fired(seen: LayerBatch) -> dict[str, Tensor]:
     """
     flat = seen.activations.reshape(-1)
     if seen.on_cpu:
-        places = torch.from_numpy(np.flatnonzero((flat > 0).numpy()))
+        # In blocks that stay in the cache: the mask of a whole batch would be large.
+        parts = enumerate(torch.split(flat, _BLOCK))
+        found = [np.flatnonzero((part > 0).numpy()) + at * _BLOCK for at, part in parts]
+        places = torch.from_numpy(np.concatenate(found))
     else:
         places = torch.nonzero(flat > 0)[:, 0]
     return {"places": places, "values": flat[places].float()}

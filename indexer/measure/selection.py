@@ -53,7 +53,8 @@ class Payload:
 
     @classmethod
     def empty(cls, count: int, window: int) -> Payload:
-        """`count` empty places with room for `window` activations each."""
+        """`count` empty places with room for `window` activations each, all 0: memory of places
+        that stay empty is never touched."""
         return cls(
             context_ids=np.zeros(count, np.int64),
             peaks=np.zeros(count, np.float32),
@@ -63,8 +64,8 @@ class Payload:
             starts=np.zeros(count, np.uint16),
             lengths=np.zeros(count, np.uint16),
             scales=np.zeros(count, np.float32),
-            gates=np.full(count, np.nan, np.float32),
-            linears=np.full(count, np.nan, np.float32),
+            gates=np.zeros(count, np.float32),
+            linears=np.zeros(count, np.float32),
             quantized=np.zeros((count, window), np.int8),
         )
 

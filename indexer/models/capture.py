@@ -122,6 +122,19 @@ class Trunk:
         return tuple(runs[0] if runs else 0 for runs in widths)
 
 
+def capturing(
+    units: UnitSet, shape: tuple[int, ...], on_layer: OnLayer
+) -> contextlib.AbstractContextManager[None]:
+    """Hand each layer's activations to `on_layer` during any forward pass over tokens of this
+    shape, (batch, pos), as `Trunk.capture` does."""
+    present = [layer for layer, place in enumerate(units.places) if place is not None]
+
+    def hand_over(layer: int, values: Tensor, parts: tuple[Tensor, ...]) -> None:
+        on_layer(layer, units.captured(layer, values, parts))
+
+    return _hooked(units, shape, hand_over, present)
+
+
 @contextlib.contextmanager
 def _hooked(
     units: UnitSet,

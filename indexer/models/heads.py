@@ -1,13 +1,12 @@
 """Attention heads as a set of units: their patterns, values and outputs while a model reads tokens.
 
-Patterns exist only where attention is computed step by step (transformers' `eager`), so finding
-the heads switches a Hugging Face model to it.
+Finding the heads switches a Hugging Face model to attention that returns its patterns (`patterns`).
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from indexer.captured import Captured, CapturedHeads, OnHeads
 from indexer.errors import NeurariumError
+from indexer.models import patterns
 from indexer.models.asked import Asked
 from indexer.models.capture import Trunk
 from indexer.models.head_weights import HeadWeights, head_weights
@@ -25,7 +25,8 @@ from indexer.models.layout import Layout
 from indexer.models.modules import first_tensor, unwrap
 from indexer.models.names import HOOK_PATTERN
 from indexer.models.norms import ScaledNorm, scaled_norm
-from indexer.models.qkv import SPLITS, Projection, by_head, find_projections
+from indexer.models.qkv import SPLITS, Projection, by_head, find_projections, repeated
+from indexer.models.rotary import STILL, Rotation, candidates, find_rotation
 from indexer.models.units import Place, Reader, Unknown, never_large
 from indexer.store.units import Units
 
@@ -76,6 +77,11 @@ class AttentionHeads:
     """Each layer's norm after the attention (Gemma 2 and 3, OLMo 2)."""
     widths: tuple[int, ...]
     """Heads of each layer."""
+    rotations: tuple[Rotation | Unknown, ...]
+    """How each layer turns its queries and keys by their positions."""
+    own_pass: bool
+    """Whether the model computes attention in another way for its heads than for other units, so
+    that they cannot share a forward pass."""
     _weights: dict[int, HeadWeights] = field(default_factory=dict, repr=False)
 
     name: ClassVar[str] = "heads"
@@ -86,6 +92,7 @@ class AttentionHeads:
     signed: ClassVar[bool] = False
     sparse: ClassVar[bool] = False
     remark: ClassVar[str] = ""
+    has_pairs: ClassVar[bool] = True
     identity: ClassVar[str] = ""
 
     @property
@@ -240,7 +247,6 @@ class AttentionHeads:
 def find_heads(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) -> AttentionHeads:
     """A model's heads. One short forward pass finds where each layer's values are: attention times
     values must be the output projection's input. Raises `NeurariumError` where it is not."""
-    _use_eager(root)
     attentions, places = [], []
     for layer in range(layout.n_layers):
         attention = layout.component(root, f"blocks.{layer}.attn")
@@ -258,37 +264,55 @@ def find_heads(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) -> A
             layout.component(root, f"blocks.{layer}.ln1_post") for layer in range(layout.n_layers)
         )
     ]
+    usual, problem = patterns.implementation(root), None
+    for way in patterns.ways(root, attentions):
+        patterns.use(root, way)
+        try:
+            found = _find(trunk, layout, root, attentions, places)
+        except NeurariumError as error:
+            problem = problem or error
+            continue
+        heads = AttentionHeads(
+            layout=layout,
+            root=root,
+            trunk=trunk,
+            places=tuple(places),
+            attentions=tuple(attentions),
+            projections=tuple(projection for projection, _, _ in found),
+            norms=tuple(norms),
+            widths=tuple(width for _, width, _ in found),
+            rotations=tuple(rotation for _, _, rotation in found),
+            own_pass=way == patterns.SLOW != usual,
+        )
+        for layer in range(layout.n_layers):
+            heads.weights(layer)  # before there are hooks: a matrix may have to be measured
+        return heads
+    assert problem is not None  # there is at least one way
+    raise problem
+
+
+def _find(
+    trunk: Trunk,
+    layout: Layout,
+    root: nn.Module,
+    attentions: list[nn.Module],
+    places: list[Place],
+) -> list[tuple[Projection, int, Rotation | Unknown]]:
+    """Each layer's projections, number of heads, and how it turns queries and keys. Raises
+    `NeurariumError`."""
+    found, turns = [], candidates(root)
     seen = _probe(trunk, layout, root, attentions, [place.module for place in places])
-    projections = []
     for layer, (pattern, outputs, computed) in enumerate(seen):
-        found = find_projections(pattern, outputs, computed)
-        if found is None:
+        projection = find_projections(pattern, outputs, computed)
+        if projection is None:
             raise NeurariumError(
                 f"The values of the heads in layer {layer} of {layout.label!r} "
                 f"({layout.architecture}) cannot be found: this architecture's heads cannot be "
                 "indexed yet."
             )
-        projections.append(found)
-    heads = AttentionHeads(
-        layout=layout,
-        root=root,
-        trunk=trunk,
-        places=tuple(places),
-        attentions=tuple(attentions),
-        projections=tuple(projections),
-        norms=tuple(norms),
-        widths=tuple(pattern.shape[1] for pattern, _, _ in seen),
-    )
-    for layer in range(layout.n_layers):
-        heads.weights(layer)  # before there are hooks: a matrix may have to be measured
-    return heads
-
-
-def _use_eager(root: nn.Module) -> None:
-    """Let a transformers model compute patterns; native models always do."""
-    change: Callable[[str], None] | None = getattr(root, "set_attn_implementation", None)
-    if change is not None:
-        change("eager")
+        rotation = _rotation(pattern, outputs, computed, projection, turns)
+        found.append((projection, pattern.shape[1], rotation))
+    return found
 
 
 _Seen = tuple[Tensor, Tensor, dict[str, tuple[nn.Module, Tensor]]]
@@ -364,6 +388,32 @@ def _probe(
             "pattern that can be read."
         )
     return [(patterns[layer], outputs[layer], computed[layer]) for layer in range(len(attentions))]
+
+
+def _rotation(
+    pattern: Tensor,
+    outputs: Tensor,
+    computed: dict[str, tuple[nn.Module, Tensor]],
+    projection: Projection,
+    turns: list[Rotation],
+) -> Rotation | Unknown:
+    """How a layer turns its queries and keys, from what the probe has seen of it."""
+    if not turns:
+        return STILL
+    heads, split = pattern.shape[1], SPLITS[projection.split]
+    d_head = outputs.shape[-1] // heads
+    if projection.split == "alone":
+        if not {"q", "k"} <= computed.keys():
+            return Unknown("The modules that compute queries and keys are not known.")
+        # A module of its own has one part, which `alone` calls values.
+        parts = [split(computed[name][1], heads, d_head)[2] for name in "qk"]
+    else:
+        queries, keys, _ = split(computed["qkv"][1], heads, d_head)
+        assert queries is not None  # fused with the values
+        assert keys is not None
+        parts = [queries, keys]
+    queries, keys = (repeated(part, heads) for part in parts)
+    return find_rotation(pattern, queries, keys, turns)
 
 
 def _pattern(output: Any, shape: tuple[int, ...], layout: Layout) -> Tensor:

@@ -99,6 +99,8 @@ class MlpNeurons:
     name: ClassVar[str] = "neurons"
     noun: ClassVar[str] = "neuron"
     sparse: ClassVar[bool] = False
+    has_pairs: ClassVar[bool] = False
+    own_pass: ClassVar[bool] = False
     identity: ClassVar[str] = ""
 
     @property

@@ -169,6 +169,16 @@ class DictionaryLatents:
         return not self.any.is_directions
 
     @property
+    def has_pairs(self) -> bool:
+        """Latents are at one position."""
+        return False
+
+    @property
+    def own_pass(self) -> bool:
+        """They are computed beside the model."""
+        return False
+
+    @property
     def remark(self) -> str:
         """Names the layers that have no dictionary."""
         missing = [str(layer) for layer, width in enumerate(self.widths) if not width]

@@ -17,7 +17,7 @@ from transformer_lens.model_bridge.sources.tl_legacy import derive_tl_legacy_con
 from transformer_lens.model_bridge.supported_architectures.native import NativeArchitectureAdapter
 
 from indexer.errors import NeurariumError
-from indexer.models import kinds
+from indexer.models import kinds, patterns
 from indexer.models.asked import MODELS_OWN, Asked
 from indexer.models.capture import Trunk, until_final_norm, without_unembedding
 from indexer.models.claims import check_positions
@@ -173,6 +173,17 @@ def use_loaded(
         d_vocab=rows,
         dtype=number_format(model),
     )
+
+
+def with_units(loaded: LoadedModel, asked: Asked) -> LoadedModel:
+    """The same model in memory, with another set of its units. If those need a pass of their own,
+    the model is left as it was, and they cannot be captured. Raises `NeurariumError`."""
+    chosen, usual = kinds.choose(loaded.layout, asked), patterns.implementation(loaded.root)
+    with quiet(), one_line_errors(loaded.source):
+        units = kinds.find(loaded.trunk, loaded.layout, loaded.root, chosen)
+        if units.own_pass:
+            patterns.use(loaded.root, usual)
+    return replace(loaded, units=units)
 
 
 def load_native(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from indexer.captured import OnLayer
-from indexer.models.capture import Trunk
+from indexer.models.capture import Trunk, capturing
 from indexer.models.layout import Layout
 from indexer.models.pretrained import LoadedTokenizer
 from indexer.models.source import ModelSource
@@ -62,3 +63,10 @@ class LoadedModel:
     ) -> None:
         """One forward pass that hands each layer's units to `on_layer`: see `Trunk.capture`."""
         self.trunk.capture(self.units, tokens, attention_mask, on_layer, layers)
+
+    def capturing(
+        self, shape: tuple[int, ...], on_layer: OnLayer
+    ) -> contextlib.AbstractContextManager[None]:
+        """Hand each layer's units to `on_layer` during any forward pass over tokens of this shape,
+        (batch, pos): for passes that several sets of units share."""
+        return capturing(self.units, shape, on_layer)

@@ -98,6 +98,8 @@ class TensorDimensions:
 
     noun: ClassVar[str] = "dimension"
     sparse: ClassVar[bool] = False
+    has_pairs: ClassVar[bool] = False
+    own_pass: ClassVar[bool] = False
     signed: ClassVar[bool] = True
     has_parts: ClassVar[bool] = False
     is_default: ClassVar[bool] = True

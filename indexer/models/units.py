@@ -184,6 +184,16 @@ class UnitSet(Protocol):
         ...
 
     @property
+    def has_pairs(self) -> bool:
+        """Whether pairs of positions are ranked too (attention heads)."""
+        ...
+
+    @property
+    def own_pass(self) -> bool:
+        """Whether the units cannot share a forward pass with others of the same model."""
+        ...
+
+    @property
     def remark(self) -> str:
         """What a user should know before the scan, a phrase without a full stop; usually empty."""
         ...

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from indexer.errors import NeurariumError
+from indexer.scan.slices import Slice
 from indexer.scan.state import Scan
 
 FORMAT = 1
@@ -37,8 +38,8 @@ class RunFacts:
     """The fields of its `IndexConfig`."""
     inputs: dict[str, Any]
     """What the settings led to, such as the weights' hash."""
-    slices: tuple[tuple[int, int], ...]
-    """First layer and end of each pass."""
+    slices: tuple[Slice, ...]
+    """What each pass scans."""
 
 
 class RunFolder:
@@ -63,7 +64,7 @@ class RunFolder:
                 id=facts["id"],
                 settings=facts["settings"],
                 inputs=facts["found"],
-                slices=tuple((first, end) for first, end in facts["slices"]),
+                slices=tuple(Slice.of_numbers(*numbers) for numbers in facts["slices"]),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = getattr(error, "strerror", None) or error
@@ -79,7 +80,7 @@ class RunFolder:
             "id": facts.id,
             "settings": facts.settings,
             "found": facts.inputs,
-            "slices": facts.slices,
+            "slices": [one.numbers for one in facts.slices],
         }
         with _atomic(self._facts_file) as file:
             file.write(json.dumps(stored, indent=1).encode())
@@ -164,6 +165,18 @@ class RunFolder:
             with np.load(path, allow_pickle=False) as archive:
                 return {key: archive[key] for key in archive.files}
         except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise NeurariumError(
+                f"The checkpoint {path} cannot be used ({error}): start over with --restart."
+            ) from error
+
+    def load_part(self, name: str, key: str) -> np.ndarray[Any, Any]:
+        """One array of a scan's file. Raises NeurariumError if it cannot be read."""
+        path = self.path / f"{name}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                array: np.ndarray[Any, Any] = archive[key]
+                return array
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise NeurariumError(
                 f"The checkpoint {path} cannot be used ({error}): start over with --restart."
             ) from error

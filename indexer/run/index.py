@@ -9,7 +9,8 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,19 +22,20 @@ from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
 from indexer.heads.measure import measure_heads
 from indexer.heads.scan import HeadScan
-from indexer.models.heads import AttentionHeads
+from indexer.models.loaded import LoadedModel
 from indexer.reporter import Reporter, waiting
 from indexer.run.before import Before, before_scan
 from indexer.run.checkpoint import RunFolder
 from indexer.run.dictionaries import check_dictionaries
-from indexer.run.pairs import scan_pairs
-from indexer.run.passes import scan_slices
+from indexer.run.pairs import Pairs, scan_pairs
+from indexer.run.passes import sample_peaks, scan_slices
 from indexer.run.plan import Plan, check_disk, describe_plan, make_plan
 from indexer.run.provenance import run_record
 from indexer.run.quality import Quality
-from indexer.run.results import Results
+from indexer.run.results import PeaksOf, Results
+from indexer.run.together import Measured, Units, fits_at_once, one_pass
 from indexer.scan.choice import ModelChoice, resolve
-from indexer.scan.job import Job, load, prepare
+from indexer.scan.job import Job, load, load_beside, prepare
 from indexer.scan.state import Scan
 from indexer.store.database import check_writable, identity, open_store, without_password, writing
 from indexer.store.failures import unusable
@@ -42,6 +44,7 @@ from indexer.store.units import NEURONS
 from indexer.store.writing.records import NeuronBlock
 from indexer.store.writing.run import write_run
 from indexer.weights.facts import LayerFacts, weight_facts
+from indexer.workers.needed import uses_ray
 
 FEW_TOKENS = 10_000
 """Under so many tokens the user is warned that statistics mean little."""
@@ -91,13 +94,43 @@ def index_choice(
     execution: Execution | None = None,
 ) -> Outcome:
     """As `index`, of a choice that is made. Raises as `index`."""
+    (outcome,) = index_sets([choice], database_url, cache_dir, reporter, execution)
+    return outcome
+
+
+def index_sets(
+    choices: Sequence[ModelChoice],
+    database_url: str,
+    cache_dir: Path,
+    reporter: Reporter,
+    execution: Execution | None = None,
+) -> list[Outcome]:
+    """As `index`, of several sets of units of one model over one corpus: a run each, captured in
+    one forward pass where they can be. Raises as `index`; runs that are in the store by then stay,
+    and are not made again."""
     execution = execution or Execution()
     engine = open_store(database_url, create=True)
     try:
         _wait_for_writing(engine, reporter)
-        folder = RunFolder(execution.state or _folder(cache_dir, engine, choice))
-        with writing(engine, f"run in {folder.path.resolve()}", cache_dir / "locks"):
-            return _index(choice, execution, folder, engine, cache_dir, reporter)
+        with ExitStack() as locks:
+            begun: list[_Run] = []
+            loaded: LoadedModel | None = None
+            folders = [execution.state or _folder(cache_dir, engine, choice) for choice in choices]
+            if len(set(folders)) < len(folders):
+                raise NeurariumError("A set of units is named twice: name each once.")
+            for choice, path in zip(choices, folders, strict=True):
+                folder = RunFolder(path)
+                lock = writing(engine, f"run in {folder.path.resolve()}", cache_dir / "locks")
+                locks.enter_context(lock)
+                run = _begin(choice, execution, folder, engine, cache_dir, reporter, loaded)
+                begun.append(run)
+                if not run.job.model.units.own_pass:
+                    loaded = loaded or run.job.model
+            _scan_together([run for run in begun if run.id is None], execution, reporter)
+            outcomes = [_finish(run, execution, engine, reporter) for run in begun]
+            for run in begun:  # only now: a run that is in the store is known by its folder
+                run.folder.remove()
+            return outcomes
     except SQLAlchemyError as error:
         raise NeurariumError(unusable(error, without_password(engine.url))) from error
     finally:
@@ -122,14 +155,32 @@ def _folder(cache_dir: Path, engine: Engine, choice: ModelChoice) -> Path:
     return cache_dir / "runs" / f"{choice.name}-{digest.hexdigest()}"
 
 
-def _index(
+@dataclass
+class _Run:
+    """A run before its scan."""
+
+    job: Job
+    folder: RunFolder
+    plan: Plan
+    before: Before
+    qualities: tuple[Quality, ...]
+    clock: Clock
+    doubts: list[str]
+    resumed: bool
+    id: int | None
+    """In the store, where the process was killed after the run was written."""
+
+
+def _begin(
     choice: ModelChoice,
     execution: Execution,
     folder: RunFolder,
     engine: Engine,
     cache_dir: Path,
     reporter: Reporter,
-) -> Outcome:
+    loaded: LoadedModel | None,
+) -> _Run:
+    """Everything before the scan. `loaded` is the model, if another run has loaded it."""
     clock = Clock()
     if execution.restart:
         folder.remove()
@@ -137,50 +188,88 @@ def _index(
     resumed = folder.exists
     text = prepare(choice, cache_dir, reporter)
     clock.lap("prepare")
-    job = load(choice, text, reporter)
+    job = load(choice, text, reporter) if loaded is None else load_beside(choice, text, loaded)
+    if loaded is not None and job.model.units.own_pass:
+        reporter.say(
+            f"Patterns of {job.name} need another way of computing attention: its "
+            f"{job.model.units.noun}s have a pass of their own."
+        )
+        job = load(choice, text, reporter)
     clock.lap("load")
     plan = make_plan(job.name, job.shape, job.corpus)
     check_disk(plan, engine, folder.path)
     reporter.say(
         describe_plan(plan, job.config, job.model, job.corpus, without_password(engine.url))
     )
-    doubts = left_over(job.model.unused_weights)
-    for line in [*few_tokens(job.corpus.included_tokens), *doubts]:
-        reporter.say(line)
+    doubts: list[str] = []
+    if loaded is None:  # the same for all sets of units
+        doubts = left_over(job.model.unused_weights)
+        for line in [*few_tokens(job.corpus.included_tokens), *doubts]:
+            reporter.say(line)
     for line in namesakes(engine, job.name, job.model.source.model_id, job.set_name):
         reporter.say(line)
     folder.check_inputs(job.facts())
     before = before_scan(job.model, reporter)
     qualities = check_dictionaries(job, reporter)
-    # The process may have been killed after the run was written.
     run_id = find_scan(engine, folder.facts.id) if folder.exists else None
+    return _Run(job, folder, plan, before, qualities, clock, doubts, resumed, run_id)
+
+
+def _scan_together(runs: list[_Run], execution: Execution, reporter: Reporter) -> None:
+    """Measure what can share a forward pass in one pass over the corpus; the rest is left to the
+    passes of each run."""
+    sharing = [run for run in runs if not run.job.model.units.own_pass]
+    for group in (sharing, *([run] for run in runs if run not in sharing)):
+        parts = sum(1 + run.job.model.units.has_pairs for run in group)
+        if parts < 2:
+            continue
+        if uses_ray(execution):
+            if len(group) > 1:
+                reporter.say("With workers, each set of units has a pass of its own")
+            continue
+        if not fits_at_once([(run.job, run.folder) for run in group], execution):
+            reporter.say("Memory does not hold the state of all at once: each has its own pass")
+            continue
+        measured: list[Measured] = []
+        for run in group:
+            measured.append(Units(run.job, run.folder))
+            if run.job.model.units.has_pairs:
+                measured.append(Pairs(run.job, run.folder))
+        one_pass(group[0].job, measured, "Scanning", execution, reporter)
+        for run in group:
+            run.clock.lap("scan")
+
+
+def _finish(run: _Run, execution: Execution, engine: Engine, reporter: Reporter) -> Outcome:
+    """Scan what is not scanned yet, and write the run."""
+    job, run_id = run.job, run.id
+    run.clock.start()
     if run_id is None:
-        scans = scan_slices(job, folder, execution, reporter)
-        clock.lap("scan")
+        scans = scan_slices(job, run.folder, execution, reporter)
+        run.clock.lap("scan")
         run_id = write(
             engine,
             job,
-            folder.facts.id,
+            run.folder.facts.id,
             scans,
-            before,
-            clock,
+            run.before,
+            run.clock,
             reporter,
-            qualities,
-            lambda: scan_pairs(job, folder, execution, reporter),
+            run.qualities,
+            lambda: scan_pairs(job, run.folder, execution, reporter),
+            lambda layer: sample_peaks(run.folder, layer),
         )
-    folder.remove()
-    peak = memory.peak()
     return Outcome(
         run_id,
         job.name,
         job.set_name,
         job.model.units.noun,
-        plan,
-        clock.seconds,
-        peak,
-        resumed,
+        run.plan,
+        run.clock.seconds,
+        memory.peak(),
+        run.resumed,
         first_layer(job),
-        tuple(doubts),
+        tuple(run.doubts),
     )
 
 
@@ -238,12 +327,13 @@ def write(
     reporter: Reporter,
     qualities: tuple[Quality, ...],
     pairs: Callable[[], HeadScan],
+    peaks_of: PeaksOf,
 ) -> int:
     """Write finished scans to the store; returns the run's id. `pairs` makes the pass over pairs of
-    positions, and is called for attention heads."""
+    positions, and is called for attention heads; `peaks_of` is as in `Results`."""
     current = [next(scans)]
     heads = None
-    if isinstance(job.model.units, AttentionHeads):
+    if job.model.units.has_pairs:
         heads = measure_heads(job, pairs())
         clock.lap("heads")
     _wait_for_writing(engine, reporter)
@@ -261,7 +351,7 @@ def write(
             )
             return LayerFacts({}, {})
 
-    results = Results(job.corpus, job.model.units.dead, facts_of, job.model.device)
+    results = Results(job.corpus, job.model.units.dead, facts_of, job.model.device, peaks_of)
     if heads is not None:
         results.use(heads.contexts)
 
@@ -288,7 +378,11 @@ class Clock:
         self._last = time.monotonic()
 
     def lap(self, stage: str) -> None:
-        """Record the time since the last stage ended."""
+        """Add the time since the last stage ended."""
         now = time.monotonic()
-        self.seconds[stage] = now - self._last
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
         self._last = now
+
+    def start(self) -> None:
+        """Leave out the time since the last stage: it was another run's."""
+        self._last = time.monotonic()

@@ -1,5 +1,5 @@
-"""The passes over the corpus that make a run's scans: one pass for each slice of the layers, each
-resumed from its last checkpoint.
+"""The passes over the corpus that make a run's scans: one pass for each slice, each resumed from
+its last checkpoint.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from indexer import memory
 from indexer.config import Execution
@@ -23,7 +23,7 @@ from indexer.run.stopping import Stopped, stop_requests
 from indexer.scan.job import Job
 from indexer.scan.loop import scan_batches
 from indexer.scan.shape import ScanShape
-from indexer.scan.slices import choose_slices
+from indexer.scan.slices import Slice, choose_slices
 from indexer.scan.state import Scan
 from indexer.workers.ray import Workers, many_workers, memory_for
 
@@ -66,23 +66,24 @@ def scan_slices(
     before = _forward_peak(job)
     only: Scan | None = None
     with many_workers(job, execution, reporter) as workers:
-        for number, (first, end) in enumerate(slices):
-            title = "Scanning" if len(slices) == 1 else f"Pass {number + 1}"
-            shape = job.shape.slice(first, end)
-            only = _Pass(job, shape, folder, execution, reporter, title, batches).run(workers)
+        for number, part in enumerate(slices):
+            only = None  # free its memory before the next is made
+            title = "Scanning" if len(slices) == 1 else f"Pass {number + 1} of {len(slices)}"
+            only = _Pass(job, part, folder, execution, reporter, title, batches).run(workers)
             if workers is None:  # results in transit from workers are not in the estimate
-                _check_memory(memory.peak() - before, shape, reporter)
+                _check_memory(memory.peak() - before, part.of(job.shape), reporter)
     assert only is not None  # a model has layers
     return iter([only]) if len(slices) == 1 else _finished(job, folder)
 
 
 def _forward_peak(job: Job) -> int:
-    """The memory of this process with the model and a forward pass through the first layer, of the
-    first batch, which is as large as any. `memory.peak` counts from this call on."""
+    """The memory of this process with the model and a forward pass through the first layer that has
+    units, of the first batch, which is as large as any. `memory.peak` counts from this call on."""
     batch = fill_batch(job.plans[0], job.corpus, padding_id=0)
     tokens, attention = torch.from_numpy(batch.tokens), torch.from_numpy(batch.attention)
     memory.begin_peak()
-    job.model.capture(tokens, attention, lambda *_: None, range(1))
+    first = next(layer for layer, width in enumerate(job.shape.widths) if width)
+    job.model.capture(tokens, attention, lambda *_: None, range(first, first + 1))
     return memory.peak()
 
 
@@ -98,23 +99,25 @@ def _check_memory(used: int, shape: ScanShape, reporter: Reporter) -> None:
 
 def _finished(job: Job, folder: RunFolder) -> Iterator[Scan]:
     """The scans of all slices, loaded one at a time."""
-    for first, end in folder.facts.slices:
-        yield load_scan(job, folder, job.shape.slice(first, end))[0]
+    for part in folder.facts.slices:
+        yield load_scan(job, folder, part)[0]
 
 
 def load_scan(
-    job: Job, folder: RunFolder, shape: ScanShape, *, with_sample: bool = True
+    job: Job, folder: RunFolder, part: Slice, *, with_sample: bool = True
 ) -> tuple[Scan, Done]:
     """A slice's scan from its last checkpoint, and the batches in it. Raises NeurariumError."""
     done = np.zeros(len(job.plans), np.bool_)
-    scan = Scan(shape, job.corpus.source_index, with_sample=with_sample)
-    folder.load(slice_name(shape), scan, done)
+    scan = Scan(part.of(job.shape), job.corpus.source_index, with_sample=with_sample)
+    folder.load(part.name, scan, done)
     return scan, done
 
 
-def slice_name(shape: ScanShape) -> str:
-    """The name of a slice's file, without its ending."""
-    return f"layers-{shape.layers[0]}-{shape.layers[-1]}"
+def sample_peaks(folder: RunFolder, layer: int) -> Float32[np.ndarray, "units s"]:
+    """The sample's peaks of all units of a layer that is cut, from its slices' checkpoints. Raises
+    NeurariumError."""
+    parts = [part for part in folder.facts.slices if part.units and part.first == layer]
+    return np.concatenate([folder.load_part(part.name, "sample.peaks") for part in parts])
 
 
 def has_sample(job: Job, batches: Sequence[int]) -> bool:
@@ -129,12 +132,12 @@ def positions_of(job: Job) -> Int64[np.ndarray, " batches"]:
 
 
 class _Pass:
-    """One pass over the corpus for one slice of the layers."""
+    """One pass over the corpus for one slice."""
 
     def __init__(
         self,
         job: Job,
-        shape: ScanShape,
+        part: Slice,
         folder: RunFolder,
         execution: Execution,
         reporter: Reporter,
@@ -143,10 +146,10 @@ class _Pass:
     ) -> None:
         self.job, self.folder, self.reporter, self.title = job, folder, reporter, title
         self.every = execution.checkpoint_seconds
-        self.name = slice_name(shape)
+        self.name = part.name
         self.batches = list(batches)
         sampled = has_sample(job, batches)
-        self.scan, self.done = load_scan(job, folder, shape, with_sample=sampled)
+        self.scan, self.done = load_scan(job, folder, part, with_sample=sampled)
         self.saved = time.monotonic()
 
     def run(self, workers: Workers | None) -> Scan:
@@ -157,10 +160,10 @@ class _Pass:
         positions = positions_of(self.job)
         total = int(positions[mine].sum())
         before = int(positions[self.done].sum())
-        if before:
-            self.reporter.say(f"{self.title}: resuming after {before:,} of {total:,} tokens")
         if not todo:
             return self.scan
+        if before:
+            self.reporter.say(f"{self.title}: resuming after {before:,} of {total:,} tokens")
         progress = self.reporter.stage(self.title, total, "tokens")
         with stop_requests() as stop:
 

@@ -72,6 +72,9 @@ class LayerFacts(Protocol):
 IsDead = Callable[[Array, Array], Array]
 """Which neurons are dead, bool, from their maxima and minima: see `UnitSet.dead`."""
 
+PeaksOf = Callable[[int], Array]
+"""The sample's peaks [units, s] of all units of a layer that is scanned in several slices."""
+
 WEIGHT_SCALARS = ("effect_kurtosis", "in_out_cosine", "gate_out_cosine")
 
 
@@ -84,13 +87,18 @@ class Results:
         is_dead: IsDead,
         facts_of: Callable[[int], LayerFacts],
         device: torch.device | None = None,
+        peaks_of: PeaksOf | None = None,
     ) -> None:
-        """`facts_of` gives the facts from a layer's weights; it is called once per layer, in order.
-        Correlations are computed on `device` (default: the CPU)."""
+        """`facts_of` gives the facts from a layer's weights, `peaks_of` the peaks of a cut layer:
+        both are called once per layer, in order. Correlations are computed on `device` (default:
+        the CPU)."""
         self._corpus = corpus
         self._is_dead = is_dead
         self._facts_of = facts_of
         self._device = device
+        self._peaks_of = peaks_of
+        self._cut: tuple[int, LayerFacts, Together] | None = None
+        """What is said of the cut layer that was last asked for: its next slice needs it too."""
         self._used = np.zeros(len(corpus.source_index), np.bool_)
         """Which contexts are an example of a neuron."""
 
@@ -117,8 +125,20 @@ class Results:
         for index, layer in enumerate(scan.shape.layers):
             if not scan.shape.widths[index]:
                 continue
+            if scan.shape.cut:
+                yield self._of_cut(layer)
+                continue
             near = together(sample.peaks[scan.places.layer(index)], device=self._device)
             yield layer, self._facts_of(layer), near
+
+    def _of_cut(self, layer: int) -> tuple[int, LayerFacts, Together]:
+        """The same of the whole of a layer, one of whose slices is asked for."""
+        if self._cut is None or self._cut[0] != layer:
+            if self._peaks_of is None:
+                raise ValueError("a slice of a layer has no results without the whole layer's")
+            near = together(self._peaks_of(layer), device=self._device)
+            self._cut = layer, self._facts_of(layer), near
+        return self._cut
 
     def contexts(self) -> Iterator[ContextRecord]:
         """All contexts that are an example of a neuron of the scans so far, by id."""
@@ -158,10 +178,11 @@ class Results:
         weights: LayerFacts,
         near: Together,
     ) -> NeuronBlock:
-        """The neurons `chunk` of a layer."""
+        """The neurons `chunk` of a layer, counted from the scan's first."""
         shape, sample = scan.shape, _sample(scan)
         first = scan.places.layer(layer - shape.first_layer).start
         where = slice(first + chunk.start, first + chunk.stop)
+        chunk = slice(chunk.start + shape.first_unit, chunk.stop + shape.first_unit)
         scalars, arrays = measured.facts(where)
         counts, examples = _examples(scan, sample, where, arrays["band_cuts"].values)
         promoted = np.full(chunk.stop - chunk.start, np.nan)  # where nothing is known to be written
@@ -172,7 +193,7 @@ class Results:
         by_source = source_peak_histograms(sample.peaks[where], slots, shape.source_slots)
         if scan.firing is not None:  # peaks are of other contexts than the sample's
             by_source = (np.zeros((len(means), 0), np.int32), np.zeros(len(means), np.int64))
-        flat = shape.first_neuron + first
+        layer_starts = shape.first_neuron + first - shape.first_unit
         return NeuronBlock(
             layer=layer,
             first=chunk.start,
@@ -190,7 +211,7 @@ class Results:
                 "sample_peaks": Columns(
                     kept_peaks(sample.peaks[where], scalars["min"], scalars["max"])
                 ),
-                "together_neurons": Columns(flat + near.neurons[chunk], near.counts[chunk]),
+                "together_neurons": Columns(layer_starts + near.neurons[chunk], near.counts[chunk]),
                 "together_values": Columns(near.values[chunk], near.counts[chunk]),
                 **{name: Columns(values[chunk]) for name, values in weights.arrays.items()},
             },

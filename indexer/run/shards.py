@@ -23,11 +23,12 @@ from indexer.run.checkpoint import RunFolder
 from indexer.run.dictionaries import check_dictionaries
 from indexer.run.index import Clock, Outcome, first_layer, left_over, write
 from indexer.run.pairs import scan_pairs
-from indexer.run.passes import has_sample, load_scan, positions_of, scan_slices
+from indexer.run.passes import has_sample, load_scan, positions_of, sample_peaks, scan_slices
 from indexer.run.plan import describe_plan, make_plan
 from indexer.run.shard import Shard, count_of, shared_folder
 from indexer.scan.choice import resolve
 from indexer.scan.job import Job, load, prepare
+from indexer.scan.slices import Slice
 from indexer.scan.state import Scan
 from indexer.store.database import check_writable, open_store, without_password
 from indexer.store.failures import unusable
@@ -111,8 +112,8 @@ def merge(
         other.check_inputs(facts.inputs)
         if other.facts.slices != facts.slices:
             raise NeurariumError(
-                f"{folders[0].path.name} and {other.path.name} were scanned with different "
-                "slices of the layers: index all shards with the same --memory."
+                f"{folders[0].path.name} and {other.path.name} were scanned in different slices: "
+                "index all shards with the same --memory."
             )
     clock = Clock()
     choice = resolve(config)
@@ -141,6 +142,7 @@ def merge(
                 reporter,
                 qualities,
                 lambda: scan_pairs(job, None, execution, reporter),
+                lambda layer: sample_peaks(folders[0], layer),  # the first shard has the sample
             )
         plan = make_plan(job.name, job.shape, job.corpus)
         return Outcome(
@@ -171,17 +173,14 @@ def _shards(folder: Path) -> list[RunFolder]:
     return [RunFolder(folder / name) for name in names]
 
 
-def _merged(
-    job: Job, folders: list[RunFolder], slices: tuple[tuple[int, int], ...]
-) -> Iterator[Scan]:
+def _merged(job: Job, folders: list[RunFolder], slices: tuple[Slice, ...]) -> Iterator[Scan]:
     """The scans of all slices, each merged from all shards."""
     shards = [Shard(number, len(folders)) for number in range(1, len(folders) + 1)]
     shares = [share(job, shard) for shard in shards]
-    for first, end in slices:
-        shape = job.shape.slice(first, end)
+    for part in slices:
         merged: Scan | None = None
         for folder, mine in zip(folders, shares, strict=True):
-            scan, done = load_scan(job, folder, shape, with_sample=has_sample(job, mine))
+            scan, done = load_scan(job, folder, part, with_sample=has_sample(job, mine))
             if not done[mine].all():
                 raise NeurariumError(
                     f"{folder.path.name} is not finished: run its command again to resume it."

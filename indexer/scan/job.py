@@ -26,6 +26,7 @@ from indexer.models.load import (
     describe_loaded,
     load_model,
     use_loaded,
+    with_units,
 )
 from indexer.models.loaded import LoadedModel
 from indexer.models.pretrained import (
@@ -163,7 +164,7 @@ def bottom_k(config: IndexConfig, units: UnitSet) -> int:
 
 def load(choice: ModelChoice, text: PreparedText, reporter: Reporter) -> Job:
     """Load the model and plan the batches. Raises NeurariumError."""
-    config, corpus = choice.config, text.corpus
+    config = choice.config
     if choice.given is not None:
         model = use_loaded(choice.given.model, text.description, text.tokens, config.asked())
     else:
@@ -177,6 +178,16 @@ def load(choice: ModelChoice, text: PreparedText, reporter: Reporter) -> Job:
             tokens=text.tokens,
             description=text.description,
         )
+    return _job(choice, text, model)
+
+
+def load_beside(choice: ModelChoice, text: PreparedText, loaded: LoadedModel) -> Job:
+    """The job of another set of units of a model that is in memory. Raises NeurariumError."""
+    return _job(choice, text, with_units(loaded, choice.config.asked()))
+
+
+def _job(choice: ModelChoice, text: PreparedText, model: LoadedModel) -> Job:
+    config, corpus = choice.config, text.corpus
     sample = corpus.sample(config.sample, config.seed)
     shape = ScanShape(
         widths=model.units.widths,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -65,25 +66,34 @@ def scan_batches(
 
 
 def scan_batch(model: Model, batch: Batch, scan: Scan, group_bytes: int | None = None) -> None:
-    """Run one forward pass and measure its layers.
+    """Run one forward pass and measure its layers, as `measuring` does."""
+    tokens = torch.from_numpy(batch.tokens).to(model.device)
+    attention = torch.from_numpy(batch.attention).to(model.device)
+    with measuring(model.device, batch, scan, group_bytes) as measure:
+        model.capture(tokens, attention, measure, scan.shape.layers)
+
+
+@contextmanager
+def measuring(
+    device: torch.device, batch: Batch, scan: Scan, group_bytes: int | None = None
+) -> Iterator[OnLayer]:
+    """What is to be called with each layer of a forward pass over a batch, to measure it.
 
     On a CPU each layer is measured while it is in the cache. On another device up to `group_bytes`
     of activations are gathered first, since each measurement has to wait for the device.
     """
     if group_bytes is None:
-        group_bytes = 0 if model.device.type == "cpu" else GROUP_BYTES
+        group_bytes = 0 if device.type == "cpu" else GROUP_BYTES
     layers = scan.shape.layers
     group: list[tuple[int, Captured]] = []
 
     def measure(layer: int, captured: Captured) -> None:
-        group.append((layer - layers[0], captured))
+        group.append((layer - layers[0], scan.shape.own(captured)))
         if layer == layers[-1] or sum(_bytes(item) for _, item in group) >= group_bytes:
             scan.add(batch, group)
             group.clear()
 
-    tokens = torch.from_numpy(batch.tokens).to(model.device)
-    attention = torch.from_numpy(batch.attention).to(model.device)
-    model.capture(tokens, attention, measure, layers)
+    yield measure
     if group:  # the last layers have no units
         scan.add(batch, group)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int32, Int64
 
+from indexer.captured import Captured
 from indexer.measure.kernels import BINS
 from indexer.measure.lookup import NO_TOKENS, LookupTokens
 from indexer.measure.peaks import BANDS
@@ -16,7 +17,7 @@ from indexer.store.sizes import BAND_EXAMPLES, FIRING_PEAKS, RANDOM_EXAMPLES, SO
 
 @dataclass(frozen=True)
 class ScanShape:
-    """What a scan measures: consecutive layers, by default all of a model."""
+    """What a scan measures: consecutive layers, by default all of a model, or a part of a layer."""
 
     widths: tuple[int, ...]
     """Neurons of each layer."""
@@ -35,7 +36,11 @@ class ScanShape:
     first_layer: int = 0
     """The index in the model of the first of these layers."""
     first_neuron: int = 0
-    """Neurons in the layers before it."""
+    """Neurons before these, counted over all layers."""
+    first_unit: int = 0
+    """The index in its layer of the first of these, where a layer is cut."""
+    cut: bool = False
+    """Whether this is a part of one layer."""
 
     @property
     def sparse(self) -> bool:
@@ -97,16 +102,27 @@ class ScanShape:
 
     def slice(self, first: int, end: int) -> ScanShape:
         """The same for layers first…end − 1 of these."""
-        before = sum(self.widths[:first])
-        return ScanShape(
+        return replace(
+            self,
             widths=self.widths[first:end],
-            sample=self.sample,
-            top_k=self.top_k,
-            bottom_k=self.bottom_k,
-            window=self.window,
-            source_slots=self.source_slots,
-            ranks=self.ranks,
-            lookup=self.lookup,
             first_layer=self.first_layer + first,
-            first_neuron=self.first_neuron + before,
+            first_neuron=self.first_neuron + sum(self.widths[:first]),
         )
+
+    def units(self, layer: int, first: int, end: int) -> ScanShape:
+        """The same for units first…end − 1 of a layer of these."""
+        whole = self.slice(layer, layer + 1)
+        return replace(
+            whole,
+            widths=(end - first,),
+            first_neuron=whole.first_neuron + first,
+            first_unit=first,
+            cut=True,
+        )
+
+    def own(self, captured: Captured) -> Captured:
+        """What is measured of a captured layer: all of it, unless the layer is cut."""
+        if not self.cut:
+            return captured
+        units = slice(self.first_unit, self.first_unit + self.neurons)
+        return Captured(*(part[..., units] for part in (captured.activations, *captured.parts)))

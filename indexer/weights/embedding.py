@@ -42,7 +42,7 @@ def embedded(model: LoadedModel, token_ids: Int[Tensor, " n"]) -> Float[Tensor, 
 
     with contextlib.ExitStack() as hooks:
         hooks.callback(first.register_forward_pre_hook(stop, with_kwargs=True).remove)
-        for positions in _position_embeddings(model):
+        for positions in position_embeddings(model):
             hooks.callback(positions.register_forward_hook(_zeros).remove)
         tokens = token_ids[:, None]
         with contextlib.suppress(_Reached):
@@ -86,7 +86,7 @@ def unembedding(model: LoadedModel) -> Float[Tensor, "d_vocab d_out"]:
     return rows_by_input(head, width).T
 
 
-def _position_embeddings(model: LoadedModel) -> Iterator[nn.Module]:
+def position_embeddings(model: LoadedModel) -> Iterator[nn.Module]:
     """The modules whose output is added to the tokens' embeddings to mark their positions."""
     named = model.layout.component(model.root, "pos_embed")
     if named is not None:

@@ -120,9 +120,14 @@ class OrderScanner:
     def _state(self, order: Order) -> Scan:
         if order.sampled:  # needed once per run
             return Scan(order.shape, self.source_index)
-        if self._scan is None or self._scan.shape.layers != order.shape.layers:
+        if self._scan is None or not _same(self._scan.shape, order.shape):
             self._scan = Scan(order.shape, self.source_index, with_sample=False)
         return self._scan
+
+
+def _same(one: ScanShape, other: ScanShape) -> bool:
+    """Whether two slices of one job are the same."""
+    return (one.first_neuron, one.widths) == (other.first_neuron, other.widths)
 
 
 def _fill(selection: Selection, bound: Bound) -> None:

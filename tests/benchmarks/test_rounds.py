@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from benchmarks.rounds import Turn, interleave, quartiles, times_faster
+from benchmarks.rounds import Turn, announced, interleave, quartiles, times_faster
 
 
 def test_everything_has_a_turn_in_every_round(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,3 +48,16 @@ def test_quartiles() -> None:
     """A single value is all three."""
     assert quartiles([50.0, 80.0, 25.0]) == (37.5, 50.0, 65.0)
     assert quartiles([2.0]) == (2.0, 2.0, 2.0)
+
+
+def test_progress_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every turn is passed on; a line at most every five seconds, and one at the end."""
+    clock = iter([0.0, 2.0, 6.0, 7.0, 8.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    turns = [Turn("a", number, None, 0.0, 0.0, None) for number in range(4)]
+    assert list(announced(turns, 4, "turns")) == turns
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "turns: 2 of 4, 6 s\nturns: 4 of 4, 8 s\n"

@@ -217,16 +217,16 @@ def test_without_scripts_a_link_gives_every_token_its_title(
         text = page.locator(".line, .text").all_inner_texts()
         assert page.locator(".line, .text").first.evaluate(every)
         with page.expect_navigation():  # until all of it is there
-            page.get_by_role("link", name="this page with whole titles").first.click()
+            page.get_by_role("link", name="this page with full details").first.click()
         assert page.locator(".line, .text").all_inner_texts() == text
         for line in page.locator(".line, .text").all():
             assert line.evaluate(every) == ""
         said = page.locator(":is(.line, .text) :is(span.p1, span.z)[title]").first
         assert re.search(r", at \d+, id \d+$", said.get_attribute("title"))
-        assert page.get_by_role("link", name="this page with whole titles").count() == 0
+        assert page.get_by_role("link", name="this page with full details").count() == 0
     with visiting(browser, live_server) as page:
         page.goto(path)
-        assert page.get_by_role("link", name="this page with whole titles").count() == 0
+        assert page.get_by_role("link", name="this page with full details").count() == 0
 
 
 def test_a_layer_is_sorted_by_its_headings(browser: Any, live_server: str) -> None:

@@ -191,7 +191,7 @@ def test_charts_are_there_in_words(browser: Any, live_server: str) -> None:
             assert bins.is_visible()
             assert bins.locator("li").count() >= 10
         assert page.locator(".bins").count() == 3
-        assert "ten steps on either side" in page.locator(".defs").inner_text()
+        assert "Ten steps follow on either side" in page.locator(".defs").inner_text()
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 

@@ -16,7 +16,7 @@ from indexer.corpus.batches import BatchPlan, plan_batches
 from indexer.measure.lookup import lookup_tokens
 from indexer.measure.sources import count_slots
 from indexer.models.units import never_positive
-from indexer.run.results import Results
+from indexer.run.results import PeaksOf, Results
 from indexer.scan.loop import scan_batches
 from indexer.scan.shape import ScanShape
 from indexer.scan.state import Scan
@@ -200,8 +200,23 @@ def results_of(
     scan: Scan, corpus: FakeCorpus, facts_of: Callable[[int], FakeFacts] = fake_facts
 ) -> tuple[list[by_neuron.NeuronRecord], list[ContextRecord]]:
     """All neurons of a scan, one by one, and the contexts of their examples."""
-    results = Results(corpus, never_positive, facts_of)
-    neurons = [record for block in results.neurons(scan) for record in by_neuron.records_of(block)]
+    return results_of_all([scan], corpus, facts_of)
+
+
+def results_of_all(
+    scans: list[Scan],
+    corpus: FakeCorpus,
+    facts_of: Callable[[int], FakeFacts] = fake_facts,
+    peaks_of: PeaksOf | None = None,
+) -> tuple[list[by_neuron.NeuronRecord], list[ContextRecord]]:
+    """The same of the scans of all slices, in order."""
+    results = Results(corpus, never_positive, facts_of, peaks_of=peaks_of)
+    neurons = [
+        record
+        for scan in scans
+        for block in results.neurons(scan)
+        for record in by_neuron.records_of(block)
+    ]
     return neurons, list(results.contexts())
 
 

@@ -4,6 +4,7 @@ tokens."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ ARCHITECTURES = (
     "cohere",  # parallel, LayerNorm without bias
     "phi3",  # grouped keys, fused side by side
     "bloom",  # ALiBi, fused by group, residual added inside
+    "gpt_oss",  # sinks: rows do not sum to 1; sliding windows; a mixture of experts
 )
 SMALL_RUN = IndexConfig(model="demo", heads=True, max_tokens=4_000, sample=16, top_k=3, bottom_k=2)
 """A small run of the bundled model's heads."""
@@ -48,6 +50,14 @@ def tiny_heads(folder: Path, architecture: str) -> LoadedModel:
     changes = {"attention_multiplier": 0.35} if architecture == "granite" else {}
     path = save_tiny_model(folder, architecture, **changes)
     return load_model(resolve_model(str(path)), asked=HEADS)
+
+
+@cache
+def shared_heads(architecture: str, base: Path) -> tuple[Path, LoadedModel]:
+    """The folder and the model of `tiny_heads`, made once below `base` for all tests of a process,
+    which leave it as it is."""
+    folder = base / "tiny-heads" / architecture
+    return folder, tiny_heads(folder, architecture)
 
 
 def attention_only(**changes: Any) -> tuple[Any, LoadedModel]:

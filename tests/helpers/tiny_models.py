@@ -87,6 +87,14 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "gptj": ("GPTJConfig", _GPT2_LIKE | {"rotary_dim": 4, "n_inner": 40}),
 }
 
+EXPERTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt_oss": (
+        "GptOssConfig",
+        _LLAMA_LIKE | {"sliding_window": 8, "num_local_experts": 2, "num_experts_per_tok": 1},
+    ),
+}
+"""Mixtures of experts, which have heads and no neurons of their own."""
+
 
 def tiny_tokenizer(*, bos: str | None = "<bos>", vocab: int = VOCAB) -> Any:
     """A byte-level BPE tokenizer trained on a few lines; `bos` None makes it one without a BOS."""
@@ -116,7 +124,7 @@ def shake(model: torch.nn.Module, seed: int = 0) -> None:
 
 def tiny_config(architecture: str, **changes: Any) -> Any:
     """The configuration of a tiny model."""
-    name, settings = SETTINGS[architecture]
+    name, settings = (SETTINGS | EXPERTS)[architecture]
     special = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
     return getattr(transformers, name)(**(settings | {"vocab_size": VOCAB} | special | changes))
 

@@ -19,6 +19,7 @@ from app.live.engine import Live
 from app.live.gate import ERRORS, live_of
 from app.reading.neurons import rows_of
 from app.reading.runs import whole_run
+from app.reading.unit_names import name_at
 from app.runs.queries import run as read_run
 from app.schemas import MOST_ABLATED, NeuronRef, Run, WholeRun
 from app.sets import ModelSet
@@ -136,7 +137,12 @@ def _read(
         indices = [reading.index_of(layer, neuron) for layer, neuron in places]
         rows = rows_of(reading, indices)
         ablated = [
-            AblatedNeuron(layer=layer, neuron=neuron, mean=rows[index].mean)
+            AblatedNeuron(
+                layer=layer,
+                neuron=neuron,
+                name=name_at(reading, layer, neuron),
+                mean=rows[index].mean,
+            )
             for (layer, neuron), index in zip(places, indices, strict=True)
         ]
         run_id = reading.run.id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from app.schemas import MOST_ABLATED, NeuronRef, Schema
+from app.schemas import MOST_ABLATED, NeuronRef, Schema, UnitName
 
 
 class AblationText(Schema):
@@ -25,6 +25,7 @@ class AblatedNeuron(Schema):
 
     layer: int
     neuron: int
+    name: UnitName = None
     mean: float = Field(description="Its mean activation, which mean ablation sets.")
 
 

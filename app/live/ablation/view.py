@@ -9,7 +9,12 @@ from markupsafe import Markup
 from app.drawing.characters import chip, label
 from app.drawing.numbers import MINUS, number, share
 from app.drawing.quoting import shortened
-from app.live.ablation.schemas import AblationAnswer, NextToken, PositionPredictions
+from app.live.ablation.schemas import (
+    AblatedNeuron,
+    AblationAnswer,
+    NextToken,
+    PositionPredictions,
+)
 from app.schemas import WholeRun
 from app.web.frame import Frame
 from app.web.links import Links
@@ -121,7 +126,7 @@ def result(answer: AblationAnswer, links: Links, typed: Typed, of: str, notes: l
     token = "token" if len(answer.positions) == 1 else "tokens"
     return Result(
         units=[
-            Unit(f"{one.layer}/{one.neuron}", href(one.layer, one.neuron), number(one.mean))
+            Unit(_called(one), href(one.layer, one.neuron), number(one.mean))
             for one in answer.neurons
         ],
         where="at all tokens"
@@ -222,3 +227,8 @@ def _change(loss: float | None, base: float | None) -> str:
     if change == 0:
         return "0"
     return f"{'+' if change > 0 else MINUS}{number(abs(change))}"
+
+
+def _called(unit: AblatedNeuron) -> str:
+    """A unit's layer and index, and its name if it has one."""
+    return f"{unit.layer}/{unit.neuron}{f' “{unit.name}”' if unit.name else ''}"

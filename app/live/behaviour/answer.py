@@ -19,6 +19,7 @@ from app.live.behaviour.schemas import (
 from app.live.text import OpenText, note_of
 from app.reading.neurons import peak_tokens
 from app.reading.store import Reading
+from app.reading.unit_names import unit_names
 from app.schemas import Sample
 
 Columns = dict[str, np.ndarray[Any, Any]]
@@ -43,7 +44,7 @@ def answer(texts: list[OpenText], reading: Reading, request: BehaviourText) -> B
         firing, *directions = contrast(*layers, of_layer, length, request.k, both_signs=both_signs)
     else:
         firing = fire(text.each_layer, of_layer, length, request.k)
-    tokens = _PeakTokens(reading, [firing.top, *directions])
+    known = _Known(reading, [firing.top, *directions])
     return BehaviourAnswer(
         model=run.model,
         run=run.id,
@@ -57,19 +58,19 @@ def answer(texts: list[OpenText], reading: Reading, request: BehaviourText) -> B
         tokens=text.tokens,
         token_ids=text.token_ids,
         included_from=text.first,
-        neurons=_neurons(firing, text, tokens),
+        neurons=_neurons(firing, text, known),
         shares=_by_token(firing, text, firing.shares),
         strongest=_by_token(firing, text, firing.strongest),
-        contrast=_contrast(text, others[0], directions, tokens) if others else None,
+        contrast=_contrast(text, others[0], directions, known) if others else None,
         note=note_of(run.dtype),
     )
 
 
-class _PeakTokens:
-    """The token that each of the answer's neurons peaks on."""
+class _Known:
+    """The token that each of the answer's neurons peaks on, and its name."""
 
     def __init__(self, reading: Reading, tables: list[Columns]) -> None:
-        self._places = reading.places
+        self._places, self._names = reading.places, unit_names(reading).by_index
         places = [
             place
             for columns in tables
@@ -78,11 +79,13 @@ class _PeakTokens:
         indices = (reading.places.index(layer, neuron) for layer, neuron in places)
         self._tokens = peak_tokens(reading, indices)
 
-    def __call__(self, layer: int, neuron: int) -> str:
-        return self._tokens[self._places.index(layer, neuron)]
+    def __call__(self, layer: int, neuron: int) -> dict[str, Any]:
+        """Fields of a neuron's schema."""
+        index = self._places.index(layer, neuron)
+        return {"name": self._names.get(index), "peak_token": self._tokens[index]}
 
 
-def _neurons(firing: Firing, text: OpenText, tokens: _PeakTokens) -> list[list[FiringNeuron]]:
+def _neurons(firing: Firing, text: OpenText, known: _Known) -> list[list[FiringNeuron]]:
     lists: list[list[FiringNeuron]] = [[] for _ in text.token_ids]
     names = ("row", "layer", "neuron", "activation", "value", "tie")
     columns = [firing.top[name].tolist() for name in names]
@@ -94,7 +97,7 @@ def _neurons(firing: Firing, text: OpenText, tokens: _PeakTokens) -> list[list[F
                 activation=activation,
                 share=share,
                 of_maximum=of_maximum,
-                peak_token=tokens(layer, neuron),
+                **known(layer, neuron),
             )
         )
     return lists
@@ -110,9 +113,9 @@ def _by_token(firing: Firing, text: OpenText, values: np.ndarray[Any, Any]) -> l
 
 
 def _contrast(
-    text: OpenText, other: OpenText, directions: list[Columns], tokens: _PeakTokens
+    text: OpenText, other: OpenText, directions: list[Columns], known: _Known
 ) -> Contrast:
-    more, less = ([*_contrasted(columns, text, other, tokens)] for columns in directions)
+    more, less = ([*_contrasted(columns, text, other, known)] for columns in directions)
     return Contrast(
         tokens=other.tokens,
         token_ids=other.token_ids,
@@ -123,7 +126,7 @@ def _contrast(
 
 
 def _contrasted(
-    columns: Columns, text: OpenText, other: OpenText, tokens: _PeakTokens
+    columns: Columns, text: OpenText, other: OpenText, known: _Known
 ) -> list[ContrastedNeuron]:
     def peaks(side: str, first: int) -> list[TextPeak]:
         values = (columns[f"{name} {side}"].tolist() for name in PEAK_COLUMNS)
@@ -141,7 +144,7 @@ def _contrasted(
             difference=difference,
             text=in_text,
             against=in_other,
-            peak_token=tokens(layer, neuron),
+            **known(layer, neuron),
         )
         for layer, neuron, difference, in_text, in_other in zip(*places, *sides, strict=True)
     ]

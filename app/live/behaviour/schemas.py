@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from app.schemas import Sample, Schema
+from app.schemas import Sample, Schema, UnitName
 
 By = Literal["maximum", "percentile"]
 """What an activation is compared with."""
@@ -43,6 +43,7 @@ class FiringNeuron(Schema):
 
     layer: int
     neuron: int
+    name: UnitName = None
     activation: float
     share: float = Field(description=_SHARE)
     of_maximum: float = Field(description="Activation ÷ the neuron's maximum, also by percentile.")
@@ -62,6 +63,7 @@ class ContrastedNeuron(Schema):
 
     layer: int
     neuron: int
+    name: UnitName = None
     difference: float = Field(description="The higher share minus the lower; above 0.")
     text: TextPeak
     against: TextPeak

@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 from app.drawing.characters import chip, label
 from app.drawing.numbers import compact, count, number
 from app.drawing.quoting import shortened
+from app.drawing.tables import unit_name
 from app.live.behaviour.schemas import USUAL, BehaviourAnswer, By, ContrastedNeuron, TextPeak
 from app.schemas import WholeRun
 from app.web.frame import Frame
@@ -59,6 +60,8 @@ class Difference:
     """A neuron that fires more on one of two texts."""
 
     name: str
+    called: Markup
+    """Its name in its dictionary's file."""
     href: str
     difference: str
     text: Side
@@ -272,7 +275,8 @@ def _rows(
             out.append(
                 '<td role="cell"><span class="over">'
                 f'<a class="name" href="{escape(href(fired.layer, fired.neuron))}">'
-                f"{fired.layer}/{fired.neuron}</a> {_pill(fired.share, by)}</span>"
+                f"{fired.layer}/{fired.neuron}</a>{unit_name(fired.name)} "
+                f"{_pill(fired.share, by)}</span>"
                 f'<span class="under"><span class="chip">{chip(fired.peak_token)}</span> '
                 f'<span class="quiet">{number(fired.activation)}</span></span></td>'
             )
@@ -318,6 +322,7 @@ def _difference(
     )
     return Difference(
         name=f"{neuron.layer}/{neuron.neuron}",
+        called=unit_name(neuron.name),
         href=href(neuron.layer, neuron.neuron),
         difference=percentage(neuron.difference, by),
         text=text,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from app.errors import Invalid, TooLarge
 from app.live.models import Ready
@@ -15,16 +16,26 @@ Place = tuple[int, int]
 """A layer and a unit of it."""
 
 
+@dataclass(frozen=True)
+class Steerable:
+    """What the store knows of a unit that a text is steered with."""
+
+    largest: float
+    """Its largest magnitude over the corpus."""
+    name: str | None
+    """Its name in its dictionary's file."""
+
+
 def answer(
     ready: Ready,
     run: Run,
     page: NeuronPage,
-    largest: Mapping[Place, float],
+    known: Mapping[Place, Steerable],
     sent: SteeringText,
     most: int,
 ) -> SteeringAnswer:
     """What a model of `run` writes after a text of at most `most` tokens, with and without the unit
-    of `page` and those of `sent.also`; `largest` has their largest magnitudes over the corpus.
+    of `page` and those of `sent.also`; `known` has what the store knows of them.
 
     Raises Invalid, TooLarge, NeurariumError.
     """
@@ -39,7 +50,11 @@ def answer(
     chosen += [(unit.layer, unit.neuron, unit.strength) for unit in sent.also]
     units = [
         SteeredUnit(
-            layer=layer, neuron=unit, strength=strength, activation=strength * largest[layer, unit]
+            layer=layer,
+            neuron=unit,
+            name=known[layer, unit].name,
+            strength=strength,
+            activation=strength * known[layer, unit].largest,
         )
         for layer, unit, strength in chosen
     ]

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from app.errors import AppError, Invalid
 from app.live.elsewhere import Elsewhere
 from app.live.gate import ERRORS, live_of
-from app.live.steering.answer import Place
+from app.live.steering.answer import Place, Steerable
 from app.live.steering.schemas import EXAMPLE, SteeringAnswer, SteeringText
 from app.live.steering.typed import Typed, typed_of
 from app.live.steering.view import SteerContext, box
@@ -50,8 +50,8 @@ async def steering(
         sent = json_as(SteeringText, body, EXAMPLE)
         checked(sent.text)
         where = (site, model, layer, neuron, run)
-        page, whole_run, largest = await run_in_threadpool(_read, *where, sent)
-        return no_store(json_of(await live.steer(whole_run, page, largest, sent)))
+        page, whole_run, known = await run_in_threadpool(_read, *where, sent)
+        return no_store(json_of(await live.steer(whole_run, page, known, sent)))
 
 
 @router.get(PATH, include_in_schema=False)
@@ -81,8 +81,8 @@ async def steer_page(
             typed = typed_of(form_fields(body))
             sent = typed.request()
             checked(sent.text)
-            _, _, largest = await run_in_threadpool(_read, *where, sent)
-            answer = await live.steer(whole_run, page, largest, sent)
+            _, _, known = await run_in_threadpool(_read, *where, sent)
+            answer = await live.steer(whole_run, page, known, sent)
         except AppError as failure:
             error = failure
         form = partial(_form, typed=typed, error=error, answer=answer)
@@ -116,8 +116,8 @@ def _read(
     neuron: int,
     run: int | None,
     sent: SteeringText | None,
-) -> tuple[NeuronPage, Run, dict[Place, float]]:
-    """The unit, its run, and the largest magnitude of every unit that is asked for. Raises
+) -> tuple[NeuronPage, Run, dict[Place, Steerable]]:
+    """The unit, its run, and what is known of every unit that is asked for. Raises
     NotFound, and Invalid for a unit that cannot steer."""
     with site.store.reading(model, run) as reading:
         page = read_neuron(reading, layer, neuron)
@@ -126,14 +126,14 @@ def _read(
             if page.run.units.no_writes:
                 raise Invalid(f"Nothing can be steered here. {page.run.units.no_writes}")
             pages += [read_neuron(reading, also.layer, also.neuron) for also in sent.also]
-    largest = {}
+    known = {}
     for each in pages:
         ends = (each.stats.max, -each.stats.min if each.run.units.signed else 0.0)
-        largest[each.layer, each.neuron] = max(ends)
+        known[each.layer, each.neuron] = Steerable(max(ends), each.name)
         if sent is not None and max(ends) <= 0:
             name = each.run.units.label(each.neuron)
             raise Invalid(
                 f"The {name} of layer {each.layer} is never above 0 in the corpus, so strengths "
                 "have no unit: choose another."
             )
-    return page, read_run(site.store, page.run.id), largest
+    return page, read_run(site.store, page.run.id), known

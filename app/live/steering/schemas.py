@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from app.schemas import Schema
+from app.schemas import Schema, UnitName
 
 MOST_UNITS = 16
 """The most units that a text is steered with, besides the one of the address."""
@@ -52,6 +52,7 @@ class SteeredUnit(Schema):
 
     layer: int
     neuron: int
+    name: UnitName = None
     strength: float
     activation: float = Field(
         description="`strength` × the unit's largest magnitude over the corpus: its vector was "

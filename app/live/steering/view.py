@@ -95,7 +95,7 @@ def result(page: NeuronPage, answer: SteeringAnswer, links: Links) -> Result:
     return Result(
         units=[
             Told(
-                name=f"layer {unit.layer}, {page.run.units.label(unit.neuron)}",
+                name=f"layer {unit.layer}, {page.run.units.label(unit.neuron, unit.name)}",
                 href=links.neuron(unit.layer, unit.neuron),
                 strength=number(unit.strength),
                 activation=number(unit.activation),

@@ -235,7 +235,7 @@ def _row(
     return NumberRow(
         computed=computed,
         partner=None if place is None else NeuronRef(layer=place[0], neuron=place[1]),
-        **dict(neuron_row(row, reading.vocabulary)),
+        **dict(neuron_row(row, reading)),
         density_over_tenth=row.density_over_tenth,
         in_out_cosine=row.in_out_cosine,
         gate_out_cosine=row.gate_out_cosine,

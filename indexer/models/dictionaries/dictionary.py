@@ -20,6 +20,8 @@ Norm = Literal["none", "layer_norm", "constant_norm_rescale"]
 NORMS: tuple[Norm, ...] = ("none", "layer_norm", "constant_norm_rescale")
 """What is done to each vector before it is encoded, and undone after it is decoded."""
 _LAYER_NORM_EPSILON = 1e-5
+_ROWS = 64
+"""Positions whose activations are computed at once."""
 
 
 @dataclass(frozen=True)
@@ -130,19 +132,28 @@ class Dictionary:
     def encode(self, inputs: Float[Tensor, "*batch d_in"]) -> Float32[Tensor, "*batch latents"]:
         """The activation of every latent. Waits for no device."""
         product = self.preactivations(inputs)
+        # In place, a block of rows in the cache at a time: with 65,536 latents, 4,096 rows are a
+        # gigabyte, and each copy of them would be another.
+        for rows in torch.split(product.view(-1, self.latents), _ROWS):
+            self._activate(rows)
+        return product
+
+    def _activate(self, values: Float32[Tensor, "rows latents"]) -> None:
+        """Turn the encoder's products into activations, in place. NaN stays NaN."""
         if self.gate is not None:
-            on = product + self.gate.bias > 0
-            return torch.relu(product.mul_(self.gate.scale).add_(self.b_enc)).mul_(on)
-        values = product.add_(self.b_enc)
+            off = values + self.gate.bias <= 0
+            values.mul_(self.gate.scale).add_(self.b_enc).relu_().masked_fill_(off, 0)
+            return
+        values.add_(self.b_enc)
         if self.function == "relu":
-            return values.relu_()
-        if self.function == "jumprelu":
+            values.relu_()
+        elif self.function == "jumprelu":
             assert self.threshold is not None
-            return values.mul_(values > self.threshold)
-        if self.function == "topk":
+            values.masked_fill_(values <= self.threshold, 0)
+        elif self.function == "topk":
             assert self.k is not None
-            return _largest(values, self.k)
-        return values
+            best, which = values.topk(min(self.k, self.latents), dim=-1)
+            values.zero_().scatter_(-1, which, best.relu_())
 
     def between(
         self, inputs: Float[Tensor, "*batch d_in"], share: float
@@ -205,12 +216,6 @@ def _normalise(
         return centred / (scale + _LAYER_NORM_EPSILON), mean, scale
     scale = inputs.norm(dim=-1, keepdim=True) / inputs.shape[-1] ** 0.5
     return inputs / scale, 0.0, scale
-
-
-def _largest(values: Float32[Tensor, "*batch n"], k: int) -> Float32[Tensor, "*batch n"]:
-    """The k largest of each row where they are above 0, and 0 for all others."""
-    best, which = values.topk(min(k, values.shape[-1]), dim=-1)
-    return torch.zeros_like(values).scatter_(-1, which, best.relu_())
 
 
 def fires(acts: Float[Tensor, "*batch latents"]) -> Bool[Tensor, "*batch latents"]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt16
+from jaxtyping import Float32, Float64, Int64, UInt16, UInt32
 
 KEYS_A_ROW = 8
 LEAST = 0.005
@@ -50,22 +50,39 @@ class SparsePattern:
 
 def pack_pattern(pattern: Float32[np.ndarray, "pos pos"]) -> bytes:
     """A pattern's largest entries as bytes."""
-    size = len(pattern)
-    units = np.rint(pattern.astype(np.float64) * UNIT).astype(np.int64)
-    # Larger attention first, then the lower key: one integer holds both, so no sort is unstable.
-    ranked = (units << 16) | (UNIT - np.arange(pattern.shape[1]))
-    width = min(KEYS_A_ROW, pattern.shape[1])
-    best = np.partition(ranked, pattern.shape[1] - width, axis=1)[:, -width:]
-    best = -np.sort(-best, axis=1)
+    return compress(packed_entries(largest_entries(pattern)))
+
+
+def largest_entries(pattern: Float32[np.ndarray, "*rows key"]) -> UInt32[np.ndarray, "*rows n"]:
+    """The largest entries of each row, at most 8, in any order: attention in units in the upper 16
+    bits, 65535 minus the key in the lower ones. Of equal units, the lower keys."""
+    keys = pattern.shape[-1]
+    ranked = np.rint(pattern * np.float32(UNIT)).astype(np.uint32)
+    ranked <<= 16
+    ranked |= UNIT - np.arange(keys, dtype=np.uint32)
+    # One integer holds both, so that no sort is unstable; a whole sort is faster than a partition.
+    ranked.sort(axis=-1)
+    best: UInt32[np.ndarray, "*rows n"] = ranked[..., -min(KEYS_A_ROW, keys) :]
+    return best
+
+
+def packed_entries(best: UInt32[np.ndarray, "pos n"]) -> bytes:
+    """What is kept of one pattern's largest entries, as bytes that are not compressed."""
+    best = np.sort(best, axis=1)[:, ::-1]
     attention, keys = best >> 16, UNIT - (best & UNIT)
     kept = attention >= LEAST * UNIT
     parts: tuple[np.ndarray[Any, Any], ...] = (
-        np.array([size], "<u2"),
+        np.array([len(best)], "<u2"),
         kept.sum(axis=1).astype(np.uint8),
         keys[kept].astype("<u2"),
         attention[kept].astype("<u2"),
     )
-    return zlib.compress(b"".join(part.tobytes() for part in parts), _LEVEL)
+    return b"".join(part.tobytes() for part in parts)
+
+
+def compress(entries: bytes) -> bytes:
+    """`packed_entries` as they are stored."""
+    return zlib.compress(entries, _LEVEL)
 
 
 def unpack_pattern(packed: bytes) -> SparsePattern:

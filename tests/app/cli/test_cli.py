@@ -219,17 +219,18 @@ def test_demo_serves_and_indexes_only_once(shell: Shell, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("uvicorn.Server.run", serve)
 
-    def index(config: IndexConfig, settings: object) -> None:
-        indexed.append(config.dictionary or "")
+    def index(configs: list[IndexConfig], settings: object) -> None:
         engine = open_store(shell.url, create=True)
-        fixture_store.RunOf("demo", fixture_store.TOY_NEURONS).write(engine)
-        with engine.begin() as connection:
-            latest = schema.runs.c.id == 1 + len(indexed)
-            bundled = update(schema.runs).where(latest).values(model_id="demo", corpus="demo")
-            connection.execute(bundled)
-            if config.dictionary:
-                name = Path(config.dictionary).stem
-                connection.execute(update(schema.runs).where(latest).values(set_name=name))
+        for config in configs:
+            indexed.append(config.dictionary or "")
+            fixture_store.RunOf("demo", fixture_store.TOY_NEURONS).write(engine)
+            with engine.begin() as connection:
+                latest = schema.runs.c.id == 1 + len(indexed)
+                bundled = update(schema.runs).where(latest).values(model_id="demo", corpus="demo")
+                connection.execute(bundled)
+                if config.dictionary:
+                    name = Path(config.dictionary).stem
+                    connection.execute(update(schema.runs).where(latest).values(set_name=name))
         engine.dispose()
 
     monkeypatch.setattr(cli, "run_index", index)

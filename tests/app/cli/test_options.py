@@ -52,10 +52,10 @@ def test_index_has_an_option_for_every_field(declaration: type) -> None:
 def test_index_has_its_options_in_this_order() -> None:
     """Those of the run, the database among them, then those of its execution."""
     assert " ".join(PARAMETERS) == (
-        "model corpus name revision hook_point dictionary force set_name heads split text_column "
-        "source_column ctx_len bos max_tokens top_k bottom_k sample window batch_tokens dtype "
-        "device database seed connections trust_remote_code restart state memory shard workers "
-        "ray_address"
+        "model corpus name revision hook_point dictionary force set_name neurons heads split "
+        "text_column source_column ctx_len bos max_tokens top_k bottom_k sample window "
+        "batch_tokens dtype device database seed connections trust_remote_code restart state "
+        "memory shard workers ray_address"
     )
     negations = {name: made.secondary_opts for name, made in PARAMETERS.items()}
     assert negations.pop("connections") == ["--no-connections"]

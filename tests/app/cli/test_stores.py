@@ -57,6 +57,24 @@ def test_no_command_makes_a_store_that_it_reads(shell: Shell) -> None:
         assert sorted(shell.folder.iterdir()) == before, words
 
 
+def test_a_store_made_for_a_run_that_cannot_be_read_is_removed(shell: Shell) -> None:
+    """A wrong file leaves no empty database; a store that was there before stays."""
+    wrong = shell.folder / "wrong.jsonl"
+    wrong.write_text('{"not": "a run"}\n')
+    folder = shell.folder / "records"
+    folder.mkdir()
+    before = sorted(shell.folder.iterdir())
+    new = shell.folder / "new.db"
+    for words in ([str(wrong)], [str(folder), "--format", "openai"]):
+        code, _, err = shell.run("import", *words, "--database", f"sqlite:///{new}")
+        assert code == 2
+        assert err.count("\n") == 1
+        assert sorted(shell.folder.iterdir()) == before
+    open_store(f"sqlite:///{new}", create=True).dispose()
+    assert shell.run("import", str(wrong), "--database", f"sqlite:///{new}")[0] == 2
+    assert new.exists()
+
+
 def test_deleting_asks(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a terminal `--yes` is needed; on a terminal, anything but yes deletes nothing."""
     engine = open_store(shell.url, create=True)

@@ -22,6 +22,7 @@ INDEX = [
     (["demo", "--dictionary", "nowhere.safetensors"], "no file or folder 'nowhere.safetensors'"),
     (["demo", "--hook-point", "hook_nothing"], "There is no hook point 'hook_nothing'"),
     (["demo", "--set-name", "a b"], "a b"),
+    (["demo", "--neurons", "--heads", "--set-name", "a"], "--set-name a is of one set"),
     (["demo", "--dtype", "int7"], "dtype 'int7'"),
     (["demo", "--device", "cudda"], "cudda"),
     (["demo", "--shard", "3/2", "--state", "x"], "--shard 3/2"),

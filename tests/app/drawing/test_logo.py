@@ -39,6 +39,16 @@ def test_a_block_is_as_high_as_its_token_is_frequent() -> None:
     assert "def: 3 of 3" in peak.text
 
 
+def test_tokens_that_occur_once_share_a_block() -> None:
+    """It is as high as they are together, and names them all; a single one is named alone."""
+    drawn = elements(logo(columns([*WINDOWS, (["def", " f"], 0, 0)]), 4))
+    before, after = (drawn.all("svg", "near")[at] for at in (1, 2))
+    assert "once each: x, y" in before.text
+    assert [rect.attributes["height"] for rect in before.all("rect")] == ["55.0"]
+    assert "␣f: 2 of 4" in after.text
+    assert "␣g: 1 of 4" in after.text
+
+
 def test_nothing_is_drawn_where_nothing_repeats() -> None:
     """A logo of tokens that occur once each would say nothing."""
     assert logo(columns([(["a", "b"], 0, 0), (["c", "d"], 0, 0)]), 2) == ""

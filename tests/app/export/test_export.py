@@ -25,6 +25,7 @@ from indexer.store.runs import list_runs
 from indexer.store.transfer.records import run_row
 from tests.conftest import NewDatabase, serving
 from tests.helpers.fixture_store import write_all
+from tests.helpers.neuronpedia_schema import check
 
 RUNS = ("toy", "Zebra_2.0", "pre-only", "wide")
 
@@ -201,6 +202,15 @@ def test_neuron_records_have_their_fields(database: str, api: Any, tmp_path: Pat
     assert math.isclose(record["variance"], page["stats"]["std"] ** 2)
     boundaries, samples = record["quantile_boundaries"], record["random_sample_by_quantile"]
     assert len(samples) == len(boundaries) + 1
+    assert all(isinstance(boundary, float) for boundary in boundaries)
+    for one in (
+        *record["most_positive_activation_records"],
+        *record["random_sample"],
+        *(one for sample in samples for one in sample),
+    ):
+        assert one["dataclass_name"] == "ActivationRecord"
+        assert all(isinstance(token, str) for token in one["tokens"])
+        assert all(isinstance(value, float) for value in one["activations"])
 
 
 @pytest.mark.parametrize("model", ["toy", "wide"])
@@ -245,12 +255,17 @@ def test_neuronpedia_has_its_folders(database: str, api: Any, tmp_path: Path) ->
     assert [path.name for path in home.iterdir()] == ["1-neurons"]
     features = _batch(home / "1-neurons" / "features" / "batch-0.jsonl.gz")
     activations = _batch(home / "1-neurons" / "activations" / "batch-0.jsonl.gz")
+    for record, file in (("Model", "model"), ("SourceSet", "sourceset"), ("Source", "source")):
+        check(record, json.loads((home / "1-neurons" / f"{file}.jsonl").read_text()))
+    for record, rows in (("Neuron", features), ("Activation", activations)):
+        for row in rows:
+            check(record, row)
     page = api("/models/toy/layers/1/neurons/1")
-    (feature,) = [row for row in features if row["index"] == 1]
+    (feature,) = [row for row in features if row["index"] == "1"]
     assert feature["maxActApprox"] == page["stats"]["max"]
     assert feature["frac_nonzero"] == page["stats"]["density"]
     assert feature["layer"] == "1-neurons"
-    mine = [row for row in activations if row["index"] == 1 and row["binMin"] is None]
+    mine = [row for row in activations if row["index"] == "1" and row["binMin"] is None]
     assert [row["maxValue"] for row in mine] == [e["peak"] for e in page["examples"]["top"]]
     for row in activations:
         assert row["values"][row["maxValueTokenIndex"]] == row["maxValue"] == max(row["values"])
@@ -300,6 +315,8 @@ def test_notes_are_exported_with_their_neuron(
     (file,) = folder.rglob("explanations/*.gz")
     rows = [json.loads(line) for line in gzip.decompress(file.read_bytes()).splitlines()]
     assert [row["description"] for row in rows] == ["note 2", "note 1"]
+    for row in rows:
+        check("Explanation", row)
     monkeypatch.setenv("NEURARIUM_NOTES_TOKEN", "a-token-of-readers-1")
     monkeypatch.setenv("NEURARIUM_NOTES", "true")
     with serving(url) as client:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from sqlalchemy import func, select
 from starlette.testclient import TestClient
 from transformers import AutoModelForCausalLM
 
+from app.heads.circuits import circuits_of
 from app.heads.scores import SCORES
 from indexer.config import IndexConfig
 from indexer.demo import ATTENTION_ONLY, MODEL_DIR
@@ -23,6 +25,7 @@ from indexer.run.index import index
 from indexer.store import schema
 from indexer.store.database import open_store
 from indexer.store.runs import delete_run
+from indexer.store.transfer.copying import copy_run
 from tests.browser.test_accessibility import violations
 from tests.browser.test_browser import PHONE, WIDE, visiting
 from tests.conftest import Silent, serving, serving_live
@@ -146,6 +149,51 @@ def test_a_line_reads_without_a_script(
         assert re.search(rf'data-p="{example["key"]}"[^>]*><mark>', line)
         assert f"{example['query'] - example['key']} back" in line
         assert re.search(r'class="p\d+"', line)
+
+
+def test_neurons_are_linked_where_they_are_indexed(
+    pages: dict[tuple[int, int], dict[str, Any]],
+    client: TestClient,
+    heads_store: tuple[str, Path],
+    demo_store: str,
+    tmp_path: Path,
+) -> None:
+    """A head names the neurons it composes with; beside a run of neurons it links them with the
+    tokens they peak on, and in a run of an older version it names none."""
+    lists = pages[1, 2]["circuits"]["neurons"]
+    assert {name: len(neurons) for name, neurons in lists.items()} == dict.fromkeys(
+        ("queries", "keys", "values", "readers"), 5
+    )
+    assert all(n["peak_token"] is None for neurons in lists.values() for n in neurons)
+    assert pages[1, 2]["circuits"]["matched_previous"] is None  # learned positions
+    text = client.get("/demo/heads/1/2").text
+    assert "The model’s neurons are not indexed here." in text
+    assert "Neurons that read its output" in text
+    url = f"sqlite:///{tmp_path / 'both.db'}"
+    target = open_store(url, create=True)
+    for store in (demo_store, heads_store[0]):
+        source = open_store(store, create=False)
+        copy_run(source, 1, target, lambda _: None)
+        source.dispose()
+    target.dispose()
+    with serving(url) as both:
+        found = both.get(f"{API}/1/2").json()["circuits"]["neurons"]
+        text = both.get("/demo/heads/1/2").text
+        for name, neurons in found.items():
+            for neuron, bare in zip(neurons, lists[name], strict=True):
+                assert neuron | {"peak_token": None} == bare
+                there = f"/demo/{neuron['layer']}/{neuron['neuron']}"
+                assert f'href="{there}"' in text
+        neuron = found["readers"][0]
+        own = both.get(f"/api/v1/models/demo/layers/{neuron['layer']}/neurons/{neuron['neuron']}")
+        top = own.json()["examples"]["top"][0]
+        assert neuron["peak_token"] == top["tokens"][top["peak_position"] - top["start"]]
+    stored = {
+        name: pages[1, 2]["circuits"][name]
+        for name in ("copying", "self_share", "queries", "keys", "values")
+    }
+    old = circuits_of(SimpleNamespace(vocabulary=[]), stored | {"promoted": None, "matched": None})
+    assert (old.neurons, old.matched_previous) == (None, None)
 
 
 def test_a_whole_context_has_its_grid(

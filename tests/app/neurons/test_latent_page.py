@@ -132,6 +132,81 @@ def test_a_unit_s_name_is_its_title_and_finds_it(client: TestClient) -> None:
     assert client.get("/go", params={"to": "idea 99", "model": "llama"}).status_code == 404
 
 
+def listed(found: Any) -> Iterator[dict[str, Any]]:
+    """All units in an answer that are listed with the token they peak on, or in a context."""
+    if isinstance(found, dict):
+        if "neuron" in found and ({"peak_token", "position"} & set(found)):
+            yield found
+        for value in found.values():
+            yield from listed(value)
+    elif isinstance(found, list):
+        for value in found:
+            yield from listed(value)
+
+
+def test_a_unit_s_name_stands_wherever_it_is_listed(client: TestClient) -> None:
+    """In lists, searches, comparisons and exports, as JSON, CSV and pages; other sets have none."""
+    page = next(
+        found for unit in range(LATENTS) if (found := latent(client, 1, unit))["examples"]["top"]
+    )
+    unit, top = page["neuron"], page["examples"]["top"][0]
+    token = top["tokens"][top["peak_position"] - top["start"]]
+    context, base = top["context_id"], f"{MODEL}/sets/latents"
+    text = client.get(f"{base}/contexts/{context}").json()["text"]
+    word = max(text.split(), key=len)
+    paths = [
+        ("/layers/1/neurons", {}),
+        ("/layers/1/scatter", {}),
+        ("/gallery", {}),
+        ("/search/token", {"token": token}),
+        ("/search/text", {"q": word}),
+        ("/neurons", {"q": "layer:1 max>0"}),
+        (f"/contexts/{context}", {}),
+        (f"/layers/1/neurons/{unit}", {}),
+    ]
+    for path, query in paths:
+        answer = client.get(base + path, params=query)
+        assert answer.status_code == 200, answer.text
+        found = [one for one in listed(answer.json()) if one.get("set") != "neurons"]
+        assert found, path
+        for one in found:
+            expected = None if one.get("layer", 1) == 0 else called(one["neuron"])
+            assert one.get("name") == expected, path
+        if path != f"/layers/1/neurons/{unit}":
+            assert any("name" in one for one in found), path
+    own = client.get(f"{MODEL}/layers/1/neurons")
+    assert all("name" not in one for one in listed(own.json()))
+
+    marked = f'<bdi class="unit-name">{called(unit)}</bdi>'
+    here, other = f"llama/latents/1/{unit}", f"llama/latents/1/{(unit + 1) % LATENTS}"
+    for path, query in (
+        ("/llama/latents/1", {}),
+        ("/llama/latents/search", {"token": token}),
+        ("/llama/latents/search", {"text": word}),
+        ("/llama/latents/neurons", {"q": "layer:1 max>0 sort:max"}),
+        (f"/llama/latents/contexts/{context}", {}),
+        ("/list", {"n": here}),
+    ):
+        answer = client.get(path, params=query)
+        assert answer.status_code == 200
+        assert marked in answer.text, path
+    compared = client.get("/compare", params={"a": here, "b": other}).text
+    assert f"llama/latents 1/{unit} “{called(unit)}”" in compared
+
+    for path in (f"{base}/layers/1/neurons", f"{base}/export"):
+        query = {"format": "csv"} if path.endswith("export") else {}
+        lines = client.get(path, params=query, headers={"accept": "text/csv"}).text.splitlines()
+        assert lines[0].startswith("layer,neuron,name,"), path
+        assert f"1,{unit},{called(unit)}," in "\n".join(lines)
+    plain = client.get(f"{MODEL}/export", params={"format": "csv"}).text
+    assert plain.startswith("layer,neuron,max,")
+
+
+def called(unit: int) -> str:
+    """The name of a latent of layer 1."""
+    return f"Idea {'é' if unit == 5 else unit}"
+
+
 def test_the_code_on_its_page_gives_its_peak(config: IndexConfig, client: TestClient) -> None:
     """Run as it is, but for the paths, which are the reader's."""
     unit = next(u for u in range(LATENTS) if latent(client, 0, u)["examples"]["top"])

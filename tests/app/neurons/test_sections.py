@@ -303,7 +303,7 @@ def test_positions_not_stored_differ_from_positions_not_included() -> None:
     view = context_view(part)
     assert view.whole.count('title="not stored, at ') == 128 - 64
     assert "not included" not in view.whole
-    assert view.stored == "Its activations at positions 20 to 83, which are all that is kept"
+    assert view.stored == "Its activations at positions 20 to 83, the only ones stored"
     assert context_view(page).stored == "Its activations on every token"
     assert context_view(page).whole.count('title="not included, at 0') == 1
 

@@ -66,7 +66,7 @@ def test_tokens_lead_to_their_neurons() -> None:
         (1.0, "a little heavier"),
         (4.2, "some tokens stand apart"),
         (200.0, "a few tokens stand apart"),
-        (None, "all the same"),
+        (None, "All are equal"),
     ],
 )
 def test_kurtosis_in_words(kurtosis: float | None, words: str) -> None:
@@ -80,11 +80,11 @@ def test_kurtosis_in_words(kurtosis: float | None, words: str) -> None:
 @pytest.mark.parametrize(
     ("layer", "n_layers", "words"),
     [
-        (1, 2, "This is the last layer"),
-        (0, 2, "1 layer stands between this neuron and the logits and reads"),
-        (2, 30, "27 layers stand between this neuron and the logits and read"),
-        (20, 30, "what it does through them is not in these numbers"),
-        (2, 30, "the direct reading is weak here"),
+        (1, 2, "Only the final norm lies between this neuron and the logits"),
+        (0, 2, "1 layer lies between this neuron and the logits and reads"),
+        (2, 30, "27 layers lie between this neuron and the logits and read"),
+        (20, 30, "its indirect effects are not included"),
+        (2, 30, "direct effects are weak evidence"),
     ],
 )
 def test_later_layers_weaken_direct_effects(layer: int, n_layers: int, words: str) -> None:
@@ -95,8 +95,8 @@ def test_later_layers_weaken_direct_effects(layer: int, n_layers: int, words: st
 @pytest.mark.parametrize(
     ("layer", "words"),
     [
-        (0, "leaves out positions and what attention adds"),
-        (1, "1 layer has written"),
+        (0, "positions and attention are left out"),
+        (1, "1 layer writes to it before"),
         (9, "weak evidence"),
     ],
 )
@@ -121,7 +121,7 @@ def test_parts_have_names_if_there_are_two() -> None:
     assert {row.part for table in plain.links for row in table.rows} == {""}
 
 
-@pytest.mark.parametrize(("cosine", "words"), [(0.02, "next to nothing"), (None, "")])
+@pytest.mark.parametrize(("cosine", "words"), [(0.02, "nearly orthogonal"), (None, "")])
 def test_a_cosine_near_zero_or_unknown(cosine: float | None, words: str) -> None:
     """Near zero the sentence says so; an unknown cosine has none."""
     (reads,) = weights().inputs
@@ -142,7 +142,7 @@ def test_empty_lists_give_a_reason() -> None:
     """The first layer has no earlier neurons, and nothing is shown for missing data."""
     weights = view(neurons.empty_page())
     assert [re.sub("<[^>]*>", "", table.markup).strip() for table in weights.links] == [
-        "none known", "none: this is the first layer", "none known",
+        "none", "none: this is the first layer", "none",
     ]  # fmt: skip
     assert (weights.inputs, hrefs(weights.peak_tokens), weights.signs) == ([], [], None)
     assert (weights.effects.chart, weights.effects.spread) == ("", "")
@@ -156,7 +156,7 @@ def test_peak_tokens_are_cut_and_counted() -> None:
     assert [row.token for row in rows] == [f"t{i}" for i in range(10)]
     assert rows[0].count == "20"
     assert len(hrefs(weights.peak_tokens)) == 10
-    assert f"Over the {sum(range(9, 21))} different contexts" in weights.peaks_of
+    assert f"Of the {sum(range(9, 21))} different contexts" in weights.peaks_of
     assert "2 more tokens are in the JSON" in weights.peaks_of
     assert "more tokens" not in view(neuron_page(peak_tokens=tokens[:10])).peaks_of
 

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from anyio import to_thread
 
 from app.serving import connections
 from app.serving.connections import Connections, Wait
 from app.serving.limits import room_for_connections
 from app.serving.log import Seldom
 from app.serving.protocol import MOST_HEAD
-from app.serving.server import Server, listening, server_of
+from app.serving.server import PAGES_AT_ONCE, Server, listening, server_of
 from app.settings import Settings
 
 PLAIN = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -29,7 +30,8 @@ go, begun = threading.Event(), threading.Semaphore(0)
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Answers a request with the number of bytes in its body; /wait waits until the test says."""
+    """Answers a request with the number of bytes in its body, /threads with the number of threads;
+    /wait waits until the test says."""
     if scope["type"] == "lifespan":
         while (await receive())["type"] != "lifespan.shutdown":
             await send({"type": "lifespan.startup.complete"})
@@ -40,6 +42,8 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         size += len(message["body"])
         if not message["more_body"]:
             break
+    if scope["path"] == "/threads":
+        size = int(to_thread.current_default_thread_limiter().total_tokens)
     if scope["path"] == "/wait":
         begun.release()
     while scope["path"] == "/wait" and not go.is_set():
@@ -124,6 +128,13 @@ def test_a_head_is_bounded(visit: Visits, sent: bytes, expected: int) -> None:
     assert status(visitor.recv(1 << 16)) == expected
     if expected == 431:
         assert visitor.recv(1) == b""
+
+
+def test_few_pages_are_built_at_once(visit: Visits) -> None:
+    """The framework would start forty, each of which makes all others later."""
+    visitor = visit()
+    visitor.sendall(PLAIN.replace(b"/ ", b"/threads "))
+    assert visitor.recv(1 << 16).endswith(b"\r\n\r\n%d" % PAGES_AT_ONCE)
 
 
 def test_a_body_is_not_bounded_by_that_but_what_frames_it_is(visit: Visits) -> None:

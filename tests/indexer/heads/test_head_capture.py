@@ -18,13 +18,13 @@ from tests.helpers.tiny_heads import (
     attention_only,
     captured_heads,
     eager,
+    shared_heads,
     tiny_heads,
 )
 from tests.helpers.tiny_models import some_tokens
 
 EXACT = 6
 """Keys whose values can be solved for: rounding grows with each."""
-_LOADED: dict[str, tuple[Path, LoadedModel]] = {}
 
 
 @pytest.fixture(params=ARCHITECTURES)
@@ -32,11 +32,7 @@ def saved(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, LoadedModel]:
     """A tiny model's folder, and the model; each is made once."""
-    name: str = request.param
-    if name not in _LOADED:
-        folder = tmp_path_factory.mktemp(name) / name
-        _LOADED[name] = (folder, tiny_heads(folder, name))
-    return _LOADED[name]
+    return shared_heads(request.param, tmp_path_factory.getbasetemp())
 
 
 def test_heads_equal_an_eager_model(saved: tuple[Path, LoadedModel]) -> None:

@@ -134,7 +134,7 @@ def test_every_ranking_is_that_of_loops(case: Case) -> None:
                     for c in range(CONTEXTS)
                 ]
                 order = sorted(range(CONTEXTS), key=lambda c: (-best[c][0], c))[:K]
-                found = list(scan.rankings[name].examples(flat))
+                found = list(scan.rankings[name].of(flat))
                 assert [example.context_id for example in found] == order
                 for example in found:
                     value, query, key = best[example.context_id]

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from indexer.captured import CapturedHeads
-from indexer.heads.pairs import best_effects, best_places, best_values, valid_pairs
+from indexer.heads.pairs import _entries_by_topk, best_effects, layer_pairs, pairs_of
 from indexer.heads.repeated import repeated_tokens
-from indexer.heads.scores import ScoreSums, rows_of
+from indexer.heads.scores import ScoreSums, predicting, rows_of
 
 BATCH, HEADS, POS = 3, 2, 9
 
@@ -40,64 +40,70 @@ def tokens(seed: int) -> torch.Tensor:
     return torch.randint(2, 5, (BATCH, POS), generator=torch.Generator().manual_seed(seed))
 
 
-def test_every_pair_counts_exactly_once() -> None:
-    """The pairs that count are those a loop finds, and no others."""
-    mask = included()
-    expected = {
-        (b, q, k)
+def pairs_by_loops(mask: torch.Tensor) -> list[list[tuple[int, int]]]:
+    """Every context's pairs that count, earliest query first, then earliest key."""
+    return [
+        [(q, k) for q in range(POS) for k in range(q) if mask[b, q] and mask[b, k]]
         for b in range(BATCH)
-        for q in range(POS)
-        for k in range(q)
-        if mask[b, q] and mask[b, k]
-    }
-    assert {tuple(pair) for pair in valid_pairs(mask).nonzero().tolist()} == expected
-    assert len(expected) == 8 * 7 // 2 + 4 * 3 // 2
+    ]
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_the_best_pair_is_that_of_a_loop(seed: int) -> None:
-    """Values and places of both rankings; a context without a pair has the value −1."""
+def test_every_pair_counts_exactly_once() -> None:
+    """As many pairs as a loop finds."""
+    mask = included()
+    expected = [len(pairs) for pairs in pairs_by_loops(mask)]
+    assert pairs_of(mask.numpy()).tolist() == expected == [8 * 7 // 2, 4 * 3 // 2, 0]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_best_pairs_are_those_of_a_loop(seed: int) -> None:
+    """Of contexts by both rankings, and of rows by attention; a context without a pair has the
+    value −1, a row without one the query itself."""
     heads, mask = captured(seed), included()
     if seed == 4:  # ties: the earliest query, then the earliest key
         heads = CapturedHeads(
             torch.ones_like(heads.pattern) / 2, torch.ones(BATCH, HEADS, POS), heads.outputs
         )
-    valid = valid_pairs(mask)
-    best = best_values(heads, valid)
-    for name, norms in (("moved", heads.value_norms), ("attention", torch.ones(BATCH, HEADS, POS))):
-        values = getattr(best, name)
-        places = best_places(
-            heads.pattern.flatten(0, 1).numpy(),
-            norms.flatten(0, 1).numpy(),
-            valid[:, None].expand(-1, HEADS, -1, -1).flatten(0, 1).numpy(),
-        )
-        for b in range(BATCH):
+    if seed == 5:  # all attention goes to the BOS
+        heads.pattern[:] = 0
+        heads.pattern[..., 0] = 1
+    layer = layer_pairs(heads, mask.numpy())
+    ones = torch.ones(BATCH, HEADS, POS)
+    for found, norms in ((layer.moved, heads.value_norms), (layer.attention, ones)):
+        for b, pairs in enumerate(pairs_by_loops(mask)):
             for h in range(HEADS):
-                pairs = [
-                    (-float(heads.pattern[b, h, q, k] * norms[b, h, k]), q, k)
-                    for q in range(POS)
-                    for k in range(q)
-                    if mask[b, q] and mask[b, k]
-                ]
-                if not pairs:
-                    assert values[b, h] == -1
-                    continue
-                value, query, key = min(pairs)
-                assert values[b, h] == pytest.approx(-value)
-                assert (places.queries[b * HEADS + h], places.keys[b * HEADS + h]) == (query, key)
+                value, query, key = -1.0, 1, 1
+                for q, k in pairs:
+                    if float(heads.pattern[b, h, q, k] * norms[b, h, k]) > value:
+                        value, query, key = float(heads.pattern[b, h, q, k] * norms[b, h, k]), q, k
+                assert found.values[b, h] == pytest.approx(value)
+                assert (found.queries[b, h], found.keys[b, h]) == (query, key)
+                assert found.attention[b, h] == heads.pattern[b, h, query, key]
+    for b, pairs in enumerate(pairs_by_loops(mask)):
+        for h in range(HEADS):
+            for q in (q for q in range(POS) if mask[b, q]):
+                keys = [key for query, key in pairs if query == q]
+                row = [float(heads.pattern[b, h, q, key]) for key in keys]
+                key = keys[int(np.argmax(row))] if keys else q
+                assert layer.keys[b, h, q] == key
+                assert layer.key_attention[b, h, q] == heads.pattern[b, h, q, key]
+    np.testing.assert_array_equal(layer.norms, heads.value_norms)
+    elsewhere = np.sort(_entries_by_topk(heads.pattern))  # as on a GPU
+    np.testing.assert_array_equal(np.sort(layer.entries), elsewhere)
 
 
 def test_effects_count_where_an_included_token_is_predicted() -> None:
-    """Largest and smallest over positions that are included and followed by an included one."""
+    """The largest over positions that are included and followed by an included one."""
     mask = included()
-    effects = torch.randn(BATCH, POS, HEADS, generator=torch.Generator().manual_seed(0))
-    highest, lowest = best_effects(effects, rows_of(tokens(0), mask).predicting)
+    effects = torch.randn(BATCH, HEADS, POS, generator=torch.Generator().manual_seed(0))
+    values, queries = best_effects(effects.numpy(), predicting(mask.numpy()))
     for b in range(BATCH):
         where = [p for p in range(POS - 1) if mask[b, p] and mask[b, p + 1]]
         for h in range(HEADS):
-            values = [float(effects[b, p, h]) for p in where]
-            assert highest[b, h] == max(values, default=-math.inf)
-            assert lowest[b, h] == min(values, default=math.inf)
+            of_row = [float(effects[b, h, p]) for p in where]
+            assert values[b, h] == max(of_row, default=-math.inf)
+            if where:
+                assert queries[b, h] == where[int(np.argmax(of_row))]
 
 
 def by_loops(

@@ -20,12 +20,14 @@ from sqlalchemy import select
 from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
 from indexer.run import index as run
-from indexer.run import passes
+from indexer.run import passes, together
 from indexer.run.checkpoint import RunFacts, RunFolder
 from indexer.run.index import index
 from indexer.run.shard import Shard
 from indexer.run.shards import merge, scan_shard
 from indexer.run.stopping import Stopped, stop_requests
+from indexer.scan import slices
+from indexer.scan.slices import Slice
 from indexer.store import schema
 from indexer.store.database import open_store
 from tests.conftest import Silent
@@ -102,7 +104,8 @@ def stopped_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> Iterator[Non
         yield Later()
 
     with monkeypatch.context() as patch:
-        patch.setattr(passes, "stop_requests", requests)
+        for module in (passes, together):
+            patch.setattr(module, "stop_requests", requests)
         yield
 
 
@@ -249,20 +252,32 @@ def test_passes_are_carried_on(
 def test_shards_and_stops_make_a_run_of_latents(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one go, stopped and carried on, and in three shards: one content."""
+    """In one go, stopped and carried on, and in three shards, each layer cut: one content."""
     config = latents_config(tmp_path / "small")
     place.index(config, Execution())
+    monkeypatch.setattr(slices, "LEAST_UNITS", 4)
+    little = replace(OFTEN, memory=50_000)
     again = Place(tmp_path / "again")
     (tmp_path / "again").mkdir()
     with stopped_after(monkeypatch, 4), pytest.raises(Stopped):
-        again.index(config)
-    assert any("resuming after" in line for line in again.index(config))
+        again.index(config, little)
+    (unfinished,) = again.unfinished()
+    assert [part.name for part in RunFolder(unfinished).facts.slices] == [
+        f"layers-{layer}-{layer}-units-{first}-{end}"
+        for layer in (0, 1)
+        for first, end in ((0, 8), (8, 16))
+    ]
+    little = replace(little, checkpoint_seconds=600)
+    assert any("resuming after" in line for line in again.index(config, little))
     assert again.hashes() == place.hashes()
+    with pytest.raises(NeurariumError, match="4 units of layer 0 need"):
+        again.index(config, replace(little, memory=5_000))
     sharded = Place(tmp_path / "sharded")
     (tmp_path / "sharded").mkdir()
     state = tmp_path / "state"
     for number in (3, 1, 2):
-        scan_shard(config, Shard(number, 3), sharded.cache, Silent(), replace(OFTEN, state=state))
+        in_parts = replace(little, state=state)
+        scan_shard(config, Shard(number, 3), sharded.cache, Silent(), in_parts)
     merge(state, sharded.url, sharded.cache, Silent(), Execution())
     assert sharded.hashes() == place.hashes()
 
@@ -346,7 +361,7 @@ def test_the_first_request_to_stop_waits_and_the_second_does_not(
 
 def test_a_run_begun_by_an_older_version_is_read(tmp_path: Path) -> None:
     """The file's keys stay, whatever the fields are called."""
-    facts = RunFacts("a", {"model": "demo"}, {"the corpus": "b"}, ((0, 1), (1, 3)))
+    facts = RunFacts("a", {"model": "demo"}, {"the corpus": "b"}, (Slice(0, 1), Slice(1, 3)))
     folder = RunFolder(tmp_path)
     folder.begin(facts)
     assert json.loads((tmp_path / "run.json").read_text()) == {
@@ -357,6 +372,9 @@ def test_a_run_begun_by_an_older_version_is_read(tmp_path: Path) -> None:
         "slices": [[0, 1], [1, 3]],
     }
     assert folder.facts == facts
+    cut = replace(facts, slices=(Slice(0, 1, (0, 8)), Slice(0, 1, (8, 16))))
+    folder.begin(cut)
+    assert folder.facts == cut
 
 
 @pytest.mark.timeout(1800)

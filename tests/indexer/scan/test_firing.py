@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,14 @@ from indexer.scan.shape import ScanShape
 from indexer.scan.state import Scan
 from indexer.store.sizes import BAND_EXAMPLES, FIRING_PEAKS, RANDOM_EXAMPLES
 from indexer.workers.orders import Order, OrderScanner, bounds_of, merge
-from tests.helpers.scan_cases import Case, FakeCorpus, FakeModel, records_of, results_of
+from tests.helpers.scan_cases import (
+    Case,
+    FakeCorpus,
+    FakeModel,
+    records_of,
+    results_of,
+    results_of_all,
+)
 
 RANDOM, BAND = 2, 3
 
@@ -160,6 +168,34 @@ def test_the_order_of_batches_and_who_measures_them_change_nothing(case: Case, s
             np.testing.assert_equal(one.arrays, other.arrays)
             for mine, its in zip(one.examples, other.examples, strict=True):
                 np.testing.assert_equal(vars(mine), vars(its))
+
+
+@fewer
+@given(sparse_cases(), st.data())
+def test_a_layer_in_slices_is_the_whole(case: Case, data: st.DataObject) -> None:
+    """Some units of a layer a pass; what compares units with each other still sees all of them."""
+    shapes = []
+    for layer, width in enumerate(case.shape.widths):
+        inner = data.draw(st.lists(st.integers(1, width), max_size=2))
+        edges = sorted({0, *inner, width})
+        shapes += [case.shape.units(layer, *cut) for cut in pairwise(edges)]
+    scans = [replace(case, shape=shape).scan() for shape in shapes]
+
+    def peaks_of(layer: int) -> np.ndarray[Any, Any]:
+        parts = [scan.sample for scan in scans if scan.shape.first_layer == layer]
+        return np.concatenate([part.peaks for part in parts if part is not None])
+
+    records, contexts = results_of_all(scans, case.corpus, peaks_of=peaks_of)
+    expected, of_whole = results_of(case.scan(), case.corpus)
+    assert [one.context_id for one in contexts] == [one.context_id for one in of_whole]
+    for one, other in zip(records, expected, strict=True):
+        assert (one.layer, one.neuron) == (other.layer, other.neuron)
+        np.testing.assert_equal(one.scalars, other.scalars)
+        np.testing.assert_equal(one.arrays, other.arrays)
+        for mine, its in zip(one.examples, other.examples, strict=True):
+            np.testing.assert_equal(vars(mine), vars(its))
+    with pytest.raises(ValueError, match="whole layer's"):
+        results_of(scans[0], case.corpus)
 
 
 def test_a_never_firing_unit_touches_no_examples() -> None:
