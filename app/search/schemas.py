@@ -82,6 +82,9 @@ class Snippet(Schema):
 
     text: str
     found: bool = Field(description="Whether it matches the search.")
+    special: bool = Field(
+        default=False, description="Whether it is a special token inside a pre-tokenised row."
+    )
 
 
 class FoundContext(Schema):
