@@ -18,6 +18,7 @@ from sqlalchemy import Row
 
 from app.reading.store import Reading
 from app.reading.unit_names import name_in
+from app.schemas import Note
 from indexer.store import schema
 from indexer.store.packing.codec import ExampleArrays, dequantized
 from indexer.store.transfer.records import (
@@ -118,6 +119,15 @@ DICTIONARIES = {
 
 Table = tuple[str, pa.Table]
 """A part of the table of this name."""
+
+
+def notes_table(notes: Sequence[Note]) -> pa.Table:
+    """Notes, a row each."""
+    kinds = [*_PLACE, ("time", pa.timestamp("us", "UTC")), ("author", pa.string())]
+    return pa.Table.from_pylist(
+        [note.model_dump(include={"layer", "neuron", "time", "author", "text"}) for note in notes],
+        pa.schema([*kinds, ("text", pa.string())]),
+    )
 
 
 class Tables:

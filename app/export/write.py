@@ -112,13 +112,16 @@ def _csv(
 
 
 def _parquet(
-    reading: Reading, request: Request, indices: Indices, _: Notes | None, progress: Progress
+    reading: Reading, request: Request, indices: Indices, notes: Notes | None, progress: Progress
 ) -> None:
     from app.export.heads import head_tables
-    from app.export.tables import Tables
+    from app.export.tables import Tables, notes_table
 
-    heads = head_tables(reading, sorted_unique(indices).tolist())
-    write_parquet(request.out, Tables(reading), ranges(indices), heads, progress)
+    chosen = sorted_unique(indices).tolist()
+    places = (reading.places.of(index) for index in chosen)
+    written = [note for place in places for note in (notes or {}).get(place, ())]
+    more = [*head_tables(reading, chosen), *([("notes", notes_table(written))] if written else ())]
+    write_parquet(request.out, Tables(reading), ranges(indices), more, progress)
 
 
 def _safetensors(

@@ -317,6 +317,12 @@ def test_notes_are_exported_with_their_neuron(
     assert [row["description"] for row in rows] == ["note 2", "note 1"]
     for row in rows:
         check("Explanation", row)
+    tables = tmp_path / "tables"
+    command("export", "toy", "--format", "parquet", "--out", tables, "--database", url)
+    assert [
+        (row["layer"], row["neuron"], row["time"].day, row["author"], row["text"])
+        for row in pq.read_table(tables / "notes.parquet").to_pylist()
+    ] == [(0, 1, 2, "Ada", "note 2"), (0, 1, 1, "Ada", "note 1")]
     monkeypatch.setenv("NEURARIUM_NOTES_TOKEN", "a-token-of-readers-1")
     monkeypatch.setenv("NEURARIUM_NOTES", "true")
     with serving(url) as client:
