@@ -85,6 +85,7 @@ TABLES: Mapping[str, Table] = {
     "scan-demo": Table(("scan-demo",), rows=SCAN_ROWS),
     "workers": Table(("workers",)),
     "memory": Table(("memory",)),
+    "memory-latents": Table(("memory-latents",)),
     "writing": Table(
         ("writing", "writing-500032"),
         rows=WRITING_ROWS,

@@ -95,6 +95,12 @@ def topk(x: Tensor, w: dict[str, Tensor]) -> Tensor:
     return torch.where(before >= least, torch.relu(before), 0.0)
 
 
+def groupmax_less(x: Tensor, w: dict[str, Tensor]) -> Tensor:
+    before = torch.relu((x - w["b_dec"]) @ w["W_enc"] + w["b_enc"])
+    groups = [before[..., at : at + 4] for at in range(0, LATENTS, 4)]
+    return torch.cat([torch.where(g == g.amax(-1, keepdim=True), g, 0.0) for g in groups], -1)
+
+
 def topk_less(x: Tensor, w: dict[str, Tensor]) -> Tensor:
     return topk(x - w["b_dec"], w)
 
@@ -365,6 +371,7 @@ CASES = (
     ),
     Case("Llama Scope", _llama, _llama_acts, _llama_out),
     Case("sparsify", _sparsify("layers.1"), topk_less),
+    Case("sparsify groupmax", _sparsify("layers.1", activation="groupmax", k=6), groupmax_less),
     Case(
         "sparsify transcoder",
         _sparsify("layers.1.mlp", transcode=True, skip_connection=True),
@@ -400,6 +407,13 @@ CASES = (
         "own relu, not subtracted",
         _own(*_ALL, hook_point=HOOK, activation="relu", apply_b_dec_to_input="false"),
         relu,
+    ),
+    Case("own groupmax", _own(*_ALL, hook_point=HOOK, activation="groupmax", k="6"), groupmax_less),
+    Case(
+        "own layer norm",
+        _own(*_ALL, hook_point=HOOK, activation="relu", normalize_activations="layer_norm"),
+        layer_norm,
+        _norm_restored,
     ),
     Case("own top-k", _own(*_ALL, hook_point=HOOK, activation="topk", k=str(K)), topk_less),
     Case(

@@ -20,6 +20,9 @@ def check_shapes(dictionary: Dictionary) -> None:
         raise _wrong(dictionary, "is a jumprelu without thresholds")
     if dictionary.k is not None and not 1 <= dictionary.k <= latents:
         raise _wrong(dictionary, f"has k {dictionary.k} for {latents} latents")
+    k = dictionary.k or 1
+    if dictionary.function == "groupmax" and (latents % k or latents == k):
+        raise _wrong(dictionary, f"has {latents} latents, which are not {k} groups")
     W_dec = dictionary.W_dec
     if dictionary.target is not None and W_dec is None:
         raise _wrong(dictionary, "is a transcoder without W_dec")

@@ -13,8 +13,10 @@ import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
-Function = Literal["relu", "jumprelu", "topk", "gated", "identity"]
-FUNCTIONS: tuple[Function, ...] = ("relu", "jumprelu", "topk", "gated", "identity")
+Function = Literal["relu", "jumprelu", "topk", "groupmax", "gated", "identity"]
+FUNCTIONS: tuple[Function, ...] = ("relu", "jumprelu", "topk", "groupmax", "gated", "identity")
+COUNTED: tuple[Function, ...] = ("topk", "groupmax")
+"""Those that need a `k`."""
 """From a latent's preactivation to its activation; batch-top-k is `jumprelu` by its threshold."""
 Norm = Literal["none", "layer_norm", "constant_norm_rescale"]
 NORMS: tuple[Norm, ...] = ("none", "layer_norm", "constant_norm_rescale")
@@ -63,7 +65,8 @@ class Dictionary:
     threshold: Float32[Tensor, " latents"] | None = None
     """A latent is on where its preactivation is above it (`jumprelu`)."""
     k: int | None = None
-    """How many of all latents are on at a position, at most (`topk`)."""
+    """How many of all latents are on at a position, at most: the largest (`topk`), or the largest
+    of each of so many groups of consecutive latents (`groupmax`)."""
     gate: Gate | None = None
     norm: Norm = "none"
     skip: Float32[Tensor, "d_in d_out"] | None = None
@@ -154,6 +157,15 @@ class Dictionary:
             assert self.k is not None
             best, which = values.topk(min(self.k, self.latents), dim=-1)
             values.zero_().scatter_(-1, which, best.relu_())
+        elif self.function == "groupmax":
+            groups = self._groups(values)
+            best, which = groups.max(dim=-1, keepdim=True)
+            groups.zero_().scatter_(-1, which, best.relu_())
+
+    def _groups(self, values: Float32[Tensor, "*batch latents"]) -> Float32[Tensor, "*batch k g"]:
+        """A view of values by group."""
+        assert self.k is not None
+        return values.view(*values.shape[:-1], self.k, -1)
 
     def between(
         self, inputs: Float[Tensor, "*batch d_in"], share: float
@@ -183,6 +195,12 @@ class Dictionary:
             if last < values.shape[-1]:  # surely above the first that is left out
                 lowest = lowest.mul_(lowest > ordered[..., last:] + off)
             highest = highest.mul_(highest >= ordered[..., last - 1 : last] - off)
+        if self.function == "groupmax":
+            ordered = self._groups(values).topk(2, dim=-1).values  # groups have more than one
+            surely = self._groups(lowest) > ordered[..., 1:] + off[..., None]
+            maybe = self._groups(highest) >= ordered[..., :1] - off[..., None]
+            lowest = lowest.mul_(surely.flatten(-2))
+            highest = highest.mul_(maybe.flatten(-2))
         return lowest.relu_(), highest.relu_()
 
     def decode(

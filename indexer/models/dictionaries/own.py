@@ -8,7 +8,7 @@ import json
 import torch
 
 from indexer.models.dictionaries import places
-from indexer.models.dictionaries.dictionary import NORMS, Dictionary, Function, Norm
+from indexer.models.dictionaries.dictionary import COUNTED, NORMS, Dictionary, Function, Norm
 from indexer.models.dictionaries.files import Found
 
 _TENSORS = frozenset({"W_enc", "b_enc", "W_dec", "b_dec", "threshold"})
@@ -59,7 +59,7 @@ def read_own(found: Found, asked: str | None) -> Dictionary:
         b_dec=b_dec if W_dec is not None else None,
         b_in=b_dec if subtracted else None,
         threshold=threshold,
-        k=_number(found, "k") if function == "topk" else None,
+        k=_number(found, "k") if function in COUNTED else None,
         norm=_norm(found),
         target=target,
         model=said.get("model"),
@@ -81,7 +81,7 @@ def _function(found: Found, decodes: bool, has_threshold: bool) -> Function:
             return "identity"
         raise found.wrong(
             "has a decoder and does not name its activation function: add `activation` to the "
-            "file's metadata (relu, jumprelu, topk or identity)"
+            "file's metadata (relu, jumprelu, topk, groupmax or identity)"
         )
     if named in ("jumprelu", "batchtopk"):
         if not has_threshold:
@@ -91,8 +91,8 @@ def _function(found: Found, decodes: bool, has_threshold: bool) -> Function:
         raise found.wrong(f"is {named} and has a `threshold`: {named} uses none")
     if named == "relu":
         return "relu"
-    if named == "topk":
-        return "topk"
+    if named in COUNTED:
+        return named
     if named == "identity":
         return "identity"
     raise places.unknown_function(found, named)

@@ -12,6 +12,9 @@ from indexer.models.dictionaries import places
 from indexer.models.dictionaries.dictionary import Dictionary, Function, Gate, Hook
 from indexer.models.dictionaries.files import Found
 
+_COUNTED: dict[str, Function] = {"topk": "topk", "groupmax": "groupmax"}
+"""sparsify's activation functions."""
+
 
 def is_sparsify(found: Found) -> bool:
     """Whether a file is of sparsify's layout."""
@@ -22,9 +25,10 @@ def read_sparsify(found: Found, asked: str | None) -> Dictionary:
     """Read `sae.safetensors` of a folder named for its module, such as `layers.3.mlp`. Raises
     `NeurariumError`."""
     said = found.settings
-    named = said.get("activation", "topk")
-    if named != "topk" or said.get("signed"):
-        raise places.unknown_function(found, "signed topk" if said.get("signed") else named)
+    function = _COUNTED.get(str(said.get("activation", "topk")))
+    if function is None or said.get("signed"):
+        named = "signed topk" if said.get("signed") else said["activation"]
+        raise places.unknown_function(found, named)
     transcoder = bool(said.get("transcode"))
     folder = found.path.parent.name
     layer = places.layer_in_name(found)
@@ -38,7 +42,7 @@ def read_sparsify(found: Found, asked: str | None) -> Dictionary:
     return Dictionary(
         label=found.label,
         hook=hook,
-        function="topk",
+        function=function,
         W_enc=W_enc,
         b_enc=found.tensor(bias),
         W_dec=found.tensor("W_dec"),

@@ -37,7 +37,7 @@ def inputs(seed: int = 1) -> Tensor:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_equals_its_plain_formula(case: Case, tmp_path: Path) -> None:
-    """Each layout's activations and reconstruction are those of its formula."""
+    """Each layout's activations, their limits and the reconstruction are those of its formula."""
     w, x = weights(), inputs()
     path = case.write(tmp_path, w)
 
@@ -48,6 +48,10 @@ def test_equals_its_plain_formula(case: Case, tmp_path: Path) -> None:
     torch.testing.assert_close(acts, expected, rtol=1e-5, atol=1e-5)
     assert ((acts > 0) == (expected > 0)).all()
     assert int((expected != 0).sum()) > 0
+    low, high = dictionary.between(x, 1e-6)  # what rounding allows is all around it
+    assert ((low <= acts + 1e-4) & (high >= acts - 1e-4)).all()
+    assert ((low > 0) <= (acts > 0)).all()
+    assert ((acts > 0) <= (high > 0)).all()
     assert str(dictionary.hook) == case.hook
     assert (dictionary.target and str(dictionary.target)) == case.target
     assert (dictionary.d_in, dictionary.latents) == (WIDTH, LATENTS)
@@ -229,15 +233,29 @@ _BAD: dict[str, tuple[Write, str]] = {
         own(*_FULL, hook_point=HOOK, activation="topk", k="99"),
         "has k 99 for 24 latents",
     ),
+    "groups of unequal size": (
+        own(*_FULL, hook_point=HOOK, activation="groupmax", k="7"),
+        "has 24 latents, which are not 7 groups",
+    ),
+    "a transcoder that subtracts b_dec": (
+        lens(
+            architecture="transcoder",
+            hook_name_out="blocks.1.hook_mlp_out",
+            apply_b_dec_to_input=True,
+        ),
+        "is a transcoder that subtracts b_dec from its input",
+    ),
+    "one head alone": (lens(hook_head_index=3), "reads head 3 alone"),
     "a cross-layer transcoder": (
         circuit({"W_enc_0": torch.ones(2, 2)}, feature_output_hook="y"),
         "is a cross-layer transcoder, which cannot be indexed yet",
     ),
     "a missing tensor": (
         lambda root: save(
-            root, "sae.safetensors", {"W_enc": torch.ones(4, 2)}, ("cfg.json", {"d_sae": 4})
+            *(root / "layers.1", "sae.safetensors", {"W_enc": torch.ones(4, 2)}),
+            ("cfg.json", {"k": 2}),
         ),
-        "",
+        "no tensor",
     ),
     "a decoder of another size": (
         own(*_FULL, change={"W_dec": torch.ones(3, WIDTH)}, hook_point=HOOK, activation="relu"),

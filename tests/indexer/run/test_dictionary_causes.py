@@ -72,9 +72,10 @@ def both_ways(**more: Tensor) -> dict[str, Tensor]:
     return {"W_enc": ways.T.contiguous(), "W_dec": ways, "b_dec": torch.zeros(WIDTH), **more}
 
 
-@pytest.mark.parametrize("cause", ["b_dec", "norm", "bos", "nothing"])
+@pytest.mark.parametrize("cause", ["b_dec", "norm", "bos", "no_bos", "nothing"])
 def test_the_cause_is_the_one_that_sets_it_right(tiny: Path, tmp_path: Path, cause: str) -> None:
-    """Its b_dec was to be subtracted, its inputs to be normalised, a BOS to stand in front."""
+    """Its b_dec was to be subtracted, its inputs to be normalised, a BOS to stand in front or not
+    to."""
     path = tiny if cause != "norm" else smaller(tiny, tmp_path / "small")
     plain = load_model(resolve_model(str(path)), asked=Asked())
     batch = batch_of(bos=cause != "bos")
@@ -90,12 +91,14 @@ def test_the_cause_is_the_one_that_sets_it_right(tiny: Path, tmp_path: Path, cau
         tensors = both_ways(threshold=torch.full((2 * WIDTH,), high))
         said = {"activation": "jumprelu"}
         expected = "It is most likely for normalised inputs"
-    elif cause == "bos":
-        seen = stream(plain, batch_of(bos=True))
+    elif cause in ("bos", "no_bos"):
+        seen = stream(plain, batch_of(bos=cause == "bos"))
         tensors = {"W_enc": torch.linalg.pinv(seen), "W_dec": seen, "b_dec": torch.zeros(WIDTH)}
         tensors["threshold"] = torch.full((len(seen),), 0.99)
         said = {"activation": "jumprelu"}
         expected = "made on texts with a BOS in front, and these have none (then 0.0%"
+        if cause == "no_bos":
+            expected = "made on texts without a BOS: try --no-bos (then 0.0%"
     else:
         tensors = both_ways(b_dec=torch.zeros(WIDTH))
         tensors["W_dec"] = -5 * tensors["W_dec"]
