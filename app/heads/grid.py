@@ -14,7 +14,7 @@ from app.heads.schemas import HeadContext
 from app.web.frame import Frame
 
 GRID_MOST = 192
-"""Positions of a grid; longer contexts are shown as a list of rows alone."""
+"""Positions of a grid; longer contexts have a list of rows alone."""
 
 _CELL = 7
 _SCALE = 4
@@ -27,7 +27,7 @@ class GridView:
 
     text: Markup
     grid: Markup | None
-    """None for contexts that are too long for one."""
+    """None for contexts that are too long for a grid."""
     rows: list[tuple[Markup, int, Markup, str]]
     """Each token, its position, the keys it attends to most, and what is left out."""
 

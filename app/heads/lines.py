@@ -102,7 +102,7 @@ def _facts(example: PairExample) -> str:
         f"attention {share(example.attention)}",
         f"attention × length {number(example.moved)}",
         f"direct effect {number(example.effect) if example.effect is not None else MISSING}",
-        f"{share(example.left_out)} of the row not kept",
+        f"{share(example.left_out)} of the row not stored",
         f"positions {example.query} → {example.key}",
         f"context {example.context_id}",
     ]
@@ -131,13 +131,13 @@ def token_markup(token: str, position: int, attention: float, is_query: bool, is
     """A token shaded by the attention to it."""
     css = colour(attention, 0.0, 1.0) if attention else ""
     css = f' class="{css}"' if css else ""
-    said = f' title="{escape(share(attention))}"' if attention else ""
+    title = f' title="{escape(share(attention))}"' if attention else ""
     text = str(visible(token))
     if is_key and not is_query:
         text = f"<mark>{text}</mark>"
     if is_query:
         text = f"<u>{text}</u>"
-    return f'<span data-p="{position}"{css}{said}>{text}</span>'
+    return f'<span data-p="{position}"{css}{title}>{text}</span>'
 
 
 def token_chip(token: str) -> Markup:

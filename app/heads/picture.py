@@ -57,7 +57,7 @@ class HeadsView:
     rows: list[TableRow]
     training: TrainingView | None
     """How the heads formed, where that is known."""
-    said: list[str]
+    facts: list[str]
     """What is known of the model's heads together, sentences."""
 
 
@@ -122,14 +122,14 @@ def heads_view(page: HeadsPage, name: str, links: Links, address: Address) -> He
             for i in order
         ],
         training=training_view(page.facts.training),
-        said=_said(page),
+        facts=_facts(page),
     )
 
 
-def _said(page: HeadsPage) -> list[str]:
+def _facts(page: HeadsPage) -> list[str]:
     facts = page.facts
     repeated = facts.repeated
-    said = [
+    sentences = [
         f"Repeated random tokens: {count(repeated.sequences)} sequences of {repeated.length} "
         f"random tokens, each repeated once (seed {repeated.seed}). Mean loss "
         f"{number(repeated.first_loss)} nats on the first copy, {number(repeated.second_loss)} on "
@@ -137,15 +137,15 @@ def _said(page: HeadsPage) -> list[str]:
     ]
     if learning := facts.in_context:
         early, late = learning.early_positions, learning.late_positions
-        said.append(
+        sentences.append(
             f"In-context-learning score {number(learning.score)} nats: the mean loss at tokens "
             f"{late[0]}–{late[1]} minus that at tokens {early[0]}–{early[1]}, over "
             f"{count(learning.contexts)} contexts of the sample."
         )
-    said.append(
+    sentences.append(
         f"{count(facts.pairs)} pairs of positions were ranked: key before query, no special tokens."
     )
-    return said
+    return sentences
 
 
 def _range(score: Score, known: Sequence[float]) -> tuple[float, float]:

@@ -130,7 +130,7 @@ class PairExample(Schema):
     context_id: int
     document_index: int
     source: str | None
-    start: int = Field(description="The first shown token's position in the context.")
+    start: int = Field(description="The position of the first of `tokens` in the context.")
     tokens: list[str]
     token_ids: list[int]
     query: int = Field(description="Position in the context.")
@@ -140,9 +140,9 @@ class PairExample(Schema):
     moved: float = Field(description="Attention × the length of what is moved.")
     effect: float | None = Field(description="Direct effect on the next token's logit.")
     row: list[float] = Field(
-        description="The query's attention to each shown token; 0 where it was not kept."
+        description="The query's attention to each token of `tokens`; 0 where nothing is stored."
     )
-    left_out: float = Field(description="The share of the query's attention not kept.")
+    left_out: float = Field(description="The share of the query's attention not stored.")
 
 
 class HeadExamples(Schema):
@@ -166,7 +166,7 @@ class TokenPair(Schema):
 
 
 class Composition(Schema):
-    """An earlier head that this one may read."""
+    """An earlier head whose output this head may read."""
 
     layer: int
     head: int
@@ -189,8 +189,8 @@ class NeuronComposition(Schema):
 
 
 class NeuronLists(Schema):
-    """The MLP neurons a head composes with most: ‖A B‖ ÷ (‖A‖ · ‖B‖), one of both the neuron's
-    vector; null where not known."""
+    """The MLP neurons a head composes with most: ‖A B‖ ÷ (‖A‖ · ‖B‖) of the head's matrix and the
+    neuron's vector; null where not known."""
 
     queries: list[NeuronComposition] | None = Field(
         description="Neurons of earlier layers that the head's queries read most."
@@ -267,4 +267,4 @@ class HeadContext(Schema):
     rows: list[list[tuple[int, float]]] = Field(
         description="Of each token, the keys it attends to most, at most 8 with 0.005 or more."
     )
-    left_out: list[float] = Field(description="The share of each token's attention not kept.")
+    left_out: list[float] = Field(description="The share of each token's attention not stored.")

@@ -18,7 +18,7 @@ from app.web.frame import Frame
 from app.web.links import Links
 
 IN_LINE = ("induction", "previous_token", "effect", "duplicate_token", "bos", "entropy", "distance")
-"""The scores under the title, the ones that a phone shows first."""
+"""The scores under the title; a phone shows the first three."""
 CARD_LINES = 5
 """Pairs of a card."""
 TOKENS = 9

@@ -42,7 +42,7 @@ from app.schemas import Order
 from indexer.store import schema
 from indexer.store.checksums import cover, missing
 from indexer.store.packing.codec import LAYER_ARRAYS, unpack_arrays
-from indexer.store.units import Units
+from indexer.store.units import HEADS, Units
 
 LABELLED = 14
 """The most neurons of a scatter plot that carry their token."""
@@ -83,11 +83,12 @@ def gallery(reading: Reading) -> Gallery:
 
 def galleries(store: Store, models: Sequence[str]) -> list[Gallery]:
     """The galleries of several models' default runs, each cut so that all together have as many
-    neurons as one; models beyond that number are left out."""
-    models = models[:SIZE]
+    neurons as one; models beyond that number are left out, and those of which only attention heads
+    are indexed."""
     with store.connect() as connection:
-        whole = [gallery(store.open(connection, name, None)) for name in models]
-    return [cut(one, SIZE // len(models)) for one in whole]
+        readings = [store.open(connection, name, None) for name in models[:SIZE]]
+        whole = [gallery(reading) for reading in readings if reading.run.set_name != HEADS]
+    return [cut(one, SIZE // len(whole)) for one in whole]
 
 
 def layer(

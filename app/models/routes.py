@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import RedirectResponse
 
 from app.models import queries, view
 from app.models.schemas import (
@@ -21,6 +22,7 @@ from app.models.schemas import (
     default_order,
 )
 from app.schemas import NeuronRow, Order
+from app.sets import ModelSet
 from app.web import api_urls, urls
 from app.web.fields import accepted, listed, listing_csv
 from app.web.frame import Frame
@@ -38,6 +40,7 @@ from app.web.params import (
     not_default_limit,
 )
 from app.web.site import site_of
+from indexer.store.units import HEADS
 
 api = APIRouter(prefix="/api/v1", tags=["api"], responses=ERRORS)
 pages = APIRouter(include_in_schema=False)
@@ -162,12 +165,14 @@ def home_page(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = N
 
 @pages.get("/{model}")
 def model_page(request: Request, model: InSet, run: RunId = None, embed: Embed = None) -> Response:
-    """A model's layers."""
+    """A model's layers; of a model of which heads alone are indexed, the page of its heads."""
     site = site_of(request)
     bare = site.bare(embed)
     if unchanged := site.unchanged(request, model, bare=bare):
         return unchanged
     with site.store.reading(model, run) as reading:
+        if reading.run.set_name == HEADS:
+            return RedirectResponse(urls.model(ModelSet(model.model, HEADS), run=run), 307)
         page = queries.model(reading)
         shown = queries.gallery(reading)
     links = site.links(model, run)

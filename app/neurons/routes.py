@@ -21,6 +21,7 @@ from app.neurons.view import (
     sources_view,
 )
 from app.schemas import DEFAULT_VIEW, View
+from app.sets import ModelSet
 from app.web import api_urls, urls
 from app.web.fields import included
 from app.web.frame import Frame
@@ -40,6 +41,7 @@ from app.web.params import (
     view_of,
 )
 from app.web.site import site_of
+from indexer.store.units import HEADS
 
 api = APIRouter(
     prefix="/api/v1/models/{model}/layers/{layer}/neurons/{neuron}", tags=["api"], responses=ERRORS
@@ -118,6 +120,10 @@ def neuron_page(
     if unchanged := site.unchanged(request, model, beside=beside, bare=bare):
         return unchanged
     with site.store.reading(model, run) as reading:
+        if reading.run.set_name == HEADS:  # of a model of which heads alone are indexed
+            address = urls.neuron(ModelSet(model.model, HEADS), layer, neuron)
+            query = f"?{request.url.query}" if request.url.query else ""
+            return RedirectResponse(address + query, 307)
         page = queries.neuron(reading, layer, neuron, REACH[layout])
     links = site.links(model, run, view or DEFAULT_VIEW)
     frame = Frame(

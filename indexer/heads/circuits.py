@@ -36,8 +36,8 @@ Pair = tuple[int, int, float]
 
 @dataclass(frozen=True)
 class Composition:
-    """An earlier head that this one may read, and how strongly: ‖product‖ ÷ (‖A‖ · ‖B‖) of the two
-    heads' matrices, Frobenius norms."""
+    """An earlier head whose output this head may read, and how strongly: ‖product‖ ÷ (‖A‖ · ‖B‖) of
+    the two heads' matrices, Frobenius norms."""
 
     layer: int
     head: int

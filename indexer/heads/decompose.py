@@ -48,7 +48,7 @@ def decompose(
 ) -> Parts | None:
     """The parts of the logits of `targets` at every position of one text, in float32.
 
-    None where what a part adds cannot be told (models that normalise after each addition).
+    None where what a part adds is not known (models that normalise after each addition).
     """
     heads, path = heads_of(model), logit_path(model)
     if path is None:

@@ -89,9 +89,9 @@ def _attention(model: LoadedModel) -> list[str]:
     if getattr(config, "attn_logit_softcapping", None) or native > 0:
         lines.append("The soft cap of attention scores is left out: it keeps their order.")
     windows = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None)
-    some = any(kind in ("sliding_attention", "local") for kind in windows or ())
+    in_layers = any(kind in ("sliding_attention", "local") for kind in windows or ())
     everywhere = windows is None and bool(getattr(config, "sliding_window", None))
-    if some or everywhere:
+    if in_layers or everywhere:
         lines.append(
             "Sliding windows are left out: heads of such layers cannot attend beyond their window."
         )

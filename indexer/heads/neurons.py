@@ -73,7 +73,7 @@ class ModelNeurons:
         return writes if isinstance(writes, Unknown) else writes.vectors
 
     def unknown(self) -> str | None:
-        """Why some neurons are left out, a sentence; None if none are."""
+        """Why neurons are left out, a sentence; None if all are known."""
         layers = range(len(self.readers))
         unknown = [u for u in (*self.readers, *map(self.written, layers)) if isinstance(u, Unknown)]
         return unknown[0].reason if unknown else None
@@ -177,7 +177,7 @@ def _tiles(vectors: Float[Tensor, "n d_model"]) -> list[tuple[int, Tensor]]:
 def _scores(
     reached: Float[Tensor, "head n r"], vectors: Float[Tensor, "n d"], size: Float[Tensor, " head"]
 ) -> Float[Tensor, "head n"]:
-    """Lengths divided by both norms; 0 where one of these is 0."""
+    """Lengths divided by both norms; 0 where a norm is 0."""
     lengths = vectors.norm(dim=1)[None] * size[:, None]
     return torch.where(lengths > 0, reached.norm(dim=2) / lengths, 0.0)
 

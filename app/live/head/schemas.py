@@ -26,7 +26,7 @@ class HeadPattern(Schema):
     rows: list[list[tuple[int, float]]] = Field(
         description="Of each token, the keys it attends to most, at most 8 with 0.005 or more."
     )
-    left_out: list[float] = Field(description="The share of each token's attention not kept.")
+    left_out: list[float] = Field(description="The share of each token's attention not stored.")
 
 
 class HeadEffects(Schema):
@@ -38,10 +38,11 @@ class HeadEffects(Schema):
         description="Its output is its mean over the run's random contexts."
     )
     pattern_patched: Predictions | None = Field(
-        description="It attends as on the other text, over this text's values; null without one."
+        description="It attends as on the other text, over this text's values; null without "
+        "another text."
     )
     output_patched: Predictions | None = Field(
-        description="Its output is that on the other text; null without one."
+        description="Its output is that on the other text; null without another text."
     )
 
 

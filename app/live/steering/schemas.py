@@ -7,7 +7,7 @@ from pydantic import Field
 from app.schemas import Schema, UnitName
 
 MOST_UNITS = 16
-"""The most units that a text is steered with, besides the one of the address."""
+"""The most units that a text is steered with, besides that of the address."""
 MOST_NEW = 200
 """The most tokens generated."""
 USUAL_NEW = 40

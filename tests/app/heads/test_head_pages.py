@@ -344,12 +344,18 @@ def test_a_bundled_model_tells_how_its_heads_formed(
     with serving(url) as client:
         page = client.get("/api/v1/models/induction/heads").json()
         text = client.get("/induction/heads").text
+        # The model has no neurons: its own addresses are those of its heads.
+        assert client.get("/induction").headers["location"] == "/induction/heads"
+        assert client.get("/induction/1/2").headers["location"] == "/induction/heads/1/2"
+        home = client.get("/").text
     assert page["facts"]["training"] == story
     scores = [row["scores"]["repeated"]["induction"] for row in page["heads"]]
     measured = [score for layer in story[-1]["induction"] for score in layer]
     assert scores == pytest.approx(measured, abs=0.01)  # the file has 16-bit weights
     assert max(scores[:8]) < 0.05 < 0.8 < min(scores[8:])
     assert page["facts"]["repeated"]["second_loss"] < 0.3
+    assert 'href="/induction"' in home
+    assert "Neurons to start with" not in home
     assert text.count('<svg class="training"') == 2
     for checkpoint in story:
         assert f'<td class="num">{checkpoint["step"]}</td><td>{checkpoint["stage"]}</td>' in text
