@@ -35,8 +35,6 @@ from indexer.store.units import HEADS
 
 BEFORE, AFTER = 16, 20
 """Tokens shown before the key and after the query."""
-FARTHEST = 60
-"""Tokens shown in one piece; of longer pairs the middle is left out."""
 
 _HEADS, _HEAD_PATTERNS = cover(schema.heads), cover(schema.head_patterns)
 _FACTS = select(*_HEADS.selected).where(schema.heads.c.neuron_id == bindparam("key"))
