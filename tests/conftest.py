@@ -70,9 +70,9 @@ def unavailable(what: str, error: Exception) -> NoReturn:
 
 
 @contextmanager
-def serving(database_url: str) -> Iterator[TestClient]:
-    """A client of a server over a store."""
-    app = create_app(Settings(database_url=database_url))
+def serving(database_url: str, **options: Any) -> Iterator[TestClient]:
+    """A client of a server over a store, with these settings."""
+    app = create_app(Settings(database_url=database_url, **options))
     with TestClient(app, raise_server_exceptions=False, follow_redirects=False) as client:
         yield client
 

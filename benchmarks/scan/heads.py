@@ -9,8 +9,12 @@ and which heads move names.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import itertools
 import tempfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,21 +27,25 @@ from torch import Tensor
 from benchmarks.results import Figure, run
 from benchmarks.rounds import interleave, times_faster
 from benchmarks.scan.inputs import SHAPES, model_of, write_corpus
+from benchmarks.scan.others import on_device
 from benchmarks.scan.ways import TRUNK, trunk
 from benchmarks.tables import report
 from indexer.captured import CapturedHeads
 from indexer.config import IndexConfig
 from indexer.corpus.batches import Batch, fill_batch
 from indexer.errors import NeurariumError
+from indexer.heads.batch import HeadBatch
 from indexer.heads.circuits import circuits
 from indexer.heads.effects import EffectPass, heads_of, logit_path
 from indexer.heads.measure import repeated_of, repeated_scores
-from indexer.heads.scan import HeadScan, HeadShape, scan_batch
+from indexer.heads.scan import HeadScan, HeadShape
 from indexer.interventions.read import read_text
 from indexer.models.loaded import LoadedModel
 from indexer.reporter import Reporter
 from indexer.scan.choice import resolve
 from indexer.scan.job import Job, load, prepare
+from indexer.scan.loop import measuring
+from indexer.scan.state import Scan
 
 SCAN = "scan of heads"
 _FEW = 16  # tokens for circuits, of which only the copying score is wanted
@@ -121,16 +129,35 @@ def say_best(model: LoadedModel, count: int = 10) -> None:
             )
 
 
-def measure(name: str, job: Job) -> list[Figure]:
-    """The eager trunk's seconds ÷ the scan's, of every batch of a run's plan."""
+def eager_trunk(model: LoadedModel) -> Callable[[Batch], None]:
+    """The body of a copy of the model that computes attention step by step."""
+    root: Any = copy.deepcopy(model.root)
+    root.set_attn_implementation("eager")
+    return trunk(replace(model, root=root))
+
+
+def scanning(job: Job) -> Callable[[Batch], None]:
+    """What a run of heads does with a batch: their activations and pairs, in one forward pass."""
     model = job.model
     heads, path = heads_of(model), logit_path(model)
     shape = HeadShape(heads.widths, job.shape.sample, job.shape.random_contexts, job.shape.top_k)
-    scan = HeadScan(shape)
-    ways: dict[str, Any] = {
-        TRUNK: trunk(model),
-        SCAN: lambda batch: scan_batch(heads, path, batch, scan),
-    }
+    scan, pairs = Scan(job.shape, job.corpus.source_index), HeadScan(shape)
+
+    def run(batch: Batch) -> None:
+        measured = HeadBatch(heads, path, batch, pairs.scores)
+        tokens, attention = on_device(batch, model.device)
+        with contextlib.ExitStack() as hooks:
+            measure = hooks.enter_context(measuring(model.device, batch, scan))
+            hooks.enter_context(model.capturing(batch.tokens.shape, measure))
+            model.trunk.run_hooked(tokens, attention, measured.hooks())
+        pairs.add(measured)
+
+    return run
+
+
+def measure(name: str, job: Job) -> list[Figure]:
+    """The eager trunk's seconds ÷ the scan's, of every batch of a run's plan."""
+    ways = {TRUNK: eager_trunk(job.model), SCAN: scanning(job)}
     last = fill_batch(job.plans[-1], job.corpus, padding_id=0)
     ways[TRUNK](last)  # the first call in a process is slow: not timed
 
@@ -144,8 +171,9 @@ def measure(name: str, job: Job) -> list[Figure]:
         return "rest" if batch.part == "rest" else "sample"
 
     found = []
-    rates = [int(t.item.included.sum()) / t.wall for t in turns if t.key == TRUNK]
-    found.append(Figure.of("eager trunk", name, rates, "tokens/s"))
+    for row, key in (("eager trunk", TRUNK), (SCAN, SCAN)):
+        rates = [int(turn.item.included.sum()) / turn.wall for turn in turns if turn.key == key]
+        found.append(Figure.of(row, name, rates, "tokens/s"))
     for which in ("sample", "rest"):
         own = [turn for turn in turns if part(turn) == which]
         if own:

@@ -27,7 +27,7 @@ from indexer.scan.choice import resolve
 from indexer.scan.job import Job, load, prepare
 from indexer.scan.loop import scan_batches
 from indexer.scan.state import Scan
-from indexer.workers.orders import Order, scan_by_crew
+from indexer.workers.orders import Order, UnitsWork, scan_by_crew
 from indexer.workers.ray import RayCrew, WorkerResources, connected
 from indexer.workers.worker import Task
 
@@ -53,7 +53,7 @@ def measure(job: Job, workers: int, rounds: int) -> list[Figure]:
 
         def together(_: int) -> Scan:
             scan = Scan(job.shape, job.corpus.source_index)
-            scan_by_crew(crew, scan, job.plans, positions_of(job), todo, lambda *_: None)
+            scan_by_crew(crew, UnitsWork(scan), job.plans, positions_of(job), todo, lambda *_: None)
             return scan
 
         turns = list(interleave({"alone": alone, "together": together}, range(rounds)))

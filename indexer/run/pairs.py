@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 
@@ -18,12 +19,15 @@ from indexer.heads.saved import arrays_of, restore
 from indexer.heads.scan import HeadScan
 from indexer.reporter import Reporter
 from indexer.run.checkpoint import RunFolder
-from indexer.run.passes import Done
-from indexer.run.together import one_pass
+from indexer.run.passes import Done, positions_of
+from indexer.run.together import checkpoints, one_pass, scan_here
 from indexer.scan.job import Job
+from indexer.workers.pairs import PairsWork
+from indexer.workers.ray import many_workers
 
 NAME = "pairs"
 """Of its file, without the ending."""
+TITLE = "Pairs of positions"
 _DONE = "done"
 
 
@@ -65,10 +69,19 @@ class Pairs:
 def scan_pairs(
     job: Job, folder: RunFolder | None, execution: Execution, reporter: Reporter
 ) -> HeadScan:
-    """The pairs of all batches: those that are not done are measured in a pass of their own.
+    """The pairs of all batches. Those that are not done are measured in a pass of their own, in
+    this process or in workers.
 
     Raises `Stopped` when the user stops it, after saving a checkpoint, and NeurariumError.
     """
     pairs = Pairs(job, folder)
-    one_pass(job, [pairs], "Pairs of positions", execution, reporter)
+    if pairs.done.all():
+        return pairs.scan
+    with many_workers(job, execution, reporter) as workers:
+        if workers is None:
+            one_pass(job, [pairs], TITLE, execution, reporter)
+            return pairs.scan
+        with checkpoints(job, [pairs], TITLE, execution, reporter) as (todo, after):
+            here = partial(scan_here, job, [pairs], after=after)
+            workers.divide(PairsWork(pairs.scan), todo, positions_of(job), here, after)
     return pairs.scan

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Protocol
 
@@ -77,29 +77,51 @@ def one_pass(
 
     Raises `Stopped` when the user stops it, after saving all checkpoints, and NeurariumError.
     """
+    if all(each.done.all() for each in measured):
+        return
+    with checkpoints(job, measured, title, execution, reporter) as (todo, after):
+        scan_here(job, measured, todo, after)
+
+
+def scan_here(
+    job: Job, measured: Sequence[Measured], todo: Sequence[int], after: Callable[..., None]
+) -> None:
+    """Run the model over batches, in this process; `after` is called with each when it is done."""
+    given_back = time.monotonic()
+    for number in todo:
+        batch = fill_batch(job.plans[number], job.corpus, padding_id=0)
+        waiting = [each for each in measured if not each.done[number]]
+        tokens, attention = torch.from_numpy(batch.tokens), torch.from_numpy(batch.attention)
+        job.model.trunk.run_hooked(tokens, attention, _all(waiting, batch))
+        if time.monotonic() - given_back > 1:
+            memory.give_back()
+            given_back = time.monotonic()
+        after(number)
+
+
+@contextmanager
+def checkpoints(
+    job: Job, measured: Sequence[Measured], title: str, execution: Execution, reporter: Reporter
+) -> Iterator[tuple[list[int], Callable[..., None]]]:
+    """The batches that are not done, and what is to be called with those that are: it marks them,
+    reports, saves a checkpoint from time to time, and raises `Stopped` when the user stops. All is
+    saved at the end."""
     positions = positions_of(job)
     done = np.logical_and.reduce([each.done for each in measured])
     total, before = int(positions.sum()), int(positions[done].sum())
-    if done.all():
-        return
-    if before:
+    if before and not done.all():
         reporter.say(f"{title}: resuming after {before:,} of {total:,} tokens")
     progress = reporter.stage(title, total, "tokens")
-    saved = given_back = time.monotonic()
+    saved = time.monotonic()
     with stop_requests() as stop:
-        for number in np.flatnonzero(~done).tolist():
-            batch = fill_batch(job.plans[number], job.corpus, padding_id=0)
-            waiting = [each for each in measured if not each.done[number]]
-            tokens, attention = torch.from_numpy(batch.tokens), torch.from_numpy(batch.attention)
-            job.model.trunk.run_hooked(tokens, attention, _all(waiting, batch))
-            for each in waiting:
-                each.done[number] = True
-            done[number] = True
+
+        def after(*numbers: int) -> None:
+            nonlocal saved
+            for each in measured:
+                each.done[list(numbers)] = True
+            done[list(numbers)] = True
             now = int(positions[done].sum())
             progress(now)
-            if time.monotonic() - given_back > 1:
-                memory.give_back()
-                given_back = time.monotonic()
             if stop.is_set():
                 _save(measured)
                 raise Stopped(
@@ -115,6 +137,8 @@ def one_pass(
                         "one stays, and the pass goes on."
                     )
                 saved = time.monotonic()
+
+        yield np.flatnonzero(~done).tolist(), after
     _save(measured)
 
 

@@ -98,7 +98,7 @@ class OrderScanner:
         scan = self._state(order)
         for name, selection in scan.selections().items():
             if name in order.bounds:
-                _fill(selection, order.bounds[name])
+                fill(selection, order.bounds[name])
         if scan.firing is not None and order.floor is not None:
             scan.firing.clear(order.floor)
         scan.maximum.fill(-np.inf)
@@ -130,7 +130,7 @@ def _same(one: ScanShape, other: ScanShape) -> bool:
     return (one.first_neuron, one.widths) == (other.first_neuron, other.widths)
 
 
-def _fill(selection: Selection, bound: Bound) -> None:
+def fill(selection: Selection, bound: Bound) -> None:
     """Fill all places with the bound, so that only better pairs enter."""
     selection.values[:] = bound.values[:, None]
     selection.ids[:] = bound.ids[:, None]
@@ -225,6 +225,35 @@ class WorkQueue:
             self._rate = int(self.positions[list(chunk.numbers)].sum()) / max(seconds, 1e-6)
 
 
+class Work(Protocol):
+    """What is divided among workers."""
+
+    def order(self, plans: tuple[BatchPlan, ...], *, sampled: bool) -> Any:
+        """An order for these batches, the whole sample or none of it."""
+        ...
+
+    def merge(self, result: Any) -> None:
+        """Merge the result of an order, which has its duration in `seconds`."""
+        ...
+
+
+@dataclass(frozen=True)
+class UnitsWork:
+    """A scan of units, to be divided."""
+
+    scan: Scan
+
+    def order(self, plans: tuple[BatchPlan, ...], *, sampled: bool) -> Order:
+        """An order for these batches."""
+        firing = self.scan.firing
+        floor = None if firing is None else firing.peaks.floor.copy()
+        return Order(self.scan.shape, plans, bounds_of(self.scan), sampled, floor)
+
+    def merge(self, result: OrderResult) -> None:
+        """Merge the result of batches that are not in the scan yet."""
+        merge(self.scan, result)
+
+
 class Crew(Protocol):
     """Numbered workers, each with one order at a time."""
 
@@ -232,11 +261,11 @@ class Crew(Protocol):
         """The number of workers."""
         ...
 
-    def give(self, worker: int, order: Order) -> None:
+    def give(self, worker: int, order: Any) -> None:
         """Start an order, without waiting."""
         ...
 
-    def wait(self, seconds: float) -> list[tuple[int, OrderResult | None]]:
+    def wait(self, seconds: float) -> list[tuple[int, Any]]:
         """Workers that finish within `seconds`, with their results. A worker that died has None and
         is already replaced. Raises NeurariumError if an order fails."""
         ...
@@ -244,7 +273,7 @@ class Crew(Protocol):
 
 def scan_by_crew(
     crew: Crew,
-    scan: Scan,
+    work: Work,
     plans: Sequence[BatchPlan],
     positions: Int64[np.ndarray, " batches"],
     todo: Sequence[int],
@@ -259,17 +288,16 @@ def scan_by_crew(
     idle = deque(range(len(crew)))
     busy: dict[int, Chunk] = {}
     deaths: Counter[Chunk] = Counter()
-    finished: list[tuple[Chunk, OrderResult]] = []
+    finished: list[tuple[Chunk, Any]] = []
     while True:
         while idle and (chunk := queue.next()) is not None:
             worker = idle.popleft()
             batches = tuple(plans[number] for number in chunk.numbers)
-            floor = None if scan.firing is None else scan.firing.peaks.floor.copy()
-            crew.give(worker, Order(scan.shape, batches, bounds_of(scan), chunk.sampled, floor))
+            crew.give(worker, work.order(batches, sampled=chunk.sampled))
             busy[worker] = chunk
         # Merge after all workers have new orders, so that none waits for it.
         for chunk, result in finished:
-            merge(scan, result)
+            work.merge(result)
             after(*chunk.numbers)
         if not busy:
             return

@@ -24,11 +24,10 @@ from indexer.errors import NeurariumError
 from indexer.reporter import Reporter
 from indexer.scan.job import Job
 from indexer.scan.loop import scan_batches
-from indexer.scan.shape import ScanShape
 from indexer.scan.slices import SHARE
 from indexer.scan.state import Scan
 from indexer.workers.needed import check_ray, uses_ray
-from indexer.workers.orders import Order, OrderResult, scan_by_crew
+from indexer.workers.orders import UnitsWork, Work, scan_by_crew
 from indexer.workers.worker import Task, Worker
 
 _QUIET = {
@@ -66,11 +65,11 @@ class RayCrew:
     def __len__(self) -> int:
         return len(self._actors)
 
-    def give(self, worker: int, order: Order) -> None:
+    def give(self, worker: int, order: Any) -> None:
         """Start an order, without waiting."""
         self._orders[self._actors[worker].scan.remote(order)] = worker
 
-    def wait(self, seconds: float) -> list[tuple[int, OrderResult | None]]:
+    def wait(self, seconds: float) -> list[tuple[int, Any]]:
         """Workers that finish within `seconds`, with their results."""
         done, _ = self._ray.wait(list(self._orders), timeout=seconds)
         finished = [(self._orders.pop(reference), self._result(reference)) for reference in done]
@@ -93,9 +92,9 @@ class RayCrew:
     def _start_worker(self) -> Any:
         return self._class.remote(self._task, self._resources.threads)
 
-    def _result(self, reference: Any) -> OrderResult | None:
+    def _result(self, reference: Any) -> Any:
         try:
-            result: OrderResult = self._ray.get(reference)
+            result = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, NeurariumError):
                 raise NeurariumError(str(error.cause)) from None
@@ -113,6 +112,8 @@ class Workers:
     def __init__(self, job: Job, execution: Execution, reporter: Reporter) -> None:
         self._job, self._execution, self._reporter = job, execution, reporter
         self._crew: RayCrew | None = None
+        self._needed = 0
+        """Bytes of results in transfer at a time."""
         self._opened = ExitStack()
 
     def scan(
@@ -122,22 +123,40 @@ class Workers:
         positions: Any,
         after: Callable[..., None],
     ) -> None:
-        """Scan the batches `todo`, as `indexer.workers.orders.scan_by_crew` does.
+        """Scan the batches `todo`, as `indexer.workers.orders.scan_by_crew` does."""
+        job, shape = self._job, scan.shape
 
-        A partly scanned sample is finished in this process first, since one process has to measure
-        all of it.
+        def here(sample: Sequence[int]) -> None:
+            scan_batches(job.model, job.corpus, scan, job.plans, sample, after)
+
+        count = self._execution.workers or 1
+        self._needed = count * shape.extremes_bytes() + shape.sample_bytes()
+        self.divide(UnitsWork(scan), todo, positions, here, after)
+
+    def divide(
+        self,
+        work: Work,
+        todo: Sequence[int],
+        positions: Any,
+        here: Callable[[Sequence[int]], None],
+        after: Callable[..., None],
+    ) -> None:
+        """Do any work on the batches `todo`.
+
+        A partly scanned sample is finished in this process first, by `here`, since one process has
+        to measure all of it.
         """
         job = self._job
         sample = [number for number in todo if job.plans[number].part != "rest"]
         if 0 < len(sample) < sum(plan.part != "rest" for plan in job.plans):
-            scan_batches(job.model, job.corpus, scan, job.plans, sample, after)
+            here(sample)
             todo = [number for number in todo if job.plans[number].part == "rest"]
         if not todo:
             return
         if self._crew is None:
-            self._crew = self._start(scan.shape)
+            self._crew = self._start()
         try:
-            scan_by_crew(self._crew, scan, job.plans, positions, todo, after)
+            scan_by_crew(self._crew, work, job.plans, positions, todo, after)
         except self._crew.lost as error:
             after()  # a signal to stop may have reached Ray's processes as well
             raise NeurariumError(
@@ -148,12 +167,11 @@ class Workers:
         """End the workers, and Ray if it was started here."""
         self._opened.close()
 
-    def _start(self, shape: ScanShape) -> RayCrew:
+    def _start(self) -> RayCrew:
         where = self._execution.ray_address or "this machine"
         self._reporter.say(f"Starting workers on {where}")
         job, wanted = self._job, self._execution.workers
-        needed = (wanted or 1) * shape.extremes_bytes() + shape.sample_bytes()
-        ray = self._opened.enter_context(connected(self._execution, needed))
+        ray = self._opened.enter_context(connected(self._execution, self._needed))
         count, resources = allocate(
             ray, job.model.device.type, wanted, own=not self._execution.ray_address
         )

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import torch
 
-from indexer.corpus.prepared import open_prepared
+from indexer.corpus.prepared import PreparedCorpus, open_prepared
 from indexer.errors import NeurariumError
 from indexer.models.asked import Asked
 from indexer.models.load import load_model
+from indexer.models.loaded import LoadedModel
 from indexer.models.source import ModelSource
 from indexer.scan.job import Job
 from indexer.workers.orders import Order, OrderResult, OrderScanner
+from indexer.workers.pairs import PairsOrder, PairsResult
 
 
 @dataclass(frozen=True)
@@ -55,19 +57,21 @@ class Worker:
     def __init__(self, task: Task, threads: int | None) -> None:
         """`threads`: for computing on CPUs; None: torch's default."""
         self.task, self.threads = task, threads
-        self._scanner: OrderScanner | None = None
+        self._loaded: tuple[LoadedModel, PreparedCorpus, OrderScanner] | None = None
 
     def process(self) -> int:
         """The process id."""
         return os.getpid()
 
-    def scan(self, order: Order) -> OrderResult:
+    def scan(self, order: Order | PairsOrder) -> OrderResult | PairsResult:
         """The result of an order. Raises NeurariumError."""
-        if self._scanner is None:
-            self._scanner = self._load()
-        return self._scanner.scan(order)
+        if self._loaded is None:
+            model, corpus = self._load()
+            self._loaded = model, corpus, OrderScanner(model, corpus, corpus.source_index)
+        model, corpus, scanner = self._loaded
+        return order.scan(model, corpus) if isinstance(order, PairsOrder) else scanner.scan(order)
 
-    def _load(self) -> OrderScanner:
+    def _load(self) -> tuple[LoadedModel, PreparedCorpus]:
         task, host = self.task, socket.gethostname()
         # Otherwise transformers asks a service of the hub, on a thread, to convert old weights.
         os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
@@ -96,4 +100,4 @@ class Worker:
                 f"The worker on {host} found other weights of {task.source.label!r} than the "
                 "machine that started the run: give all machines the same files."
             )
-        return OrderScanner(model, corpus, corpus.source_index)
+        return model, corpus

@@ -208,9 +208,14 @@ def test_a_run_begun_by_one_process_is_carried_on_by_two(
     assert place.hashes() == [expected]
 
 
-def test_two_workers_make_a_run_of_latents(ray: Any, tmp_path: Path) -> None:
-    """The content of a single process."""
+@pytest.mark.parametrize("heads", [False, True])
+def test_two_workers_make_a_run_of_latents_and_of_heads(
+    ray: Any, tmp_path: Path, heads: bool
+) -> None:
+    """The content of a single process, which scans heads and pairs in one pass."""
     config = latents_config(tmp_path / "small")
+    if heads:
+        config = replace(config, dictionary=None, force=False, heads=True)
     hashes = []
     for name, execution in (("alone", Execution()), ("two", TWO)):
         (tmp_path / name).mkdir()

@@ -27,6 +27,7 @@ from indexer.workers.orders import (
     Order,
     OrderResult,
     OrderScanner,
+    UnitsWork,
     WorkQueue,
     bounds_of,
     scan_by_crew,
@@ -101,7 +102,7 @@ def work(case: Case, crew: FakeCrew, after: Callable[..., None]) -> Scan:
     """The scan of a case by a crew."""
     scan = Scan(case.shape, case.corpus.source_index)
     plans = case.plans()
-    scan_by_crew(crew, scan, plans, positions_of(case), range(len(plans)), after)
+    scan_by_crew(crew, UnitsWork(scan), plans, positions_of(case), range(len(plans)), after)
     return scan
 
 
@@ -135,7 +136,9 @@ def test_workers_return_exactly_the_entries_that_can_enter(case: Case, measured:
     merged = Scan(case.shape, case.corpus.source_index)
     crew = FakeCrew(case, 1)
     done = [*sampled, *before]
-    scan_by_crew(crew, merged, done, np.ones(len(done)), range(len(done)), lambda *_: None)
+    scan_by_crew(
+        crew, UnitsWork(merged), done, np.ones(len(done)), range(len(done)), lambda *_: None
+    )
     result = scanner.scan(Order(case.shape, tuple(chunk), bounds_of(merged), False))
     seen = [int(context) for plan in done for context in plan.context_ids]
     new = [int(context) for plan in chunk for context in plan.context_ids]
