@@ -48,7 +48,6 @@ SCAN_ROWS = tuple(
     for row in (
         *("trunk", "model(tokens), rest", "scan, sample", "scan, rest", "scan, late"),
         *("scan, whole run", "scan, at 10M tokens"),
-        *("Neuroscope's way, rest", "run_with_cache, top-k, rest"),
     )
 )
 WRITING_ROWS = ("writing", "processor time", "the scan's state", "more memory while writing")

@@ -35,8 +35,6 @@ from indexer.store.units import HEADS
 
 BEFORE, AFTER = 16, 20
 """Tokens of a line before the key and after the query."""
-FARTHEST = 60
-"""Tokens of a line in one piece; of longer pairs the middle is left out."""
 
 _HEAD_PATTERNS = cover(schema.head_patterns)
 _PATTERNS = select(*_HEAD_PATTERNS.selected).where(

@@ -132,10 +132,6 @@ class Links:
         """The search by token and text."""
         return urls.search(self.model, run=self.run, **query)
 
-    def api_split(self, text: str) -> str:
-        """JSON: how a text is split into tokens."""
-        return api_urls.split(self.model, text, run=self.run)
-
     def tokens(self) -> Callable[[int, str | None], str]:
         """A function from token id and role to the search for the token."""
         return urls.tokens(self.model, run=self.run)

@@ -27,8 +27,7 @@ from torch import Tensor
 from benchmarks.results import Figure, run
 from benchmarks.rounds import interleave, times_faster
 from benchmarks.scan.inputs import SHAPES, model_of, write_corpus
-from benchmarks.scan.others import on_device
-from benchmarks.scan.ways import TRUNK, trunk
+from benchmarks.scan.ways import TRUNK, on_device, trunk
 from benchmarks.tables import report
 from indexer.captured import CapturedHeads
 from indexer.config import IndexConfig

@@ -1,7 +1,7 @@
-"""How fast a model is scanned, as a share of its own forward pass, beside other people's ways.
+"""How fast a model is scanned, as a share of its own forward pass.
 
     python -m benchmarks.scan.indexing demo --threads 2 --save benchmarks/results/scan-demo.json
-    python -m benchmarks.scan.indexing smollm2 gpt2 --ctx-len 1024 --sample 16 --others-every 4
+    python -m benchmarks.scan.indexing smollm2 gpt2 --ctx-len 1024 --sample 16
 
 `benchmarks/README.md` defines every figure.
 """
@@ -21,7 +21,7 @@ from rich.progress import track
 from benchmarks.results import Figure, run
 from benchmarks.rounds import Turn, interleave, quartiles, times_faster
 from benchmarks.scan.inputs import SHAPES, model_of, write_corpus
-from benchmarks.scan.ways import FORWARD, NO_LOOKUP, OTHERS, SCAN, TRUNK, trunk, ways_of
+from benchmarks.scan.ways import FORWARD, SCAN, TRUNK, ways_of
 from benchmarks.tables import report
 from indexer.config import IndexConfig
 from indexer.corpus.batches import Batch, fill_batch
@@ -48,9 +48,7 @@ class Silent:
         return lambda done: None
 
 
-def measure(
-    name: str, config: IndexConfig, dtypes: Sequence[str], folder: Path, others_every: int
-) -> list[Figure]:
+def measure(name: str, config: IndexConfig, dtypes: Sequence[str], folder: Path) -> list[Figure]:
     """Time every way on every batch of a run's plan, all dtypes in one process.
 
     Args:
@@ -58,23 +56,20 @@ def measure(
         config: the run, without its dtype.
         dtypes: float32 and so on.
         folder: where the corpus is prepared.
-        others_every: other people's ways take every n-th batch; 0: none.
 
     Raises NeurariumError if the model or the corpus cannot be used.
     """
     text = prepare(resolve(config), folder, Silent())
     jobs = {dtype: load(resolve(replace(config, dtype=dtype)), text, Silent()) for dtype in dtypes}
-    ways = {dtype: ways_of(job, others=others_every > 0) for dtype, job in jobs.items()}
+    ways = {dtype: ways_of(job) for dtype, job in jobs.items()}
     job = jobs[dtypes[0]]
-    for one in jobs.values():  # the first call of a model in a process is slow: not timed
-        trunk(one.model)(fill_batch(job.plans[-1], job.corpus, padding_id=0))
-    contestants = {(dtype, way): run for dtype in dtypes for way, run in ways[dtype].run.items()}
-    every = {(dtype, way): max(1, others_every) for dtype in dtypes for way in OTHERS}
+    for of in ways.values():  # the first call of a model in a process is slow: not timed
+        of[TRUNK](fill_batch(job.plans[-1], job.corpus, padding_id=0))
+    contestants = {(dtype, way): run for dtype in dtypes for way, run in ways[dtype].items()}
     rounds = track(batches(job), name, len(job.plans), transient=True)
     on_gpu = job.model.device.type == "cuda"
     wait = torch.cuda.synchronize if on_gpu else lambda: None
-    turns = list(interleave(contestants, rounds, config.seed, every=every, wait=wait))
-    return figures(name, turns)
+    return figures(name, list(interleave(contestants, rounds, config.seed, wait=wait)))
 
 
 def batches(job: Job) -> Iterator[Batch]:
@@ -86,7 +81,7 @@ def figures(name: str, turns: Sequence[BatchTurn]) -> list[Figure]:
     """Every way's speed as a share of the trunk's, in the sample, in the rest, in the rest's last
     quarter and over the whole run."""
     measured = []
-    order = [TRUNK, FORWARD, SCAN, NO_LOOKUP, *OTHERS]
+    order = [TRUNK, FORWARD, SCAN]
     keys = {turn.key for turn in turns}
     for dtype, way in sorted(keys, key=lambda key: (key[0], order.index(key[1]))):
         own = [turn for turn in turns if turn.key == (dtype, way)]
@@ -96,8 +91,7 @@ def figures(name: str, turns: Sequence[BatchTurn]) -> list[Figure]:
             continue
         limits = [turn for turn in turns if turn.key == (dtype, TRUNK)]
         parts = _parts(own, limits, (dtype, way))
-        # The score costs nothing outside the sample.
-        shown = {SCAN: ("sample", "rest", "late"), NO_LOOKUP: ("sample",)}.get(way, ("rest",))
+        shown = ("sample", "rest", "late") if way == SCAN else ("rest",)
         measured += [
             Figure.of(f"{way}, {part}, {dtype}", name, parts[part], "× trunk")
             for part in shown
@@ -155,9 +149,6 @@ def main(
     batch_tokens: Annotated[int, typer.Option(min=128, help="Positions in a batch.")] = 4096,
     threads: Annotated[int | None, typer.Option(min=1, help="Of torch. Default: its own.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda. Default: CUDA if any.")] = None,
-    others_every: Annotated[
-        int, typer.Option(min=0, help="Other ways take every n-th batch; 0: none.")
-    ] = 1,
     seed: Annotated[int, typer.Option(help="Of text, sample and order of turns.")] = 0,
     save: Annotated[Path | None, typer.Option(help="Save the figures as JSON.")] = None,
 ) -> None:
@@ -181,14 +172,13 @@ def main(
                 seed=seed,
             )
             dtypes = dtype or ["float32", "bfloat16"]
-            measured += measure(f"{shape}, {ctx_len}", config, dtypes, folder / shape, others_every)
+            measured += measure(f"{shape}, {ctx_len}", config, dtypes, folder / shape)
     parameters = {
         "tokens": tokens,
         "sample": sample,
         "batch-tokens": batch_tokens,
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if device == "cuda" else device or "default",
-        "others-every": others_every,
         "seed": seed,
     }
     report("scan.indexing", parameters, measured, save)

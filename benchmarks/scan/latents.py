@@ -22,15 +22,14 @@ from benchmarks.results import Figure, run
 from benchmarks.rounds import Turn, interleave, quartiles, times_faster
 from benchmarks.scan.indexing import Silent, batches
 from benchmarks.scan.inputs import SHAPES, model_of, write_corpus
-from benchmarks.scan.others import on_device
+from benchmarks.scan.ways import on_device, scanning
 from benchmarks.tables import report
 from indexer.config import IndexConfig
-from indexer.corpus.batches import Batch, BatchPlan, fill_batch
+from indexer.corpus.batches import Batch
 from indexer.errors import NeurariumError
 from indexer.models.latents import DictionaryLatents
 from indexer.scan.choice import resolve
 from indexer.scan.job import Job, load, prepare
-from indexer.scan.loop import scan_batch
 from indexer.scan.state import Scan
 
 LEAST, SCAN = "trunk and encoder", "scan"
@@ -134,16 +133,9 @@ def _stream(job: Job, layer: int, tokens: torch.Tensor, attention: torch.Tensor)
 def measure(name: str, job: Job, slice_of: int, others_every: int) -> list[Figure]:
     """Time every way on every batch; SAEDashboard's way on every n-th, and one of its passes."""
     dashboard = Dashboard(job, slice_of)
-    scan = Scan(job.shape, job.corpus.source_index)
-
-    def scanning(batch: Batch) -> None:
-        # The batch is read from the token file again: a run has to do that as well.
-        own = fill_batch(BatchPlan(batch.part, batch.context_ids), job.corpus, padding_id=0)
-        scan_batch(job.model, own, scan)
-
     ways: dict[str, Callable[[Batch], None]] = {
         LEAST: least(job),
-        SCAN: scanning,
+        SCAN: scanning(job, Scan(job.shape, job.corpus.source_index)),
         DASHBOARD: dashboard.add,
     }
     ways[LEAST](next(batches(job)))  # the first call of a model is slow: not timed

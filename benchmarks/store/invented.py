@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from indexer.measure.peaks import BANDS, SignCounts
+from indexer.measure.bands import BANDS
+from indexer.measure.peaks import SignCounts
 from indexer.measure.selection import Payload, Selection
 from indexer.scan.shape import ScanShape
 from indexer.scan.state import Scan

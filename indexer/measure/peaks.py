@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,6 @@ Array = np.ndarray[Any, Any]
 PEAK_BINS = 40
 """Bins of the histogram of peaks, unless all peaks are one value."""
 PEAK_QUANTILES = (0.01, 0.10, 0.25, 0.50, 0.75, 0.90, 0.99)
-BAND_QUANTILES = (0.5, 0.9, 0.99)
-"""Where the bands of peaks are cut."""
-BANDS = len(BAND_QUANTILES) + 1
 KEPT_PEAKS = 256
 """The sample's first contexts, of which each neuron's peak is stored to compare two neurons."""
 
@@ -39,22 +35,6 @@ class SignCounts:
         both, gate, linear = sums.astype(np.int64)
         counted = [both, gate - both, linear - both, positions - gate - linear + both]
         self.counts[where] += np.stack(counted, axis=1)
-
-
-@dataclass(frozen=True)
-class BandCuts:
-    """Where each neuron's peaks are cut into bands: quantiles over the sample's first half."""
-
-    cuts: Float64[np.ndarray, "neurons 3"]
-
-    def band_of(
-        self, where: slice, peaks: Float32[np.ndarray, "batch n"]
-    ) -> Int64[np.ndarray, "batch n"]:
-        """The band (0 is the lowest) of each peak: a cut belongs to the band above it."""
-        cuts = self.cuts[where]
-        above = peaks[:, :, None].astype(np.float64) >= cuts
-        band: Int64[np.ndarray, "batch n"] = above.sum(axis=2, dtype=np.int64)
-        return band
 
 
 def quantiles(

@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from indexer.measure.bands import BAND_QUANTILES, BANDS, BandCuts
 from indexer.measure.peaks import (
-    BAND_QUANTILES,
-    BANDS,
     PEAK_BINS,
     PEAK_QUANTILES,
-    BandCuts,
     peak_histograms,
     sorted_quantiles,
 )

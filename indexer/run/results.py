@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
+from indexer.measure.bands import BANDS
 from indexer.measure.peaks import (
-    BANDS,
     PEAK_QUANTILES,
     kept_peaks,
     means_by_slot,

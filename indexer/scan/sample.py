@@ -15,13 +15,14 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from indexer.corpus.batches import Batch
+from indexer.measure.bands import BAND_QUANTILES, BANDS, BandCuts
 from indexer.measure.firing import Fired
 from indexer.measure.histogram import Histogram
 from indexer.measure.kernels import Scales, batch_sums, sign_sums
 from indexer.measure.layer import LayerBatch, Pairs, Wanted
 from indexer.measure.lookup import Bags, Lookup
 from indexer.measure.moments import Moments
-from indexer.measure.peaks import BAND_QUANTILES, BANDS, BandCuts, SignCounts, quantiles
+from indexer.measure.peaks import SignCounts, quantiles
 from indexer.measure.selection import Payload, Selection
 from indexer.measure.transfers import to_device
 from indexer.scan.shape import ScanShape

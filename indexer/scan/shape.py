@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Int32, Int64
 
 from indexer.captured import Captured
+from indexer.measure.bands import BANDS
 from indexer.measure.kernels import BINS
 from indexer.measure.lookup import NO_TOKENS, LookupTokens
-from indexer.measure.peaks import BANDS
 from indexer.measure.selection import Selection
 from indexer.store.sizes import BAND_EXAMPLES, FIRING_PEAKS, RANDOM_EXAMPLES, SOURCE_EXAMPLES
 

@@ -10,13 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from benchmarks.rounds import Turn
 from benchmarks.scan import indexing, inputs, latents, memory
 from benchmarks.scan.indexing import Silent, batches, figures
-from benchmarks.scan.others import counted
-from benchmarks.scan.ways import FORWARD, NO_LOOKUP, OTHERS, SCAN, TRUNK, Ways, ways_of
+from benchmarks.scan.ways import FORWARD, SCAN, TRUNK, ways_of
 from indexer.config import IndexConfig
 from indexer.corpus.batches import Batch
 from indexer.scan.choice import resolve
@@ -46,50 +44,18 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     return load(choice, prepare(choice, folder, Silent()), Silent())
 
 
-@pytest.fixture(scope="module")
-def ways(job: Job) -> Ways:
-    """Every way, after the last batch."""
-    ways = ways_of(job, others=True)
-    for batch in batches(job):
-        for run in ways.run.values():
-            run(batch)
-    return ways
-
-
-def test_other_ways_find_what_the_scan_finds(job: Job, ways: Ways) -> None:
-    """Every way ends with the highest peaks of the same contexts, padding and BOS left out."""
-    assert list(ways.run) == [TRUNK, FORWARD, SCAN, NO_LOOKUP, *OTHERS]
+def test_every_way_takes_every_batch(job: Job) -> None:
+    """Padding included, as a run's batches have it."""
+    taken = [batch for batch in batches(job) for run in ways_of(job).values() if not run(batch)]
+    assert list(ways_of(job)) == [TRUNK, FORWARD, SCAN]
+    assert len(taken) == 3 * len(job.plans)
     assert sum(not batch.attention.all() for batch in batches(job)) > 3
-    for layer, width in enumerate(job.model.units.widths):
-        first = int(ways.scan.places.offsets[layer])
-        values = ways.scan.top.values[first : first + width]
-        ids = ways.scan.top.ids[first : first + width]
-        assert np.isfinite(values).all()
-        distinct = np.ones(values.shape, np.bool_)  # ways may order equal values differently
-        distinct[:, 1:] &= np.diff(values) < -1e-4
-        distinct[:, :-1] &= np.diff(values) < -1e-4
-        assert distinct.mean() > 0.5
-        distinct[:, -1] = False  # the next value is not known
-        for way in ways.others.values():
-            best, contexts = way.best(layer)
-            np.testing.assert_allclose(best.T.numpy(), values, rtol=1e-4, atol=1e-5)
-            assert (contexts.T.numpy() == ids)[distinct].all()
 
 
 def batch_of(included: Sequence[Sequence[int]], part: str = "rest") -> Batch:
     mask = np.array(included, np.bool_)
     ids = np.arange(len(mask))
     return Batch(part, ids, np.zeros(mask.shape, np.int64), np.ones(mask.shape, np.bool_), mask)
-
-
-def test_positions_left_out_are_minus_infinity() -> None:
-    """A BOS of all rows is cut off, without a copy if nothing is padded; padding becomes −inf."""
-    activations = torch.arange(12.0).reshape(2, 3, 2)
-    whole = batch_of([[0, 1, 1], [0, 1, 1]])
-    assert counted(activations, whole).data_ptr() == activations[:, 1:].data_ptr()
-    expected = activations[:, 1:].clone()
-    expected[1, 1] = -torch.inf
-    assert torch.equal(counted(activations, batch_of([[0, 1, 1], [0, 1, 0]])), expected)
 
 
 def test_figures_are_shares_of_the_trunk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +67,7 @@ def test_figures_are_shares_of_the_trunk(monkeypatch: pytest.MonkeyPatch) -> Non
         for number, scan in enumerate(seconds)
         for way, wall in ((TRUNK, 1.0), (SCAN, scan))
     ]
-    turns.append(Turn(("float32", "Neuroscope's way"), 1, rest, 4.0, 0.0, None))
+    turns.append(Turn(("float32", FORWARD), 1, rest, 4.0, 0.0, None))
     monkeypatch.setattr(indexing, "LONG_RUN", 1100)
     values = {one.row: one.value for one in figures("gpt2", turns)}
     middle = (1 / 2 + 1 / 1.5) / 2  # of the rest's eight ratios
@@ -112,7 +78,7 @@ def test_figures_are_shares_of_the_trunk(monkeypatch: pytest.MonkeyPatch) -> Non
         "scan, late, float32": 0.9,
         "scan, whole run, float32": pytest.approx(900 / (100 / 0.5 + 800 / middle)),
         "scan, at 0M tokens, float32": pytest.approx(1100 / (100 / 0.5 + 1000 / 0.9)),
-        "Neuroscope's way, rest, float32": 0.25,
+        "model(tokens), rest, float32": 0.25,
     }
 
 

@@ -14,10 +14,9 @@ from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 Function = Literal["relu", "jumprelu", "topk", "groupmax", "gated", "identity"]
-FUNCTIONS: tuple[Function, ...] = ("relu", "jumprelu", "topk", "groupmax", "gated", "identity")
+"""From a latent's preactivation to its activation; batch-top-k is `jumprelu` by its threshold."""
 COUNTED: tuple[Function, ...] = ("topk", "groupmax")
 """Those that need a `k`."""
-"""From a latent's preactivation to its activation; batch-top-k is `jumprelu` by its threshold."""
 Norm = Literal["none", "layer_norm", "constant_norm_rescale"]
 NORMS: tuple[Norm, ...] = ("none", "layer_norm", "constant_norm_rescale")
 """What is done to each vector before it is encoded, and undone after it is decoded."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,17 +12,10 @@ from starlette.testclient import TestClient
 
 from indexer.demo import MODEL_DIR
 from tests.helpers.html_reader import Element, elements
-from tests.helpers.live_servers import TEXT, live_client_of
+from tests.helpers.live_servers import TEXT
 
 API, PAGE = "/api/v1/models/demo/ablation", "/demo/ablation"
 PAIR = [{"layer": 0, "neuron": 12}, {"layer": 1, "neuron": 349}]
-
-
-@pytest.fixture(scope="module")
-def live_client(demo_store: str) -> Iterator[TestClient]:
-    """A live server over the indexed demo."""
-    with live_client_of(demo_store) as client:
-        yield client
 
 
 def asked(client: TestClient, **body: Any) -> Any:

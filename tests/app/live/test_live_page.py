@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,14 +11,7 @@ from starlette.testclient import TestClient
 from app.live.neuron import view as live_view
 from app.neurons.schemas import Histogram, NeuronPage
 from tests.helpers.html_reader import elements
-from tests.helpers.live_servers import NEURON, TEXT, TRY, answer, live_client_of
-
-
-@pytest.fixture(scope="module")
-def live_client(demo_store: str) -> Iterator[TestClient]:
-    """A live server over the indexed demo."""
-    with live_client_of(demo_store) as client:
-        yield client
+from tests.helpers.live_servers import NEURON, TEXT, TRY, answer
 
 
 def posted(client: TestClient, text: str, path: str = TRY) -> Any:

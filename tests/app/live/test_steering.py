@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,16 +9,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.helpers.html_reader import elements
-from tests.helpers.live_servers import NEURON, live_client_of
+from tests.helpers.live_servers import NEURON
 
 STEER = f"{NEURON}/steering"
-
-
-@pytest.fixture(scope="module")
-def live_client(demo_store: str) -> Iterator[TestClient]:
-    """A live server over the indexed demo."""
-    with live_client_of(demo_store) as client:
-        yield client
 
 
 def test_a_text_is_steered(live_client: TestClient) -> None:

@@ -12,7 +12,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indexer.measure.peaks import BAND_QUANTILES, PEAK_QUANTILES
+from indexer.measure.bands import BAND_QUANTILES
+from indexer.measure.peaks import PEAK_QUANTILES
 from indexer.scan.loop import scan_batches
 from indexer.scan.shape import ScanShape
 from indexer.scan.state import Scan

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,13 +32,6 @@ PAGE = "/demo/behaviour"
 OTHER = "And the king said unto him."
 
 Array = np.ndarray[Any, Any]
-
-
-@pytest.fixture(scope="module")
-def live_client(demo_store: str) -> Iterator[TestClient]:
-    """A live server over the indexed demo."""
-    with live_client_of(demo_store) as client:
-        yield client
 
 
 def found(client: TestClient, text: str, **body: Any) -> dict[str, Any]:
