@@ -44,7 +44,7 @@ from app.runs import routes as runs
 from app.search import routes as search
 from app.search.numbers import routes as numbers
 from app.settings import Settings
-from app.web import assets, docs, failures, health
+from app.web import assets, built, docs, failures, health
 from app.web.middleware import CommonHeaders
 from app.web.params import SetName
 from app.web.site import Site, templates
@@ -136,6 +136,7 @@ def create_app(settings: Settings | None = None, *, live_at: Path | None = None)
         read_only=is_read_only(engine),
         live=live is not None,
         note_marks=None if kept_notes is None else kept_notes.marks,
+        built=built.BuiltPages(int(settings.page_memory * 2**20)),
     )
 
     @asynccontextmanager
@@ -163,7 +164,7 @@ def create_app(settings: Settings | None = None, *, live_at: Path | None = None)
     )
     # The best of zstd, brotli and gzip that the client takes. zstd makes a page smaller than gzip
     # at its default level, in an eighth of the time (measured: benchmarks/README.md).
-    app.add_middleware(CompressMiddleware, minimum_size=1000, zstd_level=3, gzip_level=4)
+    app.add_middleware(CompressMiddleware, minimum_size=1000, zstd_level=built.LEVEL, gzip_level=4)
     hosts = settings.allowed_hosts.split()
     app.add_middleware(OwnVisitors, hosts=hosts, answer=failures.answer)
     app.add_middleware(CommonHeaders)

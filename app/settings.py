@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     """Processes that serve pages. Live models are in a further process."""
     connections: int = Field(default=2000, ge=1)
     """Most open connections of a server process; fewer if it may not have that many files open."""
+    page_memory: float = Field(default=64, ge=0)
+    """MiB of built pages that a server process keeps in memory. 0: none."""
     live: bool = False
     """Whether visitors may run the models on their own text. The server then loads the models."""
     live_memory: float | None = Field(default=None, gt=0)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from app.errors import AppError
+from app.heads import queries as heads
+from app.heads.schemas import HeadContext, HeadPage, HeadsPage
 from app.live.models import Models
 from app.live.neuron.answer import answer
 from app.live.neuron.schemas import LiveAnswer
@@ -28,6 +30,7 @@ from app.sets import ModelSet
 from app.settings import Settings
 from indexer.errors import NeurariumError
 from indexer.store.database import open_store, without_password
+from indexer.store.units import HEADS
 from neurarium.objects import Store
 from neurarium.reader import PAGE
 
@@ -93,6 +96,23 @@ class Local:
         """A whole context that is an example of a neuron."""
         with self._reading(model, run) as reading:
             return neurons.context(reading, layer, neuron, context)
+
+    def heads(self, model: str, run: int | None) -> HeadsPage:
+        """All attention heads of a model, named without a set."""
+        with self._reading(str(ModelSet(model, HEADS)), run) as reading:
+            return heads.heads(reading)
+
+    def head(self, model: str, run: int | None, layer: int, head: int) -> HeadPage:
+        """An attention head."""
+        with self._reading(str(ModelSet(model, HEADS)), run) as reading:
+            return heads.head(reading, layer, head)
+
+    def head_context(
+        self, model: str, run: int | None, layer: int, head: int, context: int
+    ) -> HeadContext:
+        """A head's pattern over a whole context that is one of its examples."""
+        with self._reading(str(ModelSet(model, HEADS)), run) as reading:
+            return heads.context(reading, layer, head, context)
 
     def find(self, model: str, run: int | None, query: str, cursor: str | None) -> NumberSearch:
         """A page of the neurons whose statistics match a query."""

@@ -17,6 +17,8 @@ from app.models.schemas import ModelPage
 from app.neurons.schemas import NeuronPage, Stats, Weights
 from app.schemas import Run, Schema
 from app.sets import ModelSet
+from indexer.store.units import HEADS
+from neurarium.heads import Head, Heads
 from neurarium.reader import Reader
 from neurarium.tables import Table
 
@@ -94,11 +96,28 @@ class Model:
         page = self._reader.neuron(self.name, self._asked, layer, neuron)
         return Neuron(self._reader, page, self.name)
 
+    @property
+    def heads(self) -> Heads:
+        """The model's attention heads with their scores. Raises NeurariumError if they are not
+        indexed."""
+        return Heads(self._reader, self.page.model, self._run_of_heads)
+
+    def head(self, layer: int, head: int) -> Head:
+        """An attention head. Raises NeurariumError if there is none."""
+        page = self._reader.head(self.page.model, self._run_of_heads, layer, head)
+        return Head(self._reader, page)
+
+    @property
+    def _run_of_heads(self) -> int | None:
+        """The run that was asked for if it is of heads; else their default run."""
+        return self._asked if self.page.run.units.set == HEADS else None
+
     def search(
         self, token: str | None = None, *, token_id: int | None = None, role: str | None = None
     ) -> Table:
         """The neurons of a token: those that peak on it, or promote it (`role="promoted"`),
-        `suppressed`, or are activated by its embedding (`in`, `gate`)."""
+        `suppressed`, or are activated by its embedding (`in`, `gate`); attention heads that attend
+        from it or to it (`query`, `key`)."""
 
         def page(cursor: str | None) -> Any:
             return self._reader.search(self.name, self._asked, token, token_id, role, cursor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from app.heads.schemas import HeadContext, HeadPage, HeadsPage
 from app.live.neuron.schemas import LiveAnswer
 from app.models.schemas import ModelPage, NeuronList
 from app.neurons.schemas import ContextPage, NeuronPage
@@ -45,6 +46,17 @@ class Reader(Protocol):
         self, model: str, run: int | None, layer: int, neuron: int, context: int
     ) -> ContextPage:
         """A whole context that is an example of a neuron."""
+
+    def heads(self, model: str, run: int | None) -> HeadsPage:
+        """All attention heads of a model, named without a set."""
+
+    def head(self, model: str, run: int | None, layer: int, head: int) -> HeadPage:
+        """An attention head."""
+
+    def head_context(
+        self, model: str, run: int | None, layer: int, head: int, context: int
+    ) -> HeadContext:
+        """A head's pattern over a whole context that is one of its examples."""
 
     def find(self, model: str, run: int | None, query: str, cursor: str | None) -> NumberSearch:
         """A page of the neurons whose statistics match a query."""

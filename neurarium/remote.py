@@ -10,6 +10,7 @@ from urllib.request import Request, urlopen
 
 from pydantic import BaseModel, ValidationError
 
+from app.heads.schemas import HeadContext, HeadPage, HeadsPage
 from app.live.neuron.schemas import LiveAnswer
 from app.models.schemas import ModelList, ModelPage, NeuronList
 from app.neurons.schemas import ContextPage, NeuronPage
@@ -84,6 +85,20 @@ class Remote:
         return self._get(
             api_urls.context(ModelSet.parse(model), layer, neuron, context, run=run), ContextPage
         )
+
+    def heads(self, model: str, run: int | None) -> HeadsPage:
+        """All attention heads of a model, named without a set."""
+        return self._get(api_urls.heads(model, run=run), HeadsPage)
+
+    def head(self, model: str, run: int | None, layer: int, head: int) -> HeadPage:
+        """An attention head."""
+        return self._get(api_urls.head(model, layer, head, run=run), HeadPage)
+
+    def head_context(
+        self, model: str, run: int | None, layer: int, head: int, context: int
+    ) -> HeadContext:
+        """A head's pattern over a whole context that is one of its examples."""
+        return self._get(api_urls.head_context(model, layer, head, context, run=run), HeadContext)
 
     def find(self, model: str, run: int | None, query: str, cursor: str | None) -> NumberSearch:
         """A page of the neurons whose statistics match a query."""

@@ -44,7 +44,12 @@ class Table(Sequence[Any]):
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """The rows as dictionaries, as in JSON."""
-        return [row.model_dump() for row in self.rows]
+        return list(map(self.as_dict, self.rows))
+
+    def as_dict(self, row: Any) -> dict[str, Any]:
+        """A row as a dictionary."""
+        made: dict[str, Any] = row.model_dump()
+        return made
 
     def to_arrow(self) -> Any:
         """A `pyarrow.Table` with a column for each field."""
@@ -64,7 +69,7 @@ class Table(Sequence[Any]):
 
     def _repr_html_(self) -> str:
         """A short table, for notebooks."""
-        dicts = [row.model_dump() for row in self.rows[:_SHOWN]]
+        dicts = list(map(self.as_dict, self.rows[:_SHOWN]))
         names = list(dicts[0]) if dicts else []
         head = "".join(f"<th>{escape(name)}</th>" for name in names)
         body = "".join(

@@ -19,9 +19,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
+from filelock import FileLock
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.engine import URL, make_url
 from starlette.testclient import TestClient
@@ -32,7 +33,32 @@ from app.settings import Settings
 from indexer.store.database import open_store
 from tests.helpers import fixture_store
 
+if TYPE_CHECKING:
+    from indexer.config import IndexConfig
+
 NewDatabase = Callable[[], str]
+LONGEST = (
+    *("run/test_carry_on.py", "search/test_search_demo.py", "workers/test_cluster.py"),
+    *("browser/test_browser.py", "browser/test_accessibility.py", "browser/test_live_browser.py"),
+    *("models/test_broken_files.py", "app/test_pages.py", "publishing/test_site.py"),
+    *(
+        "neurarium/test_notebook.py",
+        "browser/test_accessibility_live.py",
+        "run/test_latents_run.py",
+    ),
+)
+"""Files of tests that take longest, begun first: none is left to one process at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, in their order; the rest keep theirs."""
+    order = {name: place for place, name in enumerate(LONGEST)}
+
+    def place(item: pytest.Item) -> int:
+        file = "/".join(item.path.parts[-2:])
+        return order.get(file, len(order))
+
+    items.sort(key=place)
 
 
 def unavailable(what: str, error: Exception) -> NoReturn:
@@ -44,9 +70,9 @@ def unavailable(what: str, error: Exception) -> NoReturn:
 
 
 @contextmanager
-def serving(database_url: str) -> Iterator[TestClient]:
-    """A client of a server over a store."""
-    app = create_app(Settings(database_url=database_url))
+def serving(database_url: str, **options: Any) -> Iterator[TestClient]:
+    """A client of a server over a store, with these settings."""
+    app = create_app(Settings(database_url=database_url, **options))
     with TestClient(app, raise_server_exceptions=False, follow_redirects=False) as client:
         yield client
 
@@ -195,29 +221,40 @@ class Silent:
         return lambda done: None
 
 
+def made_once(paths: pytest.TempPathFactory, config: IndexConfig, name: str) -> tuple[str, Path]:
+    """The address of an SQLite store with a run, and the cache it was made with. The first process
+    of a session indexes; every process has a copy."""
+    shared = paths.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # a folder a process, in the session's
+        shared = shared.parent
+    folder = shared / f"indexed-{name}"
+    with FileLock(shared / f"indexed-{name}.lock"):
+        if not (folder / "done").exists():
+            from indexer.run.index import index
+
+            index(config, f"sqlite:///{folder / 'runs.db'}", folder / "cache", Silent())
+            (folder / "done").touch()
+        own = paths.mktemp(name) / "made"
+        shutil.copytree(folder, own)
+    return f"sqlite:///{own / 'runs.db'}", own / "cache"
+
+
 @pytest.fixture(scope="session")
 def demo_store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The bundled model really indexed over a part of the bundled corpus, in SQLite."""
     from indexer.config import IndexConfig
-    from indexer.run.index import index
 
-    folder = tmp_path_factory.mktemp("demo")
-    url = f"sqlite:///{folder / 'demo.db'}"
-    index(IndexConfig(model="demo", max_tokens=40_000, sample=128), url, folder / "cache", Silent())
-    return url
+    config = IndexConfig(model="demo", max_tokens=40_000, sample=128)
+    return made_once(tmp_path_factory, config, "demo")[0]
 
 
 @pytest.fixture(scope="session")
 def heads_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """A small run of the bundled model's attention heads in SQLite, and the cache it was made
     with."""
-    from indexer.run.index import index
     from tests.helpers.tiny_heads import SMALL_RUN
 
-    folder = tmp_path_factory.mktemp("heads")
-    url = f"sqlite:///{folder / 'heads.db'}"
-    index(SMALL_RUN, url, folder / "cache", Silent())
-    return url, folder / "cache"
+    return made_once(tmp_path_factory, SMALL_RUN, "heads")
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def _check(
     """Refuse mistakes in the arguments before the model libraries are imported, which takes
     seconds. Raises NeurariumError."""
     from indexer.run.shard import Shard, shared_folder
-    from indexer.scan.choice import check_corpus, check_there, resolve
+    from indexer.scan.choice import check_corpus, check_device, check_there, resolve
     from indexer.workers.needed import check_ray, uses_ray
 
     choices = [resolve(config) for config in configs]
@@ -97,6 +97,7 @@ def _check(
     else:
         open_store_of(settings, create=True).dispose()
     check_corpus(choices[0])
+    check_device(choices[0])
 
 
 def _index_parameters() -> list[inspect.Parameter]:

@@ -10,10 +10,12 @@ from app.compare.schemas import Comparison, Correlation, SharedContext
 from app.examples.queries import Context, contexts_of
 from app.neurons.queries import neuron, read_arrays
 from app.neurons.schemas import NeuronPage
+from app.reading.columns import columns, finite
 from app.reading.store import Reading, Store
 from app.web.address import NeuronPlace
 from indexer.store import schema
 from indexer.store.packing.codec import peak_unit
+from indexer.store.units import HEADS
 
 
 def compare(store: Store, a: NeuronPlace, b: NeuronPlace, reach: int | None = None) -> Comparison:
@@ -31,9 +33,24 @@ def compare(store: Store, a: NeuronPlace, b: NeuronPlace, reach: int | None = No
             scale=max(page.scale for page in pages),
             low=min(min(_bounds(page)) for page in pages),
             high=max(max(_bounds(page)) for page in pages),
+            scores=_scores(*sides),
             shared=_shared(*sides),
             correlation=_correlation(*sides),
         )
+
+
+def _scores(
+    *sides: tuple[Reading, NeuronPage],
+) -> dict[str, tuple[float | None, float | None]] | None:
+    """Both heads' scores by name; None unless both are heads. Older runs lack the later scores."""
+    if any(reading.run.set_name != HEADS for reading, _ in sides):
+        return None
+    of_sides = []
+    for reading, page in sides:
+        known = columns(reading.connection, reading.run, schema.HEAD_COLUMNS, [page.layer])
+        of_sides.append({name: finite(values[page.neuron]) for name, values in known.items()})
+    a, b = of_sides
+    return {name: (a[name], b[name]) for name in schema.HEAD_COLUMNS}
 
 
 def _bounds(page: NeuronPage) -> list[float]:

@@ -41,6 +41,10 @@ class Comparison(Schema):
     scale: float = Field(description="The larger of the two neurons' scales.")
     low: float = Field(description="The start of an axis for both neurons' histograms.")
     high: float = Field(description="The end of that axis.")
+    scores: dict[str, tuple[float | None, float | None]] | None = Field(
+        description="Scores of two attention heads, of `a` and of `b`, by the names that searches "
+        "have for them; null unless both are heads."
+    )
     shared: list[SharedContext] | None = Field(
         description="Contexts that are top examples of both, by their rank in `a`; null if corpus "
         "or tokenizer differ."

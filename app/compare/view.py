@@ -18,7 +18,7 @@ from app.examples.lines import Kind, Layout, lines, markup
 from app.neurons.schemas import Histogram, NeuronPage
 from app.neurons.view import Stat, stats
 from app.neurons.weights import effects_of, peak_tokens_of, peaks_of
-from app.reading.statistics import DEAD
+from app.reading.statistics import DEAD, HEAD_STATISTICS
 from app.web.frame import Frame
 from app.web.links import Links
 
@@ -99,7 +99,7 @@ def compare_view(page: Comparison, a: Links, b: Links, *, titled: bool = False) 
     """The view of a comparison. `a`, `b`: the links of each neuron's model. `titled`: each token
     carries its whole title."""
     shared = page.shared or []
-    facts, grounds = _facts(page.a, page.b), _grounds(page.a, page.b)
+    facts, grounds = [*_scores(page), *_facts(page.a, page.b)], _grounds(page.a, page.b)
     return CompareView(
         sides=[
             _side(
@@ -197,6 +197,16 @@ def _chart(
         height=140,
         log=log,
     )
+
+
+def _scores(page: Comparison) -> list[Fact]:
+    """Two heads' scores."""
+    facts = []
+    for name, values in (page.scores or {}).items():
+        score = HEAD_STATISTICS[name]
+        a, b = map(score.text, values)
+        facts.append(Fact(score.label, score.definition, a, b))
+    return facts
 
 
 def _facts(a: NeuronPage, b: NeuronPage) -> list[Fact]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -25,6 +24,7 @@ from app.heads.schemas import (
     TokenCount,
 )
 from app.reading.columns import columns
+from app.reading.heads import facts_of
 from app.reading.runs import run_ref, sample_of
 from app.reading.store import Reading
 from app.schemas import NeuronRef
@@ -38,8 +38,7 @@ BEFORE, AFTER = 16, 20
 FARTHEST = 60
 """Tokens shown in one piece; of longer pairs the middle is left out."""
 
-_HEADS, _HEAD_PATTERNS = cover(schema.heads), cover(schema.head_patterns)
-_FACTS = select(*_HEADS.selected).where(schema.heads.c.neuron_id == bindparam("key"))
+_HEAD_PATTERNS = cover(schema.head_patterns)
 _PATTERNS = select(*_HEAD_PATTERNS.selected).where(
     schema.head_patterns.c.neuron_id == bindparam("key")
 )
@@ -69,7 +68,7 @@ def head(reading: Reading, layer: int, head: int) -> HeadPage:
     """One head. Raises NotFound."""
     run = reading.run
     index = _index_of(reading, layer, head)
-    facts = _facts(reading, index)
+    facts = facts_of(reading, index)
     widths = run.widths
     scores = facts["scores"]
     return HeadPage(
@@ -136,16 +135,6 @@ def _index_of(reading: Reading, layer: int, head: int) -> int:
     return reading.index_of(layer, head)
 
 
-def _facts(reading: Reading, index: int) -> dict[str, Any]:
-    key = schema.neuron_key(reading.run.id, index)
-    row = reading.connection.execute(_FACTS, {"key": key}).one_or_none()
-    if row is None:
-        raise missing(schema.heads, neuron_id=key)
-    _HEADS.check([row])
-    facts: dict[str, Any] = json.loads(row.facts)
-    return facts
-
-
 def _run_facts(reading: Reading) -> HeadsFacts:
     return HeadsFacts(**reading.run.provenance["heads"])
 
@@ -179,7 +168,7 @@ def _patterns(reading: Reading, index: int) -> dict[int, SparsePattern]:
     key = schema.neuron_key(reading.run.id, index)
     rows = _HEAD_PATTERNS.check(reading.connection.execute(_PATTERNS, {"key": key}).all())
     patterns = {row.context_id: unpack_pattern(bytes(row.packed)) for row in rows}
-    examples = _facts(reading, index)["examples"]
+    examples = facts_of(reading, index)["examples"]
     wanted = {example["context_id"] for kind in examples.values() for example in kind}
     for context_id in sorted(wanted):
         if context_id not in patterns:

@@ -12,11 +12,12 @@ from app.heads.grid import GridContext, grid_view
 from app.heads.picture import HeadsContext, heads_view
 from app.heads.schemas import HeadContext, HeadPage, HeadsPage
 from app.heads.scores import DEFAULT, SCORES
-from app.heads.view import HeadContextOfPage, head_view
+from app.heads.view import HeadCard, HeadContextOfPage, head_card, head_view
+from app.neurons.panels import panels_of
 from app.sets import ModelSet
 from app.web import api_urls, urls
 from app.web.frame import Frame
-from app.web.params import ERRORS, ContextId, HeadIndex, LayerIndex, ModelName, RunId
+from app.web.params import ERRORS, Card, ContextId, HeadIndex, LayerIndex, ModelName, RunId
 from app.web.site import site_of
 from indexer.store.units import HEADS
 
@@ -43,11 +44,15 @@ def head(
     request: Request, model: ModelName, layer: LayerIndex, head: HeadIndex, run: RunId = None
 ) -> Response:
     """An attention head: scores, examples by ranking, tokens, what its weights say."""
-    site, name = site_of(request), ModelSet(model, HEADS)
-    if unchanged := site.unchanged(request, name):
+    site, name, panels = site_of(request), ModelSet(model, HEADS), panels_of(request)
+    notes = None if panels.notes is None else panels.notes(name, layer, head)
+    beside = [] if notes is None else [notes.version]
+    if unchanged := site.unchanged(request, name, beside=beside):
         return unchanged
     with site.store.reading(name, run) as reading:
-        return site.json(request, queries.head(reading, layer, head))
+        page = queries.head(reading, layer, head)
+    items = None if notes is None else notes.items
+    return site.json(request, page.model_copy(update={"notes": items}))
 
 
 @api.get("/{layer}/{head}/contexts/{context}", response_model=HeadContext)
@@ -89,11 +94,20 @@ def heads_page(request: Request, model: ModelName, run: RunId = None, by: By = D
 
 @pages.get("/{layer}/{head}")
 def head_page(
-    request: Request, model: ModelName, layer: LayerIndex, head: HeadIndex, run: RunId = None
+    request: Request,
+    model: ModelName,
+    layer: LayerIndex,
+    head: HeadIndex,
+    run: RunId = None,
+    embed: Card = None,
 ) -> Response:
-    """An attention head."""
-    site, name = site_of(request), ModelSet(model, HEADS)
-    if unchanged := site.unchanged(request, name):
+    """An attention head; with `embed=card`, its summary and strongest pairs alone."""
+    site, name, panels = site_of(request), ModelSet(model, HEADS), panels_of(request)
+    bare, notes = site.bare(embed), None
+    if panels.notes is not None and not bare:
+        notes = panels.notes(name, layer, head)
+    beside = [] if notes is None else [notes.version]
+    if unchanged := site.unchanged(request, name, beside=beside, bare=bare):
         return unchanged
     with site.store.reading(name, run) as reading:
         page = queries.head(reading, layer, head)
@@ -102,6 +116,7 @@ def head_page(
         links,
         json_url=api_urls.head(model, layer, head, run=run),
         canonical=urls.neuron(name, layer, head, run=run),
+        embed=bare,
     )
 
     def contexts(context_id: int) -> tuple[str, str]:
@@ -109,8 +124,11 @@ def head_page(
         return links.context(layer, head, context_id), json_url
 
     view = head_view(page, links, contexts)
-    form = links.try_text(layer, head) if site.live else None
-    return site.html(request, "heads/head.html", HeadContextOfPage(frame, page, view, form))
+    if embed == "card":
+        return site.html(request, "heads/embedded.html", HeadCard(frame, page, head_card(view)))
+    form = links.try_text(layer, head) if site.live and not bare else None
+    box = notes.box(links) if notes is not None else None
+    return site.html(request, "heads/head.html", HeadContextOfPage(frame, page, view, form, box))
 
 
 @pages.get("/{layer}/{head}/contexts/{context}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from app.schemas import NeuronRef, RunRef, Sample, Schema
+from app.schemas import NeuronRef, Note, RunRef, Sample, Schema
 
 
 class HeadScores(Schema):
@@ -246,6 +246,9 @@ class HeadPage(Schema):
     circuits: Circuits
     previous: NeuronRef | None
     next: NeuronRef | None
+    notes: list[Note] | None = Field(
+        None, description="Its newest notes, at most 20; null: the server runs without --notes."
+    )
 
 
 class HeadContext(Schema):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from markupsafe import Markup
 
@@ -18,6 +19,8 @@ from app.web.links import Links
 
 IN_LINE = ("induction", "previous_token", "effect", "duplicate_token", "bos", "entropy", "distance")
 """The scores under the title, the ones that a phone shows first."""
+CARD_LINES = 5
+"""Pairs of a card."""
 TOKENS = 9
 """Tokens of each line of the summary."""
 
@@ -74,7 +77,26 @@ class HeadContextOfPage:
     page: HeadPage
     view: HeadView
     form: str | None
-    """Where a custom text is sent; None if the server runs without --live."""
+    """Where a custom text is sent; None if the server runs without --live, and on bare pages."""
+    notes: Any = None
+    """The `notes.view.Box` of its notes; None if the server runs without --notes, and on bare
+    pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadCard:
+    """What `heads/embedded.html` is rendered with."""
+
+    frame: Frame
+    page: HeadPage
+    view: HeadView
+    """With the first strongest pairs alone."""
+
+
+def head_card(view: HeadView) -> HeadView:
+    """The same with the first strongest pairs as the only list."""
+    first = view.lists[:1]
+    return replace(view, lists=[replace(one, lines=one.lines[:CARD_LINES]) for one in first])
 
 
 def head_view(page: HeadPage, links: Links, contexts: Callable[[int], tuple[str, str]]) -> HeadView:
@@ -99,8 +121,8 @@ def head_view(page: HeadPage, links: Links, contexts: Callable[[int], tuple[str,
             lists.append(Listed(name, title, part, purpose, lines))
     return HeadView(
         stats=_stats(page),
-        queries=_tokens(page.tokens.queries, links),
-        keys=_tokens(page.tokens.keys, links),
+        queries=_tokens(page.tokens.queries, "query", links),
+        keys=_tokens(page.tokens.keys, "key", links),
         scores=rows,
         lists=lists,
         weights=weights_view(page, links),
@@ -127,8 +149,12 @@ def _small(label: str) -> str:
     return label if label.isupper() else label.lower()
 
 
-def _tokens(tokens: list[TokenCount], links: Links) -> list[Token]:
+def _tokens(tokens: list[TokenCount], role: str, links: Links) -> list[Token]:
     return [
-        Token(chip(one.token), links.search(token_id=one.token_id), count(one.count))
-        for one in tokens[:TOKENS]
+        Token(
+            chip(entry.token),
+            links.search(token_id=entry.token_id, role=role),
+            count(entry.count),
+        )
+        for entry in tokens[:TOKENS]
     ]

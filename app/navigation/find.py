@@ -67,7 +67,7 @@ def find(store: Store, text: str, page: ModelSet | None, run: int | None) -> Add
     model = address.model or (page.model if page else only_model(store, text))
     units = address.set
     if address.model is None and page is not None:
-        units = page.set
+        units = units or page.set
     name = ModelSet(model, units)
     run = address.run or (run if name == page else None)
     try:

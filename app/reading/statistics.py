@@ -63,6 +63,8 @@ def _head_statistics() -> dict[str, Statistic]:
     return {statistic.name: statistic for statistic in found}
 
 
+HEADS_SHOWN = ("induction", "previous_token", "effect", "copying")
+"""The scores that lists of heads show beside those asked for."""
 HEAD_STATISTICS = _head_statistics()
 """The scores of attention heads by name: columns of `schema.HEAD_COLUMNS`."""
 STATISTICS: dict[str, Statistic] = {

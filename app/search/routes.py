@@ -44,7 +44,8 @@ As = Annotated[
     Query(
         alias="as",
         description="`peak`: neurons whose top examples peak on the token; `promoted`, "
-        "`suppressed`: by logit effects; `in`, `gate`: by the input of its embedding to that part.",
+        "`suppressed`: by logit effects; `in`, `gate`: by the input of its embedding to that part; "
+        "`query`, `key`: attention heads that attend from it, or to it.",
     ),
 ]
 Text = Annotated[

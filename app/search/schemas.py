@@ -9,7 +9,7 @@ from pydantic import Field
 from app.contexts.schemas import NeuronPeak
 from app.schemas import Order, RunRef, Schema, UnitName
 
-Role = Literal["peak", "promoted", "suppressed", "in", "gate"]
+Role = Literal["peak", "promoted", "suppressed", "in", "gate", "query", "key"]
 """What a token is to a neuron."""
 
 
@@ -45,7 +45,8 @@ class TokenNeuron(Schema):
     name: UnitName = None
     value: float = Field(
         description="`peak`: the mean of its top examples' peaks on the token; `promoted` and "
-        "`suppressed`: its logit effect on it; `in` and `gate`: the input of its embedding alone."
+        "`suppressed`: its logit effect on it; `in` and `gate`: the input of its embedding alone; "
+        "`query` and `key`: how many of a head's largest pairs have it."
     )
     count: int | None = Field(description="Top examples that peak on the token; only for `peak`.")
     max: float
@@ -81,6 +82,9 @@ class Snippet(Schema):
 
     text: str
     found: bool = Field(description="Whether it matches the search.")
+    special: bool = Field(
+        default=False, description="Whether it is a special token inside a pre-tokenised row."
+    )
 
 
 class FoundContext(Schema):

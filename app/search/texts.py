@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from codecs import getincrementaldecoder
-from itertools import accumulate
+from itertools import accumulate, chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,6 +96,8 @@ class _Found(NamedTuple):
     text: str
     spans: list[tuple[int, int]]
     """The matches, in characters."""
+    special: list[tuple[int, int]]
+    """Special tokens inside the row, in characters."""
     examples: Array
     """The neurons that have it as an example, as `postings.PLACE`."""
     hit: Array
@@ -132,7 +134,14 @@ def _found(reading: Reading, row: Any, token_ids: Array, phrases: list[Phrase]) 
     hit = np.zeros(len(token_ids), np.bool_)
     for positions in tokens_at(spelling, spans):
         hit[row.included_from + positions.start : row.included_from + positions.stop] = True
-    return _Found(row, token_ids, text, spans, unpack_places(bytes(row.neurons)), hit)
+    starts = starts_of(spelling)
+    special = [
+        (starts[i], starts[i + 1])
+        for i, token_id in enumerate(included)
+        if token_id in reading.special_token_ids
+    ]
+    examples = unpack_places(bytes(row.neurons))
+    return _Found(row, token_ids, text, spans, special, examples, hit)
 
 
 def _peaks_on_match(contexts: list[_Found]) -> dict[int, int]:
@@ -163,7 +172,7 @@ def _match(reading: Reading, found: _Found, counts: dict[int, int]) -> FoundCont
         context_id=row.context_id,
         document_index=row.document_index,
         source=reading.run.sources[row.source_index] or None,
-        text=_snippet(found.text, found.spans),
+        text=_snippet(found.text, found.spans, found.special),
         top=top,
         bottom=bottom,
         others=len(kinds) - top - bottom,
@@ -172,11 +181,16 @@ def _match(reading: Reading, found: _Found, counts: dict[int, int]) -> FoundCont
     )
 
 
+def starts_of(spelling: list[bytes]) -> list[int]:
+    """Where each token begins in the text, in characters, and where the last one ends."""
+    decoder = getincrementaldecoder("utf-8")("replace")
+    return list(accumulate((len(decoder.decode(token)) for token in spelling), initial=0))
+
+
 def tokens_at(spelling: list[bytes], spans: list[tuple[int, int]]) -> list[range]:
     """The tokens that each span of a text covers. Spans count characters; `spelling` has the bytes
     of all tokens. A character that is split over several tokens belongs to each of them."""
-    decoder = getincrementaldecoder("utf-8")("replace")
-    starts = list(accumulate((len(decoder.decode(token)) for token in spelling), initial=0))
+    starts = starts_of(spelling)
     covered = []
     for start, end in spans:
         first = bisect_left(starts, starts[bisect_right(starts, start) - 1])
@@ -187,23 +201,23 @@ def tokens_at(spelling: list[bytes], spans: list[tuple[int, int]]) -> list[range
     return covered
 
 
-def _snippet(text: str, spans: list[tuple[int, int]]) -> list[Snippet]:
-    """The text around the first match, with matches marked."""
+def _snippet(
+    text: str, spans: list[tuple[int, int]], special: list[tuple[int, int]]
+) -> list[Snippet]:
+    """The text around the first match, with matches and special tokens marked."""
     begin = max(0, (spans[0][0] if spans else 0) - _AROUND)
     end = min(len(text), (spans[0][1] if spans else 0) + 2 * _AROUND)
-    parts: list[Snippet] = []
-    at = begin
-    for start, stop in spans:
-        if start >= end:
-            break
-        if start > at:
-            parts.append(Snippet(text=text[at:start], found=False))
-        at = min(stop, end)
-        parts.append(Snippet(text=text[start:at], found=True))
-    if at < end:
-        parts.append(Snippet(text=text[at:end], found=False))
+    edges = {begin, end, *chain.from_iterable(spans), *chain.from_iterable(special)}
+    parts = [
+        Snippet(text=text[a:b], found=_covered(a, spans), special=_covered(a, special))
+        for a, b in pairwise(sorted(edge for edge in edges if begin <= edge <= end))
+    ]
     if begin > 0:
         parts.insert(0, Snippet(text="…", found=False))
     if end < len(text):
         parts.append(Snippet(text="…", found=False))
     return parts
+
+
+def _covered(at: int, spans: list[tuple[int, int]]) -> bool:
+    return any(start <= at < stop for start, stop in spans)

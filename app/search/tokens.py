@@ -1,8 +1,11 @@
-"""Searches by token: the neurons that peak on a token, promote it, suppress it, or read it."""
+"""Searches by token: the neurons that peak on a token, promote it, suppress it, or read it, and the
+heads that attend from it or to it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ from app.drawing.quoting import quoted
 from app.errors import Invalid, NotFound
 from app.reading import cursors
 from app.reading.columns import columns
+from app.reading.heads import PAIR_ROLES, pair_tokens
 from app.reading.neurons import promoted_token, rows_of
 from app.reading.runs import run_ref
 from app.reading.store import Reading
@@ -83,23 +87,18 @@ def search(
 
     Raises Invalid for a cursor of another search.
     """
-    rows = {row.role: row for row in _lists(reading, token_id)}
-    roles = [
-        RoleCount(role=name, neurons=rows[number].neurons)
-        for number, name in enumerate(schema.ROLES)
-        if number in rows
-    ]
+    lists = _pairs(reading, token_id) | _stored(reading, token_id)
+    roles = [RoleCount(role=name, neurons=found.size) for name, found in lists.items()]
     current: Role = role or (roles[0].role if roles else "peak")
     begin = 0
     if cursor is not None:
         *its_search, begin = cursors.decode(cursor, int, str, str, str, int)
         if its_search != [token_id, current, sort, order] or begin < 0:
             raise Invalid("The cursor belongs to another search: start again without it.")
-    row = rows.get(schema.ROLES.index(current))
     items: list[TokenNeuron] = []
     more = None
-    if row is not None:
-        neurons, values, counts = unpack_token(bytes(row.packed), row.neurons)
+    if current in lists:
+        neurons, values, counts = lists[current].unpacked()
         page = _order(reading, neurons, values, counts, sort, order)[begin : begin + limit]
         items = _items(
             reading,
@@ -107,7 +106,7 @@ def search(
             values[page].tolist(),
             None if counts is None else counts[page].tolist(),
         )
-        if begin + limit < row.neurons:
+        if begin + limit < len(neurons):
             more = cursors.encode(token_id, current, sort, order, begin + limit)
     return TokenSearch(
         model=reading.run.model,
@@ -122,6 +121,39 @@ def search(
         items=items,
         next=more,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    """The neurons to which a token has one role."""
+
+    size: int
+    unpacked: Callable[[], tuple[Array, Array, Array | None]]
+    """Indices over all layers, values, and counts if there are any, in order."""
+
+
+def _pairs(reading: Reading, token_id: int) -> dict[str, _List]:
+    """The heads in whose largest pairs the token is, by what it is there."""
+    found, heads = {}, pair_tokens(reading)
+    for role in PAIR_ROLES:
+        if pairs := heads.get((token_id, role)):
+            found[role] = _List(len(pairs), partial(_in_pairs, pairs))
+    return found
+
+
+def _in_pairs(pairs: list[tuple[int, int]]) -> tuple[Array, Array, None]:
+    indices, counts = zip(*pairs, strict=True)
+    return np.array(indices), np.array(counts, np.float32), None
+
+
+def _stored(reading: Reading, token_id: int) -> dict[str, _List]:
+    """The token's lists as the run stores them. Raises Damaged."""
+    return {
+        schema.ROLES[row.role]: _List(
+            row.neurons, partial(unpack_token, bytes(row.packed), row.neurons)
+        )
+        for row in _lists(reading, token_id)
+    }
 
 
 def _order(

@@ -42,6 +42,18 @@ ROLES: dict[Role, tuple[str, str, str]] = {
         "{units} that have this token in their list of those whose embedding alone, through the "
         "layer's norm, drives their gate most: earlier layers and attention are left out.",
     ),
+    "query": (
+        "attend from it",
+        "Pairs",
+        "{units} among whose most frequent query tokens this token is, counted over their largest "
+        "pair in each context: those with the most such pairs first.",
+    ),
+    "key": (
+        "attend to it",
+        "Pairs",
+        "{units} among whose most frequent key tokens this token is, counted over their largest "
+        "pair in each context: those with the most such pairs first.",
+    ),
 }
 """For each role: what its neurons do, the heading of their values, and a sentence."""
 

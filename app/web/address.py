@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from app.sets import ModelSet
-from indexer.store.units import SET_NAME
+from indexer.store.units import HEADS, SET_NAME
 
 FORMS = (
     "3/45, L3N45, blocks.3.mlp.hook_post 45, layer 3 neuron 45, MODEL/3/45, MODEL/3, MODEL, "
-    "MODEL/SET/3/45 or the full address of a page"
+    "MODEL/SET/3/45, L3H2 or the full address of a page"
 )
 """The forms of an address, for readers."""
 LONGEST = 1000
@@ -33,6 +33,8 @@ _PLACE = (
     rf"(?:{_BETWEEN}(?:{_N})?(?P<unit>{_INDEX}))?"
     # 3/45, L3N45, layer 3 neuron 45: a sign, a space or a word separates the numbers
     rf"|(?:l(?:ayer)?\s*)?(?P<layer>{_INDEX})(?:{_BETWEEN}(?:{_N})?|{_N})(?P<neuron>{_INDEX})"
+    # L3H2, layer 3 head 2
+    rf"|l(?:ayer)?\s*(?P<heads>{_INDEX})(?:{_BETWEEN})?\s*h(?:ead)?\s*(?P<head>{_INDEX})"
     rf"|l(?:ayer)?\s*(?P<only>{_INDEX})"
 )
 _FLAGS = re.IGNORECASE | re.ASCII
@@ -96,11 +98,14 @@ def parse(text: str) -> Address | None:
     if match is None:
         return None
     parts = match.groupdict()
+    if parts["head"] and parts.get("set") and parts["set"].lower() != HEADS:
+        return None
+    layers = ("block", "layer", "heads", "only", "number")
     return Address(
         model=parts.get("model"),
-        set=parts["set"].lower() if parts.get("set") else None,
-        layer=_number(parts["block"] or parts["layer"] or parts["only"] or parts.get("number")),
-        neuron=_number(parts["unit"] or parts["neuron"]),
+        set=HEADS if parts["head"] else parts["set"].lower() if parts.get("set") else None,
+        layer=_number(next((parts[name] for name in layers if parts.get(name)), None)),
+        neuron=_number(parts["unit"] or parts["neuron"] or parts["head"]),
         hook_point=parts["hook"].lower() if parts["hook"] else None,
     )
 

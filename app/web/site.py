@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any
 
@@ -21,6 +21,7 @@ from app.reading.store import Store
 from app.schemas import DEFAULT_VIEW, View
 from app.sets import ModelSet
 from app.web import assets, caching, urls
+from app.web.built import BuiltPages
 from app.web.frame import NO_MARKS, Context, Marks
 from app.web.links import Links
 from app.web.middleware import POLICY, content_policy
@@ -63,6 +64,8 @@ class Site:
     """Whether the server runs models on visitors' texts."""
     note_marks: Callable[[Iterable[str]], Marks] | None = None
     """Counts the notes on the neurons of models; None on a server without notes."""
+    built: BuiltPages = field(default_factory=lambda: BuiltPages(0))
+    """Pages that were built before."""
 
     def unchanged(
         self,
@@ -72,17 +75,19 @@ class Site:
         beside: Iterable[str] = (),
         bare: bool = False,
     ) -> Response | None:
-        """An answer with status 304 if the visitor already has the page or JSON. Otherwise None;
-        `html` or `json` then adds the ETag to the answer.
+        """An answer with status 304 if the visitor already has the page or JSON, and the page if it
+        was built before. Otherwise None; `html` or `json` then adds the ETag to the answer.
 
         The ETag depends on the runs of `model` (None: of all models) and on the strings `beside`.
         `bare`: the answer is a page for another site's frame.
         """
-        tag = caching.etag(request, self.version, [*self.store.versions(_model_of(model)), *beside])
+        runs = self.store.versions(_model_of(model))
+        tag = caching.etag(request, self.version, [*runs, *beside])
         if tag in caching.known(request):
             return self._framed(caching.not_modified(tag), bare)
-        request.state.tag = tag
-        return None
+        request.state.tag, request.state.runs = tag, (_model_of(model), runs)
+        page = self.built.get(request, tag)
+        return page if page is None else _tagged(request, page)
 
     def json(
         self, request: Request, page: BaseModel, status: int = 200, *, include: Any = None
@@ -99,14 +104,22 @@ class Site:
         self, request: Request, template: str, context: Context, status: int = 200
     ) -> Response:
         """The answer with a page, with the ETag that `unchanged` made, if it did."""
-        names = {field.name: getattr(context, field.name) for field in fields(context)}
+        names = {of.name: getattr(context, of.name) for of in fields(context)}
         frame = context.frame
         text = self.templates.get_template(template).render(
             links=frame.links, has_notes=self.note_marks is not None, **names
         )
         if frame.embed:  # <base> makes links leave the frame, except those within the page
             text = text.replace('href="#', 'target="_self" href="#')
-        return self._framed(_tagged(request, HTMLResponse(text, status)), frame.embed)
+        response = self._framed(_tagged(request, HTMLResponse(text, status)), frame.embed)
+        tag: str | None = getattr(request.state, "tag", None)
+        if tag is None:
+            return response
+        # A run that appeared or disappeared meanwhile may be on the page, but not in its tag.
+        model, runs = request.state.runs
+        if self.store.versions(model) != runs:
+            return response
+        return self.built.keep(request, tag, response)
 
     def marks(self, *names: Name) -> Marks:
         """The notes on neurons of models or sets, for pages that list neurons."""

@@ -3,7 +3,8 @@
     python -m benchmarks.pages.load one=sqlite:////tmp/demo.db two=sqlite:////tmp/demo.db@2
     python -m benchmarks.pages.load before=http://127.0.0.1:8001 after=http://127.0.0.1:8002
 
-`@2` starts the server with two workers. Each visitor asks for one page after the other on a
+`@2` starts the server with two workers. With `--kept`, all pages were built before and are kept in
+memory; otherwise the servers keep none. Each visitor asks for one page after the other on a
 connection of its own. The visitors share the machine with the server.
 """
 
@@ -117,9 +118,11 @@ def _turn(
     return ask(address, paths, connections, seconds)
 
 
-def measure(stores: dict[str, str], rounds: int, seconds: float, seed: int) -> list[Figure]:
+def measure(
+    stores: dict[str, str], rounds: int, seconds: float, seed: int, kept: bool
+) -> list[Figure]:
     """Pages a second, and the milliseconds of the median and of 99% of pages, by server and number
-    of connections."""
+    of connections; `kept`: of pages that were built before."""
     with ExitStack() as stack:
         turns = {}
         for store, url in stores.items():
@@ -127,10 +130,10 @@ def measure(stores: dict[str, str], rounds: int, seconds: float, seed: int) -> l
             address = database
             if not database.startswith("http://"):
                 options = ("--workers", workers) if workers else ()
-                address = stack.enter_context(servers.neurarium(database, *options))
+                address = stack.enter_context(servers.neurarium(database, *options, keeps=kept))
             paths = neuron_pages(address, 1000, seed)
             for _ in range(4):  # each process warms up
-                ask_all(address, paths[:10], {})
+                ask_all(address, paths if kept else paths[:10], {"Accept-Encoding": "zstd"})
             for connections in CONNECTIONS:
                 turns[store, connections] = partial(_turn, address, paths, connections, seconds)
         played = interleave(turns, range(rounds), seed)
@@ -152,14 +155,16 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each number of connections.")] = 5,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of a turn.")] = 4,
     seed: Annotated[int, typer.Option(help="Of the choice and order of pages.")] = 0,
+    kept: Annotated[bool, typer.Option(help="Ask for pages that were built before.")] = False,
     save: Annotated[Path | None, typer.Option(help="Save the figures as JSON.")] = None,
 ) -> None:
     """Measure pages under load."""
     named = dict(store.split("=", 1) for store in stores if "=" in store)
     if len(named) < len(stores):
         raise NeurariumError("Name each store once, as in demo=sqlite:////tmp/demo.db@2")
-    figures = measure(named, rounds, seconds, seed)
-    report("pages.load", {"rounds": rounds, "seconds": seconds, "seed": seed}, figures, save)
+    figures = measure(named, rounds, seconds, seed, kept)
+    parameters = {"rounds": rounds, "seconds": seconds, "seed": seed, "kept": kept}
+    report("pages.load", parameters, figures, save)
 
 
 if __name__ == "__main__":

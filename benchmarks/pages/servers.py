@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,12 +18,15 @@ _ADDRESS = re.compile(r"http://[\w.]+:\d+")
 
 
 @contextmanager
-def neurarium(database: str, *options: str, files: int | None = None) -> Iterator[str]:
-    """`neurarium serve` on a database; its address. `files`: how many it may have open. Raises
-    NeurariumError if it fails to start."""
+def neurarium(
+    database: str, *options: str, files: int | None = None, keeps: bool = False
+) -> Iterator[str]:
+    """`neurarium serve` on a database; its address. `files`: how many it may have open; `keeps`:
+    whether it keeps built pages in memory. Raises NeurariumError if it fails to start."""
     limit = "" if files is None else f"resource.setrlimit(resource.RLIMIT_NOFILE, {(files, files)})"
     command = f"import resource; {limit}\nfrom app.cli.main import main; main()"
-    with _running([command, "serve", "--port", "0", "--database", database, *options]) as address:
+    arguments = [command, "serve", "--port", "0", "--database", database, *options]
+    with _running(arguments, {} if keeps else {"NEURARIUM_PAGE_MEMORY": "0"}) as address:
         yield address
 
 
@@ -34,10 +38,11 @@ def plain(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _running(arguments: list[str]) -> Iterator[str]:
+def _running(arguments: list[str], environment: Mapping[str, str] | None = None) -> Iterator[str]:
     # -u: its lines are read while it runs.
     server = subprocess.Popen(
         [sys.executable, "-u", "-c", *arguments],
+        env={**os.environ, **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

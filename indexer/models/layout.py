@@ -25,11 +25,11 @@ from transformer_lens.model_bridge.sources._hf_format import determine_architect
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from indexer.errors import NeurariumError
+from indexer.models.claims import check_kind, not_causal, positions_of
 from indexer.models.modules import unwrap
 from indexer.models.units import Place
 
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
-_CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
 _ACTIVATION = (
     "hidden_activation",
     "hidden_act",
@@ -176,7 +176,7 @@ def layout_of_config(config: Any, label: str) -> Layout:
         )
     named = str(given[0])
     config.architectures = [named]  # a GGUF file's configuration has no architecture
-    _refuse_kind(config, named, label)
+    check_kind(config, named, label)
     experts = _experts(config, named, label)
     try:
         architecture = determine_architecture_from_hf_config(config)
@@ -193,7 +193,7 @@ def layout_of_config(config: Any, label: str) -> Layout:
     layout = layout_of_adapter(
         adapter,
         label,
-        max_context=_max_context(config),
+        max_context=positions_of(config.get_text_config()),
         activation_function=_activation_function(config),
     )
     return replace(layout, mlp_problem=experts or layout.mlp_problem)
@@ -206,8 +206,10 @@ def layout_of_adapter(
     cfg = adapter.cfg
     component = _mlp(adapter)
     architecture = str(cfg.architecture)
+    if int(cfg.n_layers) < 1:
+        raise NeurariumError(f"{label!r} has {cfg.n_layers} layers, and nothing to index.")
     if not getattr(adapter, "supports_causal_loss", True):
-        raise _not_causal(label, architecture, "not an autoregressive model")
+        raise not_causal(label, architecture, "not an autoregressive model")
     fused = {"in", "gate"} if isinstance(component, JointGateUpMLPBridge) else set()
     return Layout(
         label=label,
@@ -249,21 +251,6 @@ def _mlp_problem(cfg: Any, component: Any, model: str) -> str | None:
     return None
 
 
-def _refuse_kind(config: Any, named: str, label: str) -> None:
-    """Refuse the kinds of model that the configuration alone reveals. Raises `NeurariumError`."""
-    if getattr(config, "is_encoder_decoder", False):
-        raise _not_causal(label, named, "an encoder–decoder model")
-    if named.endswith(("ForMaskedLM", "ForPreTraining", "ForTokenClassification")) or str(
-        config.model_type
-    ) in ("bert", "roberta", "distilbert", "albert", "electra", "modernbert", "xlm-roberta"):
-        raise _not_causal(label, named, "an encoder")
-    if any(
-        getattr(config, part, None) is not None
-        for part in ("vision_config", "audio_config", "image_size", "num_mel_bins")
-    ):
-        raise _not_causal(label, named, "a multimodal model")
-
-
 def _experts(config: Any, named: str, label: str) -> str | None:
     """Why the MLP neurons of a mixture of experts cannot be indexed; None for other models."""
     text = config.get_text_config()
@@ -284,24 +271,9 @@ def _mixture_of_experts(model: str) -> str:
     )
 
 
-def _not_causal(label: str, named: str, what: str) -> NeurariumError:
-    return NeurariumError(
-        f"{label!r} is {what} ({named}): choose a decoder-only text model with dense MLPs."
-    )
-
-
 def _activation_function(config: Any) -> str:
     """The configuration's name of the nonlinearity; Bloom and MPT have none there."""
     text = config.get_text_config()
     names = (getattr(text, setting, None) for setting in _ACTIVATION)
     name = next((name for name in names if isinstance(name, str)), None)
     return name or ("gelu" if text.model_type in ("bloom", "mpt") else "unknown")
-
-
-def _max_context(config: Any) -> int | None:
-    text = config.get_text_config()
-    for name in _CONTEXT:
-        value = getattr(text, name, None)
-        if isinstance(value, int) and value > 0:
-            return value
-    return None

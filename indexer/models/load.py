@@ -20,6 +20,7 @@ from indexer.errors import NeurariumError
 from indexer.models import kinds, patterns
 from indexer.models.asked import MODELS_OWN, Asked
 from indexer.models.capture import Trunk, until_final_norm, without_unembedding
+from indexer.models.claims import check_positions
 from indexer.models.device import choose_device, choose_dtype
 from indexer.models.failures import one_line_errors, quiet
 from indexer.models.finite import check_weights
@@ -87,12 +88,7 @@ def describe_loaded(model: Any, source: ModelSource) -> Description:
 
 def check_ctx_len(model: LoadedModel | Description, ctx_len: int) -> None:
     """Refuse contexts longer than the model's positions. Raises `NeurariumError`."""
-    most = model.layout.max_context
-    if most is not None and ctx_len > most:
-        raise NeurariumError(
-            f"ctx_len is {ctx_len}, but {model.source.label!r} has {most} positions: choose "
-            f"--ctx-len {most} or less."
-        )
+    check_positions(ctx_len, model.layout.max_context, model.source.label)
 
 
 def load_model(

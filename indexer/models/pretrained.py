@@ -23,18 +23,17 @@ from indexer.errors import NeurariumError
 from indexer.models.adapters import ADAPTER_CONFIG, adapter_alone, adapter_beside
 from indexer.models.failures import one_line_errors, quiet, tokenizer_is_missing
 from indexer.models.gguf_header import read_header
-from indexer.models.hub import cached_path, pin
+from indexer.models.hub import pin
 from indexer.models.hub_failures import hub_is_down
 from indexer.models.sizes import (
-    Shapes,
     check_config,
     check_gguf,
     check_token_ids,
     check_total,
     read_json,
-    safetensors_shapes,
 )
 from indexer.models.source import HUB_ID, ModelSource
+from indexer.models.stored import check_scales, located, stored_shapes
 from indexer.models.vocabulary import tokenizer_identity
 
 _WITHOUT_EFFECT = frozenset(
@@ -95,7 +94,7 @@ def load_config(source: ModelSource, *, trust_remote_code: bool = False) -> Any:
             raise
     if not known:
         check_claims(source)
-    if _located(source, ADAPTER_CONFIG) is not None:
+    if located(source, ADAPTER_CONFIG) is not None:
         raise NeurariumError(adapter_beside(source.label, ADAPTER_CONFIG))
     return config
 
@@ -106,33 +105,10 @@ def check_claims(source: ModelSource) -> bool:
     if source.kind == "gguf":
         check_gguf(read_header(Path(source.location), source.label), source.label)
         return True
-    path = _located(source, "config.json")
+    path = located(source, "config.json")
     if path is not None:
         check_config(read_json(path, source.label), stored_shapes(source), source.label)
     return path is not None
-
-
-def stored_shapes(source: ModelSource) -> Shapes | None:
-    """The shapes of a checkpoint's tensors, from the headers of its files; None where they are
-    not known without reading it."""
-    if source.kind == "gguf":
-        return read_header(Path(source.location), source.label).shapes
-    single = _located(source, "model.safetensors")
-    if single is not None:
-        return safetensors_shapes(single) or None
-    index = _located(source, "model.safetensors.index.json")
-    if index is None:
-        return None
-    named = read_json(index, source.label).get("weight_map")
-    if not isinstance(named, dict):
-        return None
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name in sorted({str(name) for name in named.values()}):
-        path = _located(source, name)
-        if path is None:
-            return None
-        shapes |= safetensors_shapes(path)
-    return shapes or None
 
 
 def _is_adapter(source: ModelSource) -> bool:
@@ -153,7 +129,7 @@ def load_tokenizer(source: ModelSource, *, trust_remote_code: bool = False) -> L
     source = pin_revision(source)
     check_claims(source)
     for file in ("tokenizer.json", "vocab.json") if source.kind != "gguf" else ():
-        path = _located(source, file)
+        path = located(source, file)
         if path is not None:
             check_token_ids(read_json(path, source.label), source.label, file)
     with quiet(), one_line_errors(source, what="tokenizer"):
@@ -244,7 +220,9 @@ def load_causal_lm(
         raise NeurariumError(adapter_beside(source.label, ADAPTER_CONFIG))
     if quantised and dtype is not None:
         _same_format(model, dtype)
-    return model.eval(), tuple(sorted(report.get("unexpected_keys", ())))
+    unused = tuple(sorted(report.get("unexpected_keys", ())))
+    check_scales(source, unused)
+    return model.eval(), unused
 
 
 def _check_total(source: ModelSource, config: Any, packed: bool) -> None:
@@ -292,7 +270,7 @@ def hash_config(source: ModelSource, model: Any) -> str | None:
     """SHA-256 over what beside the weights makes a model what it is: its config.json, without what
     changes no number, and the code that came with it. None for a GGUF file, whose weights' hash
     covers all."""
-    path = None if source.kind == "gguf" else _located(source, "config.json")
+    path = None if source.kind == "gguf" else located(source, "config.json")
     if path is None:
         return None
     facts = json.loads(path.read_bytes())
@@ -348,13 +326,13 @@ def _weight_files(source: ModelSource, model: Any) -> list[Path]:
         return [Path(source.location)]
     named = getattr(model.config, "transformers_weights", None)
     for name in [named] if named else _WEIGHT_FILES:
-        path = _located(source, name)
+        path = located(source, name)
         if path is None:
             continue
         if not name.endswith(".index.json"):
             return [path]
         shards = sorted(set(json.loads(path.read_text())["weight_map"].values()))
-        paths = [_located(source, shard) for shard in shards]
+        paths = [located(source, shard) for shard in shards]
         if None not in paths:
             return [path for path in paths if path is not None]
     where = "the hub's local cache" if source.kind == "hub" else source.location
@@ -362,11 +340,3 @@ def _weight_files(source: ModelSource, model: Any) -> list[Path]:
         f"The weights of {source.label!r} were loaded but are no longer in {where}, so they "
         "cannot be hashed: was it being cleared? Try again."
     )
-
-
-def _located(source: ModelSource, name: str) -> Path | None:
-    """A file of a folder, or of a hub model in the local cache; None if it is not there."""
-    if source.kind == "hub":
-        return cached_path(source.location, source.commit or source.revision, name)
-    path = Path(source.location) / name
-    return path if path.is_file() else None

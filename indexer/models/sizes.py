@@ -31,6 +31,10 @@ _MOST_JSON = 64 << 20
 """Bytes of a config.json."""
 _MOST_HEADER = 100 << 20
 """Bytes of a safetensors file's header: the format's own limit."""
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError),
+    *(struct.error, RecursionError),
+)
 _GGUF_LAYERS = ".block_count"
 _GGUF_WIDTHS = (".embedding_length", ".feed_forward_length", ".attention.head_count")
 
@@ -123,21 +127,29 @@ def safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """The shapes in the header of a safetensors file; {} if that cannot be read, which the library
     explains."""
     try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > min(_MOST_HEADER, path.stat().st_size):
-                return {}
-            header = json.loads(file.read(length))
         return {
-            str(name): tuple(int(n) for n in entry["shape"])
-            for name, entry in header.items()
-            if name != "__metadata__"
+            name: tuple(int(n) for n in entry["shape"]) for name, entry in _header(path).items()
         }
-    except (
-        *(OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError),
-        *(struct.error, RecursionError),
-    ):
+    except _UNREADABLE:
         return {}
+
+
+def safetensors_types(path: Path) -> dict[str, str]:
+    """The number formats in the header of a safetensors file, such as `BF16`; {} as above."""
+    try:
+        return {name: str(entry["dtype"]) for name, entry in _header(path).items()}
+    except _UNREADABLE:
+        return {}
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The entries of a safetensors file's header, by tensor; {} if it is not plausible."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > min(_MOST_HEADER, path.stat().st_size):
+            return {}
+        header = json.loads(file.read(length))
+    return {str(name): entry for name, entry in header.items() if name != "__metadata__"}
 
 
 def _widest(shapes: Shapes) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from indexer.config import IndexConfig, check_name
 from indexer.corpus.kinds import local_corpus
 from indexer.errors import NeurariumError
+from indexer.models.claims import check_folder
 from indexer.models.dictionaries.names import local_path
 from indexer.models.source import ModelSource, in_memory, resolve_model
 from indexer.paths import absolute
@@ -79,12 +80,22 @@ def _dictionaries(references: str) -> str:
 
 
 def check_there(choice: ModelChoice) -> None:
-    """Ask the hub for a model that is not on this machine. Raises NeurariumError if it has none of
-    this name, or cannot be reached while the local cache has none either."""
+    """Look at the config.json of a model in a folder, or ask the hub for one that is not on this
+    machine. Raises NeurariumError if it cannot be indexed, or if the hub has none of this name, or
+    cannot be reached while the local cache has none either."""
+    check_folder(choice.source, choice.config.ctx_len)
     if choice.source.kind in ("hub", "legacy"):
         from indexer.models.hub import pin
 
         pin(choice.source)
+
+
+def check_device(choice: ModelChoice) -> None:
+    """Refuse a GPU that is not there. Imports PyTorch alone. Raises NeurariumError."""
+    if choice.config.device not in (None, "cpu"):
+        from indexer.models.device import choose_device
+
+        choose_device(choice.config.device)
 
 
 def check_corpus(choice: ModelChoice) -> None:

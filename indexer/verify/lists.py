@@ -24,6 +24,7 @@ from indexer.verify.expected import (
     ids_exist,
 )
 from indexer.verify.firing import FiringLists
+from indexer.verify.firing_histograms import FiringHistograms
 from indexer.verify.report import Bounds, Finding, Findings
 from indexer.verify.stored import StoredRun, read_rows, unpack
 
@@ -121,6 +122,7 @@ class AllLists:
     maximum: Float32[np.ndarray, " neurons"]
     minimum: Float32[np.ndarray, " neurons"]
     firing: FiringLists | None
+    histograms: FiringHistograms | None
 
 
 @dataclass(frozen=True)
@@ -139,13 +141,15 @@ def read_lists(
     run: StoredRun,
     expected: Expected,
     chosen: Int64[np.ndarray, " c"],
+    flats: Int64[np.ndarray, " n"],
     findings: Findings,
     progress: Callable[[int], None],
 ) -> AllLists:
     """The top, bottom and by-source lists of all neurons; their form is checked.
 
-    `chosen`: ids of the contexts that will be compared, ascending. `progress` is called with the
-    neurons read so far.
+    `chosen`: ids of the contexts that will be compared, ascending; `flats`: the neurons whose
+    histograms of where they fire are compared too. `progress` is called with the neurons read so
+    far.
     """
     lists = AllLists(
         ExtremeLists(run.neurons, 1, chosen, sparse=run.sparse),
@@ -154,7 +158,10 @@ def read_lists(
         np.full(run.neurons, np.nan, np.float32),
         np.full(run.neurons, np.nan, np.float32),
         FiringLists(expected, run.neurons, chosen) if run.sparse else None,
+        FiringHistograms(flats) if run.sparse else None,
     )
+    if lists.histograms is not None:
+        lists.histograms.read(engine, run)
     with engine.connect() as connection:
         for first in range(0, run.neurons, _CHUNK):
             end = min(first + _CHUNK, run.neurons)

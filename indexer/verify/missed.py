@@ -52,6 +52,8 @@ def compare_layer(
         compare_firing(
             *(comparison.run, lists.firing, comparison.findings, batch, layer, lowest, highest)
         )
+    if lists.histograms is not None:
+        lists.histograms.add(first, batch, lowest, highest)
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def verify(
         f"To repeat this verification: --seed {seed}"
     )
     progress = reporter.stage("Reading", run.neurons, f"{run.noun}s")
-    lists = read_lists(engine, run, expected, chosen, findings, progress)
+    lists = read_lists(engine, run, expected, chosen, flats, findings, progress)
     compared = Comparison(run, expected, lists, bounds, findings)
     check_contexts(engine, compared, corpus, examples.context_ids)
     progress = reporter.stage("Verifying", len(chosen), "contexts")
@@ -102,6 +102,9 @@ def verify(
         progress(done)
     if lists.firing is not None:
         compare_densities(run, lists.firing, corpus.included_tokens, findings)
+    if lists.histograms is not None:
+        included = corpus.included[chosen]
+        lists.histograms.compare(run, int(included.sum()), corpus.included_tokens, findings)
     return run, findings
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.browser.test_browser import PAGES, PHONE, WIDE, visiting
+from tests.browser.test_browser import PAGES, WIDE, in_both, visiting
 from tests.conftest import serving_live
 
 DEMO = {
@@ -33,8 +33,18 @@ def toy_server(sqlite_filled: str) -> Iterator[str]:
         yield address
 
 
+REPEATED = (
+    "tbody > tr:nth-child(n+6), ol > li:nth-child(n+4), ul > li:nth-child(n+9), "
+    "svg g > :nth-child(n+6), svg > g:nth-of-type(n+6), "
+    "summary .tok > span > span:nth-child(n+9)"
+)
+"""Rows, items, shapes and tokens after the first few, which the same line of a template makes."""
+
+
 def violations(page: Any, part: str | None = None) -> list[str]:
-    """What axe-core holds against the page as it stands, or a part of it, a line each."""
+    """What axe-core holds against the page as it stands, or a part of it, a line each. What is
+    `REPEATED` is removed from the page first: axe takes minutes over thousands of elements."""
+    page.evaluate(f"document.querySelectorAll({REPEATED!r}).forEach((one) => one.remove())")
     found = Axe().run(page, part).response["violations"]
     return [
         f"{page.url}: {violation['id']}: {node['html'][:200]}"
@@ -43,9 +53,7 @@ def violations(page: Any, part: str | None = None) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("size", "scheme"), [(WIDE, "light"), (PHONE, "dark")], ids=["wide-light", "phone-dark"]
-)
+@in_both
 def test_axe_finds_no_violation(
     browser: Any, live_server: str, toy_server: str, size: dict[str, int], scheme: str
 ) -> None:

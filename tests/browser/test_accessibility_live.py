@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.browser.test_accessibility import violations
-from tests.browser.test_browser import PHONE, WIDE, visiting
+from tests.browser.test_browser import in_both, visiting
 from tests.conftest import serving_live
 
 
@@ -22,9 +22,7 @@ def open_server(demo_store: str) -> Iterator[str]:
         yield address
 
 
-@pytest.mark.parametrize(
-    ("size", "scheme"), [(WIDE, "light"), (PHONE, "dark")], ids=["wide-light", "phone-dark"]
-)
+@in_both
 def test_axe_finds_nothing_where_pages_are_embedded_or_read_texts(
     browser: Any, open_server: str, size: dict[str, int], scheme: str
 ) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from indexer.store.database import open_store
-from tests.browser.test_browser import PHONE, SCREENSHOTS, WIDE, visiting
+from tests.browser.test_browser import PHONE, SCREENSHOTS, WIDE, in_both, visiting
 from tests.conftest import serving_live
 from tests.helpers.fixture_neurons import DEAD, SCRIPT
 from tests.helpers.fixture_store import MODELS, TOY_NEURONS, RunOf, wide_layer, write_all
@@ -175,8 +175,7 @@ def test_a_hostile_token_is_text_in_the_tip(browser: Any, server: str) -> None:
         assert SCRIPT in page.get_by_role("status").text_content()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+@in_both
 def test_layers_fit_their_window(
     browser: Any, server: str, size: dict[str, int], scheme: str
 ) -> None:

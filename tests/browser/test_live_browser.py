@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.test_browser import PHONE, SCREENSHOTS, WIDE, visiting
+from tests.browser.test_browser import PHONE, SCREENSHOTS, WIDE, in_both, visiting
 from tests.conftest import serving_live
 
 NEURON = "/demo/1/349"
@@ -208,8 +208,7 @@ def test_a_late_answer_does_not_replace_a_newer_one(browser: Any, server: str) -
         assert "first" not in result.locator(".read").inner_text()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+@in_both
 def test_the_box_fits_its_window(
     browser: Any, server: str, size: dict[str, int], scheme: str
 ) -> None:
@@ -305,8 +304,7 @@ def test_two_texts_are_told_apart_without_scripts(browser: Any, server: str) -> 
         assert cells.count() == page.locator(".heat tbody a[title*='positions lower']").count() > 0
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+@in_both
 def test_the_picture_and_the_tables_fit(
     browser: Any, server: str, size: dict[str, int], scheme: str
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.test_browser import PHONE, SCREENSHOTS, WIDE, visiting
+from tests.browser.test_browser import PHONE, SCREENSHOTS, WIDE, in_both, visiting
 from tests.browser.test_neuron_page_browser import NEURON, TOP
 from tests.conftest import serving_live
 
@@ -59,8 +59,7 @@ def test_the_first_screen_has_what_matters(
         assert line["y"] + line["height"] <= size["height"]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+@in_both
 def test_every_view_fits_its_window(
     browser: Any, live_server: str, size: dict[str, int], scheme: str
 ) -> None:

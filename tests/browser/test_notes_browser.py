@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from tests.browser.test_accessibility import violations
-from tests.browser.test_browser import PHONE, SCREENSHOTS, WIDE, visiting
+from tests.browser.test_browser import PHONE, SCREENSHOTS, WIDE, in_both, visiting
 from tests.conftest import fill, serving_live
 from tests.helpers.note_servers import HOSTILE, NEURON, OTHER, TOKEN, keeping, write
 
@@ -100,8 +100,7 @@ def test_the_token_is_remembered_until_the_tab_is_closed(browser: Any, server: s
     context.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+@in_both
 def test_axe_finds_no_violation(
     browser: Any, server: str, size: dict[str, int], scheme: str
 ) -> None:

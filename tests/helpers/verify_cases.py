@@ -16,7 +16,13 @@ from indexer.config import IndexConfig
 from indexer.run.index import index
 from indexer.store import schema
 from indexer.store.database import open_store
-from indexer.store.packing.codec import ExampleArrays, Packer, unpack_kinds
+from indexer.store.packing.codec import (
+    ExampleArrays,
+    Packer,
+    pack_arrays,
+    unpack_arrays,
+    unpack_kinds,
+)
 from indexer.store.packing.postings import PLACE, pack_places, unpack_places
 from indexer.verify.report import Findings, report_lines
 from indexer.verify.run import verify
@@ -29,6 +35,7 @@ WIDTH, NEURONS, CONTEXTS = 16, 32, 1000
 NEURON = (1, 7)
 HERE = "layer 1, neuron 7"
 """The neuron with faults, and how findings name it."""
+Changed = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
 KIND = {name: number for number, name in enumerate(schema.KINDS)}
 
 
@@ -171,6 +178,20 @@ def set_neuron(small: SmallRun, neuron: tuple[int, int], **columns: Any) -> None
     """Change columns of a neuron."""
     table, key = schema.neurons, schema.neuron_key(1, flat_of(neuron))
     change(small, lambda c: c.execute(update(table).where(table.c.id == key).values(**columns)))
+
+
+def change_histogram(small: SmallRun, neuron: tuple[int, int], changed: Changed) -> None:
+    """Replace the counts of a neuron's histogram by what `changed` makes of them."""
+    table, key = schema.neuron_arrays, schema.neuron_key(1, flat_of(neuron))
+
+    def work(connection: Connection) -> None:
+        query = select(table.c.packed).where(table.c.neuron_id == key)
+        arrays = unpack_arrays(bytes(connection.scalars(query).one()))
+        counts = changed(arrays["histogram_counts"])
+        packed = pack_arrays(arrays | {"histogram_counts": counts})
+        connection.execute(update(table).where(table.c.neuron_id == key).values(packed=packed))
+
+    change(small, work)
 
 
 def set_context(small: SmallRun, context_id: int, **columns: Any) -> None:

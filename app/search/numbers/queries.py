@@ -19,7 +19,7 @@ from app.reading import cursors, packed
 from app.reading.columns import Column, columns
 from app.reading.neurons import neuron_row, rows_of
 from app.reading.runs import whole_run
-from app.reading.statistics import HEAD_STATISTICS, STATISTICS
+from app.reading.statistics import HEAD_STATISTICS, HEADS_SHOWN, STATISTICS
 from app.reading.store import Reading
 from app.schemas import NeuronRef
 from app.search.numbers.grammar import ALL, GrammarError, Query, Span, selected_source, source_word
@@ -216,16 +216,29 @@ def _page_rows(
     """The rows of a page, in its order; `computed` are the values of the query's statistics that
     neurons do not store."""
     known = rows_of(reading, indices)
+    if reading.run.set_name == HEADS:
+        computed = _shown_scores(reading, indices) | computed
     partners = packed.partners(reading, indices) if packed.ALIKE in query.statistics else {}
     return [
         _row(
             known[index],
             reading,
-            {name: values[place] for name, values in computed.items()},
+            {
+                name: values[place]
+                for name, values in computed.items()
+                if math.isfinite(values[place])
+            },
             partners.get(index),
         )
         for place, index in enumerate(indices)
     ]
+
+
+def _shown_scores(reading: Reading, indices: list[int]) -> dict[str, list[float]]:
+    """The scores that lists of heads always show; not a number where a head has none."""
+    layers = range(len(reading.run.widths))
+    known = columns(reading.connection, reading.run, HEADS_SHOWN, layers)
+    return {name: values[indices].tolist() for name, values in known.items()}
 
 
 def _row(

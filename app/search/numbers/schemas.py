@@ -18,7 +18,7 @@ class NumberRow(NeuronRow):
     )
     computed: dict[str, float] = Field(
         description="Values of the query's statistics that neurons do not store, by name: `alike`, "
-        "`selectivity(SOURCE)`, scores of attention heads."
+        "`selectivity(SOURCE)`, scores of attention heads; of heads always those that lists show."
     )
     partner: NeuronRef | None = Field(
         description="If the query names `alike`: the neuron with the most similar output weights."

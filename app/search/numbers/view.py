@@ -10,13 +10,14 @@ from markupsafe import Markup
 from app.drawing.charts import bar
 from app.drawing.numbers import number
 from app.drawing.quoting import printable
-from app.reading.statistics import HEAD_STATISTICS, STATISTICS
+from app.reading.statistics import HEAD_STATISTICS, HEADS_SHOWN, STATISTICS
 from app.schemas import NeuronRef, WholeRun
 from app.search.numbers import grammar as number_grammar
 from app.search.numbers.grammar import GrammarError, Order, Query, source_word
 from app.search.numbers.schemas import NumberRow, NumberSearch
 from app.web.frame import Frame
 from app.web.links import Links
+from indexer.store.units import HEADS
 
 _DEFAULT_COLUMNS = ("max", "density", "mean", "kurtosis", "effect_kurtosis")
 """The columns beside the query's own, as far as there is room."""
@@ -28,6 +29,16 @@ _EXAMPLES = (
     "density>50% sort:-mean",
     "dead:yes sort:neuron",
     "alike>0.9",
+)
+_HEAD_COLUMNS = (*HEADS_SHOWN, "max")
+"""The same in runs of attention heads."""
+_HEAD_EXAMPLES = (
+    "induction>0.5",
+    "previous_token>0.3 layer:0",
+    "sort:-effect",
+    "copying>0.5 effect_text>0",
+    "bos>50% sort:entropy",
+    "sort:-induction_text",
 )
 _LONGEST_SOURCE = 24
 """The most characters of a source's name in an example query."""
@@ -96,15 +107,16 @@ class NumbersContext:
 def results_view(page: NumberSearch, query: Query, text: str, links: Links) -> NumberView:
     """The view of a search's results; `text` is the query as typed."""
     names = list(query.statistics)
-    room = max(0, len(_DEFAULT_COLUMNS) - len(names))
-    names += [name for name in _DEFAULT_COLUMNS if name not in names][:room]
+    usual = _HEAD_COLUMNS if _is_of_heads(page) else _DEFAULT_COLUMNS
+    room = max(0, len(usual) - len(names))
+    names += [name for name in usual if name not in names][:room]
     highest = max((abs(row.max) for row in page.items), default=0.0)
     return NumberView(
         text=printable(text),
         longest=number_grammar.LONGEST,
         problem=None,
         examples=_examples(page, links),
-        definitions=_definitions(),
+        definitions=_definitions(page),
         place=replace(_head(query, "neuron", links), words=page.run.units.noun.capitalize()),
         columns=[_head(query, name, links) for name in names],
         rows=[(row, [_cell(row, name, highest) for name in names]) for row in page.items],
@@ -118,16 +130,28 @@ def refused_view(page: WholeRun, error: GrammarError, links: Links) -> NumberVie
         longest=number_grammar.LONGEST,
         problem=Problem(error.detail, *error.excerpt),
         examples=_examples(page, links),
-        definitions=_definitions(),
+        definitions=_definitions(page),
         place=None,
         columns=[],
         rows=[],
     )
 
 
-def _definitions() -> dict[str, str]:
-    stored = {name: statistic.definition for name, statistic in STATISTICS.items()}
-    return stored | number_grammar.COMPUTED
+def _is_of_heads(page: WholeRun) -> bool:
+    return page.run.units.set == HEADS
+
+
+def _definitions(page: WholeRun) -> dict[str, str]:
+    """The statistics that the run's units can have, a head's scores first."""
+    units = page.run.units
+    lacking = {
+        *(("effect_kurtosis", "alike") if units.no_writes else ()),
+        *(("in_out_cosine", "gate_out_cosine") if units.no_reads or units.no_writes else ()),
+    }
+    scores = HEAD_STATISTICS if _is_of_heads(page) else {}
+    stored = {name: known.definition for name, known in (scores | STATISTICS).items()}
+    everything = stored | number_grammar.COMPUTED
+    return {name: words for name, words in everything.items() if name not in lacking}
 
 
 def _head(query: Query, name: str, links: Links) -> ColumnHead:
@@ -162,7 +186,8 @@ def _cell(row: NumberRow, name: str, highest: float) -> Cell:
 def _examples(page: WholeRun, links: Links) -> list[tuple[str, str]]:
     """Example queries; the last is by source if the run has a source with a short name."""
     sources = [name for name in page.sources if name and len(name) <= _LONGEST_SOURCE]
-    texts = [*_EXAMPLES, *(f"source:{source_word(name)} max>1" for name in sources[:1])]
+    usual = _HEAD_EXAMPLES if _is_of_heads(page) else _EXAMPLES
+    texts = [*usual, *(f"source:{source_word(name)} max>1" for name in sources[:1])]
     if len(page.sources) > 1:
         texts += [f"sort:-{number_grammar.selectivity(name)}" for name in sources[:1]]
     return [(text, links.search_numbers(q=text)) for text in texts]

@@ -29,6 +29,11 @@ INDEX = [
     (["demo", "--shard", "1/2"], "--state FOLDER"),
     (["demo", "--top-k", "0"], "top_k is 0"),
     (["demo", "--topk", "3"], "No such option"),
+    (["demo", "--ctx-len", "5000"], "ctx_len is 5000, but 'demo' has 128 positions"),
+    (["{folder}/encoder", "--corpus", "demo"], "is an encoder (BertForMaskedLM)"),
+    (["{folder}/both", "--corpus", "demo"], "is an encoder–decoder model (t5)"),
+    (["{folder}/images", "--corpus", "demo"], "is a multimodal model (ViTModel)"),
+    (["{folder}/nested", "--corpus", "demo"], "has 64 positions: choose --ctx-len 64 or less"),
     (["demo", "--name", "api"], "'api' is reserved"),
 ]
 OTHERS = [
@@ -42,6 +47,12 @@ OTHERS = [
     (["copy", "9", "--to", "sqlite:///{folder}/other.db"], "run 9"),
     (["serve", "--live", "--model-path", "toy=nowhere"], "there is no folder or file nowhere"),
 ]
+CONFIGS: dict[str, dict[str, object]] = {
+    "encoder": {"architectures": ["BertForMaskedLM"], "model_type": "bert"},
+    "both": {"model_type": "t5", "is_encoder_decoder": True},
+    "images": {"architectures": ["ViTModel"], "image_size": 32},
+    "nested": {"model_type": "x", "text_config": {"max_position_embeddings": 64}},
+}
 CODE = """
 import contextlib, io, json, sys
 from app.cli.main import main
@@ -64,6 +75,9 @@ def test_no_mistake_waits_for_a_model_library(tmp_path: Path) -> None:
     engine = open_store(f"sqlite:///{store}", create=True)
     RunOf("toy", TOY_NEURONS).write(engine)
     engine.dispose()
+    for name, facts in CONFIGS.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(facts))
     cases = [(["index", *words], message) for words, message in INDEX] + OTHERS
     commands = [
         [word.format(corpus=corpus, folder=tmp_path) for word in words] for words, _ in cases

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 
 from app.reading import cursors
-from app.search.texts import tokens_at
+from app.search.texts import _snippet, tokens_at
 from app.search.words import MOST_WORDS
 from indexer.store.text.words import words_of
 
@@ -290,6 +290,17 @@ def test_cursors_of_other_searches_are_refused(client: TestClient) -> None:
         answer = client.get(f"{API}/toy/contexts/{path}", params=more | {"cursor": page["next"]})
         assert answer.status_code in (404, 422), path
     assert answer.status_code == 422
+
+
+def test_a_special_token_in_a_snippet_is_no_text() -> None:
+    """It stands between the matches, and is not one itself."""
+    text = "x" * 200 + "the<|end|>cat" + "y" * 300
+    parts = _snippet(text, [(200, 203), (210, 213)], [(203, 210)])
+    assert [(part.text.strip("xy"), part.found, part.special) for part in parts] == [
+        *(("…", False, False), ("", False, False), ("the", True, False)),
+        *(("<|end|>", False, True), ("cat", True, False), ("", False, False), ("…", False, False)),
+    ]
+    assert [part.text for part in _snippet("a cat", [(2, 5)], [])] == ["a ", "cat"]
 
 
 def test_a_find_is_in_the_tokens_that_spell_it() -> None:

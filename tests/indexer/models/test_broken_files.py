@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import gguf
@@ -14,6 +15,7 @@ from indexer.errors import NeurariumError
 from indexer.models.gguf_header import read_header
 from indexer.models.load import describe
 from indexer.models.pretrained import load_causal_lm, load_config, load_tokenizer
+from indexer.models.sizes import safetensors_shapes
 from indexer.models.source import resolve_model
 from tests.helpers.broken_models import KINDS, SECONDS, attempts
 from tests.helpers.tiny_models import LAYERS, VOCAB, WIDTH, save_tiny_gguf, save_tiny_model
@@ -100,6 +102,29 @@ def test_a_config_that_is_no_object_is_refused(model: Path, text: str) -> None:
     (model / "config.json").write_text(text)
     with pytest.raises(NeurariumError, match=r"config\.json of .* cannot be loaded"):
         load_config(resolve_model(str(model)))
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "words"),
+    [
+        ("architectures", 5, "architectures is 5, which is no list of names"),
+        ("architectures", 1e400, "architectures is inf"),
+        ("num_hidden_layers", 0, "has 0 layers, and nothing to index"),
+    ],
+)
+def test_entries_that_say_nothing(model: Path, entry: str, value: object, words: str) -> None:
+    """Of another type than they should be, or of a model without layers."""
+    path = model / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {entry: value}))
+    with pytest.raises(NeurariumError, match=words):
+        describe(resolve_model(str(model)))
+
+
+def test_a_shape_without_end_is_no_shape(tmp_path: Path) -> None:
+    """In a safetensors header, which the library then refuses itself."""
+    header = json.dumps({"a": {"dtype": "F32", "shape": [1e400], "data_offsets": [0, 4]}}).encode()
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    assert safetensors_shapes(tmp_path / "a.safetensors") == {}
 
 
 def test_token_ids_without_measure_are_refused(model: Path) -> None:

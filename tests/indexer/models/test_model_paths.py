@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from indexer.config import IndexConfig
 from indexer.errors import NeurariumError
@@ -106,6 +108,39 @@ def test_weights_that_are_not_used_are_named(tmp_path: Path) -> None:
     unused = load_model(resolve_model(str(folder))).unused_weights
     assert len(unused) == 8
     assert "model.layers.0.self_attn.q_proj.bias" in unused
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        *(("float8_e4m3fn", method) for method in ("fp8", "of a library nobody has", None)),
+        *(("int8", method) for method in ("of a library nobody has", None)),
+    ],
+)
+def test_scales_that_are_not_used_are_no_small_matter(
+    tmp_path: Path, kind: str, method: str | None
+) -> None:
+    """Weights as they are stored are hundreds of times too large: they are scaled, or refused."""
+    folder = save_tiny_model(tmp_path, "llama")
+    path, name = folder / "model.safetensors", "model.layers.1.mlp.down_proj.weight"
+    tensors = load_file(path)
+    right = tensors[name]
+    for key in [key for key in tensors if key.endswith("proj.weight")]:
+        scale = tensors[key].abs().max() / (448 if kind.startswith("float") else 127)
+        tensors[key] = (tensors[key] / scale).to(getattr(torch, kind))
+        tensors[f"{key}_scale_inv"] = scale.reshape(1)
+    save_file(tensors, path, {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    if method is not None:
+        config["quantization_config"] = {"quant_method": method, "weight_block_size": None}
+    (folder / "config.json").write_text(json.dumps(config))
+    source = resolve_model(str(folder))
+    if method == "fp8":
+        weight = load_model(source).root.get_parameter(name)
+        torch.testing.assert_close(weight, right, rtol=0.07, atol=0.01)
+    else:
+        with pytest.raises(NeurariumError, match=r"are quantised .* weight_scale_inv and others"):
+            load_model(source)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gpt_neox"])

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.helpers.small_latents import LATENTS, SILENT, save_dictionaries
 from tests.helpers.verify_cases import (
     KIND,
     SmallRun,
+    change_histogram,
     examples_of,
     lines_of,
     lists_of,
@@ -48,6 +50,8 @@ def test_a_clean_run_of_latents_passes(clean: SmallRun) -> None:
     assert lines_of(findings) == []
     tallies = findings.tallies
     assert tallies["densities: positions at which units fire"].compared == 2 * LATENTS
+    histograms = tallies["histograms: positions at which units fire, by activation"]
+    assert (histograms.compared, histograms.wrong) == (2 * LATENTS, 0)
     contexts = tallies["beyond maximum or minimum"].compared // (4 * LATENTS)
     assert tallies["contexts in which units fire"].compared == 2 * LATENTS * contexts
     lists = [lists_of(clean, (0, unit)) for unit in range(LATENTS)]
@@ -64,13 +68,15 @@ def test_every_fault_in_where_latents_fire_is_found(small: SmallRun) -> None:
         for unit in range(LATENTS)
         if len(lists_of(small, (1, unit)).get(KIND["random"], ())) == 15
     ]
-    left_out, turned, wrong, rarer = full[:4]
+    left_out, turned, wrong, rarer, moved, more = full[:6]
     random = {unit: examples_of(small, (1, unit), "random") for unit in full}
     put(small, (1, left_out), "random", only(random[left_out], [*range(3), *range(4, 15)]))
     put(small, (1, turned), "random", only(random[turned], [1, 0, *range(2, 15)]))
     peak = random[wrong].peaks[2] * 1.1
     put(small, (1, wrong), "random", with_value(random[wrong], "peaks", 2, peak))
     set_neuron(small, (1, rarer), density=0.001)
+    change_histogram(small, (1, moved), lambda counts: np.roll(counts, 1))
+    change_histogram(small, (1, more), lambda counts: counts + (counts == counts.max()))
     short, top = next(
         (unit, top)
         for unit in range(LATENTS)
@@ -89,6 +95,9 @@ def test_every_fault_in_where_latents_fire_is_found(small: SmallRun) -> None:
         f"layer 1, neuron {wrong}, random, context {random[wrong].context_ids[2]}: the peak (stor",
         f"layer 1, neuron {rarer}: it fires at ",
         f"layer 1, neuron {rarer}: searches have its density as",
+        f"layer 1, neuron {rarer}: its histogram counts ",
+        f"layer 1, neuron {moved}: its histogram counts ",
+        f"layer 1, neuron {more}: its histogram counts ",
         f"layer 0, neuron {short}, top, context {top.context_ids[-1]}: {missing}",
         f"layer 1, neuron {SILENT}, top: the maximum is 0, the peak of its first example",
         f"layer 1, neuron {SILENT}, top, context",

@@ -13,7 +13,7 @@ from app.reading.statistics import STATISTICS
 from app.search.numbers.grammar import parse
 from app.web import urls
 from tests.browser.test_accessibility import toy_server, violations
-from tests.browser.test_browser import PHONE, SCREENSHOTS, WIDE, visiting
+from tests.browser.test_browser import SCREENSHOTS, in_both, visiting
 from tests.helpers.fixture_store import MARKUP_SOURCE, SCRIPT, TOY_PRE, WIDE_RUN
 from tests.helpers.html_reader import Element, read
 
@@ -277,8 +277,7 @@ def test_the_model_s_page_leads_here(client: TestClient) -> None:
     assert link.attributes["href"] == urls.search_numbers("toy", run=TOY_PRE)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+@in_both
 def test_a_reader_searches_without_scripts(
     browser: Any, toy_server: str, size: dict[str, int], scheme: str
 ) -> None:
@@ -298,8 +297,7 @@ def test_a_reader_searches_without_scripts(
             page.screenshot(path=SCREENSHOTS / f"numbers-{name}-{size['width']}-{scheme}.png")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+@in_both
 def test_axe_finds_no_violation(
     browser: Any, toy_server: str, size: dict[str, int], scheme: str
 ) -> None:

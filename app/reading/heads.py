@@ -1,0 +1,51 @@
+"""Reads what a run stores of attention heads besides what it stores of any unit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import bindparam, select
+
+from app.reading.store import Reading
+from indexer.store import schema
+from indexer.store.checksums import cover, missing
+from indexer.store.units import HEADS
+
+PAIR_ROLES = ("query", "key")
+"""What a token can be in a head's pairs."""
+_HEADS = cover(schema.heads)
+_FACTS = select(*_HEADS.selected).where(schema.heads.c.neuron_id == bindparam("key"))
+
+
+def facts_of(reading: Reading, index: int) -> dict[str, Any]:
+    """What is stored of the head at an index over all layers. Raises Damaged."""
+    key = schema.neuron_key(reading.run.id, index)
+    row = reading.connection.execute(_FACTS, {"key": key}).one_or_none()
+    if row is None:
+        raise missing(schema.heads, neuron_id=key)
+    _HEADS.check([row])
+    facts: dict[str, Any] = json.loads(row.facts)
+    return facts
+
+
+def pair_tokens(reading: Reading) -> Mapping[tuple[int, str], list[tuple[int, int]]]:
+    """By token id and role in pairs: the heads (indices over all layers) among whose most frequent
+    tokens of the largest pairs it is, each with the number of these pairs, the most first. Empty
+    for other units; kept in memory."""
+    if reading.run.set_name != HEADS:
+        return {}
+
+    def compute() -> dict[tuple[int, str], list[tuple[int, int]]]:
+        found: dict[tuple[int, str], list[tuple[int, int]]] = {}
+        for index in range(len(reading.places)):
+            tokens = facts_of(reading, index)["tokens"]
+            for role, stored in zip(PAIR_ROLES, ("queries", "keys"), strict=True):
+                for token_id, count in tokens[stored]:
+                    found.setdefault((token_id, role), []).append((index, count))
+        for heads in found.values():
+            heads.sort(key=lambda head: (-head[1], head[0]))
+        return found
+
+    return reading.derived.of("pair_tokens", reading.run, compute=compute)

@@ -1,0 +1,70 @@
+"""A checkpoint's files as they are stored: which there are, and what their headers say of the
+tensors, before any is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from indexer.errors import NeurariumError
+from indexer.models.gguf_header import read_header
+from indexer.models.hub import cached_path
+from indexer.models.sizes import Shapes, read_json, safetensors_shapes, safetensors_types
+from indexer.models.source import ModelSource
+
+_PLAIN = ("F64", "F32", "F16", "BF16")
+"""Number formats of safetensors whose values mean what they are."""
+
+
+def located(source: ModelSource, name: str) -> Path | None:
+    """A file of a folder, or of a hub model in the local cache; None if it is not there."""
+    if source.kind == "hub":
+        return cached_path(source.location, source.commit or source.revision, name)
+    path = Path(source.location) / name
+    return path if path.is_file() else None
+
+
+def stored_shapes(source: ModelSource) -> Shapes | None:
+    """The shapes of a checkpoint's tensors, from the headers of its files; None where they are
+    not known without reading it."""
+    if source.kind == "gguf":
+        return read_header(Path(source.location), source.label).shapes
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in _safetensors(source):
+        shapes |= safetensors_shapes(path)
+    return shapes or None
+
+
+def _safetensors(source: ModelSource) -> list[Path]:
+    """The safetensors files of a checkpoint that are on this machine; [] if any is not."""
+    single = located(source, "model.safetensors")
+    if single is not None:
+        return [single]
+    index = located(source, "model.safetensors.index.json")
+    if index is None:
+        return []
+    named = read_json(index, source.label).get("weight_map")
+    if not isinstance(named, dict):
+        return []
+    paths = [located(source, name) for name in sorted({str(name) for name in named.values()})]
+    return [path for path in paths if path is not None] if None not in paths else []
+
+
+def check_scales(source: ModelSource, unused: Sequence[str]) -> None:
+    """Refuse quantised weights whose scales are not used: a config.json that does not name how they
+    were quantised, or names a way the library does not know, leaves them as they are stored. Raises
+    `NeurariumError`."""
+    types: dict[str, str] = {}
+    for path in _safetensors(source) if unused else ():
+        types |= safetensors_types(path)
+    packed = [name for name, kind in types.items() if kind not in _PLAIN and name not in unused]
+    for name in unused:
+        module = name.rpartition(".")[0]
+        of = next((one for one in packed if f"{one}.".startswith(f"{module}.")), None)
+        if of is not None:
+            raise NeurariumError(
+                f"The weights of {source.label!r} are quantised ({of} is {types[of]}), and {name} "
+                "and others would be left out: its config.json names no way to dequantise them "
+                "that transformers knows (quantization_config). Restore it, or dequantise the "
+                "model first."
+            )
