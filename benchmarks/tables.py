@@ -84,7 +84,7 @@ TABLES: Mapping[str, Table] = {
     "scan-demo": Table(("scan-demo",), rows=SCAN_ROWS),
     "workers": Table(("workers",)),
     "memory": Table(("memory",)),
-    "memory-latents": Table(("memory-latents",)),
+    "memory-latents": Table(("memory-latents", "memory-latents-65536")),
     "writing": Table(
         ("writing", "writing-500032"),
         rows=WRITING_ROWS,
