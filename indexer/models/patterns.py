@@ -14,6 +14,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from indexer.errors import NeurariumError
+from indexer.models.layout import Layout
+
 FAST, SLOW = "sdpa", "eager"
 WITH_PATTERNS = "sdpa_with_patterns"
 """The name under which transformers knows our function."""
@@ -81,3 +84,18 @@ def _eager_of(attention: nn.Module) -> Callable[..., tuple[Tensor, Tensor]] | No
     found: Callable[..., tuple[Tensor, Tensor]] | None
     found = getattr(file, "eager_attention_forward", None)
     return found
+
+
+def pattern_of(output: Any, shape: tuple[int, ...], layout: Layout) -> Tensor:
+    """The pattern [batch, head, query, key] among what an attention module returns.
+
+    Raises NeurariumError.
+    """
+    batch, pos = shape
+    for part in output if isinstance(output, tuple) else ():
+        if isinstance(part, Tensor) and part.ndim == 4 and part.shape[::2] == (batch, pos):
+            return part
+    raise NeurariumError(
+        f"The attention of {layout.label!r} ({layout.architecture}) does not return its pattern: "
+        "this architecture's heads cannot be indexed yet."
+    )
