@@ -104,13 +104,15 @@ def _open(
     try:
         if file is not None:
             event.listen(engine, "connect", _set_up_sqlite)
-            if not file.read_only:
-                event.listen(engine, "connect", _keep_a_log)
             event.listen(engine, "begin", _begin)
             file.attach(engine)
         elif served:
             limit(engine)
         _check_version(engine, where, create or (served and _is_empty(engine)), upgrading)
+        if file is not None and not file.read_only:
+            # Only now, since it changes the file: one that is refused stays as it is.
+            engine.dispose()
+            event.listen(engine, "connect", _keep_a_log)
     except (DBAPIError, FileMoved) as error:
         engine.dispose()
         if file is not None and file.read_only and file.pending():

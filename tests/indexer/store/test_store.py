@@ -256,13 +256,16 @@ def test_a_read_only_store_is_refused_at_once(store_url: str) -> None:
 
 
 def test_another_programs_file_is_left_alone(tmp_path: Path) -> None:
-    """No tables are created in a database of another program."""
+    """No byte of another program's database changes."""
     foreign = tmp_path / "foreign.db"
     with sqlite3.connect(foreign) as connection:
         connection.execute("CREATE TABLE mine (x)")
     connection.close()
+    before = foreign.read_bytes()
     with pytest.raises(NeurariumError, match="belongs to another program"):
         open_store(f"sqlite:///{foreign}", create=True)
+    assert foreign.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [foreign]
 
 
 def test_what_is_no_store_is_refused_by_name(tmp_path: Path) -> None:
