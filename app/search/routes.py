@@ -48,6 +48,13 @@ As = Annotated[
         "`query`, `key`: attention heads that attend from it, or to it.",
     ),
 ]
+Sort = Annotated[
+    TokenSort | None,
+    Query(
+        description="`value`: the mean peak, effect or input; `count`: the top examples that peak "
+        "on the token, then their mean peak. Default: `count` for `peak`, otherwise `value`."
+    ),
+]
 Text = Annotated[
     str,
     Query(max_length=2_000, description='Words, "a phrase" or the beginning of a word*.'),
@@ -78,7 +85,7 @@ def by_token(
     token: TokenText = None,
     token_id: TokenId = None,
     role: As = None,
-    sort: TokenSort = "value",
+    sort: Sort = None,
     order: Order = "desc",
     run: RunId = None,
     limit: Limit = NEURONS,
@@ -133,7 +140,7 @@ def search_page(
     token: TokenText = None,
     token_id: TokenId = None,
     role: As = None,
-    sort: TokenSort = "value",
+    sort: Sort = None,
     order: Order = "desc",
     text: Annotated[str | None, Query(max_length=2_000)] = None,
     run: RunId = None,
@@ -166,7 +173,7 @@ def _results(
     role: Role | None,
     text: str | None,
     cursor: str | None,
-    sort: TokenSort,
+    sort: TokenSort | None,
     order: Order,
 ) -> tuple[SearchPage, int]:
     """The page and its status; the page has the error, if there is one."""
@@ -219,7 +226,8 @@ def _addresses(page: SearchPage, run: int | None, cursor: str | None) -> tuple[s
             "role": page.tokens.role,
             "run": run,
         }
-        if (page.tokens.sort, page.tokens.order) != ("value", "desc"):
+        by_default = tokens.default_sort(page.tokens.role), "desc"
+        if (page.tokens.sort, page.tokens.order) != by_default:
             query |= {"sort": page.tokens.sort, "order": page.tokens.order}
         json_url = api_urls.token_neurons(page.run.name, cursor=cursor, **query)
         return json_url, urls.search(page.run.name, **query)

@@ -14,7 +14,7 @@ Role = Literal["peak", "promoted", "suppressed", "in", "gate", "query", "key"]
 
 
 TokenSort = Literal["value", "count", "max", "density", "neuron"]
-"""What the neurons of a token are sorted by. `value`: as they are stored."""
+"""What the neurons of a token are sorted by. `count`: where there are none, as `value`."""
 
 
 class Token(Schema):
@@ -71,8 +71,8 @@ class TokenSearch(Schema):
     order: Order
     alike: list[Token] = Field(description="Tokens that differ only by a leading space or by case.")
     items: list[TokenNeuron] = Field(
-        description="By `value`, descending: for `peak` most examples first, then the highest "
-        "mean; otherwise the largest value first."
+        description="As `sort` and `order` say; ties by the number of examples for `peak`, then "
+        "by `value`, the strongest first."
     )
     next: str | None
 

@@ -79,17 +79,18 @@ def search(
     role: Role | None,
     limit: int,
     cursor: str | None,
-    sort: TokenSort = "value",
+    sort: TokenSort | None = None,
     order: Order = "desc",
 ) -> TokenSearch:
     """A page of the neurons to which a token has a role, by default the first with any neurons.
-    Ties keep the order in which they are stored.
+    `sort` is by default that of the role. Ties keep the order in which they are stored.
 
     Raises Invalid for a cursor of another search.
     """
     lists = _pairs(reading, token_id) | _stored(reading, token_id)
     roles = [RoleCount(role=name, neurons=found.size) for name, found in lists.items()]
     current: Role = role or (roles[0].role if roles else "peak")
+    sort = sort or default_sort(current)
     begin = 0
     if cursor is not None:
         *its_search, begin = cursors.decode(cursor, int, str, str, str, int)
@@ -121,6 +122,11 @@ def search(
         items=items,
         next=more,
     )
+
+
+def default_sort(role: Role) -> TokenSort:
+    """What the neurons of a token are sorted by unless a request says otherwise."""
+    return "count" if role == "peak" else "value"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +171,14 @@ def _order(
     order: Order,
 ) -> Array:
     """The places of a token's neurons in an order."""
-    if sort == "value" or (sort == "count" and counts is None):
+    # Without counts they are stored by their values, the suppressed ones from the lowest.
+    if counts is None and sort in ("value", "count"):
         places = np.arange(len(neurons))
         return places if order == "desc" else places[::-1]
-    keys: Array = neurons
+    keys: Array = values if sort == "value" else neurons
     if sort == "count":
         keys = counts  # type: ignore[assignment]
-    elif sort != "neuron":
+    elif sort not in ("value", "neuron"):
         layers = range(len(reading.run.widths))
         keys = columns(reading.connection, reading.run, [sort], layers)[sort][neurons]
     return np.argsort(-keys.astype(np.float64) if order == "desc" else keys, kind="stable")

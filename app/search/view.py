@@ -15,8 +15,8 @@ ROLES: dict[Role, tuple[str, str, str]] = {
     "peak": (
         "peak on it",
         "Mean peak",
-        "{units} whose top examples peak on this token: those with the most such examples first, "
-        "then by the mean of those peaks.",
+        "{units} whose top examples peak on this token, with the number of these examples and the "
+        "mean of their peaks.",
     ),
     "promoted": (
         "promote it",

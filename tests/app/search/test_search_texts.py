@@ -142,16 +142,14 @@ def test_a_text_that_the_corpus_lacks_is_guessed(demo: TestClient) -> None:
 def test_the_neurons_of_a_token_sort(demo: TestClient, sort: str, order: str) -> None:
     """The same neurons in every order, page by page."""
     query: dict[str, Any] = {"token": " the", "as": "peak"}
-    whole = demo.get(f"{API}/search/token", params=query | {"limit": 1000}).json()["items"]
-    if sort == "value":
-        expected = whole if order == "desc" else whole[::-1]
-    else:
-        keys = [
-            (row["layer"], row["neuron"]) if sort == "neuron" else (row[sort], 0) for row in whole
-        ]
-        sign = -1 if order == "desc" else 1
-        places = sorted(range(len(whole)), key=lambda at: tuple(sign * part for part in keys[at]))
-        expected = [whole[place] for place in places]
+    answer = demo.get(f"{API}/search/token", params=query | {"limit": 1000}).json()
+    whole = answer["items"]
+    assert (answer["sort"], answer["order"]) == ("count", "desc")
+    assert [row["value"] for row in whole] != sorted((row["value"] for row in whole), reverse=True)
+    keys = [(row["layer"], row["neuron"]) if sort == "neuron" else (row[sort], 0) for row in whole]
+    sign = -1 if order == "desc" else 1
+    places = sorted(range(len(whole)), key=lambda at: tuple(sign * part for part in keys[at]))
+    expected = [whole[place] for place in places]
     found: list[Any] = []
     cursor = None
     while cursor or not found:
@@ -165,6 +163,15 @@ def test_the_neurons_of_a_token_sort(demo: TestClient, sort: str, order: str) ->
         if cursor is None:
             break
     assert found == expected
+
+
+@pytest.mark.parametrize(("role", "head"), [("peak", "Top examples"), ("promoted", "Logit effect")])
+def test_the_head_of_a_table_says_its_order(demo: TestClient, role: str, head: str) -> None:
+    """By default of the number of examples, or of the effects, which have no number."""
+    page = read(demo, f"/demo/search?token=%20the&as={role}")
+    (sorted_by,) = (one for one in page.all("th") if "aria-sort" in one.attributes)
+    assert sorted_by.text.strip().startswith(head)
+    assert sorted_by.attributes["aria-sort"] == "descending"
 
 
 def test_ticked_neurons_make_a_list(demo: TestClient) -> None:
