@@ -48,6 +48,10 @@ class NeuronRef(Schema):
     neuron: int
 
 
+NEWEST_NOTES = 20
+"""The most notes with a neuron."""
+
+
 class Note(Schema):
     """A note that someone wrote on a neuron."""
 

@@ -20,7 +20,7 @@ from app.neurons.schemas import ContextPage, NeuronPage
 from app.reading.runs import model_names
 from app.reading.store import Store as Reading
 from app.runs.queries import run as read_run
-from app.schemas import Run
+from app.schemas import NEWEST_NOTES, Note, Run
 from app.search import tokens
 from app.search.numbers import queries as numbers
 from app.search.numbers.grammar import GrammarError, parse
@@ -29,6 +29,7 @@ from app.search.schemas import Role, TokenSearch
 from app.sets import ModelSet
 from app.settings import Settings
 from indexer.errors import NeurariumError
+from indexer.store import notes
 from indexer.store.database import open_store, without_password
 from indexer.store.units import HEADS
 from neurarium.objects import Store
@@ -56,7 +57,7 @@ class Local:
 
     def __init__(self, url: str) -> None:
         engine = open_store(url, create=False)
-        self.url = url
+        self.url, self._engine = url, engine
         self.place = without_password(engine.url)
         self._store = Reading(engine)
         self._models = Models(None)
@@ -86,9 +87,15 @@ class Local:
             return models.layer(reading, layer, "neuron", "asc", PAGE, cursor).neurons
 
     def neuron(self, model: str, run: int | None, layer: int, neuron: int) -> NeuronPage:
-        """A neuron."""
+        """A neuron, with its newest notes if the store has notes."""
         with self._reading(model, run) as reading:
-            return neurons.neuron(reading, layer, neuron)
+            page = neurons.neuron(reading, layer, neuron)
+        if not notes.exist(self._engine):
+            return page
+        place = notes.Place(str(ModelSet.parse(model)), layer, neuron)
+        rows = notes.read(self._engine, place, NEWEST_NOTES).rows
+        items = [Note.model_validate(dict(row._mapping)) for row in rows]
+        return page.model_copy(update={"notes": items})
 
     def context(
         self, model: str, run: int | None, layer: int, neuron: int, context: int

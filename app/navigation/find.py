@@ -18,7 +18,8 @@ def page_of(
     store: Store, text: str, model: ModelSet | None, run: int | None, view: str | None = None
 ) -> str:
     """The path of the page that `text` names; arguments and errors as in `find`. What is no address
-    may be the name of a unit of the model's dictionaries."""
+    may be the name of a unit of the model's dictionaries. Raises NotFound also for a layer or a
+    unit that the model has not, so that what was typed stays in the box."""
     try:
         place = find(store, text, model, run)
     except (Invalid, NotFound):
@@ -30,6 +31,10 @@ def page_of(
     name = ModelSet(place.model, place.set)
     if place.layer is None:
         return urls.model(name, run=place.run)
+    with store.reading(name, place.run) as reading:
+        reading.check_layer(place.layer)
+        if place.neuron is not None:
+            reading.index_of(place.layer, place.neuron)
     if place.neuron is None:
         return urls.layer(name, place.layer, run=place.run)
     return urls.neuron(name, place.layer, place.neuron, run=place.run, view=view)

@@ -14,7 +14,7 @@ from app.neurons.panels import NotesPanel
 from app.notes.schemas import NewNote, NoteList, NotesIndex, NotesPage
 from app.notes.service import NotesRead, ServedNotes
 from app.notes.view import NotesContext, NotesIndexContext, Refusal, box, index_rows
-from app.schemas import DEFAULT_VIEW, Error, Note, View
+from app.schemas import DEFAULT_VIEW, NEWEST_NOTES, Error, Note, View
 from app.sets import ModelSet
 from app.web import api_urls, urls
 from app.web.forms import body_of, form_fields, json_as, json_body
@@ -38,7 +38,7 @@ api = APIRouter(prefix="/api/v1", tags=["api"])
 pages = APIRouter(include_in_schema=False)
 
 PER_PAGE = 20
-"""Notes on a neuron's page and on each page of notes."""
+"""Notes on each page of notes."""
 MOST_BODY = 1 << 16
 """The largest body, in bytes: the longest note fits in every encoding."""
 EXAMPLE = '{"author": "…", "text": "…"}'
@@ -206,7 +206,7 @@ def notes_of(request: Request) -> ServedNotes:
 
 def panel(notes: ServedNotes, model: ModelSet, layer: int, neuron: int) -> NotesPanel:
     """The newest notes for a neuron's page."""
-    read = notes.read(Place(str(model), layer, neuron), PER_PAGE)
+    read = notes.read(Place(str(model), layer, neuron), NEWEST_NOTES)
     return NotesPanel(
         read.version,
         read.items,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from indexer.errors import NeurariumError
 
 COLUMNS = ("layer", "neuron", "max", "min", "mean", "std", "density", "kurtosis", "effect_kurtosis")
 """The statistics in the index of the search."""
-_PEAKS, _PROMOTED = 4, 5
-"""Tokens of a neuron in the index."""
+_SHOWN = 4
+"""Peak tokens beside a neuron that was found; the index has all of its top examples."""
 
 
 def publish(
@@ -77,8 +78,8 @@ class _Index:
 
     def add(self, page: NeuronPage) -> None:
         """Add a neuron."""
-        peaks = [token.token_id for token in page.peak_tokens[:_PEAKS]]
-        promoted = [token.token_id for token in page.weights.logit_effects.top[:_PROMOTED]]
+        peaks = _peaks(page)
+        promoted = [token.token_id for token in page.weights.logit_effects.top]
         for token_id in (*peaks, *promoted):
             self._tokens[token_id] = self._vocabulary[token_id]
         stats, effects = page.stats, page.weights.logit_effects
@@ -90,11 +91,19 @@ class _Index:
         """The index as a script: a page from a file's address can read nothing else."""
         content = {
             "columns": [*COLUMNS, "peaks", "promotes"],
+            "shown": _SHOWN,
             "tokens": self._tokens,
             "rows": self._rows,
         }
         text = json.dumps(content, ensure_ascii=True, separators=(",", ":"))
         return f"globalThis.NEURARIUM = {text};\n"
+
+
+def _peaks(page: NeuronPage) -> list[int]:
+    """The tokens that a neuron's top examples peak on, the most frequent first."""
+    tops = page.examples.top
+    counts = Counter(one.token_ids[one.peak_position - one.start] for one in tops)
+    return [token_id for token_id, _ in counts.most_common()]
 
 
 def _short(value: Any) -> Any:

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from app.drawing.quoting import printable, shortened
-from app.errors import AppError
+from app.errors import AppError, NotFound
 from app.schemas import Error
 from app.web import urls
 from app.web.frame import Frame
@@ -177,11 +177,27 @@ def _without_slash(request: Request) -> Response | None:
 def _of_parameters(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
+    if first["loc"][:1] == ("path",) and (missing := _missing_model(request)):
+        return answer(request, 404, missing)
     where = first["loc"][-1] if first["loc"] else "request"
     if first["type"] == "missing":
         return answer(request, 422, f"{where} is missing.")
     value = shortened(repr(first.get("input")))
     return answer(request, 422, f"{where} {value} {_rule(first)}.")
+
+
+def _missing_model(request: Request) -> str:
+    """What is wrong with the model in a page's address; empty if it is there."""
+    model = request.path_params.get("model")
+    if model is None or _is_json(request):
+        return ""
+    try:
+        site_of(request).store.check_model(model)
+    except NotFound as error:
+        return error.detail
+    except SQLAlchemyError:  # the first error is the one to answer with
+        pass
+    return ""
 
 
 def _of_damage(request: Request, error: Exception) -> Response:

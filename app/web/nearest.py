@@ -25,9 +25,13 @@ Place = tuple[str, str]
 def nearest(store: Store, typed: str, model: str | None = None) -> list[Place]:
     """Existing pages near to what was typed on a page of `model`: at most `MOST`, nearest first."""
     parsed = parse(typed)
-    address = parsed or Address()
+    # Where the last part of a path is no number, the parts before it can still name a layer.
+    before = typed.rpartition("/")[0] if typed.startswith("/") else ""
+    address = parsed or parse(before) or Address()
     with store.connect() as connection:
         names = model_names(connection)
+        if parsed is not None and parsed.model is None and model is None and len(names) == 1:
+            (model,) = names
         close = _models(names, typed, address.model or model)
         runs = runs_of(connection, close)
         places: list[Place] = []

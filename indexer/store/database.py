@@ -282,7 +282,7 @@ def _check_file(url: URL, create: bool) -> None:
     if not create:
         raise NeurariumError(
             f"There is no database at {path}: index a model first (`neurarium index demo`), "
-            "or name another database with --database."
+            "or name another database."
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

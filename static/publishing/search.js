@@ -4,7 +4,7 @@
 "use strict";
 
 (() => {
-  const { tokens, columns, rows } = globalThis.NEURARIUM;
+  const { tokens, columns, rows, shown } = globalThis.NEURARIUM;
   const form = document.querySelector(".static-search");
   const said = document.querySelector(".static-said");
   const found = document.querySelector(".static-found");
@@ -46,7 +46,7 @@
     link.textContent = `${row[place.layer]}/${row[place.neuron]}`;
     const words = document.createElement("span");
     words.className = "quiet";
-    const peaks = row[place.peaks].map((id) => JSON.stringify(tokens[id])).join(" ");
+    const peaks = row[place.peaks].slice(0, shown).map((id) => JSON.stringify(tokens[id])).join(" ");
     words.textContent = ` max ${row[place.max].toPrecision(3)} · ${peaks}`;
     item.append(link, words);
     return item;

@@ -47,7 +47,8 @@ def test_a_text_is_read_without_leaving_the_page(browser: Any, server: str) -> N
         assert mark.count() == 1
         assert "underline" in mark.evaluate("e => getComputedStyle(e).textDecorationLine")
         peak = result.locator("#live-peak .value").inner_text()
-        assert f"{peak} exactly" in mark.get_attribute("title")
+        exact = result.locator("#live-peak .value").get_attribute("title")
+        assert f"{exact} exactly" in mark.get_attribute("title")
         assert "of the sample's contexts" in result.locator(".place").inner_text()
         heads = [result.locator(f"#live-{part}").bounding_box()["y"] for part in ("peak", "mind")]
         assert heads[0] == pytest.approx(heads[1], abs=1), "both parts begin on one line"

@@ -12,8 +12,12 @@ import pytest
 from starlette.testclient import TestClient
 
 import neurarium
+from indexer.store import notes
+from indexer.store.database import open_store
 from neurarium.objects import Store
+from tests.helpers.fixture_store import RunOf, wide_layer
 from tests.helpers.html_reader import elements
+from tests.helpers.note_servers import keeping, write
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +64,26 @@ def test_a_database_and_a_server_give_the_same(
         assert model.find("max>1").to_dicts() == found
         assert model.search(token_id=3).to_dicts() == token
         assert model.run.content_hash == wanted["run"]["content_hash"]
+
+
+def test_notes_are_read_where_there_are_any(store_url: str) -> None:
+    """As a server with notes gives them; reading makes no table for them."""
+    engine = open_store(store_url, create=True)
+    RunOf("only", (wide_layer(3),)).write(engine)
+    with neurarium.open(store_url) as store:
+        assert store.model("only").neuron(0, 1).to_dict()["notes"] is None
+    assert not notes.exist(engine)
+    engine.dispose()
+    path = "/api/v1/models/only/layers/0/neurons/1"
+    with keeping(store_url) as client:
+        write(client, "first", path=f"{path}/notes")
+        write(client, "second", path=f"{path}/notes")
+        wanted = client.get(path).json()["notes"]
+    with neurarium.open(store_url) as store:
+        found = store.model("only").neuron(0, 1).to_dict()["notes"]
+        assert found == wanted
+        assert [note["text"] for note in found] == ["second", "first"]
+        assert store.model("only").neuron(0, 0).to_dict()["notes"] == []
 
 
 def test_arrays_are_numpy(opened: Store) -> None:
@@ -119,7 +143,8 @@ def test_mistakes_are_one_line(opened: Store, connected: Store) -> None:
             len(store.model("toy").find("loud>3"))
     with pytest.raises(neurarium.NeurariumError, match="No server answers at http://127"):
         neurarium.connect("http://127.0.0.1:9")
-    with pytest.raises(neurarium.NeurariumError, match="There is no database at"):
+    with pytest.raises(neurarium.NeurariumError, match="There is no database at") as raised:
         neurarium.open("/nowhere/at/all.db")
+    assert "--" not in str(raised.value), "there is no command line here"
     with pytest.raises(neurarium.NeurariumError, match="is not a server's address"):
         neurarium.connect("localhost")

@@ -31,7 +31,8 @@ class Result:
     text: Markup
     """The text, coloured on the page's scale."""
     peak: str
-    """The exact peak."""
+    """The peak in three significant digits."""
+    exact_peak: str
     token: Markup
     position: int
     standing: str
@@ -108,7 +109,8 @@ def result(page: NeuronPage, answer: LiveAnswer) -> Result:
     gated = answer.gate is not None and answer.linear is not None
     return Result(
         text=text,
-        peak=exact(answer.peak),
+        peak=number(answer.peak),
+        exact_peak=exact(answer.peak),
         token=chip(answer.tokens[answer.peak_position]),
         position=answer.peak_position,
         standing=standing(answer.higher_than, answer.peak, page),

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 import pytest
 from starlette.testclient import TestClient
 
+from app.drawing.numbers import exact, number
 from app.live.neuron import view as live_view
 from app.neurons.schemas import Histogram, NeuronPage
 from tests.helpers.html_reader import elements
@@ -33,6 +34,9 @@ def test_the_form_works_by_itself(live_client: TestClient) -> None:
     scale = live_client.get(NEURON).json()["scale"]
     tenths = int(found["peak"] / scale * 10 + 0.5)
     assert f"p{tenths}" in mark.attributes["class"].split()
+    (peak,) = page.all("b", "value")
+    assert peak.text == number(found["peak"])
+    assert peak.attributes["title"] == exact(found["peak"])
     assert len(page.all("table", "choices")) == 3
     assert "at least" in page.text
     (field,) = page.all("textarea")

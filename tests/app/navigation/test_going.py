@@ -89,10 +89,12 @@ def test_a_model_that_is_not_there(client: TestClient) -> None:
     assert "“x\N{REPLACEMENT CHARACTER}”" in refused(client, 404, to="0/1", model="x\0")
 
 
-def test_a_place_beyond_the_model_is_the_page_s_to_refuse(client: TestClient) -> None:
+def test_a_place_beyond_the_model_is_refused(client: TestClient) -> None:
     """A neuron that is not there gets the error of its own page, which says how many there are."""
-    path = gone(client, to="1/99", model="toy")
-    assert "neurons 0 to 3" in read(client, path, 404).text
+    said = refused(client, 404, to="1/99", model="toy")
+    assert "neurons 0 to 3" in said
+    assert said == read(client, "/toy/1/99", 404).all("h1")[0].text
+    assert refused(client, 404, to="toy/9") == read(client, "/toy/9", 404).all("h1")[0].text
 
 
 def test_without_a_model_there_has_to_be_one(client: TestClient, store_url: str) -> None:
@@ -107,6 +109,10 @@ def test_without_a_model_there_has_to_be_one(client: TestClient, store_url: str)
     engine.dispose()
     with serving(store_url) as alone:
         assert gone(alone, to="0/1") == "/only/0/1"
+        refused(alone, 404, to="0/9999")
+        page = read(alone, "/go?to=0/9999", 404)
+        near = [a.attributes["href"] for part in page.all("ul", "nearest") for a in part.all("a")]
+        assert near == ["/only/0/2", "/only/0", "/only"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli.main import app
+from neurarium.local import local_store
 from tests.helpers.html_reader import elements
 
 QUERY = "max>1 layer:1"
@@ -59,6 +61,26 @@ def test_it_is_small(site: Path) -> None:
     size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
     neurons = len(pages(site)) - 2
     assert size / neurons < 60_000
+
+
+def test_the_index_has_every_token_that_it_says(site: Path, demo_store: str) -> None:
+    """Of each neuron all tokens that its top examples peak on, and all that it lists as promoted;
+    no page speaks of JSON, which a site has not."""
+    text = (site / "static" / "neurons.js").read_text()
+    index = json.loads(text.removeprefix("globalThis.NEURARIUM = ").removesuffix(";\n"))
+    model = local_store(demo_store).model("demo")
+    for values in index["rows"][::40]:
+        row = dict(zip(index["columns"], values, strict=True))
+        page = model.neuron(row["layer"], row["neuron"]).page
+        tops = [one.token_ids[one.peak_position - one.start] for one in page.examples.top]
+        assert sorted(row["peaks"]) == sorted(set(tops))
+        assert [tops.count(token) for token in row["peaks"]] == sorted(
+            map(tops.count, set(tops)), reverse=True
+        )
+        effects = page.weights.logit_effects.top
+        assert row["promotes"] == [token.token_id for token in effects]
+        assert {str(token) for token in (*row["peaks"], *row["promotes"])} <= set(index["tokens"])
+    assert not any("in the JSON" in page.read_text() for page in pages(site))
 
 
 def test_it_says_what_it_cannot_do(site: Path) -> None:

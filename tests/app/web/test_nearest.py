@@ -21,7 +21,10 @@ def offered(client: TestClient, path: str, status: int) -> dict[str, str]:
         ("/toy/1/99", 404, ("toy 1/3", "/toy/1/3")),
         ("/toi/0/1", 404, ("toy 0/1", "/toy/0/1")),
         ("/zebra_2.0/0", 404, ("Zebra_2.0 layer 0", "/Zebra_2.0/0")),
-        ("/toy/1/nonsense", 422, ("toy", "/toy")),
+        ("/toy/1/nonsense", 422, ("toy layer 1", "/toy/1")),
+        ("/toi/bar/baz", 404, ("toy", "/toy")),
+        ("/go?to=1/9999&model=toy", 404, ("toy 1/3", "/toy/1/3")),
+        ("/go?to=toy/9", 404, ("toy layer 1", "/toy/1")),
         ("/go?to=toi/9", 404, ("toy layer 1", "/toy/1")),
         ("/go?to=4/9&model=toi", 404, ("toy 1/3", "/toy/1/3")),
         (
@@ -52,7 +55,7 @@ def test_what_is_like_nothing_offers_nothing(client: TestClient) -> None:
     assert offered(client, "/qqqqqqqqqq/1/1", 404) == {}
 
 
-@pytest.mark.parametrize("typed", ["toi/3", "</script><b>", "layer nine"])
+@pytest.mark.parametrize("typed", ["toi/3", "</script><b>", "layer nine", "1/9999", "toy/9/3"])
 def test_what_was_typed_is_kept(client: TestClient, typed: str) -> None:
     """In the header's box and in the page's, as text, with the model it was typed at."""
     response = client.get("/go", params={"to": typed, "model": "toy"})
