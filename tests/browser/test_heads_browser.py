@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.browser.test_browser import PHONE, WIDE, visiting
+from tests.browser.test_focus_browser import SMALL
 from tests.conftest import serving_live
 
 HEAD = "/demo/heads/1/2"
@@ -42,6 +43,7 @@ def test_a_head_reads_a_text_without_scripts(browser: Any, heads_store: tuple[st
     ):
         page.set_default_timeout(120_000)  # the model is loaded first
         page.goto(HEAD)
+        assert page.evaluate(SMALL) == []
         page.get_by_label("Text", exact=True).fill("the king said the king")
         page.get_by_label("Patch from").fill("the man saw the king")
         page.get_by_role("button", name="Run").click()

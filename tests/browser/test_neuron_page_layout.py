@@ -59,6 +59,22 @@ def test_the_first_screen_has_what_matters(
         assert line["y"] + line["height"] <= size["height"]
 
 
+def test_a_dead_neuron_fits_a_phone(browser: Any, live_server: str) -> None:
+    """Its scale has the longest numbers there are: the colours make room for them."""
+    with visiting(browser, live_server, viewport=PHONE) as page:
+        page.goto("/demo/neurons?q=dead:yes")
+        page.locator("tbody a.name").first.click()
+        page.locator(".flag").wait_for()
+        page.locator(".legend > span:not(.ramp)").evaluate_all(
+            "all => all.forEach(one => { one.textContent = '−0.000113'; })"
+        )
+        legend = page.locator(".legend").bounding_box()
+        last = page.locator(".legend > span").last.bounding_box()
+        assert last["x"] + last["width"] <= legend["x"] + legend["width"] + 0.5
+        assert page.locator(".ramp").bounding_box()["width"] >= 16
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
 @in_both
 def test_every_view_fits_its_window(
     browser: Any, live_server: str, size: dict[str, int], scheme: str
