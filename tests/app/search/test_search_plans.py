@@ -87,7 +87,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[tuple[TestClient, Engine]]
     name = "sqlite_filled" if request.param == "sqlite" else "postgres_filled"
     url: str = request.getfixturevalue(name)
     engine = open_store(url, create=False)
-    with serving(url) as client:
+    with serving(url, page_memory=0) as client:  # a page that is kept reads nothing
         yield client, engine
     engine.dispose()
 
