@@ -20,7 +20,12 @@ from indexer.heads.scan import HeadScan, HeadShape, scan_heads
 from indexer.models.loaded import LoadedModel
 from indexer.run.checkpoint import RunFolder
 from indexer.store.packing.pattern import KEYS_A_ROW, LEAST, pack_pattern, unpack_pattern
-from tests.helpers.tiny_heads import attention_only, captured_heads, tiny_heads
+from tests.helpers.tiny_heads import (
+    ARCHITECTURES,
+    attention_only,
+    captured_heads,
+    tiny_heads,
+)
 
 K = 3
 CONTEXTS = 14
@@ -92,11 +97,11 @@ def scanned(name: str, folder: Path) -> tuple[LoadedModel, SmallCorpus, HeadScan
     return model, corpus, scan, [truth(model, row) for row in corpus.rows]
 
 
-@pytest.fixture(params=["native", "llama", "gemma2", "phi3"])
+@pytest.fixture(params=["native", *ARCHITECTURES])
 def case(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[LoadedModel, SmallCorpus, HeadScan, list[Truth]]:
-    """A model of each of four architectures, scanned once."""
+    """A model of each architecture, scanned once."""
     return scanned(request.param, tmp_path_factory.getbasetemp())
 
 
@@ -135,7 +140,10 @@ def test_every_ranking_is_that_of_loops(case: Case) -> None:
                 ]
                 order = sorted(range(CONTEXTS), key=lambda c: (-best[c][0], c))[:K]
                 found = list(scan.rankings[name].of(flat))
-                assert [example.context_id for example in found] == order
+                # Contexts of equal value may change places: rounding depends on the batch.
+                chosen = [best[example.context_id][0] for example in found]
+                assert chosen == pytest.approx([best[c][0] for c in order], rel=1e-5)
+                assert len({example.context_id for example in found}) == K
                 for example in found:
                     value, query, key = best[example.context_id]
                     assert (example.query, example.key) == (query, key)
@@ -161,7 +169,7 @@ def check(example: HeadExample, truth: Truth, layer: int, head: int) -> None:
     for query, row in enumerate(sparse.rows()):
         for key, value in row:
             assert value == pytest.approx(pattern[query, key], abs=2e-5)
-        left = pattern[query].sum() - sum(value for _, value in row)
+        left = 1 - sum(value for _, value in row)  # also what goes to a sink
         assert sparse.left_out[query] == pytest.approx(left, abs=2e-4)
 
 
