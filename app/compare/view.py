@@ -122,7 +122,11 @@ def compare_view(page: Comparison, a: Links, b: Links, *, titled: bool = False) 
         facts=facts,
         grounds=grounds,
         equal=[fact for fact in (*facts, *grounds) if fact.a == fact.b],
-        legend=legend(page.scale),
+        legend=legend(
+            page.scale,
+            min(page.a.stats.min, page.b.stats.min),
+            max(page.a.stats.max, page.b.stats.max),
+        ),
         scale=_scale(page),
         shared=_shared(page),
         together=_together(page),

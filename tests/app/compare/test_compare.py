@@ -70,7 +70,11 @@ def test_one_scale_and_one_axis(any_client: TestClient) -> None:
         assert page["low"] <= min(edges) <= max(edges) <= page["high"]
         assert page["low"] <= side["stats"]["min"] <= side["stats"]["max"] <= page["high"]
     html = read(any_client, "/compare?a=toy/0/0&b=1/1")
-    assert len(html.all("figure", "legend")) == 1
+    (shown,) = html.all("figure", "legend")
+    low = min(0, *(side["stats"]["min"] for side in both))
+    high = max(0, *(side["stats"]["max"] for side in both))
+    steps = [sum(int(abs(end) / page["scale"] * 10 + 0.5) for end in (low, high)) + 1]
+    assert [len(shown.all("i"))] == steps, "only steps that either neuron reaches"
     charts = html.all("svg", "chart")
     assert len(charts) == 4
     axes = {tuple(text.text for text in chart.all("text")[-1:]) for chart in charts}
