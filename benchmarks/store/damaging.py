@@ -175,7 +175,8 @@ def main() -> None:
         engine = open_store(f"sqlite:///{whole}", create=True)
         fixture_store.write_all(engine)
         engine.dispose()
-        app = create_app(Settings(database_url=f"sqlite:///{whole}"))
+        # A page that is kept would hide that its rows were damaged since.
+        app = create_app(Settings(database_url=f"sqlite:///{whole}", page_memory=0))
         with TestClient(app, raise_server_exceptions=False, follow_redirects=False) as client:
             right = asked(client, PAGES)
             noticed = wrong = 0

@@ -264,7 +264,7 @@ def test_neurons_are_found_by_a_text(browser: Any, server: str) -> None:
     and leads to its neuron."""
     with visiting(browser, server, viewport=WIDE) as page:
         page.goto("/demo/search")
-        form = page.get_by_role("form", name="By behaviour")
+        form = page.get_by_role("form", name="By custom text")
         form.get_by_role("textbox").fill(TEXT)
         form.get_by_role("button").click()
         result = page.locator("#result")

@@ -47,7 +47,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def answers(url: str) -> Answers:
     """The answers of a server that has read nothing yet."""
-    with serving(url) as client:
+    with serving(url, page_memory=0) as client:
         return asked(client, SOME)
 
 
@@ -63,7 +63,7 @@ def damaged(path: Path, seed: int, way: str, name: str) -> str:
 def test_no_damage_is_shown_as_data(whole: Path, tmp_path: Path) -> None:
     """Every answer of a damaged copy is the right one, or an error with a line in the log."""
     noticed = 0
-    with serving(f"sqlite:///{whole}") as client:
+    with serving(f"sqlite:///{whole}", page_memory=0) as client:
         right = asked(client, SOME)
         assert {status for status, _ in right.values()} <= {200, 404}
         for seed, (way, name) in enumerate(CASES):
@@ -79,7 +79,7 @@ def test_no_damage_is_shown_as_data(whole: Path, tmp_path: Path) -> None:
 
 def test_no_damage_is_shown_as_data_in_postgresql(new_postgres: NewDatabase) -> None:
     """The same in PostgreSQL, one damage after the other, each mended again."""
-    with fill(new_postgres()) as url, serving(url) as client:
+    with fill(new_postgres()) as url, serving(url, page_memory=0) as client:
         right = asked(client, SOME)
         engine = create_engine(url)
         with engine.begin() as connection:
