@@ -76,6 +76,14 @@ TABLES: Mapping[str, Table] = {
             "layout shift": 0.0,
         },
     ),
+    "load-kept": Table(
+        ("load-kept",),
+        at_most={
+            "16 connections, 99% of pages": 150.0,
+            "128 connections, 99% of pages": 600.0,
+        },
+        at_least={"16 connections, pages a second": 300.0},
+    ),
     "scan": Table(
         ("scan-128", "scan-1024"),
         rows=SCAN_ROWS,
