@@ -165,7 +165,8 @@ def describe(page: LayerScatter, noun: str) -> str:
     x_name, y_name = STATISTICS[page.x].label, STATISTICS[page.y].label
     text = f"{y_name.capitalize()} against {x_name} of {count(len(known))} live {noun}s."
     if page.n_dead:
-        text += f" {count(page.n_dead)} dead {noun}s are left out."
+        dead = f"dead {noun} is" if page.n_dead == 1 else f"dead {noun}s are"
+        text += f" {count(page.n_dead)} {dead} left out."
     return text
 
 

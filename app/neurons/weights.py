@@ -371,8 +371,8 @@ def peaks_of(page: NeuronPage) -> str:
         f"Of the {count(total)} different contexts that are examples of any kind: extremes are far "
         "more frequent here than in the corpus."
     )
-    if tokens > PEAK_TOKENS:
-        text += f" {count(tokens - PEAK_TOKENS)} more tokens are in the JSON."
+    if more := max(0, tokens - PEAK_TOKENS):
+        text += f" {count(more)} more {'token is' if more == 1 else 'tokens are'} in the JSON."
     return text
 
 

@@ -78,7 +78,7 @@ _GONE = re.compile(
     r'| · <a class="fetch"[^>]*>whole context</a>'
     r'|<a rel="nofollow" data-key="r"[^>]*>random</a>\n?'
     r'| <a href="/api/[^"]*">This page as JSON</a>\.'
-    r"| \S+ more tokens are in the JSON\."
+    r"| \S+ more (?:token is|tokens are) in the JSON\."
     r'|, id \d+(?=">)',  # of tokens, in their titles
     re.DOTALL,
 )
