@@ -65,7 +65,10 @@ def readings(
     rows = runs_of(connection, [model.model]).get(model.model, [])
     first = pick(model, rows, a)
     if b is None:
-        others = [row for row in rows if row.id != first.id and row.hook_point == first.hook_point]
+        alike = (first.set_name, first.hook_point)
+        others = [
+            row for row in rows if row.id != first.id and (row.set_name, row.hook_point) == alike
+        ]
         if not others:
             raise NotFound(
                 f"{model} has only one run at {first.hook_point}: index it once more, such as at "
@@ -199,7 +202,7 @@ def _correlation(a: Reading, b: Reading, layer: int, width: int) -> Values:
     values = np.full(width, np.nan)
     if not a.run.sample_identity or a.run.sample_identity != b.run.sample_identity:
         return values
-    both = [_sample_peaks(side, layer) for side in (a, b)]
+    both = [_sample_peaks(side, layer)[:width] for side in (a, b)]
     for neuron, (one, other) in enumerate(zip(*both, strict=True)):
         if len(one) and len(one) == len(other) and np.ptp(one) > 0 and np.ptp(other) > 0:
             values[neuron] = np.corrcoef(one, other)[0, 1].clip(-1, 1)
