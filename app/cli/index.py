@@ -84,12 +84,14 @@ def _check(
     """Refuse mistakes in the arguments before the model libraries are imported, which takes
     seconds. Raises NeurariumError."""
     from indexer.run.shard import Shard, shared_folder
+    from indexer.run.state_folder import check_writable
     from indexer.scan.choice import check_corpus, check_device, check_there, resolve
-    from indexer.workers.needed import check_ray, uses_ray
+    from indexer.workers.needed import check_workers
 
     choices = [resolve(config) for config in configs]
-    if uses_ray(execution):
-        check_ray()
+    check_workers(execution)
+    if execution.state is not None:
+        check_writable(execution.state)
     check_there(choices[0])
     if shard is not None:
         Shard.parse(shard)
