@@ -8,11 +8,9 @@ MLPs, on the text the model was trained on, measures both on the held-out corpus
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 import sys
-import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,13 +20,16 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from transformers import GPT2LMHeadModel
 
 from indexer.demo import MODEL_DIR
-from indexer.demo.prepare import prepare
-from indexer.demo.sources import SourceMissing, read_all
-from indexer.demo.train import IGNORED, Recipe, inputs_and_labels
+from indexer.demo.sources import SourceMissing
+from indexer.demo.train import (
+    Recipe,
+    model_loss,
+    parser_of,
+    prepared_text,
+)
 
 
 @dataclass(frozen=True)
@@ -300,15 +301,7 @@ def loss_with(model: GPT2LMHeadModel, rows: Tensor, written: Written | None, how
     if written is not None:
         with replaced(model, written, how):
             return loss_with(model, rows, None, how)
-    loss, count = 0.0, 0
-    for batch in torch.split(rows, 64):
-        inputs, labels = inputs_and_labels(batch)
-        logits = model(inputs, use_cache=False).logits
-        loss += cross_entropy(
-            logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum"
-        ).item()
-        count += int((labels != IGNORED).sum())
-    return loss / count
+    return model_loss(model, rows)
 
 
 # --- The script ---------------------------------------------------------------------------------
@@ -332,16 +325,8 @@ def metadata(task: Task, l0: float) -> dict[str, str]:
 
 def make(sources: Path, python_lib: Path, out: Path, schedule: Schedule) -> dict[str, object]:
     """Train, measure and write; returns the content of `report.json`."""
-    recipe = Recipe()
-    prepared = prepare(
-        read_all(sources, python_lib),
-        vocabulary=recipe.vocabulary,
-        context=recipe.context,
-        held_out_tokens=recipe.held_out_tokens,
-        seed=recipe.seed,
-    )
-    rows = torch.cat([prepared.rows(part) for part in prepared.train.values()])
-    held_out = torch.cat([prepared.rows(part) for part in prepared.held_out.values()])
+    prepared = prepared_text(sources, python_lib, Recipe())
+    rows, held_out = prepared.all_rows(prepared.train), prepared.all_rows(prepared.held_out)
     model = GPT2LMHeadModel.from_pretrained(MODEL_DIR).eval()
     torch.manual_seed(schedule.seed)
     out.mkdir(parents=True, exist_ok=True)
@@ -366,17 +351,7 @@ def make(sources: Path, python_lib: Path, out: Path, schedule: Schedule) -> dict
 
 def main() -> None:
     """Read the command line, make everything, print the report."""
-    parser = argparse.ArgumentParser(prog="indexer.demo.train_dictionaries", description=__doc__)
-    parser.add_argument(
-        "--sources", type=Path, default=Path("/"), help="where the Debian packages are unpacked"
-    )
-    parser.add_argument(
-        "--python-lib",
-        type=Path,
-        default=Path(sysconfig.get_paths()["stdlib"]),
-        help="CPython 3.11's Lib folder (default: the running interpreter's)",
-    )
-    parser.add_argument("--out", type=Path, required=True, help="the folder to write to")
+    parser = parser_of("indexer.demo.train_dictionaries", __doc__)
     parser.add_argument("--steps", type=int, default=Schedule.steps, help="training steps")
     arguments = parser.parse_args()
     try:
