@@ -35,7 +35,7 @@ from indexer.run.provenance import run_record
 from indexer.run.quality import Quality
 from indexer.run.results import PeaksOf, Results
 from indexer.run.together import Measured, Units, fits_at_once, one_pass
-from indexer.scan.choice import ModelChoice, resolve
+from indexer.scan.choice import ModelChoice, copied, resolve
 from indexer.scan.job import Job, load, load_beside, prepare
 from indexer.scan.state import Scan
 from indexer.store.database import check_writable, identity, open_store, without_password, writing
@@ -197,7 +197,7 @@ def _begin(
             f"Patterns of {job.name} need another way of computing attention: its "
             f"{job.model.units.noun}s have a pass of their own."
         )
-        job = load(choice, text, reporter)
+        job = load(copied(choice), text, reporter)
     clock.lap("load")
     plan = make_plan(job.name, job.shape, job.corpus)
     check_disk(plan, engine, folder.path)

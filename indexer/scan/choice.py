@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,14 @@ def choose_given(config: IndexConfig, given: InMemory) -> ModelChoice:
     """What is to be indexed of a model and a corpus in memory. Raises NeurariumError."""
     check_name(config.model)
     return ModelChoice(config, in_memory(config.model), config.model, given.corpus.label, given)
+
+
+def copied(choice: ModelChoice) -> ModelChoice:
+    """The same choice with a copy of a model that is in memory, which then may be changed."""
+    if choice.given is None:
+        return choice
+    model = copy.deepcopy(choice.given.model)
+    return replace(choice, given=replace(choice.given, model=model))
 
 
 def resolve(config: IndexConfig) -> ModelChoice:
