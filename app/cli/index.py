@@ -161,6 +161,12 @@ def verify(
     corpus_path: Annotated[
         Path | None, typer.Option(help="Where the run's corpus is now, if it was moved.")
     ] = None,
+    dictionary_path: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the run's dictionaries are now, separated by commas, if they were moved."
+        ),
+    ] = None,
     database: Database = None,
 ) -> None:
     """Recompute part of a run with its model. Exit code 1 if anything differs from the store."""
@@ -172,7 +178,9 @@ def verify(
     from indexer.verify.report import report_lines
 
     settings = settings_of(database)
-    for option, path in (("--model-path", model_path), ("--corpus-path", corpus_path)):
+    given = [("--model-path", model_path), ("--corpus-path", corpus_path)]
+    given += [("--dictionary-path", Path(part)) for part in (dictionary_path or "").split(",")]
+    for option, path in given:
         if path is not None and not path.expanduser().exists():
             raise NeurariumError(f"{option} {path}: there is no such file or folder.")
     engine = open_store_of(settings, create=False)
@@ -192,6 +200,7 @@ def verify(
                 seed=seed,
                 model_path=model_path,
                 corpus_path=corpus_path,
+                dictionary_path=dictionary_path,
             )
     except KeyboardInterrupt:
         err.print("Stopped.")

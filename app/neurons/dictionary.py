@@ -58,11 +58,11 @@ def dictionary_facts(
 
 def _file_of(reading: Reading, layer: int, labels: list[str]) -> tuple[str, bool]:
     """The repository of a layer's dictionary, or the name of its file, and which of both it is.
-    Files of this machine are stored with whole paths."""
+    Files of this machine are stored with whole paths, bundled ones by a name without a slash."""
     present = [index for index, width in enumerate(reading.run.widths) if width]
     label = labels[present.index(layer)]
     references = str(reading.run.provenance["capture"].get("dictionary") or label).split(",")
-    hub = [one for one in references if not PurePath(one).is_absolute()]
+    hub = [one for one in references if "/" in one and not PurePath(one).is_absolute()]
     if not hub:
         return label.rpartition("/")[2], False
     named = [one for one in hub if re.split("[:/]", one)[-1] in label.split("/")]

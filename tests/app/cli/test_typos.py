@@ -42,12 +42,15 @@ OTHERS = [
     (["verify", "9"], "There is no run 9"),
     (["verify", "1", "--model-path", "nowhere"], "--model-path nowhere"),
     (["verify", "1", "--corpus-path", "nowhere"], "--corpus-path nowhere"),
+    (["verify", "1", "--dictionary-path", "nowhere"], "--dictionary-path nowhere"),
     (["merge", "nowhere"], "nowhere holds no shards"),
     (["check", "9"], "run 9"),
     (["export", "9"], "run 9"),
     (["export", "toy", "--format", "xml"], "There is no format 'xml'"),
     (["copy", "9", "--to", "sqlite:///{folder}/other.db"], "run 9"),
     (["serve", "--live", "--model-path", "toy=nowhere"], "there is no folder or file nowhere"),
+    (["serve", "--live", "--dictionary-path", "toy"], "toy is not recognised: write NAME=PATH"),
+    (["serve", "--dictionary-path", "toy/a=b"], "--dictionary-path needs --live"),
 ]
 CONFIGS: dict[str, dict[str, object]] = {
     "encoder": {"architectures": ["BertForMaskedLM"], "model_type": "bert"},
