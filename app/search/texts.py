@@ -16,7 +16,7 @@ from app.reading.neurons import peak_tokens
 from app.reading.runs import run_ref
 from app.reading.store import Reading
 from app.reading.unit_names import name_at
-from app.search.schemas import FoundContext, Snippet, TextNeuron, TextSearch
+from app.search.schemas import ContextSort, FoundContext, Snippet, TextNeuron, TextSearch
 from app.search.words import TextError, matches, parse
 from indexer.store import schema
 from indexer.store.checksums import missing
@@ -35,20 +35,24 @@ _AROUND = 90
 """Characters before the first match; twice as many follow it."""
 
 
-def search(reading: Reading, q: str, limit: int, cursor: str | None) -> TextSearch:
+def search(
+    reading: Reading, q: str, limit: int, cursor: str | None, sort: ContextSort | None = None
+) -> TextSearch:
     """A page of the contexts that contain every word and phrase of `q`.
 
-    The first `MOST_RANKED` of the corpus are ranked by how specifically neurons peak on a match,
-    and further ones follow in corpus order. Raises Invalid for an invalid query or cursor.
+    The first `MOST_RANKED` of the corpus are ranked as `sort` says, by default by how specifically
+    neurons peak on a match, and further ones follow in corpus order. Raises Invalid for an invalid
+    query or cursor.
     """
+    sort = sort or "specific"
     try:
         phrases = parse(q)
     except TextError as error:
         raise Invalid(str(error)) from None
     place, after = 0, -1
     if cursor is not None:
-        its_query, place, after = cursors.decode(cursor, str, int, int)
-        if its_query != q or place < 0 or after < -1:
+        *its_search, place, after = cursors.decode(cursor, str, str, int, int)
+        if its_search != [q, sort] or place < 0 or after < -1:
             raise Invalid("The cursor belongs to another search: start again without it.")
     run, connection = reading.run, reading.connection
     reading.check_texts()
@@ -57,22 +61,23 @@ def search(reading: Reading, q: str, limit: int, cursor: str | None) -> TextSear
     counts = _peaks_on_match(ranked)
     more = None
     if place < len(ranked) or after < 0:
-        ranked.sort(key=lambda found: (*_specificity(found, counts), found.row.context_id))
+        ranked.sort(key=lambda found: (*_rank(found, counts, sort), found.row.context_id))
         page = ranked[place : place + limit]
         if place + limit < len(ranked):
-            more = cursors.encode(q, place + limit, -1)
+            more = cursors.encode(q, sort, place + limit, -1)
         elif len(first) > MOST_RANKED:
-            more = cursors.encode(q, len(ranked), first[MOST_RANKED - 1])
+            more = cursors.encode(q, sort, len(ranked), first[MOST_RANKED - 1])
     else:
         ids = text_index.search(connection, run.id, phrases, after, limit + 1)
         page = _read(reading, ids[:limit], phrases)
-        more = cursors.encode(q, place, ids[limit - 1]) if len(ids) > limit else None
+        more = cursors.encode(q, sort, place, ids[limit - 1]) if len(ids) > limit else None
     specific = sorted(counts, key=lambda index: (-counts[index], index))[:SPECIFIC]
     tokens = peak_tokens(reading, specific) if specific else {}
     return TextSearch(
         model=run.model,
         run=run_ref(run),
         q=q,
+        sort=sort,
         ranked=len(ranked),
         neurons=[
             TextNeuron(
@@ -155,9 +160,13 @@ def _peaks_on_match(contexts: list[_Found]) -> dict[int, int]:
     return dict(zip(indices.tolist(), counts.tolist(), strict=True))
 
 
-def _specificity(found: _Found, counts: dict[int, int]) -> tuple[int, int]:
-    """A sort key: the contexts of the neuron that most often peaks on a match, then how many
-    neurons do here; both descending."""
+def _rank(found: _Found, counts: dict[int, int], sort: ContextSort) -> tuple[int, ...]:
+    """A sort key before the context's id, all descending. By `specific` the contexts of the neuron
+    that most often peaks on a match, then how many neurons do here."""
+    if sort == "context":
+        return ()
+    if sort == "top":
+        return (-int((found.examples["kind"] == TOP).sum()),)
     here = found.on_match.tolist()
     return -max((counts[index] for index in here), default=0), -len(here)
 
