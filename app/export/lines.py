@@ -42,10 +42,10 @@ def neuron_lines(
 
 def by_neuron(notes: Iterable[Note]) -> Notes:
     """Notes by their neuron, in their order."""
-    found: dict[tuple[int, int], list[Note]] = {}
+    by_unit: dict[tuple[int, int], list[Note]] = {}
     for note in notes:
-        found.setdefault((note.layer, note.neuron), []).append(note)
-    return found
+        by_unit.setdefault((note.layer, note.neuron), []).append(note)
+    return by_unit
 
 
 def columns(reading: Reading, fields: str | None, more: Sequence[str] = ()) -> list[str]:

@@ -153,8 +153,8 @@ class Pages:
 
 def _last(address: str) -> str:
     """The number that an address ends with, or −1."""
-    found = re.fullmatch(r"/[^/]+/(\d+)", address)
-    return found[1] if found else "-1"
+    numbered = re.fullmatch(r"/[^/]+/(\d+)", address)
+    return numbered[1] if numbered else "-1"
 
 
 def _shorter(page: NeuronPage) -> NeuronPage:

@@ -156,14 +156,14 @@ class Seen:
 def look(model: GPT2LMHeadModel, rows: Tensor) -> Seen:
     """Run the model over contexts `[n, context]` and return each task's input and target,
     `[positions, width]`, without BOS and padding."""
-    found: dict[str, Tensor] = {}
+    captured: dict[str, Tensor] = {}
     handles = []
     for task in TASKS:
         block = model.transformer.h[task.layer]
 
         def keep(_: Any, given: Any, output: Any, name: str = task.name) -> None:
-            found[f"{name} reads"] = given[0]
-            found[f"{name} gives"] = output[0] if isinstance(output, tuple) else output
+            captured[f"{name} reads"] = given[0]
+            captured[f"{name} gives"] = output[0] if isinstance(output, tuple) else output
 
         module = block if task.hook_point_out is None else block.mlp
         handles.append(module.register_forward_hook(keep))
@@ -175,8 +175,8 @@ def look(model: GPT2LMHeadModel, rows: Tensor) -> Seen:
     included[:, 0] = False
     side = {task.name: "gives" if task.hook_point_out is None else "reads" for task in TASKS}
     return Seen(
-        {name: found[f"{name} {side[name]}"][included] for name in side},
-        {name: found[f"{name} gives"][included] for name in side},
+        {name: captured[f"{name} {side[name]}"][included] for name in side},
+        {name: captured[f"{name} gives"][included] for name in side},
     )
 
 
@@ -310,7 +310,7 @@ def loss_with(model: GPT2LMHeadModel, rows: Tensor, written: Written | None, how
 def metadata(task: Task, l0: float) -> dict[str, str]:
     """What a dictionary's file says of itself."""
     layer = f"blocks.{task.layer}"
-    said = {
+    facts = {
         "name": task.name,
         "noun": task.noun,
         "model": "demo",
@@ -320,7 +320,7 @@ def metadata(task: Task, l0: float) -> dict[str, str]:
         "l0": f"{l0:g}",
     }
     out = task.hook_point_out
-    return said if out is None else said | {"hook_point_out": f"{layer}.{out}"}
+    return facts if out is None else facts | {"hook_point_out": f"{layer}.{out}"}
 
 
 def make(sources: Path, python_lib: Path, out: Path, schedule: Schedule) -> dict[str, object]:

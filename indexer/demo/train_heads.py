@@ -251,9 +251,9 @@ def teach(
 
     def after(step: int, stage: Stage) -> None:
         if step in course.measured:
-            found = {"step": step, "stage": stage.name, **measure(model, whole, recipe.context)}
-            checkpoints.append(found)
-            print(json.dumps(found), flush=True)
+            figures = {"step": step, "stage": stage.name, **measure(model, whole, recipe.context)}
+            checkpoints.append(figures)
+            print(json.dumps(figures), flush=True)
 
     train(model, rows, course, bos, after)
     save(model, out, torch.float16)
