@@ -64,6 +64,12 @@ class Note(Schema):
     text: str
 
 
+class TextPart(Schema):
+    """A part of a text; in CSV, a list of parts is the text."""
+
+    text: str
+
+
 class UnitsRef(Schema):
     """What a run has units of: a set of units of its model."""
 

@@ -17,8 +17,9 @@ from app.lists.view import ListContext, ablation, noun, rows_view
 from app.navigation.find import only_model
 from app.reading.store import Store
 from app.web import api_urls, urls
+from app.web.answers import listing
 from app.web.frame import NO_MARKS, Frame, Marks
-from app.web.params import ALL_TITLES, ERRORS, Titles
+from app.web.params import ALL_TITLES, ERRORS, LISTS, Fields, Titles
 from app.web.site import NO_STORE, site_of
 
 router = APIRouter()
@@ -36,13 +37,15 @@ Add = Annotated[Sequence[str], Query()]
 """Neurons to add: one box of a page a value, each as `n`."""
 
 
-@router.get("/api/v1/list", response_model=ListPage, responses=ERRORS, tags=["api"])
-def neurons(request: Request, n: Neurons = "", title: Title = "") -> Response:
+@router.get("/api/v1/list", response_model=ListPage, responses=ERRORS | LISTS, tags=["api"])
+def neurons(
+    request: Request, n: Neurons = "", title: Title = "", fields: Fields = None
+) -> Response:
     """Neurons of any models, in the given order. Those that do not exist say why."""
     site = site_of(request)
     if unchanged := site.unchanged(request, None):
         return unchanged
-    return site.json(request, read(site.store, n, title))
+    return listing(request, read(site.store, n, title), fields)
 
 
 @router.get("/list", include_in_schema=False)

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from app.contexts.schemas import NeuronPeak
-from app.schemas import Order, RunRef, Schema, UnitName
+from app.schemas import Order, RunRef, Schema, TextPart, UnitName
 
 Role = Literal["peak", "promoted", "suppressed", "in", "gate", "query", "key"]
 """What a token is to a neuron."""
@@ -82,10 +82,9 @@ class TokenSearch(Schema):
     next: str | None
 
 
-class Snippet(Schema):
+class Snippet(TextPart):
     """A part of a text."""
 
-    text: str
     found: bool = Field(description="Whether it matches the search.")
     special: bool = Field(
         default=False, description="Whether it is a special token inside a pre-tokenised row."

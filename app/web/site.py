@@ -16,11 +16,12 @@ from app.drawing import quoting
 from app.drawing.characters import chip, visible
 from app.drawing.charts import bar
 from app.drawing.numbers import compact, count, exact, number, share, when
-from app.errors import AppError, Forbidden
+from app.errors import AppError, Forbidden, NotAcceptable
 from app.reading.store import Store
 from app.schemas import DEFAULT_VIEW, View
 from app.sets import ModelSet
 from app.web import assets, caching, urls
+from app.web.accept import only_csv, wants_csv
 from app.web.built import BuiltPages
 from app.web.frame import NO_MARKS, Context, Marks
 from app.web.links import Links
@@ -82,7 +83,8 @@ class Site:
         `bare`: the answer is a page for another site's frame.
         """
         runs = self.store.versions(_model_of(model))
-        tag = caching.etag(request, self.version, [*runs, *beside])
+        form = ["csv"] if wants_csv(request) else []
+        tag = caching.etag(request, self.version, [*runs, *beside, *form])
         if tag in caching.known(request):
             return self._framed(caching.not_modified(tag), bare)
         request.state.tag, request.state.runs = tag, (_model_of(model), runs)
@@ -93,7 +95,12 @@ class Site:
         self, request: Request, page: BaseModel, status: int = 200, *, include: Any = None
     ) -> Response:
         """The answer with an object as JSON, or with the fields of `include` (`fields.included`),
-        and with the ETag that `unchanged` made, if it did."""
+        and with the ETag that `unchanged` made, if it did. Raises NotAcceptable if the request
+        takes CSV alone."""
+        if only_csv(request):
+            raise NotAcceptable(
+                "This answer is no list of objects, and cannot be CSV: accept application/json."
+            )
         return _tagged(request, json_of(page, status, include))
 
     def csv(self, request: Request, lines: bytes) -> Response:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from app.cli.main import app
 from neurarium.local import local_store
+from tests.browser.test_browser import follow
 from tests.helpers.html_reader import elements
 
 QUERY = "max>1 layer:1"
@@ -112,9 +113,9 @@ def tab(request: pytest.FixtureRequest, browser: Any) -> Iterator[Any]:
 def test_a_walk_from_file_to_file(site: Path, tab: Any) -> None:
     """First page → layer → neuron → its neighbour and back, from file://."""
     tab.goto((site / "index.html").as_uri())
-    tab.click("#layers ~ ul a")
+    follow(tab.locator("#layers ~ ul a"))
     assert tab.url == (site / "1" / "index.html").as_uri()
-    tab.click("tbody tr:first-child a")
+    follow(tab.locator("tbody tr:first-child a"))
     title = tab.text_content("h1")
     assert "layer 1" in title
     assert tab.locator(".kind#top, [aria-labelledby=top] .line").count() > 3
@@ -138,8 +139,7 @@ def test_the_search(site: Path, tab: Any) -> None:
     assert "“loud>3” cannot be read" in tab.text_content(".static-said")
     tab.fill("[name=q]", "")
     tab.goto((site / "1" / "index.html").as_uri())
-    tab.click("tbody tr:first-child a")
-    tab.locator(".summary a[href*='#token=']").first.click()
-    assert tab.locator(".static-found a").count() > 0
-    tab.locator(".static-found a").first.click()
+    follow(tab.locator("tbody tr:first-child a"))
+    follow(tab.locator(".summary a[href*='#token=']").first)
+    follow(tab.locator(".static-found a").first)  # which waits until the index is read
     assert "layer 1" in tab.text_content("h1")
