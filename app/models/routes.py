@@ -24,7 +24,7 @@ from app.models.schemas import (
 from app.schemas import Order
 from app.sets import ModelSet
 from app.web import api_urls, urls
-from app.web.answers import listing, single
+from app.web.answers import listing, single, with_inner_notes, with_notes
 from app.web.frame import Frame
 from app.web.links import Links
 from app.web.params import (
@@ -81,10 +81,11 @@ def model(request: Request, model: InSet, run: RunId = None, fields: Fields = No
 def gallery(request: Request, model: InSet, run: RunId = None, fields: Fields = None) -> Response:
     """Twelve neurons worth a first look, with the rules that chose them."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    if unchanged := site.unchanged(request, model, beside=[site.marks(model).version]):
         return unchanged
     with site.store.reading(model, run) as reading:
-        return listing(request, queries.gallery(reading), fields)
+        page = queries.gallery(reading)
+    return listing(request, with_inner_notes(request, page, [str(model)] * len(page.items)), fields)
 
 
 @api.get("/models/{model}/layers/{layer}/neurons", response_model=NeuronList, responses=LISTS)
@@ -101,12 +102,12 @@ def neurons(
 ) -> Response:
     """A page of a layer's neurons, in any order."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    if unchanged := site.unchanged(request, model, beside=[site.marks(model).version]):
         return unchanged
     direction = default_order(sort, order)
     with site.store.reading(model, run) as reading:
         page = queries.layer(reading, layer, sort, direction, limit, cursor).neurons
-    return listing(request, page, fields)
+    return listing(request, with_notes(request, page, model), fields)
 
 
 @api.get("/models/{model}/layers/{layer}/picture", response_model=LayerPicture)

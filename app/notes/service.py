@@ -96,6 +96,10 @@ class ServedNotes:
         rows = store.of_model(self._engine, model) or []
         return [Note.model_validate(dict(row._mapping)) for row in rows]
 
+    def newest(self, places: Iterable[Place]) -> dict[Place, str]:
+        """The text of the newest note on each of the neurons that have any."""
+        return store.newest(self._engine, places) if self._exist else {}
+
     def marks(self, models: Iterable[str]) -> Marks:
         """How many notes the neurons of the models have."""
         if not self._exist:

@@ -17,6 +17,7 @@ from app.drawing.characters import chip, visible
 from app.drawing.charts import bar
 from app.drawing.numbers import compact, count, exact, number, share, when
 from app.errors import AppError, NotAcceptable
+from app.reading.noted import Newest
 from app.reading.store import Store
 from app.schemas import DEFAULT_VIEW, View
 from app.sets import ModelSet
@@ -65,6 +66,8 @@ class Site:
     """Whether the server runs models on visitors' texts."""
     note_marks: Callable[[Iterable[str]], Marks] | None = None
     """Counts the notes on the neurons of models; None on a server without notes."""
+    newest_notes: Newest | None = None
+    """Reads the newest note on each of some neurons; None on a server without notes."""
     built: BuiltPages = field(default_factory=lambda: BuiltPages(0))
     """Pages that were built before."""
 
