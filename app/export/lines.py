@@ -13,8 +13,8 @@ from app.reading.unit_names import has_names
 from app.schemas import Note
 from app.search.numbers import queries as numbers
 from app.search.numbers.schemas import NumberRow
+from app.web.csv import csv_lines
 from app.web.fields import NAME, columns_of, included, names_of
-from app.web.rows import csv_lines
 
 Notes = Mapping[tuple[int, int], Sequence[Note]]
 """The notes of a model by layer and neuron, newest first."""
