@@ -13,6 +13,7 @@ from app.neurons.schemas import NeuronPage
 from app.neurons.summary import summary
 from app.neurons.view import NeuronContext, neuron_view
 from app.schemas import NeuronRow
+from app.sets import name_of
 from app.web import api_urls, urls
 from app.web.frame import Context, Frame
 from app.web.links import Links
@@ -44,6 +45,8 @@ class IndexContext:
     layers: list[LayerCount]
     count: int
     """Neurons of the site."""
+    named: bool
+    """Whether neurons have names."""
     kept: Kept
 
 
@@ -84,8 +87,6 @@ _GONE = re.compile(
 )
 _PATH = re.compile(r' d="[^"]*"')
 _ADDRESS = re.compile(r' href="(/[^"]*)"')
-_NEURON = re.compile(r"/[^/]+/(\d+)/(\d+)")
-_TOKEN = re.compile(r"/[^/]+/search\?token_id=(\d+)")
 
 
 class Pages:
@@ -95,7 +96,12 @@ class Pages:
         """`said`: what the site holds, in a sentence; `has`: whether a neuron has a page."""
         self._model, self._said, self._has = model, said, has
         self._templates = _environment()
-        self._links = Links(model.model)
+        self._name = name_of(model.model, model.run.units.set)
+        self._links = Links(self._name)
+        own = re.escape(urls.model(self._name))
+        self._neuron = re.compile(rf"{own}/(\d+)/(\d+)")
+        self._layer = re.compile(rf"{own}/(\d+)")
+        self._token = re.compile(rf"{own}/search\?token_id=(\d+)")
 
     def neuron(self, page: NeuronPage) -> str:
         """A neuron's page."""
@@ -122,11 +128,12 @@ class Pages:
         context = LayerContext(Frame(self._links), self._model, layer, rows)
         return self._render("publishing/layer.html", "../", context)
 
-    def index(self, counts: dict[int, int]) -> str:
-        """The first page; `counts` are the neurons of each layer that has any."""
+    def index(self, counts: dict[int, int], *, named: bool) -> str:
+        """The first page; `counts` are the neurons of each layer that has any, and `named` whether
+        they have names."""
         layers = [LayerCount(layer, neurons) for layer, neurons in sorted(counts.items())]
         total = sum(counts.values())
-        context = IndexContext(Frame(self._links), self._model, layers, total, KEPT)
+        context = IndexContext(Frame(self._links), self._model, layers, total, named, KEPT)
         return self._render("publishing/index.html", "", context)
 
     def _render(self, template: str, home: str, context: Context) -> str:
@@ -138,23 +145,16 @@ class Pages:
     def _address(self, match: re.Match[str]) -> str:
         """A link of the server as one of the site; nothing where the site has no such page."""
         address = match[1]
-        if neuron := _NEURON.fullmatch(address):
-            layer, index = int(neuron[1]), int(neuron[2])
-            if self._has(layer, index):
-                return f' href="../{layer}/{index}.html"'
-        elif address == urls.layer(self._model.model, int(_last(address))):
-            return f' href="../{_last(address)}/index.html"'
-        elif address in (urls.home(), urls.model(self._model.model)):
+        if neuron := self._neuron.fullmatch(address):
+            if self._has(int(neuron[1]), int(neuron[2])):
+                return f' href="../{neuron[1]}/{neuron[2]}.html"'
+        elif layer := self._layer.fullmatch(address):
+            return f' href="../{layer[1]}/index.html"'
+        elif address in (urls.home(), urls.model(self._model.model), urls.model(self._name)):
             return ' href="../index.html"'
-        elif token := _TOKEN.match(address):
+        elif token := self._token.match(address):
             return f' href="../index.html#token={token[1]}"'
         return ""
-
-
-def _last(address: str) -> str:
-    """The number that an address ends with, or −1."""
-    numbered = re.fullmatch(r"/[^/]+/(\d+)", address)
-    return numbered[1] if numbered else "-1"
 
 
 def _shorter(page: NeuronPage) -> NeuronPage:

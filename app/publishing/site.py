@@ -18,6 +18,7 @@ from app.neurons.schemas import NeuronPage
 from app.publishing.pages import Pages
 from app.reading.neurons import neuron_row, rows_of
 from app.reading.store import Reading
+from app.reading.unit_names import has_names
 from app.web import assets
 from indexer.errors import NeurariumError
 
@@ -63,7 +64,7 @@ def publish(
             rows = rows_of(reading, mine)
             listed = [neuron_row(rows[at], reading) for at in mine]
             _write(made / str(layer) / "index.html", pages.layer(layer, listed))
-        _write(made / "index.html", pages.index(counts))
+        _write(made / "index.html", pages.index(counts, named=has_names(reading)))
         _assets(made / "static", index)
     return len(indices)
 
@@ -72,7 +73,8 @@ class _Index:
     """What the browser searches: one short row a neuron, and the texts of their tokens."""
 
     def __init__(self, reading: Reading) -> None:
-        self._vocabulary = reading.vocabulary
+        self._vocabulary, self._noun = reading.vocabulary, reading.units.noun
+        self._names: dict[int, str] = {}
         self._tokens: dict[int, str] = {}
         self._rows: list[list[Any]] = []
 
@@ -85,6 +87,8 @@ class _Index:
         stats, effects = page.stats, page.weights.logit_effects
         values = {"layer": page.layer, "neuron": page.neuron, "effect_kurtosis": effects.kurtosis}
         row = [_short(values.get(name, getattr(stats, name, None))) for name in COLUMNS]
+        if page.name is not None:
+            self._names[len(self._rows)] = page.name
         self._rows.append([*row, peaks, promoted])
 
     def script(self) -> str:
@@ -92,6 +96,8 @@ class _Index:
         content = {
             "columns": [*COLUMNS, "peaks", "promotes"],
             "shown": _SHOWN,
+            "noun": self._noun,
+            "names": self._names,
             "tokens": self._tokens,
             "rows": self._rows,
         }

@@ -4,7 +4,7 @@
 "use strict";
 
 (() => {
-  const { tokens, columns, rows, shown } = globalThis.NEURARIUM;
+  const { tokens, columns, rows, shown, noun, names } = globalThis.NEURARIUM;
   const form = document.querySelector(".static-search");
   const said = document.querySelector(".static-said");
   const found = document.querySelector(".static-found");
@@ -44,11 +44,14 @@
     const link = document.createElement("a");
     link.href = `${row[place.layer]}/${row[place.neuron]}.html`;
     link.textContent = `${row[place.layer]}/${row[place.neuron]}`;
+    const called = document.createElement("bdi");
+    called.className = "unit-name";
+    called.textContent = names[rows.indexOf(row)] ?? "";
     const words = document.createElement("span");
     words.className = "quiet";
     const peaks = row[place.peaks].slice(0, shown).map((id) => JSON.stringify(tokens[id])).join(" ");
     words.textContent = ` max ${row[place.max].toPrecision(3)} · ${peaks}`;
-    item.append(link, words);
+    item.append(link, " ", called, words);
     return item;
   }
 
@@ -62,14 +65,16 @@
     }
     const ids = token ? idsOf(token) : null;
     const has = (list) => list.some((id) => ids.has(String(id)));
-    const matches = rows.filter((row) => (
+    const name = token.trim().toLowerCase();
+    const isCalled = (index) => name !== "" && (names[index] ?? "").toLowerCase().includes(name);
+    const matches = rows.filter((row, index) => (
       all.every(([at, sign, value]) => row[at] !== null && sign(row[at], value))
-      && (!ids || has(row[place.peaks]) || has(row[place.promotes]))
+      && (!ids || has(row[place.peaks]) || has(row[place.promotes]) || isCalled(index))
     ));
     matches.sort((a, b) => b[place.max] - a[place.max]);
     found.append(...matches.slice(0, MOST).map(show));
     const more = matches.length > MOST ? `, the ${MOST} with the highest maximum shown` : "";
-    said.textContent = `${matches.length} neurons${more}.`;
+    said.textContent = `${matches.length} ${noun}${matches.length === 1 ? "" : "s"}${more}.`;
   }
 
   function fromAddress() {
