@@ -100,7 +100,7 @@ def by_token(
     limit: Limit = NEURONS,
     cursor: Cursor = None,
 ) -> Response:
-    """The neurons that peak on a token, promote it, suppress it, or are excited by it."""
+    """The neurons that peak on a token, promote it, suppress it, or are activated by it."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
