@@ -41,6 +41,17 @@ UnitName = Annotated[
 """What a unit is called, where its dictionary's file says so."""
 
 
+NewestNote = Annotated[
+    str | None,
+    Field(
+        exclude_if=lambda note: note is None,
+        description="The text of its newest note; absent if it has none, and on a server without "
+        "--notes.",
+    ),
+]
+"""What somebody wrote on a unit last, in lists."""
+
+
 class NeuronRef(Schema):
     """A neuron of a model."""
 
@@ -59,8 +70,15 @@ class Note(Schema):
     model: str
     layer: int
     neuron: int
+    name: UnitName = None
     time: datetime = Field(description="When it was written, in UTC.")
     author: str
+    text: str
+
+
+class TextPart(Schema):
+    """A part of a text; in CSV, a list of parts is the text."""
+
     text: str
 
 
@@ -171,6 +189,7 @@ class NeuronRow(Schema):
     promoted_token: str | None = Field(
         description="The token it promotes most; null: it is not known what it writes."
     )
+    note: NewestNote = None
 
 
 class WholeRun(Schema):

@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     """Most such texts running or waiting at the same time."""
     model_paths: dict[str, Path] = Field(default_factory=dict)
     """Where models are that were moved since their runs, by the model's name in URLs (JSON)."""
+    dictionary_paths: dict[str, str] = Field(default_factory=dict)
+    """Where dictionaries are that were moved since their runs, by MODEL/SET (JSON)."""
     notes: bool = False
     """Whether notes on neurons are shown, and can be written by those who have the token."""
     notes_token: SecretStr | None = None

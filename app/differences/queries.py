@@ -24,6 +24,7 @@ from app.reading.columns import columns
 from app.reading.runs import pick, run_ref, runs_of
 from app.reading.store import Reading, Store
 from app.reading.unit_names import name_at
+from app.reading.vocabulary import text_of
 from app.schemas import Order
 from app.sets import ModelSet
 from indexer.store import schema
@@ -55,7 +56,8 @@ class LayerChange:
     shared: Values
     max: tuple[Values, Values]
     density: tuple[Values, Values]
-    peak_tokens: tuple[list[int], list[int]]
+    peak_tokens: tuple[list[float], list[float]]
+    """NaN for a unit that never fires."""
 
 
 def readings(
@@ -175,8 +177,8 @@ def _item(
         max_b=float(change.max[1][neuron]),
         density_a=float(change.density[0][neuron]),
         density_b=float(change.density[1][neuron]),
-        peak_token_a=a.vocabulary[change.peak_tokens[0][neuron]],
-        peak_token_b=b.vocabulary[change.peak_tokens[1][neuron]],
+        peak_token_a=text_of(a.vocabulary, change.peak_tokens[0][neuron]),
+        peak_token_b=text_of(b.vocabulary, change.peak_tokens[1][neuron]),
     )
 
 
@@ -201,10 +203,7 @@ def _read_change(a: Reading, b: Reading, layer: int, width: int) -> LayerChange:
         shared=_shared(a, b, layer, width),
         max=(before["max"], after["max"]),
         density=(before["density"], after["density"]),
-        peak_tokens=(
-            before["peak_token_id"].astype(int).tolist(),
-            after["peak_token_id"].astype(int).tolist(),
-        ),
+        peak_tokens=(before["peak_token_id"].tolist(), after["peak_token_id"].tolist()),
     )
 
 

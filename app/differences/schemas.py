@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from app.schemas import Order, RunRef, Schema, UnitName
+from app.schemas import NewestNote, Order, RunRef, Schema, UnitName
 
 DifferenceSort = Literal["correlation", "max", "density", "shared", "neuron"]
 """What neurons are sorted by: `max` and `density` by the size of their change."""
@@ -32,6 +32,7 @@ class NeuronDifference(Schema):
     density_b: float
     peak_token_a: str = Field(description="The token it peaks on in `a`; so `peak_token_b`.")
     peak_token_b: str
+    note: NewestNote = None
 
 
 class Differences(Schema):

@@ -24,8 +24,9 @@ from app.search.schemas import (
 )
 from app.search.view import SearchContext, token_view
 from app.web import api_urls, urls
+from app.web.answers import listing, with_notes
 from app.web.frame import Frame
-from app.web.params import ERRORS, Cursor, InSet, Limit, RunId
+from app.web.params import ERRORS, LISTS, Cursor, Fields, InSet, Limit, RunId
 from app.web.site import site_of
 
 api = APIRouter(prefix="/api/v1/models/{model}", tags=["api"], responses=ERRORS)
@@ -71,23 +72,25 @@ Text = Annotated[
 ContextsAtOnce = Annotated[int, Query(ge=1, le=100, description="The most items.")]
 
 
-@api.get("/tokens", response_model=TokenList, name="tokens")
+@api.get("/tokens", response_model=TokenList, name="tokens", responses=LISTS)
 def completions(
     request: Request,
     model: InSet,
     prefix: Annotated[str, Query(min_length=1, max_length=1_000)],
     run: RunId = None,
     limit: Limit = COMPLETIONS,
+    fields: Fields = None,
 ) -> Response:
     """Tokens that begin with `prefix`, or with a space and `prefix`."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
     with site.store.reading(model, run) as reading:
-        return site.json(request, TokenList(items=tokens.tokens_like(reading, prefix, limit)))
+        found = TokenList(items=tokens.tokens_like(reading, prefix, limit))
+    return listing(request, found, fields)
 
 
-@api.get("/search/token", response_model=TokenSearch)
+@api.get("/search/token", response_model=TokenSearch, responses=LISTS)
 def by_token(
     request: Request,
     model: InSet,
@@ -99,32 +102,35 @@ def by_token(
     run: RunId = None,
     limit: Limit = NEURONS,
     cursor: Cursor = None,
+    fields: Fields = None,
 ) -> Response:
     """The neurons that peak on a token, promote it, suppress it, or are activated by it."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    if unchanged := site.unchanged(request, model, beside=[site.marks(model).version]):
         return unchanged
     with site.store.reading(model, run) as reading:
         number = tokens.token_of(reading, token, token_id)
-        return site.json(request, tokens.search(reading, number, role, limit, cursor, sort, order))
+        page = tokens.search(reading, number, role, limit, cursor, sort, order)
+    return listing(request, with_notes(request, page, model), fields)
 
 
-@api.get("/search/split", response_model=TokenSplit)
+@api.get("/search/split", response_model=TokenSplit, responses=LISTS)
 def split(
     request: Request,
     model: InSet,
     text: Annotated[str, Query(min_length=1, max_length=splits.LONGEST)],
     run: RunId = None,
+    fields: Fields = None,
 ) -> Response:
     """How a text that is not a token is split into tokens, as stored contexts have it."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
     with site.store.reading(model, run) as reading:
-        return site.json(request, splits.split(reading, text))
+        return listing(request, splits.split(reading, text), fields, of="splits")
 
 
-@api.get("/search/text", response_model=TextSearch)
+@api.get("/search/text", response_model=TextSearch, responses=LISTS)
 def by_text(
     request: Request,
     model: InSet,
@@ -133,14 +139,17 @@ def by_text(
     run: RunId = None,
     limit: ContextsAtOnce = CONTEXTS,
     cursor: Cursor = None,
+    fields: Fields = None,
 ) -> Response:
     """The stored contexts that contain all words and phrases of `q`, each with neurons that peak in
     it."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    if unchanged := site.unchanged(request, model, beside=[site.marks(model).version]):
         return unchanged
     with site.store.reading(model, run) as reading:
-        return site.json(request, texts.search(reading, q, limit, cursor, sort))
+        page = texts.search(reading, q, limit, cursor, sort)
+    page = with_notes(request, page, model, of="neurons")
+    return listing(request, page, fields)
 
 
 @pages.get("/{model}/search")

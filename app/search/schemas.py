@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from app.contexts.schemas import NeuronPeak
-from app.schemas import Order, RunRef, Schema, UnitName
+from app.schemas import NewestNote, Order, RunRef, Schema, TextPart, UnitName
 
 Role = Literal["peak", "promoted", "suppressed", "in", "gate", "query", "key"]
 """What a token is to a neuron."""
@@ -61,6 +61,7 @@ class TokenNeuron(Schema):
     promoted_token: str | None = Field(
         description="The token it promotes most; null: it is not known what it writes."
     )
+    note: NewestNote = None
 
 
 class TokenSearch(Schema):
@@ -82,10 +83,9 @@ class TokenSearch(Schema):
     next: str | None
 
 
-class Snippet(Schema):
+class Snippet(TextPart):
     """A part of a text."""
 
-    text: str
     found: bool = Field(description="Whether it matches the search.")
     special: bool = Field(
         default=False, description="Whether it is a special token inside a pre-tokenised row."
@@ -125,6 +125,7 @@ class TextNeuron(Schema):
         "match."
     )
     peak_token: str = Field(description="The token it peaks on.")
+    note: NewestNote = None
 
 
 class TextSearch(Schema):

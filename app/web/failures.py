@@ -47,6 +47,7 @@ _NAMES = {
     403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
+    406: "not_acceptable",
     410: "gone",
     413: "too_large",
     422: "invalid",
