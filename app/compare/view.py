@@ -75,6 +75,8 @@ class CompareView:
     """A sentence about the top examples they share."""
     together: str
     """A sentence about the correlation of their peaks."""
+    has_effects: bool
+    """Whether logit effects of either are stored."""
     scatter: Markup | None
     """Their peaks, a dot a context; None if the runs have different samples."""
 
@@ -131,6 +133,7 @@ def compare_view(page: Comparison, a: Links, b: Links, *, titled: bool = False) 
         scale=_scale(page),
         shared=_shared(page),
         together=_together(page),
+        has_effects=any(side.weights.logit_effects.top for side in (page.a, page.b)),
         scatter=_scatter(page, a),
     )
 
