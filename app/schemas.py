@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.sets import ModelSet, name_of
+from indexer.store.units import activation_of
 
 Order = Literal["asc", "desc"]
 View = Literal["peak", "window", "context"]
@@ -41,6 +42,17 @@ UnitName = Annotated[
 """What a unit is called, where its dictionary's file says so."""
 
 
+NewestNote = Annotated[
+    str | None,
+    Field(
+        exclude_if=lambda note: note is None,
+        description="The text of its newest note; absent if it has none, and on a server without "
+        "--notes.",
+    ),
+]
+"""What somebody wrote on a unit last, in lists."""
+
+
 class NeuronRef(Schema):
     """A neuron of a model."""
 
@@ -62,6 +74,12 @@ class Note(Schema):
     name: UnitName = None
     time: datetime = Field(description="When it was written, in UTC.")
     author: str
+    text: str
+
+
+class TextPart(Schema):
+    """A part of a text; in CSV, a list of parts is the text."""
+
     text: str
 
 
@@ -89,6 +107,12 @@ class UnitsRef(Schema):
     no_writes: str = Field(description="Why it is not known what units write; else empty.")
     no_reads: str = Field(description="Why it is not known what units read; else empty.")
     no_links: str = Field(description="Why weights do not link units; else empty.")
+
+    @property
+    def activation(self) -> str:
+        """What an activation is and why units are ranked by it; empty where the word says
+        enough."""
+        return activation_of(self.set)
 
     @property
     def dead_means(self) -> str:
@@ -177,6 +201,7 @@ class NeuronRow(Schema):
     promoted_token: str | None = Field(
         description="The token it promotes most; null: it is not known what it writes."
     )
+    note: NewestNote = None
 
 
 class WholeRun(Schema):

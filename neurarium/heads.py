@@ -32,7 +32,8 @@ class Heads(Table):
         scores = row.scores
         text = {f"{name}_text": value for name, value in scores.text.model_dump().items()}
         at = {"layer": row.layer, "head": row.head}
-        return at | scores.repeated.model_dump() | text | {"copying": scores.copying}
+        note = {} if row.note is None else {"note": row.note}
+        return at | scores.repeated.model_dump() | text | {"copying": scores.copying} | note
 
 
 class Head:

@@ -17,6 +17,7 @@ from app.models import queries as models
 from app.models.schemas import ModelPage, NeuronList
 from app.neurons import queries as neurons
 from app.neurons.schemas import ContextPage, NeuronPage
+from app.reading.noted import Page, noted
 from app.reading.runs import model_names
 from app.reading.store import Store as Reading
 from app.runs.queries import run as read_run
@@ -84,7 +85,8 @@ class Local:
     def neurons(self, model: str, run: int | None, layer: int, cursor: str | None) -> NeuronList:
         """A page of a layer's neurons."""
         with self._reading(model, run) as reading:
-            return models.layer(reading, layer, "neuron", "asc", PAGE, cursor).neurons
+            page = models.layer(reading, layer, "neuron", "asc", PAGE, cursor).neurons
+        return self._noted(page, model)
 
     def neuron(self, model: str, run: int | None, layer: int, neuron: int) -> NeuronPage:
         """A neuron, with its newest notes if the store has notes."""
@@ -107,7 +109,8 @@ class Local:
     def heads(self, model: str, run: int | None) -> HeadsPage:
         """All attention heads of a model, named without a set."""
         with self._reading(str(ModelSet(model, HEADS)), run) as reading:
-            return heads.heads(reading)
+            page = heads.heads(reading)
+        return self._noted(page, str(ModelSet(model, HEADS)), "heads")
 
     def head(self, model: str, run: int | None, layer: int, head: int) -> HeadPage:
         """An attention head."""
@@ -124,7 +127,8 @@ class Local:
     def find(self, model: str, run: int | None, query: str, cursor: str | None) -> NumberSearch:
         """A page of the neurons whose statistics match a query."""
         with self._reading(model, run) as reading:
-            return numbers.search(reading, parse(query), PAGE, cursor)
+            page = numbers.search(reading, parse(query), PAGE, cursor)
+        return self._noted(page, model)
 
     def search(
         self,
@@ -141,7 +145,8 @@ class Local:
         known: Any = role
         with self._reading(model, run) as reading:
             number = tokens.token_of(reading, token, token_id)
-            return tokens.search(reading, number, known, PAGE, cursor)
+            page = tokens.search(reading, number, known, PAGE, cursor)
+        return self._noted(page, model)
 
     def activations(
         self, model: str, run: int | None, layer: int, neuron: int, text: str
@@ -151,6 +156,11 @@ class Local:
         whole = self.run(page.run.id)
         with explained():
             return answer(self._models.get(whole), whole, page, text, _MOST_TOKENS)
+
+    def _noted(self, page: Page, model: str, of: str = "items") -> Page:
+        """A page of units with their newest notes."""
+        name = str(ModelSet.parse(model))
+        return noted(page, lambda places: notes.newest(self._engine, places), name, of)
 
     @contextmanager
     def _reading(self, model: str, run: int | None) -> Iterator[Any]:

@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 
 from app.errors import Invalid
 from app.export.choice import Choice, Indices, chosen
-from app.export.lines import Notes, by_neuron, columns, neuron_lines, table_lines
+from app.export.lines import Notes, by_neuron, columns, neuron_lines, rows_of, table_lines
 from app.neurons.schemas import NeuronPage
 from app.notes.service import ServedNotes
 from app.reading.store import Reading
@@ -81,25 +81,23 @@ def _parts(
     if format == "jsonl":
         yield from neuron_lines(reading, indices, fields, notes)
     elif format == "csv":
-        yield from table_lines(reading, indices, fields)
+        yield from table_lines(reading, indices, fields, notes)
     else:
-        yield _parquet(reading, indices, fields)
+        yield _parquet(reading, indices, fields, notes)
 
 
-def _parquet(reading: Reading, indices: Indices, fields: str | None) -> bytes:
+def _parquet(reading: Reading, indices: Indices, fields: str | None, notes: Notes | None) -> bytes:
     """The statistics as one Parquet file."""
     import io
 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from app.search.numbers.queries import rows
-
-    names = columns(reading, fields)
+    names = columns(reading, fields, notes)
     listed: list[dict[str, Any]] = [
         {name: getattr(row, name) for name in names}
         for begin in range(0, len(indices), 1000)
-        for row in rows(reading, indices[begin : begin + 1000].tolist())
+        for row in rows_of(reading, indices[begin : begin + 1000].tolist(), notes)
     ]
     content = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(listed), content)

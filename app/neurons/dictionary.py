@@ -32,14 +32,14 @@ def dictionary_facts(
     reading: Reading, layer: int, arrays: Mapping[str, Array], encoders: list[NeuronLink]
 ) -> DictionaryFacts | None:
     """What a unit with these small `arrays` has of its dictionary; None for other units."""
-    said: dict[str, Any] | None = reading.run.provenance.get("dictionary")
-    if said is None:
+    stored: dict[str, Any] | None = reading.run.provenance.get("dictionary")
+    if stored is None:
         return None
-    measured = next((of for of in said["quality"] if of["layer"] == layer), None)
+    measured = next((of for of in stored["quality"] if of["layer"] == layer), None)
     # Runs of an older version say it once for all layers.
-    own = next((of for of in said.get("layers", ()) if of["layer"] == layer), said)
+    own = next((of for of in stored.get("layers", ()) if of["layer"] == layer), stored)
     threshold = arrays["threshold"].tolist()
-    file, on_hub = _file_of(reading, layer, said["files"])
+    file, on_hub = _file_of(reading, layer, stored["files"])
     return DictionaryFacts(
         file=file,
         on_hub=on_hub,

@@ -18,13 +18,16 @@ from app.notes.view import NotesContext, NotesIndexContext, Refusal, box, index_
 from app.schemas import DEFAULT_VIEW, NEWEST_NOTES, Error, Note, View
 from app.sets import ModelSet
 from app.web import api_urls, urls
+from app.web.answers import listing
 from app.web.forms import body_of, form_fields, json_as, json_body
 from app.web.frame import Frame
 from app.web.links import Links
 from app.web.params import (
     DEFAULT_LIMIT,
     ERRORS,
+    LISTS,
     Cursor,
+    Fields,
     InSet,
     LayerIndex,
     Limit,
@@ -58,9 +61,13 @@ def _error(description: str) -> dict[str, Any]:
     return {"model": Error, "description": description}
 
 
-READ_ERRORS = ERRORS | {
-    404: _error("There is no such neuron, or the server runs without --notes."),
-}
+READ_ERRORS = (
+    ERRORS
+    | LISTS
+    | {
+        404: _error("There is no such neuron, or the server runs without --notes."),
+    }
+)
 DELETE_ERRORS: dict[int | str, dict[str, Any]] = {
     401: _error("The request has no token: send Authorization: Bearer TOKEN."),
     403: _error("The token is not the server's, or its database is read-only."),
@@ -76,14 +83,20 @@ WRITE_ERRORS = DELETE_ERRORS | {
 
 
 @api.get("/notes", response_model=NoteList, responses=READ_ERRORS)
-def all_notes(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Response:
+def all_notes(
+    request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None, fields: Fields = None
+) -> Response:
     """All notes on all neurons, newest first. The server has to run with --notes."""
-    return _list(request, None, limit, cursor)
+    return _list(request, None, limit, cursor, fields)
 
 
 @api.get("/models/{model}/notes", response_model=NotesIndex, responses=READ_ERRORS)
 def of_model(
-    request: Request, model: InSet, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+    request: Request,
+    model: InSet,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+    fields: Fields = None,
 ) -> Response:
     """The notes on all neurons of a model, newest first. The server has to run with --notes."""
     site = site_of(request)
@@ -91,7 +104,7 @@ def of_model(
     if unchanged := site.unchanged(request, model, beside=[read.version]):
         return unchanged
     site.store.check_model(model)
-    return site.json(request, _index(str(model), named(site.store, read)))
+    return listing(request, _index(str(model), named(site.store, read)), fields)
 
 
 @api.get(PATH, response_model=NoteList, responses=READ_ERRORS)
@@ -102,11 +115,12 @@ def of_neuron(
     neuron: NeuronIndex,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
+    fields: Fields = None,
 ) -> Response:
     """The notes on a neuron, newest first. The server has to run with --notes."""
     notes_of(request)
     site_of(request).store.check_neuron_of_any_run(model, layer, neuron)
-    return _list(request, Place(str(model), layer, neuron), limit, cursor)
+    return _list(request, Place(str(model), layer, neuron), limit, cursor, fields)
 
 
 @api.post(
@@ -251,13 +265,16 @@ def _index_page(
     return site.html(request, "notes/index.html", context)
 
 
-def _list(request: Request, place: Place | None, limit: int, cursor: str | None) -> Response:
+def _list(
+    request: Request, place: Place | None, limit: int, cursor: str | None, fields: str | None
+) -> Response:
     site = site_of(request)
     read = notes_of(request).read(place, limit, cursor)
     model = None if place is None else ModelSet.parse(place.model)
     if unchanged := site.unchanged(request, model, beside=[read.version]):
         return unchanged
-    return site.json(request, NoteList(items=named(site.store, read).items, next=read.next))
+    page = NoteList(items=named(site.store, read).items, next=read.next)
+    return listing(request, page, fields)
 
 
 def _write(request: Request, place: Place, note: NewNote) -> Note:

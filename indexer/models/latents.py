@@ -21,8 +21,8 @@ from indexer.models.asked import Asked
 from indexer.models.capture import Trunk
 from indexer.models.dictionaries.check import check_model
 from indexer.models.dictionaries.dictionary import Dictionary
+from indexer.models.dictionaries.layouts import in_order, read_dictionaries
 from indexer.models.dictionaries.names import split
-from indexer.models.dictionaries.read import in_order, read_dictionaries
 from indexer.models.hook_places import (
     HOOK_MLP_OUT,
     HOOK_RESID_MID,

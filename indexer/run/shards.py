@@ -18,6 +18,7 @@ from indexer import memory
 from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
 from indexer.reporter import Reporter
+from indexer.run import state_folder
 from indexer.run.before import before_scan
 from indexer.run.checkpoint import RunFolder
 from indexer.run.dictionaries import check_dictionaries
@@ -46,6 +47,7 @@ def scan_shard(
     Raises `Stopped`, NeurariumError.
     """
     state = shared_folder(execution.state)
+    state_folder.check_writable(state)
     choice = resolve(config)
     folder = RunFolder(state / shard.folder_name)
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -56,7 +58,7 @@ def scan_shard(
             folder.check_settings(choice.config.as_dict())
             text = prepare(choice, cache_dir, reporter)
             job = load(choice, text, reporter)
-            plan = make_plan(job.name, job.shape, job.corpus)
+            plan = make_plan(job)
             reporter.say(describe_plan(plan, job.config, job.model, job.corpus, str(state)))
             for line in left_over(job.model.unused_weights):
                 reporter.say(line)
@@ -144,7 +146,7 @@ def merge(
                 lambda: scan_pairs(job, None, execution, reporter),
                 lambda layer: sample_peaks(folders[0], layer),  # the first shard has the sample
             )
-        plan = make_plan(job.name, job.shape, job.corpus)
+        plan = make_plan(job)
         return Outcome(
             run_id,
             job.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,14 @@ def choose_given(config: IndexConfig, given: InMemory) -> ModelChoice:
     if config.dictionary:
         config = replace(config, dictionary=lasting(config.dictionary))
     return ModelChoice(config, in_memory(config.model), config.model, given.corpus.label, given)
+
+
+def copied(choice: ModelChoice) -> ModelChoice:
+    """The same choice with a copy of a model that is in memory, which then may be changed."""
+    if choice.given is None:
+        return choice
+    model = copy.deepcopy(choice.given.model)
+    return replace(choice, given=replace(choice.given, model=model))
 
 
 def resolve(config: IndexConfig) -> ModelChoice:

@@ -45,11 +45,11 @@ def split(references: str) -> list[str]:
 def lasting(references: str) -> str:
     """References that find the same dictionaries from any folder: names for what is bundled, and
     absolute paths for what is on this machine. Raises NeurariumError for what is nowhere."""
-    found = []
+    file = []
     for part in split(references):
         path = local_path(part)
-        found.append(part if path is None else bundled_name(path) or str(absolute(path)))
-    return ",".join(found)
+        file.append(part if path is None else bundled_name(path) or str(absolute(path)))
+    return ",".join(file)
 
 
 def moved(references: str) -> str | None:

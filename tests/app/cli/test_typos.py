@@ -27,6 +27,8 @@ INDEX = [
     (["demo", "--device", "cudda"], "cudda"),
     (["demo", "--shard", "3/2", "--state", "x"], "--shard 3/2"),
     (["demo", "--shard", "1/2"], "--state FOLDER"),
+    (["demo", "--state", "{corpus}/state"], "Checkpoints cannot be written to"),
+    (["demo", "--workers", "2", "--ray-address", "127.0.0.1:1"], "There is no Ray cluster at"),
     (["demo", "--top-k", "0"], "top_k is 0"),
     (["demo", "--topk", "3"], "No such option"),
     (["demo", "--ctx-len", "5000"], "ctx_len is 5000, but 'demo' has 128 positions"),

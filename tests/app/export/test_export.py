@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import math
@@ -323,6 +324,10 @@ def test_notes_are_exported_with_their_neuron(
         (row["layer"], row["neuron"], row["time"].day, row["author"], row["text"])
         for row in pq.read_table(tables / "notes.parquet").to_pylist()
     ] == [(0, 1, 2, "Ada", "note 2"), (0, 1, 1, "Ada", "note 1")]
+    rows = list(
+        csv.DictReader(command("export", "toy", "--format", "csv", "--database", url).splitlines())
+    )
+    assert [row["note"] for row in rows[:3]] == ["", "note 2", ""]
     monkeypatch.setenv("NEURARIUM_NOTES_TOKEN", "a-token-of-readers-1")
     monkeypatch.setenv("NEURARIUM_NOTES", "true")
     with serving(url) as client:

@@ -34,9 +34,8 @@ from indexer.run.stopping import Stopped
 from indexer.scan import slices
 from indexer.scan.choice import resolve
 from indexer.scan.job import load, prepare
-from indexer.workers import ray as cluster
-from indexer.workers.orders import Order, OrderResult
-from indexer.workers.ray import (
+from indexer.workers import crew as cluster
+from indexer.workers.crew import (
     RayCrew,
     WorkerResources,
     allocate,
@@ -45,6 +44,7 @@ from indexer.workers.ray import (
     many_workers,
     memory_for,
 )
+from indexer.workers.orders import Order, OrderResult
 from tests.conftest import Silent
 from tests.helpers.small_latents import latents_config
 from tests.helpers.tiny_models import save_tiny_model
