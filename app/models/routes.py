@@ -230,6 +230,7 @@ def layer_page(
         description=view.layer_description(page),
         marks=marks,
     )
+    before, after = view.nearest(layer, present)
     context = view.LayerContext(
         frame=frame,
         page=page,
@@ -242,6 +243,7 @@ def layer_page(
         limit=named_limit,
         shown=view.shown(drawn, plotted),
         sorted={"sort": sort, "order": order},
-        **view.beside(layer, present),
+        before=before,
+        after=after,
     )
     return site.html(request, "models/layer.html", context)

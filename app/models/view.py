@@ -159,12 +159,12 @@ class LayerContext:
     """The statistics of the grid, with their names."""
 
 
-def beside(layer: int, present: Collection[int]) -> dict[str, int | None]:
-    """`before` and `after` of a layer's page, among the layers `present`."""
-    return {
-        "before": max((at for at in present if at < layer), default=None),
-        "after": min((at for at in present if at > layer), default=None),
-    }
+def nearest(layer: int, present: Collection[int]) -> tuple[int | None, int | None]:
+    """The nearest layers before and after a layer, among those that are `present`."""
+    return (
+        max((at for at in present if at < layer), default=None),
+        min((at for at in present if at > layer), default=None),
+    )
 
 
 def layer(drawn: LayerPicture, address: tuple[str, str]) -> LayerView:

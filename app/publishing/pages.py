@@ -156,6 +156,7 @@ class Pages:
     def layer(self, page: LayerPage, scatter: LayerScatter) -> str:
         """A layer's page: the plot and the table of its units on the site."""
         layer, noun = page.summary.layer, page.run.units.noun
+        before, after = models.nearest(layer, self._layers)
         context = LayerContext(
             frame=Frame(self._links),
             page=page,
@@ -166,7 +167,8 @@ class Pages:
             limit=None,
             shown={"first": 0},
             sorted={},
-            **models.beside(layer, self._layers),
+            before=before,
+            after=after,
         )
         count, of = len(page.neurons.items), page.summary.neurons
         part = "" if count == of else f"It has {count:,} of the layer's {of:,} {noun}s. "

@@ -47,7 +47,7 @@ from indexer.models.units import (
     never_large,
     never_positive,
 )
-from indexer.store.units import MAX_SET_NAME, Units, check_set_name
+from indexer.store.units import MAX_SET_NAME, Units
 
 _STREAM = (HOOK_RESID_PRE, HOOK_RESID_MID, HOOK_RESID_POST)
 _ADDED = (*_STREAM, HOOK_ATTN_OUT, HOOK_MLP_OUT)
@@ -353,6 +353,5 @@ def find_latents(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) ->
         for layer in range(layout.n_layers)
     )
     latents = DictionaryLatents(layout, root, trunk, dictionaries, asked, tuple(places), widths)
-    check_set_name(latents.name)
     trunk.widths(latents)  # refuses a place of another width
     return latents

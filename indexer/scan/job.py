@@ -40,6 +40,7 @@ from indexer.models.units import UnitSet
 from indexer.reporter import Reporter, waiting
 from indexer.scan.choice import ModelChoice
 from indexer.scan.shape import ScanShape
+from indexer.store.units import check_set_name
 
 USUAL_BOTTOM = 10
 """Bottom examples of a unit whose negative values mean little."""
@@ -188,6 +189,8 @@ def load_beside(choice: ModelChoice, text: PreparedText, loaded: LoadedModel) ->
 
 def _job(choice: ModelChoice, text: PreparedText, model: LoadedModel) -> Job:
     config, corpus = choice.config, text.corpus
+    if config.dictionary is not None and config.set_name is None:
+        check_set_name(model.units.name)  # a file may say anything
     sample = corpus.sample(config.sample, config.seed)
     shape = ScanShape(
         widths=model.units.widths,

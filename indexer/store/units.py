@@ -22,9 +22,10 @@ MAX_SET_NAME = 40
 SET_NAME = re.compile(rf"[a-z][a-z0-9_-]{{0,{MAX_SET_NAME - 1}}}")
 """What the name of a set looks like in an address: never a number, which is a layer."""
 RESERVED_SET_NAMES = frozenset(
-    "behaviour compare contexts layers lists neurons notes random runs search sets".split()
+    "behaviour compare contexts heads layers lists neurons notes random runs search sets".split()
 )
-"""Words that stand in a set's place in addresses of the server, or may one day."""
+"""Words that stand in a set's place in addresses of the server, or may one day, and the sets that
+have pages of their own: nobody may give another set these names."""
 
 
 @dataclass(frozen=True)

@@ -105,8 +105,10 @@ def read_file(path: Path, names: str) -> WeightsFile:
         else:
             tensors = _of_pickle(path, label)
     except (SafetensorError, OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        # What numpy says of a file that is no archive proposes to run the code in it.
+        why = "it is no archive of arrays" if path.suffix == ".npz" else _first_line(error)
         raise NeurariumError(
-            f"The dictionary {label} cannot be read ({_first_line(error)}): get the file again, or "
+            f"The dictionary {label} cannot be read ({why}): get the file again, or "
             "name another (--dictionary)."
         ) from error
     return WeightsFile(path, label, names, tensors, settings, kind, metadata)

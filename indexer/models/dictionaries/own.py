@@ -4,6 +4,7 @@ in its metadata. Probes, steering vectors, PCA bases and word lists come in this
 from __future__ import annotations
 
 import json
+import math
 
 import torch
 
@@ -126,11 +127,12 @@ def _number(file: WeightsFile, key: str) -> int:
 def _decimal(file: WeightsFile, key: str) -> float | None:
     declared = file.metadata.get(key)
     try:
-        return None if declared is None else float(declared)
-    except ValueError as error:
-        raise file.wrong(
-            f"has {key} {declared!r} in its metadata, and a number is needed"
-        ) from error
+        number = None if declared is None else float(declared)
+    except ValueError:
+        number = math.nan
+    if number is not None and not 0 < number < math.inf:
+        raise file.wrong(f"has {key} {declared!r} in its metadata, and a number above 0 is needed")
+    return number
 
 
 def _names(file: WeightsFile, latents: int) -> tuple[str, ...]:

@@ -194,6 +194,11 @@ _BAD: dict[str, tuple[Write, str]] = {
     "an empty folder": (lambda root: root, "has no dictionary"),
     "a damaged safetensors file": (text("a.safetensors", b"\x00" * 20), "cannot be read"),
     "a damaged npz file": (text("params.npz", b"PK\x03\x04 no"), "cannot be read"),
+    "an npz file that is none": (text("params.npz", b"junk"), "it is no archive of arrays"),
+    "a declared sparsity that is no number": (
+        own("W_enc", hook_point=HOOK, l0="nan"),
+        "has l0 'nan' in its metadata, and a number above 0 is needed",
+    ),
     "a pickle with code": (pickled, "pickle with more than tensors"),
     "a damaged pickle": (text("layer1.sae.pt", b"\x80\x02no"), "pickle with more than tensors"),
     "no known layout": (

@@ -190,6 +190,6 @@ def test_names_of_sets() -> None:
     assert len(set(names)) == len(names)
     for name in names:
         check_set_name(name)
-    for wrong in ("search", "neurons", "3", "l3", "layer2", "Resid", "a/b", "", "x" * 41):
+    for wrong in ("search", "neurons", "heads", "3", "l3", "layer2", "Resid", "a/b", "", "x" * 41):
         with pytest.raises(NeurariumError, match="set name"):
             check_set_name(wrong)

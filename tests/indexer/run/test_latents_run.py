@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,17 @@ def test_what_a_dictionary_is_worth_equals_an_independent_computation(
         assert quality["l0"] == pytest.approx(apart["l0"], abs=0.02)
         for name in ("loss", "loss_with_reconstruction", "loss_with_zeros"):
             assert quality[name] == pytest.approx(apart[name], abs=2e-4)
+
+
+def test_a_set_may_not_have_the_name_of_another_kind_s(tmp_path: Path) -> None:
+    """A file may say anything; the user's name for the set is taken in its place."""
+    tensors = {"W_enc": torch.eye(160)[:, :3].contiguous()}
+    path, url = tmp_path / "own.safetensors", f"sqlite:///{tmp_path / 'store.db'}"
+    save_file(tensors, path, {"hook_point": "blocks.0.hook_resid_post", "name": "heads"})
+    config = IndexConfig(**SMALL | {"max_tokens": 500}, dictionary=str(path))
+    with pytest.raises(NeurariumError, match="'heads' is reserved by the server: choose another"):
+        index(config, url, tmp_path / "cache", Silent())
+    assert index(replace(config, set_name="mine"), url, tmp_path / "cache", Silent()).run_id == 1
 
 
 def test_a_set_of_some_layers_has_pages(runs: tuple[str, Path]) -> None:
