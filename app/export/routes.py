@@ -16,6 +16,7 @@ from app.notes.service import ServedNotes
 from app.reading.store import Reading
 from app.search.numbers.schemas import NumberRow
 from app.web.fields import columns_of, included, names_of
+from app.web.middleware import WITHOUT_BODY
 from app.web.params import ERRORS, Fields, InSet, RunId
 from app.web.site import CSV, NO_STORE, site_of
 
@@ -72,7 +73,8 @@ def export(
         **NO_STORE,
         "Content-Disposition": f'attachment; filename="{model.model}-run-{number}.{format}"',
     }
-    return StreamingResponse(stream(), headers=headers, media_type=_KINDS[format])
+    content: Iterator[bytes] = iter(()) if request.scope.get(WITHOUT_BODY) else stream()
+    return StreamingResponse(content, headers=headers, media_type=_KINDS[format])
 
 
 def _parts(
