@@ -121,6 +121,7 @@ def create_app(settings: Settings | None = None, *, live_at: Path | None = None)
             tokens=settings.live_tokens,
             waiting=settings.live_waiting,
             model_paths=settings.model_paths,
+            dictionary_paths=settings.dictionary_paths,
         )
     token = token_of(settings)
     engine = open_served(settings.database_url)

@@ -70,6 +70,7 @@ class Note(Schema):
     model: str
     layer: int
     neuron: int
+    name: UnitName = None
     time: datetime = Field(description="When it was written, in UTC.")
     author: str
     text: str

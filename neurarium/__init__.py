@@ -12,7 +12,7 @@ needs when it is called.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,16 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["NeurariumError", "__version__", "connect", "index", "open", "read_dictionary", "serve"]
+__all__ = [
+    "NeurariumError",
+    "__version__",
+    "connect",
+    "index",
+    "index_sets",
+    "open",
+    "read_dictionary",
+    "serve",
+]
 
 
 def open(database: str | Path | None = None) -> Store:
@@ -80,7 +89,50 @@ def index(
         options: those of `neurarium index`, such as `ctx_len=64`, except the ones that name a
             model or a corpus, or load one.
 
-    Equal inputs give the same content hash as the command. Raises NeurariumError.
+    Equal inputs give the same content hash as the command. `index_sets` indexes several sets of
+    units at once. Raises NeurariumError.
+    """
+    from neurarium.indexing import index_in_memory, one_set
+
+    given = one_set(options | {"hook_point": hook_point})
+    (run,) = index_in_memory(
+        model,
+        tokenizer,
+        texts,
+        name=name,
+        database=database,
+        source=source,
+        progress=progress,
+        **given,
+    )
+    return run
+
+
+def index_sets(
+    model: Any,
+    tokenizer: Any,
+    texts: Iterable[Any],
+    *,
+    name: str,
+    neurons: bool = False,
+    heads: bool = False,
+    dictionaries: Sequence[str] = (),
+    database: str | Path | None = None,
+    source: str | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> list[Model]:
+    """Index several sets of units of a model that is in memory, captured in one forward pass where
+    they can be, and return a run of each: neurons, dictionaries in their order, attention heads.
+
+    Args:
+        neurons: whether to index the MLP neurons.
+        heads: whether to index the attention heads.
+        dictionaries: files, folders or hub repositories of dictionaries, each as `--dictionary`
+            takes it.
+
+    The other arguments are those of `index`, and each run has the content hash that it has alone.
+    Raises NeurariumError.
     """
     from neurarium.indexing import index_in_memory
 
@@ -89,11 +141,12 @@ def index(
         tokenizer,
         texts,
         name=name,
-        hook_point=hook_point,
+        neurons=neurons,
+        dictionaries=dictionaries,
         database=database,
         source=source,
         progress=progress,
-        options=options,
+        options={**options, "heads": heads},
     )
 
 

@@ -18,6 +18,7 @@ from app.cli.options import build, parameter, parameters, typer_option, whole_nu
 from app.settings import Settings
 from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
+from indexer.several import settings_of_sets
 
 _MEMORY = typer_option(next(field for field in fields(Execution) if field.name == "memory"))
 _Neurons = Annotated[
@@ -58,24 +59,9 @@ def index(**values: Any) -> None:
 def configs_of(values: Mapping[str, Any]) -> list[IndexConfig]:
     """The sets of units that a command names, a run each. Raises NeurariumError where an option
     could mean several."""
-    dictionaries: list[str] = list(values["dictionary"] or ())
-    neurons = bool(values["neurons"])
-    if neurons + bool(values["heads"]) + len(dictionaries) < 2:
-        dictionary = dictionaries[0] if dictionaries else None
-        return [build(IndexConfig, {**values, "dictionary": dictionary})]
-    for name in ("hook_point", "set_name", "shard", "state"):
-        if values[name] is not None:
-            option = "--" + name.replace("_", "-")
-            raise NeurariumError(
-                f"{option} {values[name]} is of one set of units, and several are named: leave it "
-                "out, or index one set at a time."
-            )
-    none = {"heads": False, "dictionary": None, "force": False}
-    named = [{"dictionary": each, "force": values["force"]} for each in dictionaries]
-    sets: list[dict[str, Any]] = [*([{}] if neurons else []), *named]
-    if values["heads"]:
-        sets.append({"heads": True})
-    return [build(IndexConfig, {**values, **none, **of}) for of in sets]
+    dictionaries = list(values["dictionary"] or ())
+    sets = settings_of_sets(values, neurons=bool(values["neurons"]), dictionaries=dictionaries)
+    return [build(IndexConfig, settings) for settings in sets]
 
 
 def _check(
@@ -84,12 +70,14 @@ def _check(
     """Refuse mistakes in the arguments before the model libraries are imported, which takes
     seconds. Raises NeurariumError."""
     from indexer.run.shard import Shard, shared_folder
+    from indexer.run.state_folder import check_writable
     from indexer.scan.choice import check_corpus, check_device, check_there, resolve
-    from indexer.workers.needed import check_ray, uses_ray
+    from indexer.workers.needed import check_workers
 
     choices = [resolve(config) for config in configs]
-    if uses_ray(execution):
-        check_ray()
+    check_workers(execution)
+    if execution.state is not None:
+        check_writable(execution.state)
     check_there(choices[0])
     if shard is not None:
         Shard.parse(shard)
@@ -173,6 +161,12 @@ def verify(
     corpus_path: Annotated[
         Path | None, typer.Option(help="Where the run's corpus is now, if it was moved.")
     ] = None,
+    dictionary_path: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the run's dictionaries are now, separated by commas, if they were moved."
+        ),
+    ] = None,
     database: Database = None,
 ) -> None:
     """Recompute part of a run with its model. Exit code 1 if anything differs from the store."""
@@ -184,7 +178,9 @@ def verify(
     from indexer.verify.report import report_lines
 
     settings = settings_of(database)
-    for option, path in (("--model-path", model_path), ("--corpus-path", corpus_path)):
+    given = [("--model-path", model_path), ("--corpus-path", corpus_path)]
+    given += [("--dictionary-path", Path(part)) for part in (dictionary_path or "").split(",")]
+    for option, path in given:
         if path is not None and not path.expanduser().exists():
             raise NeurariumError(f"{option} {path}: there is no such file or folder.")
     engine = open_store_of(settings, create=False)
@@ -204,6 +200,7 @@ def verify(
                 seed=seed,
                 model_path=model_path,
                 corpus_path=corpus_path,
+                dictionary_path=dictionary_path,
             )
     except KeyboardInterrupt:
         err.print("Stopped.")

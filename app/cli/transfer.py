@@ -72,8 +72,8 @@ def export(
             count = write(reading, request, notes, shown.stage)
     if str(out_path) != "-":
         nouns = f"{reading.units.noun}s" if count > 1 else reading.units.noun
-        said = f"Wrote {count:,} {nouns} to {escaped(out_path)}."
-        out.print(said, highlight=False, soft_wrap=True)
+        line = f"Wrote {count:,} {nouns} to {escaped(out_path)}."
+        out.print(line, highlight=False, soft_wrap=True)
 
 
 def import_run(

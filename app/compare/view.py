@@ -15,6 +15,7 @@ from app.drawing.palette import palette
 from app.drawing.scatter import scatter
 from app.drawing.tables import peak_rows
 from app.examples.lines import Kind, Layout, lines, markup
+from app.examples.schemas import FEWEST_COMMON
 from app.neurons.schemas import Histogram, NeuronPage
 from app.neurons.view import Stat, stats
 from app.neurons.weights import effects_of, peak_tokens_of, peaks_of
@@ -287,8 +288,14 @@ def _scale(page: Comparison) -> str:
 def _together(page: Comparison) -> str:
     correlation = page.correlation
     if correlation is None:
-        return "Their samples differ, so their peaks have no correlation."
-    contexts = f"the first {count(correlation.contexts)} contexts of the sample"
+        return (
+            f"Their samples have fewer than {FEWEST_COMMON} contexts in common: too few for a "
+            "correlation of their peaks."
+        )
+    if page.a.run.id == page.b.run.id:
+        contexts = f"the first {count(correlation.contexts)} contexts of the sample"
+    else:
+        contexts = f"the {count(correlation.contexts)} contexts that both samples have"
     if correlation.value is None:
         return f"The peaks of one are constant in {contexts}: there is no correlation."
     return f"Over {contexts} their peaks correlate at {correlation.value:+.2f}.".replace("-", "−")

@@ -13,8 +13,8 @@ from app.reading.unit_names import has_names
 from app.schemas import Note
 from app.search.numbers import queries as numbers
 from app.search.numbers.schemas import NumberRow
+from app.web.csv import csv_lines
 from app.web.fields import NAME, columns_of, included, names_of
-from app.web.rows import csv_lines
 
 Notes = Mapping[tuple[int, int], Sequence[Note]]
 """The notes of a model by layer and neuron, newest first."""
@@ -45,10 +45,10 @@ def neuron_lines(
 
 def by_neuron(notes: Iterable[Note]) -> Notes:
     """Notes by their neuron, in their order."""
-    found: dict[tuple[int, int], list[Note]] = {}
+    by_unit: dict[tuple[int, int], list[Note]] = {}
     for note in notes:
-        found.setdefault((note.layer, note.neuron), []).append(note)
-    return found
+        by_unit.setdefault((note.layer, note.neuron), []).append(note)
+    return by_unit
 
 
 def columns(

@@ -115,7 +115,7 @@ def _parquet(
     reading: Reading, request: Request, indices: Indices, notes: Notes | None, progress: Progress
 ) -> None:
     from app.export.heads import head_tables
-    from app.export.tables import Tables, notes_table
+    from app.export.parquet import Tables, notes_table
 
     chosen = sorted_unique(indices).tolist()
     places = (reading.places.of(index) for index in chosen)

@@ -121,7 +121,7 @@ def head_page(
 ) -> Response:
     """An attention head; with `embed=card`, its summary and strongest pairs alone."""
     site, name, panels = site_of(request), ModelSet(model, HEADS), panels_of(request)
-    bare, notes = site.bare(embed), None
+    bare, notes = embed is not None, None
     if panels.notes is not None and not bare:
         notes = panels.notes(name, layer, head)
     beside = [] if notes is None else [notes.version]

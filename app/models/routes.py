@@ -170,7 +170,7 @@ def home_page(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = N
 def model_page(request: Request, model: InSet, run: RunId = None, embed: Embed = None) -> Response:
     """A model's layers; of a model of which heads alone are indexed, the page of its heads."""
     site = site_of(request)
-    bare = site.bare(embed)
+    bare = embed is not None
     if unchanged := site.unchanged(request, model, bare=bare):
         return unchanged
     with site.store.reading(model, run) as reading:
@@ -210,7 +210,7 @@ def layer_page(
     """A layer: its neurons as a scatter plot of two statistics (with `picture`, as a grid of one),
     and a table, sorted by the grid's statistic or by the maximum unless `sort` says otherwise."""
     site = site_of(request)
-    bare, marks = site.bare(embed), site.marks(model)
+    bare, marks = embed is not None, site.marks(model)
     if unchanged := site.unchanged(request, model, beside=[marks.version], bare=bare):
         return unchanged
     by = sort or picture or "max"

@@ -14,8 +14,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.errors import Forbidden, Invalid, NotFound, ReadOnly, Unavailable
+from app.notes.rules import author_line, moment, note_text
 from app.notes.schemas import NewNote
-from app.notes.text import author_line, moment, note_text
 from app.reading import cursors
 from app.schemas import Note
 from app.settings import Settings

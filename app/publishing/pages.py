@@ -57,6 +57,8 @@ class SiteFacts:
     sparse: bool
     heads: bool
     """Whether they are attention heads, which have scores."""
+    named: bool
+    """Whether any has a name."""
     kept: Kept | None = KEPT
     """None: its pages have all examples."""
 
@@ -115,9 +117,12 @@ _TOKEN = re.compile(r"[?&]token_id=(\d+)")
 class Pages:
     """Renders the pages of one site."""
 
-    def __init__(self, model: ModelPage, layers: set[int], has: Callable[[int, int], bool]) -> None:
-        """`layers`: those of which the site has any unit; `has`: whether a unit has a page."""
-        self._model, self._layers, self._has = model, layers, has
+    def __init__(
+        self, model: ModelPage, layers: set[int], has: Callable[[int, int], bool], *, named: bool
+    ) -> None:
+        """`layers`: those of which the site has any unit; `has`: whether a unit has a page;
+        `named`: whether any has a name."""
+        self._model, self._layers, self._has, self._named = model, layers, has, named
         self._made_of = f"This site was made of run {model.run.id} by Neurarium."
         self._templates = _environment()
         self._name = model.run.name
@@ -199,6 +204,7 @@ class Pages:
             self._model.n_neurons,
             units.sparse,
             units.set == HEADS,
+            self._named,
             kept,
         )
 
@@ -213,7 +219,7 @@ class Pages:
 
     def _address(self, address: str, home: str) -> str:
         """A link of the server as one of the site; nothing where the site has no such page."""
-        if address in (urls.home(), urls.model(self._name)):
+        if address in (urls.home(), urls.model(self._model.model), urls.model(self._name)):
             return f' href="{home}index.html"'
         if self._search.match(address) and (token := _TOKEN.search(address)):
             return f' href="{home}index.html#t{token[1]}"'

@@ -24,6 +24,7 @@ from app.neurons.schemas import NeuronPage
 from app.publishing.pages import Pages
 from app.reading.neurons import neuron_row, rows_of
 from app.reading.store import Reading
+from app.reading.unit_names import has_names
 from app.web import assets
 from indexer.errors import NeurariumError
 from indexer.store.units import HEADS
@@ -70,7 +71,12 @@ def publish(
     by_layer: dict[int, list[int]] = {}
     for index, (layer, _) in zip(indices, places, strict=True):
         by_layer.setdefault(layer, []).append(index)
-    pages = Pages(model, set(by_layer), lambda layer, neuron: (layer, neuron) in known)
+    pages = Pages(
+        model,
+        set(by_layer),
+        lambda layer, neuron: (layer, neuron) in known,
+        named=has_names(reading),
+    )
     heads = reading.run.set_name == HEADS
     progress = stage("Publishing", len(indices), f"{reading.units.noun}s")
     with new_folder(folder) as made:
@@ -123,6 +129,7 @@ class _Index:
         self._vocabulary = reading.vocabulary
         self._noun = reading.units.noun
         self._scores = scores_of(reading)
+        self._names: dict[int, str] = {}
         self._tokens: dict[int, str] = {}
         self._rows: list[list[Any]] = []
 
@@ -135,6 +142,8 @@ class _Index:
         stats, effects = page.stats, page.weights.logit_effects
         values = {"layer": page.layer, "neuron": page.neuron, "effect_kurtosis": effects.kurtosis}
         row = [_short(values.get(name, getattr(stats, name, None))) for name in COLUMNS]
+        if page.name is not None:
+            self._names[len(self._rows)] = page.name
         scores = [_short(values[at]) for values in self._scores.values()]
         self._rows.append([*row, *scores, peaks, promoted])
 
@@ -145,6 +154,7 @@ class _Index:
             "listed": _LISTED_OF_HEADS if self._scores else _LISTED,
             "noun": self._noun,
             "shown": _SHOWN,
+            "names": self._names,
             "tokens": self._tokens,
             "rows": self._rows,
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -12,6 +12,7 @@ from app.reading.store import Reading
 from app.schemas import Order
 from app.search import splits, texts, tokens
 from app.search.schemas import (
+    ContextSort,
     Role,
     SearchPage,
     TextSearch,
@@ -56,6 +57,14 @@ Sort = Annotated[
         "on the token, then their mean peak. Default: `count` for `peak`, otherwise `value`."
     ),
 ]
+SortOfContexts = Annotated[
+    ContextSort | None,
+    Query(
+        description="`specific` (the default): by how specifically neurons peak on the match; "
+        "`top`: by the number of neurons of which it is a top example; `context`: corpus order."
+    ),
+]
+SortOnPage = Annotated[TokenSort | ContextSort | None, Query()]
 Text = Annotated[
     str,
     Query(max_length=2_000, description='Words, "a phrase" or the beginning of a word*.'),
@@ -126,6 +135,7 @@ def by_text(
     request: Request,
     model: InSet,
     q: Text,
+    sort: SortOfContexts = None,
     run: RunId = None,
     limit: ContextsAtOnce = CONTEXTS,
     cursor: Cursor = None,
@@ -137,7 +147,7 @@ def by_text(
     if unchanged := site.unchanged(request, model, beside=[site.marks(model).version]):
         return unchanged
     with site.store.reading(model, run) as reading:
-        page = texts.search(reading, q, limit, cursor)
+        page = texts.search(reading, q, limit, cursor, sort)
     page = with_notes(request, page, model, of="neurons")
     return listing(request, page, fields)
 
@@ -149,7 +159,7 @@ def search_page(
     token: TokenText = None,
     token_id: TokenId = None,
     role: As = None,
-    sort: Sort = None,
+    sort: SortOnPage = None,
     order: Order = "desc",
     text: Annotated[str | None, Query(max_length=2_000)] = None,
     run: RunId = None,
@@ -182,7 +192,7 @@ def _results(
     role: Role | None,
     text: str | None,
     cursor: str | None,
-    sort: TokenSort | None,
+    sort: TokenSort | ContextSort | None,
     order: Order,
 ) -> tuple[SearchPage, int]:
     """The page and its status; the page has the error, if there is one."""
@@ -194,10 +204,12 @@ def _results(
             raise Invalid("Search for a token or for a text, not for both.")
         if token or token_id is not None:
             number = tokens.token_of(reading, token, token_id)
-            results["tokens"] = tokens.search(reading, number, role, NEURONS, cursor, sort, order)
+            by = _one_of(TokenSort, sort)
+            results["tokens"] = tokens.search(reading, number, role, NEURONS, cursor, by, order)
             token = reading.vocabulary[number]
         elif text:
-            results["contexts"] = texts.search(reading, text, CONTEXTS, cursor)
+            by = _one_of(ContextSort, sort)
+            results["contexts"] = texts.search(reading, text, CONTEXTS, cursor, by)
     except AppError as error:
         results["problem"], status = error.detail, error.status
         if token and status == 404:
@@ -211,6 +223,13 @@ def _results(
         **results,
     )
     return page, status
+
+
+def _one_of(sorts: Any, sort: str | None) -> Any:
+    """`sort`, if it is one of `sorts`. Raises Invalid."""
+    if sort is not None and sort not in get_args(sorts):
+        raise Invalid(f"These results do not sort by {sort}: use {', '.join(get_args(sorts))}.")
+    return sort
 
 
 def _suggestions(reading: Reading, token: str) -> list[Token]:
@@ -241,6 +260,7 @@ def _addresses(page: SearchPage, run: int | None, cursor: str | None) -> tuple[s
         json_url = api_urls.token_neurons(page.run.name, cursor=cursor, **query)
         return json_url, urls.search(page.run.name, **query)
     if page.contexts:
-        json_url = api_urls.text(page.run.name, page.text, cursor=cursor, run=run)
-        return json_url, urls.search(page.run.name, text=page.text, run=run)
+        by = page.contexts.sort if page.contexts.sort != "specific" else None
+        json_url = api_urls.text(page.run.name, page.text, sort=by, cursor=cursor, run=run)
+        return json_url, urls.search(page.run.name, text=page.text, sort=by, run=run)
     return None, urls.search(page.run.name, run=run)

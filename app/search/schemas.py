@@ -17,6 +17,11 @@ TokenSort = Literal["value", "count", "max", "density", "neuron"]
 """What the neurons of a token are sorted by. `count`: where there are none, as `value`."""
 
 
+ContextSort = Literal["specific", "top", "context"]
+"""What the contexts of a text are sorted by: how specifically neurons peak on the match, the number
+of neurons of which they are a top example, or their place in the corpus."""
+
+
 class Token(Schema):
     """A token of the vocabulary."""
 
@@ -124,12 +129,15 @@ class TextNeuron(Schema):
 
 
 class TextSearch(Schema):
-    """Contexts that contain all words and phrases of a search, those first in which the most
-    specific neurons peak on a match."""
+    """Contexts that contain all words and phrases of a search."""
 
     model: str
     run: RunRef
     q: str
+    sort: ContextSort = Field(
+        description="`specific`: those first in which the most specific neurons peak on a match; "
+        "`top`: those that are a top example of the most neurons; `context`: corpus order."
+    )
     ranked: int = Field(
         description="Contexts that are ranked: the first 200 of the corpus; further ones follow in "
         "corpus order."

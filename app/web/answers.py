@@ -10,9 +10,9 @@ from pydantic import BaseModel
 
 from app.reading.noted import Page, noted, units_with_notes
 from app.web.accept import wants_csv
+from app.web.csv import csv_of
 from app.web.fields import ALL, included, schema_of
 from app.web.paths import Name
-from app.web.rows import csv_of
 from app.web.site import site_of
 
 

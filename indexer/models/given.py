@@ -13,6 +13,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.supported_architectures.native import NativeArchitectureAdapter
 
 from indexer.errors import NeurariumError
+from indexer.models import patterns
 from indexer.models.failures import quiet
 
 _WRAPPED = "._original_component"
@@ -21,7 +22,8 @@ _WRAPPED = "._original_component"
 
 @contextmanager
 def borrowed(model: Any, name: str) -> Iterator[Any]:
-    """The plain transformers model of `model`, in eval mode; its own mode is restored at the end.
+    """The plain transformers model of `model`, in eval mode; its own mode and its way of computing
+    attention are restored at the end.
 
     A bridge has replaced the modules of its model, so its weights are put into a new model, without
     copying them. A bridge of a TransformerLens model (`boot_native`, `boot_tl_legacy`) is lent as
@@ -34,10 +36,12 @@ def borrowed(model: Any, name: str) -> Iterator[Any]:
             "model or a TransformerBridge."
         )
     modes = [(module, module.training) for module in plain.modules()]
+    attention = patterns.implementation(plain)
     plain.eval()
     try:
         yield plain
     finally:
+        patterns.use(plain, attention)
         for module, training in modes:
             module.training = training
 

@@ -4,7 +4,7 @@
 "use strict";
 
 (() => {
-  const { tokens, columns, rows, shown, noun, listed } = globalThis.NEURARIUM;
+  const { tokens, columns, rows, shown, noun, listed, names } = globalThis.NEURARIUM;
   const form = document.querySelector(".static-search");
   const said = document.querySelector(".static-said");
   const found = document.querySelector(".static-found");
@@ -90,6 +90,9 @@
     const link = element("a", `${row[place.layer]}/${row[place.neuron]}`, "name");
     link.href = `${row[place.layer]}/${row[place.neuron]}.html`;
     head.append(link);
+    if (names[rows.indexOf(row)]) {
+      head.append(" ", element("bdi", names[rows.indexOf(row)], "unit-name"));
+    }
     const peaks = row[place.peaks].slice(0, shown).map((id) => JSON.stringify(tokens[id])).join(" ");
     const numbers = listed.map((name) => element("td", spelled(name, row[place[name]]), "num"));
     made.append(head, element("td", peaks), ...numbers);
@@ -119,9 +122,11 @@
     }
     const ids = token ? idsOf(token) : null;
     const has = (list) => list.some((id) => ids.has(String(id)));
-    const matches = rows.filter((row) => (
+    const name = token.trim().toLowerCase();
+    const isCalled = (index) => name !== "" && (names[index] ?? "").toLowerCase().includes(name);
+    const matches = rows.filter((row, index) => (
       all.every(([at, sign, value]) => row[at] !== null && sign(row[at], value))
-      && (!ids || has(row[place.peaks]) || has(row[place.promotes]))
+      && (!ids || has(row[place.peaks]) || has(row[place.promotes]) || isCalled(index))
     ));
     const by = place[sort.name];
     // What has no value comes last, whichever way the others are sorted.

@@ -129,6 +129,9 @@ def test_strings_and_token_ids(case: Case) -> None:
         ({"ctx_len": 1000}, "has 64 positions"),
         ({"device": "cuda"}, "device is no option here"),
         ({"topk": 3}, "There is no option 'topk'"),
+        ({"neurons": True}, "several sets of units to neurarium.index_sets"),
+        ({"heads": True, "dictionary": "a"}, "several sets of units to neurarium.index_sets"),
+        ({"dictionary": ["a", "b"]}, "several sets of units to neurarium.index_sets"),
     ],
 )
 def test_options_are_the_commands(case: Case, options: dict[str, Any], message: str) -> None:

@@ -19,6 +19,7 @@ from app.publishing.compact import compact
 from indexer.store import notes
 from indexer.store.database import open_store
 from neurarium.local import local_store
+from tests.browser.test_browser import follow
 from tests.conftest import serving
 from tests.helpers.html_reader import elements, read
 
@@ -221,21 +222,20 @@ def tab(request: pytest.FixtureRequest, browser: Any) -> Iterator[Any]:
 def test_a_walk_from_file_to_file(site: Path, heads_site: Path, tab: Any) -> None:
     """First page → layer → neuron → its neighbour and back, from file://."""
     tab.goto((site / "index.html").as_uri())
-    tab.click("table.layers tbody a")
+    follow(tab.locator("table.layers tbody a").first)
     assert tab.url == (site / "1" / "index.html").as_uri()
-    tab.click("tbody tr:first-child a")
+    follow(tab.locator("tbody tr:first-child a").first)
     title = tab.text_content("h1")
     assert "layer 1" in title
     assert tab.locator(".kind#top, [aria-labelledby=top] .line").count() > 3
-    tab.click("text=demo >> nth=0")
+    follow(tab.locator("text=demo >> nth=0"))
     assert tab.url == (site / "index.html").as_uri()
-    tab.wait_for_load_state()
     tab.goto((heads_site / "index.html").as_uri())
     if tab.scripts:
         tab.fill("[name=q]", "induction>-1 sort:-copying")
         tab.click(".static-search button")
         assert tab.text_content(".static-said") == "10 heads."
-    tab.click("table.list tbody tr:first-child a >> nth=0")
+    follow(tab.locator("table.list tbody tr:first-child a").first)
     assert "head" in tab.text_content("h1")
     assert tab.locator(".pair").count() > 3
 
@@ -264,8 +264,7 @@ def test_the_search(site: Path, tab: Any) -> None:
     assert "“loud>3” cannot be read" in tab.text_content(".static-said")
     tab.fill("[name=q]", "")
     tab.goto((site / "1" / "index.html").as_uri())
-    tab.click("tbody tr:first-child a")
-    tab.locator(".summary a[href*='#t']").first.click()
-    assert tab.locator(".static-found a").count() > 0
-    tab.locator(".static-found a").first.click()
+    follow(tab.locator("tbody tr:first-child a").first)
+    follow(tab.locator(".summary a[href*='#t']").first)
+    follow(tab.locator(".static-found a").first)  # which waits until the index is read
     assert "layer 1" in tab.text_content("h1")

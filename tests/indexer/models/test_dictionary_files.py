@@ -15,7 +15,7 @@ from indexer.errors import NeurariumError
 from indexer.models.aliases import same_model
 from indexer.models.dictionaries.check import check_model
 from indexer.models.dictionaries.dictionary import Dictionary
-from indexer.models.dictionaries.read import read_dictionaries
+from indexer.models.dictionaries.layouts import read_dictionaries
 from tests.helpers.dictionary_files import (
     CASES,
     HOOK,

@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from indexer.config import IndexConfig
+from indexer.demo import ATTENTION_ONLY, DICTIONARIES
 from indexer.errors import NeurariumError
+from indexer.models.dictionaries.names import local_path
 from indexer.models.load import load_model
 from indexer.models.pretrained import load_causal_lm, load_config
 from indexer.models.reload import wanted
@@ -91,6 +93,41 @@ def test_a_moved_model_is_found_at_its_new_path(tmp_path: Path) -> None:
     folder = save_tiny_model(tmp_path / "new", "llama")
     what = wanted(provenance_of(str(tmp_path / "old")), folder)
     assert what.source.location == str(folder)
+
+
+def test_what_is_bundled_is_stored_by_name(tmp_path: Path) -> None:
+    """The package may move: its path is nowhere in a run, and the path in an older run is no
+    matter. A file beside it that only has such a name is the user's."""
+    sae, transcoder = DICTIONARIES
+    config = resolve(IndexConfig(model="demo", dictionary=f"{sae},demo:{transcoder.stem}")).config
+    assert config.dictionary == "demo:residual-sae,demo:mlp-transcoder"
+    induction = resolve(IndexConfig(model="demo:induction"))
+    assert (induction.config.model, induction.name) == ("demo:induction", "induction")
+    old = tmp_path / "site-packages/indexer/demo"
+    assert wanted(provenance_of("demo:induction")).source.location == str(ATTENTION_ONLY)
+    assert wanted(provenance_of(str(old / "induction"))).source.location == str(ATTENTION_ONLY)
+    stored = provenance_of("demo")
+    before = old / "dictionaries" / sae.name
+    for name in ("demo:residual-sae", str(before)):
+        stored["capture"]["dictionary"] = name
+        assert local_path(str(wanted(stored).asked.dictionary)) == sae
+    before.parent.mkdir(parents=True)
+    before.touch()
+    assert local_path(str(wanted(stored).asked.dictionary)) == before
+    with pytest.raises(NeurariumError, match="'demo:residual-sae' is a dictionary"):
+        resolve(IndexConfig(model="demo:residual-sae"))
+
+
+def test_a_moved_dictionary_is_found_at_its_new_path(tmp_path: Path) -> None:
+    """It is missed by name, and never looked for on the hub."""
+    stored = provenance_of("demo")
+    kept, gone, new = (str(tmp_path / f"{name}.safetensors") for name in ("kept", "gone", "new"))
+    for path in (kept, new):
+        Path(path).touch()
+    stored["capture"]["dictionary"] = f"{kept},{gone}"
+    with pytest.raises(NeurariumError, match=rf"'{gone}' is not here \(moved\?\): .* with --dict"):
+        wanted(stored)
+    assert wanted(stored, None, f"{kept}, {new}").asked.dictionary == f"{kept},{new}"
 
 
 def test_a_hub_model_is_still_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,6 +120,7 @@ def test_what_a_dictionary_is_worth_equals_an_independent_computation(
         ).all()
     engine.dispose()
     for path, provenance in zip(DICTIONARIES, stored, strict=True):
+        assert provenance["capture"]["dictionary"] == f"demo:{path.stem}"
         (quality,) = provenance["dictionary"]["quality"]
         with safe_open(path, framework="pt") as opened:
             said = opened.metadata()

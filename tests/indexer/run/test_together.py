@@ -3,13 +3,17 @@ when it is indexed alone."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import transformers
 from sqlalchemy import select
 
+import neurarium
 from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
 from indexer.models import patterns
@@ -22,6 +26,8 @@ from tests.conftest import Silent
 from tests.helpers.small_latents import latents_config
 from tests.indexer.run.test_carry_on import stopped_after
 
+OPTIONS = ("ctx_len", "sample", "top_k", "batch_tokens", "max_tokens", "connections")
+"""Of all runs."""
 OFTEN = Execution(checkpoint_seconds=0)
 
 
@@ -132,6 +138,46 @@ def test_heads_that_need_other_attention_have_a_pass_of_their_own(
     assert told.stages.count("Scanning") == 2
     assert any("have a pass of their own" in line for line in told.said)
     assert hashes(url)[:2] == sets.alone[:2]
+
+
+@pytest.mark.parametrize("way", [None, patterns.SLOW])
+def test_a_model_in_memory_gives_the_same_runs(
+    sets: Sets, url: str, monkeypatch: pytest.MonkeyPatch, way: str | None
+) -> None:
+    """Sets from Python have the command's hashes, in one pass. Where heads need step-by-step
+    attention, they read a copy of the model. It computes attention as before."""
+    latents = [str(sets.configs[1].dictionary)]
+    if way is not None:
+        monkeypatch.setattr(patterns, "ways", lambda *_: (way,))
+        latents = []
+    monkeypatch.setenv("NEURARIUM_CACHE_DIR", str(sets.cache))
+    lines = Lines()
+    monkeypatch.setattr("neurarium.indexing.Quiet", lambda: nullcontext(lines))
+    neurons = sets.configs[0]
+    model = transformers.AutoModelForCausalLM.from_pretrained(neurons.model)
+    usual = patterns.implementation(model)
+    runs = neurarium.index_sets(
+        model,
+        transformers.AutoTokenizer.from_pretrained(neurons.model),
+        [json.loads(line) for line in Path(str(neurons.corpus)).read_text().splitlines()],
+        name="memory",
+        neurons=True,
+        heads=True,
+        dictionaries=latents,
+        database=url,
+        progress=False,
+        force=True,
+        **{name: getattr(neurons, name) for name in OPTIONS},
+    )
+    assert patterns.implementation(model) == usual
+    assert runs[-1].head(1, 0).page.run.id == len(runs)
+    if way is None:
+        assert [run.name for run in runs] == ["memory", "memory/latents", "memory/heads"]
+        assert hashes(url) == sets.alone
+        assert lines.stages.count("Scanning") == 1
+    else:
+        assert hashes(url)[0] == sets.alone[0]
+        assert lines.stages.count("Scanning") == 2
 
 
 def test_a_set_is_named_once(sets: Sets, url: str) -> None:
