@@ -210,7 +210,14 @@ def tab(request: pytest.FixtureRequest, browser: Any) -> Iterator[Any]:
         "request",
         lambda asked: None if asked.url.startswith("file:") else wrong.append(asked.url),
     )
-    page.on("requestfailed", lambda asked: wrong.append(f"failed: {asked.url}"))
+    page.on(
+        "requestfailed",  # what is still on its way when the page is left is no failure
+        lambda asked: (
+            None
+            if asked.failure == "net::ERR_ABORTED"
+            else wrong.append(f"failed: {asked.failure} {asked.url}")
+        ),
+    )
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda message: wrong.append(message.text))
     page.scripts = request.param
