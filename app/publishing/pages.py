@@ -57,8 +57,8 @@ class SiteFacts:
     sparse: bool
     heads: bool
     """Whether they are attention heads, which have scores."""
-    named: bool
-    """Whether any has a name."""
+    named: bool = False
+    """Whether they have names."""
     kept: Kept | None = KEPT
     """None: its pages have all examples."""
 
@@ -117,12 +117,9 @@ _TOKEN = re.compile(r"[?&]token_id=(\d+)")
 class Pages:
     """Renders the pages of one site."""
 
-    def __init__(
-        self, model: ModelPage, layers: set[int], has: Callable[[int, int], bool], *, named: bool
-    ) -> None:
-        """`layers`: those of which the site has any unit; `has`: whether a unit has a page;
-        `named`: whether any has a name."""
-        self._model, self._layers, self._has, self._named = model, layers, has, named
+    def __init__(self, model: ModelPage, layers: set[int], has: Callable[[int, int], bool]) -> None:
+        """`layers`: those of which the site has any unit; `has`: whether a unit has a page."""
+        self._model, self._layers, self._has = model, layers, has
         self._made_of = f"This site was made of run {model.run.id} by Neurarium."
         self._templates = _environment()
         self._name = model.run.name
@@ -174,8 +171,8 @@ class Pages:
         part = "" if count == of else f"It has {count:,} of the layer's {of:,} {noun}s. "
         return self._render("models/layer.html", "../", context, part)
 
-    def index(self, gallery: Gallery, count: int) -> str:
-        """The first page of a site with `count` units."""
+    def index(self, gallery: Gallery, count: int, *, named: bool) -> str:
+        """The first page of a site with `count` units, which may have names."""
         page = self._model
         layers = [layer for layer in page.layers if layer.layer in self._layers]
         shown = [one for one in gallery.items if self._has(one.neuron.layer, one.neuron.neuron)]
@@ -185,7 +182,7 @@ class Pages:
             view=models.model(page.model_copy(update={"layers": layers})),
             gallery=models.gallery([(gallery.model_copy(update={"items": shown}), self._links)]),
             live=False,
-            site=self._facts(count, KEPT),
+            site=self._facts(count, named, KEPT),
         )
         return self._render("publishing/index.html", "", context)
 
@@ -193,10 +190,10 @@ class Pages:
         """The first page of a site with `count` attention heads."""
         view = heads_view(page, DEFAULT, self._links, lambda _: "")
         frame = Frame(self._links, json_url=api_urls.heads(page.model))
-        context = StaticHeads(frame, page, view, self._facts(count, None))
+        context = StaticHeads(frame, page, view, self._facts(count, False, None))
         return self._render("publishing/heads.html", "", context)
 
-    def _facts(self, count: int, kept: Kept | None) -> SiteFacts:
+    def _facts(self, count: int, named: bool, kept: Kept | None) -> SiteFacts:
         units = self._model.run.units
         return SiteFacts(
             units.noun,
@@ -204,7 +201,7 @@ class Pages:
             self._model.n_neurons,
             units.sparse,
             units.set == HEADS,
-            self._named,
+            named,
             kept,
         )
 

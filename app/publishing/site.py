@@ -71,12 +71,7 @@ def publish(
     by_layer: dict[int, list[int]] = {}
     for index, (layer, _) in zip(indices, places, strict=True):
         by_layer.setdefault(layer, []).append(index)
-    pages = Pages(
-        model,
-        set(by_layer),
-        lambda layer, neuron: (layer, neuron) in known,
-        named=has_names(reading),
-    )
+    pages = Pages(model, set(by_layer), lambda layer, neuron: (layer, neuron) in known)
     heads = reading.run.set_name == HEADS
     progress = stage("Publishing", len(indices), f"{reading.units.noun}s")
     with new_folder(folder) as made:
@@ -98,7 +93,7 @@ def publish(
         first = (
             pages.heads(read_heads(reading), len(indices))
             if heads
-            else pages.index(models.gallery(reading), len(indices))
+            else pages.index(models.gallery(reading), len(indices), named=has_names(reading))
         )
         _write(made / "index.html", first)
         _assets(made / "static", index)
@@ -130,6 +125,7 @@ class _Index:
         self._noun = reading.units.noun
         self._scores = scores_of(reading)
         self._names: dict[int, str] = {}
+        """By row, of units that have one."""
         self._tokens: dict[int, str] = {}
         self._rows: list[list[Any]] = []
 
@@ -142,9 +138,9 @@ class _Index:
         stats, effects = page.stats, page.weights.logit_effects
         values = {"layer": page.layer, "neuron": page.neuron, "effect_kurtosis": effects.kurtosis}
         row = [_short(values.get(name, getattr(stats, name, None))) for name in COLUMNS]
+        scores = [_short(values[at]) for values in self._scores.values()]
         if page.name is not None:
             self._names[len(self._rows)] = page.name
-        scores = [_short(values[at]) for values in self._scores.values()]
         self._rows.append([*row, *scores, peaks, promoted])
 
     def script(self) -> str:

@@ -104,7 +104,7 @@ def by_token(
     cursor: Cursor = None,
     fields: Fields = None,
 ) -> Response:
-    """The neurons that peak on a token, promote it, suppress it, or are excited by it."""
+    """The neurons that peak on a token, promote it, suppress it, or are activated by it."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model, beside=[site.marks(model).version]):
         return unchanged

@@ -210,13 +210,17 @@ class DictionaryLatents:
                 f"The dictionary {dictionary.label} has a width of {dictionary.d_in} at "
                 f"{dictionary.hook}, and {self.layout.label!r} has {values.shape[-1]}."
             )
-        return Captured(dictionary.encode(values))
+        return Captured(dictionary.activations(values))
 
     def between(
         self, layer: int, values: Float[Tensor, "batch pos n"], share: float
     ) -> tuple[Float[Tensor, "batch pos units"], Float[Tensor, "batch pos units"]]:
         """A latent is a sum, and fires where that passes a threshold."""
-        return self.dictionaries[layer].between(values, share)
+        dictionary = self.dictionaries[layer]
+        lowest, highest = dictionary.between(values, share)
+        if dictionary.first_zero:
+            lowest[:, 0] = highest[:, 0] = 0
+        return lowest, highest
 
     def set_unit(
         self, layer: int, values: Float[Tensor, "*batch n"], unit: int, value: float

@@ -4,7 +4,7 @@
 "use strict";
 
 (() => {
-  const { tokens, columns, rows, shown, noun, listed, names } = globalThis.NEURARIUM;
+  const { tokens, columns, rows, shown, noun, names, listed } = globalThis.NEURARIUM;
   const form = document.querySelector(".static-search");
   const said = document.querySelector(".static-said");
   const found = document.querySelector(".static-found");
@@ -90,8 +90,9 @@
     const link = element("a", `${row[place.layer]}/${row[place.neuron]}`, "name");
     link.href = `${row[place.layer]}/${row[place.neuron]}.html`;
     head.append(link);
-    if (names[rows.indexOf(row)]) {
-      head.append(" ", element("bdi", names[rows.indexOf(row)], "unit-name"));
+    const called = names[rows.indexOf(row)];
+    if (called) {
+      head.append(" ", element("bdi", called, "unit-name"));
     }
     const peaks = row[place.peaks].slice(0, shown).map((id) => JSON.stringify(tokens[id])).join(" ");
     const numbers = listed.map((name) => element("td", spelled(name, row[place[name]]), "num"));

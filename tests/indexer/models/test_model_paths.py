@@ -180,6 +180,37 @@ def test_scales_that_are_not_used_are_no_small_matter(
             load_model(source)
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"mlp.down_proj.lora_A.weight": (4, 48)}, "hold an adapter.*lora_A.weight and 0 more"),
+        ({"mlp.down_proj.ia3_l": (48,), "self_attn.q_proj.oft_r": (2,)}, "and 1 more"),
+        ({"mlp.down_proj.base_layer.weight": (32, 48), "mlp.down_proj.weight": None}, "an adapter"),
+        ({"mlp.down_proj.weight": torch.int8}, "are no plain numbers .*down_proj.weight is I8"),
+        ({"input_layernorm.weight": torch.bool}, "layernorm.weight is BOOL.*dequantise the model"),
+        ({"mlp.up_proj.weight": torch.complex64}, "up_proj.weight is C64"),
+    ],
+)
+def test_what_stands_among_the_weights_and_is_not_applied(
+    tmp_path: Path, changed: dict[str, Any], words: str
+) -> None:
+    """An adapter that was saved with its model, and numbers that are no weights as they are."""
+    folder = save_tiny_model(tmp_path, "llama")
+    tensors = load_file(folder / "model.safetensors")
+    for name, change in changed.items():
+        key = f"model.layers.1.{name}"
+        if change is None:
+            del tensors[key]
+        elif isinstance(change, torch.dtype):
+            tensors[key] = tensors[key].to(change)
+        else:
+            tensors[key] = torch.ones(change)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    source = resolve_model(str(folder))
+    with pytest.raises(NeurariumError, match=words):
+        load_causal_lm(source, load_config(source), dtype=torch.float32)
+
+
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gpt_neox"])
 def test_a_complete_checkpoint_leaves_nothing_over(tmp_path: Path, architecture: str) -> None:
     """No warning for an ordinary model."""
