@@ -121,6 +121,11 @@ class UnitsRef(Schema):
             return "no activation in the whole run is beyond ±1e−6"
         return "no activation in the whole run is above zero"
 
+    @property
+    def peaked(self) -> str:
+        """The contexts whose peaks are kept."""
+        return "sampled contexts in which it fires" if self.sparse else "sample's contexts"
+
     def label(self, unit: int, name: str | None = None) -> str:
         """A unit's noun and index, where it is in its group, and its name if it has one."""
         inside = f" ({unit // self.group}.{unit % self.group})" if self.group else ""

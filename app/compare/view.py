@@ -222,7 +222,8 @@ def _scores(page: Comparison) -> list[Fact]:
 
 def _facts(a: NeuronPage, b: NeuronPage) -> list[Fact]:
     facts = [_stat(stat_a, stat_b, a, b) for stat_a, stat_b in zip(stats(a), stats(b), strict=True)]
-    below = "of the sample's contexts peak at or below this."
+    peaked = sorted({page.run.units.peaked for page in (a, b)})
+    below = f"of the {' or '.join(peaked)} peak at or below this."
     more: list[tuple[str, str, Callable[[NeuronPage], str]]] = [
         ("median peak", f"50% {below}", lambda page: number(page.stats.peak_quantiles.q50)),
         ("90% of peaks", f"90% {below}", lambda page: number(page.stats.peak_quantiles.q90)),

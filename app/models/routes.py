@@ -242,7 +242,6 @@ def layer_page(
         limit=named_limit,
         shown=view.shown(drawn, plotted),
         sorted={"sort": sort, "order": order},
-        before=max((at for at in present if at < layer), default=None),
-        after=min((at for at in present if at > layer), default=None),
+        **view.beside(layer, present),
     )
     return site.html(request, "models/layer.html", context)

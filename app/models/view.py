@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -157,6 +157,14 @@ class LayerContext:
         (stat, STATISTICS[stat].label) for stat in get_args(PictureStatistic)
     )
     """The statistics of the grid, with their names."""
+
+
+def beside(layer: int, present: Collection[int]) -> dict[str, int | None]:
+    """`before` and `after` of a layer's page, among the layers `present`."""
+    return {
+        "before": max((at for at in present if at < layer), default=None),
+        "after": min((at for at in present if at > layer), default=None),
+    }
 
 
 def layer(drawn: LayerPicture, address: tuple[str, str]) -> LayerView:
