@@ -247,7 +247,7 @@ def test_heads_are_known_wherever_units_are(
     assert both["entropy_text"] == [a["text"]["entropy"], b["text"]["entropy"]]
     text = client.get("/compare?a=demo/heads/1/2&b=demo/heads/0/3").text
     assert ">Head A</label>" in text
-    assert "previous token text" in text
+    assert "previous token, on the sample" in text
     assert "<h1>A list of heads</h1>" in client.get("/list?n=demo/heads/1/2").text
     with serving(heads_store[0], embed="https://slides.example") as embedded:
         card = embedded.get("/demo/heads/1/2?embed=card").text
