@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.sets import ModelSet, name_of
+from indexer.store.units import activation_of
 
 Order = Literal["asc", "desc"]
 View = Literal["peak", "window", "context"]
@@ -106,6 +107,12 @@ class UnitsRef(Schema):
     no_writes: str = Field(description="Why it is not known what units write; else empty.")
     no_reads: str = Field(description="Why it is not known what units read; else empty.")
     no_links: str = Field(description="Why weights do not link units; else empty.")
+
+    @property
+    def activation(self) -> str:
+        """What an activation is and why units are ranked by it; empty where the word says
+        enough."""
+        return activation_of(self.set)
 
     @property
     def dead_means(self) -> str:

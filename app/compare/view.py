@@ -71,6 +71,8 @@ class CompareView:
     legend: Legend | None
     scale: str
     """A sentence about the colour scale."""
+    activations: list[str]
+    """What an activation is, where the word says too little."""
     shared: str
     """A sentence about the top examples they share."""
     together: str
@@ -131,6 +133,7 @@ def compare_view(page: Comparison, a: Links, b: Links, *, titled: bool = False) 
             max(page.a.stats.max, page.b.stats.max),
         ),
         scale=_scale(page),
+        activations=sorted({side.run.units.activation for side in (page.a, page.b)} - {""}),
         shared=_shared(page),
         together=_together(page),
         has_effects=any(side.weights.logit_effects.top for side in (page.a, page.b)),

@@ -68,7 +68,10 @@ def readings(
     rows = runs_of(connection, [model.model]).get(model.model, [])
     first = pick(model, rows, a)
     if b is None:
-        others = [row for row in rows if row.id != first.id and row.hook_point == first.hook_point]
+        alike = (first.set_name, first.hook_point)
+        others = [
+            row for row in rows if row.id != first.id and (row.set_name, row.hook_point) == alike
+        ]
         if not others:
             raise NotFound(
                 f"{model} has only one run at {first.hook_point}: index it once more, such as at "

@@ -216,6 +216,7 @@ def layer_page(
     by = sort or picture or "max"
     with site.store.reading(model, run) as reading:
         page = queries.layer(reading, layer, by, default_order(by, order), limit, cursor)
+        present = [at for at, width in enumerate(reading.run.widths) if width]
         drawn = None if picture is None else queries.picture(reading, layer, picture, first)
         plotted = queries.scatter(reading, layer, x, y, first) if picture is None else None
     links, named_limit = site.links(model, run), not_default_limit(limit)
@@ -241,5 +242,7 @@ def layer_page(
         limit=named_limit,
         shown=view.shown(drawn, plotted),
         sorted={"sort": sort, "order": order},
+        before=max((at for at in present if at < layer), default=None),
+        after=min((at for at in present if at > layer), default=None),
     )
     return site.html(request, "models/layer.html", context)

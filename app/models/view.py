@@ -149,6 +149,10 @@ class LayerContext:
     """The parameters of links that keep the plot or grid."""
     sorted: dict[str, Any]
     """The parameters `sort` and `order` of the request."""
+    before: int | None
+    """The nearest layer before it that has units; None if there is none."""
+    after: int | None
+    """The same after it."""
     pictures: tuple[tuple[str, str], ...] = tuple(
         (stat, STATISTICS[stat].label) for stat in get_args(PictureStatistic)
     )

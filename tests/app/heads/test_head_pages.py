@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from indexer.store import schema
 from indexer.store.database import open_store
 from indexer.store.runs import delete_run
 from indexer.store.transfer.copying import copy_run
+from indexer.store.units import HEADS, activation_of
 from tests.browser.test_accessibility import violations
 from tests.browser.test_browser import PHONE, WIDE, visiting
 from tests.conftest import Silent, serving, serving_live
@@ -268,6 +270,21 @@ def test_heads_are_known_wherever_units_are(
         assert pattern[example.query, example.key] == pytest.approx(example.attention, abs=1e-4)
         with pytest.raises(NeurariumError, match="9"):
             model.head(1, 9)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/compare?a=demo/heads/1/2&b=demo/heads/0/3",
+        "/demo/heads/search?text=the",
+        "/demo/heads/differences?a=1&b=1",
+    ],
+)
+def test_pages_say_what_heads_are_ranked_by(client: TestClient, address: str) -> None:
+    """Where one number a position is needed, it is the length of what the head adds."""
+    answer = client.get(address)
+    assert answer.status_code == 200
+    assert html.unescape(answer.text).count(activation_of(HEADS)) == 1
 
 
 def test_a_whole_context_has_its_grid(

@@ -250,11 +250,18 @@ def test_names_stand_beside_notes_and_in_files(
 
 
 def test_two_runs_of_latents_are_compared(config: IndexConfig, tmp_path: Path) -> None:
-    """Latents that never fire peak on no token."""
-    url = f"sqlite:///{tmp_path / 'store.db'}"
-    for seed in (0, 1):
-        index(replace(config, seed=seed), url, Path(config.model).parent / "cache", Silent())
+    """Latents that never fire peak on no token. Dimensions of the tensor that latents read are at
+    the same hook point, and another set."""
+    url, cache = f"sqlite:///{tmp_path / 'store.db'}", Path(config.model).parent / "cache"
+    alone = replace(config, dictionary=None, hook_point="hook_resid_post")
+    less = replace(config, dictionary=str(config.dictionary).split(",")[1])
+    for each in (less, alone, config, replace(config, seed=1)):
+        index(each, url, cache, Silent())
     with serving(url) as client:
+        items = client.get(f"{MODEL}/sets/latents/differences", params={"b": 1}).json()["items"]
+        assert [one["layer"] for one in items] == [1] * LATENTS
+        assert client.get(f"{MODEL}/sets/resid_post/differences").status_code == 404
+        assert "run=1" not in client.get("/llama/latents/0").text
         assert client.get("/llama/latents/differences").status_code == 200
         items = client.get(f"{MODEL}/sets/latents/differences").json()["items"]
     silent = [one for one in items if one["neuron"] == SILENT]
