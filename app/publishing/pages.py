@@ -166,6 +166,8 @@ class Pages:
             limit=None,
             shown={"first": 0},
             sorted={},
+            before=max((at for at in self._layers if at < layer), default=None),
+            after=min((at for at in self._layers if at > layer), default=None),
         )
         count, of = len(page.neurons.items), page.summary.neurons
         part = "" if count == of else f"It has {count:,} of the layer's {of:,} {noun}s. "
