@@ -137,6 +137,7 @@ def create_app(settings: Settings | None = None, *, live_at: Path | None = None)
         read_only=is_read_only(engine),
         live=live is not None,
         note_marks=None if kept_notes is None else kept_notes.marks,
+        newest_notes=None if kept_notes is None else kept_notes.newest,
         built=built.BuiltPages(int(settings.page_memory * 2**20)),
     )
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.sets import ModelSet, name_of
+from indexer.store.units import activation_of
 
 Order = Literal["asc", "desc"]
 View = Literal["peak", "window", "context"]
@@ -41,6 +42,17 @@ UnitName = Annotated[
 """What a unit is called, where its dictionary's file says so."""
 
 
+NewestNote = Annotated[
+    str | None,
+    Field(
+        exclude_if=lambda note: note is None,
+        description="The text of its newest note; absent if it has none, and on a server without "
+        "--notes.",
+    ),
+]
+"""What somebody wrote on a unit last, in lists."""
+
+
 class NeuronRef(Schema):
     """A neuron of a model."""
 
@@ -59,6 +71,7 @@ class Note(Schema):
     model: str
     layer: int
     neuron: int
+    name: UnitName = None
     time: datetime = Field(description="When it was written, in UTC.")
     author: str
     text: str
@@ -96,11 +109,22 @@ class UnitsRef(Schema):
     no_links: str = Field(description="Why weights do not link units; else empty.")
 
     @property
+    def activation(self) -> str:
+        """What an activation is and why units are ranked by it; empty where the word says
+        enough."""
+        return activation_of(self.set)
+
+    @property
     def dead_means(self) -> str:
         """When a unit is dead, as the end of a sentence."""
         if self.dead_by_magnitude:
             return "no activation in the whole run is beyond ±1e−6"
         return "no activation in the whole run is above zero"
+
+    @property
+    def peaked(self) -> str:
+        """The contexts whose peaks are kept."""
+        return "sampled contexts in which it fires" if self.sparse else "sample's contexts"
 
     def label(self, unit: int, name: str | None = None) -> str:
         """A unit's noun and index, where it is in its group, and its name if it has one."""
@@ -177,6 +201,7 @@ class NeuronRow(Schema):
     promoted_token: str | None = Field(
         description="The token it promotes most; null: it is not known what it writes."
     )
+    note: NewestNote = None
 
 
 class WholeRun(Schema):

@@ -70,7 +70,8 @@ class Settings(BaseSettings):
     """The token for writing and deleting notes: 16 characters or more."""
     embed: str = ""
     """Sites that may embed pages (`?embed=1`) in a frame: sources of CSP's frame-ancestors, such as
-    `https://example.org`; `*` is everybody. Empty: nobody, and `?embed=1` is refused."""
+    `https://example.org`; `*` is everybody. Empty: nobody, and browsers show these pages in a tab
+    alone."""
 
     @field_validator("embed")
     @classmethod

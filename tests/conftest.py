@@ -239,13 +239,17 @@ def made_once(paths: pytest.TempPathFactory, config: IndexConfig, name: str) -> 
     return f"sqlite:///{own / 'runs.db'}", own / "cache"
 
 
+def demo_run() -> IndexConfig:
+    """The settings of `demo_store`."""
+    from indexer.config import IndexConfig
+
+    return IndexConfig(model="demo", max_tokens=40_000, sample=128)
+
+
 @pytest.fixture(scope="session")
 def demo_store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The bundled model really indexed over a part of the bundled corpus, in SQLite."""
-    from indexer.config import IndexConfig
-
-    config = IndexConfig(model="demo", max_tokens=40_000, sample=128)
-    return made_once(tmp_path_factory, config, "demo")[0]
+    return made_once(tmp_path_factory, demo_run(), "demo")[0]
 
 
 @pytest.fixture(scope="session")

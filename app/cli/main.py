@@ -303,7 +303,7 @@ def _ask(question: str) -> None:
 
 def _serve(settings: Settings) -> None:
     from app.main import create_app
-    from app.serving import workers
+    from app.serving import processes
     from app.serving.server import collect_less, listening, server_of
     from app.web.visitors import LOOPBACK
 
@@ -322,7 +322,7 @@ def _serve(settings: Settings) -> None:
             app.state.site.store.close()
             if app.state.notes is not None:
                 app.state.notes.close()
-            workers.serve(settings, opened, _say)
+            processes.serve(settings, opened, _say)
             return
         server = server_of(app, settings)
         collect_less()

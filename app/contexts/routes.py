@@ -10,7 +10,7 @@ from app.contexts import queries
 from app.contexts.schemas import ContextNeurons
 from app.contexts.view import ContextNeuronsContext, context_view
 from app.web import api_urls, urls
-from app.web.answers import listing
+from app.web.answers import listing, with_notes
 from app.web.frame import Frame
 from app.web.params import (
     DEFAULT_LIMIT,
@@ -51,10 +51,11 @@ def of_context(
 ) -> Response:
     """A context and the neurons that have it as an example (random examples are left out)."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    if unchanged := site.unchanged(request, model, beside=[site.marks(model).version]):
         return unchanged
     with site.store.reading(model, run) as reading:
-        return listing(request, queries.context(reading, context, at, limit, cursor), fields)
+        page = queries.context(reading, context, at, limit, cursor)
+    return listing(request, with_notes(request, page, model), fields)
 
 
 @router.get("/{model}/contexts/{context}", include_in_schema=False)

@@ -12,7 +12,7 @@ from app.differences.view import DifferencesContext, first_order, heads
 from app.schemas import Order
 from app.sets import ModelSet
 from app.web import api_urls, urls
-from app.web.answers import listing
+from app.web.answers import listing, with_notes
 from app.web.frame import Frame
 from app.web.links import Links
 from app.web.params import DEFAULT_LIMIT, ERRORS, LISTS, Cursor, Fields, InSet, Limit
@@ -50,10 +50,10 @@ def differences(
 ) -> Response:
     """What changed of each neuron between two runs of a model: those that changed most first."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    if unchanged := site.unchanged(request, model, beside=[site.marks(model).version]):
         return unchanged
     page = _read(site, model, a, b, layer, sort, order, limit, cursor)
-    return listing(request, page, fields)
+    return listing(request, with_notes(request, page, model), fields)
 
 
 @router.get("/{model}/differences", include_in_schema=False)

@@ -16,7 +16,7 @@ from app.heads.view import HeadCard, HeadContextOfPage, head_card, head_view
 from app.neurons.panels import panels_of
 from app.sets import ModelSet
 from app.web import api_urls, urls
-from app.web.answers import listing, single
+from app.web.answers import listing, single, with_notes
 from app.web.frame import Frame
 from app.web.params import (
     ERRORS,
@@ -44,10 +44,11 @@ By = Annotated[
 def heads(request: Request, model: ModelName, run: RunId = None, fields: Fields = None) -> Response:
     """All attention heads of a model with their scores."""
     site, name = site_of(request), ModelSet(model, HEADS)
-    if unchanged := site.unchanged(request, name):
+    if unchanged := site.unchanged(request, name, beside=[site.marks(name).version]):
         return unchanged
     with site.store.reading(name, run) as reading:
-        return listing(request, queries.heads(reading), fields, of="heads")
+        page = with_notes(request, queries.heads(reading), name, of="heads")
+    return listing(request, page, fields, of="heads")
 
 
 @api.get("/{layer}/{head}", response_model=HeadPage)
@@ -120,7 +121,7 @@ def head_page(
 ) -> Response:
     """An attention head; with `embed=card`, its summary and strongest pairs alone."""
     site, name, panels = site_of(request), ModelSet(model, HEADS), panels_of(request)
-    bare, notes = site.bare(embed), None
+    bare, notes = embed is not None, None
     if panels.notes is not None and not bare:
         notes = panels.notes(name, layer, head)
     beside = [] if notes is None else [notes.version]

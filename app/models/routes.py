@@ -24,7 +24,7 @@ from app.models.schemas import (
 from app.schemas import Order
 from app.sets import ModelSet
 from app.web import api_urls, urls
-from app.web.answers import listing, single
+from app.web.answers import listing, single, with_inner_notes, with_notes
 from app.web.frame import Frame
 from app.web.links import Links
 from app.web.params import (
@@ -81,10 +81,11 @@ def model(request: Request, model: InSet, run: RunId = None, fields: Fields = No
 def gallery(request: Request, model: InSet, run: RunId = None, fields: Fields = None) -> Response:
     """Twelve neurons worth a first look, with the rules that chose them."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    if unchanged := site.unchanged(request, model, beside=[site.marks(model).version]):
         return unchanged
     with site.store.reading(model, run) as reading:
-        return listing(request, queries.gallery(reading), fields)
+        page = queries.gallery(reading)
+    return listing(request, with_inner_notes(request, page, [str(model)] * len(page.items)), fields)
 
 
 @api.get("/models/{model}/layers/{layer}/neurons", response_model=NeuronList, responses=LISTS)
@@ -101,12 +102,12 @@ def neurons(
 ) -> Response:
     """A page of a layer's neurons, in any order."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    if unchanged := site.unchanged(request, model, beside=[site.marks(model).version]):
         return unchanged
     direction = default_order(sort, order)
     with site.store.reading(model, run) as reading:
         page = queries.layer(reading, layer, sort, direction, limit, cursor).neurons
-    return listing(request, page, fields)
+    return listing(request, with_notes(request, page, model), fields)
 
 
 @api.get("/models/{model}/layers/{layer}/picture", response_model=LayerPicture)
@@ -169,7 +170,7 @@ def home_page(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = N
 def model_page(request: Request, model: InSet, run: RunId = None, embed: Embed = None) -> Response:
     """A model's layers; of a model of which heads alone are indexed, the page of its heads."""
     site = site_of(request)
-    bare = site.bare(embed)
+    bare = embed is not None
     if unchanged := site.unchanged(request, model, bare=bare):
         return unchanged
     with site.store.reading(model, run) as reading:
@@ -209,12 +210,13 @@ def layer_page(
     """A layer: its neurons as a scatter plot of two statistics (with `picture`, as a grid of one),
     and a table, sorted by the grid's statistic or by the maximum unless `sort` says otherwise."""
     site = site_of(request)
-    bare, marks = site.bare(embed), site.marks(model)
+    bare, marks = embed is not None, site.marks(model)
     if unchanged := site.unchanged(request, model, beside=[marks.version], bare=bare):
         return unchanged
     by = sort or picture or "max"
     with site.store.reading(model, run) as reading:
         page = queries.layer(reading, layer, by, default_order(by, order), limit, cursor)
+        present = [at for at, width in enumerate(reading.run.widths) if width]
         drawn = None if picture is None else queries.picture(reading, layer, picture, first)
         plotted = queries.scatter(reading, layer, x, y, first) if picture is None else None
     links, named_limit = site.links(model, run), not_default_limit(limit)
@@ -240,5 +242,6 @@ def layer_page(
         limit=named_limit,
         shown=view.shown(drawn, plotted),
         sorted={"sort": sort, "order": order},
+        beside=view.beside(layer, present),
     )
     return site.html(request, "models/layer.html", context)

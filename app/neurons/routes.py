@@ -111,7 +111,7 @@ def neuron_page(
 ) -> Response:
     """A neuron; with `embed=card`, its summary and first examples alone."""
     site, panels = site_of(request), panels_of(request)
-    bare = site.bare(embed)
+    bare = embed is not None
     notes = None
     if panels.notes is not None and not bare:
         notes = panels.notes(model, layer, neuron)

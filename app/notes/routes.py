@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.errors import AppError, Forbidden, Invalid, NotFound, Unauthorized
 from app.neurons.panels import NotesPanel
+from app.notes.names import label_of, named
 from app.notes.schemas import NewNote, NoteList, NotesIndex, NotesPage
 from app.notes.service import NotesRead, ServedNotes
 from app.notes.view import NotesContext, NotesIndexContext, Refusal, box, index_rows
@@ -103,7 +104,7 @@ def of_model(
     if unchanged := site.unchanged(request, model, beside=[read.version]):
         return unchanged
     site.store.check_model(model)
-    return listing(request, _index(str(model), read), fields)
+    return listing(request, _index(str(model), named(site.store, read)), fields)
 
 
 @api.get(PATH, response_model=NoteList, responses=READ_ERRORS)
@@ -188,7 +189,7 @@ def notes_page(
     read = notes_of(request).read(place, PER_PAGE, cursor)
     if unchanged := site.unchanged(request, model, beside=[read.version]):
         return unchanged
-    label = site.store.check_neuron(model, layer, neuron, run)
+    label = label_of(site.store, place, run)
     links = site.links(model, run, view)
     return _page(site, request, place, label, links, read, cursor=cursor)
 
@@ -258,6 +259,7 @@ def _index_page(
         site.store.check_model(model)
         links, json_url = site.links(model, run), api_urls.model_notes(model, cursor=cursor)
     frame = Frame(links, json_url=json_url, canonical=urls.all_notes(model))
+    read = named(site.store, read)
     rows = index_rows(read.items, of_model=model is not None)
     context = NotesIndexContext(frame, _index(name, read), rows, cursor)
     return site.html(request, "notes/index.html", context)
@@ -271,7 +273,8 @@ def _list(
     model = None if place is None else ModelSet.parse(place.model)
     if unchanged := site.unchanged(request, model, beside=[read.version]):
         return unchanged
-    return listing(request, NoteList(items=read.items, next=read.next), fields)
+    page = NoteList(items=named(site.store, read).items, next=read.next)
+    return listing(request, page, fields)
 
 
 def _write(request: Request, place: Place, note: NewNote) -> Note:
@@ -287,7 +290,7 @@ def _submit(
     """The answer to a form: a redirect to the neuron, or the form with what is wrong."""
     site = site_of(request)
     model = ModelSet.parse(place.model)
-    label = site.store.check_neuron(model, place.layer, place.neuron, run)
+    label = label_of(site.store, place, run)
     links = site.links(model, run, view)
     try:
         _change(notes_of(request), place, fields)

@@ -31,7 +31,9 @@ class Statistic:
     @property
     def label(self) -> str:
         """Its name for readers."""
-        return self.name.replace("_", " ").replace("in out", "in–out")
+        name = self.name.removesuffix("_text").replace("_", " ").replace("in out", "in–out")
+        ground = ", on the sample" if self.name.endswith("_text") else ""
+        return name.replace("bos", "BOS") + ground
 
     def text(self, value: float | None) -> str:
         """A value as pages show it."""

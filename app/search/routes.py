@@ -24,7 +24,7 @@ from app.search.schemas import (
 )
 from app.search.view import SearchContext, token_view
 from app.web import api_urls, urls
-from app.web.answers import listing
+from app.web.answers import listing, with_notes
 from app.web.frame import Frame
 from app.web.params import ERRORS, LISTS, Cursor, Fields, InSet, Limit, RunId
 from app.web.site import site_of
@@ -104,14 +104,14 @@ def by_token(
     cursor: Cursor = None,
     fields: Fields = None,
 ) -> Response:
-    """The neurons that peak on a token, promote it, suppress it, or are excited by it."""
+    """The neurons that peak on a token, promote it, suppress it, or are activated by it."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    if unchanged := site.unchanged(request, model, beside=[site.marks(model).version]):
         return unchanged
     with site.store.reading(model, run) as reading:
         number = tokens.token_of(reading, token, token_id)
         page = tokens.search(reading, number, role, limit, cursor, sort, order)
-    return listing(request, page, fields)
+    return listing(request, with_notes(request, page, model), fields)
 
 
 @api.get("/search/split", response_model=TokenSplit, responses=LISTS)
@@ -144,10 +144,11 @@ def by_text(
     """The stored contexts that contain all words and phrases of `q`, each with neurons that peak in
     it."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    if unchanged := site.unchanged(request, model, beside=[site.marks(model).version]):
         return unchanged
     with site.store.reading(model, run) as reading:
         page = texts.search(reading, q, limit, cursor, sort)
+    page = with_notes(request, page, model, of="neurons")
     return listing(request, page, fields)
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from app.contexts.schemas import NeuronPeak
-from app.schemas import Order, RunRef, Schema, TextPart, UnitName
+from app.schemas import NewestNote, Order, RunRef, Schema, TextPart, UnitName
 
 Role = Literal["peak", "promoted", "suppressed", "in", "gate", "query", "key"]
 """What a token is to a neuron."""
@@ -61,6 +61,7 @@ class TokenNeuron(Schema):
     promoted_token: str | None = Field(
         description="The token it promotes most; null: it is not known what it writes."
     )
+    note: NewestNote = None
 
 
 class TokenSearch(Schema):
@@ -124,6 +125,7 @@ class TextNeuron(Schema):
         "match."
     )
     peak_token: str = Field(description="The token it peaks on.")
+    note: NewestNote = None
 
 
 class TextSearch(Schema):

@@ -31,10 +31,10 @@ ROLES: dict[Role, tuple[str, str, str]] = {
         "activation adds directly to its logit, from weights alone.",
     ),
     "in": (
-        "are excited by it",
+        "are activated by it",
         "Input",
         "{units} that have this token in their list of those whose embedding alone, through the "
-        "layer's norm, drives them most: earlier layers and attention are left out.",
+        "layer's norm, activates them most: earlier layers and attention are left out.",
     ),
     "gate": (
         "have their gate opened by it",

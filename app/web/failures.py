@@ -20,6 +20,7 @@ from app.drawing.quoting import printable, shortened
 from app.errors import AppError, NotFound
 from app.schemas import Error
 from app.web import urls
+from app.web.address import FORMS
 from app.web.frame import Frame
 from app.web.links import Links
 from app.web.middleware import SECURITY_HEADERS
@@ -70,6 +71,8 @@ class ErrorContext:
     page: Error
     nearest: list[Place]
     """Existing pages near to the one that was asked for."""
+    forms: str = f" Try {FORMS}."
+    """The end of an error that says what can be typed: the page shows it below the heading."""
 
 
 def install(app: FastAPI) -> None:

@@ -16,7 +16,8 @@ from app.drawing import quoting
 from app.drawing.characters import chip, visible
 from app.drawing.charts import bar
 from app.drawing.numbers import compact, count, exact, number, share, when
-from app.errors import AppError, Forbidden, NotAcceptable
+from app.errors import AppError, NotAcceptable
+from app.reading.noted import Newest
 from app.reading.store import Store
 from app.schemas import DEFAULT_VIEW, View
 from app.sets import ModelSet
@@ -65,6 +66,8 @@ class Site:
     """Whether the server runs models on visitors' texts."""
     note_marks: Callable[[Iterable[str]], Marks] | None = None
     """Counts the notes on the neurons of models; None on a server without notes."""
+    newest_notes: Newest | None = None
+    """Reads the newest note on each of some neurons; None on a server without notes."""
     built: BuiltPages = field(default_factory=lambda: BuiltPages(0))
     """Pages that were built before."""
 
@@ -138,17 +141,8 @@ class Site:
             run = None
         return Links(model, run, None if view == DEFAULT_VIEW else view)
 
-    def bare(self, embed: str | None) -> bool:
-        """Whether ?embed=1 asks for a bare page. Raises Forbidden if the settings allow none."""
-        if embed is not None and not self.embed:
-            raise Forbidden(
-                "This server's pages may not be embedded: its setting NEURARIUM_EMBED, the sites "
-                "that may, is empty."
-            )
-        return embed is not None
-
     def _framed(self, response: Response, bare: bool) -> Response:
-        if bare:
+        if bare and self.embed:
             response.headers[POLICY] = content_policy(self.embed)
         return response
 

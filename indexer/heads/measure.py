@@ -37,16 +37,19 @@ _MEASURED = {
 }
 
 
+def head_shape(job: Job) -> HeadShape:
+    """The sizes of a scan of a run's heads."""
+    return HeadShape(
+        widths=heads_of(job.model).widths,
+        sample=job.shape.sample,
+        random=job.shape.random_contexts,
+        examples=job.shape.top_k,
+    )
+
+
 def new_scan(job: Job) -> HeadScan:
     """A scan of a run's heads, with nothing seen yet."""
-    return HeadScan(
-        HeadShape(
-            widths=heads_of(job.model).widths,
-            sample=job.shape.sample,
-            random=job.shape.random_contexts,
-            examples=job.shape.top_k,
-        )
-    )
+    return HeadScan(head_shape(job))
 
 
 def measure_heads(job: Job, scan: HeadScan) -> HeadRecords:

@@ -21,8 +21,8 @@ from indexer.models.asked import Asked
 from indexer.models.capture import Trunk
 from indexer.models.dictionaries.check import check_model
 from indexer.models.dictionaries.dictionary import Dictionary
+from indexer.models.dictionaries.layouts import in_order, read_dictionaries
 from indexer.models.dictionaries.names import split
-from indexer.models.dictionaries.read import in_order, read_dictionaries
 from indexer.models.hook_places import (
     HOOK_MLP_OUT,
     HOOK_RESID_MID,
@@ -210,13 +210,17 @@ class DictionaryLatents:
                 f"The dictionary {dictionary.label} has a width of {dictionary.d_in} at "
                 f"{dictionary.hook}, and {self.layout.label!r} has {values.shape[-1]}."
             )
-        return Captured(dictionary.encode(values))
+        return Captured(dictionary.activations(values))
 
     def between(
         self, layer: int, values: Float[Tensor, "batch pos n"], share: float
     ) -> tuple[Float[Tensor, "batch pos units"], Float[Tensor, "batch pos units"]]:
         """A latent is a sum, and fires where that passes a threshold."""
-        return self.dictionaries[layer].between(values, share)
+        dictionary = self.dictionaries[layer]
+        lowest, highest = dictionary.between(values, share)
+        if dictionary.first_zero:
+            lowest[:, 0] = highest[:, 0] = 0
+        return lowest, highest
 
     def set_unit(
         self, layer: int, values: Float[Tensor, "*batch n"], unit: int, value: float

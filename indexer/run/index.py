@@ -199,7 +199,7 @@ def _begin(
         )
         job = load(copied(choice), text, reporter)
     clock.lap("load")
-    plan = make_plan(job.name, job.shape, job.corpus)
+    plan = make_plan(job)
     check_disk(plan, engine, folder.path)
     reporter.say(
         describe_plan(plan, job.config, job.model, job.corpus, without_password(engine.url))
@@ -230,7 +230,7 @@ def _scan_together(runs: list[_Run], execution: Execution, reporter: Reporter) -
             if len(group) > 1:
                 reporter.say("With workers, each set of units has a pass of its own")
             continue
-        if not fits_at_once([(run.job, run.folder) for run in group], execution):
+        if not fits_at_once([(run.job, run.folder, run.plan) for run in group], execution):
             reporter.say("Memory does not hold the state of all at once: each has its own pass")
             continue
         measured: list[Measured] = []

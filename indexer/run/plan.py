@@ -11,10 +11,30 @@ from sqlalchemy import Engine
 from indexer.config import IndexConfig
 from indexer.corpus.prepared import PreparedCorpus
 from indexer.errors import NeurariumError
+from indexer.heads import sizes
+from indexer.heads.measure import head_shape
+from indexer.measure.bands import BANDS
+from indexer.measure.peaks import KEPT_PEAKS
 from indexer.memory import readable_bytes
 from indexer.models.loaded import LoadedModel
+from indexer.scan.job import Job
 from indexer.scan.shape import ScanShape
 from indexer.store.files import file_of
+from indexer.store.sizes import BAND_EXAMPLES, different, in_pages
+
+# Bytes in the store, measured with the demo's model and SmolLM2-135M.
+_UNIT = 2500
+_EXAMPLE, _ACTIVATION = 24, 0.68
+"""Of a dense unit's example, and of each activation in its window, compressed."""
+_SPARSE_EXAMPLE = 20
+_CONTEXT, _POSITION = 100, 8.5
+"""Of a context, and of each of its tokens: the id and the index of its text."""
+_TOKEN = 18
+"""Of the vocabulary."""
+_FIRING = 0.65
+"""A sparse unit's examples as a share of those it can have: many fire in few contexts."""
+_OF_SOURCES = 0.3
+"""Examples by source that are no other example."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +52,51 @@ class Plan:
     """Bytes the run takes in the database, roughly."""
 
 
-def make_plan(name: str, shape: ScanShape, corpus: PreparedCorpus) -> Plan:
+def make_plan(job: Job) -> Plan:
     """Estimate what the run will need."""
-    # Activations compress to about four fifths of a byte.
-    examples = shape.examples * (32 + 0.8 * shape.window)
-    examples += shape.source_examples * (32 + 0.8 * shape.window)
-    a_neuron = 2500 + 4 * shape.top_k + examples
+    shape, corpus = job.shape, job.corpus
+    length = corpus.included_tokens / corpus.contexts + 1  # with its BOS
+    examples = _distinct(shape)
+    held = shape.bytes_held()
+    stored = shape.neurons * _unit_bytes(shape, different(corpus.contexts, examples), length)
+    if job.model.units.has_pairs:
+        pairs = head_shape(job)
+        held += sizes.bytes_held(pairs, length)
+        stored += sizes.bytes_stored(pairs, corpus.contexts, length)
+        examples += sizes.distinct(pairs)
+    # Of the contexts only those are stored that are an example of a unit.
+    used = different(corpus.contexts, examples * shape.neurons)
+    stored += used * (_CONTEXT + _POSITION * length)
     return Plan(
-        model=name,
+        model=job.name,
         layers=len(shape.widths),
         neurons=shape.neurons,
         contexts=corpus.contexts,
         tokens=corpus.included_tokens,
-        scan_bytes=shape.bytes_held(),
-        store_bytes=int(shape.neurons * a_neuron) + corpus.contexts * (60 + 4 * corpus.ctx_len),
+        scan_bytes=held,
+        store_bytes=int(stored) + _TOKEN * job.model.d_vocab,
+    )
+
+
+def _distinct(shape: ScanShape) -> float:
+    """A unit's examples that are stored, where there are contexts enough: one that is an example
+    for several reasons is stored once."""
+    if shape.sparse:
+        return _FIRING * shape.examples
+    # Intermediate examples are nearly always random ones too.
+    return shape.examples - BANDS * BAND_EXAMPLES + _OF_SOURCES * shape.source_examples
+
+
+def _unit_bytes(shape: ScanShape, examples: float, length: float) -> float:
+    """Bytes of a unit: its row, its places in indices and lists of tokens, its examples."""
+    if shape.sparse:  # nearly all of a window is 0
+        return _UNIT + examples * _SPARSE_EXAMPLE
+    window = min(shape.window, length)
+    return (
+        _UNIT
+        + 4 * shape.top_k
+        + 2 * min(len(shape.sample), KEPT_PEAKS)
+        + in_pages(examples * (_EXAMPLE + _ACTIVATION * window))
     )
 
 

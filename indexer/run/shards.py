@@ -58,7 +58,7 @@ def scan_shard(
             folder.check_settings(choice.config.as_dict())
             text = prepare(choice, cache_dir, reporter)
             job = load(choice, text, reporter)
-            plan = make_plan(job.name, job.shape, job.corpus)
+            plan = make_plan(job)
             reporter.say(describe_plan(plan, job.config, job.model, job.corpus, str(state)))
             for line in left_over(job.model.unused_weights):
                 reporter.say(line)
@@ -146,7 +146,7 @@ def merge(
                 lambda: scan_pairs(job, None, execution, reporter),
                 lambda layer: sample_peaks(folders[0], layer),  # the first shard has the sample
             )
-        plan = make_plan(job.name, job.shape, job.corpus)
+        plan = make_plan(job)
         return Outcome(
             run_id,
             job.name,

@@ -22,11 +22,12 @@ from indexer.corpus.batches import Batch, fill_batch
 from indexer.reporter import Reporter
 from indexer.run.checkpoint import RunFacts, RunFolder
 from indexer.run.passes import Done, load_scan, positions_of
+from indexer.run.plan import Plan
 from indexer.run.stopping import Stopped, stop_requests
 from indexer.scan.job import Job
 from indexer.scan.loop import measuring
 from indexer.scan.slices import Slice, allowed_bytes
-from indexer.workers.ray import memory_for
+from indexer.workers.crew import memory_for
 
 
 class Measured(Protocol):
@@ -155,16 +156,16 @@ def _all(measured: Sequence[Measured], batch: Batch) -> Iterator[None]:
         yield
 
 
-def fits_at_once(runs: Sequence[tuple[Job, RunFolder]], execution: Execution) -> bool:
+def fits_at_once(runs: Sequence[tuple[Job, RunFolder, Plan]], execution: Execution) -> bool:
     """Whether memory holds the state of all layers of all runs; creates the folders of those that
     have none then. Raises NeurariumError."""
-    begun = [folder for _, folder in runs if folder.exists]
+    begun = [folder for _, folder, _ in runs if folder.exists]
     if any(len(folder.facts.slices) > 1 for folder in begun):
         return False
     allowed = allowed_bytes(memory_for(runs[0][0], execution))
-    if allowed is not None and sum(job.shape.bytes_held() for job, _ in runs) > allowed:
+    if allowed is not None and sum(plan.scan_bytes for *_, plan in runs) > allowed:
         return False
-    for job, folder in runs:
+    for job, folder, _ in runs:
         if not folder.exists:
             facts = RunFacts(uuid.uuid4().hex, job.config.as_dict(), job.facts(), (_whole(job),))
             folder.begin(facts)

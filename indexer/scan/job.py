@@ -168,7 +168,7 @@ def load(choice: ModelChoice, text: PreparedText, reporter: Reporter) -> Job:
     if choice.given is not None:
         model = use_loaded(choice.given.model, text.description, text.tokens, config.asked())
     else:
-        reporter.say(f"Loading {text.source.label}")
+        reporter.say(f"Loading {choice.name}")
         model = load_model(
             text.source,
             asked=config.asked(),

@@ -13,6 +13,11 @@ NEURONS = "neurons"
 """The set whose units have addresses without a set: `/{model}/{layer}/{neuron}`."""
 HEADS = "heads"
 """The set of attention heads, which have pages of their own."""
+_ACTIVATIONS = {
+    HEADS: "A head's activation is the length of what it adds to the residual stream at a "
+    "position: unlike its pairs, it is known in every context. Its own page ranks pairs by what is "
+    "moved and by attention alone."
+}
 MAX_SET_NAME = 40
 SET_NAME = re.compile(rf"[a-z][a-z0-9_-]{{0,{MAX_SET_NAME - 1}}}")
 """What the name of a set looks like in an address: never a number, which is a layer."""
@@ -66,6 +71,12 @@ class Units:
     def name(self, unit: int) -> str:
         """A unit's name on pages: its index, or `group.index`."""
         return str(unit) if not self.group else ".".join(map(str, divmod(unit, self.group)))
+
+
+def activation_of(set_name: str) -> str:
+    """What the activation of a set's units is and why they are ranked by it, in full sentences;
+    empty where the word says enough."""
+    return _ACTIVATIONS.get(set_name, "")
 
 
 def check_set_name(name: str) -> None:

@@ -160,3 +160,40 @@ def test_every_list_of_heads(demo: TestClient) -> None:
     ]
     rows = {path: check(demo, path, query, listed) for path, query, listed in asked}
     assert sum(count > 0 for count in rows.values()) >= 5, rows
+
+
+def test_units_in_lists_have_their_newest_note(toy: TestClient) -> None:
+    """The text of the newest note on a unit, and nothing for units without; a new note changes the
+    ETags of lists."""
+    newest = "capitals,\n“quoted”"
+    lists = [
+        ("/api/v1/models/toy/layers/0/neurons", {}),
+        ("/api/v1/models/toy/neurons", {"q": "sort:-max"}),
+        ("/api/v1/models/toy/gallery", {}),
+        ("/api/v1/models/toy/search/token", {"token_id": 5}),
+        ("/api/v1/models/toy/contexts/2", {}),
+        ("/api/v1/models/toy/differences", {}),
+        ("/api/v1/list", {"n": "toy/0/0,toy/1/1,9/9"}),
+    ]
+    answers = [toy.get(path, params=query) for path, query in lists]
+    seen = 0
+    for answer in answers:
+        for item in answer.json()["items"]:
+            unit = item["neuron"] if isinstance(item.get("neuron"), dict) else item
+            if (unit.get("layer"), unit.get("neuron")) == (0, 0):
+                assert unit["note"] == newest, answer.url
+                seen += 1
+            else:
+                assert "note" not in (unit or {}), answer.url
+    assert seen >= 6
+    table = toy.get(lists[0][0], headers=CSV).text
+    assert [row["note"] for row in csv.DictReader(io.StringIO(table, newline=""))] == [
+        newest,
+        *[""] * (table.count("\n") - 3),
+    ]
+    exported = toy.get("/api/v1/models/toy/export", params={"format": "csv", "n": "0/0,0/1"}).text
+    rows = list(csv.DictReader(io.StringIO(exported, newline="")))
+    assert [row["note"] for row in rows] == [newest, ""]
+    write(toy, "elsewhere", path="/api/v1/models/toy/layers/1/neurons/0/notes")
+    for (path, query), before in zip(lists, answers, strict=True):
+        assert toy.get(path, params=query).headers["etag"] != before.headers["etag"], path

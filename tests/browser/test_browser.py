@@ -270,6 +270,13 @@ def test_the_documentation_works(browser: Any, live_server: str) -> None:
         operation.wait_for()
         routes = page.request.get("/openapi.json").json()["paths"].values()
         assert page.locator("#swagger-ui .opblock").count() == sum(map(len, routes))
+        assert page.evaluate(
+            """() => [...document.querySelectorAll("#swagger-ui .opblock svg")].every((icon) => {
+                const [inner, outer] = [icon, icon.closest(".opblock")].map(
+                    (element) => element.getBoundingClientRect());
+                return inner.top >= outer.top && inner.bottom <= outer.bottom;
+            })"""
+        ), "our styles leave its icons alone"
         operation.locator(".opblock-summary-control").click()
         operation.get_by_role("button", name="Try it out").click()
         operation.get_by_role("button", name="Execute").click()

@@ -14,7 +14,7 @@ from app.search.numbers.schemas import NumberSearch
 from app.search.numbers.view import NumbersContext, refused_view, results_view
 from app.sets import ModelSet
 from app.web import api_urls, urls
-from app.web.answers import listing
+from app.web.answers import listing, with_notes
 from app.web.frame import Frame
 from app.web.params import DEFAULT_LIMIT, ERRORS, LISTS, Cursor, Fields, InSet, Limit, RunId
 from app.web.site import Site, site_of
@@ -47,13 +47,13 @@ def search(
 ) -> Response:
     """A page of the neurons of all layers whose statistics match a query."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    if unchanged := site.unchanged(request, model, beside=[site.marks(model).version]):
         return unchanged
     try:
         page = _search(site, model, q, limit, cursor, run)
     except GrammarError as error:
         raise Invalid(error.detail) from None
-    return listing(request, page, fields)
+    return listing(request, with_notes(request, page, model), fields)
 
 
 @router.get("/{model}/neurons", include_in_schema=False)

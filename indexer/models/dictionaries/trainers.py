@@ -213,6 +213,7 @@ def read_circuit_tracer(file: WeightsFile, asked: str | None) -> Dictionary:
         b_dec=b_dec,
         threshold=None if threshold is None else threshold.expand(latents).contiguous(),
         skip=None if skip is None or not torch.any(skip) else skip.T,
+        first_zero=True,
         target=places.where(file, str(writes), None, hook.layer),
         model=None if declared.get("model_name") is None else str(declared["model_name"]),
     )

@@ -138,7 +138,8 @@ def planned(model: LoadedModel) -> str:
     )
     corpus.label, corpus.pretokenized = "text", False
     shape = ScanShape(model.units.widths, np.arange(4), 2, 2, 16)
-    plan = make_plan("tiny", shape, corpus)
+    job: Any = SimpleNamespace(name="tiny", model=model, corpus=corpus, shape=shape)
+    plan = make_plan(job)
     return describe_plan(plan, IndexConfig(model="tiny", ctx_len=16), model, corpus, "store")
 
 
