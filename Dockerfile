@@ -4,9 +4,10 @@
 # PyTorch's own installation page gives: docker build --build-arg TORCH_INDEX_URL=https://… .
 # Everything else is checked against the hashes in docker-requirements.txt, which are of the files
 # for this version of Python: `make hashes` renews them.
-ARG PYTHON_VERSION=3.13
+# The base image is named by digest: docs/contributing.md says how to renew it.
+ARG PYTHON_IMAGE=python:3.13.15-slim-trixie@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
 
-FROM python:${PYTHON_VERSION}-slim AS build
+FROM ${PYTHON_IMAGE} AS build
 ARG TORCH_INDEX_URL=""
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /venv
@@ -25,7 +26,7 @@ COPY app app
 COPY neurarium neurarium
 RUN pip install --no-deps --no-build-isolation .
 
-FROM python:${PYTHON_VERSION}-slim
+FROM ${PYTHON_IMAGE}
 RUN useradd --create-home --uid 10001 neurarium \
     && install --directory --owner=neurarium --group=neurarium /data
 COPY --from=build /venv /venv

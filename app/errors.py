@@ -43,6 +43,12 @@ class ReadOnly(AppError):
     status = 403
 
 
+class NotAcceptable(AppError):
+    """The answer has no form that the request accepts."""
+
+    status = 406
+
+
 class Gone(AppError):
     """The thing requested existed and is gone for good."""
 

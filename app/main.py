@@ -121,6 +121,7 @@ def create_app(settings: Settings | None = None, *, live_at: Path | None = None)
             tokens=settings.live_tokens,
             waiting=settings.live_waiting,
             model_paths=settings.model_paths,
+            dictionary_paths=settings.dictionary_paths,
         )
     token = token_of(settings)
     engine = open_served(settings.database_url)
@@ -136,6 +137,7 @@ def create_app(settings: Settings | None = None, *, live_at: Path | None = None)
         read_only=is_read_only(engine),
         live=live is not None,
         note_marks=None if kept_notes is None else kept_notes.marks,
+        newest_notes=None if kept_notes is None else kept_notes.newest,
         built=built.BuiltPages(int(settings.page_memory * 2**20)),
     )
 

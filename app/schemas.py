@@ -42,6 +42,17 @@ UnitName = Annotated[
 """What a unit is called, where its dictionary's file says so."""
 
 
+NewestNote = Annotated[
+    str | None,
+    Field(
+        exclude_if=lambda note: note is None,
+        description="The text of its newest note; absent if it has none, and on a server without "
+        "--notes.",
+    ),
+]
+"""What somebody wrote on a unit last, in lists."""
+
+
 class NeuronRef(Schema):
     """A neuron of a model."""
 
@@ -60,8 +71,15 @@ class Note(Schema):
     model: str
     layer: int
     neuron: int
+    name: UnitName = None
     time: datetime = Field(description="When it was written, in UTC.")
     author: str
+    text: str
+
+
+class TextPart(Schema):
+    """A part of a text; in CSV, a list of parts is the text."""
+
     text: str
 
 
@@ -102,6 +120,11 @@ class UnitsRef(Schema):
         if self.dead_by_magnitude:
             return "no activation in the whole run is beyond ±1e−6"
         return "no activation in the whole run is above zero"
+
+    @property
+    def peaked(self) -> str:
+        """The contexts whose peaks are kept."""
+        return "sampled contexts in which it fires" if self.sparse else "sample's contexts"
 
     def label(self, unit: int, name: str | None = None) -> str:
         """A unit's noun and index, where it is in its group, and its name if it has one."""
@@ -178,6 +201,7 @@ class NeuronRow(Schema):
     promoted_token: str | None = Field(
         description="The token it promotes most; null: it is not known what it writes."
     )
+    note: NewestNote = None
 
 
 class WholeRun(Schema):

@@ -62,13 +62,16 @@ class Settings(BaseSettings):
     """Most such texts running or waiting at the same time."""
     model_paths: dict[str, Path] = Field(default_factory=dict)
     """Where models are that were moved since their runs, by the model's name in URLs (JSON)."""
+    dictionary_paths: dict[str, str] = Field(default_factory=dict)
+    """Where dictionaries are that were moved since their runs, by MODEL/SET (JSON)."""
     notes: bool = False
     """Whether notes on neurons are shown, and can be written by those who have the token."""
     notes_token: SecretStr | None = None
     """The token for writing and deleting notes: 16 characters or more."""
     embed: str = ""
     """Sites that may embed pages (`?embed=1`) in a frame: sources of CSP's frame-ancestors, such as
-    `https://example.org`; `*` is everybody. Empty: nobody, and `?embed=1` is refused."""
+    `https://example.org`; `*` is everybody. Empty: nobody, and browsers show these pages in a tab
+    alone."""
 
     @field_validator("embed")
     @classmethod

@@ -97,6 +97,7 @@ TABLES: Mapping[str, Table] = {
         at_least={"scan, at 10M tokens, float32": 0.95, "scan, at 10M tokens, bfloat16": 0.90},
     ),
     "scan-demo": Table(("scan-demo",), rows=SCAN_ROWS),
+    "latents": Table(("latents",), at_least={"scan, whole run": 0.8}),
     "scan-heads": Table(
         ("scan-heads",),
         at_least={"scan of heads, sample": 0.7, "scan of heads, rest": 0.7},

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def dictionary_of_layer(reference: str, layer: int, hook_point: str | None) -> Dictionary:
     """The dictionary of one layer. Raises NeurariumError."""
-    from indexer.models.dictionaries.read import read_dictionaries
+    from indexer.models.dictionaries.layouts import read_dictionaries
 
     found = read_dictionaries(reference, hook_point)
     for dictionary in found:

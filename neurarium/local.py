@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from app.errors import AppError
 from app.heads import queries as heads
@@ -17,6 +17,7 @@ from app.models import queries as models
 from app.models.schemas import ModelPage, NeuronList
 from app.neurons import queries as neurons
 from app.neurons.schemas import ContextPage, NeuronPage
+from app.reading.noted import Page, noted
 from app.reading.runs import model_names
 from app.reading.store import Store as Reading
 from app.runs.queries import run as read_run
@@ -25,7 +26,7 @@ from app.search import tokens
 from app.search.numbers import queries as numbers
 from app.search.numbers.grammar import GrammarError, parse
 from app.search.numbers.schemas import NumberSearch
-from app.search.schemas import Role, TokenSearch
+from app.search.schemas import TokenSearch
 from app.sets import ModelSet
 from app.settings import Settings
 from indexer.errors import NeurariumError
@@ -84,18 +85,14 @@ class Local:
     def neurons(self, model: str, run: int | None, layer: int, cursor: str | None) -> NeuronList:
         """A page of a layer's neurons."""
         with self._reading(model, run) as reading:
-            return models.layer(reading, layer, "neuron", "asc", PAGE, cursor).neurons
+            page = models.layer(reading, layer, "neuron", "asc", PAGE, cursor).neurons
+        return self._noted(page, model)
 
     def neuron(self, model: str, run: int | None, layer: int, neuron: int) -> NeuronPage:
         """A neuron, with its newest notes if the store has notes."""
         with self._reading(model, run) as reading:
             page = neurons.neuron(reading, layer, neuron)
-        if not notes.exist(self._engine):
-            return page
-        place = notes.Place(str(ModelSet.parse(model)), layer, neuron)
-        rows = notes.read(self._engine, place, NEWEST_NOTES).rows
-        items = [Note.model_validate(dict(row._mapping)) for row in rows]
-        return page.model_copy(update={"notes": items})
+        return self._with_notes(page, notes.Place(str(ModelSet.parse(model)), layer, neuron))
 
     def context(
         self, model: str, run: int | None, layer: int, neuron: int, context: int
@@ -107,12 +104,14 @@ class Local:
     def heads(self, model: str, run: int | None) -> HeadsPage:
         """All attention heads of a model, named without a set."""
         with self._reading(str(ModelSet(model, HEADS)), run) as reading:
-            return heads.heads(reading)
+            page = heads.heads(reading)
+        return self._noted(page, str(ModelSet(model, HEADS)), "heads")
 
     def head(self, model: str, run: int | None, layer: int, head: int) -> HeadPage:
         """An attention head."""
         with self._reading(str(ModelSet(model, HEADS)), run) as reading:
-            return heads.head(reading, layer, head)
+            page = heads.head(reading, layer, head)
+        return self._with_notes(page, notes.Place(str(ModelSet(model, HEADS)), layer, head))
 
     def head_context(
         self, model: str, run: int | None, layer: int, head: int, context: int
@@ -124,7 +123,8 @@ class Local:
     def find(self, model: str, run: int | None, query: str, cursor: str | None) -> NumberSearch:
         """A page of the neurons whose statistics match a query."""
         with self._reading(model, run) as reading:
-            return numbers.search(reading, parse(query), PAGE, cursor)
+            page = numbers.search(reading, parse(query), PAGE, cursor)
+        return self._noted(page, model)
 
     def search(
         self,
@@ -136,12 +136,11 @@ class Local:
         cursor: str | None,
     ) -> TokenSearch:
         """A page of the neurons of a token."""
-        if role is not None and role not in get_args(Role):
-            raise NeurariumError(f"There is no role {role!r}: use {', '.join(get_args(Role))}.")
         known: Any = role
         with self._reading(model, run) as reading:
             number = tokens.token_of(reading, token, token_id)
-            return tokens.search(reading, number, known, PAGE, cursor)
+            page = tokens.search(reading, number, known, PAGE, cursor)
+        return self._noted(page, model)
 
     def activations(
         self, model: str, run: int | None, layer: int, neuron: int, text: str
@@ -151,6 +150,19 @@ class Local:
         whole = self.run(page.run.id)
         with explained():
             return answer(self._models.get(whole), whole, page, text, _MOST_TOKENS)
+
+    def _with_notes(self, page: Page, place: notes.Place) -> Page:
+        """A unit's page with its newest notes, if the store has notes."""
+        if not notes.exist(self._engine):
+            return page
+        rows = notes.read(self._engine, place, NEWEST_NOTES).rows
+        items = [Note.model_validate(dict(row._mapping)) for row in rows]
+        return page.model_copy(update={"notes": items})
+
+    def _noted(self, page: Page, model: str, of: str = "items") -> Page:
+        """A page of units with their newest notes."""
+        name = str(ModelSet.parse(model))
+        return noted(page, lambda places: notes.newest(self._engine, places), name, of)
 
     @contextmanager
     def _reading(self, model: str, run: int | None) -> Iterator[Any]:

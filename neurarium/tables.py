@@ -55,7 +55,10 @@ class Table(Sequence[Any]):
         """A `pyarrow.Table` with a column for each field."""
         import pyarrow as pa
 
-        return pa.Table.from_pylist(self.to_dicts())
+        rows = self.to_dicts()
+        # JSON leaves out what few rows have, such as a name: a column has them all.
+        names = dict.fromkeys(name for row in rows for name in row)
+        return pa.table({name: [row.get(name) for row in rows] for name in names})
 
     def to_pandas(self) -> Any:
         """A pandas DataFrame. Raises NeurariumError without pandas."""
@@ -70,10 +73,10 @@ class Table(Sequence[Any]):
     def _repr_html_(self) -> str:
         """A short table, for notebooks."""
         dicts = list(map(self.as_dict, self.rows[:_SHOWN]))
-        names = list(dicts[0]) if dicts else []
+        names = list(dict.fromkeys(name for row in dicts for name in row))
         head = "".join(f"<th>{escape(name)}</th>" for name in names)
         body = "".join(
-            "<tr>" + "".join(f"<td>{escape(_cell(row[name]))}</td>" for name in names) + "</tr>"
+            "<tr>" + "".join(f"<td>{escape(_cell(row.get(name)))}</td>" for name in names) + "</tr>"
             for row in dicts
         )
         more = f"<p>{len(self) - len(dicts):,} more</p>" if len(self) > len(dicts) else ""

@@ -46,12 +46,14 @@ def _print(report: Any) -> None:
     if not report.damaged:
         lines = [f"{name}: all rows are as written; content hash {report.found_hash}."]
     else:
-        found = report.found_hash or "cannot be computed"
+        content_hash = report.found_hash or "cannot be computed"
         lines = [f"{name} is damaged.", *report.places]
         if report.count > len(report.places):
             lines.append(f"… and {report.count - len(report.places):,} more places.")
         if report.found_hash != report.stored_hash:
-            lines.append(f"Content hash: {report.stored_hash} when it was written, now {found}.")
+            lines.append(
+                f"Content hash: {report.stored_hash} when it was written, now {content_hash}."
+            )
         lines.append(f"What to do: {RESTORE}")
     for line in lines:
         out.print(escaped(line), highlight=False, soft_wrap=True)

@@ -70,12 +70,14 @@ def _check(
     """Refuse mistakes in the arguments before the model libraries are imported, which takes
     seconds. Raises NeurariumError."""
     from indexer.run.shard import Shard, shared_folder
+    from indexer.run.state_folder import check_writable
     from indexer.scan.choice import check_corpus, check_device, check_there, resolve
-    from indexer.workers.needed import check_ray, uses_ray
+    from indexer.workers.needed import check_workers
 
     choices = [resolve(config) for config in configs]
-    if uses_ray(execution):
-        check_ray()
+    check_workers(execution)
+    if execution.state is not None:
+        check_writable(execution.state)
     check_there(choices[0])
     if shard is not None:
         Shard.parse(shard)
@@ -159,6 +161,12 @@ def verify(
     corpus_path: Annotated[
         Path | None, typer.Option(help="Where the run's corpus is now, if it was moved.")
     ] = None,
+    dictionary_path: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the run's dictionaries are now, separated by commas, if they were moved."
+        ),
+    ] = None,
     database: Database = None,
 ) -> None:
     """Recompute part of a run with its model. Exit code 1 if anything differs from the store."""
@@ -170,7 +178,9 @@ def verify(
     from indexer.verify.report import report_lines
 
     settings = settings_of(database)
-    for option, path in (("--model-path", model_path), ("--corpus-path", corpus_path)):
+    given = [("--model-path", model_path), ("--corpus-path", corpus_path)]
+    given += [("--dictionary-path", Path(part)) for part in (dictionary_path or "").split(",")]
+    for option, path in given:
         if path is not None and not path.expanduser().exists():
             raise NeurariumError(f"{option} {path}: there is no such file or folder.")
     engine = open_store_of(settings, create=False)
@@ -190,6 +200,7 @@ def verify(
                 seed=seed,
                 model_path=model_path,
                 corpus_path=corpus_path,
+                dictionary_path=dictionary_path,
             )
     except KeyboardInterrupt:
         err.print("Stopped.")

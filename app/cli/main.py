@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -108,7 +109,7 @@ def demo(
 ) -> None:
     """Index the bundled model over the bundled corpus if that is not done yet, and serve it."""
     from indexer.config import IndexConfig
-    from indexer.demo import ATTENTION_ONLY, DICTIONARIES
+    from indexer.demo import ATTENTION_ONLY, DICTIONARIES, bundled_name
     from indexer.store.runs import list_runs
     from indexer.store.units import HEADS, NEURONS
 
@@ -119,13 +120,14 @@ def demo(
     missing = [] if NEURONS in sets else [IndexConfig(model="demo")]
     for path in DICTIONARIES:
         if path.stem not in sets:
-            missing.append(IndexConfig(model="demo", dictionary=str(path)))
+            missing.append(IndexConfig(model="demo", dictionary=bundled_name(path)))
     if everything and HEADS not in sets:
         missing.append(IndexConfig(model="demo", heads=True))
     if missing:
         run_index(missing, settings)
     if everything and not any(run.model == ATTENTION_ONLY.name for run in runs):
-        run_index([IndexConfig(model=str(ATTENTION_ONLY), corpus="demo", heads=True)], settings)
+        model = str(bundled_name(ATTENTION_ONLY))
+        run_index([IndexConfig(model=model, corpus="demo", heads=True)], settings)
     _serve(settings)
 
 
@@ -158,6 +160,15 @@ def serve(
             "Needs --live; may be repeated.",
         ),
     ] = None,
+    dictionary_path: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=PATH",
+            help="Where a dictionary is now that was moved since it was indexed, by its model's "
+            "and its set's name in URLs, such as gpt2/sae-resid-pre. Needs --live; may be "
+            "repeated.",
+        ),
+    ] = None,
     notes: Annotated[
         bool,
         typer.Option(
@@ -172,24 +183,38 @@ def serve(
     settings = settings.model_copy(update={name: True for name, on in switches.items() if on})
     if workers is not None:
         settings = settings.model_copy(update={"workers": workers})
-    if model_path:
-        if not settings.live:
-            raise NeurariumError("--model-path needs --live: only live models are loaded.")
-        paths = settings.model_paths | dict(map(_moved, model_path))
-        settings = settings.model_copy(update={"model_paths": paths})
+    moved: dict[str, dict[str, Any]] = {
+        "model_paths": {
+            name: Path(path).expanduser()
+            for name, path in _moved("--model-path", model_path, live=settings.live)
+        },
+        "dictionary_paths": dict(_moved("--dictionary-path", dictionary_path, live=settings.live)),
+    }
+    known = settings.model_dump(include=set(moved))
+    settings = settings.model_copy(update={name: known[name] | moved[name] for name in moved})
     _serve(settings)
 
 
-def _moved(text: str) -> tuple[str, Path]:
-    """Reads NAME=PATH. Raises NeurariumError."""
-    name, equals, path = text.partition("=")
-    if not (name and equals and path):
-        raise NeurariumError(
-            f"--model-path {text} is not recognised: write NAME=PATH, such as gpt2=/models/gpt2."
-        )
-    if not Path(path).expanduser().exists():
-        raise NeurariumError(f"--model-path {text}: there is no folder or file {path}.")
-    return name, Path(path).expanduser()
+_EXAMPLES = {
+    "--model-path": "gpt2=/models/gpt2",
+    "--dictionary-path": "gpt2/sae-resid-pre=/dictionaries/gpt2",
+}
+
+
+def _moved(option: str, given: list[str] | None, *, live: bool) -> Iterator[tuple[str, str]]:
+    """Reads NAME=PATH, several paths of dictionaries separated by commas. Raises NeurariumError."""
+    for text in given or ():
+        if not live:
+            raise NeurariumError(f"{option} needs --live: only live models are loaded.")
+        name, equals, path = text.partition("=")
+        if not (name and equals and path):
+            raise NeurariumError(
+                f"{option} {text} is not recognised: write NAME=PATH, such as {_EXAMPLES[option]}."
+            )
+        for part in path.split(",") if option == "--dictionary-path" else [path]:
+            if not Path(part).expanduser().exists():
+                raise NeurariumError(f"{option} {text}: there is no folder or file {part}.")
+        yield name, path
 
 
 @app.command()
@@ -278,7 +303,7 @@ def _ask(question: str) -> None:
 
 def _serve(settings: Settings) -> None:
     from app.main import create_app
-    from app.serving import workers
+    from app.serving import processes
     from app.serving.server import collect_less, listening, server_of
     from app.web.visitors import LOOPBACK
 
@@ -297,7 +322,7 @@ def _serve(settings: Settings) -> None:
             app.state.site.store.close()
             if app.state.notes is not None:
                 app.state.notes.close()
-            workers.serve(settings, opened, _say)
+            processes.serve(settings, opened, _say)
             return
         server = server_of(app, settings)
         collect_less()

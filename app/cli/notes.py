@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from app.cli.console import Database, escaped, open_store_of, out, settings_of
-from app.notes.text import line_of, note_of
+from app.notes.rules import line_of, note_of
 from indexer.errors import NeurariumError
 from indexer.store.notes import Note
 

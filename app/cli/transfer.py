@@ -55,14 +55,16 @@ def export(
         raise NeurariumError(f"There is no format {format!r}: choose {', '.join(_FORMATS)}.")
     choice = Choice(layers, query, listed)
     with _explained(), _reading(database, run) as (engine, reading), _reporting(out_path) as shown:
+        from app.export.write import notes_of
+
         if format == "site":
             from app.publishing.site import publish
 
             if fields is not None:
                 raise NeurariumError("--fields is for jsonl and csv: a site has whole pages.")
-            count = publish(reading, out_path, choice, shown.stage)
+            count = publish(reading, out_path, choice, notes_of(engine, reading), shown.stage)
         else:
-            from app.export.write import Request, notes_of
+            from app.export.write import Request
             from app.export.write import export as write
 
             request = Request(cast("Any", format), out_path, choice, fields)
@@ -70,8 +72,8 @@ def export(
             count = write(reading, request, notes, shown.stage)
     if str(out_path) != "-":
         nouns = f"{reading.units.noun}s" if count > 1 else reading.units.noun
-        said = f"Wrote {count:,} {nouns} to {escaped(out_path)}."
-        out.print(said, highlight=False, soft_wrap=True)
+        line = f"Wrote {count:,} {nouns} to {escaped(out_path)}."
+        out.print(line, highlight=False, soft_wrap=True)
 
 
 def import_run(

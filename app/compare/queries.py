@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float64
-from sqlalchemy import select
 
 from app.compare.schemas import Comparison, Correlation, SharedContext
+from app.examples.common import common_contexts, compared_ids
 from app.examples.queries import Context, contexts_of
 from app.neurons.queries import neuron, read_arrays
 from app.neurons.schemas import NeuronPage
@@ -90,13 +90,13 @@ def _shared(
 def _correlation(
     a: tuple[Reading, NeuronPage], b: tuple[Reading, NeuronPage]
 ) -> Correlation | None:
-    """Pearson's correlation of their peaks; None if the runs' samples differ."""
-    identity_a, identity_b = (reading.run.sample_identity for reading, _ in (a, b))
-    if not identity_a or identity_a != identity_b:
+    """Pearson's correlation of their peaks; None if the samples have too few common contexts."""
+    common = common_contexts(a[0], b[0])
+    kept = _sample_peaks(*a)
+    peaks_a, peaks_b = common.peaks(kept, _sample_peaks(*b))
+    if len(peaks_a) < common.fewest:
         return None
-    peaks_a, peaks_b = (_sample_peaks(*side) for side in (a, b))
-    if not len(peaks_a) or len(peaks_a) != len(peaks_b):
-        return None
+    ids = np.array(compared_ids(a[0]), object)
     value = None
     if peaks_a.min() < peaks_a.max() and peaks_b.min() < peaks_b.max():
         value = float(np.corrcoef(peaks_a, peaks_b)[0, 1].clip(-1, 1))
@@ -105,25 +105,8 @@ def _correlation(
         value=value,
         a=peaks_a.tolist(),
         b=peaks_b.tolist(),
-        context_ids=_compared(a[0], len(peaks_a)),
+        context_ids=common.of_a(ids).tolist() if len(ids) == len(kept) else [],
     )
-
-
-def _compared(reading: Reading, contexts: int) -> list[int | None]:
-    """Ids of the contexts that peaks are compared in; None for those that are no example of any
-    neuron, which are not stored."""
-    ids: list[int] = reading.run.provenance.get("sample", {}).get("compared_contexts", [])
-    if len(ids) != contexts:
-        return []
-    table = schema.contexts
-    stored = set(
-        reading.connection.scalars(
-            select(table.c.context_id).where(
-                table.c.run_id == reading.run.id, table.c.context_id.in_(ids)
-            )
-        )
-    )
-    return [context_id if context_id in stored else None for context_id in ids]
 
 
 def _sample_peaks(reading: Reading, page: NeuronPage) -> Float64[np.ndarray, " contexts"]:

@@ -18,9 +18,10 @@ from app.reading.store import Store
 from app.sets import ModelSet
 from app.web import api_urls, urls
 from app.web.address import FORMS, NeuronPlace, parse
+from app.web.answers import single
 from app.web.frame import Frame
 from app.web.links import Links
-from app.web.params import ALL_TITLES, ERRORS, Titles
+from app.web.params import ALL_TITLES, ERRORS, Fields, Titles
 from app.web.site import site_of
 
 router = APIRouter()
@@ -42,7 +43,7 @@ class Requested:
 
 
 @router.get("/api/v1/compare", response_model=Comparison, responses=ERRORS, tags=["api"])
-def compare(request: Request, a: Named = "", b: Named = "") -> Response:
+def compare(request: Request, a: Named = "", b: Named = "", fields: Fields = None) -> Response:
     """Two neurons, each as on its own page, with a common scale and axis."""
     site = site_of(request)
     if unchanged := site.unchanged(request, None):
@@ -54,7 +55,8 @@ def compare(request: Request, a: Named = "", b: Named = "") -> Response:
         if letter not in requested.places:
             raise Invalid(f"{letter} is empty: name two neurons, such as MODEL/3/45.")
     places = requested.places
-    return site.json(request, queries.compare(site.store, places["a"], places["b"]))
+    page = queries.compare(site.store, places["a"], places["b"])
+    return single(request, page, fields)
 
 
 @router.get("/compare", include_in_schema=False)

@@ -20,7 +20,10 @@ class SharedContext(Schema):
 class Correlation(Schema):
     """How two neurons' peaks correlate over contexts that both were measured on."""
 
-    contexts: int = Field(description="The number of contexts, the first of the sample.")
+    contexts: int = Field(
+        description="The number of contexts: the first of the sample or, of two samples, those "
+        "that both have among their first 256."
+    )
     value: float | None = Field(
         description="Pearson's correlation of their peaks, from float16; null if the peaks of "
         "either are constant."
@@ -50,5 +53,5 @@ class Comparison(Schema):
         "or tokenizer differ."
     )
     correlation: Correlation | None = Field(
-        description="Of their peaks; null if the two runs have different samples."
+        description="Of their peaks; null if two samples have fewer than 30 contexts in common."
     )

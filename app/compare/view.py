@@ -15,6 +15,7 @@ from app.drawing.palette import palette
 from app.drawing.scatter import scatter
 from app.drawing.tables import peak_rows
 from app.examples.lines import Kind, Layout, lines, markup
+from app.examples.schemas import FEWEST_COMMON
 from app.neurons.schemas import Histogram, NeuronPage
 from app.neurons.view import Stat, stats
 from app.neurons.weights import effects_of, peak_tokens_of, peaks_of
@@ -76,6 +77,8 @@ class CompareView:
     """A sentence about the top examples they share."""
     together: str
     """A sentence about the correlation of their peaks."""
+    has_effects: bool
+    """Whether logit effects of either are stored."""
     scatter: Markup | None
     """Their peaks, a dot a context; None if the runs have different samples."""
 
@@ -133,6 +136,7 @@ def compare_view(page: Comparison, a: Links, b: Links, *, titled: bool = False) 
         activations=sorted({side.run.units.activation for side in (page.a, page.b)} - {""}),
         shared=_shared(page),
         together=_together(page),
+        has_effects=any(side.weights.logit_effects.top for side in (page.a, page.b)),
         scatter=_scatter(page, a),
     )
 
@@ -218,7 +222,8 @@ def _scores(page: Comparison) -> list[Fact]:
 
 def _facts(a: NeuronPage, b: NeuronPage) -> list[Fact]:
     facts = [_stat(stat_a, stat_b, a, b) for stat_a, stat_b in zip(stats(a), stats(b), strict=True)]
-    below = "of the sample's contexts peak at or below this."
+    peaked = sorted({page.run.units.peaked for page in (a, b)})
+    below = f"of the {' or '.join(peaked)} peak at or below this."
     more: list[tuple[str, str, Callable[[NeuronPage], str]]] = [
         ("median peak", f"50% {below}", lambda page: number(page.stats.peak_quantiles.q50)),
         ("90% of peaks", f"90% {below}", lambda page: number(page.stats.peak_quantiles.q90)),
@@ -290,8 +295,14 @@ def _scale(page: Comparison) -> str:
 def _together(page: Comparison) -> str:
     correlation = page.correlation
     if correlation is None:
-        return "Their samples differ, so their peaks have no correlation."
-    contexts = f"the first {count(correlation.contexts)} contexts of the sample"
+        return (
+            f"Their samples have fewer than {FEWEST_COMMON} contexts in common: too few for a "
+            "correlation of their peaks."
+        )
+    if page.a.run.id == page.b.run.id:
+        contexts = f"the first {count(correlation.contexts)} contexts of the sample"
+    else:
+        contexts = f"the {count(correlation.contexts)} contexts that both samples have"
     if correlation.value is None:
         return f"The peaks of one are constant in {contexts}: there is no correlation."
     return f"Over {contexts} their peaks correlate at {correlation.value:+.2f}.".replace("-", "−")

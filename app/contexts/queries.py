@@ -47,15 +47,15 @@ def rows_of(reading: Reading, context_ids: list[int]) -> dict[int, Row[Any]]:
     parameters = {"run_id": run_id, "context_ids": context_ids}
     rows = _COVER.check(connection.execute(_CONTEXTS, parameters).all())
     _NEURONS.check([(row.run_id, row.context_id, *row[-2:]) for row in rows])
-    found = {row.context_id: row for row in rows}
+    by_id = {row.context_id: row for row in rows}
     for context_id in context_ids:
         # Every row names the one before it, and the run names the last.
-        if context_id not in found:
+        if context_id not in by_id:
             parameters = {"run_id": run_id, "context_id": context_id}
             after = _COVER.check(connection.execute(_AFTER, parameters).all())
             if (after[0].previous if after else reading.run.last_context) >= context_id:
                 raise missing(_TABLE, run_id=run_id, context_id=context_id)
-    return found
+    return by_id
 
 
 def peaks(reading: Reading, examples: Array, which: Array, token_ids: Array) -> list[NeuronPeak]:

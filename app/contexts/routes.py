@@ -10,8 +10,19 @@ from app.contexts import queries
 from app.contexts.schemas import ContextNeurons
 from app.contexts.view import ContextNeuronsContext, context_view
 from app.web import api_urls, urls
+from app.web.answers import listing, with_notes
 from app.web.frame import Frame
-from app.web.params import DEFAULT_LIMIT, ERRORS, ContextId, Cursor, InSet, Limit, RunId
+from app.web.params import (
+    DEFAULT_LIMIT,
+    ERRORS,
+    LISTS,
+    ContextId,
+    Cursor,
+    Fields,
+    InSet,
+    Limit,
+    RunId,
+)
 from app.web.site import site_of
 
 router = APIRouter()
@@ -25,7 +36,7 @@ At = Annotated[
 @router.get(
     "/api/v1/models/{model}/contexts/{context}",
     response_model=ContextNeurons,
-    responses=ERRORS,
+    responses=ERRORS | LISTS,
     tags=["api"],
 )
 def of_context(
@@ -36,13 +47,15 @@ def of_context(
     run: RunId = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
+    fields: Fields = None,
 ) -> Response:
     """A context and the neurons that have it as an example (random examples are left out)."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    if unchanged := site.unchanged(request, model, beside=[site.marks(model).version]):
         return unchanged
     with site.store.reading(model, run) as reading:
-        return site.json(request, queries.context(reading, context, at, limit, cursor))
+        page = queries.context(reading, context, at, limit, cursor)
+    return listing(request, with_notes(request, page, model), fields)
 
 
 @router.get("/{model}/contexts/{context}", include_in_schema=False)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from app.schemas import RunRef, Schema, UnitName
+from app.schemas import NewestNote, RunRef, Schema, UnitName
 
 ExampleKind = Literal["top", "bottom", "source", "band"]
 """The kinds of examples that are of their own for each neuron."""
@@ -33,6 +33,7 @@ class ContextNeuron(NeuronPeak):
     max: float = Field(description="The neuron's maximum in the whole run; so `min`.")
     min: float
     peak_token: str = Field(description="The token it peaks on.")
+    note: NewestNote = None
 
 
 class ContextNeurons(Schema):

@@ -17,12 +17,14 @@ from sqlalchemy import Connection, Row, bindparam, select
 
 from app.differences.schemas import Differences, DifferenceSort, NeuronDifference
 from app.errors import Invalid, NotFound
+from app.examples.common import common_contexts
 from app.examples.queries import contexts_of
 from app.reading import cursors, packed
 from app.reading.columns import columns
 from app.reading.runs import pick, run_ref, runs_of
 from app.reading.store import Reading, Store
 from app.reading.unit_names import name_at
+from app.reading.vocabulary import text_of
 from app.schemas import Order
 from app.sets import ModelSet
 from indexer.store import schema
@@ -48,11 +50,14 @@ Values = Float64[np.ndarray, " neurons"]
 class LayerChange:
     """What changed of a layer's neurons from run `a` to run `b`; NaN: unknown."""
 
+    contexts: int
+    """The number of contexts that correlations are over."""
     correlation: Values
     shared: Values
     max: tuple[Values, Values]
     density: tuple[Values, Values]
-    peak_tokens: tuple[list[int], list[int]]
+    peak_tokens: tuple[list[float], list[float]]
+    """NaN for a unit that never fires."""
 
 
 def readings(
@@ -63,7 +68,10 @@ def readings(
     rows = runs_of(connection, [model.model]).get(model.model, [])
     first = pick(model, rows, a)
     if b is None:
-        others = [row for row in rows if row.id != first.id and row.hook_point == first.hook_point]
+        alike = (first.set_name, first.hook_point)
+        others = [
+            row for row in rows if row.id != first.id and (row.set_name, row.hook_point) == alike
+        ]
         if not others:
             raise NotFound(
                 f"{model} has only one run at {first.hook_point}: index it once more, such as at "
@@ -80,10 +88,15 @@ def readings(
     return store.open_row(connection, first, rows), store.open_row(connection, second, rows)
 
 
+def at_once(a: Reading, b: Reading) -> bool:
+    """Whether the neurons of all layers are compared in one table."""
+    return sum(_widths(a, b)) <= MOST_AT_ONCE
+
+
 def usual_sort(a: Reading, b: Reading) -> DifferenceSort:
-    """What differences are sorted by unless the reader chooses: peaks correlate only over a common
-    sample."""
-    return "correlation" if a.run.sample_identity == b.run.sample_identity else "shared"
+    """What differences are sorted by unless the reader chooses: peaks correlate only over common
+    contexts."""
+    return "correlation" if common_contexts(a, b).known else "shared"
 
 
 def differences(
@@ -99,8 +112,8 @@ def differences(
     if there are too many). Neurons without the value that sorts come last.
 
     Raises NotFound, and Invalid for a cursor of another list."""
-    widths = [min(pair) for pair in zip(a.run.widths, b.run.widths, strict=False)]
-    if layer is None and sum(widths) > MOST_AT_ONCE:
+    widths = _widths(a, b)
+    if layer is None and not at_once(a, b):
         layer = 0
     if layer is not None and layer >= len(widths):
         raise NotFound(f"The two runs have layers 0 to {len(widths) - 1}: no layer {layer}.")
@@ -124,12 +137,20 @@ def differences(
         b=run_ref(b.run),
         layer=layer,
         n_layers=len(widths),
+        at_once=at_once(a, b),
         sort=sort,
         order=order,
+        contexts=changes[layers[0]].contexts,
+        fewest=common_contexts(a, b).fewest,
         total=len(places),
         items=[_item(a, b, changes, *places[at]) for at in page],
         next=more,
     )
+
+
+def _widths(a: Reading, b: Reading) -> list[int]:
+    """The number of neurons that both runs have in each layer that both have."""
+    return [min(pair) for pair in zip(a.run.widths, b.run.widths, strict=False)]
 
 
 def _keys(change: LayerChange, sort: DifferenceSort, layer: int, widths: Sequence[int]) -> Values:
@@ -159,8 +180,8 @@ def _item(
         max_b=float(change.max[1][neuron]),
         density_a=float(change.density[0][neuron]),
         density_b=float(change.density[1][neuron]),
-        peak_token_a=a.vocabulary[change.peak_tokens[0][neuron]],
-        peak_token_b=b.vocabulary[change.peak_tokens[1][neuron]],
+        peak_token_a=text_of(a.vocabulary, change.peak_tokens[0][neuron]),
+        peak_token_b=text_of(b.vocabulary, change.peak_tokens[1][neuron]),
     )
 
 
@@ -178,15 +199,14 @@ def _read_change(a: Reading, b: Reading, layer: int, width: int) -> LayerChange:
     names = ("max", "density", "peak_token_id")
     sides = [columns(side.connection, side.run, names, [layer]) for side in (a, b)]
     before, after = ({name: side[name][:width] for name in names} for side in sides)
+    contexts, correlation = _correlation(a, b, layer, width)
     return LayerChange(
-        correlation=_correlation(a, b, layer, width),
+        contexts=contexts,
+        correlation=correlation,
         shared=_shared(a, b, layer, width),
         max=(before["max"], after["max"]),
         density=(before["density"], after["density"]),
-        peak_tokens=(
-            before["peak_token_id"].astype(int).tolist(),
-            after["peak_token_id"].astype(int).tolist(),
-        ),
+        peak_tokens=(before["peak_token_id"].tolist(), after["peak_token_id"].tolist()),
     )
 
 
@@ -195,16 +215,18 @@ def _range(reading: Reading, layer: int, width: int) -> dict[str, int]:
     return {"first": first, "last": first + width - 1}
 
 
-def _correlation(a: Reading, b: Reading, layer: int, width: int) -> Values:
-    """Pearson's correlation of each neuron's peaks over the sample that both runs have."""
+def _correlation(a: Reading, b: Reading, layer: int, width: int) -> tuple[int, Values]:
+    """The number of contexts that both runs' samples have, and Pearson's correlation of each
+    neuron's peaks over them."""
     values = np.full(width, np.nan)
-    if not a.run.sample_identity or a.run.sample_identity != b.run.sample_identity:
-        return values
-    both = [_sample_peaks(side, layer) for side in (a, b)]
-    for neuron, (one, other) in enumerate(zip(*both, strict=True)):
-        if len(one) and len(one) == len(other) and np.ptp(one) > 0 and np.ptp(other) > 0:
+    common, contexts = common_contexts(a, b), 0
+    both = [_sample_peaks(side, layer)[:width] for side in (a, b)]
+    for neuron, kept in enumerate(zip(*both, strict=True)):
+        one, other = common.peaks(*kept)
+        contexts = max(contexts, len(one))
+        if len(one) >= common.fewest and np.ptp(one) > 0 and np.ptp(other) > 0:
             values[neuron] = np.corrcoef(one, other)[0, 1].clip(-1, 1)
-    return values
+    return contexts, values
 
 
 def _sample_peaks(reading: Reading, layer: int) -> list[Values]:

@@ -12,9 +12,10 @@ from app.differences.view import DifferencesContext, first_order, heads
 from app.schemas import Order
 from app.sets import ModelSet
 from app.web import api_urls, urls
+from app.web.answers import listing, with_notes
 from app.web.frame import Frame
 from app.web.links import Links
-from app.web.params import DEFAULT_LIMIT, ERRORS, Cursor, InSet, Limit
+from app.web.params import DEFAULT_LIMIT, ERRORS, LISTS, Cursor, Fields, InSet, Limit
 from app.web.site import Site, site_of
 
 router = APIRouter()
@@ -32,7 +33,7 @@ OneLayer = Annotated[
 @router.get(
     "/api/v1/models/{model}/differences",
     response_model=Differences,
-    responses=ERRORS,
+    responses=ERRORS | LISTS,
     tags=["api"],
 )
 def differences(
@@ -45,12 +46,14 @@ def differences(
     order: Order | None = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
+    fields: Fields = None,
 ) -> Response:
     """What changed of each neuron between two runs of a model: those that changed most first."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    if unchanged := site.unchanged(request, model, beside=[site.marks(model).version]):
         return unchanged
-    return site.json(request, _read(site, model, a, b, layer, sort, order, limit, cursor))
+    page = _read(site, model, a, b, layer, sort, order, limit, cursor)
+    return listing(request, with_notes(request, page, model), fields)
 
 
 @router.get("/{model}/differences", include_in_schema=False)

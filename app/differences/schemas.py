@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from app.schemas import Order, RunRef, Schema, UnitName
+from app.schemas import NewestNote, Order, RunRef, Schema, UnitName
 
 DifferenceSort = Literal["correlation", "max", "density", "shared", "neuron"]
 """What neurons are sorted by: `max` and `density` by the size of their change."""
@@ -19,8 +19,8 @@ class NeuronDifference(Schema):
     neuron: int
     name: UnitName = None
     correlation: float | None = Field(
-        description="Pearson's correlation of its peaks in `a` and in `b` over the common sample; "
-        "null if the samples differ or the peaks of either are constant."
+        description="Pearson's correlation of its peaks in `a` and in `b` over the contexts that "
+        "both samples have; null if the peaks of either are constant, or if there are too few."
     )
     shared: float | None = Field(
         description="Share of its top examples in `a` that are top examples in `b` too, by their "
@@ -32,6 +32,7 @@ class NeuronDifference(Schema):
     density_b: float
     peak_token_a: str = Field(description="The token it peaks on in `a`; so `peak_token_b`.")
     peak_token_b: str
+    note: NewestNote = None
 
 
 class Differences(Schema):
@@ -42,8 +43,17 @@ class Differences(Schema):
     b: RunRef
     layer: int | None = Field(description="null: all layers.")
     n_layers: int = Field(description="Layers that both runs have.")
+    at_once: bool = Field(description="Whether all layers can be compared in one table.")
     sort: DifferenceSort
     order: Order
+    contexts: int = Field(
+        description="The contexts that correlations are over: of the sample's first 256, those "
+        "that both runs have."
+    )
+    fewest: int = Field(
+        description="The fewest common contexts that correlations are over: 1 if the samples are "
+        "the same."
+    )
     total: int = Field(description="The number of neurons on all pages.")
     items: list[NeuronDifference]
     next: str | None = Field(description="The `cursor` of the next page; null: this is the last.")

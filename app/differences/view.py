@@ -48,11 +48,11 @@ def first_order(sort: DifferenceSort) -> Order:
 
 def heads(page: Differences, links: Links) -> list[Head]:
     """The heads of the columns; the current one turns the order."""
-    found = []
+    headings = []
     for name, words, first in HEADS:
         active = page.sort == name
         order: Order = ("asc" if page.order == "desc" else "desc") if active else first
         href = links.differences(page.a.id, page.b.id, layer=page.layer, sort=name, order=order)
         words = page.a.units.noun.capitalize() if name == "neuron" else words
-        found.append(Head(words, href, f"{page.order}ending" if active else ""))
-    return found
+        headings.append(Head(words, href, f"{page.order}ending" if active else ""))
+    return headings

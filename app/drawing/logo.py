@@ -41,14 +41,14 @@ def columns(windows: Sequence[tuple[Sequence[str], int, int]]) -> list[Column]:
     Each window is (tokens, index of the peak among them, index of the first included token). Tokens
     that are not included (BOS) and positions outside the window count for no column.
     """
-    found = []
+    stacks = []
     for offset in range(-BEFORE, AFTER + 1):
         counts: Counter[str] = Counter()
         for tokens, peak, first in windows:
             if first <= peak + offset < len(tokens):
                 counts[tokens[peak + offset]] += 1
-        found.append(Column(offset, counts.most_common()))
-    return found
+        stacks.append(Column(offset, counts.most_common()))
+    return stacks
 
 
 def logo(drawn: Sequence[Column], examples: int, centre: str = "peak") -> Markup:

@@ -81,6 +81,14 @@ def unit_name(name: str | None) -> Markup:
     return Markup(' <bdi class="unit-name">{}</bdi>').format(name) if name else Markup()
 
 
+def tick(named: str) -> Markup:
+    """A box that ticks a unit for a list, as in `parts.html`; `named` as Links.named makes it."""
+    return Markup(
+        '<input class="tick" type="checkbox" name="add" form="ticks" value="{0}" '
+        'aria-label="Tick {0}">'
+    ).format(named)
+
+
 def link_rows(rows: Sequence[LinkRow], empty: str) -> Markup:
     """The rows as markup, or one with the text `empty`. URLs are quoted already."""
     made = []

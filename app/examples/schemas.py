@@ -6,6 +6,9 @@ from pydantic import Field, SkipValidation
 
 from app.schemas import Schema
 
+FEWEST_COMMON = 30
+"""The fewest common contexts of two different samples over which peaks are correlated."""
+
 
 class Example(Schema):
     """A context chosen for a neuron, with its activations."""

@@ -77,11 +77,11 @@ def write_lines(path: Path, lines: Iterable[bytes], progress: Progress) -> None:
 def write_parquet(
     path: Path, tables: Any, ranges: Any, more: Iterable[tuple[str, Any]], progress: Progress
 ) -> None:
-    """Write the tables of a run (`app.export.tables.Tables`) as a folder of Parquet files, `more`
+    """Write the tables of a run (`app.export.parquet.Tables`) as a folder of Parquet files, `more`
     of them as they are."""
     import pyarrow.parquet as pq
 
-    from app.export.tables import DICTIONARIES, SCHEMAS
+    from app.export.parquet import DICTIONARIES, SCHEMAS
 
     with new_folder(path) as folder:
         writers = {

@@ -130,22 +130,29 @@ def activations(page: NeuronPage) -> list[dict[str, Any]]:
 
 
 def explanations(page: NeuronPage, notes: Sequence[Note]) -> list[dict[str, Any]]:
-    """The notes on a neuron."""
+    """A unit's name in its dictionary's file, if it has one, and the notes on a neuron."""
+    made = page.run.created_at.isoformat()
+    said = [("name", page.name, "its name in the dictionary's file", made)] if page.name else []
+    for note in notes:
+        time = note.time.isoformat()
+        said.append(
+            (f"{time}{note.author}{note.text}", note.text, f"written by {note.author}", time)
+        )
     return [
         {
-            "id": _id(page, f"{note.time.isoformat()}{note.author}{note.text}"),
+            "id": _id(page, key),
             "modelId": page.model,
             "layer": source_id(page.layer, page.run.units.set),
             "index": str(page.neuron),
-            "description": note.text,
+            "description": text,
             # Author and type are references to users and types there, which has neither.
             "authorId": CREATOR,
-            "notes": f"written by {note.author}",
+            "notes": by,
             "typeName": None,
             "explanationModelName": None,
-            "createdAt": note.time.isoformat(),
+            "createdAt": time,
         }
-        for note in notes
+        for key, text, by, time in said
     ]
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.errors import Invalid
 from app.export.choice import Choice, Indices, chosen
-from app.export.lines import Notes, by_neuron, columns, neuron_lines, table_lines
+from app.export.lines import Notes, by_neuron, columns, neuron_lines, table_lines, table_parts
 from app.neurons.schemas import NeuronPage
 from app.notes.service import ServedNotes
 from app.reading.store import Reading
-from app.search.numbers.schemas import NumberRow
-from app.web.fields import columns_of, included, names_of
+from app.web.fields import included
 from app.web.params import ERRORS, Fields, InSet, RunId
 from app.web.site import CSV, NO_STORE, site_of
 
@@ -59,7 +58,7 @@ def export(
         if format == "jsonl":
             included(NeuronPage, fields)
         else:
-            names_of(columns_of(NumberRow), fields)
+            columns(reading, fields, None)
 
     served: ServedNotes | None = request.app.state.notes
     notes = None if served is None else by_neuron(served.of_model(str(model)))
@@ -81,25 +80,23 @@ def _parts(
     if format == "jsonl":
         yield from neuron_lines(reading, indices, fields, notes)
     elif format == "csv":
-        yield from table_lines(reading, indices, fields)
+        yield from table_lines(reading, indices, fields, notes)
     else:
-        yield _parquet(reading, indices, fields)
+        yield _parquet(reading, indices, fields, notes)
 
 
-def _parquet(reading: Reading, indices: Indices, fields: str | None) -> bytes:
+def _parquet(reading: Reading, indices: Indices, fields: str | None, notes: Notes | None) -> bytes:
     """The statistics as one Parquet file."""
     import io
 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from app.search.numbers.queries import rows
-
-    names = columns(reading, fields)
-    listed: list[dict[str, Any]] = [
-        {name: getattr(row, name) for name in names}
-        for begin in range(0, len(indices), 1000)
-        for row in rows(reading, indices[begin : begin + 1000].tolist())
+    names = columns(reading, fields, notes)
+    listed = [
+        dict(zip(names, row, strict=True))
+        for part in table_parts(reading, names, indices, notes)
+        for row in part
     ]
     content = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(listed), content)

@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 
 from app.reading.store import Reading
+from app.reading.unit_names import has_names, unit_names
 from indexer.store import schema
 from indexer.store.packing.codec import peak_unit
 from indexer.store.transfer.records import StoredNeuron, read_neurons
+from indexer.store.units import NEURONS
 from indexer.store.writing.content import SCALARS
 
 Array = np.ndarray[Any, Any]
@@ -43,6 +45,8 @@ def write_tensors(
         "hook_point": run.hook_point,
         "corpus": run.corpus,
         "content_hash": run.content_hash,
+        **({} if run.set_name == NEURONS else {"set": run.set_name}),
+        **_names(reading),
     }
     neurons = _counted(read_neurons(reading.connection, run.id, ranges), progress)
     with ExitStack() as stack:
@@ -60,6 +64,20 @@ def write_tensors(
         for size in _SIZES:
             spools[size].seek(0)
             shutil.copyfileobj(spools[size], file)
+
+
+def _names(reading: Reading) -> dict[str, str]:
+    """Names of units as JSON: by layer, each with a list, null where a unit has none. Nothing for
+    sets without names."""
+    if not has_names(reading):
+        return {}
+    known = unit_names(reading).by_index
+    names = {
+        str(layer): [known.get(reading.places.index(layer, unit)) for unit in range(width)]
+        for layer, width in enumerate(reading.run.widths)
+        if width
+    }
+    return {"names": json.dumps(names, ensure_ascii=False)}
 
 
 def _head(

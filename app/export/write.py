@@ -103,10 +103,10 @@ def _jsonl(
 
 
 def _csv(
-    reading: Reading, request: Request, indices: Indices, _: Notes | None, progress: Progress
+    reading: Reading, request: Request, indices: Indices, notes: Notes | None, progress: Progress
 ) -> None:
     with new_file(request.out) as file:
-        for number, part in enumerate(table_lines(reading, indices, request.fields)):
+        for number, part in enumerate(table_lines(reading, indices, request.fields, notes)):
             file.write(part)
             progress(min(len(indices), number * 1000))
 
@@ -115,7 +115,7 @@ def _parquet(
     reading: Reading, request: Request, indices: Indices, notes: Notes | None, progress: Progress
 ) -> None:
     from app.export.heads import head_tables
-    from app.export.tables import Tables, notes_table
+    from app.export.parquet import Tables, notes_table
 
     chosen = sorted_unique(indices).tolist()
     places = (reading.places.of(index) for index in chosen)

@@ -16,8 +16,19 @@ from app.heads.view import HeadCard, HeadContextOfPage, head_card, head_view
 from app.neurons.panels import panels_of
 from app.sets import ModelSet
 from app.web import api_urls, urls
+from app.web.answers import listing, single, with_notes
 from app.web.frame import Frame
-from app.web.params import ERRORS, Card, ContextId, HeadIndex, LayerIndex, ModelName, RunId
+from app.web.params import (
+    ERRORS,
+    LISTS,
+    Card,
+    ContextId,
+    Fields,
+    HeadIndex,
+    LayerIndex,
+    ModelName,
+    RunId,
+)
 from app.web.site import site_of
 from indexer.store.units import HEADS
 
@@ -29,19 +40,25 @@ By = Annotated[
 ]
 
 
-@api.get("", response_model=HeadsPage)
-def heads(request: Request, model: ModelName, run: RunId = None) -> Response:
+@api.get("", response_model=HeadsPage, responses=LISTS)
+def heads(request: Request, model: ModelName, run: RunId = None, fields: Fields = None) -> Response:
     """All attention heads of a model with their scores."""
     site, name = site_of(request), ModelSet(model, HEADS)
-    if unchanged := site.unchanged(request, name):
+    if unchanged := site.unchanged(request, name, beside=[site.marks(name).version]):
         return unchanged
     with site.store.reading(name, run) as reading:
-        return site.json(request, queries.heads(reading))
+        page = with_notes(request, queries.heads(reading), name, of="heads")
+    return listing(request, page, fields, of="heads")
 
 
 @api.get("/{layer}/{head}", response_model=HeadPage)
 def head(
-    request: Request, model: ModelName, layer: LayerIndex, head: HeadIndex, run: RunId = None
+    request: Request,
+    model: ModelName,
+    layer: LayerIndex,
+    head: HeadIndex,
+    run: RunId = None,
+    fields: Fields = None,
 ) -> Response:
     """An attention head: scores, examples by ranking, tokens, what its weights say."""
     site, name, panels = site_of(request), ModelSet(model, HEADS), panels_of(request)
@@ -52,7 +69,7 @@ def head(
     with site.store.reading(name, run) as reading:
         page = queries.head(reading, layer, head)
     items = None if notes is None else notes.items
-    return site.json(request, page.model_copy(update={"notes": items}))
+    return single(request, page.model_copy(update={"notes": items}), fields)
 
 
 @api.get("/{layer}/{head}/contexts/{context}", response_model=HeadContext)
@@ -63,13 +80,14 @@ def head_context(
     head: HeadIndex,
     context: ContextId,
     run: RunId = None,
+    fields: Fields = None,
 ) -> Response:
     """A head's pattern over a whole context that is one of its examples."""
     site, name = site_of(request), ModelSet(model, HEADS)
     if unchanged := site.unchanged(request, name):
         return unchanged
     with site.store.reading(name, run) as reading:
-        return site.json(request, queries.context(reading, layer, head, context))
+        return single(request, queries.context(reading, layer, head, context), fields)
 
 
 @pages.get("")
@@ -103,7 +121,7 @@ def head_page(
 ) -> Response:
     """An attention head; with `embed=card`, its summary and strongest pairs alone."""
     site, name, panels = site_of(request), ModelSet(model, HEADS), panels_of(request)
-    bare, notes = site.bare(embed), None
+    bare, notes = embed is not None, None
     if panels.notes is not None and not bare:
         notes = panels.notes(name, layer, head)
     beside = [] if notes is None else [notes.version]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from app.schemas import NeuronRef, Note, RunRef, Sample, Schema
+from app.schemas import NeuronRef, NewestNote, Note, RunRef, Sample, Schema
 
 
 class HeadScores(Schema):
@@ -47,6 +47,7 @@ class HeadRow(Schema):
     layer: int
     head: int
     scores: Scores
+    note: NewestNote = None
 
 
 class RepeatedTokens(Schema):

@@ -52,13 +52,13 @@ OTHER = {
 
 
 def _both() -> dict[str, Score]:
-    found = {}
+    by_name = {}
     for suffix, ground in (("", "repeated"), ("_text", "text")):
         for name, (label, words) in ATTENTION.items():
-            found[name + suffix] = Score(name + suffix, label, words, ground)
+            by_name[name + suffix] = Score(name + suffix, label, words, ground)
         for name, (label, words, signed) in OTHER.items():
-            found[name + suffix] = Score(name + suffix, label, words, ground, signed, False)
-    return found
+            by_name[name + suffix] = Score(name + suffix, label, words, ground, signed, False)
+    return by_name
 
 
 SCORES: dict[str, Score] = _both() | {

@@ -17,9 +17,10 @@ from app.lists.view import ListContext, ablation, noun, rows_view
 from app.navigation.find import only_model
 from app.reading.store import Store
 from app.web import api_urls, urls
+from app.web.answers import listing, with_inner_notes
 from app.web.frame import NO_MARKS, Frame, Marks
-from app.web.params import ALL_TITLES, ERRORS, Titles
-from app.web.site import NO_STORE, site_of
+from app.web.params import ALL_TITLES, ERRORS, LISTS, Fields, Titles
+from app.web.site import NO_STORE, Site, site_of
 
 router = APIRouter()
 
@@ -36,13 +37,17 @@ Add = Annotated[Sequence[str], Query()]
 """Neurons to add: one box of a page a value, each as `n`."""
 
 
-@router.get("/api/v1/list", response_model=ListPage, responses=ERRORS, tags=["api"])
-def neurons(request: Request, n: Neurons = "", title: Title = "") -> Response:
+@router.get("/api/v1/list", response_model=ListPage, responses=ERRORS | LISTS, tags=["api"])
+def neurons(
+    request: Request, n: Neurons = "", title: Title = "", fields: Fields = None
+) -> Response:
     """Neurons of any models, in the given order. Those that do not exist say why."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, None):
+    if unchanged := site.unchanged(request, None, beside=[_marks(site, n).version]):
         return unchanged
-    return site.json(request, read(site.store, n, title))
+    page = read(site.store, n, title)
+    models = ["" if row.run is None else str(row.run.name) for row in page.items]
+    return listing(request, with_inner_notes(request, page, models), fields)
 
 
 @router.get("/list", include_in_schema=False)
@@ -59,7 +64,7 @@ def list_page(
         except Invalid as error:
             return _page(request, n, title, titled, NO_MARKS, added, error)
         return RedirectResponse(target, 307, headers=NO_STORE)
-    marks = site.marks(*{entry.place.model for entry in _entries(site.store, n) if entry.place})
+    marks = _marks(site, n)
     if unchanged := site.unchanged(request, None, beside=[marks.version]):
         return unchanged
     return _page(request, n, title, titled, marks)
@@ -70,6 +75,11 @@ def read(store: Store, n: str, title: str, reach: int | None = None) -> ListPage
     items = queries.rows(store, _entries(store, n), reach)
     short = spelled([row.address for row in items])
     return ListPage(title=title.strip() or None, n=short, items=items)
+
+
+def _marks(site: Site, n: str) -> Marks:
+    """The notes on neurons of the models in a list."""
+    return site.marks(*{entry.place.name for entry in _entries(site.store, n) if entry.place})
 
 
 def _entries(store: Store, n: str) -> list[Entry]:

@@ -68,14 +68,14 @@ def noun(page: ListPage) -> str:
 def ablation(page: ListPage) -> str | None:
     """The page that ablates the list's neurons together; None if they are not of one run, or too
     many."""
-    found = [row for row in page.items if row.neuron is not None and row.run is not None]
-    runs = {row.run.id for row in found if row.run}
-    if len(runs) != 1 or len(found) > MOST_ABLATED:
+    present = [row for row in page.items if row.neuron is not None and row.run is not None]
+    runs = {row.run.id for row in present if row.run}
+    if len(runs) != 1 or len(present) > MOST_ABLATED:
         return None
-    first = found[0]
+    first = present[0]
     assert first.run is not None
     run = first.run.id if "?run=" in first.address else None
-    n = ",".join(f"{row.neuron.layer}/{row.neuron.neuron}" for row in found if row.neuron)
+    n = ",".join(f"{row.neuron.layer}/{row.neuron.neuron}" for row in present if row.neuron)
     return urls.ablation(first.run.name, n=n, run=run)
 
 

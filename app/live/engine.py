@@ -38,13 +38,16 @@ class Live:
         tokens: int,
         waiting: int,
         model_paths: Mapping[str, Path] | None = None,
+        dictionary_paths: Mapping[str, str] | None = None,
     ) -> None:
         """`memory`: gigabytes for all models (None: half of the device's memory); `tokens`: the
         most tokens of a text, including BOS; `waiting`: the most requests running or waiting;
-        `model_paths`: where models are that were moved, by their names."""
+        `model_paths`, `dictionary_paths`: where what was moved is, as `Models` has them."""
         self.tokens = tokens
         self.places = Places(waiting)
-        self._models = Models(None if memory is None else int(memory * 1e9), model_paths)
+        self._models = Models(
+            None if memory is None else int(memory * 1e9), model_paths, dictionary_paths
+        )
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="live")
 
     async def close(self) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from app.errors import AppError, Gone, Unavailable
 from app.schemas import Run
+from app.sets import name_of
 from indexer.errors import NeurariumError
 
 if TYPE_CHECKING:
@@ -48,11 +49,18 @@ class Ready:
 class Models:
     """The loaded models. The least recently used are dropped for memory. Not thread-safe."""
 
-    def __init__(self, memory: int | None, model_paths: Mapping[str, Path] | None = None) -> None:
+    def __init__(
+        self,
+        memory: int | None,
+        model_paths: Mapping[str, Path] | None = None,
+        dictionary_paths: Mapping[str, str] | None = None,
+    ) -> None:
         """`memory`: bytes for all models together; None: half of a device's memory. `model_paths`:
-        where models are that were moved, by their names in URLs."""
+        where models are that were moved, by their names in URLs; `dictionary_paths`: likewise
+        dictionaries, by the names of models and sets, such as `gpt2/sae-resid-pre`."""
         self._memory = memory
         self._model_paths = model_paths or {}
+        self._dictionary_paths = dictionary_paths or {}
         self._ready: OrderedDict[Wanted, Ready] = OrderedDict()
         self._failed: dict[int, tuple[float, AppError]] = {}
 
@@ -78,7 +86,11 @@ class Models:
         from indexer.models.reload import Changed, bytes_of, expected_bytes, reload, wanted
 
         try:
-            key = wanted(run.provenance, self._model_paths.get(run.model))
+            key = wanted(
+                run.provenance,
+                self._model_paths.get(run.model),
+                self._dictionary_paths.get(str(name_of(run.model, run.units.set))),
+            )
             if key in self._ready:
                 self._ready.move_to_end(key)
                 return self._ready[key]

@@ -82,11 +82,11 @@ def _candidates(reading: Reading, rule: Rule) -> list[int]:
     """The indices over all layers of the live neurons that a rule looks at, best first."""
     layers = range(len(reading.run.widths))
     names = {rule.column, "dead", "top_source"}
-    found = columns(reading.connection, reading.run, names, layers)
-    values = rule.sign * found[rule.column]
-    usable = np.isfinite(values) & (found["dead"] == 0)
+    statistics = columns(reading.connection, reading.run, names, layers)
+    values = rule.sign * statistics[rule.column]
+    usable = np.isfinite(values) & (statistics["dead"] == 0)
     if rule.name == "source":
-        usable &= found["top_source"] >= 0
+        usable &= statistics["top_source"] >= 0
     indices = np.flatnonzero(usable)
     if len(indices) > CANDIDATES:
         cut = np.partition(-values[indices], CANDIDATES - 1)[CANDIDATES - 1]

@@ -112,7 +112,11 @@ def layer(
         sort=sort,
         order=order,
         neurons=_neurons(reading, layer, sort, order, limit, cursor),
-        other_runs=[run_ref(other) for other in reading.others if has_layer(other, layer)],
+        other_runs=[
+            run_ref(other)
+            for other in reading.others
+            if has_layer(other, layer) and other.widths[layer]
+        ],
     )
 
 

@@ -21,15 +21,16 @@ from app.models.schemas import (
     Sort,
     default_order,
 )
-from app.schemas import NeuronRow, Order
+from app.schemas import Order
 from app.sets import ModelSet
 from app.web import api_urls, urls
-from app.web.fields import accepted, listed, listing_csv
+from app.web.answers import listing, single, with_inner_notes, with_notes
 from app.web.frame import Frame
 from app.web.links import Links
 from app.web.params import (
     DEFAULT_LIMIT,
     ERRORS,
+    LISTS,
     Cursor,
     Embed,
     Fields,
@@ -55,36 +56,39 @@ From = Annotated[
 ]
 
 
-@api.get("/models", response_model=ModelList)
-def models(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Response:
+@api.get("/models", response_model=ModelList, responses=LISTS)
+def models(
+    request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None, fields: Fields = None
+) -> Response:
     """The models, by name."""
     site = site_of(request)
     if unchanged := site.unchanged(request, None):
         return unchanged
-    return site.json(request, queries.models(site.store, limit, cursor))
+    return listing(request, queries.models(site.store, limit, cursor), fields)
 
 
 @api.get("/models/{model}", response_model=ModelPage)
-def model(request: Request, model: InSet, run: RunId = None) -> Response:
+def model(request: Request, model: InSet, run: RunId = None, fields: Fields = None) -> Response:
     """A model: its layers in numbers, and its runs."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
     with site.store.reading(model, run) as reading:
-        return site.json(request, queries.model(reading))
+        return single(request, queries.model(reading), fields)
 
 
-@api.get("/models/{model}/gallery", response_model=Gallery)
-def gallery(request: Request, model: InSet, run: RunId = None) -> Response:
+@api.get("/models/{model}/gallery", response_model=Gallery, responses=LISTS)
+def gallery(request: Request, model: InSet, run: RunId = None, fields: Fields = None) -> Response:
     """Twelve neurons worth a first look, with the rules that chose them."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    if unchanged := site.unchanged(request, model, beside=[site.marks(model).version]):
         return unchanged
     with site.store.reading(model, run) as reading:
-        return site.json(request, queries.gallery(reading))
+        page = queries.gallery(reading)
+    return listing(request, with_inner_notes(request, page, [str(model)] * len(page.items)), fields)
 
 
-@api.get("/models/{model}/layers/{layer}/neurons", response_model=NeuronList)
+@api.get("/models/{model}/layers/{layer}/neurons", response_model=NeuronList, responses=LISTS)
 def neurons(
     request: Request,
     model: InSet,
@@ -96,17 +100,14 @@ def neurons(
     cursor: Cursor = None,
     fields: Fields = None,
 ) -> Response:
-    """A page of a layer's neurons, in any order; as CSV if the request accepts text/csv."""
+    """A page of a layer's neurons, in any order."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model, beside=accepted(request)):
+    if unchanged := site.unchanged(request, model, beside=[site.marks(model).version]):
         return unchanged
-    include = listed(NeuronRow, fields)
     direction = default_order(sort, order)
     with site.store.reading(model, run) as reading:
         page = queries.layer(reading, layer, sort, direction, limit, cursor).neurons
-    if accepted(request):
-        return site.csv(request, listing_csv(NeuronRow, page.items, fields))
-    return site.json(request, page, include=include and {"items": include, "next": True})
+    return listing(request, with_notes(request, page, model), fields)
 
 
 @api.get("/models/{model}/layers/{layer}/picture", response_model=LayerPicture)
@@ -117,16 +118,17 @@ def picture(
     run: RunId = None,
     stat: PictureStatistic = "max",
     first: From = 0,
+    fields: Fields = None,
 ) -> Response:
     """A statistic of all neurons of a layer, as its picture shows it."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
     with site.store.reading(model, run) as reading:
-        return site.json(request, queries.picture(reading, layer, stat, first))
+        return single(request, queries.picture(reading, layer, stat, first), fields)
 
 
-@api.get("/models/{model}/layers/{layer}/scatter", response_model=LayerScatter)
+@api.get("/models/{model}/layers/{layer}/scatter", response_model=LayerScatter, responses=LISTS)
 def scatter(
     request: Request,
     model: InSet,
@@ -135,13 +137,14 @@ def scatter(
     x: ScatterStatistic = DEFAULT_AXES[0],
     y: ScatterStatistic = DEFAULT_AXES[1],
     first: From = 0,
+    fields: Fields = None,
 ) -> Response:
     """Two statistics of a layer's live neurons, as its scatter plot shows them."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
     with site.store.reading(model, run) as reading:
-        return site.json(request, queries.scatter(reading, layer, x, y, first))
+        return listing(request, queries.scatter(reading, layer, x, y, first), fields, of="dots")
 
 
 @pages.get("/")
@@ -167,7 +170,7 @@ def home_page(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = N
 def model_page(request: Request, model: InSet, run: RunId = None, embed: Embed = None) -> Response:
     """A model's layers; of a model of which heads alone are indexed, the page of its heads."""
     site = site_of(request)
-    bare = site.bare(embed)
+    bare = embed is not None
     if unchanged := site.unchanged(request, model, bare=bare):
         return unchanged
     with site.store.reading(model, run) as reading:
@@ -207,12 +210,13 @@ def layer_page(
     """A layer: its neurons as a scatter plot of two statistics (with `picture`, as a grid of one),
     and a table, sorted by the grid's statistic or by the maximum unless `sort` says otherwise."""
     site = site_of(request)
-    bare, marks = site.bare(embed), site.marks(model)
+    bare, marks = embed is not None, site.marks(model)
     if unchanged := site.unchanged(request, model, beside=[marks.version], bare=bare):
         return unchanged
     by = sort or picture or "max"
     with site.store.reading(model, run) as reading:
         page = queries.layer(reading, layer, by, default_order(by, order), limit, cursor)
+        present = [at for at, width in enumerate(reading.run.widths) if width]
         drawn = None if picture is None else queries.picture(reading, layer, picture, first)
         plotted = queries.scatter(reading, layer, x, y, first) if picture is None else None
     links, named_limit = site.links(model, run), not_default_limit(limit)
@@ -238,5 +242,6 @@ def layer_page(
         limit=named_limit,
         shown=view.shown(drawn, plotted),
         sorted={"sort": sort, "order": order},
+        **view.beside(layer, present),
     )
     return site.html(request, "models/layer.html", context)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -149,10 +149,22 @@ class LayerContext:
     """The parameters of links that keep the plot or grid."""
     sorted: dict[str, Any]
     """The parameters `sort` and `order` of the request."""
+    before: int | None
+    """The nearest layer before it that has units; None if there is none."""
+    after: int | None
+    """The same after it."""
     pictures: tuple[tuple[str, str], ...] = tuple(
         (stat, STATISTICS[stat].label) for stat in get_args(PictureStatistic)
     )
     """The statistics of the grid, with their names."""
+
+
+def beside(layer: int, present: Collection[int]) -> dict[str, int | None]:
+    """`before` and `after` of a layer's page, among the layers `present`."""
+    return {
+        "before": max((at for at in present if at < layer), default=None),
+        "after": min((at for at in present if at > layer), default=None),
+    }
 
 
 def layer(drawn: LayerPicture, address: tuple[str, str]) -> LayerView:

@@ -32,14 +32,14 @@ def dictionary_facts(
     reading: Reading, layer: int, arrays: Mapping[str, Array], encoders: list[NeuronLink]
 ) -> DictionaryFacts | None:
     """What a unit with these small `arrays` has of its dictionary; None for other units."""
-    said: dict[str, Any] | None = reading.run.provenance.get("dictionary")
-    if said is None:
+    stored: dict[str, Any] | None = reading.run.provenance.get("dictionary")
+    if stored is None:
         return None
-    measured = next((of for of in said["quality"] if of["layer"] == layer), None)
+    measured = next((of for of in stored["quality"] if of["layer"] == layer), None)
     # Runs of an older version say it once for all layers.
-    own = next((of for of in said.get("layers", ()) if of["layer"] == layer), said)
+    own = next((of for of in stored.get("layers", ()) if of["layer"] == layer), stored)
     threshold = arrays["threshold"].tolist()
-    file, on_hub = _file_of(reading, layer, said["files"])
+    file, on_hub = _file_of(reading, layer, stored["files"])
     return DictionaryFacts(
         file=file,
         on_hub=on_hub,
@@ -58,11 +58,11 @@ def dictionary_facts(
 
 def _file_of(reading: Reading, layer: int, labels: list[str]) -> tuple[str, bool]:
     """The repository of a layer's dictionary, or the name of its file, and which of both it is.
-    Files of this machine are stored with whole paths."""
+    Files of this machine are stored with whole paths, bundled ones by a name without a slash."""
     present = [index for index, width in enumerate(reading.run.widths) if width]
     label = labels[present.index(layer)]
     references = str(reading.run.provenance["capture"].get("dictionary") or label).split(",")
-    hub = [one for one in references if not PurePath(one).is_absolute()]
+    hub = [one for one in references if "/" in one and not PurePath(one).is_absolute()]
     if not hub:
         return label.rpartition("/")[2], False
     named = [one for one in hub if re.split("[:/]", one)[-1] in label.split("/")]

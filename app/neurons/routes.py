@@ -23,7 +23,7 @@ from app.neurons.view import (
 from app.schemas import DEFAULT_VIEW, View
 from app.sets import ModelSet
 from app.web import api_urls, urls
-from app.web.fields import included
+from app.web.answers import single
 from app.web.frame import Frame
 from app.web.params import (
     ALL_TITLES,
@@ -66,11 +66,10 @@ def neuron(
     beside = [] if notes is None else [notes.version]
     if unchanged := site.unchanged(request, model, beside=beside):
         return unchanged
-    include = included(NeuronPage, fields)
     with site.store.reading(model, run) as reading:
         page = queries.neuron(reading, layer, neuron)
     items = None if notes is None else notes.items
-    return site.json(request, page.model_copy(update={"notes": items}), include=include)
+    return single(request, page.model_copy(update={"notes": items}), fields)
 
 
 @api.get("/contexts/{context}", response_model=ContextPage)
@@ -81,13 +80,14 @@ def context(
     neuron: NeuronIndex,
     context: ContextId,
     run: RunId = None,
+    fields: Fields = None,
 ) -> Response:
     """A whole context that is an example of a neuron, with its activations."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
     with site.store.reading(model, run) as reading:
-        return site.json(request, queries.context(reading, layer, neuron, context))
+        return single(request, queries.context(reading, layer, neuron, context), fields)
 
 
 @pages.get("/{neuron}.html")
@@ -111,7 +111,7 @@ def neuron_page(
 ) -> Response:
     """A neuron; with `embed=card`, its summary and first examples alone."""
     site, panels = site_of(request), panels_of(request)
-    bare = site.bare(embed)
+    bare = embed is not None
     notes = None
     if panels.notes is not None and not bare:
         notes = panels.notes(model, layer, neuron)

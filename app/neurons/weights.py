@@ -49,7 +49,7 @@ class Inputs:
     cosine: str
     """The cosine of what it reads and what the neuron writes, in words."""
     tables: Markup
-    """The tokens that excite and inhibit it most."""
+    """The tokens that activate and inhibit it most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ def _inputs(inputs: InputTokens, gated: bool, find: TokenAddress) -> Inputs:
     # The store has no neurons that a token inhibits, so those tokens link to the search in general.
     excites, inhibits = _both(inputs, find, (inputs.part, None))
     name = {"in": "the linear part" if gated else "it", "gate": "the gate"}[inputs.part]
-    both = token_tables("Value", ("Excited by", excites), ("Inhibited by", inhibits))
+    both = token_tables("Value", ("Activated by", excites), ("Inhibited by", inhibits))
     return Inputs(f"What {name} reads", _cosine(inputs), both)
 
 

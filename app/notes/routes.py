@@ -11,19 +11,23 @@ from starlette.concurrency import run_in_threadpool
 
 from app.errors import AppError, Forbidden, Invalid, NotFound, Unauthorized
 from app.neurons.panels import NotesPanel
+from app.notes.names import label_of, named
 from app.notes.schemas import NewNote, NoteList, NotesIndex, NotesPage
 from app.notes.service import NotesRead, ServedNotes
 from app.notes.view import NotesContext, NotesIndexContext, Refusal, box, index_rows
 from app.schemas import DEFAULT_VIEW, NEWEST_NOTES, Error, Note, View
 from app.sets import ModelSet
 from app.web import api_urls, urls
+from app.web.answers import listing
 from app.web.forms import body_of, form_fields, json_as, json_body
 from app.web.frame import Frame
 from app.web.links import Links
 from app.web.params import (
     DEFAULT_LIMIT,
     ERRORS,
+    LISTS,
     Cursor,
+    Fields,
     InSet,
     LayerIndex,
     Limit,
@@ -57,9 +61,13 @@ def _error(description: str) -> dict[str, Any]:
     return {"model": Error, "description": description}
 
 
-READ_ERRORS = ERRORS | {
-    404: _error("There is no such neuron, or the server runs without --notes."),
-}
+READ_ERRORS = (
+    ERRORS
+    | LISTS
+    | {
+        404: _error("There is no such neuron, or the server runs without --notes."),
+    }
+)
 DELETE_ERRORS: dict[int | str, dict[str, Any]] = {
     401: _error("The request has no token: send Authorization: Bearer TOKEN."),
     403: _error("The token is not the server's, or its database is read-only."),
@@ -75,14 +83,20 @@ WRITE_ERRORS = DELETE_ERRORS | {
 
 
 @api.get("/notes", response_model=NoteList, responses=READ_ERRORS)
-def all_notes(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Response:
+def all_notes(
+    request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None, fields: Fields = None
+) -> Response:
     """All notes on all neurons, newest first. The server has to run with --notes."""
-    return _list(request, None, limit, cursor)
+    return _list(request, None, limit, cursor, fields)
 
 
 @api.get("/models/{model}/notes", response_model=NotesIndex, responses=READ_ERRORS)
 def of_model(
-    request: Request, model: InSet, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+    request: Request,
+    model: InSet,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+    fields: Fields = None,
 ) -> Response:
     """The notes on all neurons of a model, newest first. The server has to run with --notes."""
     site = site_of(request)
@@ -90,7 +104,7 @@ def of_model(
     if unchanged := site.unchanged(request, model, beside=[read.version]):
         return unchanged
     site.store.check_model(model)
-    return site.json(request, _index(str(model), read))
+    return listing(request, _index(str(model), named(site.store, read)), fields)
 
 
 @api.get(PATH, response_model=NoteList, responses=READ_ERRORS)
@@ -101,11 +115,12 @@ def of_neuron(
     neuron: NeuronIndex,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
+    fields: Fields = None,
 ) -> Response:
     """The notes on a neuron, newest first. The server has to run with --notes."""
     notes_of(request)
     site_of(request).store.check_neuron_of_any_run(model, layer, neuron)
-    return _list(request, Place(str(model), layer, neuron), limit, cursor)
+    return _list(request, Place(str(model), layer, neuron), limit, cursor, fields)
 
 
 @api.post(
@@ -174,7 +189,7 @@ def notes_page(
     read = notes_of(request).read(place, PER_PAGE, cursor)
     if unchanged := site.unchanged(request, model, beside=[read.version]):
         return unchanged
-    label = site.store.check_neuron(model, layer, neuron, run)
+    label = label_of(site.store, place, run)
     links = site.links(model, run, view)
     return _page(site, request, place, label, links, read, cursor=cursor)
 
@@ -244,18 +259,22 @@ def _index_page(
         site.store.check_model(model)
         links, json_url = site.links(model, run), api_urls.model_notes(model, cursor=cursor)
     frame = Frame(links, json_url=json_url, canonical=urls.all_notes(model))
+    read = named(site.store, read)
     rows = index_rows(read.items, of_model=model is not None)
     context = NotesIndexContext(frame, _index(name, read), rows, cursor)
     return site.html(request, "notes/index.html", context)
 
 
-def _list(request: Request, place: Place | None, limit: int, cursor: str | None) -> Response:
+def _list(
+    request: Request, place: Place | None, limit: int, cursor: str | None, fields: str | None
+) -> Response:
     site = site_of(request)
     read = notes_of(request).read(place, limit, cursor)
     model = None if place is None else ModelSet.parse(place.model)
     if unchanged := site.unchanged(request, model, beside=[read.version]):
         return unchanged
-    return site.json(request, NoteList(items=read.items, next=read.next))
+    page = NoteList(items=named(site.store, read).items, next=read.next)
+    return listing(request, page, fields)
 
 
 def _write(request: Request, place: Place, note: NewNote) -> Note:
@@ -271,7 +290,7 @@ def _submit(
     """The answer to a form: a redirect to the neuron, or the form with what is wrong."""
     site = site_of(request)
     model = ModelSet.parse(place.model)
-    label = site.store.check_neuron(model, place.layer, place.neuron, run)
+    label = label_of(site.store, place, run)
     links = site.links(model, run, view)
     try:
         _change(notes_of(request), place, fields)

@@ -14,8 +14,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.errors import Forbidden, Invalid, NotFound, ReadOnly, Unavailable
+from app.notes.rules import author_line, moment, note_text
 from app.notes.schemas import NewNote
-from app.notes.text import author_line, moment, note_text
 from app.reading import cursors
 from app.schemas import Note
 from app.settings import Settings
@@ -95,6 +95,10 @@ class ServedNotes:
         """All notes on a model's neurons, newest first."""
         rows = store.of_model(self._engine, model) or []
         return [Note.model_validate(dict(row._mapping)) for row in rows]
+
+    def newest(self, places: Iterable[Place]) -> dict[Place, str]:
+        """The text of the newest note on each of the neurons that have any."""
+        return store.newest(self._engine, places) if self._exist else {}
 
     def marks(self, models: Iterable[str]) -> Marks:
         """How many notes the neurons of the models have."""

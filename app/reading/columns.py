@@ -50,8 +50,8 @@ def columns(
     present = [layer for layer in layers if run.widths[layer]]  # a layer may have no units
     for name, by_layer in parts.items():
         if len(by_layer) < len(present):
-            found = {row.layer for row in rows if row.name == name}
-            layer = next(layer for layer in present if layer not in found)
+            having = {row.layer for row in rows if row.name == name}
+            layer = next(layer for layer in present if layer not in having)
             raise missing(_TABLE, run_id=run.id, name=name, layer=layer)
     return {name: np.concatenate(by_layer or [np.empty(0)]) for name, by_layer in parts.items()}
 

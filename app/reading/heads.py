@@ -38,14 +38,14 @@ def pair_tokens(reading: Reading) -> Mapping[tuple[int, str], list[tuple[int, in
         return {}
 
     def compute() -> dict[tuple[int, str], list[tuple[int, int]]]:
-        found: dict[tuple[int, str], list[tuple[int, int]]] = {}
+        by_token: dict[tuple[int, str], list[tuple[int, int]]] = {}
         for index in range(len(reading.places)):
             tokens = facts_of(reading, index)["tokens"]
             for role, stored in zip(PAIR_ROLES, ("queries", "keys"), strict=True):
                 for token_id, count in tokens[stored]:
-                    found.setdefault((token_id, role), []).append((index, count))
-        for heads in found.values():
+                    by_token.setdefault((token_id, role), []).append((index, count))
+        for heads in by_token.values():
             heads.sort(key=lambda head: (-head[1], head[0]))
-        return found
+        return by_token
 
     return reading.derived.of("pair_tokens", reading.run, compute=compute)

@@ -77,13 +77,13 @@ def alike(reading: Reading, layers: list[int]) -> Column:
 
 def partners(reading: Reading, indices: list[int]) -> dict[int, int]:
     """The neurons with the most similar output weights, by index over all layers."""
-    found = {}
+    by_index = {}
     for index in indices:
         layer, neuron = reading.places.of(index)
         partner = int(layer_arrays(reading, layer).partner[neuron])
         if partner >= 0:
-            found[index] = partner
-    return found
+            by_index[index] = partner
+    return by_index
 
 
 def stored_arrays(reading: Reading, layer: int) -> list[dict[str, Any]]:

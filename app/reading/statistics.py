@@ -31,7 +31,9 @@ class Statistic:
     @property
     def label(self) -> str:
         """Its name for readers."""
-        return self.name.replace("_", " ").replace("in out", "in–out")
+        name = self.name.removesuffix("_text").replace("_", " ").replace("in out", "in–out")
+        ground = ", on the sample" if self.name.endswith("_text") else ""
+        return name.replace("bos", "BOS") + ground
 
     def text(self, value: float | None) -> str:
         """A value as pages show it."""
@@ -54,13 +56,13 @@ def _head_statistics() -> dict[str, Statistic]:
         "distance_spread": "standard deviation of that distance",
         "effect": "mean direct effect on the right next token’s logit",
     }
-    found = [
+    defined = [
         Statistic(name + suffix, f"{definition}, {ground}", in_lists=False)
         for suffix, ground in (("", "on repeated random tokens"), ("_text", "on the sample"))
         for name, definition in words.items()
     ]
-    found.append(Statistic("copying", "copying score of the OV circuit", in_lists=False))
-    return {statistic.name: statistic for statistic in found}
+    defined.append(Statistic("copying", "copying score of the OV circuit", in_lists=False))
+    return {statistic.name: statistic for statistic in defined}
 
 
 HEADS_SHOWN = ("induction", "previous_token", "effect", "copying")

@@ -194,12 +194,10 @@ class Store:
         with self.reading(model, None):
             pass
 
-    def check_neuron(self, model: str | ModelSet, layer: int, neuron: int, run: int | None) -> str:
-        """What a neuron is called, its noun and index. Raises NotFound if the run (by default the
-        default one) does not have it."""
+    def check_neuron(self, model: str | ModelSet, layer: int, neuron: int, run: int | None) -> None:
+        """Raises NotFound if the run (by default the default one) does not have this neuron."""
         with self.reading(model, run) as reading:
             reading.index_of(layer, neuron)
-            return runs.units_ref(reading.run).label(neuron)
 
     def check_neuron_of_any_run(self, model: str | ModelSet, layer: int, neuron: int) -> None:
         """Raises NotFound if no run of the model has this neuron."""

@@ -10,9 +10,10 @@ from app.runs import queries
 from app.runs.view import RunContext, tables
 from app.schemas import Run
 from app.web import api_urls, urls
+from app.web.answers import single
 from app.web.frame import Frame
 from app.web.links import Links
-from app.web.params import ERRORS
+from app.web.params import ERRORS, Fields
 from app.web.site import site_of
 
 router = APIRouter()
@@ -21,12 +22,12 @@ RunNumber = Annotated[int, Path(ge=1)]
 
 
 @router.get("/api/v1/runs/{run}", response_model=Run, responses=ERRORS, tags=["api"])
-def run(request: Request, run: RunNumber) -> Response:
+def run(request: Request, run: RunNumber, fields: Fields = None) -> Response:
     """A run with its provenance."""
     site = site_of(request)
     if unchanged := site.unchanged(request, None):
         return unchanged
-    return site.json(request, queries.run(site.store, run))
+    return single(request, queries.run(site.store, run), fields)
 
 
 @router.get("/runs/{run}", include_in_schema=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -12,6 +12,7 @@ from app.reading.store import Reading
 from app.schemas import Order
 from app.search import splits, texts, tokens
 from app.search.schemas import (
+    ContextSort,
     Role,
     SearchPage,
     TextSearch,
@@ -23,8 +24,9 @@ from app.search.schemas import (
 )
 from app.search.view import SearchContext, token_view
 from app.web import api_urls, urls
+from app.web.answers import listing, with_notes
 from app.web.frame import Frame
-from app.web.params import ERRORS, Cursor, InSet, Limit, RunId
+from app.web.params import ERRORS, LISTS, Cursor, Fields, InSet, Limit, RunId
 from app.web.site import site_of
 
 api = APIRouter(prefix="/api/v1/models/{model}", tags=["api"], responses=ERRORS)
@@ -55,6 +57,14 @@ Sort = Annotated[
         "on the token, then their mean peak. Default: `count` for `peak`, otherwise `value`."
     ),
 ]
+SortOfContexts = Annotated[
+    ContextSort | None,
+    Query(
+        description="`specific` (the default): by how specifically neurons peak on the match; "
+        "`top`: by the number of neurons of which it is a top example; `context`: corpus order."
+    ),
+]
+SortOnPage = Annotated[TokenSort | ContextSort | None, Query()]
 Text = Annotated[
     str,
     Query(max_length=2_000, description='Words, "a phrase" or the beginning of a word*.'),
@@ -62,23 +72,25 @@ Text = Annotated[
 ContextsAtOnce = Annotated[int, Query(ge=1, le=100, description="The most items.")]
 
 
-@api.get("/tokens", response_model=TokenList, name="tokens")
+@api.get("/tokens", response_model=TokenList, name="tokens", responses=LISTS)
 def completions(
     request: Request,
     model: InSet,
     prefix: Annotated[str, Query(min_length=1, max_length=1_000)],
     run: RunId = None,
     limit: Limit = COMPLETIONS,
+    fields: Fields = None,
 ) -> Response:
     """Tokens that begin with `prefix`, or with a space and `prefix`."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
     with site.store.reading(model, run) as reading:
-        return site.json(request, TokenList(items=tokens.tokens_like(reading, prefix, limit)))
+        found = TokenList(items=tokens.tokens_like(reading, prefix, limit))
+    return listing(request, found, fields)
 
 
-@api.get("/search/token", response_model=TokenSearch)
+@api.get("/search/token", response_model=TokenSearch, responses=LISTS)
 def by_token(
     request: Request,
     model: InSet,
@@ -90,47 +102,54 @@ def by_token(
     run: RunId = None,
     limit: Limit = NEURONS,
     cursor: Cursor = None,
+    fields: Fields = None,
 ) -> Response:
-    """The neurons that peak on a token, promote it, suppress it, or are excited by it."""
+    """The neurons that peak on a token, promote it, suppress it, or are activated by it."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    if unchanged := site.unchanged(request, model, beside=[site.marks(model).version]):
         return unchanged
     with site.store.reading(model, run) as reading:
         number = tokens.token_of(reading, token, token_id)
-        return site.json(request, tokens.search(reading, number, role, limit, cursor, sort, order))
+        page = tokens.search(reading, number, role, limit, cursor, sort, order)
+    return listing(request, with_notes(request, page, model), fields)
 
 
-@api.get("/search/split", response_model=TokenSplit)
+@api.get("/search/split", response_model=TokenSplit, responses=LISTS)
 def split(
     request: Request,
     model: InSet,
     text: Annotated[str, Query(min_length=1, max_length=splits.LONGEST)],
     run: RunId = None,
+    fields: Fields = None,
 ) -> Response:
     """How a text that is not a token is split into tokens, as stored contexts have it."""
     site = site_of(request)
     if unchanged := site.unchanged(request, model):
         return unchanged
     with site.store.reading(model, run) as reading:
-        return site.json(request, splits.split(reading, text))
+        return listing(request, splits.split(reading, text), fields, of="splits")
 
 
-@api.get("/search/text", response_model=TextSearch)
+@api.get("/search/text", response_model=TextSearch, responses=LISTS)
 def by_text(
     request: Request,
     model: InSet,
     q: Text,
+    sort: SortOfContexts = None,
     run: RunId = None,
     limit: ContextsAtOnce = CONTEXTS,
     cursor: Cursor = None,
+    fields: Fields = None,
 ) -> Response:
     """The stored contexts that contain all words and phrases of `q`, each with neurons that peak in
     it."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model):
+    if unchanged := site.unchanged(request, model, beside=[site.marks(model).version]):
         return unchanged
     with site.store.reading(model, run) as reading:
-        return site.json(request, texts.search(reading, q, limit, cursor))
+        page = texts.search(reading, q, limit, cursor, sort)
+    page = with_notes(request, page, model, of="neurons")
+    return listing(request, page, fields)
 
 
 @pages.get("/{model}/search")
@@ -140,7 +159,7 @@ def search_page(
     token: TokenText = None,
     token_id: TokenId = None,
     role: As = None,
-    sort: Sort = None,
+    sort: SortOnPage = None,
     order: Order = "desc",
     text: Annotated[str | None, Query(max_length=2_000)] = None,
     run: RunId = None,
@@ -173,7 +192,7 @@ def _results(
     role: Role | None,
     text: str | None,
     cursor: str | None,
-    sort: TokenSort | None,
+    sort: TokenSort | ContextSort | None,
     order: Order,
 ) -> tuple[SearchPage, int]:
     """The page and its status; the page has the error, if there is one."""
@@ -185,10 +204,12 @@ def _results(
             raise Invalid("Search for a token or for a text, not for both.")
         if token or token_id is not None:
             number = tokens.token_of(reading, token, token_id)
-            results["tokens"] = tokens.search(reading, number, role, NEURONS, cursor, sort, order)
+            by = _one_of(TokenSort, sort)
+            results["tokens"] = tokens.search(reading, number, role, NEURONS, cursor, by, order)
             token = reading.vocabulary[number]
         elif text:
-            results["contexts"] = texts.search(reading, text, CONTEXTS, cursor)
+            by = _one_of(ContextSort, sort)
+            results["contexts"] = texts.search(reading, text, CONTEXTS, cursor, by)
     except AppError as error:
         results["problem"], status = error.detail, error.status
         if token and status == 404:
@@ -202,6 +223,13 @@ def _results(
         **results,
     )
     return page, status
+
+
+def _one_of(sorts: Any, sort: str | None) -> Any:
+    """`sort`, if it is one of `sorts`. Raises Invalid."""
+    if sort is not None and sort not in get_args(sorts):
+        raise Invalid(f"These results do not sort by {sort}: use {', '.join(get_args(sorts))}.")
+    return sort
 
 
 def _suggestions(reading: Reading, token: str) -> list[Token]:
@@ -232,6 +260,7 @@ def _addresses(page: SearchPage, run: int | None, cursor: str | None) -> tuple[s
         json_url = api_urls.token_neurons(page.run.name, cursor=cursor, **query)
         return json_url, urls.search(page.run.name, **query)
     if page.contexts:
-        json_url = api_urls.text(page.run.name, page.text, cursor=cursor, run=run)
-        return json_url, urls.search(page.run.name, text=page.text, run=run)
+        by = page.contexts.sort if page.contexts.sort != "specific" else None
+        json_url = api_urls.text(page.run.name, page.text, sort=by, cursor=cursor, run=run)
+        return json_url, urls.search(page.run.name, text=page.text, sort=by, run=run)
     return None, urls.search(page.run.name, run=run)

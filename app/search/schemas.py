@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from app.contexts.schemas import NeuronPeak
-from app.schemas import Order, RunRef, Schema, UnitName
+from app.schemas import NewestNote, Order, RunRef, Schema, TextPart, UnitName
 
 Role = Literal["peak", "promoted", "suppressed", "in", "gate", "query", "key"]
 """What a token is to a neuron."""
@@ -15,6 +15,11 @@ Role = Literal["peak", "promoted", "suppressed", "in", "gate", "query", "key"]
 
 TokenSort = Literal["value", "count", "max", "density", "neuron"]
 """What the neurons of a token are sorted by. `count`: where there are none, as `value`."""
+
+
+ContextSort = Literal["specific", "top", "context"]
+"""What the contexts of a text are sorted by: how specifically neurons peak on the match, the number
+of neurons of which they are a top example, or their place in the corpus."""
 
 
 class Token(Schema):
@@ -56,6 +61,7 @@ class TokenNeuron(Schema):
     promoted_token: str | None = Field(
         description="The token it promotes most; null: it is not known what it writes."
     )
+    note: NewestNote = None
 
 
 class TokenSearch(Schema):
@@ -77,10 +83,9 @@ class TokenSearch(Schema):
     next: str | None
 
 
-class Snippet(Schema):
+class Snippet(TextPart):
     """A part of a text."""
 
-    text: str
     found: bool = Field(description="Whether it matches the search.")
     special: bool = Field(
         default=False, description="Whether it is a special token inside a pre-tokenised row."
@@ -120,15 +125,19 @@ class TextNeuron(Schema):
         "match."
     )
     peak_token: str = Field(description="The token it peaks on.")
+    note: NewestNote = None
 
 
 class TextSearch(Schema):
-    """Contexts that contain all words and phrases of a search, those first in which the most
-    specific neurons peak on a match."""
+    """Contexts that contain all words and phrases of a search."""
 
     model: str
     run: RunRef
     q: str
+    sort: ContextSort = Field(
+        description="`specific`: those first in which the most specific neurons peak on a match; "
+        "`top`: those that are a top example of the most neurons; `context`: corpus order."
+    )
     ranked: int = Field(
         description="Contexts that are ranked: the first 200 of the corpus; further ones follow in "
         "corpus order."

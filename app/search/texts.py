@@ -16,7 +16,7 @@ from app.reading.neurons import peak_tokens
 from app.reading.runs import run_ref
 from app.reading.store import Reading
 from app.reading.unit_names import name_at
-from app.search.schemas import FoundContext, Snippet, TextNeuron, TextSearch
+from app.search.schemas import ContextSort, FoundContext, Snippet, TextNeuron, TextSearch
 from app.search.words import TextError, matches, parse
 from indexer.store import schema
 from indexer.store.checksums import missing
@@ -35,20 +35,24 @@ _AROUND = 90
 """Characters before the first match; twice as many follow it."""
 
 
-def search(reading: Reading, q: str, limit: int, cursor: str | None) -> TextSearch:
+def search(
+    reading: Reading, q: str, limit: int, cursor: str | None, sort: ContextSort | None = None
+) -> TextSearch:
     """A page of the contexts that contain every word and phrase of `q`.
 
-    The first `MOST_RANKED` of the corpus are ranked by how specifically neurons peak on a match,
-    and further ones follow in corpus order. Raises Invalid for an invalid query or cursor.
+    The first `MOST_RANKED` of the corpus are ranked as `sort` says, by default by how specifically
+    neurons peak on a match, and further ones follow in corpus order. Raises Invalid for an invalid
+    query or cursor.
     """
+    sort = sort or "specific"
     try:
         phrases = parse(q)
     except TextError as error:
         raise Invalid(str(error)) from None
     place, after = 0, -1
     if cursor is not None:
-        its_query, place, after = cursors.decode(cursor, str, int, int)
-        if its_query != q or place < 0 or after < -1:
+        *its_search, place, after = cursors.decode(cursor, str, str, int, int)
+        if its_search != [q, sort] or place < 0 or after < -1:
             raise Invalid("The cursor belongs to another search: start again without it.")
     run, connection = reading.run, reading.connection
     reading.check_texts()
@@ -57,22 +61,23 @@ def search(reading: Reading, q: str, limit: int, cursor: str | None) -> TextSear
     counts = _peaks_on_match(ranked)
     more = None
     if place < len(ranked) or after < 0:
-        ranked.sort(key=lambda found: (*_specificity(found, counts), found.row.context_id))
+        ranked.sort(key=lambda context: (*_rank(context, counts, sort), context.row.context_id))
         page = ranked[place : place + limit]
         if place + limit < len(ranked):
-            more = cursors.encode(q, place + limit, -1)
+            more = cursors.encode(q, sort, place + limit, -1)
         elif len(first) > MOST_RANKED:
-            more = cursors.encode(q, len(ranked), first[MOST_RANKED - 1])
+            more = cursors.encode(q, sort, len(ranked), first[MOST_RANKED - 1])
     else:
         ids = text_index.search(connection, run.id, phrases, after, limit + 1)
         page = _read(reading, ids[:limit], phrases)
-        more = cursors.encode(q, place, ids[limit - 1]) if len(ids) > limit else None
+        more = cursors.encode(q, sort, place, ids[limit - 1]) if len(ids) > limit else None
     specific = sorted(counts, key=lambda index: (-counts[index], index))[:SPECIFIC]
     tokens = peak_tokens(reading, specific) if specific else {}
     return TextSearch(
         model=run.model,
         run=run_ref(run),
         q=q,
+        sort=sort,
         ranked=len(ranked),
         neurons=[
             TextNeuron(
@@ -83,12 +88,12 @@ def search(reading: Reading, q: str, limit: int, cursor: str | None) -> TextSear
             )
             for index in specific
         ],
-        items=[_match(reading, found, counts) for found in page],
+        items=[_match(reading, context, counts) for context in page],
         next=more,
     )
 
 
-class _Found(NamedTuple):
+class _Context(NamedTuple):
     """A context that contains a text."""
 
     row: Any
@@ -113,19 +118,19 @@ class _Found(NamedTuple):
         return indices
 
 
-def _read(reading: Reading, ids: list[int], phrases: list[Phrase]) -> list[_Found]:
+def _read(reading: Reading, ids: list[int], phrases: list[Phrase]) -> list[_Context]:
     """The contexts with these ids, in their order. Raises Damaged."""
     rows = rows_of(reading, ids)
     for number in ids:
         if number not in rows:  # the table of words has it, and every stored context is there
             raise missing(schema.contexts, run_id=reading.run.id, context_id=number)
     return [
-        _found(reading, rows[number], unpack_token_ids(bytes(rows[number].token_ids)), phrases)
+        _context_of(reading, rows[number], unpack_token_ids(bytes(rows[number].token_ids)), phrases)
         for number in ids
     ]
 
 
-def _found(reading: Reading, row: Any, token_ids: Array, phrases: list[Phrase]) -> _Found:
+def _context_of(reading: Reading, row: Any, token_ids: Array, phrases: list[Phrase]) -> _Context:
     included = token_ids[row.included_from :].tolist()
     spelling = [reading.spelling[token_id] for token_id in included]
     spelling = reading.in_context(spelling, row.included_from)
@@ -141,29 +146,33 @@ def _found(reading: Reading, row: Any, token_ids: Array, phrases: list[Phrase]) 
         if token_id in reading.special_token_ids
     ]
     examples = unpack_places(bytes(row.neurons))
-    return _Found(row, token_ids, text, spans, special, examples, hit)
+    return _Context(row, token_ids, text, spans, special, examples, hit)
 
 
-def _peaks_on_match(contexts: list[_Found]) -> dict[int, int]:
+def _peaks_on_match(contexts: list[_Context]) -> dict[int, int]:
     """In how many of the contexts, as top examples, each neuron peaks on a match: by its index
     over all layers."""
     if not contexts:
         return {}
     indices, counts = np.unique(
-        np.concatenate([found.on_match for found in contexts]), return_counts=True
+        np.concatenate([context.on_match for context in contexts]), return_counts=True
     )
     return dict(zip(indices.tolist(), counts.tolist(), strict=True))
 
 
-def _specificity(found: _Found, counts: dict[int, int]) -> tuple[int, int]:
-    """A sort key: the contexts of the neuron that most often peaks on a match, then how many
-    neurons do here; both descending."""
-    here = found.on_match.tolist()
+def _rank(context: _Context, counts: dict[int, int], sort: ContextSort) -> tuple[int, ...]:
+    """A sort key before the context's id, all descending. By `specific` the contexts of the neuron
+    that most often peaks on a match, then how many neurons do here."""
+    if sort == "context":
+        return ()
+    if sort == "top":
+        return (-int((context.examples["kind"] == TOP).sum()),)
+    here = context.on_match.tolist()
     return -max((counts[index] for index in here), default=0), -len(here)
 
 
-def _match(reading: Reading, found: _Found, counts: dict[int, int]) -> FoundContext:
-    row, examples, hit = found.row, found.examples, found.hit
+def _match(reading: Reading, context: _Context, counts: dict[int, int]) -> FoundContext:
+    row, examples, hit = context.row, context.examples, context.hit
     kinds = examples["kind"]
     often = np.array([counts.get(index, 0) for index in examples["neuron"].tolist()], np.int64)
     order = np.lexsort((examples["neuron"], -often, ~hit[examples["position"]], ORDER[kinds]))
@@ -172,12 +181,12 @@ def _match(reading: Reading, found: _Found, counts: dict[int, int]) -> FoundCont
         context_id=row.context_id,
         document_index=row.document_index,
         source=reading.run.sources[row.source_index] or None,
-        text=_snippet(found.text, found.spans, found.special),
+        text=_snippet(context.text, context.spans, context.special),
         top=top,
         bottom=bottom,
         others=len(kinds) - top - bottom,
-        on_match=len(found.on_match),
-        neurons=peaks(reading, examples, order[:NAMED], found.token_ids),
+        on_match=len(context.on_match),
+        neurons=peaks(reading, examples, order[:NAMED], context.token_ids),
     )
 
 

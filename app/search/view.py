@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from app.contexts.view import examples
 from app.schemas import Order
-from app.search.schemas import Role, SearchPage, TokenSearch, TokenSort
+from app.search.schemas import ContextSort, Role, SearchPage, TokenSearch, TokenSort
 from app.web.frame import Frame
 from app.web.links import Links
 
@@ -31,10 +31,10 @@ ROLES: dict[Role, tuple[str, str, str]] = {
         "activation adds directly to its logit, from weights alone.",
     ),
     "in": (
-        "are excited by it",
+        "are activated by it",
         "Input",
         "{units} that have this token in their list of those whose embedding alone, through the "
-        "layer's norm, drives them most: earlier layers and attention are left out.",
+        "layer's norm, activates them most: earlier layers and attention are left out.",
     ),
     "gate": (
         "have their gate opened by it",
@@ -82,6 +82,14 @@ class TokenView:
     """The heads of columns, by what they sort by."""
 
 
+CONTEXT_SORTS: tuple[tuple[ContextSort, str], ...] = (
+    ("specific", "specificity"),
+    ("top", "number of {units}"),
+    ("context", "place in the corpus"),
+)
+"""What the contexts of a text sort by, in words."""
+
+
 @dataclass(frozen=True, slots=True)
 class SearchContext:
     """What `search/search.html` is rendered with."""
@@ -95,6 +103,8 @@ class SearchContext:
     """Whether the server can search by custom text."""
     examples: Callable[[int, int, int, str], str] = examples
     """Turns counts of examples into words."""
+    sorts: tuple[tuple[ContextSort, str], ...] = CONTEXT_SORTS
+    """What the contexts of a text sort by, in words."""
 
 
 def token_view(results: TokenSearch, noun: str, links: Links) -> TokenView:

@@ -158,10 +158,17 @@ def split(name: Name, text: str, *, run: int | None = None) -> str:
     return with_query(api_path(name, "search", "split"), text=text, run=run)
 
 
-def text(name: Name, q: str, *, cursor: str | None = None, run: int | None = None) -> str:
+def text(
+    name: Name,
+    q: str,
+    *,
+    sort: str | None = None,
+    cursor: str | None = None,
+    run: int | None = None,
+) -> str:
     """The contexts that contain a text."""
     path = api_path(name, "search", "text")
-    return with_query(path, q=q, cursor=cursor, run=run)
+    return with_query(path, q=q, sort=sort, cursor=cursor, run=run)
 
 
 def context_neurons(

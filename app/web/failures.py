@@ -20,6 +20,7 @@ from app.drawing.quoting import printable, shortened
 from app.errors import AppError, NotFound
 from app.schemas import Error
 from app.web import urls
+from app.web.address import FORMS
 from app.web.frame import Frame
 from app.web.links import Links
 from app.web.middleware import SECURITY_HEADERS
@@ -46,6 +47,7 @@ _NAMES = {
     403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
+    406: "not_acceptable",
     410: "gone",
     413: "too_large",
     422: "invalid",
@@ -69,6 +71,8 @@ class ErrorContext:
     page: Error
     nearest: list[Place]
     """Existing pages near to the one that was asked for."""
+    forms: str = f" Try {FORMS}."
+    """The end of an error that says what can be typed: the page shows it below the heading."""
 
 
 def install(app: FastAPI) -> None:

@@ -66,10 +66,17 @@ VIEWS: dict[View, str] = {"peak": "Aligned", "window": "Snippets", "context": "F
 ERRORS: dict[int | str, dict[str, Any]] = {
     304: {"description": "Nothing has changed since the ETag in If-None-Match."},
     404: {"model": Error, "description": "There is no such object."},
+    406: {"model": Error, "description": "Only lists can be CSV."},
     422: {"model": Error, "description": "A parameter cannot be used."},
     503: {"model": Error, "description": "The database does not answer."},
 }
 """The errors of every API route, for OpenAPI."""
+
+
+LISTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/csv": {"schema": {"type": "string"}}}},
+}
+"""What a list can also be answered as, for OpenAPI."""
 
 
 def not_default_limit(limit: int) -> int | None:

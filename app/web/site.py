@@ -16,11 +16,13 @@ from app.drawing import quoting
 from app.drawing.characters import chip, visible
 from app.drawing.charts import bar
 from app.drawing.numbers import compact, count, exact, number, share, when
-from app.errors import AppError, Forbidden
+from app.errors import AppError, NotAcceptable
+from app.reading.noted import Newest
 from app.reading.store import Store
 from app.schemas import DEFAULT_VIEW, View
 from app.sets import ModelSet
 from app.web import assets, caching, urls
+from app.web.accept import only_csv, wants_csv
 from app.web.built import BuiltPages
 from app.web.frame import NO_MARKS, Context, Marks
 from app.web.links import Links
@@ -64,6 +66,8 @@ class Site:
     """Whether the server runs models on visitors' texts."""
     note_marks: Callable[[Iterable[str]], Marks] | None = None
     """Counts the notes on the neurons of models; None on a server without notes."""
+    newest_notes: Newest | None = None
+    """Reads the newest note on each of some neurons; None on a server without notes."""
     built: BuiltPages = field(default_factory=lambda: BuiltPages(0))
     """Pages that were built before."""
 
@@ -82,7 +86,8 @@ class Site:
         `bare`: the answer is a page for another site's frame.
         """
         runs = self.store.versions(_model_of(model))
-        tag = caching.etag(request, self.version, [*runs, *beside])
+        form = ["csv"] if wants_csv(request) else []
+        tag = caching.etag(request, self.version, [*runs, *beside, *form])
         if tag in caching.known(request):
             return self._framed(caching.not_modified(tag), bare)
         request.state.tag, request.state.runs = tag, (_model_of(model), runs)
@@ -93,7 +98,12 @@ class Site:
         self, request: Request, page: BaseModel, status: int = 200, *, include: Any = None
     ) -> Response:
         """The answer with an object as JSON, or with the fields of `include` (`fields.included`),
-        and with the ETag that `unchanged` made, if it did."""
+        and with the ETag that `unchanged` made, if it did. Raises NotAcceptable if the request
+        takes CSV alone."""
+        if only_csv(request):
+            raise NotAcceptable(
+                "This answer is no list of objects, and cannot be CSV: accept application/json."
+            )
         return _tagged(request, json_of(page, status, include))
 
     def csv(self, request: Request, lines: bytes) -> Response:
@@ -131,17 +141,8 @@ class Site:
             run = None
         return Links(model, run, None if view == DEFAULT_VIEW else view)
 
-    def bare(self, embed: str | None) -> bool:
-        """Whether ?embed=1 asks for a bare page. Raises Forbidden if the settings allow none."""
-        if embed is not None and not self.embed:
-            raise Forbidden(
-                "This server's pages may not be embedded: its setting NEURARIUM_EMBED, the sites "
-                "that may, is empty."
-            )
-        return embed is not None
-
     def _framed(self, response: Response, bare: bool) -> Response:
-        if bare:
+        if bare and self.embed:
             response.headers[POLICY] = content_policy(self.embed)
         return response
 

@@ -27,8 +27,8 @@ from indexer.scan.choice import resolve
 from indexer.scan.job import Job, load, prepare
 from indexer.scan.loop import scan_batches
 from indexer.scan.state import Scan
+from indexer.workers.crew import RayCrew, WorkerResources, connected
 from indexer.workers.orders import Order, UnitsWork, scan_by_crew
-from indexer.workers.ray import RayCrew, WorkerResources, connected
 from indexer.workers.worker import Task
 
 

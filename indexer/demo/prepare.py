@@ -41,6 +41,10 @@ class Prepared:
         ids = [self.tokens[document.text] for document in documents]
         return contexts(ids, self.context, self.bos)
 
+    def all_rows(self, sources: dict[str, list[Document]]) -> torch.Tensor:
+        """The contexts of several sources' documents, `[n_contexts, context]`."""
+        return torch.cat([self.rows(documents) for documents in sources.values()])
+
 
 def prepare(
     documents: dict[str, list[Document]],

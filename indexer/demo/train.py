@@ -165,17 +165,22 @@ def unigram_loss(log_probabilities: torch.Tensor, rows: torch.Tensor) -> float:
 # --- The script ---------------------------------------------------------------------------------
 
 
-def make(sources: Path, python_lib: Path, out: Path, recipe: Recipe) -> dict[str, object]:
-    """Make everything from the sources to the files; returns the content of `report.json`."""
-    torch.manual_seed(recipe.seed)
-    prepared = prepare(
+def prepared_text(sources: Path, python_lib: Path, recipe: Recipe) -> Prepared:
+    """The text of all sources. Raises SourceMissing."""
+    return prepare(
         read_all(sources, python_lib),
         vocabulary=recipe.vocabulary,
         context=recipe.context,
         held_out_tokens=recipe.held_out_tokens,
         seed=recipe.seed,
     )
-    train_rows = torch.cat([prepared.rows(part) for part in prepared.train.values()])
+
+
+def make(sources: Path, python_lib: Path, out: Path, recipe: Recipe) -> dict[str, object]:
+    """Make everything from the sources to the files; returns the content of `report.json`."""
+    torch.manual_seed(recipe.seed)
+    prepared = prepared_text(sources, python_lib, recipe)
+    train_rows = prepared.all_rows(prepared.train)
     print(f"{len(train_rows)} contexts to train on", flush=True)
     model = new_model(recipe, prepared.bos)
     train(model, train_rows, recipe)
@@ -223,9 +228,9 @@ def losses(
     }
 
 
-def main() -> None:
-    """Read the command line, make everything, print the report."""
-    parser = argparse.ArgumentParser(prog="indexer.demo.train", description=__doc__)
+def parser_of(program: str, description: str | None) -> argparse.ArgumentParser:
+    """A parser of the arguments that every training script has."""
+    parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument(
         "--sources", type=Path, default=Path("/"), help="where the Debian packages are unpacked"
     )
@@ -236,6 +241,12 @@ def main() -> None:
         help="CPython 3.11's Lib folder (default: the running interpreter's)",
     )
     parser.add_argument("--out", type=Path, required=True, help="the folder to write to")
+    return parser
+
+
+def main() -> None:
+    """Read the command line, make everything, print the report."""
+    parser = parser_of("indexer.demo.train", __doc__)
     parser.add_argument("--steps", type=int, default=Recipe.steps, help="training steps")
     arguments = parser.parse_args()
     recipe = Recipe(steps=arguments.steps)

@@ -8,11 +8,9 @@ MLPs, on the text the model was trained on, measures both on the held-out corpus
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 import sys
-import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,13 +20,16 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from transformers import GPT2LMHeadModel
 
 from indexer.demo import MODEL_DIR
-from indexer.demo.prepare import prepare
-from indexer.demo.sources import SourceMissing, read_all
-from indexer.demo.train import IGNORED, Recipe, inputs_and_labels
+from indexer.demo.sources import SourceMissing
+from indexer.demo.train import (
+    Recipe,
+    model_loss,
+    parser_of,
+    prepared_text,
+)
 
 
 @dataclass(frozen=True)
@@ -155,14 +156,14 @@ class Seen:
 def look(model: GPT2LMHeadModel, rows: Tensor) -> Seen:
     """Run the model over contexts `[n, context]` and return each task's input and target,
     `[positions, width]`, without BOS and padding."""
-    found: dict[str, Tensor] = {}
+    captured: dict[str, Tensor] = {}
     handles = []
     for task in TASKS:
         block = model.transformer.h[task.layer]
 
         def keep(_: Any, given: Any, output: Any, name: str = task.name) -> None:
-            found[f"{name} reads"] = given[0]
-            found[f"{name} gives"] = output[0] if isinstance(output, tuple) else output
+            captured[f"{name} reads"] = given[0]
+            captured[f"{name} gives"] = output[0] if isinstance(output, tuple) else output
 
         module = block if task.hook_point_out is None else block.mlp
         handles.append(module.register_forward_hook(keep))
@@ -174,8 +175,8 @@ def look(model: GPT2LMHeadModel, rows: Tensor) -> Seen:
     included[:, 0] = False
     side = {task.name: "gives" if task.hook_point_out is None else "reads" for task in TASKS}
     return Seen(
-        {name: found[f"{name} {side[name]}"][included] for name in side},
-        {name: found[f"{name} gives"][included] for name in side},
+        {name: captured[f"{name} {side[name]}"][included] for name in side},
+        {name: captured[f"{name} gives"][included] for name in side},
     )
 
 
@@ -300,15 +301,7 @@ def loss_with(model: GPT2LMHeadModel, rows: Tensor, written: Written | None, how
     if written is not None:
         with replaced(model, written, how):
             return loss_with(model, rows, None, how)
-    loss, count = 0.0, 0
-    for batch in torch.split(rows, 64):
-        inputs, labels = inputs_and_labels(batch)
-        logits = model(inputs, use_cache=False).logits
-        loss += cross_entropy(
-            logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum"
-        ).item()
-        count += int((labels != IGNORED).sum())
-    return loss / count
+    return model_loss(model, rows)
 
 
 # --- The script ---------------------------------------------------------------------------------
@@ -317,7 +310,7 @@ def loss_with(model: GPT2LMHeadModel, rows: Tensor, written: Written | None, how
 def metadata(task: Task, l0: float) -> dict[str, str]:
     """What a dictionary's file says of itself."""
     layer = f"blocks.{task.layer}"
-    said = {
+    facts = {
         "name": task.name,
         "noun": task.noun,
         "model": "demo",
@@ -327,21 +320,13 @@ def metadata(task: Task, l0: float) -> dict[str, str]:
         "l0": f"{l0:g}",
     }
     out = task.hook_point_out
-    return said if out is None else said | {"hook_point_out": f"{layer}.{out}"}
+    return facts if out is None else facts | {"hook_point_out": f"{layer}.{out}"}
 
 
 def make(sources: Path, python_lib: Path, out: Path, schedule: Schedule) -> dict[str, object]:
     """Train, measure and write; returns the content of `report.json`."""
-    recipe = Recipe()
-    prepared = prepare(
-        read_all(sources, python_lib),
-        vocabulary=recipe.vocabulary,
-        context=recipe.context,
-        held_out_tokens=recipe.held_out_tokens,
-        seed=recipe.seed,
-    )
-    rows = torch.cat([prepared.rows(part) for part in prepared.train.values()])
-    held_out = torch.cat([prepared.rows(part) for part in prepared.held_out.values()])
+    prepared = prepared_text(sources, python_lib, Recipe())
+    rows, held_out = prepared.all_rows(prepared.train), prepared.all_rows(prepared.held_out)
     model = GPT2LMHeadModel.from_pretrained(MODEL_DIR).eval()
     torch.manual_seed(schedule.seed)
     out.mkdir(parents=True, exist_ok=True)
@@ -366,17 +351,7 @@ def make(sources: Path, python_lib: Path, out: Path, schedule: Schedule) -> dict
 
 def main() -> None:
     """Read the command line, make everything, print the report."""
-    parser = argparse.ArgumentParser(prog="indexer.demo.train_dictionaries", description=__doc__)
-    parser.add_argument(
-        "--sources", type=Path, default=Path("/"), help="where the Debian packages are unpacked"
-    )
-    parser.add_argument(
-        "--python-lib",
-        type=Path,
-        default=Path(sysconfig.get_paths()["stdlib"]),
-        help="CPython 3.11's Lib folder (default: the running interpreter's)",
-    )
-    parser.add_argument("--out", type=Path, required=True, help="the folder to write to")
+    parser = parser_of("indexer.demo.train_dictionaries", __doc__)
     parser.add_argument("--steps", type=int, default=Schedule.steps, help="training steps")
     arguments = parser.parse_args()
     try:

@@ -11,11 +11,9 @@ that their embeddings are learned first: the vocabulary grows by stages, and tex
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
-import sysconfig
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,9 +25,8 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from indexer.demo import MODEL_DIR
-from indexer.demo.prepare import prepare
-from indexer.demo.sources import SourceMissing, read_all
-from indexer.demo.train import IGNORED, Recipe, inputs_and_labels
+from indexer.demo.sources import SourceMissing
+from indexer.demo.train import IGNORED, Recipe, inputs_and_labels, parser_of, prepared_text
 from indexer.heads.effects import logit_path
 from indexer.heads.losses import in_context, repeated_losses, token_losses
 from indexer.heads.measure import CHECKPOINTS, repeated_of, repeated_scores
@@ -234,16 +231,8 @@ def save(model: LlamaForCausalLM, folder: Path, dtype: torch.dtype) -> None:
 
 def make(sources: Path, python_lib: Path, out: Path, course: Course) -> list[dict[str, Any]]:
     """Make everything; returns the measured checkpoints."""
-    recipe = Recipe()
-    prepared = prepare(
-        read_all(sources, python_lib),
-        vocabulary=recipe.vocabulary,
-        context=recipe.context,
-        held_out_tokens=recipe.held_out_tokens,
-        seed=recipe.seed,
-    )
-    rows = torch.cat([prepared.rows(part) for part in prepared.train.values()])
-    held_out = torch.cat([prepared.rows(part) for part in prepared.held_out.values()])
+    prepared = prepared_text(sources, python_lib, Recipe())
+    rows, held_out = prepared.all_rows(prepared.train), prepared.all_rows(prepared.held_out)
     tokenizer = load_tokenizer(resolve_model(str(MODEL_DIR))).tokenizer
     assert tokenizer.get_vocab() == prepared.tokenizer.get_vocab()
     return teach(rows, held_out, prepared.bos, out, course)
@@ -262,9 +251,9 @@ def teach(
 
     def after(step: int, stage: Stage) -> None:
         if step in course.measured:
-            found = {"step": step, "stage": stage.name, **measure(model, whole, recipe.context)}
-            checkpoints.append(found)
-            print(json.dumps(found), flush=True)
+            figures = {"step": step, "stage": stage.name, **measure(model, whole, recipe.context)}
+            checkpoints.append(figures)
+            print(json.dumps(figures), flush=True)
 
     train(model, rows, course, bos, after)
     save(model, out, torch.float16)
@@ -276,17 +265,7 @@ def teach(
 
 def main() -> None:
     """Read the command line and make everything."""
-    parser = argparse.ArgumentParser(prog="indexer.demo.train_heads", description=__doc__)
-    parser.add_argument(
-        "--sources", type=Path, default=Path("/"), help="where the Debian packages are unpacked"
-    )
-    parser.add_argument(
-        "--python-lib",
-        type=Path,
-        default=Path(sysconfig.get_paths()["stdlib"]),
-        help="CPython 3.11's Lib folder (default: the running interpreter's)",
-    )
-    parser.add_argument("--out", type=Path, required=True, help="the folder to write to")
+    parser = parser_of("indexer.demo.train_heads", __doc__)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     try:

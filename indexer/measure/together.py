@@ -81,31 +81,31 @@ def _correlations(
     """Correlations of rows start…end − 1 with all rows, in float32; −inf with itself. If these are
     all rows, each pair is computed once."""
     square = end - start == len(single)
-    found = torch.empty((end - start, len(single)), device=single.device)
+    similarities = torch.empty((end - start, len(single)), device=single.device)
     for first in range(start, end, _ROWS):
         last, left = min(first + _ROWS, end), first if square else 0
-        block = found[first - start : last - start, left:]
+        block = similarities[first - start : last - start, left:]
         torch.matmul(single[first:last], single[left:].T, out=block)
         if square:
-            found[last:, first:last] = block[:, last - first :].T
-    own = torch.arange(end - start, device=found.device)
-    found[own, start + own] = -torch.inf
-    return found
+            similarities[last:, first:last] = block[:, last - first :].T
+    own = torch.arange(end - start, device=similarities.device)
+    similarities[own, start + own] = -torch.inf
+    return similarities
 
 
 def _highest(
-    found: Float[Tensor, "rows neurons"],
+    similarities: Float[Tensor, "rows neurons"],
     standard: Float[Tensor, "neurons contexts"],
     start: int,
     k: int,
 ) -> tuple[Float32[np.ndarray, "rows k"], Int64[np.ndarray, "rows k"]]:
     """The k highest correlations of the rows from `start` on, and with which rows."""
     neurons, contexts = standard.shape
-    near, others = found.topk(min(k + _SPARE, neurons - 1), dim=1)
+    near, others = similarities.topk(min(k + _SPARE, neurons - 1), dim=1)
     best = torch.empty_like(near)
-    for first in range(0, len(found), _ROWS):
+    for first in range(0, len(similarities), _ROWS):
         block = slice(first, first + _ROWS)
-        rows = standard[start + first : start + min(first + _ROWS, len(found))]
+        rows = standard[start + first : start + min(first + _ROWS, len(similarities))]
         best[block] = _rounded(torch.bmm(standard[others[block]], rows[:, :, None])[:, :, 0])
     if others.shape[1] < neurons - 1:
         # A dot product of unit vectors in float32 is off by at most one rounding per term, whatever

@@ -4,16 +4,36 @@ activations would be those of the adapted model and facts from the weights those
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
+
+from indexer.errors import NeurariumError
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_FILES = (ADAPTER_CONFIG, "adapter_model.safetensors", "adapter_model.bin")
+_WEIGHT = re.compile(
+    r"(^|\.)(lora_|ia3_l\b|hada_|lokr_|oft_|boft_|vera_|base_layer\.|modules_to_save\.)"
+)
+"""What peft calls the parts of an adapter that stand among a model's weights."""
 _MERGE = "Merge it into the model first (peft: merge_and_unload, then save_pretrained)"
 
 
 def adapter_in(folder: Path) -> str | None:
     """The name of a file in a folder that belongs to an adapter, or None."""
     return next((name for name in ADAPTER_FILES if (folder / name).exists()), None)
+
+
+def check_no_adapter(unused: Sequence[str], label: str) -> None:
+    """Refuse a checkpoint with an adapter's weights among those that the model does not use: they
+    would be left out. Raises `NeurariumError`."""
+    names = [name for name in unused if _WEIGHT.search(name)]
+    if names:
+        raise NeurariumError(
+            f"The weights of {label!r} hold an adapter, such as LoRA, that is not applied "
+            f"({names[0]} and {len(names) - 1:,} more). {_MERGE}, and name the folder of the "
+            "result."
+        )
 
 
 def adapter_alone(label: str) -> str:

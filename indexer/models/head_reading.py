@@ -33,7 +33,7 @@ def read_heads(
     """Each layer's projections, number of heads, and how it turns queries and keys by their
     positions; `attentions` and `places` are its attention module and where heads' outputs are.
     Raises `NeurariumError`."""
-    found, turns = [], candidates(root)
+    readings, turns = [], candidates(root)
     seen = _probe(trunk, layout, root, attentions, [place.module for place in places])
     for layer, (pattern, outputs, computed) in enumerate(seen):
         projection = find_projections(pattern, outputs, computed)
@@ -44,8 +44,8 @@ def read_heads(
                 "indexed yet."
             )
         rotation = _rotation(pattern, outputs, computed, projection, turns)
-        found.append((projection, pattern.shape[1], rotation))
-    return found
+        readings.append((projection, pattern.shape[1], rotation))
+    return readings
 
 
 _Seen = tuple[Tensor, Tensor, dict[str, tuple[nn.Module, Tensor]]]

@@ -267,7 +267,7 @@ def find_heads(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) -> A
     for way in patterns.ways(root, attentions):
         patterns.use(root, way)
         try:
-            found = read_heads(trunk, layout, root, attentions, places)
+            readings = read_heads(trunk, layout, root, attentions, places)
         except NeurariumError as error:
             problem = problem or error
             continue
@@ -277,10 +277,10 @@ def find_heads(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) -> A
             trunk=trunk,
             places=tuple(places),
             attentions=tuple(attentions),
-            projections=tuple(projection for projection, _, _ in found),
+            projections=tuple(projection for projection, _, _ in readings),
             norms=tuple(norms),
-            widths=tuple(width for _, width, _ in found),
-            rotations=tuple(rotation for _, _, rotation in found),
+            widths=tuple(width for _, width, _ in readings),
+            rotations=tuple(rotation for _, _, rotation in readings),
             own_pass=way == patterns.SLOW != usual,
         )
         for layer in range(layout.n_layers):

@@ -21,7 +21,8 @@ from indexer.models.asked import Asked
 from indexer.models.capture import Trunk
 from indexer.models.dictionaries.check import check_model
 from indexer.models.dictionaries.dictionary import Dictionary
-from indexer.models.dictionaries.read import in_order, read_dictionaries
+from indexer.models.dictionaries.layouts import in_order, read_dictionaries
+from indexer.models.dictionaries.names import split
 from indexer.models.hook_places import (
     HOOK_MLP_OUT,
     HOOK_RESID_MID,
@@ -88,8 +89,7 @@ def read(layout: Layout, asked: Asked) -> tuple[Dictionary, ...]:
 @lru_cache(maxsize=1)
 def _read(references: str, hook_point: str | None) -> tuple[Dictionary, ...]:
     """All dictionaries of references separated by commas; read once a run."""
-    parts = [part for part in references.split(",") if part]
-    found = [one for part in parts for one in read_dictionaries(part, hook_point)]
+    found = [one for part in split(references) for one in read_dictionaries(part, hook_point)]
     if not found:
         raise NeurariumError("--dictionary names no file, folder or hub repository.")
     return in_order(found)
@@ -190,7 +190,9 @@ class DictionaryLatents:
         total = hashlib.sha256()
         for layer, dictionary in self.dictionaries.items():
             total.update(f"{layer} {dictionary.function} {dictionary.k}".encode())
-            for name, tensor in sorted(dictionary.tensors()):
+            gate = dictionary.gate
+            of_gate = [] if gate is None else [("gate", gate.scale), ("gate_bias", gate.bias)]
+            for name, tensor in sorted([*dictionary.tensors(), *of_gate]):
                 total.update(name.encode() + tensor.contiguous().cpu().numpy().tobytes())
         return total.hexdigest()
 
@@ -208,13 +210,17 @@ class DictionaryLatents:
                 f"The dictionary {dictionary.label} has a width of {dictionary.d_in} at "
                 f"{dictionary.hook}, and {self.layout.label!r} has {values.shape[-1]}."
             )
-        return Captured(dictionary.encode(values))
+        return Captured(dictionary.activations(values))
 
     def between(
         self, layer: int, values: Float[Tensor, "batch pos n"], share: float
     ) -> tuple[Float[Tensor, "batch pos units"], Float[Tensor, "batch pos units"]]:
         """A latent is a sum, and fires where that passes a threshold."""
-        return self.dictionaries[layer].between(values, share)
+        dictionary = self.dictionaries[layer]
+        lowest, highest = dictionary.between(values, share)
+        if dictionary.first_zero:
+            lowest[:, 0] = highest[:, 0] = 0
+        return lowest, highest
 
     def set_unit(
         self, layer: int, values: Float[Tensor, "*batch n"], unit: int, value: float

@@ -82,9 +82,9 @@ def _added(mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor:
 def _eager_of(attention: nn.Module) -> Callable[..., tuple[Tensor, Tensor]] | None:
     """The step-by-step function of the file that a module's class is in."""
     file = sys.modules.get(type(attention).__module__)
-    found: Callable[..., tuple[Tensor, Tensor]] | None
-    found = getattr(file, "eager_attention_forward", None)
-    return found
+    forward: Callable[..., tuple[Tensor, Tensor]] | None
+    forward = getattr(file, "eager_attention_forward", None)
+    return forward
 
 
 def pattern_of(output: Any, shape: tuple[int, ...], layout: Layout) -> Tensor:

@@ -20,7 +20,12 @@ import transformers
 
 from indexer.corpus.special_tokens import special_token_id
 from indexer.errors import NeurariumError
-from indexer.models.adapters import ADAPTER_CONFIG, adapter_alone, adapter_beside
+from indexer.models.adapters import (
+    ADAPTER_CONFIG,
+    adapter_alone,
+    adapter_beside,
+    check_no_adapter,
+)
 from indexer.models.failures import one_line_errors, quiet, tokenizer_is_missing
 from indexer.models.gguf_header import read_header
 from indexer.models.hub import pin
@@ -33,7 +38,7 @@ from indexer.models.sizes import (
     read_json,
 )
 from indexer.models.source import HUB_ID, ModelSource
-from indexer.models.stored import check_scales, located, stored_shapes
+from indexer.models.stored import check_formats, check_scales, located, stored_shapes
 from indexer.models.vocabulary import tokenizer_identity
 
 _WITHOUT_EFFECT = frozenset(
@@ -201,6 +206,8 @@ def load_causal_lm(
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are refused below, by name
         )
+    unused = tuple(sorted(report.get("unexpected_keys", ())))
+    check_no_adapter(unused, source.label)
     missing = sorted(report.get("missing_keys", ()))
     if missing:
         raise NeurariumError(
@@ -220,8 +227,9 @@ def load_causal_lm(
         raise NeurariumError(adapter_beside(source.label, ADAPTER_CONFIG))
     if quantised and dtype is not None:
         _same_format(model, dtype)
-    unused = tuple(sorted(report.get("unexpected_keys", ())))
     check_scales(source, unused)
+    if not quantised:
+        check_formats(source, (name for name, _ in model.named_parameters()))
     return model.eval(), unused
 
 

@@ -15,9 +15,10 @@ import transformers
 from indexer.errors import NeurariumError
 from indexer.models.asked import Asked
 from indexer.models.device import choose_device, choose_dtype
+from indexer.models.dictionaries.names import lasting, moved
 from indexer.models.load import STATE, Description, load_model, state_hash
 from indexer.models.loaded import LoadedModel
-from indexer.models.source import ModelSource, resolve_model
+from indexer.models.source import ModelSource, is_bundled, resolve_model
 from indexer.paths import absolute
 
 
@@ -39,10 +40,18 @@ class Wanted:
     """None for a run that has stored none."""
     tokenizer: str
     """The tokenizer's identity: equal for tokenizers that give equal ids."""
+    units_hash: str | None = None
+    """Of everything beside the model that activations depend on: its dictionaries. None for other
+    sets of units."""
 
 
-def wanted(provenance: Mapping[str, Any], model_path: Path | None = None) -> Wanted:
-    """The model named by a run's provenance, or the one that is now at `model_path`.
+def wanted(
+    provenance: Mapping[str, Any],
+    model_path: Path | None = None,
+    dictionary_path: str | None = None,
+) -> Wanted:
+    """The model named by a run's provenance, or the one that is now at `model_path`; its
+    dictionaries likewise, at `dictionary_path` (several are separated by commas).
 
     Raises `NeurariumError` if the provenance is incomplete or names a folder or file that no longer
     exists.
@@ -54,12 +63,13 @@ def wanted(provenance: Mapping[str, Any], model_path: Path | None = None) -> Wan
             source = replace(source, commit=model["revision"])
         return Wanted(
             source=source,
-            asked=Asked.of(capture),
+            asked=_asked(Asked.of(capture), dictionary_path),
             dtype=capture["dtype"],
             device=_device(capture["device"]),
             weights_hash=model["weights_hash"],
             config_hash=model.get("config_hash"),
             tokenizer=provenance["tokenizer"]["identity"],
+            units_hash=provenance.get("dictionary", {}).get("hash"),
         )
     except (KeyError, TypeError, AttributeError):
         raise NeurariumError(
@@ -77,7 +87,7 @@ def _source(model: Mapping[str, Any], model_path: Path | None) -> ModelSource:
             f"The model {asked!r} was in memory when it was indexed: save it and its tokenizer "
             "with save_pretrained and, to verify the run, name the folder with --model-path."
         )
-    was_here = model["revision"] is None and asked != "demo"  # hub models have a commit
+    was_here = model["revision"] is None and not is_bundled(asked)  # hub models have a commit
     if was_here and not Path(asked).expanduser().exists():
         what = "file" if asked.lower().endswith(".gguf") else "folder"
         raise NeurariumError(
@@ -85,6 +95,20 @@ def _source(model: Mapping[str, Any], model_path: Path | None) -> ModelSource:
             "new place with --model-path."
         )
     return resolve_model(asked, model["asked_revision"])
+
+
+def _asked(asked: Asked, dictionary_path: str | None) -> Asked:
+    """A run's set of units, with its dictionaries where they are now."""
+    if asked.dictionary is None:
+        return asked
+    if dictionary_path is not None:
+        return replace(asked, dictionary=lasting(dictionary_path))
+    if (gone := moved(asked.dictionary)) is not None:
+        raise NeurariumError(
+            f"The dictionary {gone!r} is not here (moved?): put it back, or name its new place "
+            "with --dictionary-path."
+        )
+    return asked
 
 
 def bos_of(model: LoadedModel, provenance: Mapping[str, Any]) -> int | None:
@@ -141,16 +165,18 @@ def reload(what: Wanted, description: Description) -> LoadedModel:
     found = model.weights_hash
     if what.weights_hash.startswith(STATE):
         found = state_hash(model.root)
-    for actual, expected, name in (
-        (found, what.weights_hash, "weights"),
-        (model.config_hash, what.config_hash, "configuration"),
-        (model.tokens.identity, what.tokenizer, "tokenizer"),
+    for actual, expected, which, name in (
+        (found, what.weights_hash, "model", "weights"),
+        (model.config_hash, what.config_hash, "model", "configuration"),
+        (model.tokens.identity, what.tokenizer, "model", "tokenizer"),
+        (model.units.identity, what.units_hash, "dictionary", "tensor"),
     ):
         if expected is not None and actual != expected:
+            at = repr(what.asked.dictionary) if which == "dictionary" else repr(what.source.label)
             raise Changed(
-                f"The model at {what.source.label!r} has another {name} hash than the run's model "
+                f"The {which} at {at} has another {name} hash than the run's {which} "
                 f"({str(actual)[-12:]}, not {expected[-12:]}): its activations would not match "
-                "this page. Restore the old model, or index the new one."
+                f"this page. Restore the old {which}, or index the new one."
             )
     return model
 

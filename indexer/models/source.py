@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from indexer.demo import MODEL_DIR, bundled
 from indexer.errors import NeurariumError
 from indexer.models.adapters import adapter_alone, adapter_beside, adapter_in
 from indexer.paths import absolute
@@ -64,7 +65,7 @@ class ModelSource:
     def reference(self) -> str:
         """What finds the model again from any folder: its absolute path, or the name that was
         typed."""
-        on_disk = self.kind in ("folder", "gguf") and self.label != "demo"
+        on_disk = self.kind in ("folder", "gguf") and not is_bundled(self.label)
         return self.location if on_disk else self.label
 
     @property
@@ -81,6 +82,11 @@ class ModelSource:
         return self.revision if self.kind == "legacy" else None
 
 
+def is_bundled(reference: str) -> bool:
+    """Whether a name, or the path that an older version stored, is of a bundled model."""
+    return reference == "demo" or bundled(reference) is not None
+
+
 def in_memory(name: str) -> ModelSource:
     """The source of a model that a program holds in memory."""
     return ModelSource("memory", name, None, name, name, None)
@@ -93,11 +99,13 @@ def resolve_model(model: str, revision: str | None = None) -> ModelSource:
     Loads nothing and uses no network. Raises `NeurariumError` for a name that cannot be a model,
     and for a `revision` of a model that has no revisions.
     """
-    if model == "demo":
-        from indexer.demo import MODEL_DIR
-
+    if is_bundled(model):
         _refuse_revision(model, revision)
-        return ModelSource("folder", str(MODEL_DIR), None, model, "demo", "demo")
+        folder = bundled(model) or MODEL_DIR
+        if not folder.is_dir():
+            raise NeurariumError(f"{model!r} is a dictionary: name it with --dictionary.")
+        name = "demo" if folder == MODEL_DIR else folder.name
+        return ModelSource("folder", str(folder), None, model, name, "demo")
     if model in NEUROSCOPE_MODELS:
         location, corpus = NEUROSCOPE_MODELS[model]
         return _on_the_hub(model, location, revision, url_name=model, corpus=corpus)

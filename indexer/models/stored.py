@@ -3,7 +3,7 @@ tensors, before any is read."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from indexer.errors import NeurariumError
@@ -14,6 +14,8 @@ from indexer.models.source import ModelSource
 
 _PLAIN = ("F64", "F32", "F16", "BF16")
 """Number formats of safetensors whose values mean what they are."""
+_NEVER_WEIGHTS = ("BOOL", "I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "C64")
+"""Those that no weight has but a quantised one."""
 
 
 def located(source: ModelSource, name: str) -> Path | None:
@@ -67,4 +69,22 @@ def check_scales(source: ModelSource, unused: Sequence[str]) -> None:
                 "and others would be left out: its config.json names no way to dequantise them "
                 "that transformers knows (quantization_config). Restore it, or dequantise the "
                 "model first."
+            )
+
+
+def check_formats(source: ModelSource, parameters: Iterable[str]) -> None:
+    """Refuse whole or complex numbers in the place of weights, in a checkpoint whose config.json
+    says nothing of quantisation: the library would take them for the values. Raises
+    `NeurariumError`."""
+    types: dict[str, str] = {}
+    for path in _safetensors(source):
+        types |= safetensors_types(path)
+    odd = {name: kind for name, kind in types.items() if kind in _NEVER_WEIGHTS}
+    for parameter in parameters if odd else ():
+        name = next((one for one in odd if f".{parameter}".endswith(f".{one}")), None)
+        if name is not None:
+            raise NeurariumError(
+                f"The weights of {source.label!r} are no plain numbers ({name} is {odd[name]}), "
+                "and its config.json does not say how they were quantised (quantization_config). "
+                "Restore it, or dequantise the model first."
             )

@@ -18,7 +18,7 @@ from indexer.models.dictionaries.dictionary import Dictionary
 from indexer.models.latents import DictionaryLatents
 from indexer.models.loaded import LoadedModel
 from indexer.reporter import Reporter
-from indexer.run.quality import Quality, Sums, batches_of, loss_of, measure, watched
+from indexer.run.quality import Quality, Sums, batches_of, loss_of, meant, measure, watched
 from indexer.scan.job import Job
 
 FAR = 3.0
@@ -40,6 +40,14 @@ def check_dictionaries(job: Job, reporter: Reporter) -> tuple[Quality, ...]:
     qualities = measure(job.model, units, batches_of(job))
     for quality in qualities:
         reporter.say(told(quality))
+    bos = job.corpus.contexts_with_bos > 0
+    for dictionary in units.dictionaries.values():
+        if dictionary.prepend_bos not in (None, bos):
+            made, these = ("with", "none has") if not bos else ("without", "some have")
+            reporter.say(
+                f"The dictionary {dictionary.label} was made on texts {made} a BOS in front, and "
+                f"of these {these} one"
+            )
     for quality in qualities:
         if (problem := problem_of(quality)) is not None and not job.config.force:
             dictionary = units.dictionaries[quality.layer]
@@ -119,6 +127,7 @@ def _values(
     with watched(model, units) as seen:
         loss_of(model, batch)
     included = torch.from_numpy(batch.included).to(model.device)
+    included = meant(units.dictionaries[layer], included)
     inputs, target = (values[included] for values in seen[layer])
     return inputs, target
 

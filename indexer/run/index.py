@@ -24,6 +24,7 @@ from indexer.heads.measure import measure_heads
 from indexer.heads.scan import HeadScan
 from indexer.models.loaded import LoadedModel
 from indexer.reporter import Reporter, waiting
+from indexer.run import state_folder
 from indexer.run.before import Before, before_scan
 from indexer.run.checkpoint import RunFolder
 from indexer.run.dictionaries import check_dictionaries
@@ -44,7 +45,7 @@ from indexer.store.units import NEURONS
 from indexer.store.writing.records import NeuronBlock
 from indexer.store.writing.run import write_run
 from indexer.weights.facts import LayerFacts, weight_facts
-from indexer.workers.needed import uses_ray
+from indexer.workers.needed import check_workers, uses_ray
 
 FEW_TOKENS = 10_000
 """Under so many tokens the user is warned that statistics mean little."""
@@ -118,6 +119,7 @@ def index_sets(
             folders = [execution.state or _folder(cache_dir, engine, choice) for choice in choices]
             if len(set(folders)) < len(folders):
                 raise NeurariumError("A set of units is named twice: name each once.")
+            check_workers(execution)
             for choice, path in zip(choices, folders, strict=True):
                 folder = RunFolder(path)
                 lock = writing(engine, f"run in {folder.path.resolve()}", cache_dir / "locks")
@@ -182,6 +184,7 @@ def _begin(
 ) -> _Run:
     """Everything before the scan. `loaded` is the model, if another run has loaded it."""
     clock = Clock()
+    state_folder.check_writable(folder.path)
     if execution.restart:
         folder.remove()
     folder.check_settings(choice.config.as_dict())

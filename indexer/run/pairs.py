@@ -22,8 +22,8 @@ from indexer.run.checkpoint import RunFolder
 from indexer.run.passes import Done, positions_of
 from indexer.run.together import checkpoints, one_pass, scan_here
 from indexer.scan.job import Job
+from indexer.workers.crew import many_workers
 from indexer.workers.pairs import PairsWork
-from indexer.workers.ray import many_workers
 
 NAME = "pairs"
 """Of its file, without the ending."""

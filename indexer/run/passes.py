@@ -25,7 +25,7 @@ from indexer.scan.loop import scan_batches
 from indexer.scan.shape import ScanShape
 from indexer.scan.slices import Slice, choose_slices
 from indexer.scan.state import Scan
-from indexer.workers.ray import Workers, many_workers, memory_for
+from indexer.workers.crew import Workers, many_workers, memory_for
 
 MEMORY_MARGIN = 1.3
 """How many times its state a scan may take before the user is told."""

@@ -147,10 +147,12 @@ def measure(
         own, tokens = own + loss, tokens + count
         for layer, dictionary in units.dictionaries.items():
             inputs, target = seen[layer]
-            sums[layer].add(dictionary, inputs[included], target[included])
+            counted = meant(dictionary, included)
+            sums[layer].add(dictionary, inputs[counted], target[counted])
         for layer in units.dictionaries:
             for how in ("reconstruction", "zeros"):
-                with _spliced(model, units, layer, how, included):
+                counted = meant(units.dictionaries[layer], included)
+                with _spliced(model, units, layer, how, counted):
                     losses[layer, how] = losses.get((layer, how), 0.0) + loss_of(model, batch)[0]
     return tuple(
         Quality(
@@ -166,6 +168,15 @@ def measure(
         )
         for layer, dictionary in units.dictionaries.items()
     )
+
+
+def meant(dictionary: Dictionary, included: Bool[Tensor, "batch pos"]) -> Bool[Tensor, "batch pos"]:
+    """The included positions at which a dictionary is meant to reconstruct."""
+    if not dictionary.first_zero:
+        return included
+    later = included.clone()
+    later[:, 0] = False
+    return later
 
 
 def loss_of(model: LoadedModel, batch: Batch) -> tuple[float, int]:

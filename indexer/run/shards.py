@@ -18,6 +18,7 @@ from indexer import memory
 from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
 from indexer.reporter import Reporter
+from indexer.run import state_folder
 from indexer.run.before import before_scan
 from indexer.run.checkpoint import RunFolder
 from indexer.run.dictionaries import check_dictionaries
@@ -46,6 +47,7 @@ def scan_shard(
     Raises `Stopped`, NeurariumError.
     """
     state = shared_folder(execution.state)
+    state_folder.check_writable(state)
     choice = resolve(config)
     folder = RunFolder(state / shard.folder_name)
     folder.path.mkdir(parents=True, exist_ok=True)

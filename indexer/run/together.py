@@ -27,7 +27,7 @@ from indexer.run.stopping import Stopped, stop_requests
 from indexer.scan.job import Job
 from indexer.scan.loop import measuring
 from indexer.scan.slices import Slice, allowed_bytes
-from indexer.workers.ray import memory_for
+from indexer.workers.crew import memory_for
 
 
 class Measured(Protocol):

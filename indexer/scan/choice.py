@@ -10,9 +10,8 @@ from indexer.config import IndexConfig, check_name
 from indexer.corpus.kinds import local_corpus
 from indexer.errors import NeurariumError
 from indexer.models.claims import check_folder
-from indexer.models.dictionaries.names import local_path
+from indexer.models.dictionaries.names import lasting
 from indexer.models.source import ModelSource, in_memory, resolve_model
-from indexer.paths import absolute
 
 if TYPE_CHECKING:
     from indexer.corpus.rows import Corpus
@@ -47,6 +46,8 @@ class ModelChoice:
 def choose_given(config: IndexConfig, given: InMemory) -> ModelChoice:
     """What is to be indexed of a model and a corpus in memory. Raises NeurariumError."""
     check_name(config.model)
+    if config.dictionary:
+        config = replace(config, dictionary=lasting(config.dictionary))
     return ModelChoice(config, in_memory(config.model), config.model, given.corpus.label, given)
 
 
@@ -74,18 +75,8 @@ def resolve(config: IndexConfig) -> ModelChoice:
         corpus = corpus if path is None else str(path)
         config = replace(config, corpus=corpus)
     if config.dictionary:
-        config = replace(config, dictionary=_dictionaries(config.dictionary))
+        config = replace(config, dictionary=lasting(config.dictionary))
     return ModelChoice(replace(config, model=source.reference), source, name, corpus)
-
-
-def _dictionaries(references: str) -> str:
-    """References to dictionaries, with absolute paths for those on this machine."""
-    parts = [part.strip() for part in references.split(",")]
-    local = [local_path(part) for part in parts]
-    return ",".join(
-        part if path is None else str(absolute(path))
-        for part, path in zip(parts, local, strict=True)
-    )
 
 
 def check_there(choice: ModelChoice) -> None:

@@ -70,15 +70,15 @@ class FiringScan:
         where: slice,
         seen: LayerBatch,
         peaks: Float32[np.ndarray, "batch n"],
-        found: Fired,
+        fired: Fired,
     ) -> None:
         """Add where a layer's units fire in a batch."""
         self.positions[layer] += int(seen.batch.included.sum())
-        self.counts[where] += found.counts(where.stop - where.start)
+        self.counts[where] += fired.counts(where.stop - where.start)
         high = np.maximum(peaks.max(axis=0), 0)
         above, _ = self.histogram.prepare(where, np.zeros_like(high), high)
-        bins = self.histogram.half + (found.values * above[found.units]).astype(np.int64)
-        np.add.at(self.histogram.counts, (where.start + found.units, bins), 1)
+        bins = self.histogram.half + (fired.values * above[fired.units]).astype(np.int64)
+        np.add.at(self.histogram.counts, (where.start + fired.units, bins), 1)
 
     def clear(self, floor: Array) -> None:
         """Forget all but the examples, which the caller bounds, before measuring further contexts

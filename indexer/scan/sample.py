@@ -124,14 +124,14 @@ class SampleScan:
         where: slice,
         seen: LayerBatch,
         peaks: Float32[np.ndarray, "batch n"],
-        found: Fired,
+        fired: Fired,
     ) -> None:
-        """Add the moments of a sparse set's layer: all that is not 0 is in `found`."""
+        """Add the moments of a sparse set's layer: all that is not 0 is in `fired`."""
         high, zero = peaks.max(axis=0), np.zeros(where.stop - where.start, np.float32)
         _, scale = self.moments.prepare(where, zero, np.minimum(high, 0), np.maximum(high, 0))
         positions = int(seen.batch.included.sum())
-        counts = found.counts(len(zero))
-        self.moments.add(where, positions, found.powers(scale), counts)
+        counts = fired.counts(len(zero))
+        self.moments.add(where, positions, fired.powers(scale), counts)
 
     def wanted(
         self, where: slice, seen: LayerBatch, peaks: Float32[np.ndarray, "batch n"]

@@ -221,13 +221,13 @@ def _neurons(
             for lost in (key for key in keys if key not in by_key):
                 name = next(iter(table.primary_key)).name
                 report.add(missing(table, **{name: lost}))
-        found = []
+        batch = []
         for key in keys:
             parts = [of_key[table.name].get(key) for table, _ in _BY_NEURON]
             if all(parts):
                 neuron, arrays, examples = (part or [] for part in parts)
-                found.append((neuron[0], arrays[0], examples))
-        yield found, end
+                batch.append((neuron[0], arrays[0], examples))
+        yield batch, end
 
 
 def _canonical(

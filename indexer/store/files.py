@@ -60,10 +60,10 @@ class StoreFile:
     def state(self) -> State:
         """The file's present state. Raises FileMoved if it is not the file that was opened."""
         try:
-            found = os.stat(self.path)
+            status = os.stat(self.path)
         except OSError:
             raise FileMoved(f"The database file {self.path} was removed.") from None
-        now: State = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        now: State = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
         if self._first is None:
             self._first = now
         elif now[:2] != self._first[:2]:

@@ -168,6 +168,31 @@ def counts(engine: Engine, models: Sequence[str]) -> tuple[dict[tuple[str, int, 
     )
 
 
+def newest(engine: Engine, places: Iterable[Place]) -> dict[Place, str]:
+    """The text of the newest note on each of the neurons that have any; none without the table."""
+    by_layer: dict[tuple[str, int], list[int]] = {}
+    for place in filter(_is_valid, places):
+        by_layer.setdefault((place.model, place.layer), []).append(place.neuron)
+    if not by_layer or not exist(engine):
+        return {}
+    found: dict[Place, str] = {}
+    with engine.connect() as connection:
+        for (model, layer), neurons in by_layer.items():
+            rank = func.row_number().over(
+                partition_by=_notes.c.neuron, order_by=(_notes.c.time.desc(), _notes.c.id.desc())
+            )
+            all_notes = (
+                select(_notes.c.neuron, _notes.c.text, rank.label("rank"))
+                .where(_notes.c.model == model, _notes.c.layer == layer)
+                .where(_notes.c.neuron.in_(neurons))
+                .subquery()
+            )
+            wanted = select(all_notes.c.neuron, all_notes.c.text).where(all_notes.c.rank == 1)
+            for row in connection.execute(wanted):
+                found[Place(model, layer, row.neuron)] = row.text
+    return found
+
+
 def walk(engine: Engine) -> Iterator[Note]:
     """All notes, oldest first; none without the table."""
     if not exist(engine):

@@ -51,13 +51,14 @@ def verify(
     seed: int | None = None,
     model_path: Path | None = None,
     corpus_path: Path | None = None,
+    dictionary_path: str | None = None,
 ) -> tuple[StoredRun, Findings]:
     """Compare a run with its model: the examples of `neurons` random neurons, and `contexts` random
     contexts with the lists of all neurons.
 
-    `seed` draws both; None: a random seed. `model_path` and `corpus_path` are where a local model
-    and corpus are now, if they were moved. Raises NeurariumError if there is no such run, or if its
-    model or corpus is missing or has changed.
+    `seed` draws both; None: a random seed. `model_path`, `corpus_path` and `dictionary_path` are
+    where a local model, corpus and dictionaries are now, if they were moved. Raises NeurariumError
+    if there is no such run, or if one of these is missing or has changed.
     """
     for name, number in (("neurons", neurons), ("contexts", contexts)):
         if number < 1:
@@ -65,7 +66,7 @@ def verify(
     run = read_run(engine, run_id)
     seed = secrets.randbelow(2**32) if seed is None else seed
     reporter.say(f"Loading the model of run {run.id}, {run.model}")
-    model = _model(run, model_path)
+    model = _model(run, model_path, dictionary_path)
     corpus = _corpus(run, model, cache_dir, reporter, corpus_path)
     expected, bounds = _expected(run, corpus), _bounds(run, model)
     rng = np.random.default_rng(seed)
@@ -127,10 +128,10 @@ def _compare(
 # --- The model and the corpus --------------------------------------------------------------------
 
 
-def _model(run: StoredRun, model_path: Path | None) -> LoadedModel:
+def _model(run: StoredRun, model_path: Path | None, dictionary_path: str | None) -> LoadedModel:
     """The run's model. Raises NeurariumError if it is missing or has changed."""
     try:
-        what = wanted(run.provenance, model_path)
+        what = wanted(run.provenance, model_path, dictionary_path)
         return reload(what, describe(what.source))
     except NeurariumError as error:
         raise NeurariumError(f"Run {run.id} cannot be verified. {error}") from error

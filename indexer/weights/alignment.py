@@ -78,8 +78,8 @@ def alignment(model: LoadedModel) -> Callable[[int], dict[str, Array]] | None:
         for other, width in enumerate(neurons.widths):
             writes = neurons.writes(other) if width else Unknown("")
             if not isinstance(writes, Unknown):
-                found = _nearest(mine, writes.vectors, itself=False) - places.index(other, 0)
-                keys = best(torch.cat([keys, found], dim=1), LINKS)
+                nearest = _nearest(mine, writes.vectors, itself=False) - places.index(other, 0)
+                keys = best(torch.cat([keys, nearest], dim=1), LINKS)
         count = min(LINKS, int((keys[0] != NOTHING).sum()) if len(keys) else 0)
         values, ids = unpack(keys[:, :count])
         return {
@@ -102,6 +102,8 @@ def _nearest(
             cosines = (row @ column.T).clamp_(-1, 1)
             if itself and i == j:
                 cosines.fill_diagonal_(-torch.inf)
-            found = torch.cat([keys[i : i + len(row)], largest(cosines, count + itself) - j], dim=1)
-            keys[i : i + len(row)] = best(found, count)
+            nearest = torch.cat(
+                [keys[i : i + len(row)], largest(cosines, count + itself) - j], dim=1
+            )
+            keys[i : i + len(row)] = best(nearest, count)
     return keys

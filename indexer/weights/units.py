@@ -35,8 +35,8 @@ def write_vectors(model: LoadedModel, layer: int) -> Float[Tensor, "units d_mode
 
 def readers(model: LoadedModel) -> tuple[Reader | None, ...]:
     """How each layer reads the residual stream; None where that is not known."""
-    found = ask_readers(model)
-    return tuple(reader if isinstance(reader, Reader) else None for reader in found)
+    places = ask_readers(model)
+    return tuple(reader if isinstance(reader, Reader) else None for reader in places)
 
 
 def ask_readers(model: LoadedModel) -> tuple[Reader | Unknown, ...]:

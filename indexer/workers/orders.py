@@ -1,6 +1,6 @@
 """Divides a scan among workers: which batches each gets, what it returns, how results are merged.
 
-`indexer.workers.ray` has the processes that workers run in.
+`indexer.workers.crew` has the processes that workers run in.
 """
 
 from __future__ import annotations

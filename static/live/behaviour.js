@@ -2,34 +2,9 @@
 // keys are. And the form, which the keyboard can send. The page works without this script too.
 
 import { hideTitle, place, showTitle } from "../base/tip.js";
-import { fillFromAddress, offerLink } from "./link.js";
-import { sendByKeyboard, WAITING } from "./send.js";
+import { pageForm } from "./form.js";
 
-const form = document.querySelector("form.behaviour");
-const status = form.querySelector(".status");
-
-sendByKeyboard(form);
-form.addEventListener("submit", () => {
-  status.textContent = WAITING;
-});
-addEventListener("pageshow", () => {
-  status.textContent = ""; // after going back
-});
-
-if (document.querySelector("#result")) {
-  const sent = [...new FormData(form)].filter(([, value]) => value);
-  offerLink(form.querySelector(".link"), status, () => sent);
-}
-
-function open() {
-  if (fillFromAddress(form)) {
-    // Or going back would lead here, and send it again.
-    history.replaceState(null, "", location.pathname + location.search);
-    form.requestSubmit();
-  }
-}
-addEventListener("hashchange", open);
-open();
+pageForm(document.querySelector("form.behaviour"));
 
 const region = document.querySelector("[data-walk]");
 if (region) {

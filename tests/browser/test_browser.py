@@ -77,6 +77,15 @@ def visiting(browser: Any, server: str, **options: Any) -> Iterator[Any]:
     assert wrong == []
 
 
+def follow(control: Any) -> None:
+    """Click a link or a form's button, and wait until the page that it leads to is there whole.
+
+    A click alone returns when the answer begins: what is counted then may be half a table.
+    """
+    with control.page.expect_navigation():
+        control.click()
+
+
 def place(page: Any) -> tuple[int, int]:
     """Layer and neuron of the page shown."""
     found = NEURON.search(page.url)
@@ -93,10 +102,10 @@ def test_a_reader_finds_the_way(
     options = {"java_script_enabled": scripts, "viewport": size, "color_scheme": "dark"}
     with visiting(browser, live_server, **options) as page:
         page.goto("/")
-        page.get_by_role("link", name="demo", exact=True).click()
-        page.get_by_role("link", name="Layer 1", exact=True).click()
-        page.get_by_role("link", name="Neuron", exact=True).click()
-        page.get_by_role("row").nth(6).get_by_role("link").click()
+        follow(page.get_by_role("link", name="demo", exact=True))
+        follow(page.get_by_role("link", name="Layer 1", exact=True))
+        follow(page.get_by_role("link", name="Neuron", exact=True))
+        follow(page.get_by_role("row").nth(6).get_by_role("link"))
         assert place(page) == (1, 5)
         assert page.get_by_role("heading", level=1).is_visible()
 
@@ -110,11 +119,11 @@ def test_a_reader_finds_the_way(
             opened.locator("mark").wait_for()
 
         steps = page.get_by_role("navigation", name="Neurons")
-        steps.locator("[rel=next]").click()
+        follow(steps.locator("[rel=next]"))
         assert place(page) == (1, 6)
-        steps.locator("[rel=prev]").click()
+        follow(steps.locator("[rel=prev]"))
         assert place(page) == (1, 5)
-        steps.get_by_role("link", name="random").click()
+        follow(steps.get_by_role("link", name="random"))
         place(page)
 
 
@@ -220,8 +229,7 @@ def test_without_scripts_a_link_gives_every_token_its_title(
         page.goto(path)
         text = page.locator(".line, .text").all_inner_texts()
         assert page.locator(".line, .text").first.evaluate(every)
-        with page.expect_navigation():  # until all of it is there
-            page.get_by_role("link", name="this page with full details").first.click()
+        follow(page.get_by_role("link", name="this page with full details").first)
         assert page.locator(".line, .text").all_inner_texts() == text
         for line in page.locator(".line, .text").all():
             assert line.evaluate(every) == ""
@@ -242,15 +250,15 @@ def test_a_layer_is_sorted_by_its_headings(browser: Any, live_server: str) -> No
             cells = page.locator("tbody tr td.num:nth-of-type(3)").all_inner_texts()
             return [float(cell.split()[0].replace("\N{MINUS SIGN}", "-")) for cell in cells]
 
-        page.get_by_role("link", name="Max", exact=True).click()
+        follow(page.get_by_role("link", name="Max", exact=True))
         largest = maxima()
         assert len(largest) == 100
         assert largest == sorted(largest, reverse=True)
-        page.locator("th[aria-sort=descending] a").click()
+        follow(page.locator("th[aria-sort=descending] a"))
         smallest = maxima()
         assert smallest == sorted(smallest)
         assert smallest[0] < largest[-1]
-        page.get_by_role("link", name="Next page").click()
+        follow(page.get_by_role("link", name="Next page"))
         assert maxima()[0] >= smallest[-1]
 
 
@@ -262,6 +270,13 @@ def test_the_documentation_works(browser: Any, live_server: str) -> None:
         operation.wait_for()
         routes = page.request.get("/openapi.json").json()["paths"].values()
         assert page.locator("#swagger-ui .opblock").count() == sum(map(len, routes))
+        assert page.evaluate(
+            """() => [...document.querySelectorAll("#swagger-ui .opblock svg")].every((icon) => {
+                const [inner, outer] = [icon, icon.closest(".opblock")].map(
+                    (element) => element.getBoundingClientRect());
+                return inner.top >= outer.top && inner.bottom <= outer.bottom;
+            })"""
+        ), "our styles leave its icons alone"
         operation.locator(".opblock-summary-control").click()
         operation.get_by_role("button", name="Try it out").click()
         operation.get_by_role("button", name="Execute").click()
@@ -320,6 +335,6 @@ def test_a_page_that_is_missing_looks_like_the_site(browser: Any, live_server: s
     response = page.goto(PAGES["missing"])
     assert response.status == 404
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    page.get_by_role("link", name="All models").click()
+    follow(page.get_by_role("link", name="All models"))
     assert urlsplit(page.url).path == "/"
     context.close()

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from indexer.store.database import open_store
-from tests.browser.test_browser import PHONE, SCREENSHOTS, WIDE, in_both, visiting
+from tests.browser.test_browser import PHONE, SCREENSHOTS, WIDE, follow, in_both, visiting
 from tests.conftest import serving_live
 from tests.helpers.fixture_neurons import DEAD, SCRIPT
 from tests.helpers.fixture_store import MODELS, TOY_NEURONS, RunOf, wide_layer, write_all
@@ -156,10 +156,10 @@ def test_without_scripts_titles_name_the_cells(browser: Any, server: str) -> Non
         titles = page.locator(".grid title").all_text_contents()
         assert [title.split(" · ")[0] for title in titles] == ["0", "1", "2", "3"]
         assert SCRIPT in titles[1]
-        page.get_by_role("link", name="effect kurtosis", exact=True).click()
+        follow(page.get_by_role("link", name="effect kurtosis", exact=True))
         assert urlsplit(page.url).query == "picture=effect_kurtosis"
         assert page.locator(".choice [aria-current]").inner_text() == "effect kurtosis"
-        page.get_by_role("link", name="Kurtosis", exact=True).click()
+        follow(page.get_by_role("link", name="Kurtosis", exact=True))
         assert page.locator("th[aria-sort=descending]").inner_text().startswith("Kurtosis")
         assert page.locator(".choice [aria-current]").inner_text() == "effect kurtosis"
 

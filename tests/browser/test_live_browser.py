@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.test_browser import PHONE, SCREENSHOTS, WIDE, in_both, visiting
+from tests.browser.test_browser import PHONE, SCREENSHOTS, WIDE, follow, in_both, visiting
 from tests.conftest import serving_live
 
 NEURON = "/demo/1/349"
@@ -297,8 +297,7 @@ def test_two_texts_are_told_apart_without_scripts(browser: Any, server: str) -> 
         page.get_by_label("Text", exact=True).fill(TEXT)
         page.get_by_label("Compare with").fill("And the king said")
         page.get_by_label("percentile").check()
-        page.get_by_role("button", name="Find").click()
-        page.locator("table.apart").first.wait_for()
+        follow(page.get_by_role("button", name="Find"))
         assert page.locator("table.apart").count() == 2
         assert page.get_by_label("percentile").is_checked()
         cells = page.locator(".heat tbody a")

@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
+from indexer.store.database import open_store
+from indexer.store.writing.run import write_run
 from tests.browser.test_browser import PHONE, SCREENSHOTS, WIDE, in_both, visiting
 from tests.browser.test_neuron_page_browser import NEURON, TOP
 from tests.conftest import serving_live
+from tests.helpers.fixture_store import TOY_NEURONS, RunOf
+from tests.helpers.note_servers import TOKEN, keeping, write
+
+OTHER = "/demo/1/562"
 
 
 @pytest.fixture(scope="module")
-def text_server(demo_store: str) -> Iterator[str]:
-    """A server over the demo that takes custom text; no test sends it any."""
-    with serving_live(demo_store, live=True) as address:
+def full_server(demo_store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with all that a page can show above its examples: it takes custom text, run 1 is not
+    the model's default run, and `NEURON` and `OTHER` have notes."""
+    copy = tmp_path_factory.mktemp("full") / "store.db"
+    shutil.copy(Path(demo_store.removeprefix("sqlite:///")), copy)
+    url = f"sqlite:///{copy}"
+    newer = RunOf("demo", TOY_NEURONS)
+    engine = open_store(url, create=False)
+    record = replace(newer.record(), created_at=datetime.now(UTC))
+    write_run(engine, record, newer.blocks(), newer.context_records())
+    engine.dispose()
+    with keeping(url) as client:
+        for place in (NEURON, OTHER):
+            _, model, layer, neuron = place.split("/")
+            path = f"/api/v1/models/{model}/layers/{layer}/neurons/{neuron}/notes?run=1"
+            write(client, "Syllables inside foreign names, most often the second one.", path=path)
+    options = {"notes": True, "notes_token": SecretStr(TOKEN)}
+    with serving_live(url, live=True, **options) as address:
         yield address
 
 
@@ -33,22 +59,23 @@ def test_lines_are_aligned(browser: Any, live_server: str) -> None:
 
 
 @pytest.mark.parametrize(("size", "least"), [(WIDE, 14), (PHONE, 8)], ids=["wide", "phone"])
-@pytest.mark.parametrize("live", [False, True], ids=["plain", "live"])
-@pytest.mark.parametrize("neuron", [NEURON, "/demo/1/562"])
+@pytest.mark.parametrize("full", [False, True], ids=["plain", "full"])
+@pytest.mark.parametrize("neuron", [NEURON, OTHER])
 def test_the_first_screen_has_what_matters(
     browser: Any,
     live_server: str,
-    text_server: str,
+    full_server: str,
     size: dict[str, int],
     least: int,
     neuron: str,
-    live: bool,
+    full: bool,
 ) -> None:
-    """Statistics, the summary, the tokens by position and most of the top examples, also where a
-    form for custom text is on the page."""
-    with visiting(browser, text_server if live else live_server, viewport=size) as page:
-        page.goto(neuron)
-        assert page.locator(".live").count() == live
+    """Statistics, the summary, the tokens by position and most of the top examples, also where the
+    page has a form for custom text, the notice of a run that is not the default, and a note."""
+    with visiting(browser, full_server if full else live_server, viewport=size) as page:
+        page.goto(f"{neuron}?run=1" if full else neuron)
+        for part in (".live", ".notice.of-run", ".newest"):
+            assert page.locator(part).count() == full, part
         for place in (".stats", ".summary", ".logo", ".views", ".legend"):
             box = page.locator(place).first.bounding_box()
             assert box["y"] + box["height"] <= size["height"], place

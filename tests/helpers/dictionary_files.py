@@ -127,6 +127,45 @@ def constant_norm(x: Tensor, w: dict[str, Tensor]) -> Tensor:
     return relu_less(x * WIDTH**0.5 / x.norm(dim=-1, keepdim=True), w)
 
 
+def relu_after_first(x: Tensor, w: dict[str, Tensor]) -> Tensor:
+    acts = relu(x, w)
+    acts[:, 0] = 0
+    return acts
+
+
+def jumprelu_after_first(x: Tensor, w: dict[str, Tensor]) -> Tensor:
+    acts = jumprelu(x, w)
+    acts[:, 0] = 0
+    return acts
+
+
+def _whitening(w: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """A mean, and a matrix that can be inverted."""
+    return w["b_dec"], torch.eye(WIDTH) + 0.3 * w["W_skip"]
+
+
+def whitened(x: Tensor, w: dict[str, Tensor]) -> Tensor:
+    mean, matrix = _whitening(w)
+    return relu((x - mean) @ matrix, w)
+
+
+def _whitened_out(_: Tensor, acts: Tensor, w: dict[str, Tensor]) -> Tensor:
+    mean, matrix = _whitening(w)
+    return acts @ w["W_dec"] @ torch.linalg.inv(matrix) + mean
+
+
+def _fold_whitening(root: Path, w: dict[str, Tensor]) -> Path:
+    """Whitened inputs are what the weights were for, and what is decoded is turned back."""
+    mean, matrix = _whitening(w)
+    folded = {
+        "W_enc": matrix @ w["W_enc"],
+        "b_enc": w["b_enc"],
+        "W_dec": w["W_dec"] @ torch.linalg.inv(matrix),
+        "b_dec": mean,
+    }
+    return save_own(root / "own.safetensors", folded, hook_point=HOOK, activation="relu")
+
+
 def projection(x: Tensor, w: dict[str, Tensor]) -> Tensor:
     return x @ w["W_enc"]
 
@@ -150,7 +189,8 @@ def _sae_lens(new: bool, **said: Any) -> Callable[[Path, dict[str, Tensor]], Pat
         architecture = said.get("architecture", "standard")
         names = ["W_enc", "W_dec", "b_dec"]
         names += ["r_mag", "b_gate", "b_mag"] if architecture == "gated" else ["b_enc"]
-        names += ["threshold"] if "jumprelu" in architecture else []
+        by_threshold = "jumprelu" in architecture or "batchtopk" in architecture
+        names += ["threshold"] if by_threshold else []
         names += ["W_skip"] if "skip" in architecture else []
         about = {"model_name": "tiny", "prepend_bos": True}
         about["hook_name" if new else "hook_point"] = said.get("hook", HOOK)
@@ -241,6 +281,11 @@ def _trained(kind: str) -> Callable[[Path, dict[str, Tensor]], Path]:
                 **some(w, "W_enc", "b_enc", "W_dec", "b_dec"),
                 "threshold": torch.tensor(0.7),
             },
+            "AutoEncoderNew": {
+                **torch_named,
+                "encoder.bias": w["b_enc"],
+                "decoder.bias": w["b_dec"],
+            },
             "JumpReluAutoEncoder": some(w, "W_enc", "b_enc", "W_dec", "b_dec", "threshold"),
             "GatedAutoEncoder": {
                 **torch_named,
@@ -272,7 +317,9 @@ def _qwen(root: Path, w: dict[str, Tensor]) -> Path:
     return save(root / f"SAE-Res-Tiny-Base-W24K-L0_{K}", "layer1.sae.pt", given)
 
 
-def _circuit(turned: bool) -> Callable[[Path, dict[str, Tensor]], Path]:
+def _circuit(
+    turned: bool, threshold: str | None = None
+) -> Callable[[Path, dict[str, Tensor]], Path]:
     def write(root: Path, w: dict[str, Tensor]) -> Path:
         said = {
             "model_kind": "transcoder_set",
@@ -283,6 +330,8 @@ def _circuit(turned: bool) -> Callable[[Path, dict[str, Tensor]], Path]:
         given = {**some(w, "W_dec", "b_enc", "b_dec", "W_skip"), "W_enc": w["W_enc"].T}
         if turned:
             given["W_dec"] = w["W_dec"].T
+        if threshold is not None:
+            given[threshold] = w["threshold"]
         return save(root, "layer_1.safetensors", given, ("config.yaml", said))
 
     return write
@@ -330,6 +379,36 @@ CASES = (
         topk_less,
     ),
     Case("SAELens jumprelu", _sae_lens(True, architecture="jumprelu"), jumprelu_less),
+    Case(
+        "SAELens jumprelu, b_dec not subtracted",
+        _sae_lens(True, architecture="jumprelu", apply_b_dec_to_input=False),
+        jumprelu,
+    ),
+    Case("SAELens batch-top-k", _sae_lens(True, architecture="batchtopk", k=K), jumprelu_less),
+    Case(
+        "SAELens matryoshka",
+        _sae_lens(True, architecture="matryoshka_batchtopk", k=K),
+        jumprelu_less,
+    ),
+    Case(
+        "SAELens transcoder",
+        _sae_lens(True, architecture="transcoder", apply_b_dec_to_input=False, **_PAIR),
+        relu,
+        **_MLP,
+    ),
+    Case(
+        "SAELens jumprelu transcoder",
+        _sae_lens(True, architecture="jumprelu_transcoder", **_PAIR),
+        jumprelu,
+        **_MLP,
+    ),
+    Case(
+        "SAELens jumprelu skip transcoder",
+        _sae_lens(True, architecture="jumprelu_skip_transcoder", **_PAIR),
+        jumprelu,
+        _with_turned_skip,
+        **_MLP,
+    ),
     Case("SAELens top-k", _sae_lens(True, architecture="topk", k=K), topk_less),
     Case(
         "SAELens top-k by the decoder's norm",
@@ -363,6 +442,11 @@ CASES = (
         jumprelu,
     ),
     Case(
+        "Gemma Scope 2",
+        _gemma("scope2/resid_post/layer_1_width_16k_l0_50", "params.safetensors"),
+        jumprelu,
+    ),
+    Case(
         "Gemma Scope 2 transcoder",
         _gemma("scope2/transcoder/layer_1_width_16k_l0_50", "params.safetensors", "skip"),
         jumprelu,
@@ -380,6 +464,7 @@ CASES = (
         **_MLP,
     ),
     Case("dictionary_learning", _trained("AutoEncoder"), relu_less),
+    Case("dictionary_learning, new", _trained("AutoEncoderNew"), relu),
     Case("dictionary_learning top-k", _trained("AutoEncoderTopK"), topk_less),
     Case("dictionary_learning batch-top-k", _trained("BatchTopKSAE"), _batch_topk),
     Case("dictionary_learning matryoshka", _trained("MatryoshkaBatchTopKSAE"), _batch_topk),
@@ -389,7 +474,7 @@ CASES = (
     Case(
         "circuit-tracer",
         _circuit(turned=False),
-        relu,
+        relu_after_first,
         _with_turned_skip,
         "blocks.1.mlp.hook_in",
         "blocks.1.mlp.hook_out",
@@ -397,11 +482,20 @@ CASES = (
     Case(
         "circuit-tracer turned",
         _circuit(turned=True),
-        relu,
+        relu_after_first,
         _with_turned_skip,
         "blocks.1.mlp.hook_in",
         "blocks.1.mlp.hook_out",
     ),
+    Case(
+        "circuit-tracer jumprelu",
+        _circuit(turned=False, threshold="activation_function.threshold"),
+        jumprelu_after_first,
+        _with_turned_skip,
+        "blocks.1.mlp.hook_in",
+        "blocks.1.mlp.hook_out",
+    ),
+    Case("folded whitening", _fold_whitening, whitened, _whitened_out),
     Case("own jumprelu", _own(*_ALL, "threshold", hook_point=HOOK), jumprelu_less),
     Case(
         "own relu, not subtracted",

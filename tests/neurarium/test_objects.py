@@ -79,11 +79,22 @@ def test_notes_are_read_where_there_are_any(store_url: str) -> None:
         write(client, "first", path=f"{path}/notes")
         write(client, "second", path=f"{path}/notes")
         wanted = client.get(path).json()["notes"]
+        rows = client.get("/api/v1/models/only/layers/0/neurons").json()["items"]
     with neurarium.open(store_url) as store:
         found = store.model("only").neuron(0, 1).to_dict()["notes"]
         assert found == wanted
         assert [note["text"] for note in found] == ["second", "first"]
         assert store.model("only").neuron(0, 0).to_dict()["notes"] == []
+        layer = store.model("only").layer(0)
+        assert layer.to_dicts() == rows
+        assert [row.note for row in store.model("only").find("sort:neuron")] == [
+            None,
+            "second",
+            None,
+        ]
+        assert layer.to_pandas()["note"].fillna("").tolist() == ["", "second", ""]
+        assert layer.to_polars()["note"].to_list() == [None, "second", None]
+        assert "<th>note</th>" in layer._repr_html_()
 
 
 def test_arrays_are_numpy(opened: Store) -> None:
@@ -141,6 +152,8 @@ def test_mistakes_are_one_line(opened: Store, connected: Store) -> None:
             store.model("toy").neuron(0, 99)
         with pytest.raises(neurarium.NeurariumError, match="At character 1 of the query"):
             len(store.model("toy").find("loud>3"))
+        with pytest.raises(neurarium.NeurariumError, match="There is no role 'loud': use peak"):
+            store.model("toy").search(token_id=3, role="loud")
     with pytest.raises(neurarium.NeurariumError, match="No server answers at http://127"):
         neurarium.connect("http://127.0.0.1:9")
     with pytest.raises(neurarium.NeurariumError, match="There is no database at") as raised:

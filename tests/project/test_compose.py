@@ -119,8 +119,19 @@ def test_image_installs_files_of_known_hashes() -> None:
     for _, *options in listed:
         assert options
         assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", option) for option in options)
-    (version,) = re.findall(r"ARG PYTHON_VERSION=(\S+)", DOCKERFILE)
+    (version,) = re.findall(r"ARG PYTHON_IMAGE=python:(\d+\.\d+)\.", DOCKERFILE)
     assert version == hashed_requirements.PYTHON
+
+
+def test_base_images_are_named_by_digest() -> None:
+    """A tag may mean another image tomorrow: each has a version for readers, and a digest."""
+    built = {stage.split()[0] for stage in STAGES}
+    images = [*re.findall(r"ARG PYTHON_IMAGE=(\S+)", DOCKERFILE)]
+    images += [one["image"] for one in SERVICES.values() if "build" not in one]
+    assert built == {"${PYTHON_IMAGE}"}
+    assert len(images) == 2
+    for image in images:
+        assert re.fullmatch(r"[a-z]+:\d+\.\d[\w.-]*@sha256:[0-9a-f]{64}", image), image
 
 
 def test_image_does_not_run_as_root() -> None:

@@ -103,11 +103,11 @@ def test_every_route_named_exists(routes: set[str]) -> None:
 
 
 def test_every_parameter_is_documented(server: FastAPI) -> None:
-    """The line of each JSON address has the parameters that only it takes; `run`, `limit` and
-    `cursor`, which many take, are explained once."""
+    """The line of each JSON address has the parameters that only it takes; `run`, `limit`,
+    `cursor` and `fields`, which many take, are explained once."""
     text = PAGES[DOCS / "api.md"]
     lines = {path: row[-1] for row in table_rows(text) for path in addresses(row)}
-    shared = {"run", "limit", "cursor"}
+    shared = {"run", "limit", "cursor", "fields"}
     for path, operations in server.openapi()["paths"].items():
         for parameter in (p for of in operations.values() for p in of.get("parameters", [])):
             name = parameter["name"]

@@ -186,7 +186,7 @@ def _named(text: str, noun: str) -> list[NeuronRef]:
         raise Invalid(f"No {noun} is named: write some as LAYER/{noun.upper()}, such as 0/5, 1/12.")
     if len(parts) > MOST_ABLATED:
         raise Invalid(f"At most {MOST_ABLATED} {noun}s can be ablated together: name fewer.")
-    found = []
+    refs = []
     for part in parts:
         parsed = address.parse(part)
         if parsed is None or parsed.model or parsed.layer is None or parsed.neuron is None:
@@ -194,8 +194,8 @@ def _named(text: str, noun: str) -> list[NeuronRef]:
                 f"“{part.strip()[:40]}” is not a {noun} of this model: write LAYER/{noun.upper()}, "
                 "such as 0/5."
             )
-        found.append(NeuronRef(layer=parsed.layer, neuron=parsed.neuron))
-    return found
+        refs.append(NeuronRef(layer=parsed.layer, neuron=parsed.neuron))
+    return refs
 
 
 def _hash(text: str) -> str:

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 from app.drawing.characters import chip, label
 from app.drawing.numbers import compact, count, number
 from app.drawing.quoting import shortened
-from app.drawing.tables import unit_name
+from app.drawing.tables import tick, unit_name
 from app.live.behaviour.schemas import USUAL, BehaviourAnswer, By, ContrastedNeuron, TextPeak
 from app.schemas import WholeRun
 from app.web.frame import Frame
@@ -63,6 +63,8 @@ class Difference:
     called: Markup
     """Its name in its dictionary's file."""
     href: str
+    named: str
+    """As lists name it."""
     difference: str
     text: Side
     against: Side
@@ -132,8 +134,8 @@ def result(answer: BehaviourAnswer, links: Links, noun: str) -> Result:
         narrow=answer.by == "maximum",
         legend=legend(answer.by),
         ranks=range(1, max(most, 1) + 1),
-        rows=_rows(answer, href, max(most, 1), noun),
-        directions=_directions(answer, href, noun),
+        rows=_rows(answer, links, max(most, 1), noun),
+        directions=_directions(answer, links, noun),
         note=answer.note,
     )
 
@@ -259,11 +261,9 @@ def _cells(answer: BehaviourAnswer, href: Callable[[int, int], str], noun: str) 
     return Markup("".join(out))
 
 
-def _rows(
-    answer: BehaviourAnswer, href: Callable[[int, int], str], columns: int, noun: str
-) -> Markup:
+def _rows(answer: BehaviourAnswer, links: Links, columns: int, noun: str) -> Markup:
     """A row a token: the neurons that fire most for it, highest first."""
-    by, out = answer.by, []
+    by, href, out = answer.by, links.neurons(), []
     for at in range(answer.included_from, len(answer.tokens)):
         neurons = answer.neurons[at]
         out.append(
@@ -274,8 +274,9 @@ def _rows(
         for fired in neurons:
             out.append(
                 '<td role="cell"><span class="over">'
+                f"<span>{tick(links.named(fired.layer, fired.neuron))} "
                 f'<a class="name" href="{escape(href(fired.layer, fired.neuron))}">'
-                f"{fired.layer}/{fired.neuron}</a>{unit_name(fired.name)} "
+                f"{fired.layer}/{fired.neuron}</a>{unit_name(fired.name)}</span> "
                 f"{_pill(fired.share, by)}</span>"
                 f'<span class="under"><span class="chip">{chip(fired.peak_token)}</span> '
                 f'<span class="quiet">{number(fired.activation)}</span></span></td>'
@@ -292,16 +293,14 @@ def _pill(share: float, by: By) -> Markup:
     return Markup(f'<span class="{css}">{percentage(share, by)}</span>')
 
 
-def _directions(
-    answer: BehaviourAnswer, href: Callable[[int, int], str], noun: str
-) -> list[Direction]:
+def _directions(answer: BehaviourAnswer, links: Links, noun: str) -> list[Direction]:
     contrast = answer.contrast
     if contrast is None:
         return []
     tokens = (answer.tokens, contrast.tokens)
 
     def rows(neurons: list[ContrastedNeuron]) -> list[Difference]:
-        return [_difference(neuron, tokens, answer.by, href) for neuron in neurons]
+        return [_difference(neuron, tokens, answer.by, links) for neuron in neurons]
 
     none = f"No {noun} is higher on the {{}}."
     return [
@@ -314,7 +313,7 @@ def _difference(
     neuron: ContrastedNeuron,
     tokens: tuple[list[str], list[str]],
     by: By,
-    href: Callable[[int, int], str],
+    links: Links,
 ) -> Difference:
     text, against = (
         _side(peak, texts, by)
@@ -323,7 +322,8 @@ def _difference(
     return Difference(
         name=f"{neuron.layer}/{neuron.neuron}",
         called=unit_name(neuron.name),
-        href=href(neuron.layer, neuron.neuron),
+        href=links.neuron(neuron.layer, neuron.neuron),
+        named=links.named(neuron.layer, neuron.neuron),
         difference=percentage(neuron.difference, by),
         text=text,
         against=against,

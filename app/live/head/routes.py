@@ -55,8 +55,8 @@ async def head_on_text(
             return await live.ask(request, body)
         sent = json_as(HeadText, body)
         page, whole_run, contexts = await run_in_threadpool(_read, site, model, layer, head, run)
-        found = await _answer(live, whole_run, page, sent, contexts)
-        return no_store(await run_in_threadpool(json_of, found))
+        reply = await _answer(live, whole_run, page, sent, contexts)
+        return no_store(await run_in_threadpool(json_of, reply))
 
 
 @router.get(PATH, include_in_schema=False)
@@ -81,14 +81,14 @@ async def try_head(
         if isinstance(live, Elsewhere):
             return await live.ask(request, body)
         page, whole_run, contexts = await run_in_threadpool(_read, *where)
-        typed, error, found = NOTHING, None, None
+        typed, error, reply = NOTHING, None, None
         try:
             fields = form_fields(body)
             typed = HeadText(text=fields.get("text", ""), patch=fields.get("patch") or None)
-            found = await _answer(live, whole_run, page, typed, contexts)
+            reply = await _answer(live, whole_run, page, typed, contexts)
         except AppError as failure:
             error = failure
-        form = partial(_form, typed=typed, error=error, found=found)
+        form = partial(_form, typed=typed, error=error, reply=reply)
         return await run_in_threadpool(form, request, page, run, live.tokens)
 
 
@@ -100,15 +100,15 @@ def _form(
     *,
     typed: HeadText = NOTHING,
     error: AppError | None = None,
-    found: HeadAnswer | None = None,
+    reply: HeadAnswer | None = None,
 ) -> Response:
     """The page with the form, for texts of so many tokens, and what came of a text."""
     site = site_of(request)
     links = site.links(ModelSet(page.model, HEADS), run)
     view = None
-    if found is not None:
+    if reply is not None:
         view = result(
-            found, lambda number: links.neuron(page.layer, number), page.run.units.no_writes
+            reply, lambda number: links.neuron(page.layer, number), page.run.units.no_writes
         )
     context = HeadTryContext(
         frame=Frame(links),

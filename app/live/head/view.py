@@ -123,10 +123,10 @@ def _token_rows(answer: HeadAnswer, own: HeadPattern) -> list[TokenRow]:
 def _predictions(answer: HeadAnswer) -> list[Choices]:
     effects = answer.effects
     changed: list[tuple[str, Predictions | None]] = [
-        ("Output set to 0", effects.zero_ablated),
-        ("Output set to its mean", effects.mean_ablated),
-        ("Pattern of the other text", effects.pattern_patched),
-        ("Output of the other text", effects.output_patched),
+        ("Zero-ablated", effects.zero_ablated),
+        ("Mean-ablated", effects.mean_ablated),
+        ("Pattern patched", effects.pattern_patched),
+        ("Output patched", effects.output_patched),
     ]
     known = [(title, predictions) for title, predictions in changed if predictions is not None]
     largest = max(
@@ -151,5 +151,5 @@ def _direct(answer: HeadAnswer, unknown: str) -> Markup:
     value = answer.direct_effects[-1]
     return Markup(
         'The head itself adds <b>{}{}</b> to the logit of <span class="chip">{}</span>, the '
-        "likeliest next token."
+        "most likely next token."
     ).format("+" if value > 0 else "", number(value), chip(answer.predicted))

@@ -67,8 +67,9 @@ class LiveAnswer(Schema):
     )
     linear: float | None = Field(description="Gated models: the linear part, at the peak.")
     higher_than: float | None = Field(
-        description="At least this share of the sample's contexts have a lower peak (by the "
-        "histogram of peaks); null if the store has no such histogram."
+        description="At least this share of the sample's contexts, for sparse units of those in "
+        "which it fires, have a lower peak (by the histogram of peaks); null if the store has no "
+        "such histogram."
     )
     note: str | None = Field(
         description="How far these values may differ from the indexed ones; null: hardly."

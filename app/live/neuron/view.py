@@ -114,7 +114,7 @@ def result(page: NeuronPage, answer: LiveAnswer) -> Result:
         token=chip(answer.tokens[answer.peak_position]),
         position=answer.peak_position,
         standing=standing(answer.higher_than, answer.peak, page),
-        chart=peaks_chart(page.peak_histogram, answer.peak),
+        chart=peaks_chart(page.peak_histogram, answer.peak, page.run.units.peaked),
         parts=f"gate {number(answer.gate)}, linear part {number(answer.linear)}" if gated else "",
         note=answer.note,
         predictions=_predictions(answer.effects),
@@ -130,26 +130,26 @@ def standing(higher_than: float | None, peak: float, page: NeuronPage) -> str:
     if higher_than is None:
         return "the sample's peaks are not known"
     if higher_than == 1:
-        return "higher than the peaks of all of the sample's contexts"
+        return f"higher than the peaks of all of the {page.run.units.peaked}"
     if higher_than == 0:
-        return _at_the_low_end(peak, page.peak_histogram)
+        return _at_the_low_end(peak, page.peak_histogram, page.run.units.peaked)
     # Rounded down: "at least" has to stay true.
     bound = f"{math.floor(higher_than * 1000) / 10:.1f}%"
     if higher_than < 0.001:
         bound = share(higher_than)
-    return f"higher than the peaks of at least {bound} of the sample's contexts"
+    return f"higher than the peaks of at least {bound} of the {page.run.units.peaked}"
 
 
-def _at_the_low_end(peak: float, peaks: Histogram) -> str:
+def _at_the_low_end(peak: float, peaks: Histogram, peaked: str) -> str:
     """As `standing`, for peaks below the second bin; the first can hold most of the contexts."""
     if peak < peaks.edges[0]:
-        return "lower than the peaks of all of the sample's contexts"
+        return f"lower than the peaks of all of the {peaked}"
     lowest = share(peaks.counts[0] / sum(peaks.counts))
-    return f"in the lowest bin of peaks, with {lowest} of the sample's contexts"
+    return f"in the lowest bin of peaks, with {lowest} of the {peaked}"
 
 
-def peaks_chart(peaks: Histogram, peak: float) -> Markup:
-    """The histogram of the sample's peaks (log counts), with a line at `peak`."""
+def peaks_chart(peaks: Histogram, peak: float, peaked: str) -> Markup:
+    """The histogram of the peaks of the contexts `peaked` (log counts), with a line at `peak`."""
     if not peaks.counts:
         return Markup("")
     first, last = min(peak, peaks.edges[0]), max(peak, peaks.edges[-1])
@@ -181,7 +181,7 @@ def peaks_chart(peaks: Histogram, peak: float) -> Markup:
     anchor = "start" if at < reach else "end" if at > WIDTH - reach else "middle"
     return Markup(
         f'<svg class="standing" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" '
-        f"aria-label=\"Peaks of the sample's contexts, from {escape(number(peaks.edges[0]))} to "
+        f'aria-label="Peaks of the {peaked}, from {escape(number(peaks.edges[0]))} to '
         f"{escape(number(peaks.edges[-1]))}, and this text's peak, {escape(value_text)}\">"
         f"{''.join(bars)}"
         f'<path class="axis" d="M0 {FLOOR:.0f}H{WIDTH:.0f}"/>{"".join(labels)}'

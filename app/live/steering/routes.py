@@ -131,7 +131,7 @@ def _read(
         ends = (each.stats.max, -each.stats.min if each.run.units.signed else 0.0)
         known[each.layer, each.neuron] = Steerable(max(ends), each.name)
         if sent is not None and max(ends) <= 0:
-            name = each.run.units.label(each.neuron)
+            name = each.run.units.label(each.neuron, each.name)
             raise Invalid(
                 f"The {name} of layer {each.layer} is never above 0 in the corpus, so strengths "
                 "have no unit: choose another."

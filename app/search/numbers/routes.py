@@ -10,13 +10,13 @@ from app.errors import Invalid
 from app.reading.runs import whole_run
 from app.search.numbers import queries
 from app.search.numbers.grammar import GrammarError, parse
-from app.search.numbers.schemas import NumberRow, NumberSearch
+from app.search.numbers.schemas import NumberSearch
 from app.search.numbers.view import NumbersContext, refused_view, results_view
 from app.sets import ModelSet
 from app.web import api_urls, urls
-from app.web.fields import accepted, listed, listing_csv
+from app.web.answers import listing, with_notes
 from app.web.frame import Frame
-from app.web.params import DEFAULT_LIMIT, ERRORS, Cursor, Fields, InSet, Limit, RunId
+from app.web.params import DEFAULT_LIMIT, ERRORS, LISTS, Cursor, Fields, InSet, Limit, RunId
 from app.web.site import Site, site_of
 
 router = APIRouter()
@@ -33,7 +33,7 @@ QueryText = Annotated[
 @router.get(
     "/api/v1/models/{model}/neurons",
     response_model=NumberSearch,
-    responses=ERRORS,
+    responses=ERRORS | LISTS,
     tags=["api"],
 )
 def search(
@@ -45,20 +45,15 @@ def search(
     run: RunId = None,
     fields: Fields = None,
 ) -> Response:
-    """A page of the neurons of all layers whose statistics match a query; as CSV if the request
-    accepts text/csv."""
+    """A page of the neurons of all layers whose statistics match a query."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, model, beside=accepted(request)):
+    if unchanged := site.unchanged(request, model, beside=[site.marks(model).version]):
         return unchanged
-    include = listed(NumberRow, fields)
     try:
         page = _search(site, model, q, limit, cursor, run)
     except GrammarError as error:
         raise Invalid(error.detail) from None
-    if accepted(request):
-        return site.csv(request, listing_csv(NumberRow, page.items, fields))
-    rest = dict.fromkeys(NumberSearch.model_fields, True)
-    return site.json(request, page, include=include and rest | {"items": include})
+    return listing(request, with_notes(request, page, model), fields)
 
 
 @router.get("/{model}/neurons", include_in_schema=False)

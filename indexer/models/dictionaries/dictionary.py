@@ -72,6 +72,9 @@ class Dictionary:
     """A linear map of the input that is added to what is decoded."""
     target: Hook | None = None
     """What is decoded approximates this place; None: the input itself."""
+    first_zero: bool = False
+    """Whether all latents are 0 at a context's first position, whatever is there: circuit-tracer
+    puts a BOS there, or another special token."""
     model: str | None = None
     """The model it was made for, if the file says so."""
     l0: float | None = None
@@ -139,6 +142,15 @@ class Dictionary:
         for rows in torch.split(product.view(-1, self.latents), _ROWS):
             self._activate(rows)
         return product
+
+    def activations(
+        self, inputs: Float[Tensor, "batch pos d_in"]
+    ) -> Float32[Tensor, "batch pos latents"]:
+        """As `encode`, of whole contexts from their first position on."""
+        acts = self.encode(inputs)
+        if self.first_zero:
+            acts[:, 0] = 0
+        return acts
 
     def _activate(self, values: Float32[Tensor, "rows latents"]) -> None:
         """Turn the encoder's products into activations, in place. NaN stays NaN."""

@@ -26,7 +26,7 @@ _BESIDE = ("sparsity", "log_sparsity", "feature_sparsity", "log_feature_sparsity
 
 
 @dataclass(frozen=True)
-class Found:
+class WeightsFile:
     """One file of weights."""
 
     path: Path
@@ -76,20 +76,20 @@ def weight_files(path: Path) -> list[Path]:
                 f"{', '.join(WEIGHTS)}, or its folder (--dictionary)."
             )
         return [path]
-    found = sorted(
+    file = sorted(
         file
         for file in path.rglob("*")
         if file.suffix in WEIGHTS and file.is_file() and not file.stem.startswith(_BESIDE)
     )
-    if not found:
+    if not file:
         raise NeurariumError(
             f"The folder {path} has no dictionary: no file of it ends with {', '.join(WEIGHTS)} "
             "(--dictionary)."
         )
-    return found
+    return file
 
 
-def read_file(path: Path, names: str) -> Found:
+def read_file(path: Path, names: str) -> WeightsFile:
     """Read a file of weights and the settings beside it. Raises `NeurariumError`."""
     label = "/".join(names.split("/")[-3:])
     settings, kind = _settings(path, label)
@@ -109,7 +109,7 @@ def read_file(path: Path, names: str) -> Found:
             f"The dictionary {label} cannot be read ({_first_line(error)}): get the file again, or "
             "name another (--dictionary)."
         ) from error
-    return Found(path, label, names, tensors, settings, kind, metadata)
+    return WeightsFile(path, label, names, tensors, settings, kind, metadata)
 
 
 def _of_pickle(path: Path, label: str) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 
 from indexer.models.dictionaries import places
 from indexer.models.dictionaries.dictionary import COUNTED, NORMS, Dictionary, Function, Norm
-from indexer.models.dictionaries.files import Found
+from indexer.models.dictionaries.files import WeightsFile
 
 _TENSORS = frozenset({"W_enc", "b_enc", "W_dec", "b_dec", "threshold"})
 _KEYS = frozenset(
@@ -18,39 +18,39 @@ _KEYS = frozenset(
 )
 
 
-def is_own(found: Found) -> bool:
+def is_own(file: WeightsFile) -> bool:
     """Whether a file is of our layout: safetensors without a file of settings."""
     return (
-        found.path.suffix == ".safetensors"
-        and "W_enc" in found.tensors
-        and (not found.kind or "hook_point" in found.metadata or "activation" in found.metadata)
+        file.path.suffix == ".safetensors"
+        and "W_enc" in file.tensors
+        and (not file.kind or "hook_point" in file.metadata or "activation" in file.metadata)
     )
 
 
-def read_own(found: Found, asked: str | None) -> Dictionary:
+def read_own(file: WeightsFile, asked: str | None) -> Dictionary:
     """Read a file of our layout. Raises `NeurariumError`."""
-    said = found.metadata
-    if extra := sorted(set(found.tensors) - _TENSORS):
-        raise found.wrong(f"has tensors that mean nothing here: {', '.join(extra)}")
-    if extra := sorted(set(said) - _KEYS):
-        raise found.wrong(
+    declared = file.metadata
+    if extra := sorted(set(file.tensors) - _TENSORS):
+        raise file.wrong(f"has tensors that mean nothing here: {', '.join(extra)}")
+    if extra := sorted(set(declared) - _KEYS):
+        raise file.wrong(
             f"has metadata that means nothing here: {', '.join(extra)}; known are "
             f"{', '.join(sorted(_KEYS))}"
         )
-    W_enc = found.tensor("W_enc")
+    W_enc = file.tensor("W_enc")
     latents = W_enc.shape[-1]
-    W_dec, threshold = found.optional("W_dec"), found.optional("threshold")
-    function = _function(found, W_dec is not None, threshold is not None)
-    layer = _number(found, "layer") if "layer" in said else None
-    hook = places.where(found, said.get("hook_point"), asked, layer)
+    W_dec, threshold = file.optional("W_dec"), file.optional("threshold")
+    function = _function(file, W_dec is not None, threshold is not None)
+    layer = _number(file, "layer") if "layer" in declared else None
+    hook = places.where(file, declared.get("hook_point"), asked, layer)
     target = None
-    if "hook_point_out" in said:
-        target = places.where(found, said["hook_point_out"], None, hook.layer)
-    b_dec = found.optional("b_dec")
-    subtracted = _flag(found, "apply_b_dec_to_input", target is None)
-    b_enc = found.optional("b_enc")
+    if "hook_point_out" in declared:
+        target = places.where(file, declared["hook_point_out"], None, hook.layer)
+    b_dec = file.optional("b_dec")
+    subtracted = _flag(file, "apply_b_dec_to_input", target is None)
+    b_enc = file.optional("b_enc")
     return Dictionary(
-        label=found.label,
+        label=file.label,
         hook=hook,
         function=function,
         W_enc=W_enc,
@@ -59,88 +59,90 @@ def read_own(found: Found, asked: str | None) -> Dictionary:
         b_dec=b_dec if W_dec is not None else None,
         b_in=b_dec if subtracted else None,
         threshold=threshold,
-        k=_number(found, "k") if function in COUNTED else None,
-        norm=_norm(found),
+        k=_number(file, "k") if function in COUNTED else None,
+        norm=_norm(file),
         target=target,
-        model=said.get("model"),
-        l0=_decimal(found, "l0"),
-        names=_names(found, latents),
-        name=said.get("name"),
-        noun=said.get("noun") or ("direction" if function == "identity" else None),
-        prepend_bos=_flag(found, "prepend_bos", True) if "prepend_bos" in said else None,
+        model=declared.get("model"),
+        l0=_decimal(file, "l0"),
+        names=_names(file, latents),
+        name=declared.get("name"),
+        noun=declared.get("noun") or ("direction" if function == "identity" else None),
+        prepend_bos=_flag(file, "prepend_bos", True) if "prepend_bos" in declared else None,
     )
 
 
-def _function(found: Found, decodes: bool, has_threshold: bool) -> Function:
+def _function(file: WeightsFile, decodes: bool, has_threshold: bool) -> Function:
     """The activation function: the one named, or the only one the tensors allow."""
-    named = found.metadata.get("activation")
+    named = file.metadata.get("activation")
     if named is None:
         if has_threshold:
             return "jumprelu"
         if not decodes:
             return "identity"
-        raise found.wrong(
+        raise file.wrong(
             "has a decoder and does not name its activation function: add `activation` to the "
             "file's metadata (relu, jumprelu, topk, groupmax or identity)"
         )
     if named in ("jumprelu", "batchtopk"):
         if not has_threshold:
-            raise found.wrong(f"is {named} and has no `threshold`")
+            raise file.wrong(f"is {named} and has no `threshold`")
         return "jumprelu"
     if has_threshold:
-        raise found.wrong(f"is {named} and has a `threshold`: {named} uses none")
+        raise file.wrong(f"is {named} and has a `threshold`: {named} uses none")
     if named == "relu":
         return "relu"
     if named in COUNTED:
         return named
     if named == "identity":
         return "identity"
-    raise places.unknown_function(found, named)
+    raise places.unknown_function(file, named)
 
 
-def _norm(found: Found) -> Norm:
-    named = found.metadata.get("normalize_activations", "none")
+def _norm(file: WeightsFile) -> Norm:
+    named = file.metadata.get("normalize_activations", "none")
     if named not in NORMS:
-        raise found.wrong(
+        raise file.wrong(
             f"is for inputs normalised by {named!r}, which is not known: {', '.join(NORMS)} are"
         )
     return named
 
 
-def _flag(found: Found, key: str, default: bool) -> bool:
-    said = found.metadata.get(key)
-    if said is None:
+def _flag(file: WeightsFile, key: str, default: bool) -> bool:
+    declared = file.metadata.get(key)
+    if declared is None:
         return default
-    if said not in ("true", "false"):
-        raise found.wrong(f"has {key} {said!r} in its metadata: write true or false")
-    return said == "true"
+    if declared not in ("true", "false"):
+        raise file.wrong(f"has {key} {declared!r} in its metadata: write true or false")
+    return declared == "true"
 
 
-def _number(found: Found, key: str) -> int:
-    said = found.metadata.get(key)
-    if said is None or not said.isdecimal():
-        raise found.wrong(f"has {key} {said!r} in its metadata, and a whole number is needed")
-    return int(said)
+def _number(file: WeightsFile, key: str) -> int:
+    declared = file.metadata.get(key)
+    if declared is None or not declared.isdecimal():
+        raise file.wrong(f"has {key} {declared!r} in its metadata, and a whole number is needed")
+    return int(declared)
 
 
-def _decimal(found: Found, key: str) -> float | None:
-    said = found.metadata.get(key)
+def _decimal(file: WeightsFile, key: str) -> float | None:
+    declared = file.metadata.get(key)
     try:
-        return None if said is None else float(said)
+        return None if declared is None else float(declared)
     except ValueError as error:
-        raise found.wrong(f"has {key} {said!r} in its metadata, and a number is needed") from error
+        raise file.wrong(
+            f"has {key} {declared!r} in its metadata, and a number is needed"
+        ) from error
 
 
-def _names(found: Found, latents: int) -> tuple[str, ...]:
-    said = found.metadata.get("names")
-    if said is None:
+def _names(file: WeightsFile, latents: int) -> tuple[str, ...]:
+    declared = file.metadata.get("names")
+    if declared is None:
         return ()
     try:
-        names = json.loads(said)
+        names = json.loads(declared)
     except json.JSONDecodeError:
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise found.wrong("has `names` that are not a JSON list of texts")
+        raise file.wrong("has `names` that are not a JSON list of texts")
     if len(names) != latents:
-        raise found.wrong(f"has {len(names)} names for {latents} columns of W_enc")
+        raise file.wrong(f"has {len(names)} names for {latents} columns of W_enc")
     return tuple(names)

@@ -7,7 +7,7 @@ import re
 
 from indexer.errors import NeurariumError
 from indexer.models.dictionaries.dictionary import Hook
-from indexer.models.dictionaries.files import Found
+from indexer.models.dictionaries.files import WeightsFile
 
 _HOOK = re.compile(r"blocks\.(\d+)\.([\w.]+)")
 _POINT = re.compile(r"[a-z][\w.]*")
@@ -20,48 +20,50 @@ def parse_hook(name: str) -> Hook | None:
     return None if match is None else Hook(int(match[1]), match[2])
 
 
-def layer_in_name(found: Found) -> int | None:
+def layer_in_name(file: WeightsFile) -> int | None:
     """The layer that the names of the file and of its folders say, the innermost first; or None."""
-    for part in reversed(found.names.split("/")):
+    for part in reversed(file.names.split("/")):
         if match := _LAYER.search(part):
             return int(match[1])
     return None
 
 
-def where(found: Found, said: str | None, asked: str | None, layer: int | None = None) -> Hook:
+def where(
+    file: WeightsFile, declared: str | None, asked: str | None, layer: int | None = None
+) -> Hook:
     """Where a dictionary reads.
 
-    `said` is what the file says, such as `blocks.3.hook_resid_post`, or `hook_resid_post` where
+    `declared` is what the file says, such as `blocks.3.hook_resid_post`, or `hook_resid_post` where
     the layer is known otherwise; `asked` is the user's --hook-point, for files that do not say.
     Raises `NeurariumError` if nobody says, or they contradict each other.
     """
-    if said is not None:
-        hook = _complete(found, said, layer, "the file")
+    if declared is not None:
+        hook = _complete(file, declared, layer, "the file")
         if asked is not None and asked not in (hook.point, str(hook)):
-            raise found.wrong(f"reads {hook}, not {asked!r}: leave --hook-point out")
+            raise file.wrong(f"reads {hook}, not {asked!r}: leave --hook-point out")
         return hook
     if asked is None:
-        raise found.wrong(
+        raise file.wrong(
             "does not say where it reads: name the place with --hook-point, such as "
             "blocks.3.hook_resid_post"
         )
-    return _complete(found, asked, layer, "--hook-point")
+    return _complete(file, asked, layer, "--hook-point")
 
 
-def _complete(found: Found, name: str, layer: int | None, who: str) -> Hook:
+def _complete(file: WeightsFile, name: str, layer: int | None, who: str) -> Hook:
     hook = parse_hook(name)
     if hook is not None:
         if layer is not None and layer != hook.layer:
-            raise found.wrong(f"is named for layer {layer}, and {who} says {name}")
+            raise file.wrong(f"is named for layer {layer}, and {who} says {name}")
         return hook
     if name == "hook_embed" or not _POINT.fullmatch(name) or name.startswith("blocks"):
-        raise found.wrong(
+        raise file.wrong(
             f"reads {name!r} according to {who}, which is not a place in a layer such as "
             "blocks.3.hook_resid_post"
         )
-    layer = layer if layer is not None else layer_in_name(found)
+    layer = layer if layer is not None else layer_in_name(file)
     if layer is None:
-        raise found.wrong(
+        raise file.wrong(
             f"does not say which layer's {name} it reads: name it with --hook-point "
             f"blocks.LAYER.{name}"
         )
@@ -73,32 +75,32 @@ def beside(hook: Hook, point: str) -> Hook:
     return Hook(hook.layer, point)
 
 
-def number(found: Found, value: object, what: str) -> int:
+def number(file: WeightsFile, value: object, what: str) -> int:
     """A whole number from 1 on that a file of settings gives. Raises `NeurariumError`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
-        raise found.wrong(f"has {what} {value!r} in its settings, and a whole number is needed")
+        raise file.wrong(f"has {what} {value!r} in its settings, and a whole number is needed")
     if value < 1:
-        raise found.wrong(f"has {what} {value!r} in its settings, and it must be at least 1")
+        raise file.wrong(f"has {what} {value!r} in its settings, and it must be at least 1")
     return int(value)
 
 
-def text(found: Found, value: object, what: str) -> str:
+def text(file: WeightsFile, value: object, what: str) -> str:
     """A text that a file of settings gives. Raises `NeurariumError`."""
     if not isinstance(value, str) or not value:
-        raise found.wrong(f"has {what} {value!r} in its settings, and a text is needed")
+        raise file.wrong(f"has {what} {value!r} in its settings, and a text is needed")
     return value
 
 
-def unknown_function(found: Found, name: object) -> NeurariumError:
+def unknown_function(file: WeightsFile, name: object) -> NeurariumError:
     """The error that a nonlinearity is not one of ours."""
-    return found.wrong(
+    return file.wrong(
         f"has the activation function {name!r}, which is not known: relu, jumprelu, topk, "
         "batchtopk, gated and identity are"
     )
 
 
-def cross_layer(found: Found) -> NeurariumError:
+def cross_layer(file: WeightsFile) -> NeurariumError:
     """The error that a file writes to many layers."""
-    return found.wrong(
+    return file.wrong(
         "is a cross-layer transcoder, which cannot be indexed yet: choose per-layer transcoders"
     )

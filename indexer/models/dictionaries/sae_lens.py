@@ -12,7 +12,7 @@ from torch import Tensor
 
 from indexer.models.dictionaries import places
 from indexer.models.dictionaries.dictionary import Dictionary, Function, Gate, Norm
-from indexer.models.dictionaries.files import Found
+from indexer.models.dictionaries.files import WeightsFile
 
 _ARCHITECTURES: dict[str, Function] = {
     "standard": "relu",
@@ -28,51 +28,51 @@ _ARCHITECTURES: dict[str, Function] = {
 }
 
 
-def is_sae_lens(found: Found) -> bool:
+def is_sae_lens(file: WeightsFile) -> bool:
     """Whether a file is of SAELens's layout."""
     marks = {"d_sae", "hook_name", "hook_point", "activation_fn_str", "sae_lens_version"}
-    return found.kind == "cfg.json" and bool(marks & set(found.settings))
+    return file.kind == "cfg.json" and bool(marks & set(file.settings))
 
 
-def read_sae_lens(found: Found, asked: str | None) -> Dictionary:
+def read_sae_lens(file: WeightsFile, asked: str | None) -> Dictionary:
     """Read a file of SAELens's. Raises `NeurariumError`."""
-    said = _flat(found.settings)
-    architecture = str(said.get("architecture") or "standard")
+    declared = _flat(file.settings)
+    architecture = str(declared.get("architecture") or "standard")
     if architecture not in _ARCHITECTURES:
-        raise places.unknown_function(found, architecture)
-    function = _function(found, said, _ARCHITECTURES[architecture])
-    if said.get("finetuning_scaling_factor"):
-        raise found.wrong("has a fine-tuned scaling factor, which is not known here")
+        raise places.unknown_function(file, architecture)
+    function = _function(file, declared, _ARCHITECTURES[architecture])
+    if declared.get("finetuning_scaling_factor"):
+        raise file.wrong("has a fine-tuned scaling factor, which is not known here")
     transcoder = "transcoder" in architecture
-    out = said.get("hook_name_out")
-    hook = places.where(found, said.get("hook_name"), asked)
-    target = places.where(found, str(out), None) if transcoder and out else None
+    out = declared.get("hook_name_out")
+    hook = places.where(file, declared.get("hook_name"), asked)
+    target = places.where(file, str(out), None) if transcoder and out else None
     if transcoder and target is None:
-        raise found.wrong("is a transcoder and does not say what it approximates (hook_name_out)")
-    if said.get("hook_head_index") is not None:
-        raise found.wrong(f"reads head {said['hook_head_index']} alone, which is not known here")
-    subtracted = bool(said.get("apply_b_dec_to_input", not transcoder))
+        raise file.wrong("is a transcoder and does not say what it approximates (hook_name_out)")
+    if declared.get("hook_head_index") is not None:
+        raise file.wrong(f"reads head {declared['hook_head_index']} alone, which is not known here")
+    subtracted = bool(declared.get("apply_b_dec_to_input", not transcoder))
     if transcoder and subtracted:
-        raise found.wrong("is a transcoder that subtracts b_dec from its input, which none does")
-    W_enc, W_dec, b_dec = found.tensor("W_enc"), found.tensor("W_dec"), found.tensor("b_dec")
+        raise file.wrong("is a transcoder that subtracts b_dec from its input, which none does")
+    W_enc, W_dec, b_dec = file.tensor("W_enc"), file.tensor("W_dec"), file.tensor("b_dec")
     gate, b_enc = None, None
     if function == "gated":
-        gate = Gate(found.tensor("r_mag").exp(), found.tensor("b_gate"))
-        b_enc = found.tensor("b_mag")
+        gate = Gate(file.tensor("r_mag").exp(), file.tensor("b_gate"))
+        b_enc = file.tensor("b_mag")
     else:
-        b_enc = found.tensor("b_enc")
+        b_enc = file.tensor("b_enc")
     b_in: Tensor | None = b_dec if subtracted else None
-    norm, factor = _norm(found, said)
+    norm, factor = _norm(file, declared)
     if factor is not None:
         # The scalar multiplies the input, and divides what is decoded.
         W_enc, W_dec = W_enc * factor, W_dec / factor
         b_in, b_dec = (None if b_in is None else b_in / factor), b_dec / factor
-    if said.get("rescale_acts_by_decoder_norm"):
+    if declared.get("rescale_acts_by_decoder_norm"):
         length = W_dec.norm(dim=-1) * (1 if factor is None else factor)
         W_enc, b_enc, W_dec = W_enc * length, b_enc * length, W_dec / length[:, None]
-    skip = found.tensor("W_skip").T if "skip" in architecture else None
+    skip = file.tensor("W_skip").T if "skip" in architecture else None
     return Dictionary(
-        label=found.label,
+        label=file.label,
         hook=hook,
         function=function,
         W_enc=W_enc,
@@ -80,14 +80,14 @@ def read_sae_lens(found: Found, asked: str | None) -> Dictionary:
         W_dec=W_dec,
         b_dec=b_dec,
         b_in=b_in,
-        threshold=found.tensor("threshold") if function == "jumprelu" else None,
-        k=places.number(found, _k(said), "k") if function == "topk" else None,
+        threshold=file.tensor("threshold") if function == "jumprelu" else None,
+        k=places.number(file, _k(declared), "k") if function == "topk" else None,
         gate=gate,
         norm=norm,
         skip=skip,
         target=target,
-        model=said.get("model_name"),
-        prepend_bos=said.get("prepend_bos"),
+        model=declared.get("model_name"),
+        prepend_bos=declared.get("prepend_bos"),
     )
 
 
@@ -103,26 +103,26 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {old.get(name, name): value for name, value in flat.items()}
 
 
-def _function(found: Found, said: Mapping[str, Any], function: Function) -> Function:
+def _function(file: WeightsFile, declared: Mapping[str, Any], function: Function) -> Function:
     """Before version 6, an architecture `standard` may have another activation function."""
-    named = said.get("activation_fn", "relu")
+    named = declared.get("activation_fn", "relu")
     if function != "relu" or named in ("relu", None):
         return function
     if named in ("topk", "topk-relu"):
         return "topk"
     if named == "identity":
         return "identity"
-    raise places.unknown_function(found, named)
+    raise places.unknown_function(file, named)
 
 
-def _k(said: Mapping[str, Any]) -> Any:
-    kwargs = said.get("activation_fn_kwargs") or {}
-    return said["k"] if "k" in said else kwargs.get("k")
+def _k(declared: Mapping[str, Any]) -> Any:
+    kwargs = declared.get("activation_fn_kwargs") or {}
+    return declared["k"] if "k" in declared else kwargs.get("k")
 
 
-def _norm(found: Found, said: Mapping[str, Any]) -> tuple[Norm, float | None]:
+def _norm(file: WeightsFile, declared: Mapping[str, Any]) -> tuple[Norm, float | None]:
     """What is done to the input, and the scalar that multiplies it where it is beside the file."""
-    named = said.get("normalize_activations")
+    named = declared.get("normalize_activations")
     if isinstance(named, bool):
         named = "expected_average_only_in" if named else "none"
     if named in (None, "none"):
@@ -132,19 +132,19 @@ def _norm(found: Found, said: Mapping[str, Any]) -> tuple[Norm, float | None]:
     if named == "constant_norm_rescale":
         return "constant_norm_rescale", None
     if named == "expected_average_only_in":
-        return "none", _scaling_factor(found)
-    raise found.wrong(f"is for inputs normalised by {named!r}, which is not known here")
+        return "none", _scaling_factor(file)
+    raise file.wrong(f"is for inputs normalised by {named!r}, which is not known here")
 
 
-def _scaling_factor(found: Found) -> float:
+def _scaling_factor(file: WeightsFile) -> float:
     """The scalar that SAELens writes into a file of its own; older versions do not."""
-    path = found.path.parent / "activation_scaler.json"
+    path = file.path.parent / "activation_scaler.json"
     try:
         factor = json.loads(path.read_text(encoding="utf-8"))["scaling_factor"]
     except (OSError, ValueError, KeyError, TypeError):
         factor = None
     if not isinstance(factor, int | float) or not factor > 0:
-        raise found.wrong(
+        raise file.wrong(
             "is for inputs multiplied by one scalar that is not in the file "
             "(normalize_activations: expected_average_only_in): fold it into the weights, with "
             "SAELens's fold_activation_norm_scaling_factor, and save it again"

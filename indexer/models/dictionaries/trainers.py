@@ -10,60 +10,60 @@ from torch import Tensor
 
 from indexer.models.dictionaries import places
 from indexer.models.dictionaries.dictionary import Dictionary, Function, Gate, Hook
-from indexer.models.dictionaries.files import Found
+from indexer.models.dictionaries.files import WeightsFile
 
 _COUNTED: dict[str, Function] = {"topk": "topk", "groupmax": "groupmax"}
 """sparsify's activation functions."""
 
 
-def is_sparsify(found: Found) -> bool:
+def is_sparsify(file: WeightsFile) -> bool:
     """Whether a file is of sparsify's layout."""
-    return found.kind == "cfg.json" and found.path.name == "sae.safetensors"
+    return file.kind == "cfg.json" and file.path.name == "sae.safetensors"
 
 
-def read_sparsify(found: Found, asked: str | None) -> Dictionary:
+def read_sparsify(file: WeightsFile, asked: str | None) -> Dictionary:
     """Read `sae.safetensors` of a folder named for its module, such as `layers.3.mlp`. Raises
     `NeurariumError`."""
-    said = found.settings
-    function = _COUNTED.get(str(said.get("activation", "topk")))
-    if function is None or said.get("signed"):
-        named = "signed topk" if said.get("signed") else said["activation"]
-        raise places.unknown_function(found, named)
-    transcoder = bool(said.get("transcode"))
-    folder = found.path.parent.name
-    layer = places.layer_in_name(found)
+    declared = file.settings
+    function = _COUNTED.get(str(declared.get("activation", "topk")))
+    if function is None or declared.get("signed"):
+        named = "signed topk" if declared.get("signed") else declared["activation"]
+        raise places.unknown_function(file, named)
+    transcoder = bool(declared.get("transcode"))
+    folder = file.path.parent.name
+    layer = places.layer_in_name(file)
     point = _module_point(folder)
-    hook, target = _sparsify_hooks(found, asked, point, layer, transcoder)
-    encoder = "encoder.weight" if "encoder.weight" in found.tensors else "W_enc"
-    W_enc = found.tensor(encoder).T
-    bias = "encoder.bias" if "encoder.bias" in found.tensors else "b_enc"
-    b_dec = found.tensor("b_dec")
-    skip = found.optional("W_skip")
+    hook, target = _sparsify_hooks(file, asked, point, layer, transcoder)
+    encoder = "encoder.weight" if "encoder.weight" in file.tensors else "W_enc"
+    W_enc = file.tensor(encoder).T
+    bias = "encoder.bias" if "encoder.bias" in file.tensors else "b_enc"
+    b_dec = file.tensor("b_dec")
+    skip = file.optional("W_skip")
     return Dictionary(
-        label=found.label,
+        label=file.label,
         hook=hook,
         function=function,
         W_enc=W_enc,
-        b_enc=found.tensor(bias),
-        W_dec=found.tensor("W_dec"),
+        b_enc=file.tensor(bias),
+        W_dec=file.tensor("W_dec"),
         b_dec=b_dec,
         b_in=None if transcoder else b_dec,
-        k=places.number(found, said.get("k"), "k"),
+        k=places.number(file, declared.get("k"), "k"),
         skip=None if skip is None else skip.T,
         target=target,
     )
 
 
 def _sparsify_hooks(
-    found: Found, asked: str | None, point: str | None, layer: int | None, transcoder: bool
+    file: WeightsFile, asked: str | None, point: str | None, layer: int | None, transcoder: bool
 ) -> tuple[Hook, Hook | None]:
     """Where it reads, and what a transcoder approximates."""
     if not transcoder:
-        return places.where(found, point, asked, layer), None
+        return places.where(file, point, asked, layer), None
     if point not in (None, "hook_mlp_out"):
-        raise found.wrong(f"is a transcoder of {point}, and only those of an MLP are known")
-    said = "mlp.hook_in" if point else None
-    hook = places.where(found, said, asked, layer)
+        raise file.wrong(f"is a transcoder of {point}, and only those of an MLP are known")
+    declared = "mlp.hook_in" if point else None
+    hook = places.where(file, declared, asked, layer)
     return hook, places.beside(hook, "hook_mlp_out")
 
 
@@ -81,15 +81,15 @@ def _module_point(folder: str) -> str | None:
     return points.get(last)
 
 
-def is_dictionary_learning(found: Found) -> bool:
+def is_dictionary_learning(file: WeightsFile) -> bool:
     """Whether a file is of dictionary_learning's layout."""
-    trainer = found.settings.get("trainer")
+    trainer = file.settings.get("trainer")
     return isinstance(trainer, dict) and "dict_class" in trainer
 
 
-def read_dictionary_learning(found: Found, asked: str | None) -> Dictionary:
+def read_dictionary_learning(file: WeightsFile, asked: str | None) -> Dictionary:
     """Read `ae.pt` of a folder with `config.json`. Raises `NeurariumError`."""
-    trainer = found.settings["trainer"]
+    trainer = file.settings["trainer"]
     kind = str(trainer["dict_class"])
     readers: dict[str, tuple[Function, bool]] = {
         "AutoEncoder": ("relu", True),
@@ -101,31 +101,31 @@ def read_dictionary_learning(found: Found, asked: str | None) -> Dictionary:
         "MatryoshkaBatchTopKSAE": ("jumprelu", True),
     }
     if kind not in readers:
-        raise places.unknown_function(found, kind)
+        raise places.unknown_function(file, kind)
     function, subtracts = readers[kind]
-    hook = _dictionary_learning_hook(found, asked)
-    W_enc, W_dec = _encoder(found), _decoder(found)
+    hook = _dictionary_learning_hook(file, asked)
+    W_enc, W_dec = _encoder(file), _decoder(file)
     biases = ("bias", "decoder_bias", "decoder.bias")
-    b_dec = found.tensor(next((name for name in biases if name in found.tensors), "b_dec"))
+    b_dec = file.tensor(next((name for name in biases if name in file.tensors), "b_dec"))
     gate = None
     if function == "gated":
-        gate = Gate(found.tensor("r_mag").exp(), found.tensor("gate_bias"))
-        b_enc = found.tensor("mag_bias")
+        gate = Gate(file.tensor("r_mag").exp(), file.tensor("gate_bias"))
+        b_enc = file.tensor("mag_bias")
     else:
-        b_enc = found.tensor("b_enc" if "b_enc" in found.tensors else "encoder.bias")
+        b_enc = file.tensor("b_enc" if "b_enc" in file.tensors else "encoder.bias")
     threshold = None
     if function == "jumprelu":
         # A latent is on above its threshold and above 0.
-        threshold = found.tensor("threshold").expand(W_enc.shape[1]).clamp(min=0).contiguous()
+        threshold = file.tensor("threshold").expand(W_enc.shape[1]).clamp(min=0).contiguous()
     k = trainer.get("k")
     norm_factor = trainer.get("activation_norm_factor")
     if norm_factor not in (None, 1, 1.0):
-        raise found.wrong(
+        raise file.wrong(
             f"is for inputs divided by {norm_factor}, which may not be folded in: fold it, and "
             "take activation_norm_factor out of config.json"
         )
     return Dictionary(
-        label=found.label,
+        label=file.label,
         hook=hook,
         function=function,
         W_enc=W_enc,
@@ -134,25 +134,25 @@ def read_dictionary_learning(found: Found, asked: str | None) -> Dictionary:
         b_dec=b_dec,
         b_in=b_dec if subtracts else None,
         threshold=threshold,
-        k=places.number(found, k, "k") if function == "topk" else None,
+        k=places.number(file, k, "k") if function == "topk" else None,
         gate=gate,
         model=trainer.get("lm_name"),
         l0=float(k) if isinstance(k, int | float) else None,
     )
 
 
-def _encoder(found: Found) -> Tensor:
-    return found.tensor("W_enc") if "W_enc" in found.tensors else found.tensor("encoder.weight").T
+def _encoder(file: WeightsFile) -> Tensor:
+    return file.tensor("W_enc") if "W_enc" in file.tensors else file.tensor("encoder.weight").T
 
 
-def _decoder(found: Found) -> Tensor:
-    return found.tensor("W_dec") if "W_dec" in found.tensors else found.tensor("decoder.weight").T
+def _decoder(file: WeightsFile) -> Tensor:
+    return file.tensor("W_dec") if "W_dec" in file.tensors else file.tensor("decoder.weight").T
 
 
-def _dictionary_learning_hook(found: Found, asked: str | None) -> Hook:
+def _dictionary_learning_hook(file: WeightsFile, asked: str | None) -> Hook:
     """Where it reads, from the submodule's name: `resid_post_layer_8`, `mlp_out_layer_3`."""
-    trainer = found.settings["trainer"]
-    said = str(trainer.get("submodule_name") or "")
+    trainer = file.settings["trainer"]
+    declared = str(trainer.get("submodule_name") or "")
     layer = trainer.get("layer")
     layer = int(layer) if isinstance(layer, int) and layer >= 0 else None
     kinds = {
@@ -162,49 +162,49 @@ def _dictionary_learning_hook(found: Found, asked: str | None) -> Hook:
         "attention_out": "hook_attn_out",
         "attn_out": "hook_attn_out",
     }
-    match = re.fullmatch(r"(\w+?)_layer_?(\d+)", said)
+    match = re.fullmatch(r"(\w+?)_layer_?(\d+)", declared)
     if match and match[1] in kinds:
-        return places.where(found, kinds[match[1]], asked, int(match[2]))
-    return places.where(found, None, asked, layer)
+        return places.where(file, kinds[match[1]], asked, int(match[2]))
+    return places.where(file, None, asked, layer)
 
 
-def is_circuit_tracer(found: Found) -> bool:
+def is_circuit_tracer(file: WeightsFile) -> bool:
     """Whether a file is of circuit-tracer's layout."""
     marks = {"model_kind", "feature_input_hook", "feature_output_hook"}
-    return found.kind == "config.yaml" and bool(marks & set(found.settings))
+    return file.kind == "config.yaml" and bool(marks & set(file.settings))
 
 
-def read_circuit_tracer(found: Found, asked: str | None) -> Dictionary:
+def read_circuit_tracer(file: WeightsFile, asked: str | None) -> Dictionary:
     """Read `layer_N.safetensors` of a folder with `config.yaml`. Raises `NeurariumError`."""
-    said = found.settings
-    kind = str(said.get("model_kind", "transcoder_set"))
-    names = set(found.tensors)
+    declared = file.settings
+    kind = str(declared.get("model_kind", "transcoder_set"))
+    names = set(file.tensors)
     if kind == "cross_layer_transcoder" or any(
         re.fullmatch(r"W_(?:enc|dec)_\d+", name) for name in names
     ):
-        raise places.cross_layer(found)
+        raise places.cross_layer(file)
     if kind != "transcoder_set":
-        raise found.wrong(f"is a {kind!r}, which is not known: per-layer transcoders are")
-    layer = places.layer_in_name(found)
-    reads = said.get("feature_input_hook")
-    writes = said.get("feature_output_hook")
+        raise file.wrong(f"is a {kind!r}, which is not known: per-layer transcoders are")
+    layer = places.layer_in_name(file)
+    reads = declared.get("feature_input_hook")
+    writes = declared.get("feature_output_hook")
     if writes is None:
-        raise found.wrong("does not say what it approximates (feature_output_hook)")
-    hook = places.where(found, None if reads is None else str(reads), asked, layer)
-    b_enc, b_dec = found.tensor("b_enc"), found.tensor("b_dec")
-    W_enc, W_dec = found.tensor("W_enc"), found.tensor("W_dec")
+        raise file.wrong("does not say what it approximates (feature_output_hook)")
+    hook = places.where(file, None if reads is None else str(reads), asked, layer)
+    b_enc, b_dec = file.tensor("b_enc"), file.tensor("b_dec")
+    W_enc, W_dec = file.tensor("W_enc"), file.tensor("W_dec")
     latents, width = len(b_enc), len(b_dec)
     # Both orders of the axes are in use; the biases tell which one it is.
     if W_enc.shape[0] == latents and W_enc.shape[1] != latents:
         W_enc = W_enc.T
     if W_dec.shape[1] == latents and W_dec.shape[0] == width != latents:
         W_dec = W_dec.T
-    skip = found.optional("W_skip")
-    threshold = found.optional("threshold")
+    skip = file.optional("W_skip")
+    threshold = file.optional("threshold")
     if threshold is None:
-        threshold = found.optional("activation_function.threshold")
+        threshold = file.optional("activation_function.threshold")
     return Dictionary(
-        label=found.label,
+        label=file.label,
         hook=hook,
         function="relu" if threshold is None else "jumprelu",
         W_enc=W_enc,
@@ -213,6 +213,7 @@ def read_circuit_tracer(found: Found, asked: str | None) -> Dictionary:
         b_dec=b_dec,
         threshold=None if threshold is None else threshold.expand(latents).contiguous(),
         skip=None if skip is None or not torch.any(skip) else skip.T,
-        target=places.where(found, str(writes), None, hook.layer),
-        model=None if said.get("model_name") is None else str(said["model_name"]),
+        first_zero=True,
+        target=places.where(file, str(writes), None, hook.layer),
+        model=None if declared.get("model_name") is None else str(declared["model_name"]),
     )

@@ -85,8 +85,8 @@ def digest(connection: Connection, run_id: int) -> str:
         # The same in whatever order the rows are read.
         whole = "context_id::text || ':' || words::text || ':' || coalesce(spelled, '')"
         number = f"('x' || left(md5({whole}), 15))::bit(60)::bigint"
-        found = connection.exec_driver_sql(f"SELECT count(*), sum({number})::text FROM {name}")
-        return " ".join(map(str, found.one()))
+        sums = connection.exec_driver_sql(f"SELECT count(*), sum({number})::text FROM {name}")
+        return " ".join(map(str, sums.one()))
     content = hashlib.blake2b(digest_size=16)
     for part, columns in _PARTS.items():
         content.update(part.encode())

@@ -12,7 +12,7 @@ from sqlalchemy import update
 
 from app.cli import main as cli
 from indexer.config import IndexConfig
-from indexer.demo import DICTIONARIES
+from indexer.demo import DICTIONARIES, bundled_name
 from indexer.store import schema
 from indexer.store.database import open_store
 from indexer.store.runs import list_runs
@@ -226,10 +226,10 @@ def test_demo_serves_and_indexes_only_once(shell: Shell, monkeypatch: pytest.Mon
             fixture_store.RunOf("demo", fixture_store.TOY_NEURONS).write(engine)
             with engine.begin() as connection:
                 latest = schema.runs.c.id == 1 + len(indexed)
-                bundled = update(schema.runs).where(latest).values(model_id="demo", corpus="demo")
-                connection.execute(bundled)
+                ours = update(schema.runs).where(latest).values(model_id="demo", corpus="demo")
+                connection.execute(ours)
                 if config.dictionary:
-                    name = Path(config.dictionary).stem
+                    name = config.dictionary.removeprefix("demo:")
                     connection.execute(update(schema.runs).where(latest).values(set_name=name))
         engine.dispose()
 
@@ -239,7 +239,7 @@ def test_demo_serves_and_indexes_only_once(shell: Shell, monkeypatch: pytest.Mon
         assert code == 0
         assert f"Neurarium is at {served[-1]} " in out
     assert len(served) == 2
-    assert indexed == ["", *map(str, DICTIONARIES)]
+    assert indexed == ["", *map(bundled_name, DICTIONARIES)]
 
 
 def test_a_port_that_is_taken_is_one_line(shell: Shell) -> None:

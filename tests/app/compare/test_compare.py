@@ -175,14 +175,15 @@ def test_peaks_correlate_over_the_sample_of_both(any_url: str) -> None:
         html = read(client, "/compare?a=first/0/0&b=first/0/2")
         assert "The peaks of one are constant" in html.text
         html = read(client, "/compare?a=first/0/0&b=third/0/0")
-        assert "Their samples differ" in html.text
+        assert "fewer than 30 contexts in common" in html.text
         assert not html.all("path", "dots")
 
 
 def test_runs_over_one_corpus_have_one_sample(
     demo_store: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Told by the tokens that were drawn: the seed decides, the lists' lengths do not."""
+    """Told by the tokens that were drawn: the seed decides, the lists' lengths do not. Of two
+    samples the contexts that both have are compared."""
     folder = tmp_path_factory.mktemp("again")
     url = f"sqlite:///{folder / 'runs.db'}"
     config = IndexConfig(model="demo", max_tokens=6_000, sample=40, top_k=3, bottom_k=2)
@@ -192,7 +193,17 @@ def test_runs_over_one_corpus_have_one_sample(
         itself = compared(client, "a/1/10", "b/1/10")["correlation"]
         assert (itself["contexts"], itself["value"]) == (40, pytest.approx(1))
         assert itself["a"] == itself["b"]
-        assert compared(client, "a/1/10", "c/1/10")["correlation"] is None
+        other = compared(client, "a/1/10", "c/1/10")["correlation"]
+        theirs = compared(client, "c/1/10", "a/1/10")["correlation"]
+        peaks = dict(zip(itself["context_ids"], itself["a"], strict=True))
+        common = {*other["context_ids"]}
+        assert 30 <= len(common) == other["contexts"] < 40
+        assert common == {*theirs["context_ids"]}, "one corpus has one numbering"
+        assert other["a"] == [peaks[one] for one in other["context_ids"]]
+        assert other["b"] == pytest.approx(other["a"], rel=1e-5)
+        assert other["value"] == pytest.approx(1)
+        html = read(client, "/compare?a=a/1/10&b=c/1/10")
+        assert f"Over the {len(common)} contexts that both samples have" in html.text
     with serving(demo_store) as client:
         found = compared(client, "demo/1/10", "demo/1/11")["correlation"]
         assert found["contexts"] == 128

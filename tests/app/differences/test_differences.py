@@ -6,9 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 from starlette.testclient import TestClient
 
-from tests.conftest import serving
+from indexer.config import IndexConfig
+from indexer.run.index import index
+from indexer.store import schema
+from indexer.store.database import open_store
+from indexer.store.packing.codec import unpack_arrays, unpack_token_ids
+from tests.conftest import Silent, serving
 from tests.helpers.fixture_store import FIRST_TOY, TOY, TOY_PRE
 from tests.helpers.html_reader import read
 
@@ -97,6 +103,83 @@ def test_correlations_are_of_the_sample(demo_store: str) -> None:
     known = [row["correlation"] for row in rows if row["correlation"] is not None]
     assert len(known) > len(rows) / 2
     assert known == pytest.approx([1.0] * len(known))
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Three runs of one model: the second with another seed and dtype and the text in other
+    contexts, the third with few common contexts."""
+    folder = tmp_path_factory.mktemp("seeds")
+    url = f"sqlite:///{folder / 'runs.db'}"
+    base: dict[str, Any] = {"model": "demo", "name": "one", "top_k": 3, "bottom_k": 2}
+    for other in (
+        {"max_tokens": 6_000, "sample": 40},
+        {"max_tokens": 5_500, "sample": 44, "seed": 1, "dtype": "bfloat16"},
+        {"max_tokens": 3_000, "sample": 10},
+    ):
+        index(IndexConfig(**base, **other), url, folder / "cache", Silent())
+    return url
+
+
+def test_two_samples_are_compared_over_their_common_contexts(seeds: str) -> None:
+    """Each neuron's correlation again, from the store: contexts are paired by their tokens."""
+    sides = []
+    engine = open_store(seeds, create=False)
+    with engine.connect() as connection:
+        for run in (1, 2):
+            table = schema.contexts
+            rows = connection.execute(select(table).where(table.c.run_id == run)).all()
+            tokens = {row.context_id: tuple(unpack_token_ids(row.token_ids)) for row in rows}
+            provenance = connection.scalar(
+                select(schema.runs.c.provenance).where(schema.runs.c.id == run)
+            )
+            ids = provenance["sample"]["compared_contexts"]
+            low, high = schema.key_range(run)
+            table = schema.neuron_arrays
+            query = select(table).where(table.c.neuron_id.between(low, high))
+            peaks = [
+                unpack_arrays(row.packed)["sample_peaks"].astype(float)
+                for row in connection.execute(query.order_by(table.c.neuron_id))
+            ]
+            sides.append(([tokens.get(one) for one in ids], peaks))
+    engine.dispose()
+    (of_a, peaks_a), (of_b, peaks_b) = sides
+    pairs = [
+        (i, j) for i, one in enumerate(of_a) for j, other in enumerate(of_b) if one and one == other
+    ]
+    assert 30 <= len(pairs) < min(len(of_a), len(of_b)), "some of both"
+    assert [i for i, _ in pairs] != [j for _, j in pairs]
+    with serving(seeds) as client:
+        query = {"a": 1, "b": 2, "sort": "neuron", "limit": 1000}
+        found = client.get("/api/v1/models/one/differences", params=query).json()
+        page = read(client, "/one/differences?a=1&b=2")
+        assert f"over the {len(pairs)} contexts that both samples have" in page.text
+        (head,) = [th for th in page.all("th") if "aria-sort" in th.attributes]
+        assert head.text.strip().startswith("Correlation")
+    assert found["contexts"] == len(pairs)
+    at_a, at_b = map(list, zip(*pairs, strict=True))
+    known = 0
+    for row, one, other in zip(found["items"], peaks_a, peaks_b, strict=False):
+        if np.ptp(one[at_a]) and np.ptp(other[at_b]):
+            expected = np.corrcoef(one[at_a], other[at_b])[0, 1]
+            assert row["correlation"] == pytest.approx(expected, abs=1e-9)
+            known += expected < 1
+        else:
+            assert row["correlation"] is None
+    assert known > len(found["items"]) / 2
+
+
+def test_too_few_common_contexts_have_no_correlation(seeds: str) -> None:
+    """The page says how many there are, and sorts by shared examples."""
+    with serving(seeds) as client:
+        found = client.get("/api/v1/models/one/differences", params={"a": 1, "b": 3}).json()
+        page = read(client, "/one/differences?a=1&b=3")
+    assert found["contexts"] < found["fewest"] == 30
+    assert {row["correlation"] for row in found["items"]} == {None}
+    assert f"have {found['contexts'] or 'no'} context" in page.text
+    assert "and 30 are needed" in page.text
+    (head,) = [th for th in page.all("th") if "aria-sort" in th.attributes]
+    assert head.text.strip().startswith("Shared")
 
 
 def test_the_page_shows_its_json(client: TestClient) -> None:

@@ -17,12 +17,16 @@ from app.live.models import FAILED_FOR, Models, machine_memory
 from app.live.text import tokenised
 from app.schemas import Run, Sample, UnitsRef
 from indexer.models import reload
+from indexer.models.asked import Asked
 from indexer.models.load import describe, load_model
 from indexer.models.loaded import LoadedModel
 from indexer.models.reload import bos_of, bytes_of, expected_bytes, wanted
 from indexer.models.source import resolve_model
 from indexer.store.units import Units
-from tests.helpers.tiny_models import save_tiny_model
+from tests.helpers.dictionary_files import LATENTS, save_own, some, weights
+from tests.helpers.tiny_models import WIDTH, save_tiny_model
+
+_OWN = ("W_enc", "b_enc", "W_dec", "b_dec")
 
 
 def run_of(folder: Path, model: LoadedModel, number: int, **changes: Any) -> Run:
@@ -40,14 +44,14 @@ def run_of(folder: Path, model: LoadedModel, number: int, **changes: Any) -> Run
     }
     for path, value in changes.items():
         part, name = path.split("__")
-        provenance[part][name] = value
+        provenance.setdefault(part, {})[name] = value
     return Run(
         id=number,
         model="tiny",
         model_id="tiny",
         revision=None,
         hook_point=model.units.hook_point,
-        units=UnitsRef(set="neurons", **Units().as_dict()),
+        units=UnitsRef(set=model.units.name, **Units().as_dict()),
         corpus="none",
         dtype="float32",
         contexts=10,
@@ -180,6 +184,27 @@ def test_a_moved_model_is_found_where_the_operator_says(
     assert Models(None, {"tiny": tiny["gpt2"]}).get(run).model.weights_hash == model.weights_hash
     with pytest.raises(Gone, match="another weights hash"):
         Models(None, {"tiny": tiny["llama"]}).get(run)
+
+
+def test_a_dictionary_is_found_where_the_operator_says_and_must_be_the_same(
+    tiny: dict[str, Path], tmp_path: Path
+) -> None:
+    """By its model's and its set's name in URLs; a file that was changed since is refused."""
+    other, path = weights(1, WIDTH, LATENTS), tmp_path / "own.safetensors"
+    said = {"hook_point": "blocks.0.hook_resid_post", "activation": "relu"}
+    asked = Asked(dictionary=str(save_own(path, some(weights(0, WIDTH, LATENTS), *_OWN), **said)))
+    model = load_model(resolve_model(str(tiny["gpt2"])), asked=asked)
+    changes = {"dictionary__hash": model.units.identity}
+    run = run_of(tiny["gpt2"], model, 9, capture__dictionary=str(path), **changes)
+    assert Models(None).get(run).model.units.identity == model.units.identity
+    moved = path.rename(tmp_path / "moved.safetensors")
+    with pytest.raises(Unavailable, match=r"not here \(moved\?\).*--dictionary-path"):
+        Models(None).get(run)
+    places = {"tiny": "nowhere", f"tiny/{run.units.set}": str(moved)}
+    assert Models(None, None, places).get(run).model.units.asked.dictionary == str(moved)
+    changed = save_own(tmp_path / "other.safetensors", some(other, *_OWN), **said)
+    with pytest.raises(Gone, match="another tensor hash than the run's dictionary"):
+        Models(None, None, {f"tiny/{run.units.set}": str(changed)}).get(run)
 
 
 def test_a_text_with_a_token_the_model_lacks_is_refused(

@@ -120,7 +120,7 @@ def test_the_box_promises_no_more_tokens_than_the_model_takes(live_client: TestC
 @pytest.mark.parametrize("peak", [-1.0, 0.5, 2.0, 9.0])
 def test_the_chart_holds_every_peak(peak: float) -> None:
     """Bars and mark are inside the picture, also where the peak is outside the sample's range."""
-    chart = live_view.peaks_chart(Histogram(edges=[0.0, 1.0, 2.0], counts=[5, 1]), peak)
+    chart = live_view.peaks_chart(Histogram(edges=[0.0, 1.0, 2.0], counts=[5, 1]), peak, "contexts")
     svg = elements(str(chart))
     for bar in svg.all("rect"):
         left = float(bar.attributes["x"])
@@ -128,5 +128,7 @@ def test_the_chart_holds_every_peak(peak: float) -> None:
         assert left + float(bar.attributes["width"]) <= live_view.WIDTH
     (mark,) = svg.all("path", "here")
     assert 0 <= float(mark.attributes["d"].split()[0][1:]) <= live_view.WIDTH
-    assert not live_view.peaks_chart(Histogram(edges=[], counts=[]), peak)
-    assert "nan" not in live_view.peaks_chart(Histogram(edges=[1.0, 1.0], counts=[3]), 1.0)
+    assert not live_view.peaks_chart(Histogram(edges=[], counts=[]), peak, "contexts")
+    assert "nan" not in live_view.peaks_chart(
+        Histogram(edges=[1.0, 1.0], counts=[3]), 1.0, "contexts"
+    )

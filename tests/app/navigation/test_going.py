@@ -27,8 +27,9 @@ def refused(client: TestClient, status: int, **query: str | int) -> str:
     response = client.get(f"/go?{urlencode(query)}")
     assert response.status_code == status
     assert response.headers["content-type"].startswith("text/html")
-    (heading,) = read(client, f"/go?{urlencode(query)}", status).all("h1")
-    return heading.text
+    page = read(client, f"/go?{urlencode(query)}", status)
+    (heading,) = page.all("h1")
+    return " ".join([heading.text, *(forms.text.strip() for forms in page.all("p", "forms"))])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,19 +11,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.torch import load_file
 from starlette.testclient import TestClient
 from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoModelForCausalLM
 
+from app.cli.main import app as command
 from app.neurons.schemas import NeuronPage
 from app.neurons.snippet import transformer_lens
 from indexer.config import IndexConfig
 from indexer.run.index import index
 from tests.app.neurons.test_snippet import evaluated
 from tests.conftest import Silent, serving
-from tests.helpers.small_latents import LATENTS, latents_config
+from tests.helpers.note_servers import BEARER, keeping, write
+from tests.helpers.small_latents import LATENTS, SILENT, latents_config
 
 MODEL = "/api/v1/models/llama"
 
@@ -200,6 +205,68 @@ def test_a_unit_s_name_stands_wherever_it_is_listed(client: TestClient) -> None:
         assert f"1,{unit},{called(unit)}," in "\n".join(lines)
     plain = client.get(f"{MODEL}/export", params={"format": "csv"}).text
     assert plain.startswith("layer,neuron,max,")
+
+
+def test_names_stand_beside_notes_and_in_files(
+    client: TestClient, config: IndexConfig, tmp_path: Path
+) -> None:
+    """In the lists of notes as pages and as JSON, in the metadata of safetensors, as explanations
+    for Neuronpedia, and in a static site, whose links stay in the set."""
+    url = f"sqlite:///{Path(config.model).parent / 'store.db'}"
+    with keeping(url) as server:
+        for units, name in (("/sets/latents", called(5)), ("", None)):
+            path = f"{MODEL}{units}/layers/1/neurons/5/notes"
+            note = write(server, "a note", path=path)
+            for index_of in ("/api/v1/notes", f"{MODEL}{units}/notes"):
+                items = server.get(index_of).json()["items"]
+                assert [one.get("name") for one in items if one["id"] == note["id"]] == [name]
+        marked = '<bdi class="unit-name">Idea é</bdi>'
+        assert server.get("/notes").text.count(marked) == 1
+        assert marked in server.get("/llama/latents/notes").text
+        assert "latent 5 “Idea é”" in server.get("/llama/latents/1/5/notes").text
+        for one in server.get("/api/v1/notes").json()["items"]:
+            units = "/sets/latents" if one["model"] != "llama" else ""
+            path = f"{MODEL}{units}/layers/1/neurons/5/notes/{one['id']}"
+            assert server.delete(path, headers=BEARER).status_code == 200
+    for kind in ("safetensors", "neuronpedia", "site"):
+        words = ["export", "llama/latents", "--format", kind, "--out", str(tmp_path / kind)]
+        assert not command([*words, "--database", url], standalone_mode=False), kind
+    with safe_open(tmp_path / "safetensors", framework="np") as opened:
+        said = opened.metadata()
+    names = json.loads(said["names"])
+    assert (said["set"], names["0"]) == ("latents", [None] * LATENTS)
+    assert names["1"] == [called(unit) for unit in range(LATENTS)]
+    (file,) = tmp_path.glob("neuronpedia/v1/llama/1-latents/explanations/*.gz")
+    rows = [json.loads(line) for line in gzip.decompress(file.read_bytes()).splitlines()]
+    assert [row["description"] for row in rows] == names["1"]
+    script = (tmp_path / "site/static/neurons.js").read_text()
+    found = json.loads(script.removeprefix("globalThis.NEURARIUM = ").removesuffix(";\n"))
+    assert list(found["names"].values()) == names["1"]
+    assert found["noun"] == "latent"
+    page = (tmp_path / "site/1/5.html").read_text()
+    aligned = page[page.index("Aligned neurons") :].partition("</table>")[0]
+    assert "<a href" not in aligned, "a site of latents has no neurons"
+    assert 'href="../1/index.html"' in page
+
+
+def test_two_runs_of_latents_are_compared(config: IndexConfig, tmp_path: Path) -> None:
+    """Latents that never fire peak on no token. Dimensions of the tensor that latents read are at
+    the same hook point, and another set."""
+    url, cache = f"sqlite:///{tmp_path / 'store.db'}", Path(config.model).parent / "cache"
+    alone = replace(config, dictionary=None, hook_point="hook_resid_post")
+    less = replace(config, dictionary=str(config.dictionary).split(",")[1])
+    for each in (less, alone, config, replace(config, seed=1)):
+        index(each, url, cache, Silent())
+    with serving(url) as client:
+        items = client.get(f"{MODEL}/sets/latents/differences", params={"b": 1}).json()["items"]
+        assert [one["layer"] for one in items] == [1] * LATENTS
+        assert client.get(f"{MODEL}/sets/resid_post/differences").status_code == 404
+        assert "run=1" not in client.get("/llama/latents/0").text
+        assert client.get("/llama/latents/differences").status_code == 200
+        items = client.get(f"{MODEL}/sets/latents/differences").json()["items"]
+    silent = [one for one in items if one["neuron"] == SILENT]
+    assert [(one["max_a"], one["peak_token_a"]) for one in silent] == [(0, "")] * 2
+    assert all(one["max_a"] == one["max_b"] for one in items)
 
 
 def called(unit: int) -> str:

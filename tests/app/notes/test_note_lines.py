@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
-from app.notes.text import author_line, line_of, moment, note_of, note_text
+from app.notes.rules import author_line, line_of, moment, note_of, note_text
 from indexer.store import notes as store
 from indexer.store.database import open_store
 from indexer.store.notes import MAX_AUTHOR, MAX_INDEX, MAX_TEXT, Note

@@ -76,6 +76,35 @@ def test_contexts_come_by_the_most_specific_neuron(demo: TestClient) -> None:
     ]
 
 
+@pytest.mark.parametrize("sort", ["specific", "top", "context"])
+def test_the_contexts_of_a_text_sort(demo: TestClient, sort: str) -> None:
+    """The same contexts in every order, page by page, as the page has them."""
+    query = {"q": "king", "limit": 100}
+    whole = demo.get(f"{API}/search/text", params=query).json()["items"]
+    keys: dict[str, Any] = {
+        "specific": whole.index,
+        "top": lambda one: (-one["top"], one["context_id"]),
+        "context": lambda one: one["context_id"],
+    }
+    expected = [one["context_id"] for one in sorted(whole, key=keys[sort])]
+    found: list[Any] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        more = {"cursor": cursor} if cursor else {}
+        params = query | {"sort": sort, "limit": 7} | more
+        page = demo.get(f"{API}/search/text", params=params).json()
+        assert page["sort"] == sort
+        found += [one["context_id"] for one in page["items"]]
+        cursor = page["next"]
+    assert found == expected
+    html = read(demo, f"/demo/search?text=king&sort={sort}")
+    names = [link.text for link in html.all("a", "name")]
+    assert names == [str(one) for one in expected[: len(names)]]
+    (current,) = [a for a in html.all("a") if a.attributes.get("aria-current") == "true"]
+    assert f"sort={sort}" in current.attributes["href"]
+    assert "do not sort by max" in read(demo, "/demo/search?text=king&sort=max", 422).text
+
+
 def test_a_search_without_specific_neurons_says_so(demo: TestClient) -> None:
     """A text on which nothing peaks: the page has a sentence instead of neurons."""
     (first, *_) = demo.get(f"{API}/search/text", params={"q": "king"}).json()["items"]
@@ -174,10 +203,15 @@ def test_the_head_of_a_table_says_its_order(demo: TestClient, role: str, head: s
     assert sorted_by.attributes["aria-sort"] == "descending"
 
 
-def test_ticked_neurons_make_a_list(demo: TestClient) -> None:
-    """Each row has a box with its neuron's name; several together are one list."""
-    page = read(demo, "/demo/search?token=%20the")
-    names = [box.attributes["value"] for box in page.all("input") if box.attributes.get("form")]
+@pytest.mark.parametrize("path", ["search?token=%20the", "search?text=king", "contexts/5"])
+def test_ticked_neurons_make_a_list(demo: TestClient, path: str) -> None:
+    """Each neuron has a box with its name; several together are one list."""
+    page = read(demo, f"/demo/{path}")
+    boxes = [box for box in page.all("input") if box.attributes.get("form") == "ticks"]
+    assert page.by_id("ticks").attributes["action"] == "/list"
+    names = list(dict.fromkeys(box.attributes["value"] for box in boxes))
+    links = {a.attributes["href"].partition("/contexts/")[0] for a in page.by_id("main").all("a")}
+    assert {f"/{name}" for name in names} <= links
     assert len(names) > 2
     answer = demo.get("/list", params={"n": "demo/0/0", "add": names[:2]})
     assert answer.status_code == 307

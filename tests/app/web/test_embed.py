@@ -36,15 +36,23 @@ def open_client(sqlite_filled: str) -> Iterator[TestClient]:
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_without_the_setting_there_are_no_bare_pages(client: TestClient, path: str) -> None:
-    """?embed=1 is forbidden in one line, to be framed by nobody, also to whom it was shown once."""
-    for headers in ({}, {"If-None-Match": "*"}):
-        response = client.get(bare(path), headers=headers)
-        assert response.status_code == 403
-        assert response.headers["content-security-policy"] == content_policy("'none'")
-    (said,) = read(client, bare(path), 403).all("h1")
-    assert said.text.startswith("This server's pages may not be embedded")
-    assert "NEURARIUM_EMBED" in said.text
+def test_without_the_setting_nobody_may_frame_bare_pages(client: TestClient, path: str) -> None:
+    """They are shown in a tab of their own, and forbid every frame, also unchanged ones."""
+    response = client.get(bare(path))
+    assert not read(client, bare(path)).all("header")
+    again = client.get(bare(path), headers={"If-None-Match": response.headers["etag"]})
+    assert (response.status_code, again.status_code) == (200, 304)
+    for answer in (response, again):
+        assert answer.headers["content-security-policy"] == content_policy("'none'")
+
+
+def test_a_card_is_shown_without_the_setting(client: TestClient) -> None:
+    """The summary and five examples at most, and nobody may frame it."""
+    response = client.get("/toy/1/3?embed=card")
+    assert response.headers["content-security-policy"] == content_policy("'none'")
+    page = read(client, "/toy/1/3?embed=card")
+    assert page.all("dl", "summary")
+    assert not page.all("header")
 
 
 @pytest.mark.parametrize("path", PAGES)

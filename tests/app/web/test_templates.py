@@ -18,6 +18,7 @@ from app.web import assets, site
 ENVIRONMENT = site.templates()
 ALWAYS = {"links", *ENVIRONMENT.globals}
 """Names that every template knows."""
+EXTENDS = re.compile(r"{% extends \"([\w/]+\.html)\" %}")
 DOCUMENTED = re.compile(r"What `([\w/]+\.html)` is rendered with\.")
 
 
@@ -60,13 +61,16 @@ def names_used(template: str) -> set[str]:
 
 
 def pages() -> list[str]:
-    """The templates that are pages of their own."""
+    """The templates that are pages of their own: they extend another, and none extends them that
+    has no context."""
     folder = assets.folder("templates")
-    return sorted(
-        path.relative_to(folder).as_posix()
+    bases = {
+        path.relative_to(folder).as_posix(): EXTENDS.search(path.read_text())
         for path in folder.rglob("*.html")
-        if "{% extends" in path.read_text()
-    )
+    }
+    extended = {base[1] for base in bases.values() if base}
+    abstract = extended - set(contexts())
+    return sorted(name for name, base in bases.items() if base and name not in abstract)
 
 
 def test_every_page_has_a_context_and_every_context_a_page() -> None:

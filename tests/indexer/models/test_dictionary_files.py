@@ -15,7 +15,7 @@ from indexer.errors import NeurariumError
 from indexer.models.aliases import same_model
 from indexer.models.dictionaries.check import check_model
 from indexer.models.dictionaries.dictionary import Dictionary
-from indexer.models.dictionaries.read import read_dictionaries
+from indexer.models.dictionaries.layouts import read_dictionaries
 from tests.helpers.dictionary_files import (
     CASES,
     HOOK,
@@ -44,14 +44,17 @@ def test_equals_its_plain_formula(case: Case, tmp_path: Path) -> None:
     (dictionary,) = read_dictionaries(str(path), case.asked)
 
     expected = case.acts(x, w)
-    acts = dictionary.encode(x)
+    acts = dictionary.activations(x)
     torch.testing.assert_close(acts, expected, rtol=1e-5, atol=1e-5)
     assert ((acts > 0) == (expected > 0)).all()
     assert int((expected != 0).sum()) > 0
+    anywhere = dictionary.encode(x)
+    later = slice(int(dictionary.first_zero), None)
+    assert torch.equal(acts[:, later], anywhere[:, later])
     low, high = dictionary.between(x, 1e-6)  # what rounding allows is all around it
-    assert ((low <= acts + 1e-4) & (high >= acts - 1e-4)).all()
-    assert ((low > 0) <= (acts > 0)).all()
-    assert ((acts > 0) <= (high > 0)).all()
+    assert ((low <= anywhere + 1e-4) & (high >= anywhere - 1e-4)).all()
+    assert ((low > 0) <= (anywhere > 0)).all()
+    assert ((anywhere > 0) <= (high > 0)).all()
     assert str(dictionary.hook) == case.hook
     assert (dictionary.target and str(dictionary.target)) == case.target
     assert (dictionary.d_in, dictionary.latents) == (WIDTH, LATENTS)

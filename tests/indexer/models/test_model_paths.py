@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from indexer.config import IndexConfig
+from indexer.demo import ATTENTION_ONLY, DICTIONARIES
 from indexer.errors import NeurariumError
+from indexer.models.dictionaries.names import local_path
 from indexer.models.load import load_model
 from indexer.models.pretrained import load_causal_lm, load_config
 from indexer.models.reload import wanted
@@ -93,6 +95,41 @@ def test_a_moved_model_is_found_at_its_new_path(tmp_path: Path) -> None:
     assert what.source.location == str(folder)
 
 
+def test_what_is_bundled_is_stored_by_name(tmp_path: Path) -> None:
+    """The package may move: its path is nowhere in a run, and the path in an older run is no
+    matter. A file beside it that only has such a name is the user's."""
+    sae, transcoder = DICTIONARIES
+    config = resolve(IndexConfig(model="demo", dictionary=f"{sae},demo:{transcoder.stem}")).config
+    assert config.dictionary == "demo:residual-sae,demo:mlp-transcoder"
+    induction = resolve(IndexConfig(model="demo:induction"))
+    assert (induction.config.model, induction.name) == ("demo:induction", "induction")
+    old = tmp_path / "site-packages/indexer/demo"
+    assert wanted(provenance_of("demo:induction")).source.location == str(ATTENTION_ONLY)
+    assert wanted(provenance_of(str(old / "induction"))).source.location == str(ATTENTION_ONLY)
+    stored = provenance_of("demo")
+    before = old / "dictionaries" / sae.name
+    for name in ("demo:residual-sae", str(before)):
+        stored["capture"]["dictionary"] = name
+        assert local_path(str(wanted(stored).asked.dictionary)) == sae
+    before.parent.mkdir(parents=True)
+    before.touch()
+    assert local_path(str(wanted(stored).asked.dictionary)) == before
+    with pytest.raises(NeurariumError, match="'demo:residual-sae' is a dictionary"):
+        resolve(IndexConfig(model="demo:residual-sae"))
+
+
+def test_a_moved_dictionary_is_found_at_its_new_path(tmp_path: Path) -> None:
+    """It is missed by name, and never looked for on the hub."""
+    stored = provenance_of("demo")
+    kept, gone, new = (str(tmp_path / f"{name}.safetensors") for name in ("kept", "gone", "new"))
+    for path in (kept, new):
+        Path(path).touch()
+    stored["capture"]["dictionary"] = f"{kept},{gone}"
+    with pytest.raises(NeurariumError, match=rf"'{gone}' is not here \(moved\?\): .* with --dict"):
+        wanted(stored)
+    assert wanted(stored, None, f"{kept}, {new}").asked.dictionary == f"{kept},{new}"
+
+
 def test_a_hub_model_is_still_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run with a commit came from the hub."""
     monkeypatch.chdir(tmp_path)
@@ -141,6 +178,37 @@ def test_scales_that_are_not_used_are_no_small_matter(
     else:
         with pytest.raises(NeurariumError, match=r"are quantised .*weight_scale_inv and others"):
             load_model(source)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"mlp.down_proj.lora_A.weight": (4, 48)}, "hold an adapter.*lora_A.weight and 0 more"),
+        ({"mlp.down_proj.ia3_l": (48,), "self_attn.q_proj.oft_r": (2,)}, "and 1 more"),
+        ({"mlp.down_proj.base_layer.weight": (32, 48), "mlp.down_proj.weight": None}, "an adapter"),
+        ({"mlp.down_proj.weight": torch.int8}, "are no plain numbers .*down_proj.weight is I8"),
+        ({"input_layernorm.weight": torch.bool}, "layernorm.weight is BOOL.*dequantise the model"),
+        ({"mlp.up_proj.weight": torch.complex64}, "up_proj.weight is C64"),
+    ],
+)
+def test_what_stands_among_the_weights_and_is_not_applied(
+    tmp_path: Path, changed: dict[str, Any], words: str
+) -> None:
+    """An adapter that was saved with its model, and numbers that are no weights as they are."""
+    folder = save_tiny_model(tmp_path, "llama")
+    tensors = load_file(folder / "model.safetensors")
+    for name, change in changed.items():
+        key = f"model.layers.1.{name}"
+        if change is None:
+            del tensors[key]
+        elif isinstance(change, torch.dtype):
+            tensors[key] = tensors[key].to(change)
+        else:
+            tensors[key] = torch.ones(change)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    source = resolve_model(str(folder))
+    with pytest.raises(NeurariumError, match=words):
+        load_causal_lm(source, load_config(source), dtype=torch.float32)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gpt_neox"])

@@ -120,6 +120,7 @@ def test_what_a_dictionary_is_worth_equals_an_independent_computation(
         ).all()
     engine.dispose()
     for path, provenance in zip(DICTIONARIES, stored, strict=True):
+        assert provenance["capture"]["dictionary"] == f"demo:{path.stem}"
         (quality,) = provenance["dictionary"]["quality"]
         with safe_open(path, framework="pt") as opened:
             said = opened.metadata()
@@ -142,6 +143,8 @@ def test_a_set_of_some_layers_has_pages(runs: tuple[str, Path]) -> None:
             "/demo/mlp-transcoder/1/3",
         ):
             assert client.get(address).status_code == 200, address
+        assert 'href="/demo/residual-sae/1"' not in client.get("/demo/residual-sae/0").text
+        assert 'href="/demo/mlp-transcoder/0"' not in client.get("/demo/mlp-transcoder/1").text
         missing = client.get("/demo/residual-sae/1")
         assert missing.status_code == 404
         assert "has no latents" in missing.text

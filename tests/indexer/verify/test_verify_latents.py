@@ -7,8 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from sqlalchemy import select
+from torch import Tensor
+from transformers import AutoModelForCausalLM
 
+from indexer.corpus.prepared import open_prepared
+from indexer.store import schema
+from indexer.store.database import open_store
+from tests.helpers.dictionary_files import save, some, weights
 from tests.helpers.small_latents import LATENTS, SILENT, save_dictionaries
+from tests.helpers.tiny_models import WIDTH
 from tests.helpers.verify_cases import (
     KIND,
     SmallRun,
@@ -58,6 +67,41 @@ def test_a_clean_run_of_latents_passes(clean: SmallRun) -> None:
     counts = {len(kinds[KIND["top"]]) if KIND["top"] in kinds else 0 for kinds in lists}
     assert {0, TOP} < counts, "some latents fire in a few contexts"
     assert lines_of(verified(clean, contexts=5, neurons=3)) == []
+
+
+def test_latents_of_circuit_tracer_are_zero_at_the_first_position_without_a_bos(
+    tmp_path: Path,
+) -> None:
+    """Which is a text's first token then: their densities are those of a plain formula."""
+    folder, w = save_llama(tmp_path / "llama"), weights(0, WIDTH, LATENTS)
+    said = {
+        "model_kind": "transcoder_set",
+        "feature_input_hook": "mlp.hook_in",
+        "feature_output_hook": "mlp.hook_out",
+    }
+    given = {**some(w, "b_enc", "b_dec", "W_dec"), "W_enc": w["W_enc"].T}
+    file = save(tmp_path / "own", "layer_1.safetensors", given, ("config.yaml", said))
+    small = make(tmp_path / "run", folder, dictionary=str(file.parent), force=True, bos=False)
+    assert lines_of(verified(small)) == []
+
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    reads: list[Tensor] = []
+    model.model.layers[1].mlp.register_forward_pre_hook(lambda _, args: reads.append(args[0][0]))
+    (place,) = (path for path in (small.cache / "corpora").iterdir() if path.is_dir())
+    corpus = open_prepared(place)
+    with torch.no_grad():
+        for context in range(corpus.contexts):
+            model(torch.from_numpy(corpus.context(context).astype(np.int64))[None])
+    acts = [torch.relu(read @ w["W_enc"] + w["b_enc"]) for read in reads]
+    first = torch.stack([of_context[0] for of_context in acts])
+    assert (first > 0).any(), "otherwise there is nothing to leave out"
+    fires = torch.cat([of_context[1:] for of_context in acts]) > 0
+    engine = open_store(small.url, create=False)
+    with engine.connect() as connection:
+        stored = connection.scalars(select(schema.neurons.c.density).order_by("id")).all()
+    engine.dispose()
+    positions = sum(map(len, acts))
+    assert stored == pytest.approx((fires.sum(0) / positions).tolist(), abs=1.5 / positions)
 
 
 def test_every_fault_in_where_latents_fire_is_found(small: SmallRun) -> None:

@@ -31,11 +31,11 @@ from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
 from indexer.run import passes
 from indexer.run.stopping import Stopped
+from indexer.scan import slices
 from indexer.scan.choice import resolve
 from indexer.scan.job import load, prepare
-from indexer.workers import ray as cluster
-from indexer.workers.orders import Order, OrderResult
-from indexer.workers.ray import (
+from indexer.workers import crew as cluster
+from indexer.workers.crew import (
     RayCrew,
     WorkerResources,
     allocate,
@@ -44,6 +44,7 @@ from indexer.workers.ray import (
     many_workers,
     memory_for,
 )
+from indexer.workers.orders import Order, OrderResult
 from tests.conftest import Silent
 from tests.helpers.small_latents import latents_config
 from tests.helpers.tiny_models import save_tiny_model
@@ -210,20 +211,26 @@ def test_a_run_begun_by_one_process_is_carried_on_by_two(
 
 @pytest.mark.parametrize("heads", [False, True])
 def test_two_workers_make_a_run_of_latents_and_of_heads(
-    ray: Any, tmp_path: Path, heads: bool
+    ray: Any, tmp_path: Path, heads: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The content of a single process, which scans heads and pairs in one pass."""
+    """The content of a single process, which scans heads and pairs in one pass; of latents also
+    where memory does not hold a layer, which is cut."""
     config = latents_config(tmp_path / "small")
+    ways = {"alone": Execution(), "two": TWO}
     if heads:
         config = replace(config, dictionary=None, force=False, heads=True)
+    else:
+        ways["cut"] = replace(TWO, memory=6 * 50_000)
     hashes = []
-    for name, execution in (("alone", Execution()), ("two", TWO)):
+    for name, execution in ways.items():
+        monkeypatch.setattr(slices, "LEAST_UNITS", 4)
         (tmp_path / name).mkdir()
         place = Place(tmp_path / name)
-        place.index(config, execution)
+        lines = place.index(config, execution)
+        assert any("passes" in line for line in lines) == (name == "cut"), lines
         hashes += place.hashes()
-    assert len(hashes) == 2
-    assert hashes[0] == hashes[1]
+    assert len(hashes) == len(ways)
+    assert len(set(hashes)) == 1
 
 
 def test_the_benchmark_of_workers_compares_equal_scans(ray: Any, tmp_path: Path) -> None:

@@ -283,6 +283,7 @@ def test_the_form_works_by_itself(live_client: TestClient) -> None:
     for (_, *cells), neurons in zip(rows, told["neurons"][1:], strict=True):
         links = [cell.all("a", "name")[0].attributes["href"] for cell in cells]
         assert links == [f"/demo/{one['layer']}/{one['neuron']}" for one in neurons]
+        assert links == [f"/{cell.all('input')[0].attributes['value']}" for cell in cells]
     for layer, (_, *cells) in enumerate(tables(page, "heat")):
         for cell, share, neuron in zip(
             cells, told["shares"][layer][1:], told["strongest"][layer][1:], strict=True
@@ -309,6 +310,7 @@ def test_two_texts_are_shown_apart(live_client: TestClient) -> None:
     for table, way in zip(page.all("table", "apart"), ("more", "less"), strict=True):
         links = [link.attributes["href"] for link in table.all("a", "name")]
         assert links == [f"/demo/{one['layer']}/{one['neuron']}" for one in contrast[way]]
+        assert links == [f"/{box.attributes['value']}" for box in table.all("input", "tick")]
     chosen = [one.attributes["value"] for one in page.all("input") if "checked" in one.attributes]
     assert chosen == ["percentile"]
     assert [one.text for one in page.all("option") if "selected" in one.attributes] == ["5"]

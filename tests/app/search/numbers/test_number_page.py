@@ -13,7 +13,7 @@ from app.reading.statistics import STATISTICS
 from app.search.numbers.grammar import parse
 from app.web import urls
 from tests.browser.test_accessibility import toy_server, violations
-from tests.browser.test_browser import SCREENSHOTS, in_both, visiting
+from tests.browser.test_browser import SCREENSHOTS, follow, in_both, visiting
 from tests.helpers.fixture_store import MARKUP_SOURCE, SCRIPT, TOY_PRE, WIDE_RUN
 from tests.helpers.html_reader import Element, read
 
@@ -286,12 +286,12 @@ def test_a_reader_searches_without_scripts(
     options = {"java_script_enabled": False, "viewport": size, "color_scheme": scheme}
     with visiting(browser, toy_server, **options) as page:
         page.goto("/wide")
-        page.get_by_role("link", name="Search", exact=True).click()
+        follow(page.get_by_role("link", name="Search", exact=True))
         page.get_by_label("Search by statistics").fill("max>0")
-        page.get_by_role("button", name="Find").nth(2).click()
+        follow(page.get_by_role("button", name="Find").nth(2))
         for name, text in (("found", "max>0 sort:-density"), ("none", "max>1e40")):
             page.get_by_label("Query").fill(text)
-            page.get_by_role("button", name="Search").click()
+            follow(page.get_by_role("button", name="Search"))
             assert page.get_by_label("Query").input_value() == text
             assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
             page.screenshot(path=SCREENSHOTS / f"numbers-{name}-{size['width']}-{scheme}.png")

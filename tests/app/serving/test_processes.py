@@ -15,7 +15,7 @@ import psutil
 import pytest
 from starlette.testclient import TestClient
 
-from app.serving import workers
+from app.serving import processes
 from app.settings import Settings
 from indexer.errors import NeurariumError
 
@@ -107,8 +107,8 @@ def test_ctrl_c_ends_all(served: Serving) -> None:
 def test_processes_end_with_the_command(sqlite_filled: str) -> None:
     """However it ended: the pipe that it holds is closed then."""
     with socket.create_server(("127.0.0.1", 0)) as opened:
-        task = workers.Task(Settings(database_url=sqlite_filled), opened.fileno(), None)
-        child = workers._start(task)
+        task = processes.Task(Settings(database_url=sqlite_filled), opened.fileno(), None)
+        child = processes._start(task)
         try:
             address = f"http://127.0.0.1:{opened.getsockname()[1]}/healthz"
             assert httpx.get(address, timeout=60).status_code == 200
@@ -122,11 +122,11 @@ def test_processes_end_with_the_command(sqlite_filled: str) -> None:
 
 def test_a_process_that_cannot_begin_ends_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """After three starts, with one line."""
-    monkeypatch.setattr(workers, "_CODE", "raise SystemExit(3)")
+    monkeypatch.setattr(processes, "_CODE", "raise SystemExit(3)")
     said: list[str] = []
     with (
         socket.create_server(("127.0.0.1", 0)) as opened,
         pytest.raises(NeurariumError, match="ended with exit code 3 as soon as it was started"),
     ):
-        workers.serve(Settings(workers=2), opened, said.append)
+        processes.serve(Settings(workers=2), opened, said.append)
     assert 2 <= len(said) <= 5

@@ -29,7 +29,7 @@ _HOME = Path(__file__).resolve().parent.parent.parent
 """The folder of the packages, which a project's own `app` must not stand before."""
 _CODE = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from app.serving.workers import work; work(sys.stdin.buffer)"
+    "from app.serving.processes import work; work(sys.stdin.buffer)"
 )
 _LOOK = 0.1
 """Seconds between two looks at the processes."""

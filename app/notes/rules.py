@@ -1,4 +1,4 @@
-"""Checks the text of notes, and reads and writes them as lines of JSON. A ValueError's message is
+"""What a note may hold, or why it is refused; and notes as lines of JSON. A ValueError's message is
 for readers."""
 
 from __future__ import annotations

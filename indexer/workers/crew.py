@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +25,7 @@ from indexer.scan.job import Job
 from indexer.scan.loop import scan_batches
 from indexer.scan.slices import SHARE
 from indexer.scan.state import Scan
-from indexer.workers.needed import check_ray, uses_ray
+from indexer.workers.needed import check_workers, uses_ray
 from indexer.workers.orders import UnitsWork, Work, scan_by_crew
 from indexer.workers.worker import Task, Worker
 
@@ -38,7 +37,6 @@ _QUIET = {
 }
 """Silences Ray: we report everything that matters to the user."""
 _STORE_LEAST = 128 << 20
-_CONNECT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -267,11 +265,9 @@ def connected(execution: Execution, needed: int) -> Iterator[Any]:
 
     Raises NeurariumError if Ray is missing or cannot be reached or started.
     """
-    if execution.ray_address is not None:
-        _check_address(execution.ray_address)
+    check_workers(execution)
     for name, value in environment(execution.ray_address).items():
         os.environ.setdefault(name, value)
-    check_ray()
     import ray
 
     if execution.ray_address is None and ray.is_initialized():
@@ -349,25 +345,6 @@ def _same_signals() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _check_address(address: str) -> None:
-    """Raises NeurariumError if nothing listens at the address; Ray itself would retry for long."""
-    if address == "auto":
-        return
-    host, _, port = address.rpartition(":")
-    if not host or "/" in host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise NeurariumError(
-            f"--ray-address {address} is not valid: use HOST:PORT of the cluster's head, "
-            "as `ray start --head` prints it, or auto on a machine of the cluster."
-        )
-    try:
-        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
-    except OSError as error:
-        raise NeurariumError(
-            f"There is no Ray cluster at {address} ({error.strerror or error}): start one there "
-            "with `ray start --head`, or leave --ray-address out."
-        ) from None
 
 
 def _why(error: Exception, address: str | None) -> str:

@@ -13,7 +13,7 @@ from indexer.errors import NeurariumError
 from indexer.memory import readable_bytes
 from indexer.models.dictionaries.check import check_shapes
 from indexer.models.dictionaries.dictionary import Dictionary
-from indexer.models.dictionaries.files import SETTINGS, Found, read_file, weight_files
+from indexer.models.dictionaries.files import SETTINGS, WeightsFile, read_file, weight_files
 from indexer.models.dictionaries.names import WEIGHTS, local_path, repository_of
 from indexer.models.dictionaries.own import is_own, read_own
 from indexer.models.dictionaries.sae_lens import is_sae_lens, read_sae_lens
@@ -45,8 +45,8 @@ class Layout:
     """A way in which dictionaries are written."""
 
     name: str
-    is_it: Callable[[Found], bool]
-    read: Callable[[Found, str | None], Dictionary]
+    is_it: Callable[[WeightsFile], bool]
+    read: Callable[[WeightsFile, str | None], Dictionary]
 
 
 LAYOUTS = (
@@ -80,17 +80,17 @@ def read_dictionaries(reference: str, hook_point: str | None = None) -> tuple[Di
     )
 
 
-def read_dictionary(found: Found, hook_point: str | None = None) -> Dictionary:
+def read_dictionary(file: WeightsFile, hook_point: str | None = None) -> Dictionary:
     """One file's dictionary. Raises `NeurariumError`."""
-    layout = next((layout for layout in LAYOUTS if layout.is_it(found)), None)
+    layout = next((layout for layout in LAYOUTS if layout.is_it(file)), None)
     if layout is None:
-        tensors = ", ".join(sorted(found.tensors)[:6]) or "none"
-        beside = f" and {found.kind} beside it" if found.kind else ""
-        raise found.wrong(
+        tensors = ", ".join(sorted(file.tensors)[:6]) or "none"
+        beside = f" and {file.kind} beside it" if file.kind else ""
+        raise file.wrong(
             f"is of no known layout (tensors: {tensors}{beside}): known are "
             f"{', '.join(layout.name for layout in LAYOUTS)}"
         )
-    dictionary = layout.read(found, hook_point)
+    dictionary = layout.read(file, hook_point)
     check_shapes(dictionary)
     return dictionary
 
@@ -161,9 +161,9 @@ def _fetch(repository: str, subfolder: str | None) -> tuple[Path, str]:
     except NeurariumError:
         raise
     except Exception as error:  # whatever the hub's library raises, offline or refused
-        said = (str(error) or type(error).__name__).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise NeurariumError(
-            f"The dictionary {label} is not on this machine, and the hub did not give it ({said}): "
-            "check the name, or the connection (--dictionary)."
+            f"The dictionary {label} is not on this machine, and the hub did not give it "
+            f"({reason}): check the name, or the connection (--dictionary)."
         ) from error
     return Path(fetched, folder), label
