@@ -292,7 +292,19 @@ def test_pages_say_what_heads_are_ranked_by(client: TestClient, address: str) ->
     """Where one number a position is needed, it is the length of what the head adds."""
     answer = client.get(address)
     assert answer.status_code == 200
-    assert html.unescape(answer.text).count(activation_of(HEADS)) == 1
+    text = html.unescape(answer.text)
+    assert text.count(activation_of(HEADS)) == 1
+    assert text.count("A head writes no fixed vector") == 2 * address.startswith("/compare")
+
+
+def test_a_page_says_what_its_circuits_leave_out(
+    client: TestClient, pages: dict[tuple[int, int], dict[str, Any]]
+) -> None:
+    """Every line of the JSON stands on the page."""
+    text = html.unescape(client.get("/demo/heads/0/0").text)
+    lines = pages[0, 0]["facts"]["left_out"]
+    assert any("Positional embeddings" in line for line in lines)
+    assert all(line in text for line in lines)
 
 
 def test_a_whole_context_has_its_grid(
