@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, TypedDict, get_args
 
 from markupsafe import Markup
 
@@ -159,7 +159,14 @@ class LayerContext:
     """The statistics of the grid, with their names."""
 
 
-def beside(layer: int, present: Collection[int]) -> dict[str, int | None]:
+class Beside(TypedDict):
+    """The layers on either side of one; None: there is none."""
+
+    before: int | None
+    after: int | None
+
+
+def beside(layer: int, present: Collection[int]) -> Beside:
     """`before` and `after` of a layer's page, among the layers `present`."""
     return {
         "before": max((at for at in present if at < layer), default=None),
