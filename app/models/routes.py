@@ -242,6 +242,6 @@ def layer_page(
         limit=named_limit,
         shown=view.shown(drawn, plotted),
         sorted={"sort": sort, "order": order},
-        **view.beside(layer, present),
+        beside=view.beside(layer, present),
     )
     return site.html(request, "models/layer.html", context)

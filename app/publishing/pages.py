@@ -166,7 +166,7 @@ class Pages:
             limit=None,
             shown={"first": 0},
             sorted={},
-            **models.beside(layer, self._layers),
+            beside=models.beside(layer, self._layers),
         )
         count, of = len(page.neurons.items), page.summary.neurons
         part = "" if count == of else f"It has {count:,} of the layer's {of:,} {noun}s. "
