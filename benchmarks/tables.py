@@ -98,6 +98,10 @@ TABLES: Mapping[str, Table] = {
     ),
     "scan-demo": Table(("scan-demo",), rows=SCAN_ROWS),
     "latents": Table(("latents",), at_least={"scan, whole run": 0.8}),
+    "scan-heads": Table(
+        ("scan-heads",),
+        at_least={"scan of heads, sample": 0.7, "scan of heads, rest": 0.7},
+    ),
     "workers": Table(("workers",)),
     "memory": Table(("memory",)),
     "memory-latents": Table(("memory-latents", "memory-latents-65536")),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -81,10 +80,10 @@ class Head:
         return f"<{page.model} layer {page.layer} head {page.head}: {self._words()}>"
 
     def _repr_html_(self) -> str:
-        """The head in one line, for notebooks."""
-        page = self.page
-        name = f"{escape(page.model)} layer {page.layer} head {page.head}"
-        return f"<p><b>{name}</b>: {self._words()}</p>"
+        """The head's card, for notebooks."""
+        from neurarium.card import head_card
+
+        return head_card(self.page)
 
     def _words(self) -> str:
         scores = self.scores.repeated

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from app.errors import AppError
 from app.heads import queries as heads
@@ -26,7 +26,7 @@ from app.search import tokens
 from app.search.numbers import queries as numbers
 from app.search.numbers.grammar import GrammarError, parse
 from app.search.numbers.schemas import NumberSearch
-from app.search.schemas import Role, TokenSearch
+from app.search.schemas import TokenSearch
 from app.sets import ModelSet
 from app.settings import Settings
 from indexer.errors import NeurariumError
@@ -92,12 +92,7 @@ class Local:
         """A neuron, with its newest notes if the store has notes."""
         with self._reading(model, run) as reading:
             page = neurons.neuron(reading, layer, neuron)
-        if not notes.exist(self._engine):
-            return page
-        place = notes.Place(str(ModelSet.parse(model)), layer, neuron)
-        rows = notes.read(self._engine, place, NEWEST_NOTES).rows
-        items = [Note.model_validate(dict(row._mapping)) for row in rows]
-        return page.model_copy(update={"notes": items})
+        return self._with_notes(page, notes.Place(str(ModelSet.parse(model)), layer, neuron))
 
     def context(
         self, model: str, run: int | None, layer: int, neuron: int, context: int
@@ -115,7 +110,8 @@ class Local:
     def head(self, model: str, run: int | None, layer: int, head: int) -> HeadPage:
         """An attention head."""
         with self._reading(str(ModelSet(model, HEADS)), run) as reading:
-            return heads.head(reading, layer, head)
+            page = heads.head(reading, layer, head)
+        return self._with_notes(page, notes.Place(str(ModelSet(model, HEADS)), layer, head))
 
     def head_context(
         self, model: str, run: int | None, layer: int, head: int, context: int
@@ -140,8 +136,6 @@ class Local:
         cursor: str | None,
     ) -> TokenSearch:
         """A page of the neurons of a token."""
-        if role is not None and role not in get_args(Role):
-            raise NeurariumError(f"There is no role {role!r}: use {', '.join(get_args(Role))}.")
         known: Any = role
         with self._reading(model, run) as reading:
             number = tokens.token_of(reading, token, token_id)
@@ -156,6 +150,14 @@ class Local:
         whole = self.run(page.run.id)
         with explained():
             return answer(self._models.get(whole), whole, page, text, _MOST_TOKENS)
+
+    def _with_notes(self, page: Page, place: notes.Place) -> Page:
+        """A unit's page with its newest notes, if the store has notes."""
+        if not notes.exist(self._engine):
+            return page
+        rows = notes.read(self._engine, place, NEWEST_NOTES).rows
+        items = [Note.model_validate(dict(row._mapping)) for row in rows]
+        return page.model_copy(update={"notes": items})
 
     def _noted(self, page: Page, model: str, of: str = "items") -> Page:
         """A page of units with their newest notes."""

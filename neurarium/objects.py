@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -16,7 +16,9 @@ from app.live.neuron.schemas import LiveAnswer
 from app.models.schemas import ModelPage
 from app.neurons.schemas import NeuronPage, Stats, Weights
 from app.schemas import Run, Schema
+from app.search.schemas import Role
 from app.sets import ModelSet
+from indexer.errors import NeurariumError
 from indexer.store.units import HEADS
 from neurarium.heads import Head, Heads
 from neurarium.reader import Reader
@@ -117,7 +119,9 @@ class Model:
     ) -> Table:
         """The neurons of a token: those that peak on it, or promote it (`role="promoted"`),
         `suppressed`, or are activated by its embedding (`in`, `gate`); attention heads that attend
-        from it or to it (`query`, `key`)."""
+        from it or to it (`query`, `key`). Raises NeurariumError for another role."""
+        if role is not None and role not in get_args(Role):
+            raise NeurariumError(f"There is no role {role!r}: use {', '.join(get_args(Role))}.")
 
         def page(cursor: str | None) -> Any:
             return self._reader.search(self.name, self._asked, token, token_id, role, cursor)

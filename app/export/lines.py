@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from app.export.choice import Indices
 from app.export.scores import score_names, scores_of
@@ -51,12 +52,10 @@ def by_neuron(notes: Iterable[Note]) -> Notes:
     return by_unit
 
 
-def columns(
-    reading: Reading, fields: str | None, notes: Notes | None, more: Sequence[str] = ()
-) -> list[str]:
-    """The columns of a table of statistics, those in `more` at its end; `fields` None: all that the
-    run has. Raises Invalid for a column that does not exist."""
-    names = names_of([*columns_of(NumberRow), *more], fields)
+def columns(reading: Reading, fields: str | None, notes: Notes | None) -> list[str]:
+    """The columns of a table of statistics, with the scores of attention heads at its end; `fields`
+    None: all that the run has. Raises Invalid for a column that does not exist."""
+    names = names_of([*columns_of(NumberRow), *score_names(reading)], fields)
     if fields is None and not has_names(reading):
         names.remove(NAME)
     if fields is None and not notes:
@@ -64,16 +63,18 @@ def columns(
     return names
 
 
-def rows_of(reading: Reading, indices: Sequence[int], notes: Notes | None) -> list[NumberRow]:
-    """The statistics of neurons, each with its newest note."""
-    rows = numbers.rows(reading, list(indices))
-    if not notes:
-        return rows
-    newest = (notes.get((row.layer, row.neuron)) for row in rows)
-    return [
-        row.model_copy(update={NOTE: of_row[0].text}) if of_row else row
-        for row, of_row in zip(rows, newest, strict=True)
-    ]
+def table_parts(
+    reading: Reading, names: Sequence[str], indices: Indices, notes: Notes | None
+) -> Iterator[list[list[Any]]]:
+    """The columns `names` of the units' statistics, in parts of a thousand rows."""
+    scores = scores_of(reading)
+    for begin in range(0, len(indices), _ROWS):
+        chosen = indices[begin : begin + _ROWS].tolist()
+        rows = zip(chosen, _rows(reading, chosen, notes), strict=True)
+        yield [
+            [scores[name][index] if name in scores else getattr(row, name) for name in names]
+            for index, row in rows
+        ]
 
 
 def table_lines(
@@ -83,22 +84,22 @@ def table_lines(
 
     Raises Invalid at once for a column that does not exist.
     """
-    names = columns(reading, fields, notes, score_names(reading))
-    scores = scores_of(reading)
+    names = columns(reading, fields, notes)
 
     def parts() -> Iterator[bytes]:
         yield csv_lines([names])
-        for begin in range(0, len(indices), _ROWS):
-            chosen = indices[begin : begin + _ROWS].tolist()
-            rows = zip(chosen, rows_of(reading, chosen, notes), strict=True)
-            yield csv_lines(
-                [
-                    [
-                        scores[name][index] if name in scores else getattr(row, name)
-                        for name in names
-                    ]
-                    for index, row in rows
-                ]
-            )
+        yield from map(csv_lines, table_parts(reading, names, indices, notes))
 
     return parts()
+
+
+def _rows(reading: Reading, indices: list[int], notes: Notes | None) -> list[NumberRow]:
+    """The statistics of neurons, each with its newest note."""
+    rows = numbers.rows(reading, indices)
+    if not notes:
+        return rows
+    newest = (notes.get((row.layer, row.neuron)) for row in rows)
+    return [
+        row.model_copy(update={NOTE: of_row[0].text}) if of_row else row
+        for row, of_row in zip(rows, newest, strict=True)
+    ]

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.errors import Invalid
 from app.export.choice import Choice, Indices, chosen
-from app.export.lines import Notes, by_neuron, columns, neuron_lines, rows_of, table_lines
+from app.export.lines import Notes, by_neuron, columns, neuron_lines, table_lines, table_parts
 from app.neurons.schemas import NeuronPage
 from app.notes.service import ServedNotes
 from app.reading.store import Reading
-from app.search.numbers.schemas import NumberRow
-from app.web.fields import columns_of, included, names_of
+from app.web.fields import included
+from app.web.middleware import WITHOUT_BODY
 from app.web.params import ERRORS, Fields, InSet, RunId
 from app.web.site import CSV, NO_STORE, site_of
 
@@ -59,7 +59,7 @@ def export(
         if format == "jsonl":
             included(NeuronPage, fields)
         else:
-            names_of(columns_of(NumberRow), fields)
+            columns(reading, fields, None)
 
     served: ServedNotes | None = request.app.state.notes
     notes = None if served is None else by_neuron(served.of_model(str(model)))
@@ -72,7 +72,8 @@ def export(
         **NO_STORE,
         "Content-Disposition": f'attachment; filename="{model.model}-run-{number}.{format}"',
     }
-    return StreamingResponse(stream(), headers=headers, media_type=_KINDS[format])
+    content: Iterator[bytes] = iter(()) if request.scope.get(WITHOUT_BODY) else stream()
+    return StreamingResponse(content, headers=headers, media_type=_KINDS[format])
 
 
 def _parts(
@@ -94,10 +95,10 @@ def _parquet(reading: Reading, indices: Indices, fields: str | None, notes: Note
     import pyarrow.parquet as pq
 
     names = columns(reading, fields, notes)
-    listed: list[dict[str, Any]] = [
-        {name: getattr(row, name) for name in names}
-        for begin in range(0, len(indices), 1000)
-        for row in rows_of(reading, indices[begin : begin + 1000].tolist(), notes)
+    listed = [
+        dict(zip(names, row, strict=True))
+        for part in table_parts(reading, names, indices, notes)
+        for row in part
     ]
     content = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(listed), content)

@@ -230,7 +230,6 @@ def layer_page(
         description=view.layer_description(page),
         marks=marks,
     )
-    before, after = view.nearest(layer, present)
     context = view.LayerContext(
         frame=frame,
         page=page,
@@ -243,7 +242,6 @@ def layer_page(
         limit=named_limit,
         shown=view.shown(drawn, plotted),
         sorted={"sort": sort, "order": order},
-        before=before,
-        after=after,
+        beside=view.beside(layer, present),
     )
     return site.html(request, "models/layer.html", context)

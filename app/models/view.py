@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from markupsafe import Markup
 
@@ -131,6 +131,13 @@ class ModelContext:
     """Whether the server can search by custom text."""
 
 
+class Beside(NamedTuple):
+    """The nearest layers that have units; None where there is none."""
+
+    before: int | None
+    after: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class LayerContext:
     """What `models/layer.html` is rendered with."""
@@ -149,22 +156,18 @@ class LayerContext:
     """The parameters of links that keep the plot or grid."""
     sorted: dict[str, Any]
     """The parameters `sort` and `order` of the request."""
-    before: int | None
-    """The nearest layer before it that has units; None if there is none."""
-    after: int | None
-    """The same after it."""
+    beside: Beside
     pictures: tuple[tuple[str, str], ...] = tuple(
         (stat, STATISTICS[stat].label) for stat in get_args(PictureStatistic)
     )
     """The statistics of the grid, with their names."""
 
 
-def nearest(layer: int, present: Collection[int]) -> tuple[int | None, int | None]:
-    """The nearest layers before and after a layer, among those that are `present`."""
-    return (
-        max((at for at in present if at < layer), default=None),
-        min((at for at in present if at > layer), default=None),
-    )
+def beside(layer: int, present: Collection[int]) -> Beside:
+    """The layers beside one, among those `present`."""
+    before = max((at for at in present if at < layer), default=None)
+    after = min((at for at in present if at > layer), default=None)
+    return Beside(before, after)
 
 
 def layer(drawn: LayerPicture, address: tuple[str, str]) -> LayerView:

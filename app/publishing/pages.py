@@ -156,7 +156,6 @@ class Pages:
     def layer(self, page: LayerPage, scatter: LayerScatter) -> str:
         """A layer's page: the plot and the table of its units on the site."""
         layer, noun = page.summary.layer, page.run.units.noun
-        before, after = models.nearest(layer, self._layers)
         context = LayerContext(
             frame=Frame(self._links),
             page=page,
@@ -167,8 +166,7 @@ class Pages:
             limit=None,
             shown={"first": 0},
             sorted={},
-            before=before,
-            after=after,
+            beside=models.beside(layer, self._layers),
         )
         count, of = len(page.neurons.items), page.summary.neurons
         part = "" if count == of else f"It has {count:,} of the layer's {of:,} {noun}s. "
@@ -219,7 +217,7 @@ class Pages:
 
     def _address(self, address: str, home: str) -> str:
         """A link of the server as one of the site; nothing where the site has no such page."""
-        if address in (urls.home(), urls.model(self._name)):
+        if address in (urls.home(), urls.model(self._model.model), urls.model(self._name)):
             return f' href="{home}index.html"'
         if self._search.match(address) and (token := _TOKEN.search(address)):
             return f' href="{home}index.html#t{token[1]}"'

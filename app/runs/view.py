@@ -55,7 +55,7 @@ def tables(page: Run) -> list[Table]:
             ("content hash", page.content_hash),
         ],
     )
-    single = Table("How", [])
+    single = Table("Provenance", [])
     parts: list[Table] = []
     for key, value in page.provenance.items():
         rows = flatten(value)

@@ -119,14 +119,23 @@ class _Context(NamedTuple):
 
 
 def _read(reading: Reading, ids: list[int], phrases: list[Phrase]) -> list[_Context]:
-    """The contexts with these ids, in their order. Raises Damaged."""
+    """Those of the contexts with these ids that have the phrases in their text, in their order.
+
+    Older runs are indexed with the names of special tokens inside their contexts. Raises Damaged.
+    """
     rows = rows_of(reading, ids)
     for number in ids:
         if number not in rows:  # the table of words has it, and every stored context is there
             raise missing(schema.contexts, run_id=reading.run.id, context_id=number)
-    return [
+    contexts = [
         _context_of(reading, rows[number], unpack_token_ids(bytes(rows[number].token_ids)), phrases)
         for number in ids
+    ]
+    return [
+        context
+        for context in contexts
+        if not context.special
+        or all(matches(context.text, [phrase], context.special) for phrase in phrases)
     ]
 
 
@@ -135,16 +144,16 @@ def _context_of(reading: Reading, row: Any, token_ids: Array, phrases: list[Phra
     spelling = [reading.spelling[token_id] for token_id in included]
     spelling = reading.in_context(spelling, row.included_from)
     text = b"".join(spelling).decode("utf-8", "replace")
-    spans = matches(text, phrases)
-    hit = np.zeros(len(token_ids), np.bool_)
-    for positions in tokens_at(spelling, spans):
-        hit[row.included_from + positions.start : row.included_from + positions.stop] = True
     starts = starts_of(spelling)
     special = [
         (starts[i], starts[i + 1])
         for i, token_id in enumerate(included)
         if token_id in reading.special_token_ids
     ]
+    spans = matches(text, phrases, special)
+    hit = np.zeros(len(token_ids), np.bool_)
+    for positions in tokens_at(spelling, spans):
+        hit[row.included_from + positions.start : row.included_from + positions.stop] = True
     examples = unpack_places(bytes(row.neurons))
     return _Context(row, token_ids, text, spans, special, examples, hit)
 

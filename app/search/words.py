@@ -7,8 +7,9 @@ words that begin so. Only letters and digits count, without case: `foo_Bar` is t
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 
-from indexer.store.text.words import Phrase, words_of
+from indexer.store.text.words import BOUNDARY, Phrase, Word, words_of
 
 MOST_WORDS = 32
 """The most words of a query."""
@@ -45,10 +46,13 @@ def parse(text: str) -> list[Phrase]:
     return phrases
 
 
-def matches(text: str, phrases: list[Phrase]) -> list[tuple[int, int]]:
+def matches(
+    text: str, phrases: list[Phrase], special: Sequence[tuple[int, int]] = ()
+) -> list[tuple[int, int]]:
     """Where a text contains any of the phrases: (start, end) of each match in order, with
-    overlapping matches merged."""
-    words = list(words_of(text))
+    overlapping matches merged. `special` are the places of special tokens in order: no match is in
+    one, or reaches over one."""
+    words = list(_words(text, special))
     places: dict[str, list[int]] = {}
     for at, word in enumerate(words):
         places.setdefault(word.word, []).append(at)
@@ -75,3 +79,14 @@ def matches(text: str, phrases: list[Phrase]) -> list[tuple[int, int]]:
         else:
             merged.append((start, stop))
     return merged
+
+
+def _words(text: str, special: Sequence[tuple[int, int]]) -> Iterator[Word]:
+    """The words of a text, and a boundary for each special token, as they are indexed."""
+    at = 0
+    for start, end in (*special, (len(text), len(text))):
+        for word in words_of(text[at:start]):
+            yield Word(word.word, at + word.start, at + word.end)
+        if at <= start < end:
+            yield Word(BOUNDARY, start, end)
+        at = end

@@ -22,6 +22,9 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
+WITHOUT_BODY = "neurarium.without_body"
+"""Set in the scope of a HEAD request, which is answered like a GET: a body that takes long to make
+need not be made."""
 _FOR_A_YEAR = "public, max-age=31536000, immutable"
 
 
@@ -48,5 +51,5 @@ class CommonHeaders:
             await send(message)
 
         if scope["method"] == "HEAD":  # the server leaves the body out
-            scope = {**scope, "method": "GET"}
+            scope = {**scope, "method": "GET", WITHOUT_BODY: True}
         await self.app(scope, receive, send_with_headers)

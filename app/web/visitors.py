@@ -48,10 +48,18 @@ class OwnVisitors:
         origin = request.headers.get("origin")
         if request.method in _READING or origin is None:
             return None
-        if urlsplit(origin).netloc.lower() != host.lower():
+        if _place(origin) != host.lower():
             return self._answer(
                 request, 403, "A page of another site sent this: only this site's own pages may."
             )
+        return None
+
+
+def _place(origin: str) -> str | None:
+    """Host and port of an Origin header; None if it is no address."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # brackets that hold no IPv6 address
         return None
 
 

@@ -41,6 +41,8 @@ _MAGIC = {
     b"\x28\xb5\x2f\xfd": ("zstandard", ".zst"),
     b"PAR1": ("Parquet", ".parquet"),
 }
+_SKIPPABLE = tuple(bytes([n, 0x2A, 0x4D, 0x18]) for n in range(0x50, 0x60))
+"""Frames that some programs put in front of a zstandard file, for their own use."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,8 @@ def check_magic(path: Path, ending: str) -> None:
     """Raises NeurariumError if the first bytes of a file contradict its ending."""
     with path.open("rb") as file:
         start = file.read(8)
+    if ending.endswith(".zst") and start.startswith(_SKIPPABLE):
+        return
     actual = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
     expected = next((kind for kind in _MAGIC.values() if ending.endswith(kind[1])), None)
     if actual == expected or (

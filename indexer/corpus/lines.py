@@ -105,8 +105,14 @@ def _json_object(line: bytes) -> dict[str, object]:
         row = json.loads(line.decode())
     except UnicodeDecodeError as error:
         raise BrokenRow(f"not UTF-8 (byte {error.start} of the line)") from None
-    except (ValueError, RecursionError) as error:
+    except json.JSONDecodeError as error:
         raise BrokenRow(f"not JSON ({error})") from None
+    except RecursionError:
+        raise BrokenRow("lists or objects inside each other without end") from None
+    except ValueError:  # Python's advice is how to read it all the same
+        raise BrokenRow("a whole number of thousands of digits") from None
+    if isinstance(row, list) and row and all(isinstance(one, dict) for one in row):
+        raise BrokenRow("a list of objects: write each on a line of its own")
     if not isinstance(row, dict):
         raise BrokenRow("not a JSON object")
     return row

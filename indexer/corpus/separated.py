@@ -80,8 +80,9 @@ def separated_documents(
                 check_named_once(header, columns, str(path))
             yield columns.document(named, source)
     except csv.Error as error:
+        reason = str(error).partition(" - ")[0]  # what follows is advice to programmers
         raise NeurariumError(
-            f"{path} is not a CSV file (line {reader.line_num}: {error}): repair or rename it."
+            f"{path} is not a CSV file (line {reader.line_num}: {reason}): repair or rename it."
         ) from None
 
 

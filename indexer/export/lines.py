@@ -40,12 +40,12 @@ def import_lines(
         first = lines.next()
         if first is None:
             raise NeurariumError(f"{file} is empty.")
-        record = record_of(first)
+        record = lines.header(first)
         if name is not None:
             record = replace(record, model=name)
         check_name(record.model)
         check_new(engine, record.model, first["content_hash"])
-        neurons = lines.neurons()
+        neurons = lines.neurons(record)
         made = counted((block_of(part) for part in blocks(neurons)), progress)
         run_id = write_run(engine, record, made, lines.contexts(), lines.heads(record))
         return checked(engine, run_id, first["content_hash"])
@@ -57,16 +57,21 @@ class _Lines:
     def __init__(self, opened: Any, file: Path, look: Callable[[dict[str, Any]], None]) -> None:
         self._lines = enumerate(opened, 1)
         self._file, self._look = file, look
-        self._held: dict[str, Any] | None = None
         self._number = 0
+        self._named: set[int] = set()
+        """The contexts that examples are from, and that are still to come."""
         self._heads: list[HeadRecord] = []
         self._scores: list[dict[str, float | None]] = []
 
+    def header(self, line: dict[str, Any]) -> RunRecord:
+        """The first line."""
+        record: RunRecord = self._read(record_of, line)
+        if not isinstance(line.get("content_hash"), str):
+            raise self._refused("it has no content_hash")
+        return record
+
     def next(self) -> dict[str, Any] | None:
         """The next line, or None at the end."""
-        if self._held is not None:
-            held, self._held = self._held, None
-            return held
         try:
             for number, content in self._lines:
                 self._number = number
@@ -80,14 +85,24 @@ class _Lines:
             ) from None
         return None
 
-    def neurons(self) -> Iterator[StoredNeuron]:
-        """The lines of neurons."""
-        while (line := self.next()) is not None and line.get("type") == "neuron":
-            yield self._read(neuron_of, line)
-            if "head" in line:
-                self._heads.append(self._read(head_of, line["head"]))
-                self._scores.append(line["head"]["scores"])
-        self._held = line
+    def neurons(self, record: RunRecord) -> Iterator[StoredNeuron]:
+        """The lines of neurons: all of the run, in order."""
+        for layer, width in enumerate(record.widths):
+            for neuron in range(width):
+                line = self.next()
+                if line is None or line.get("type") == "context":
+                    raise self._incomplete(f"layer {layer}'s {record.units.noun} {neuron}")
+                self._check(line, "neuron")
+                if (line.get("layer"), line.get("neuron")) != (layer, neuron):
+                    raise self._refused(f"the next has to be {layer}/{neuron}")
+                made: StoredNeuron = self._read(neuron_of, line)
+                for examples in made.kinds.values():
+                    self._named.update(examples.context_ids.tolist())
+                yield made
+                if record.set_name == HEADS:
+                    head: HeadRecord = self._read(lambda line: head_of(line["head"]), line)
+                    self._heads.append(head)
+                    self._scores.append(line["head"]["scores"])
 
     def heads(self, record: RunRecord) -> Callable[[], HeadRecords] | None:
         """What the lines of attention heads have besides, known when all have been read; None in a
@@ -99,15 +114,35 @@ class _Lines:
         )
 
     def contexts(self) -> Iterator[ContextRecord]:
-        """The lines of contexts."""
+        """The lines of contexts: all that examples are from."""
         while (line := self.next()) is not None:
-            yield self._read(context_of, line)
+            self._check(line, "context")
+            made: ContextRecord = self._read(context_of, line)
+            self._named.discard(made.context_id)
+            yield made
+        if self._named:
+            raise self._incomplete(f"context {min(self._named)}, which examples are from")
 
     def _read(self, make: Callable[[dict[str, Any]], Any], line: dict[str, Any]) -> Any:
         try:
             return make(line)
         except (KeyError, ValueError, TypeError) as error:
-            raise NeurariumError(
-                f"Line {self._number:,} of {self._file} cannot be read ({error}): it has to be a "
-                "whole run's. Nothing was imported."
-            ) from None
+            what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise self._refused(what) from None
+
+    def _check(self, line: dict[str, Any], kind: str) -> None:
+        """Raises NeurariumError for a line of another kind."""
+        if line.get("type") != kind:
+            raise self._refused(f"its type has to be {kind}, and is {line.get('type')!r:.40}")
+
+    def _refused(self, what: str) -> NeurariumError:
+        return NeurariumError(
+            f"Line {self._number:,} of {self._file} cannot be read ({what}): it has to be a whole "
+            "run's. Nothing was imported."
+        )
+
+    def _incomplete(self, what: str) -> NeurariumError:
+        return NeurariumError(
+            f"{self._file} lacks {what}, and what follows: it is cut off after line "
+            f"{self._number:,}. Export the run again. Nothing was imported."
+        )

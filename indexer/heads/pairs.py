@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Float32, Int64, UInt32
 from torch import Tensor
 
 from indexer.captured import CapturedHeads
+from indexer.measure.threads import even_shares, in_threads
 from indexer.store.packing.pattern import KEYS_A_ROW, UNIT, largest_entries
 
 Array = np.ndarray[Any, Any]
@@ -68,30 +69,36 @@ def layer_pairs(captured: CapturedHeads, included: Bool[np.ndarray, "batch pos"]
     keys = np.zeros((batch, heads, pos), np.int64)
     key_attention = np.zeros((batch, heads, pos), np.float32)
     entries = np.zeros((batch, heads, pos, min(KEYS_A_ROW, pos)), np.uint32)
-    counted = torch.empty((heads, pos, pos), dtype=torch.float32, device=pattern.device)
-    for context in range(batch):
-        own = pattern[context].float()
-        rows = included[context].copy()
-        rows[: _first(rows) + 1] = False  # the first included position has no earlier key
-        diagonal = _host(own.diagonal(dim1=1, dim2=2))
 
-        # Keys that do not count become 0, which changes no maximum: attention is never negative.
-        torch.mul(own, norms[context, :, None] * mask[context], out=counted)
-        counted.diagonal(dim1=1, dim2=2).zero_()
-        best = np.where(rows, _host(counted.amax(dim=-1)), np.float32(-1))
-        _put(moved, context, best, counted, included[context], own)
+    def reduce(contexts: slice) -> None:
+        counted = torch.empty((heads, pos, pos), dtype=torch.float32, device=pattern.device)
+        for context in range(batch)[contexts]:
+            own = pattern[context].float()
+            rows = included[context].copy()
+            rows[: _first(rows) + 1] = False  # the first included position has no earlier key
+            diagonal = _host(own.diagonal(dim1=1, dim2=2))
 
-        torch.mul(own, mask[context], out=counted)
-        counted.diagonal(dim1=1, dim2=2).zero_()
-        values, places = _largest(counted)
-        best = np.where(rows, values, np.float32(-1))
-        _put(attention, context, best, counted, included[context], own)
+            # Keys that do not count become 0, which changes no maximum: attention is never
+            # negative.
+            torch.mul(own, norms[context, :, None] * mask[context], out=counted)
+            counted.diagonal(dim1=1, dim2=2).zero_()
+            best = np.where(rows, _host(counted.amax(dim=-1)), np.float32(-1))
+            _put(moved, context, best, counted, included[context], own)
 
-        # A row whose attention to all keys that count is 0 has its first one as the largest.
-        places = np.maximum(places, _first(included[context]))
-        keys[context] = np.where(rows, places, np.arange(pos))
-        key_attention[context] = np.where(rows, values, diagonal)
-        entries[context] = entries_of(own)
+            torch.mul(own, mask[context], out=counted)
+            counted.diagonal(dim1=1, dim2=2).zero_()
+            values, places = _largest(counted)
+            best = np.where(rows, values, np.float32(-1))
+            _put(attention, context, best, counted, included[context], own)
+
+            # A row whose attention to all keys that count is 0 has its first one as the largest.
+            places = np.maximum(places, _first(included[context]))
+            keys[context] = np.where(rows, places, np.arange(pos))
+            key_attention[context] = np.where(rows, values, diagonal)
+            entries[context] = entries_of(own)
+
+    on_cpu = pattern.device.type == "cpu"
+    in_threads(reduce, even_shares(batch, batch) if on_cpu else [slice(batch)])
     return LayerPairs(moved, attention, keys, key_attention, _host(norms), entries)
 
 

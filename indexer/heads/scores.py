@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
+from indexer.measure.threads import even_shares, in_threads
+
 Array = np.ndarray[Any, Any]
 
 _ROWS = 32
@@ -125,7 +127,14 @@ class ScoreSums:
         for context in range(len(pattern)):  # one at a time, while it is in the cache
             own = pattern[context].float()
             by_pair += (own.flatten(1) @ rows.weights[context]).double()
-            entropy[context] = _entropy(own)
+
+        def entropies(contexts: slice) -> None:
+            for context in range(len(pattern))[contexts]:
+                entropy[context] = _entropy(pattern[context].float())
+
+        on_cpu = pattern.device.type == "cpu"
+        count = len(pattern)
+        in_threads(entropies, even_shares(count, count) if on_cpu else [slice(count)])
         duplicates, induced, *distances = by_pair.unbind(1)
         first = pattern[..., 0].float()
         parts = [

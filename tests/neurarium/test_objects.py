@@ -152,6 +152,8 @@ def test_mistakes_are_one_line(opened: Store, connected: Store) -> None:
             store.model("toy").neuron(0, 99)
         with pytest.raises(neurarium.NeurariumError, match="At character 1 of the query"):
             len(store.model("toy").find("loud>3"))
+        with pytest.raises(neurarium.NeurariumError, match="There is no role 'loud': use peak"):
+            store.model("toy").search(token_id=3, role="loud")
     with pytest.raises(neurarium.NeurariumError, match="No server answers at http://127"):
         neurarium.connect("http://127.0.0.1:9")
     with pytest.raises(neurarium.NeurariumError, match="There is no database at") as raised:

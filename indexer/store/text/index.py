@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from indexer.store.checksums import Damaged
 from indexer.store.database import copy_rows
-from indexer.store.text.words import MOST, Phrase, plain_words
+from indexer.store.text.words import BOUNDARY, MOST, Phrase, plain_words
 
 _LAST_POSITION, _WORD_POSITIONS = 16383, 255
 """PostgreSQL's limits: the last position in a text, the most positions per word. Longer texts are
@@ -48,9 +48,12 @@ def create(connection: Connection, run_id: int) -> None:
         )
 
 
-def rows_of(connection: Connection, texts: Iterable[tuple[int, str]]) -> list[tuple[Any, ...]]:
-    """The rows `put` takes, from pairs of context id and text. Only reads the database's kind."""
-    words = ((context_id, plain_words(text)) for context_id, text in texts)
+def rows_of(
+    connection: Connection, texts: Iterable[tuple[int, Sequence[str]]]
+) -> list[tuple[Any, ...]]:
+    """The rows `put` takes, from pairs of context id and the parts of its text between special
+    tokens. Only reads the database's kind."""
+    words = ((context_id, _words(parts)) for context_id, parts in texts)
     if _postgres(connection):
         return [(context_id, *_vector(split)) for context_id, split in words]
     return [(context_id, " ".join(split)) for context_id, split in words]
@@ -76,6 +79,9 @@ def finish(connection: Connection, run_id: int) -> None:
         connection.exec_driver_sql(f"ANALYZE {name}")
     else:
         connection.exec_driver_sql(f"INSERT INTO {name} ({name}) VALUES ('optimize')")
+        # FTS5 holds a row back until the transaction, or a savepoint, asks for it.
+        connection.exec_driver_sql("SAVEPOINT written")
+        connection.exec_driver_sql("RELEASE written")
 
 
 def digest(connection: Connection, run_id: int) -> str:
@@ -153,6 +159,13 @@ def _name(run_id: int) -> str:
 
 def _postgres(connection: Connection) -> bool:
     return connection.dialect.name == "postgresql"
+
+
+def _words(parts: Sequence[str]) -> list[str]:
+    words = plain_words(parts[0])
+    for part in parts[1:]:
+        words += [BOUNDARY, *plain_words(part)]
+    return words
 
 
 def _vector(words: Sequence[str]) -> tuple[str, str | None]:

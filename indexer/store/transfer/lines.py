@@ -48,7 +48,7 @@ def run_line(record: RunRecord, content_hash: str) -> dict[str, Any]:
 
 
 def record_of(line: Mapping[str, Any]) -> RunRecord:
-    """The inverse of `run_line`. Raises NeurariumError for another format."""
+    """The inverse of `run_line`. Raises NeurariumError for another format, KeyError, ValueError."""
     if line.get("type") != "run" or line.get("format") != FORMAT:
         raise NeurariumError(
             "The file does not begin with a run of a format that this version reads: write it with "
@@ -58,7 +58,7 @@ def record_of(line: Mapping[str, Any]) -> RunRecord:
     given |= {
         "created_at": datetime.fromisoformat(line["created_at"]),
         "vocabulary": [base64.b64decode(token) for token in line["vocabulary"]],
-        "widths": tuple(line["widths"]),
+        "widths": tuple(map(int, line["widths"])),
         "sources": tuple(line["sources"]),
         "units": Units.of(line["units"]),
         "token_counts": np.array(line["token_counts"], np.int64),
@@ -130,7 +130,10 @@ def loaded(line: bytes, number: int, where: object) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise NeurariumError(f"Line {number:,} of {where} is not JSON: {error}.") from None
+        cut = "" if line.endswith(b"\n") else " The file is cut off in it."
+        raise NeurariumError(
+            f"Line {number:,} of {where} is not JSON: {error}.{cut} Nothing was imported."
+        ) from None
     if not isinstance(value, dict):
         raise NeurariumError(f"Line {number:,} of {where} is not an object.")
     return value

@@ -97,9 +97,7 @@ def write_run(
         packed_blocks = _hashed(content, mapped_ahead(pack, read, _PACKERS))
         for layer, group in itertools.groupby(packed_blocks, key=lambda packed: packed.block.layer):
             _write_layer(connection, run_id, layer, places.index(layer, 0), group, postings)
-        last_context = _write_contexts(
-            connection, run_id, run.vocabulary, contexts, content, postings
-        )
+        last_context = _write_contexts(connection, run_id, run, contexts, content, postings)
         last_token = write_tokens(connection, run_id, postings)
         if heads is not None:
             records = heads() if callable(heads) else heads
@@ -273,7 +271,7 @@ def write_columns(
 def _write_contexts(
     connection: Connection,
     run_id: int,
-    vocabulary: list[bytes],
+    run: RunRecord,
     records: Iterable[ContextRecord],
     content: ContentHash,
     postings: Postings,
@@ -296,16 +294,18 @@ def _write_contexts(
             previous,
         )
 
-    def text(record: ContextRecord) -> tuple[int, str]:
+    special = frozenset(run.provenance.get("corpus", {}).get("special_token_ids") or ())
+
+    def texts(record: ContextRecord) -> tuple[int, list[str]]:
         included = record.token_ids[record.included_from :]
-        return record.context_id, text_of(vocabulary, included)
+        return record.context_id, texts_between(run.vocabulary, included, special)
 
     def batches() -> Iterator[tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]]:
         for batch in _batched(records, _ROWS):
             ids = [record.context_id for record in batch]
             neurons = postings.contexts(ids, [record.token_ids for record in batch])
             rows = list(map(row, batch, neurons))
-            yield rows, text_index.rows_of(connection, map(text, batch))
+            yield rows, text_index.rows_of(connection, map(texts, batch))
 
     text_index.create(connection, run_id)
     with closing(ahead(batches())) as made:
@@ -328,10 +328,16 @@ def write_tokens(connection: Connection, run_id: int, postings: Postings) -> int
     return last
 
 
-def text_of(vocabulary: list[bytes], token_ids: Array) -> str:
-    """The text of tokens; partial UTF-8 bytes become U+FFFD."""
-    content = b"".join(map(vocabulary.__getitem__, token_ids.tolist()))
-    return content.decode("utf-8", "replace")
+def texts_between(vocabulary: list[bytes], token_ids: Array, special: frozenset[int]) -> list[str]:
+    """The texts of tokens before, between and after special ones; partial UTF-8 bytes become
+    U+FFFD."""
+    parts: list[list[bytes]] = [[]]
+    for token_id in token_ids.tolist():
+        if token_id in special:
+            parts.append([])
+        else:
+            parts[-1].append(vocabulary[token_id])
+    return [b"".join(part).decode("utf-8", "replace") for part in parts]
 
 
 def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -89,11 +89,31 @@ def test_a_file_that_was_changed_is_refused(database: str, tmp_path: Path) -> No
     file, other = tmp_path / "run.jsonl", f"sqlite:///{tmp_path / 'other.db'}"
     command("export", "toy", "--out", file, "--database", database)
     lines = file.read_bytes().splitlines(keepends=True)
+    neurons = sum(json.loads(line)["type"] == "neuron" for line in lines)
+    last = json.loads(lines[-1])["context_id"]
+    first, second = map(json.loads, lines[1:3])
+    first["stored"]["scalars"] = second["stored"]["scalars"]
+    edited = json.dumps(first).encode() + b"\n"
     for wrong, message in (
         (lines[1:], "does not begin with a run"),
-        ([*lines[:3], *lines[4:]], "The copy has the content hash"),
+        ([], "is empty"),
+        (lines[:1], "lacks layer 0's neuron 0, and what follows: it is cut off after line 1"),
+        (lines[:4], "lacks layer 0's neuron 3"),
+        (lines[:neurons], "lacks layer 1's neuron 3"),
+        (lines[: neurons + 1], r"lacks context \d+, which examples are from"),
+        (lines[:-1], f"lacks context {last}, which examples are from"),
+        ([*lines[:3], *lines[4:]], r"Line 4 .* \(the next has to be 0/2\)"),
+        ([*lines[:3], lines[3][:200]], "Line 4 .* is not JSON: .* The file is cut off in it"),
         ([*lines[:2], b"{}}\n"], "is not JSON"),
-        ([lines[0], b'{"type":"neuron"}\n'], "cannot be read"),
+        ([lines[0], b'{"type":"unit"}\n'], "its type has to be neuron, and is 'unit'"),
+        ([lines[0], b'{"type":"neuron","layer":0,"neuron":0}\n'], "it lacks 'stored'"),
+        ([lines[0].replace(b'"widths"', b'"width"')], "Line 1 .*it lacks 'widths'"),
+        ([lines[0].replace(b'"content_hash"', b'"hash"'), *lines[1:]], "has no content_hash"),
+        (
+            [lines[0].replace(b'"format": 1', b'"format": 91'), *lines[1:]],
+            "does not begin with a run",
+        ),
+        ([lines[0], edited, *lines[2:]], "The copy has the content hash"),
     ):
         file.write_bytes(b"".join(wrong))
         with pytest.raises(Exception, match=message):

@@ -43,6 +43,18 @@ def test_a_stream_is_bounded(client: TestClient, monkeypatch: pytest.MonkeyPatch
     assert client.get(f"{TOY}/export", params={"n": "0/0"}).status_code == 200
 
 
+def test_a_stream_nobody_reads_is_not_made(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HEAD has the headers of GET, and costs nothing."""
+    got = client.get(f"{TOY}/export", params={"n": "0/0"})
+    made: list[object] = []
+    monkeypatch.setattr(routes, "_parts", lambda *one: made.append(one))
+    head = client.head(f"{TOY}/export")
+    assert (head.status_code, head.content, made) == (200, b"", [])
+    assert head.headers.items() >= got.headers.items()
+
+
 def test_fields_are_picked(client: TestClient) -> None:
     """`fields` leaves only what it names, also inside objects and lists."""
     whole = client.get(f"{TOY}/layers/0/neurons/0").json()

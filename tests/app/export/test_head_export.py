@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,15 @@ def test_tables_have_scores_and_pairs(heads_store: tuple[str, Path], tmp_path: P
         assert float(row["induction"]) == known["scores"]["repeated"]["induction"]
         assert float(row["entropy_text"]) == known["scores"]["text"]["entropy"]
         assert float(row["copying"]) == known["scores"]["copying"]
+    with serving(heads_store[0]) as client:
+        stream = "/api/v1/models/demo/sets/heads/export"
+        few = client.get(stream, params={"format": "csv", "fields": "neuron,induction"}).text
+        table = client.get(stream, params={"format": "parquet"}).content
+        whole = client.get(stream, params={"format": "csv"}).text
+    assert whole == (tmp_path / "run.csv").read_text()
+    induction = [float(row["induction"]) for row in rows]
+    assert [float(row["induction"]) for row in csv.DictReader(few.splitlines())] == induction
+    assert pq.read_table(BytesIO(table))["induction"].to_pylist() == induction
     run("export", 1, "--format", "parquet", "--out", tmp_path / "run", *database)
     scores = pq.read_table(tmp_path / "run" / "heads.parquet").to_pylist()
     assert [row["effect"] for row in scores] == [

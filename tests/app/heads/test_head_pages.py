@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +33,7 @@ from indexer.store.units import HEADS, activation_of
 from tests.browser.test_accessibility import violations
 from tests.browser.test_browser import PHONE, WIDE, visiting
 from tests.conftest import Silent, serving, serving_live
+from tests.helpers.html_reader import elements
 from tests.helpers.tiny_heads import SMALL_RUN
 
 API = "/api/v1/models/demo/heads"
@@ -249,7 +251,7 @@ def test_heads_are_known_wherever_units_are(
     assert both["entropy_text"] == [a["text"]["entropy"], b["text"]["entropy"]]
     text = client.get("/compare?a=demo/heads/1/2&b=demo/heads/0/3").text
     assert ">Head A</label>" in text
-    assert "previous token text" in text
+    assert "previous token, on the sample" in text
     assert "<h1>A list of heads</h1>" in client.get("/list?n=demo/heads/1/2").text
     with serving(heads_store[0], embed="https://slides.example") as embedded:
         card = embedded.get("/demo/heads/1/2?embed=card").text
@@ -265,6 +267,12 @@ def test_heads_are_known_wherever_units_are(
         ]
         head = model.head(1, 2)
         assert head.to_dict() == pages[1, 2]
+        shown = head._repr_html_()
+        assert shown.startswith('<iframe sandbox="" srcdoc="')
+        assert shown.count("<") == 2  # the frame's own tags: all else is in its attribute
+        document = unescape(shown.partition('srcdoc="')[2].partition('" title=')[0])
+        assert not re.search(r'<script|href="|src=|url\(http', document)
+        assert len(elements(document).all("li", "pair")) == card.count('<li class="pair"')
         example = head.examples.moved[0]
         pattern = head.pattern(example.context_id)
         assert pattern[example.query, example.key] == pytest.approx(example.attention, abs=1e-4)
@@ -284,7 +292,19 @@ def test_pages_say_what_heads_are_ranked_by(client: TestClient, address: str) ->
     """Where one number a position is needed, it is the length of what the head adds."""
     answer = client.get(address)
     assert answer.status_code == 200
-    assert html.unescape(answer.text).count(activation_of(HEADS)) == 1
+    text = html.unescape(answer.text)
+    assert text.count(activation_of(HEADS)) == 1
+    assert text.count("A head writes no fixed vector") == 2 * address.startswith("/compare")
+
+
+def test_a_page_says_what_its_circuits_leave_out(
+    client: TestClient, pages: dict[tuple[int, int], dict[str, Any]]
+) -> None:
+    """Every line of the JSON stands on the page."""
+    text = html.unescape(client.get("/demo/heads/0/0").text)
+    lines = pages[0, 0]["facts"]["left_out"]
+    assert any("Positional embeddings" in line for line in lines)
+    assert all(line in text for line in lines)
 
 
 def test_a_whole_context_has_its_grid(

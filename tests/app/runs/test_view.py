@@ -31,7 +31,7 @@ def test_run_shows_all_of_its_provenance() -> None:
     """Every leaf of the provenance is in a table."""
     shown = tables(run_page())
     assert [table.title for table in shown] == [
-        "What was indexed", "How", "Model", "Corpus", "Versions", "Times",
+        "What was indexed", "Provenance", "Model", "Corpus", "Versions", "Times",
     ]  # fmt: skip
     values = {value for table in shown for _, value in table.rows}
     assert {"0", "cpu", "4a" * 32, "gelu", "1,070", "2.13.0", "84.2"} <= values

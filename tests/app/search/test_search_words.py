@@ -56,10 +56,11 @@ def test_both_databases_find_the_same(texts: list[str], q: str) -> None:
         phrases = parse(q)
     except TextError:
         return
+    split = [(number, [some]) for number, some in enumerate(texts)]
     engine = sqlalchemy.create_engine("sqlite://")
     with engine.connect() as connection:
         text_index.create(connection, 1)
-        text_index.put(connection, 1, text_index.rows_of(connection, enumerate(texts)))
+        text_index.put(connection, 1, text_index.rows_of(connection, split))
         text_index.finish(connection, 1)
         found = text_index.search(connection, 1, phrases, -1, 100)
     engine.dispose()
@@ -76,7 +77,7 @@ def test_a_long_text_is_found_to_its_end(any_filled: Engine) -> None:
     words = [f"w{number}" for number in range(20_000)]
     with any_filled.connect() as connection:
         text_index.create(connection, 999)
-        texts = [(5, " ".join([*words, "x" * 5_000])), (6, "w1 w0")]
+        texts = [(5, [" ".join([*words, "x" * 5_000])]), (6, ["w1 w0"])]
         text_index.put(connection, 999, text_index.rows_of(connection, texts))
         text_index.finish(connection, 999)
         for phrase, wanted in (

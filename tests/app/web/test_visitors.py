@@ -52,6 +52,8 @@ def test_other_names_are_refused(private: TestClient, host: str, path: str) -> N
         ("http://testserver.evil.example", 403),
         ("http://testserver:81", 403),
         ("null", 403),
+        ("http://[::1", 403),
+        ("http://[testserver]", 403),
         ("", 403),
     ],
 )

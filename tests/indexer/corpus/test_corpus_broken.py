@@ -65,6 +65,25 @@ def test_broken_token_rows_are_broken_lines(tmp_path: Path) -> None:
     assert "'tokens' is a list, not a list of token ids" in message
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b'[{"text": "a"}, {"text": "b"}]', "line 1: a list of objects: write each on a line"),
+        (b'{"text": "a", "n": ' + b"9" * 5000 + b"}", "line 1: a whole number of thousands"),
+        (b'{"text": ' + b"[" * 99_999, "line 1: lists or objects inside each other without end"),
+    ],
+    ids=["list", "digits", "brackets"],
+)
+def test_what_is_wrong_with_a_line_is_not_said_in_the_librarys_words(
+    tmp_path: Path, line: bytes, words: str
+) -> None:
+    """Its advice is for programmers."""
+    (tmp_path / "a.jsonl").write_bytes(line)
+    message = refusal(tmp_path / "a.jsonl")
+    assert words in message
+    assert "sys." not in message
+
+
 def test_reading_stops_after_a_hundred_broken_lines(tmp_path: Path) -> None:
     """If the first hundred lines are all broken, reading stops."""
     (tmp_path / "a.jsonl").write_bytes(b"plain text\n" * 5000)
@@ -116,7 +135,7 @@ def test_a_folder_without_supported_files(tmp_path: Path) -> None:
         ("a.txt", b"\xef\xbb\xbfcaf\xe9", "is not UTF-8 text (byte 6)"),
         ("a.csv", b"text\nx\ncaf\xe9\n", "is not UTF-8 text (byte 10)"),
         ("a.csv", b"", "has no header row"),
-        ("a.csv", b"text\nx\ry\n", "is not a CSV file (line 2"),
+        ("a.csv", b"text\nx\ry\n", "(line 2: new-line character seen in unquoted field): repair"),
     ],
 )
 def test_a_file_that_is_not_what_its_name_says(

@@ -267,10 +267,12 @@ def test_many_zstandard_frames_and_odd_line_ends(tmp_path: Path) -> None:
     """Several frames, blank lines, CRLF, a byte order mark, no final newline."""
     frames = [b'\xef\xbb\xbf{"text": "a"}\r\n\r\n{"te', b'xt": "b"}\n\n', b'{"text": "c\\r"}']
     packed = b"".join(zstandard.ZstdCompressor().compress(frame) for frame in frames)
-    (tmp_path / "a.jsonl.zst").write_bytes(packed)
-    corpus = open_corpus(str(tmp_path / "a.jsonl.zst"))
-    assert [text for text, _ in pairs(corpus)] == ["a", "b", "c\r"]
-    assert corpus.report.lines_read == 3
+    of_a_program = b"\x53\x2a\x4d\x18\x04\0\0\0note"  # a frame to be skipped
+    for content in (packed, of_a_program + packed):
+        (tmp_path / "a.jsonl.zst").write_bytes(content)
+        corpus = open_corpus(str(tmp_path / "a.jsonl.zst"))
+        assert [text for text, _ in pairs(corpus)] == ["a", "b", "c\r"]
+        assert corpus.report.lines_read == 3
 
 
 def test_csv_takes_long_fields(tmp_path: Path) -> None:

@@ -15,11 +15,15 @@ import transformers
 from sqlalchemy import select
 
 from indexer.config import IndexConfig
+from indexer.models.vocabulary import token_bytes
 from indexer.run.index import index
 from indexer.store import schema
-from indexer.store.database import open_store
+from indexer.store.database import changing, open_store
+from indexer.store.text import index as text_index
+from indexer.store.text.words import words_of
+from indexer.store.writing.run import finish_run
 from tests.conftest import Silent, serving
-from tests.helpers.tiny_models import LAYERS
+from tests.helpers.tiny_models import LAYERS, VOCAB
 from tests.helpers.verify_cases import SmallRun, check, make, save_llama
 
 PAD, BOS = 0, 1
@@ -83,6 +87,7 @@ def test_special_tokens_inside_rows_are_in_no_number(tmp_path: Path, llama: Path
     small = run_of(tmp_path / "packed", llama, [{"tokens": row} for row in rows])
     check(small)
     model = transformers.AutoModelForCausalLM.from_pretrained(llama).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(llama)
     truth = [_activations(model, row) for row in rows]  # [layer, included, neuron] each
     with serving(small.url) as client:
         run = client.get("/api/v1/runs/1").json()
@@ -120,6 +125,45 @@ def test_special_tokens_inside_rows_are_in_no_number(tmp_path: Path, llama: Path
                     assert len(apart) == 1 + len(inside), page_of
         marked = client.get("/tiny/1/7").text
         assert marked.count("&lt;bos&gt;") > 2 * 3  # the one inside a context as well
+    _special_names_are_no_text(small, token_bytes(tokenizer, VOCAB))
+
+
+def _special_names_are_no_text(small: SmallRun, spelled: list[bytes]) -> None:
+    """No search finds them, also in a run whose words an older version wrote, with the names."""
+
+    def text(token_ids: list[int]) -> str:
+        return b"".join(spelled[one] for one in token_ids).decode("utf-8", "replace")
+
+    for old in (False, True):
+        with serving(small.url) as client:
+            every = range(client.get("/api/v1/runs/1").json()["contexts"])
+            answers = {i: client.get(f"/api/v1/models/tiny/contexts/{i}").json() for i in every}
+            ids = {i: one["token_ids"] for i, one in answers.items() if "token_ids" in one}
+            halves = {
+                i: [[word.word for word in words_of(text(half))] for half in (row[1:at], row[at:])]
+                for i, row in ids.items()
+                for at in answers[i]["special"]
+            }
+            i = next(i for i, (begin, end) in halves.items() if begin and len(end) > 1)
+            before, (name, after) = halves[i][0][-1], halves[i][1][:2]
+            assert name == "bos"
+            found: dict[str, list[int]] = {}
+            for q in (f"{before} {after}", f'"{before} {after}"', "bos", f'"{before} bos {after}"'):
+                answer = client.get("/api/v1/models/tiny/search/text", params={"q": q}).json()
+                found[q] = sorted(item["context_id"] for item in answer["items"])
+            apart, joined, *named = found.values()
+            assert i in apart, old
+            assert i not in joined, old
+            assert named == [[], []], old
+        engine = open_store(small.url, create=False)
+        with changing(engine) as connection:
+            text_index.drop(connection, 1)
+            text_index.create(connection, 1)
+            whole = [(i, [text(row[1:])]) for i, row in sorted(ids.items())]
+            text_index.put(connection, 1, text_index.rows_of(connection, whole))
+            text_index.finish(connection, 1)
+            finish_run(connection, 1, text_digest=text_index.digest(connection, 1))
+        engine.dispose()
 
 
 def _activations(model: Any, row: list[int]) -> np.ndarray[Any, Any]:

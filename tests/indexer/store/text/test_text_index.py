@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,12 +24,16 @@ HUGE = " ".join(f"w{n}" for n in range(17_000)) + " the last words of all"
 DIGITS = " ".join(random.Random(3).choices("0123456789", k=4_000))
 
 
+SPECIAL = "<|cat|>"
+
+
 @contextmanager
 def indexed(engine: Engine, texts: dict[int, str]) -> Iterator[Connection]:
     """A connection with these texts indexed."""
     with engine.connect() as connection:
         text_index.create(connection, RUN)
-        rows = text_index.rows_of(connection, sorted(texts.items()))
+        split = [(one, text.split(SPECIAL)) for one, text in sorted(texts.items())]
+        rows = text_index.rows_of(connection, split)
         text_index.put(connection, RUN, rows)
         text_index.finish(connection, RUN)
         yield connection
@@ -51,6 +56,39 @@ def test_phrases_are_found_in_long_texts(any_filled: Engine) -> None:
                 if all(matches(text, [phrase]) for phrase in phrases)
             ]
             assert text_index.search(connection, RUN, phrases, -1, 10) == wanted, q
+
+
+def test_what_is_written_has_its_digest_at_once(any_filled: Engine) -> None:
+    """In the transaction that wrote it, as whoever reads it later has it."""
+    with any_filled.begin() as connection:
+        text_index.create(connection, RUN)
+        text_index.put(connection, RUN, text_index.rows_of(connection, [(1, ["a cat"])]))
+        text_index.finish(connection, RUN)
+        digest = text_index.digest(connection, RUN)
+    with any_filled.begin() as connection:
+        assert text_index.digest(connection, RUN) == digest
+        text_index.drop(connection, RUN)
+
+
+def test_a_special_token_is_no_text_and_ends_phrases(any_filled: Engine) -> None:
+    """Neither its name is found nor a phrase over it, also in a text of too many words."""
+    texts = {
+        1: f"the wind{SPECIAL}blew on",
+        2: f"{SPECIAL}a cat{SPECIAL}",
+        3: "the wind blew",
+        4: f"{ENDLESS}{SPECIAL}the wind{SPECIAL}blew",
+    }
+    asked = ["cat", "ca*", '"wind blew"', "wind blew", '"the wind"', '"wind bl"*', "blew on"]
+    with indexed(any_filled, texts) as connection:
+        for q in asked:
+            phrases = parse(q)
+            wanted = []
+            for one, text in texts.items():
+                special = [found.span() for found in re.finditer(re.escape(SPECIAL), text)]
+                if all(matches(text, [phrase], special) for phrase in phrases):
+                    wanted.append(one)
+            assert text_index.search(connection, RUN, phrases, -1, 10) == wanted, q
+            assert wanted == {"cat": [2], "ca*": [2], '"wind blew"': [3]}.get(q, wanted), q
 
 
 def test_pages_follow_one_another(any_filled: Engine) -> None:
