@@ -96,6 +96,7 @@ def render(template: str, page: BaseModel, run: int | None = None, **extra: Any)
                 limit=None,
                 shown=layer_view.shown(drawn, None),
                 sorted={"sort": page.sort, "order": page.order},
+                beside=layer_view.beside(page.summary.layer, range(4)),
                 **extra,
             )
         case ContextPage():
