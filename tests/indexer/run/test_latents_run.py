@@ -29,6 +29,7 @@ from indexer.store.database import open_store
 from tests.browser.test_accessibility import violations
 from tests.browser.test_browser import PHONE, WIDE, visiting
 from tests.conftest import Silent, serving, serving_live
+from tests.helpers.html_reader import elements
 from tests.helpers.live_servers import live_client_of
 
 SAE, TRANSCODER = DICTIONARIES
@@ -223,6 +224,51 @@ def test_directions_without_a_decoder_read_a_text(
         assert page.locator("table.choices").count() == 1
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         assert violations(page) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "first"),
+    [
+        ("/demo/residual-sae/0/99999", "/demo/residual-sae/0/2047"),
+        ("/demo/residual-sae/1/7", "/demo/residual-sae/0/7"),
+        ("/demo/mlp-transcoder/0/99999", "/demo/mlp-transcoder/1/2047"),
+        ("/demo/mlp-transcoder/0", "/demo/mlp-transcoder/1"),
+        ("/demo/mlp-transcoder/1/nonsense", "/demo/mlp-transcoder/1"),
+        ("/demo/no-such-set/1/3", "/demo/0/3"),
+        ("/go?to=0/99999&model=demo&set=mlp-transcoder", "/demo/mlp-transcoder/1/2047"),
+        ("/go?to=demo/1/7&model=demo&set=mlp-transcoder", "/demo/0/7"),
+    ],
+)
+def test_the_nearest_is_in_the_same_set(runs: tuple[str, Path], path: str, first: str) -> None:
+    """An error page offers what exists in the address's set; layers without latents do not."""
+    with serving(runs[0]) as client:
+        response = client.get(path)
+        assert response.status_code in (404, 422)
+        (near,) = elements(response.text).all("ul", "nearest")
+        addresses = [link.attributes["href"] for link in near.all("a")]
+        assert addresses[0] == first
+        assert all(client.get(address).status_code == 200 for address in addresses)
+
+
+def test_differences_of_a_set_are_of_the_layers_that_have_latents(
+    runs: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first layer is empty: neither the count of common contexts nor the usual layer is its."""
+    query, peaks = {"a": 2, "b": 2}, "over the 20 contexts that both samples have"
+    with serving(runs[0]) as client:
+        api = "/api/v1/models/demo/sets/mlp-transcoder/differences"
+        found = client.get(api, params=query).json()
+        assert (found["contexts"], found["layer"], found["total"]) == (20, None, 2048)
+        assert any(row["correlation"] == pytest.approx(1) for row in found["items"])
+        page = client.get("/demo/mlp-transcoder/differences", params=query).text
+        assert peaks in page
+        assert "No correlations" not in page
+        assert "layer 0" not in page
+        missing = client.get(api, params=query | {"layer": 0})
+        assert missing.status_code == 404
+        assert missing.json()["detail"] == "Layer 0 has no latents that both runs have."
+        monkeypatch.setattr("app.differences.queries.MOST_AT_ONCE", 1)
+        assert client.get(api, params=query).json()["layer"] == 1
 
 
 def changed(tmp_path: Path, name: str, **said: str | None) -> str:
