@@ -12,6 +12,7 @@ from torch import Tensor
 
 from indexer.errors import NeurariumError
 from indexer.interventions.ablate import effects
+from indexer.interventions.ablate_positions import ZERO, Ablated, position_effects
 from indexer.interventions.steer import Push, steer
 from indexer.models.asked import Asked
 from indexer.models.load import load_model
@@ -186,3 +187,5 @@ def test_the_middle_of_a_block_is_ablated_where_the_stream_goes_on(folder: Path)
     found = effects(model, 0, unit, TOKENS, first=1, mean=0.0)
     assert found.zero_ablated.divergence == pytest.approx(expected, rel=1e-3)
     assert expected > 1e-7
+    at_positions = position_effects(model, [Ablated(0, unit, 0.0)], TOKENS, every)
+    assert at_positions.divergences[ZERO, -1] == pytest.approx(expected, rel=1e-3)
