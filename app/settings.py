@@ -1,4 +1,4 @@
-"""The server's settings, from the environment or a `.env` file. The README lists them all."""
+"""The server's settings, from the environment or a `.env` file. docs/serving.md lists them all."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import platformdirs
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from indexer.errors import NeurariumError
 
 _SOURCE = re.compile(
     r"\*|'self'|https?:"  # everybody, this site, any site of a scheme
@@ -84,3 +86,19 @@ class Settings(BaseSettings):
                     "separated by spaces, or *"
                 )
         return " ".join(sources)
+
+
+def from_environment() -> Settings:
+    """The environment's settings. Raises NeurariumError."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"NEURARIUM_{first['loc'][0]}".upper()
+        reason = first_clause(first["msg"].removeprefix("Value error, "))
+        raise NeurariumError(f"{name} is {first['input']!r}: {reason}.") from None
+
+
+def first_clause(message: str) -> str:
+    """Pydantic's message on a bad value, without what it says about parsing."""
+    return message.partition(", unable to ")[0].replace("Input should be", "it must be")

@@ -25,9 +25,9 @@ class Reporter(Protocol):
 
 
 @contextmanager
-def waiting(reporter: Reporter, what: str) -> Iterator[None]:
+def waiting(say: Callable[[str], None], what: str) -> Iterator[None]:
     """Say "Waiting for …" if what happens inside takes longer than `PATIENCE`."""
-    timer = threading.Timer(PATIENCE, reporter.say, [f"Waiting for {what}"])
+    timer = threading.Timer(PATIENCE, say, [f"Waiting for {what}"])
     timer.daemon = True
     timer.start()
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from app.sets import name_of
-from app.settings import Settings
+from app.settings import from_environment
 from indexer.config import Execution, IndexConfig, check_name
 from indexer.corpus.in_memory import open_in_memory
 from indexer.corpus.rows import RequestedColumns
@@ -81,7 +81,7 @@ def index_in_memory(
     execution = Execution(**of_execution)
     wanted = RequestedColumns(configs[0].text_column, configs[0].source_column)
     corpus = open_in_memory(texts, wanted, source)
-    url, cache = database_url(database), Settings().cache_dir
+    url, cache = database_url(database), from_environment().cache_dir
     with borrowed(model, name) as plain, reporter_here() if progress else Quiet() as reporter:
         given = InMemory(plain, tokenizer, corpus)
         choices = [choose_given(config, given) for config in configs]

@@ -28,7 +28,7 @@ from app.search.numbers.grammar import GrammarError, parse
 from app.search.numbers.schemas import NumberSearch
 from app.search.schemas import TokenSearch
 from app.sets import ModelSet
-from app.settings import Settings
+from app.settings import from_environment
 from indexer.errors import NeurariumError
 from indexer.store import notes
 from indexer.store.database import open_store, without_password
@@ -43,7 +43,7 @@ _MOST_TOKENS = 4096
 def database_url(database: str | Path | None) -> str:
     """The address of a database: a path is an SQLite file, None the command's default."""
     if database is None:
-        return Settings().database_url
+        return from_environment().database_url
     text = str(database)
     return text if "://" in text else f"sqlite:///{Path(text).expanduser()}"
 

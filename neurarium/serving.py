@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from app.main import create_app
-from app.serving.server import listening, server_of
+from app.serving.server import listening, server_of, with_names
 from app.settings import Settings
 from indexer.errors import NeurariumError
 from neurarium.local import Local, database_url
@@ -21,10 +21,12 @@ class Server:
     """A server that runs in a thread until it is stopped or the process ends."""
 
     def __init__(self, settings: Settings) -> None:
+        settings = with_names(settings)
+        app = create_app(settings)  # which may fail, before anything listens
         self._socket = listening(settings)
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         """Its address on this machine."""
-        self._server = server_of(create_app(settings), settings, grace=2)
+        self._server = server_of(app, settings, grace=2)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True
         )

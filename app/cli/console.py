@@ -6,12 +6,10 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
-from app.settings import Settings
-from indexer.errors import NeurariumError
+from app.settings import Settings, from_environment
 
 _UNWRAPPED = 10_000  # columns: lines are not wrapped in a file or pipe
 out = Console(width=None if sys.stdout.isatty() else _UNWRAPPED)
@@ -39,13 +37,7 @@ Port = Annotated[
 
 def settings_of(database: str | None, host: str | None = None, port: int | None = None) -> Settings:
     """The environment's settings, overridden by the options given. Raises NeurariumError."""
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = f"NEURARIUM_{first['loc'][0]}".upper()
-        reason = first_clause(first["msg"].removeprefix("Value error, "))
-        raise NeurariumError(f"{name} is {first['input']!r}: {reason}.") from None
+    settings = from_environment()
     given = {"database_url": database, "host": host, "port": port}
     return settings.model_copy(
         update={field: value for field, value in given.items() if value is not None}
@@ -79,6 +71,13 @@ def escaped(value: object) -> str:
     return escape(str(value))
 
 
-def first_clause(message: str) -> str:
-    """Pydantic's message on a bad value, without what it says about parsing."""
-    return message.partition(", unable to ")[0].replace("Input should be", "it must be")
+def wait_for_writing(engine: Any) -> None:
+    """Wait until a store can be written to, and say so. Raises NeurariumError."""
+    from indexer.reporter import waiting
+    from indexer.store.database import being_written, check_writable
+
+    def say(line: str) -> None:
+        err.print(escaped(line), highlight=False, soft_wrap=True)
+
+    with waiting(say, being_written(engine)):
+        check_writable(engine)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -21,17 +20,17 @@ from app.cli.console import (
     database_name,
     err,
     escaped,
-    first_clause,
     open_store_of,
     out,
     settings_of,
+    wait_for_writing,
 )
 from app.cli.index import index, merge, run_index, verify
 from app.cli.notes import notes_app
 from app.cli.transfer import copy, export, import_run, pack
 from app.cli.upgrade import upgrade
 from app.sets import name_of
-from app.settings import Settings
+from app.settings import Settings, first_clause
 from indexer.errors import NeurariumError
 
 app = typer.Typer(
@@ -276,6 +275,7 @@ def delete(
     named = f"{name_of(info.model, info.set_name)} over {info.corpus}"
     if not yes:
         _ask(f"Delete run {run} ({named}) with all its data?")
+    wait_for_writing(store)
     if not delete_run(store, run):
         raise NeurariumError(f"There is no run {run}: `neurarium runs` lists all runs.")
     out.print(f"Deleted run {run} ({escaped(named)}).", highlight=False, soft_wrap=True)
@@ -304,11 +304,9 @@ def _ask(question: str) -> None:
 def _serve(settings: Settings) -> None:
     from app.main import create_app
     from app.serving import processes
-    from app.serving.server import collect_less, listening, server_of
-    from app.web.visitors import LOOPBACK
+    from app.serving.server import collect_less, listening, server_of, with_names
 
-    if not settings.allowed_hosts and _is_loopback(settings.host):
-        settings = settings.model_copy(update={"allowed_hosts": " ".join(LOOPBACK)})
+    settings = with_names(settings)
     app = create_app(settings)
     with listening(settings) as opened:
         bound = settings.model_copy(update={"port": opened.getsockname()[1]})
@@ -331,10 +329,3 @@ def _serve(settings: Settings) -> None:
 
 def _say(line: str) -> None:
     err.print(escaped(line), highlight=False, soft_wrap=True)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

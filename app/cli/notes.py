@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.console import Database, escaped, open_store_of, out, settings_of
+from app.cli.console import Database, escaped, open_store_of, out, settings_of, wait_for_writing
 from app.notes.rules import line_of, note_of
 from indexer.errors import NeurariumError
 from indexer.store.notes import Note
@@ -60,6 +60,7 @@ def import_notes(
 
     engine = open_store_of(settings_of(database), create=False)
     try:
+        wait_for_writing(engine)
         notes.prepare(engine)
         with file.open("rb") as lines:
             added, present = notes.merge(engine, _read(file, lines))

@@ -11,7 +11,15 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
-from app.cli.console import Database, err, escaped, open_store_of, out, settings_of
+from app.cli.console import (
+    Database,
+    err,
+    escaped,
+    open_store_of,
+    out,
+    settings_of,
+    wait_for_writing,
+)
 from indexer.errors import NeurariumError
 
 _RUN = typer.Argument(
@@ -141,7 +149,8 @@ def pack(
     with _reading(database, run) as (engine, reading), _reporting(Path()) as shown:
         progress = shown.stage("Packing", len(reading.places), f"{reading.units.noun}s")
         pack_run(engine, reading.run.id, out_path, progress)
-    address = escaped(shlex.quote(f"sqlite:///{out_path}"))
+    # Read-only, or serving it would change what was sent.
+    address = escaped(shlex.quote(f"sqlite:///file:{out_path}?mode=ro&uri=true"))
     out.print(
         f"Wrote {escaped(out_path)}. Open it with: [bold]neurarium serve --database {address}[/]",
         highlight=False,
@@ -187,6 +196,7 @@ def _target(database: str | None) -> Iterator[Any]:
     missing = file is not None and not file.exists()
     engine = open_store_of(settings, create=True)
     try:
+        wait_for_writing(engine)
         yield engine
     except BaseException:
         engine.dispose()

@@ -108,19 +108,21 @@ def differences(
     limit: int,
     cursor: str | None,
 ) -> Differences:
-    """A page of the neurons that both runs have, of a layer or of all layers (of the first layer,
-    if there are too many). Neurons without the value that sorts come last.
+    """A page of the neurons that both runs have, of a layer or of all layers (of the first layer
+    with units, if there are too many). Neurons without the value that sorts come last.
 
     Raises NotFound, and Invalid for a cursor of another list."""
-    widths = _widths(a, b)
+    widths, layers = _widths(a, b), layers_of(a, b)
     if layer is None and not at_once(a, b):
-        layer = 0
-    if layer is not None and layer >= len(widths):
-        raise NotFound(f"The two runs have layers 0 to {len(widths) - 1}: no layer {layer}.")
-    layers = range(len(widths)) if layer is None else [layer]
+        layer = layers[0]
+    if layer is not None:
+        _check_layer(a, layer, widths)
+        layers = [layer]
     changes = {one: _change(a, b, one, widths[one]) for one in layers}
     places = [(one, neuron) for one in layers for neuron in range(widths[one])]
-    keys = np.concatenate([_keys(changes[one], sort, one, widths) for one in layers])
+    keys = np.concatenate(
+        [np.empty(0), *(_keys(changes[one], sort, one, widths) for one in layers)]
+    )
     signed = keys if order == "asc" else -keys
     ranked = np.lexsort((np.arange(len(keys)), np.where(np.isnan(signed), np.inf, signed)))
     begin = 0
@@ -140,12 +142,25 @@ def differences(
         at_once=at_once(a, b),
         sort=sort,
         order=order,
-        contexts=changes[layers[0]].contexts,
+        contexts=max((change.contexts for change in changes.values()), default=0),
         fewest=common_contexts(a, b).fewest,
         total=len(places),
         items=[_item(a, b, changes, *places[at]) for at in page],
         next=more,
     )
+
+
+def layers_of(a: Reading, b: Reading) -> list[int]:
+    """The layers that have units in both runs."""
+    return [layer for layer, width in enumerate(_widths(a, b)) if width]
+
+
+def _check_layer(a: Reading, layer: int, widths: Sequence[int]) -> None:
+    """Raises NotFound for a layer that has no units in both runs."""
+    if layer >= len(widths):
+        raise NotFound(f"The two runs have layers 0 to {len(widths) - 1}: no layer {layer}.")
+    if not widths[layer]:
+        raise NotFound(f"Layer {layer} has no {a.units.noun}s that both runs have.")
 
 
 def _widths(a: Reading, b: Reading) -> list[int]:

@@ -52,7 +52,7 @@ def differences(
     site = site_of(request)
     if unchanged := site.unchanged(request, model, beside=[site.marks(model).version]):
         return unchanged
-    page = _read(site, model, a, b, layer, sort, order, limit, cursor)
+    page, _ = _read(site, model, a, b, layer, sort, order, limit, cursor)
     return listing(request, with_notes(request, page, model), fields)
 
 
@@ -72,7 +72,7 @@ def differences_page(
     marks = site.marks(model)
     if unchanged := site.unchanged(request, model, beside=[marks.version]):
         return unchanged
-    page = _read(site, model, a, b, layer, sort, order, DEFAULT_LIMIT, cursor)
+    page, layers = _read(site, model, a, b, layer, sort, order, DEFAULT_LIMIT, cursor)
     links = Links(model)
     query: dict[str, Any] = {"layer": page.layer, "sort": page.sort, "order": page.order}
     frame = Frame(
@@ -82,7 +82,7 @@ def differences_page(
         marks=marks,
     )
     sides = site.links(model, page.a.id), site.links(model, page.b.id)
-    context = DifferencesContext(frame, page, heads(page, links), sides, cursor)
+    context = DifferencesContext(frame, page, heads(page, links), sides, layers, cursor)
     return site.html(request, "differences/differences.html", context)
 
 
@@ -96,10 +96,12 @@ def _read(
     order: Order | None,
     limit: int,
     cursor: str | None,
-) -> Differences:
+) -> tuple[Differences, list[int]]:
+    """A page of the comparison, and the layers that have units in both runs."""
     with site.store.connect() as connection:
         first, second = queries.readings(site.store, connection, model, a, b)
         by = sort or queries.usual_sort(first, second)
-        return queries.differences(
+        page = queries.differences(
             first, second, layer, by, order or first_order(by), limit, cursor
         )
+        return page, queries.layers_of(first, second)

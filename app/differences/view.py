@@ -38,6 +38,8 @@ class DifferencesContext:
     heads: list[Head]
     sides: tuple[Links, Links]
     """The links of each run."""
+    layers: list[int]
+    """The layers that have units in both runs."""
     cursor: str | None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -11,6 +12,7 @@ from fastapi.responses import StreamingResponse
 from app.errors import Invalid
 from app.export.choice import Choice, Indices, chosen
 from app.export.lines import Notes, by_neuron, columns, neuron_lines, table_lines, table_parts
+from app.export.table_stream import ParquetParts
 from app.neurons.schemas import NeuronPage
 from app.notes.service import ServedNotes
 from app.reading.store import Reading
@@ -23,6 +25,8 @@ router = APIRouter()
 
 MOST = {"jsonl": 2_000, "csv": 100_000, "parquet": 100_000}
 """The most neurons of one stream, by format: `neurarium export` has no such bound."""
+_AT_ONCE = {"jsonl": 20, "csv": 1_000, "parquet": 1_000}
+"""Units that are read at once, by format."""
 _KINDS = {"jsonl": "application/x-ndjson", "csv": CSV, "parquet": "application/vnd.apache.parquet"}
 
 
@@ -65,8 +69,13 @@ def export(
     notes = None if served is None else by_neuron(served.of_model(str(model)))
 
     def stream() -> Iterator[bytes]:
-        with site.store.reading(model, number) as reading:
-            yield from _parts(reading, format, indices, fields, notes)
+        # A slow visitor holds no connection to the database: each part is read at once.
+        parts = _Parts(fields, notes, format)
+        for begin in range(0, len(indices), _AT_ONCE[format]):
+            with site.store.reading(model, number) as reading:
+                part = parts.next(reading, indices[begin : begin + _AT_ONCE[format]])
+            yield part
+        yield parts.end()
 
     headers = {
         **NO_STORE,
@@ -76,30 +85,30 @@ def export(
     return StreamingResponse(content, headers=headers, media_type=_KINDS[format])
 
 
-def _parts(
-    reading: Reading, format: str, indices: Indices, fields: str | None, notes: Notes | None
-) -> Iterator[bytes]:
-    if format == "jsonl":
-        yield from neuron_lines(reading, indices, fields, notes)
-    elif format == "csv":
-        yield from table_lines(reading, indices, fields, notes)
-    else:
-        yield _parquet(reading, indices, fields, notes)
+class _Parts:
+    """One stream in parts, each the bytes of some units."""
 
+    def __init__(self, fields: str | None, notes: Notes | None, format: str) -> None:
+        self._fields, self._notes, self._format = fields, notes, format
+        self._table: ParquetParts | None = None
+        self._begun = False
 
-def _parquet(reading: Reading, indices: Indices, fields: str | None, notes: Notes | None) -> bytes:
-    """The statistics as one Parquet file."""
-    import io
+    def next(self, reading: Reading, indices: Indices) -> bytes:
+        """The bytes of the next units."""
+        if self._format == "jsonl":
+            return b"".join(neuron_lines(reading, indices, self._fields, self._notes))
+        if self._format == "csv":
+            lines = table_lines(reading, indices, self._fields, self._notes)
+            if self._begun:
+                next(lines)  # the head
+            self._begun = True
+            return b"".join(lines)
+        names = columns(reading, self._fields, self._notes)
+        if self._table is None:
+            self._table = ParquetParts(names)
+        rows = chain.from_iterable(table_parts(reading, names, indices, self._notes))
+        return self._table.part(rows)
 
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    names = columns(reading, fields, notes)
-    listed = [
-        dict(zip(names, row, strict=True))
-        for part in table_parts(reading, names, indices, notes)
-        for row in part
-    ]
-    content = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(listed), content)
-    return content.getvalue()
+    def end(self) -> bytes:
+        """What follows the last unit."""
+        return b"" if self._table is None else self._table.end()

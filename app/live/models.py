@@ -112,9 +112,9 @@ class Models:
         budget = self._memory or _default_budget(key)
         if needed > budget:
             raise Unavailable(
-                f"The model {key.source.label!r} needs {needed / 1e9:,.1f} GB of memory, and this "
-                f"server has {budget / 1e9:,.1f} GB for live models: NEURARIUM_LIVE_MEMORY sets "
-                "how much."
+                f"This model needs {needed / 1e9:,.1f} GB of memory, and this server has "
+                f"{budget / 1e9:,.1f} GB for live models: NEURARIUM_LIVE_MEMORY sets how much.",
+                key.source.label,
             )
         others = [other for other in self._ready if other.device == key.device]
         while others and sum(self._ready[other].size for other in others) + needed > budget:

@@ -6,6 +6,7 @@ import gc
 import os
 import socket
 from functools import partial
+from ipaddress import ip_address
 from typing import Any
 
 import uvicorn
@@ -16,6 +17,7 @@ from app.serving.limits import raise_file_limit, room_for_connections
 from app.serving.log import log_seldom
 from app.serving.protocol import BoundedProtocol
 from app.settings import Settings
+from app.web.visitors import LOOPBACK
 from indexer.errors import NeurariumError
 
 GRACE = 5
@@ -33,6 +35,21 @@ PAGES_AT_ONCE = 8
 """Pages that a process builds at the same time; further ones wait their turn. Building a page is
 work for one core: with the framework's 40 threads all pages are late instead of the last ones. With
 8, 16 connections get a fifth more pages a second, and the slowest a quarter sooner."""
+
+
+def with_names(settings: Settings) -> Settings:
+    """The settings of a server that answers to the names of this machine alone if it listens there
+    alone, so that no page of another site reaches it under a name of its own (DNS rebinding)."""
+    if settings.allowed_hosts or not _is_loopback(settings.host):
+        return settings
+    return settings.model_copy(update={"allowed_hosts": " ".join(LOOPBACK)})
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Server(uvicorn.Server):

@@ -18,7 +18,9 @@ from starlette.routing import Match
 
 from app.drawing.quoting import printable, shortened
 from app.errors import AppError, NotFound
+from app.reading.store import Store
 from app.schemas import Error
+from app.sets import ModelSet
 from app.web import urls
 from app.web.address import FORMS
 from app.web.frame import Frame
@@ -126,16 +128,29 @@ def answer(request: Request, status: int, detail: str) -> Response:
 def _near(request: Request) -> tuple[str, list[Place], Links | None]:
     """What was typed, the existing pages near to it, and the links of the model it was typed at."""
     store = site_of(request).store
-    path, model = request.scope["path"], None
-    typed = path
+    typed = path = request.scope["path"]
+    page = None
     if path == urls.go():
-        typed, model = request.query_params.get("to", "").strip(), request.query_params.get("model")
+        asked = request.query_params
+        typed, model = asked.get("to", "").strip(), asked.get("model")
+        page = None if model is None else ModelSet(model, asked.get("set") or None)
     try:
-        near = nearest(store, typed, model)
-        links = Links(model) if model is not None and store.versions(model) else None
+        near = nearest(store, typed, page)
+        links = None if page is None else _links_of(store, page)
     except SQLAlchemyError:  # the first error is the one to answer with
         return typed, [], None
     return printable(typed) if path == urls.go() else "", near, links
+
+
+def _links_of(store: Store, page: ModelSet) -> Links | None:
+    """The links of a model and set, or of the model if it has no such set; None without a model."""
+    for name in (page, ModelSet(page.model)):
+        try:
+            store.check_model(name)
+        except NotFound:
+            continue
+        return Links(name)
+    return None
 
 
 def _of_app(request: Request, error: Exception) -> Response:

@@ -12,6 +12,8 @@ from indexer.corpus.tables import kinds_of_schema, source_rows, table_documents
 from indexer.errors import NeurariumError
 
 _BATCH_ROWS = 64
+_PATIENCE = 30.0
+"""Seconds for the hub to answer."""
 _NETWORK_ERRORS = frozenset({"TransportError", "RequestException", "ClientConnectionError"})
 """Base classes of network errors of HTTP clients, by name: which client is installed depends on the
 version of huggingface_hub."""
@@ -88,7 +90,7 @@ def open_hub(name: str, config: str | None, split: str, wanted: RequestedColumns
 
     label = name if config is None else f"{name}:{config}"
     try:
-        revision = HfApi().dataset_info(name).sha
+        revision = HfApi().dataset_info(name, timeout=_PATIENCE).sha
     except Exception as error:
         raise explain(error, label, split) from error
     return HubCorpus(name, config, split, revision, wanted)

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from indexer.interventions.attribute import Attribution, LastPosition, attribution
-from indexer.interventions.hooks import changing, removed
+from indexer.interventions.hooks import removed
 from indexer.interventions.predict import AS_IS, Predicted, last_log_probabilities, predicted
+from indexer.interventions.set_units import Setting, units_set, why_not
 from indexer.models.loaded import LoadedModel
 from indexer.models.modules import first_tensor
 from indexer.models.units import Place, first_of, present_place
@@ -32,8 +33,11 @@ class Effects:
     """What one unit does to the prediction at the end of one text."""
 
     as_is: Predicted
-    zero_ablated: Predicted
-    mean_ablated: Predicted
+    zero_ablated: Predicted | None
+    """None where the unit cannot be ablated."""
+    mean_ablated: Predicted | None
+    no_ablation: str
+    """Why the unit cannot be ablated, a full sentence; else empty."""
     attribution: Attribution | None
     """None where it is not known what the unit writes."""
 
@@ -63,8 +67,13 @@ def effects(
     source = None if writes is None else writes.source
     outer_norm = None if writes is None else writes.outer_norm
     seen: dict[str, Tensor] = {}
+    rows = {ZERO: [Setting(unit, 0.0)], MEAN: [Setting(unit, mean)]}
+    no_ablation = why_not(model, layer)
+    after = range(first, tokens.shape[1])
     with (
-        _ablated(model, layer, unit, first, mean, tokens.shape[1]),
+        contextlib.nullcontext()
+        if no_ablation
+        else units_set(model, layer, rows, after, (3, tokens.shape[1])),
         _seeing_place(source, tokens.shape, seen),
         _seeing_units(
             model, layer, tokens.shape, seen, wanted=writes is not None and source is None
@@ -73,32 +82,13 @@ def effects(
         _seeing(model.layout.final_norm(model.root), "final_norm", tokens.shape, seen),
     ):
         log_p = last_log_probabilities(model, tokens)
-    as_is, zero, mean_ablated = (predicted(log_p, row, k) for row in (AS_IS, ZERO, MEAN))
+    as_is = predicted(log_p, AS_IS, k)
+    zero, mean_ablated = (None if no_ablation else predicted(log_p, row, k) for row in rows)
     direct = None
     if writes is not None:
         last = LastPosition(seen["source"], seen.get("outer_norm"), seen.get("final_norm"))
         direct = attribution(model, writes, unit, as_is.token_ids[0], last)
-    return Effects(as_is, zero, mean_ablated, direct)
-
-
-@contextlib.contextmanager
-def _ablated(
-    model: LoadedModel, layer: int, unit: int, first: int, mean: float, length: int
-) -> Iterator[None]:
-    """Set a unit to 0 in row `ZERO` and to `mean` in row `MEAN`, from position `first` on."""
-    place = present_place(model.units, layer)
-
-    def changed(acts: Tensor) -> Tensor:
-        acts = acts.clone(memory_format=torch.contiguous_format)
-        whole = acts.view(3, length, acts.shape[-1])
-        rows = place.own(whole)
-        model.units.set_unit(layer, rows[ZERO, first:], unit, 0.0)
-        model.units.set_unit(layer, rows[MEAN, first:], unit, mean)
-        place.put(whole, rows)
-        return acts
-
-    with changing(place, changed):
-        yield
+    return Effects(as_is, zero, mean_ablated, no_ablation, direct)
 
 
 @contextlib.contextmanager
@@ -153,5 +143,6 @@ def _seeing_units(
     place = present_place(model.units, layer)
     with _seeing_place(place, shape, held):
         yield
-    given = held["source"][None, None]
-    seen["source"] = model.units.captured(layer, given, ()).activations[0, 0].float()
+    # Twice, unless it is the text's first: at a context's first position, latents may all be 0.
+    given = held["source"].expand(1, min(2, shape[1]), -1)
+    seen["source"] = model.units.captured(layer, given, ()).activations[0, -1].float()

@@ -17,9 +17,9 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from indexer.errors import NeurariumError
+from indexer.interventions.set_units import Setting, units_set
 from indexer.models.failures import out_of_memory
 from indexer.models.loaded import LoadedModel
-from indexer.models.units import present_place
 from indexer.weights.embedding import unembedding_module
 
 BASELINE, ZERO, MEAN = 0, 1, 2
@@ -71,7 +71,12 @@ def position_effects(
     with contextlib.ExitStack() as hooks:
         for layer in sorted({unit.layer for unit in units}):
             here = [unit for unit in units if unit.layer == layer]
-            hooks.enter_context(_ablated(model, layer, here, positions, tokens.shape[1]))
+            rows = {
+                ZERO: [Setting(unit.unit, 0.0) for unit in here],
+                MEAN: [Setting(unit.unit, unit.mean) for unit in here],
+            }
+            shape = (ROWS, tokens.shape[1])
+            hooks.enter_context(units_set(model, layer, rows, positions, shape))
         hooks.enter_context(_keeping_input(head, stream))
         try:
             model.root(input_ids=tokens, attention_mask=torch.ones_like(tokens))
@@ -111,49 +116,6 @@ def _measured(
         told = log_p[:, : last - first].gather(-1, following)[..., 0]
         losses[:, first + 1 : last + 1] = -told.cpu().numpy()
     return PositionEffects(losses, divergences, likeliest, probabilities)
-
-
-@contextlib.contextmanager
-def _ablated(
-    model: LoadedModel, layer: int, units: Sequence[Ablated], positions: Sequence[int], length: int
-) -> Iterator[None]:
-    """Set units of one layer to 0 in row `ZERO`, to their means in row `MEAN`, at `positions`."""
-    place = present_place(model.units, layer)
-    at = torch.tensor(list(positions), device=model.device)
-
-    def changed(acts: Tensor) -> Tensor:
-        acts = acts.clone(memory_format=torch.contiguous_format)
-        whole = acts.view(ROWS, length, acts.shape[-1])
-        own = place.own(whole)
-        for row in (ZERO, MEAN):
-            before = own[row, at]
-            after = before.to(torch.float32, copy=True)
-            for unit in units:
-                alone = before.clone()
-                value = 0.0 if row == ZERO else unit.mean
-                model.units.set_unit(layer, alone, unit.unit, value)
-                after += alone.float() - before.float()
-            own[row, at] = after.to(own.dtype)
-        place.put(whole, own)
-        return acts
-
-    def before_it(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if args:
-            return (changed(args[0]), *args[1:]), kwargs
-        name, acts = next(iter(kwargs.items()))
-        return args, kwargs | {name: changed(acts)}
-
-    def after_it(_module: Any, _args: Any, output: Any) -> Any:
-        return (changed(output[0]), *output[1:]) if isinstance(output, tuple) else changed(output)
-
-    if place.side == "input":
-        handle = place.module.register_forward_pre_hook(before_it, with_kwargs=True)
-    else:
-        handle = place.module.register_forward_hook(after_it)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 @contextlib.contextmanager

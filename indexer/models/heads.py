@@ -218,6 +218,9 @@ class AttentionHeads:
         length = weights.output_norms(outputs)[..., unit, None].to(values.dtype)
         outputs[..., unit, :] *= torch.where(length > 0, value / length, 1.0)
 
+    def target(self, layer: int) -> None:
+        """They are set where they are read."""
+
     def writes(self, layer: int) -> Unknown:
         """What a head writes depends on what it reads."""
         return Unknown("A head writes no fixed vector: it moves what it attends to.")

@@ -162,6 +162,9 @@ class MlpNeurons:
         """A neuron has a number of its own in the tensor captured."""
         values[..., unit] = value
 
+    def target(self, layer: int) -> None:
+        """They are set where they are read."""
+
     @torch.inference_mode()
     def writes(self, layer: int) -> Writes | Unknown:
         """What reaches the residual stream per unit of each neuron's activation, in float32.

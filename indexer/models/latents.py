@@ -20,7 +20,7 @@ from indexer.models.aliases import same_model
 from indexer.models.asked import Asked
 from indexer.models.capture import Trunk
 from indexer.models.dictionaries.check import check_model
-from indexer.models.dictionaries.dictionary import Dictionary
+from indexer.models.dictionaries.dictionary import Dictionary, Hook
 from indexer.models.dictionaries.layouts import in_order, read_dictionaries
 from indexer.models.dictionaries.names import split
 from indexer.models.hook_places import (
@@ -42,6 +42,7 @@ from indexer.models.reading import Inputs, find_readers
 from indexer.models.units import (
     Place,
     Reader,
+    Target,
     Unknown,
     Writes,
     never_large,
@@ -228,17 +229,38 @@ class DictionaryLatents:
         """Add the latent's direction so often that what the stream holds of it is `value` in place
         of its activation; everything else, the error of the dictionary too, stays.
 
-        Raises `NeurariumError` for a transcoder, which writes elsewhere, and without a decoder.
+        Only where `target` is None.
         """
         dictionary = self.dictionaries[layer]
-        if dictionary.target is not None or dictionary.W_dec is None:
-            raise NeurariumError(
-                f"A {self.noun} at {dictionary.hook} has no direction there that could be "
-                "removed: predictions cannot be compared with it ablated."
+        change = value - dictionary.encode(values)[..., unit]
+        values += dictionary.decoded_change(values, unit, change).to(values.dtype)
+
+    def target(self, layer: int) -> Target | Unknown | None:
+        """A transcoder's latents are set in what it approximates, whose error stays; directions
+        without a decoder cannot be."""
+        dictionary = self.dictionaries[layer]
+        if dictionary.W_dec is None:
+            return Unknown(
+                f"It is not known what ablating one of these {self.noun}s would take away: their "
+                "file has no decoder (W_dec)."
             )
-        acts = dictionary.encode(values)[..., unit]
-        change = (value - acts)[..., None] * dictionary.W_dec[unit]
-        values += change.to(values.dtype)
+        hook = dictionary.target
+        if hook is None:
+            return None
+        place = find_place(self.layout, self.root, hook.layer, hook.point)
+        if place is None or not _follows(hook, dictionary.hook):
+            return Unknown(
+                f"These {self.noun}s cannot be ablated: {hook}, which they approximate, cannot be "
+                f"changed after {dictionary.hook} is read."
+            )
+
+        def change(
+            read: Float[Tensor, "pos n"], unit: int, value: float
+        ) -> Float32[Tensor, "pos m"]:
+            acts = dictionary.activations(read[None])[0, :, unit]
+            return dictionary.decoded_change(read, unit, value - acts)
+
+        return Target(place, change)
 
     def writes(self, layer: int) -> Writes | Unknown:
         """The decoder's rows, as they reach the residual stream."""
@@ -325,6 +347,14 @@ class DictionaryLatents:
     ) -> Bool[np.ndarray, " n"]:
         """A latent that never fires; a direction that nothing lies along."""
         return (never_large if self.signed else never_positive)(maximum, minimum)
+
+
+def _follows(later: Hook, earlier: Hook) -> bool:
+    """Whether a forward pass comes to one place after it has passed another."""
+    order = (HOOK_RESID_PRE, HOOK_Z, HOOK_ATTN_OUT, HOOK_RESID_MID, MLP_IN, MLP_OUT, HOOK_MLP_OUT)
+    points = (*order, HOOK_RESID_POST)
+    first, second = ((hook.layer, points.index(hook.point)) for hook in (earlier, later))
+    return first < second
 
 
 def find_latents(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) -> DictionaryLatents:

@@ -152,6 +152,9 @@ class TensorDimensions:
         """A dimension has a number of its own."""
         values[..., unit] = value
 
+    def target(self, layer: int) -> None:
+        """They are set where they are read."""
+
     @torch.inference_mode()
     def writes(self, layer: int) -> Writes | Unknown:
         """A dimension of the residual stream writes itself; one of `attn.hook_z` its row of W_O,

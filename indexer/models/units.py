@@ -6,6 +6,7 @@ unit is a class with these members, in a file of its own beside this one, and a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -67,6 +68,17 @@ class Unknown:
 
     reason: str
     """A full sentence."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a layer's units are set if that is not where they are read (transcoders)."""
+
+    place: Place
+    """Later in the same forward pass than the units' own place."""
+    change: Callable[[Float[Tensor, "pos n"], int, float], Float32[Tensor, "pos m"]]
+    """From what a whole context has at the units' own place, a unit, and the activation it is set
+    to: what has to be added at `place`."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +235,11 @@ class UnitSet(Protocol):
         self, layer: int, values: Float[Tensor, "*batch n"], unit: int, value: float
     ) -> None:
         """Change the tensor at the layer's place, in memory, so that a unit has this activation."""
+        ...
+
+    def target(self, layer: int) -> Target | Unknown | None:
+        """Where the layer's units are set in place of their own place; None: there, by `set_unit`;
+        unknown: they cannot be set."""
         ...
 
     def writes(self, layer: int) -> Writes | Unknown:

@@ -38,7 +38,14 @@ from indexer.run.together import Measured, Units, fits_at_once, one_pass
 from indexer.scan.choice import ModelChoice, copied, resolve
 from indexer.scan.job import Job, load, load_beside, prepare
 from indexer.scan.state import Scan
-from indexer.store.database import check_writable, identity, open_store, without_password, writing
+from indexer.store.database import (
+    being_written,
+    check_writable,
+    identity,
+    open_store,
+    without_password,
+    writing,
+)
 from indexer.store.failures import unusable
 from indexer.store.runs import find_scan, list_runs
 from indexer.store.units import NEURONS
@@ -141,8 +148,7 @@ def index_sets(
 
 def _wait_for_writing(engine: Engine, reporter: Reporter) -> None:
     """Wait until the store can be written to. Raises NeurariumError."""
-    url = without_password(engine.url)
-    with waiting(reporter, f"{url}, which another process is writing to"):
+    with waiting(reporter.say, being_written(engine)):
         check_writable(engine)
 
 

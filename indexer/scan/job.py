@@ -118,7 +118,7 @@ def prepare(choice: ModelChoice, cache_dir: Path, reporter: Reporter) -> Prepare
         vocab_size=description.vocab_size,
         bos=config.bos,
     )
-    with waiting(reporter, f"the corpus {choice.corpus}"):
+    with waiting(reporter.say, f"the corpus {choice.corpus}"):
         corpus = (
             given.corpus
             if given is not None
@@ -151,7 +151,7 @@ def prepare(choice: ModelChoice, cache_dir: Path, reporter: Reporter) -> Prepare
 def _hub(source: ModelSource, reporter: Reporter) -> AbstractContextManager[None]:
     if source.kind in ("folder", "gguf", "memory"):
         return nullcontext()
-    return waiting(reporter, f"the Hugging Face hub, for {source.label}")
+    return waiting(reporter.say, f"the Hugging Face hub, for {source.label}")
 
 
 def bottom_k(config: IndexConfig, units: UnitSet) -> int:

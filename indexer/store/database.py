@@ -155,6 +155,11 @@ def changing_apart(engine: Engine) -> Iterator[Connection]:
         unchanged(connection.connection)
 
 
+def being_written(engine: Engine) -> str:
+    """What a process that wants to write waits for."""
+    return f"{without_password(engine.url)}, which another process is writing to"
+
+
 def check_writable(engine: Engine) -> None:
     """Try a change and roll it back. Raises NeurariumError if writing is not allowed."""
     try:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
+from pathlib import Path
 
 from indexer.config import Execution
 from indexer.errors import NeurariumError
@@ -26,9 +29,27 @@ def check_workers(execution: Execution) -> None:
             "Several workers need Ray: pip install 'neurarium[ray]' ('.[ray]' in a copy of its "
             "source), or leave --workers out."
         )
+    _check_names()
     # Where a machine's own cluster is, only Ray can tell.
     if execution.ray_address not in (None, "auto"):
         _check_address(execution.ray_address)
+
+
+def _check_names() -> None:
+    """Raises NeurariumError if the workers, which look for packages in this folder and PYTHONPATH
+    first, would find others of Neurarium's names."""
+    home = Path(__file__).resolve().parents[2]
+    folders = [str(Path.cwd()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    for name in ("app", "indexer"):
+        spec = PathFinder.find_spec(name, folders)
+        if spec is None or spec.origin is None:  # a folder without __init__.py hides no package
+            continue
+        if Path(spec.origin).resolve().parent != home / name:
+            raise NeurariumError(
+                f"Several workers would take {spec.origin} for Neurarium's package {name!r}: start "
+                "the command in another folder, without this one on PYTHONPATH, or leave --workers "
+                "out."
+            )
 
 
 def _check_address(address: str) -> None:

@@ -47,6 +47,20 @@ def test_the_command_works_there(project: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_workers_are_refused_there_in_one_line(project: Path) -> None:
+    """Their processes would import the project's packages, and die."""
+    program = (
+        "import sys; sys.argv = 'neurarium index demo --workers 2 --database sqlite:///x.db'.split()"
+        "\nfrom neurarium.command import main; main()"
+    )
+    done = python(project, program)
+    assert done.returncode == 2, done.stderr
+    assert (
+        f"would take {project / 'app' / '__init__.py'} for Neurarium's package 'app'" in done.stderr
+    )
+    assert done.stderr.count("\n") == 1
+
+
 def test_the_package_works_there(project: Path) -> None:
     """`import neurarium` reads a store there."""
     program = (

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from html import unescape
 
+import httpx
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
@@ -32,6 +33,14 @@ def connected(opened: Store) -> Iterator[Store]:
     """The same store behind a server in a thread of this process."""
     with neurarium.serve(opened) as server, neurarium.connect(server.url) as store:
         yield store
+
+
+def test_a_server_beside_a_notebook_answers_to_this_machine_s_names(opened: Store) -> None:
+    """Not to a name that DNS rebinding brought here."""
+    with neurarium.serve(opened) as server:
+        assert httpx.get(f"{server.url}/healthz").status_code == 200
+        strange = httpx.get(f"{server.url}/healthz", headers={"Host": "evil.example"})
+        assert strange.status_code == 400
 
 
 def test_importing_loads_nothing_heavy() -> None:

@@ -32,7 +32,11 @@ def answer(
 ) -> AblationAnswer:
     """The effects of `neurons` on a text of at most `most` tokens. Raises Invalid, TooLarge."""
     from indexer.interventions.ablate_positions import Ablated, position_effects
+    from indexer.interventions.set_units import why_not
 
+    for layer in {one.layer for one in neurons}:
+        if reason := why_not(ready.model, layer):
+            raise Invalid(f"Nothing can be ablated here. {reason}")
     token_ids, first = tokenised(ready, run, text, most)
     chosen = _chosen(positions, first, len(token_ids))
     units = [Ablated(one.layer, one.neuron, one.mean) for one in neurons]

@@ -47,6 +47,8 @@ def answer(ready: Ready, run: Run, page: NeuronPage, text: str, most: int) -> Li
     check_finite(values, run)
     mean = page.stats.mean
     ablation = effects(model, page.layer, page.neuron, token_ids, first=first, mean=mean)
+    changed = (ablation.zero_ablated, ablation.mean_ablated)
+    zero, mean_ablated = (None if one is None else predictions(ready, one) for one in changed)
     at = int(values.argmax())
     direct = ablation.attribution
     return LiveAnswer(
@@ -68,8 +70,9 @@ def answer(ready: Ready, run: Run, page: NeuronPage, text: str, most: int) -> Li
         effects=LiveEffects(
             mean=mean,
             as_is=predictions(ready, ablation.as_is),
-            zero_ablated=predictions(ready, ablation.zero_ablated),
-            mean_ablated=predictions(ready, ablation.mean_ablated),
+            zero_ablated=zero,
+            mean_ablated=mean_ablated,
+            no_ablation=ablation.no_ablation,
             attribution=None if direct is None else _attribution(ready, direct),
         ),
     )

@@ -39,8 +39,13 @@ class LiveEffects(Schema):
 
     mean: float = Field(description="The neuron's mean activation, which mean ablation sets.")
     as_is: Predictions
-    zero_ablated: Predictions = Field(description="The neuron set to 0 at all included positions.")
-    mean_ablated: Predictions = Field(description="The neuron set to `mean` at those positions.")
+    zero_ablated: Predictions | None = Field(
+        description="The neuron set to 0 at all included positions; null: it cannot be ablated."
+    )
+    mean_ablated: Predictions | None = Field(
+        description="The neuron set to `mean` at those positions; null: it cannot be ablated."
+    )
+    no_ablation: str = Field(description="Why the unit cannot be ablated; else empty.")
     attribution: DirectAttribution | None = Field(
         description="null: it is not known what the unit writes."
     )

@@ -43,6 +43,8 @@ class Result:
     """Gate and linear part at the peak; empty if the neuron has none."""
     note: str | None
     predictions: list[Choices]
+    no_ablation: str
+    """Why there are no predictions with the unit ablated; else empty."""
     attribution: Markup
 
 
@@ -118,6 +120,7 @@ def result(page: NeuronPage, answer: LiveAnswer) -> Result:
         parts=f"gate {number(answer.gate)}, linear part {number(answer.linear)}" if gated else "",
         note=answer.note,
         predictions=_predictions(answer.effects),
+        no_ablation=answer.effects.no_ablation,
         attribution=_attribution(answer.effects.attribution, page.run.units),
     )
 
@@ -192,19 +195,18 @@ def peaks_chart(peaks: Histogram, peak: float, peaked: str) -> Markup:
 
 
 def _predictions(effects: LiveEffects) -> list[Choices]:
-    lists = (effects.as_is, effects.zero_ablated, effects.mean_ablated)
-    largest = max(choice.probability for choices in lists for choice in choices.tokens)
-    zero, mean = (number(choices.divergence) for choices in lists[1:])
+    columns = [
+        ("Baseline", "unchanged", effects.as_is),
+        ("Zero-ablated", "", effects.zero_ablated),
+        ("Mean-ablated", f"{number(effects.mean)} · ", effects.mean_ablated),
+    ]
+    known = [(name, of, found) for name, of, found in columns if found is not None]
+    largest = max(choice.probability for *_, found in known for choice in found.tokens)
     return [
-        choices_of("Baseline", "unchanged", effects.as_is, largest, changed=False),
-        choices_of("Zero-ablated", f"{zero} nats", effects.zero_ablated, largest, changed=True),
-        choices_of(
-            "Mean-ablated",
-            f"{number(effects.mean)} · {mean} nats",
-            effects.mean_ablated,
-            largest,
-            changed=True,
-        ),
+        choices_of(name, of, found, largest, changed=False)
+        if found is effects.as_is
+        else choices_of(name, f"{of}{number(found.divergence)} nats", found, largest, changed=True)
+        for name, of, found in known
     ]
 
 

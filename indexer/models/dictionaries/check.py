@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from indexer.errors import NeurariumError
 from indexer.models.dictionaries.dictionary import Dictionary, Hook
+from indexer.models.hook_places import POINTS
+from indexer.models.names import HOOK_POINTS
 
 
 def check_shapes(dictionary: Dictionary) -> None:
@@ -97,6 +99,12 @@ def _check_hook(
 ) -> None:
     if hook.layer >= n_layers:
         raise _wrong(dictionary, f"is of {hook}, and {label!r} has {n_layers} layers, from 0 on")
+    if hook.point in HOOK_POINTS and hook.point not in POINTS:
+        raise _wrong(
+            dictionary,
+            f"is of {hook}, and dictionaries cannot be read there yet: choose one of "
+            f"{', '.join(sorted(widths))}",
+        )
     if hook.point not in widths:
         raise _wrong(
             dictionary,

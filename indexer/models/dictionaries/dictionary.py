@@ -214,6 +214,16 @@ class Dictionary:
             highest = highest.mul_(maybe.flatten(-2))
         return lowest.relu_(), highest.relu_()
 
+    def decoded_change(
+        self, inputs: Float[Tensor, "*batch d_in"], latent: int, change: Float[Tensor, "*batch"]
+    ) -> Float32[Tensor, "*batch d_out"]:
+        """How what is decoded changes if a latent's activation does. Raises ValueError without a
+        decoder."""
+        if self.W_dec is None:
+            raise ValueError("directions without a decoder reconstruct nothing")
+        scale = _normalise(inputs.float(), self.norm)[2]
+        return change.float()[..., None] * self.W_dec[latent] * scale
+
     def decode(
         self,
         acts: Float[Tensor, "*batch latents"],

@@ -4,9 +4,10 @@ say."""
 from __future__ import annotations
 
 import re
+from typing import get_args
 
 from indexer.errors import NeurariumError
-from indexer.models.dictionaries.dictionary import Hook
+from indexer.models.dictionaries.dictionary import Function, Hook
 from indexer.models.dictionaries.files import WeightsFile
 
 _HOOK = re.compile(r"blocks\.(\d+)\.([\w.]+)")
@@ -94,8 +95,8 @@ def text(file: WeightsFile, value: object, what: str) -> str:
 def unknown_function(file: WeightsFile, name: object) -> NeurariumError:
     """The error that a nonlinearity is not one of ours."""
     return file.wrong(
-        f"has the activation function {name!r}, which is not known: relu, jumprelu, topk, "
-        "batchtopk, gated and identity are"
+        f"has the activation function {name!r}, which is not known: "
+        f"{', '.join((*get_args(Function), 'batchtopk'))} are"
     )
 
 

@@ -141,6 +141,11 @@ def test_copies_have_the_same_hash(
     command("pack", "toy", "--out", file, "--database", database)
     assert [path.name for path in file.parent.iterdir()] == ["run.db"]
     assert file.read_bytes()[18:20] == b"\x01\x01"  # no write-ahead log
+    sent = file.read_bytes()
+    with serving(f"sqlite:///file:{file}?mode=ro&uri=true") as client:  # as the command prints
+        assert client.get("/toy/0/0").status_code == 200
+    assert file.read_bytes() == sent
+    assert [path.name for path in file.parent.iterdir()] == ["run.db"]
     assert hashes(f"sqlite:///{file}")["toy"] <= hashes(database)["toy"]
     with pytest.raises(Exception, match="exists already"):
         command("pack", "toy", "--out", file, "--database", database)

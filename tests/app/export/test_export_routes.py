@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import accumulate
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -43,13 +47,46 @@ def test_a_stream_is_bounded(client: TestClient, monkeypatch: pytest.MonkeyPatch
     assert client.get(f"{TOY}/export", params={"n": "0/0"}).status_code == 200
 
 
+@pytest.mark.parametrize("format", ["jsonl", "csv", "parquet"])
+def test_a_stream_comes_in_parts_and_holds_no_connection(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    """The parts make the same file, whatever their size; between two of them the database is
+    free."""
+    params = {"format": format, "fields": "layer,neuron,max,peak_token"}
+    if format == "jsonl":
+        params["fields"] = "layer,neuron,stats.max"
+    whole = client.get(f"{TOY}/export", params=params).content
+    monkeypatch.setitem(routes._AT_ONCE, format, 3)
+    store, most = client.app.state.site.store, []  # type: ignore[attr-defined]
+    reading = store.reading
+
+    @contextmanager
+    def counted(*asked: Any) -> Iterator[Any]:
+        most.append(1)
+        with reading(*asked) as opened:
+            yield opened
+        most.append(-1)
+
+    monkeypatch.setattr(store, "reading", counted)
+    parts = client.get(f"{TOY}/export", params=params).content
+    assert max(accumulate(most)) == 1
+    assert len(most) >= 2 * 4, "one to choose, and one for each part"
+    if format == "parquet":
+        one, other = (pq.read_table(io.BytesIO(each)) for each in (whole, parts))
+        assert other.equals(one)
+        assert pq.ParquetFile(io.BytesIO(parts)).num_row_groups >= 3
+    else:
+        assert parts == whole
+
+
 def test_a_stream_nobody_reads_is_not_made(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """HEAD has the headers of GET, and costs nothing."""
     got = client.get(f"{TOY}/export", params={"n": "0/0"})
     made: list[object] = []
-    monkeypatch.setattr(routes, "_parts", lambda *one: made.append(one))
+    monkeypatch.setattr(routes, "_Parts", lambda *one: made.append(one))
     head = client.head(f"{TOY}/export")
     assert (head.status_code, head.content, made) == (200, b"", [])
     assert head.headers.items() >= got.headers.items()

@@ -120,8 +120,9 @@ def test_a_model_that_is_too_large_is_refused_before_it_is_loaded(
     assert size(bigger) > size(runs["gpt2"])
     loaded: list[Any] = []
     monkeypatch.setattr(reload, "reload", lambda *what: loaded.append(what))
-    with pytest.raises(Unavailable, match="NEURARIUM_LIVE_MEMORY"):
+    with pytest.raises(Unavailable, match="NEURARIUM_LIVE_MEMORY") as refused:
         models.get(bigger)
+    assert "/" not in refused.value.detail, "no path of the operator's disk"
     assert (len(models), loaded) == (1, [])
 
 

@@ -33,7 +33,8 @@ class FakeHub:
     rows_read: int = 0
     loaded: tuple[Any, ...] = ()
 
-    def dataset_info(self, name: str) -> SimpleNamespace:
+    def dataset_info(self, name: str, timeout: float) -> SimpleNamespace:
+        assert timeout > 0, "or it may hang for ever"
         if self.info_error:
             raise self.info_error
         return SimpleNamespace(sha=self.sha)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from indexer.demo import DICTIONARIES, MODEL_DIR
 from indexer.errors import NeurariumError
 from indexer.interventions import ablate_positions
+from indexer.interventions.ablate import effects
 from indexer.interventions.ablate_positions import (
     BASELINE,
     MEAN,
@@ -27,6 +29,7 @@ from indexer.interventions.ablate_positions import (
 from indexer.models.asked import Asked
 from indexer.models.load import load_model
 from indexer.models.source import resolve_model
+from tests.helpers.dictionary_files import HOOK, save_own
 from tests.helpers.tiny_models import save_tiny_model, some_tokens
 from tests.indexer.models.test_model_native import native_model
 
@@ -134,6 +137,67 @@ def test_latents_of_one_layer_are_ablated_together() -> None:
     for order in (pair, pair[::-1]):
         found = position_effects(model, order, tokens, [at])
         np.testing.assert_allclose(found.losses[ZERO, 1:], truth, rtol=1e-4)
-    transcoder = load_model(resolve_model("demo"), asked=Asked(dictionary=str(DICTIONARIES[1])))
-    with pytest.raises(NeurariumError, match="no direction there"):
-        position_effects(transcoder, [Ablated(1, 0, 0.0)], tokens, [at])
+
+
+@pytest.mark.parametrize("first_zero", [False, True])
+def test_a_transcoder_s_latents_are_ablated_in_what_they_approximate(first_zero: bool) -> None:
+    """The MLP's output loses what two of them add to it, by what the MLP reads in the same pass;
+    also where latents are 0 at a context's first position, and with a norm that is undone."""
+    model = load_model(resolve_model("demo"), asked=Asked(dictionary=str(DICTIONARIES[1])))
+    latents: Any = model.units
+    norm = "layer_norm" if first_zero else "none"
+    dictionary = replace(latents.dictionaries[1], first_zero=first_zero, norm=norm)
+    model = replace(model, units=replace(latents, dictionaries={1: dictionary}))
+    tokens = [0, 818, 278, 8, 88, 422, 343, 458, 616]
+    plain: Any = transformers.AutoModelForCausalLM.from_pretrained(MODEL_DIR).eval()
+    mlp, seen = plain.transformer.h[1].mlp, []
+    handle = mlp.register_forward_hook(lambda _, given, __: seen.append(given[0][0]))
+    with torch.no_grad():
+        base = plain(torch.tensor([tokens])).logits[0].double().log_softmax(-1)
+    handle.remove()
+    acts = dictionary.activations(seen[0][None])[0]
+    assert (acts[0].max() == 0) == first_zero
+    chosen = [int(unit) for unit in acts[-1].topk(2).indices]
+    assert acts[-1, chosen].min() > 0
+
+    def without(settings: dict[int, float], at: list[int]) -> Tensor:
+        changed = acts.clone()
+        for unit, value in settings.items():
+            changed[at, unit] = value
+        lost = dictionary.decode(acts, seen[0]) - dictionary.decode(changed, seen[0])
+        handle = mlp.register_forward_hook(lambda _, __, output: output - lost)
+        with torch.no_grad():
+            log_p: Tensor = plain(torch.tensor([tokens])).logits[0].double().log_softmax(-1)
+        handle.remove()
+        return log_p
+
+    at = [0, 3, 8]
+    pair = [Ablated(1, chosen[0], 0.3), Ablated(1, chosen[1], 0.7)]
+    found = position_effects(model, pair, tokens, at)
+    for row, settings in (
+        (ZERO, dict.fromkeys(chosen, 0.0)),
+        (MEAN, {one.unit: one.mean for one in pair}),
+    ):
+        log_p = without(settings, at)
+        truth = [-float(log_p[i, token]) for i, token in enumerate(tokens[1:])]
+        np.testing.assert_allclose(found.losses[row, 1:], truth, rtol=1e-4)
+        assert found.divergences[row, -1] > 1e-6
+    unit, every = chosen[0], list(range(1, len(tokens)))
+    one = effects(model, 1, unit, tokens, first=1, mean=0.3)
+    assert one.no_ablation == ""
+    for predicted, value in ((one.zero_ablated, 0.0), (one.mean_ablated, 0.3)):
+        assert predicted is not None
+        after = without({unit: value}, every)[-1]
+        expected = float((base[-1].exp() * (base[-1] - after)).sum())
+        assert expected > 1e-6
+        assert predicted.divergence == pytest.approx(expected, rel=2e-3)
+    assert one.attribution is not None
+    assert one.attribution.activation == pytest.approx(float(acts[-1, unit]), rel=1e-4)
+
+
+def test_directions_without_a_decoder_cannot_be_ablated(tmp_path: Path) -> None:
+    """One line says so."""
+    path = save_own(tmp_path / "own.safetensors", {"W_enc": torch.eye(160)[:, :3]}, hook_point=HOOK)
+    model = load_model(resolve_model("demo"), asked=Asked(dictionary=str(path)))
+    with pytest.raises(NeurariumError, match="no decoder"):
+        position_effects(model, [Ablated(1, 0, 0.0)], [0, 818, 278], [1])

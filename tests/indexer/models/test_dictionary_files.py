@@ -228,7 +228,7 @@ _BAD: dict[str, tuple[Write, str]] = {
     "no activation function": (own(*_FULL, hook_point=HOOK), "does not name its activation"),
     "an unknown activation function": (
         own(*_FULL, hook_point=HOOK, activation="tanh"),
-        "'tanh', which is not known",
+        "'tanh', which is not known: relu, jumprelu, topk, groupmax, gated, identity, batchtopk",
     ),
     "an unknown architecture": (lens(architecture="mystery"), "'mystery', which is not known"),
     "an unfolded scalar": (
@@ -308,7 +308,7 @@ def test_the_user_may_not_contradict_the_file(tmp_path: Path) -> None:
 
 
 def fitting(tmp_path: Path, **said: str) -> Dictionary:
-    return read_dictionaries(str(own("W_enc", hook_point=HOOK, **said)(tmp_path)))[0]
+    return read_dictionaries(str(own("W_enc", **{"hook_point": HOOK} | said)(tmp_path)))[0]
 
 
 @pytest.mark.parametrize(
@@ -317,6 +317,11 @@ def fitting(tmp_path: Path, **said: str) -> Dictionary:
         ({"model": "gpt2"}, {}, "was made for 'gpt2', and the model is 'tiny'"),
         ({}, {"n_layers": 1}, "is of blocks.1.hook_resid_post, and 'tiny' has 1 layers"),
         ({}, {"widths": {"mlp.hook_post": 32}}, "has no such place: it has mlp.hook_post"),
+        (
+            {"hook_point": "blocks.1.attn.hook_q"},
+            {},
+            "cannot be read there yet: choose one of hook",
+        ),
         ({}, {"widths": {"hook_resid_post": 16}}, "has a width of 8 at blocks.1.hook_resid_post"),
         ({}, {"widths": {"hook_resid_post": LATENTS}}, "(is it transposed?)"),
     ],

@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sqlalchemy import select
+from starlette.testclient import TestClient
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -28,6 +29,8 @@ from indexer.store.database import open_store
 from tests.browser.test_accessibility import violations
 from tests.browser.test_browser import PHONE, WIDE, visiting
 from tests.conftest import Silent, serving, serving_live
+from tests.helpers.html_reader import elements
+from tests.helpers.live_servers import live_client_of
 
 SAE, TRANSCODER = DICTIONARIES
 SMALL: dict[str, Any] = {"model": "demo", "max_tokens": 6_000, "sample": 20, "top_k": 5}
@@ -160,6 +163,112 @@ def test_a_set_of_some_layers_has_pages(runs: tuple[str, Path]) -> None:
         missing = client.get("/demo/residual-sae/1")
         assert missing.status_code == 404
         assert "has no latents" in missing.text
+
+
+def sent(client: TestClient, path: str, **body: Any) -> Any:
+    """What the API answers to a text about a unit of the demo."""
+    text = {"text": "def f(x):\n    return x"}
+    return client.post(f"/api/v1/models/demo/sets/{path}", json=text | body)
+
+
+def test_a_transcoder_s_latents_read_a_text(runs: tuple[str, Path], model: Any) -> None:
+    """Activations as brute force has them, and predictions with the latent ablated."""
+    with live_client_of(runs[0]) as client:
+        base = "mlp-transcoder/layers/1/neurons"
+        ids = sent(client, f"{base}/0/activations").json()["token_ids"]
+        expected = latents(model, TRANSCODER, ids)
+        unit = int(expected[-1].argmax())
+        found = sent(client, f"{base}/{unit}/activations").json()
+        assert found["activations"][1:] == pytest.approx(expected[1:, unit].tolist(), abs=1e-4)
+        assert found["effects"]["no_ablation"] == ""
+        assert found["effects"]["zero_ablated"]["divergence"] > 1e-6
+        together = [{"layer": 1, "neuron": unit}]
+        assert sent(client, "mlp-transcoder/ablation", neurons=together).status_code == 200
+        steered = sent(client, f"{base}/{unit}/steering", strength=2, new_tokens=2)
+        assert steered.status_code == 200, steered.text
+
+
+def test_directions_without_a_decoder_read_a_text(
+    browser: Any, runs: tuple[str, Path], tmp_path: Path
+) -> None:
+    """JSON and page have the activations, and the reason in place of ablated predictions; nothing
+    can be ablated or steered, in one line each."""
+    tensors = {"W_enc": torch.eye(160)[:, :3].contiguous()}
+    path, url = tmp_path / "own.safetensors", f"sqlite:///{tmp_path / 'store.db'}"
+    save_file(tensors, path, {"hook_point": "blocks.0.hook_resid_post", "name": "mine"})
+    index(IndexConfig(**SMALL | {"max_tokens": 500}, dictionary=str(path)), url, runs[1], Silent())
+    with live_client_of(url) as client:
+        answer = sent(client, "mine/layers/0/neurons/2/activations")
+        assert answer.status_code == 200, answer.text
+        found = answer.json()
+        effects = found["effects"]
+        reason = effects["no_ablation"]
+        assert "directions would take away: their file has no decoder" in reason
+        assert effects["zero_ablated"] is effects["mean_ablated"] is effects["attribution"] is None
+        assert len(effects["as_is"]["tokens"]) == 10
+        assert max(found["activations"][1:]) == found["peak"]
+        ablated = sent(client, "mine/ablation", neurons=[{"layer": 0, "neuron": 2}])
+        steered = sent(client, "mine/layers/0/neurons/2/steering", strength=1)
+        for refused, expected in ((ablated, reason), (steered, "Nothing can be steered here.")):
+            assert refused.status_code == 422
+            assert expected in refused.json()["detail"]
+    with (
+        serving_live(url, live=True) as server,
+        visiting(browser, server, viewport=PHONE) as page,
+    ):
+        page.goto("/demo/mine/0/2/try")
+        page.fill("#live-text", "def f(x):")
+        page.click("#live button[type=submit]")
+        page.wait_for_selector("#live-result .read")
+        assert reason in page.inner_text("#live-result").replace("\n", " ")
+        assert page.locator("table.choices").count() == 1
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        assert violations(page) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "first"),
+    [
+        ("/demo/residual-sae/0/99999", "/demo/residual-sae/0/2047"),
+        ("/demo/residual-sae/1/7", "/demo/residual-sae/0/7"),
+        ("/demo/mlp-transcoder/0/99999", "/demo/mlp-transcoder/1/2047"),
+        ("/demo/mlp-transcoder/0", "/demo/mlp-transcoder/1"),
+        ("/demo/mlp-transcoder/1/nonsense", "/demo/mlp-transcoder/1"),
+        ("/demo/no-such-set/1/3", "/demo/0/3"),
+        ("/go?to=0/99999&model=demo&set=mlp-transcoder", "/demo/mlp-transcoder/1/2047"),
+        ("/go?to=demo/1/7&model=demo&set=mlp-transcoder", "/demo/0/7"),
+    ],
+)
+def test_the_nearest_is_in_the_same_set(runs: tuple[str, Path], path: str, first: str) -> None:
+    """An error page offers what exists in the address's set; layers without latents do not."""
+    with serving(runs[0]) as client:
+        response = client.get(path)
+        assert response.status_code in (404, 422)
+        (near,) = elements(response.text).all("ul", "nearest")
+        addresses = [link.attributes["href"] for link in near.all("a")]
+        assert addresses[0] == first
+        assert all(client.get(address).status_code == 200 for address in addresses)
+
+
+def test_differences_of_a_set_are_of_the_layers_that_have_latents(
+    runs: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first layer is empty: neither the count of common contexts nor the usual layer is its."""
+    query, peaks = {"a": 2, "b": 2}, "over the 20 contexts that both samples have"
+    with serving(runs[0]) as client:
+        api = "/api/v1/models/demo/sets/mlp-transcoder/differences"
+        found = client.get(api, params=query).json()
+        assert (found["contexts"], found["layer"], found["total"]) == (20, None, 2048)
+        assert any(row["correlation"] == pytest.approx(1) for row in found["items"])
+        page = client.get("/demo/mlp-transcoder/differences", params=query).text
+        assert peaks in page
+        assert "No correlations" not in page
+        assert "layer 0" not in page
+        missing = client.get(api, params=query | {"layer": 0})
+        assert missing.status_code == 404
+        assert missing.json()["detail"] == "Layer 0 has no latents that both runs have."
+        monkeypatch.setattr("app.differences.queries.MOST_AT_ONCE", 1)
+        assert client.get(api, params=query).json()["layer"] == 1
 
 
 def changed(tmp_path: Path, name: str, **said: str | None) -> str:
