@@ -134,11 +134,7 @@ def context(
         ),
         token_ids=token_ids.tolist(),
         included_from=row.included_from,
-        special=[
-            place
-            for place, token_id in enumerate(included, row.included_from)
-            if token_id in reading.special_token_ids
-        ],
+        special=reading.special_inside(token_ids.tolist(), row.included_from),
         top=counts[0],
         bottom=counts[1],
         others=counts[2],

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from app.drawing.numbers import share
+from app.drawing.numbers import count, share
 from app.heads.colours import colour
 from app.heads.lines import token_chip, whole_text
 from app.heads.schemas import HeadContext
 from app.web.frame import Frame
 
 GRID_MOST = 192
-"""Positions of a grid; longer contexts have a list of rows alone."""
+"""Positions of a grid; longer texts have a list of rows alone."""
 
 _CELL = 7
 _SCALE = 4
@@ -28,6 +28,8 @@ class GridView:
     text: Markup
     grid: Markup | None
     """None for contexts that are too long for a grid."""
+    no_grid: str | None
+    """Why there is none."""
     rows: list[tuple[Markup, int, Markup, str]]
     """Each token, its position, the keys it attends to most, and what is left out."""
 
@@ -43,7 +45,6 @@ class GridContext:
 
 def grid_view(page: HeadContext) -> GridView:
     """The view of a whole context."""
-    length = len(page.tokens)
     rows = []
     for position, (token, row, left) in enumerate(
         zip(page.tokens, page.rows, page.left_out, strict=True)
@@ -54,7 +55,18 @@ def grid_view(page: HeadContext) -> GridView:
         )
         rows.append((token_chip(token), position, keys, share(left)))
     text = whole_text(page.tokens, [], None)
-    return GridView(text, pattern_svg(page.rows, label=True) if length <= GRID_MOST else None, rows)
+    no_grid = too_long(len(page.tokens), "context")
+    return GridView(text, None if no_grid else pattern_svg(page.rows, label=True), no_grid, rows)
+
+
+def too_long(length: int, what: str) -> str | None:
+    """Why a text of so many tokens has no grid; None if it has one."""
+    if length <= GRID_MOST:
+        return None
+    return (
+        f"Attention is drawn as a grid for up to {GRID_MOST} tokens, and this {what} has "
+        f"{count(length)}: point at a token to see its attention, or read the table."
+    )
 
 
 def pattern_svg(rows: Sequence[Sequence[tuple[int, float]]], *, label: bool = False) -> Markup:

@@ -112,6 +112,7 @@ def context(reading: Reading, layer: int, head: int, context_id: int) -> HeadCon
         document_index=row.document_index,
         source=row.source,
         included_from=row.included_from,
+        special=reading.special_inside(token_ids, row.included_from),
         tokens=_texts(reading, token_ids, row.included_from),
         token_ids=token_ids,
         rows=pattern.rows(),

@@ -262,7 +262,11 @@ class HeadContext(Schema):
     context_id: int
     document_index: int
     source: str | None
-    included_from: int
+    included_from: int = Field(description="The first included position: 1 after a BOS, else 0.")
+    special: list[int] = Field(
+        default=[],
+        description="Positions of special tokens inside a pre-tokenised row: no pair has them.",
+    )
     tokens: list[str]
     token_ids: list[int]
     rows: list[list[tuple[int, float]]] = Field(

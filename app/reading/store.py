@@ -82,6 +82,15 @@ class Reading:
         """Special tokens inside the run's contexts, whose positions are not included."""
         return frozenset(self.run.provenance.get("corpus", {}).get("special_token_ids") or ())
 
+    def special_inside(self, token_ids: list[int], included_from: int) -> list[int]:
+        """Positions of special tokens inside a context, given all its tokens."""
+        special = self.special_token_ids
+        return [
+            position
+            for position, token_id in enumerate(token_ids)
+            if position >= included_from and token_id in special
+        ]
+
     def in_context(
         self, pieces: list[Piece], included_from: int, *, first: bool = True, last: bool = True
     ) -> list[Piece]:

@@ -36,7 +36,8 @@ class Repeated:
 def repeated_tokens(
     vocabulary: int, special: frozenset[int], bos: int | None, max_context: int | None, seed: int
 ) -> Repeated:
-    """The same sequences for all models that share a vocabulary, a BOS and a seed.
+    """The same sequences for all models that share a vocabulary, a BOS and a seed, and the context
+    length where it is too short for the longest sequences.
 
     Tokens are drawn without replacement from the ids below `vocabulary` that are not special.
     """

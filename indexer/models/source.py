@@ -1,5 +1,5 @@
-"""What a model's name on the command line means: the demo, a Neuroscope name, a folder, a GGUF file
-or a hub id.
+"""What a model's name on the command line means: the demo, a short name, a folder, a GGUF file or a
+hub id.
 """
 
 from __future__ import annotations
@@ -38,6 +38,10 @@ NEUROSCOPE_MODELS: dict[str, tuple[str, str]] = {
 """Neuroscope's 25 names: hub id and default corpus. The corpora are those Neuroscope's own code
 (`model_name_to_data_name`, `get_dataset`) read, tokenised with the model's tokenizer. C4 and code,
 two data sets there, are one data set here, already mixed 4 to 1."""
+ATTENTION_ONLY_MODELS = {
+    f"attn-only-{n}l": (f"NeelNanda/Attn_Only_{n}L512W_C4_Code", C4_CODE) for n in (1, 2, 3, 4)
+}
+"""TransformerLens's names of attention-only models, trained on the same text: as above."""
 LEGACY_PREFIXES = ("NeelNanda/", "ArthurConmy/", "Baidicoot/")
 """Owners of the repositories in TransformerLens's old format."""
 HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
@@ -93,8 +97,8 @@ def in_memory(name: str) -> ModelSource:
 
 
 def resolve_model(model: str, revision: str | None = None) -> ModelSource:
-    """The source that `model` names: `demo`, a Neuroscope name, a folder, a `.gguf` file or a hub
-    id.
+    """The source that `model` names: `demo`, a short name such as `gelu-1l`, a folder, a
+    `.gguf` file or a hub id.
 
     Loads nothing and uses no network. Raises `NeurariumError` for a name that cannot be a model,
     and for a `revision` of a model that has no revisions.
@@ -106,8 +110,9 @@ def resolve_model(model: str, revision: str | None = None) -> ModelSource:
             raise NeurariumError(f"{model!r} is a dictionary: name it with --dictionary.")
         name = "demo" if folder == MODEL_DIR else folder.name
         return ModelSource("folder", str(folder), None, model, name, "demo")
-    if model in NEUROSCOPE_MODELS:
-        location, corpus = NEUROSCOPE_MODELS[model]
+    named = (NEUROSCOPE_MODELS | ATTENTION_ONLY_MODELS).get(model)
+    if named is not None:
+        location, corpus = named
         return _on_the_hub(model, location, revision, url_name=model, corpus=corpus)
     path = absolute(Path(model))
     if path.is_dir():

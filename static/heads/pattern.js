@@ -1,16 +1,16 @@
 // Where a head looks from any token: point at a token, or focus a line and use the arrow keys. Keys it
 // attends to take the warm colours, later tokens that attend to it the cool ones; an arrow leads to the
-// key with the most attention. Without this script each line shows the row of its own query.
+// strongest key that pairs can have. Without this script each line shows the row of its own query.
 
 const STEPS = 10;
-const PAIR = ".pair:is([data-pattern], [data-rows])";
+const PAIR = ".pair:is([data-pattern], [data-pattern-json])";
 const patterns = new Map();
 
 const step = (share) => Math.min(STEPS, Math.ceil(share * STEPS - 0.5));
 
 async function patternOf(pair) {
-  if (pair.dataset.rows) {
-    return { rows: JSON.parse(pair.dataset.rows) };
+  if (pair.dataset.patternJson) {
+    return JSON.parse(pair.dataset.patternJson);
   }
   const address = pair.dataset.pattern;
   if (!patterns.has(address)) {
@@ -86,6 +86,12 @@ function pointAll() {
   }
 }
 
+// The strongest key of a query, as pairs have it: an earlier token, no BOS in front, nothing special.
+function strongest({ rows, included_from, special }, query) {
+  const counts = (at) => at >= included_from && !special.includes(at);
+  return counts(query) ? rows[query].map(([key]) => key).find((key) => key < query && counts(key)) : undefined;
+}
+
 let wanted = null;
 
 async function show(token) {
@@ -107,8 +113,7 @@ async function show(token) {
     other.className = `${colour}${other === token ? " from" : ""}`.trim();
     other.title = share ? `${(100 * share).toFixed(1)}%` : "";
   }
-  const [most] = pattern.rows[from].map(([key]) => key).filter((key) => key !== from);
-  point(pair, token, pair.querySelector(`[data-p="${most}"]`));
+  point(pair, token, pair.querySelector(`[data-p="${strongest(pattern, from)}"]`));
 }
 
 function leave(pair) {

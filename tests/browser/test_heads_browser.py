@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,17 @@ from tests.browser.test_focus_browser import SMALL
 from tests.conftest import serving_live
 
 HEAD = "/demo/heads/1/2"
+ARROW_ENDS = """() => {
+  const path = document.querySelector(".arrow path")?.getAttribute("d");
+  if (!path) return null;
+  const box = document.querySelector(".pair-text").getBoundingClientRect();
+  const numbers = path.match(/-?[\\d.]+/g).map(Number);
+  return [numbers.slice(0, 2), numbers.slice(6, 8)].map(([x, y]) => {
+    const token = document.elementFromPoint(box.left + x, box.top + y + 4).closest("[data-p]");
+    return Number(token.dataset.p);
+  });
+}"""
+"""The positions of the tokens at both ends of the only arrow."""
 
 
 def test_a_line_points_where_its_head_looks(browser: Any, heads_store: tuple[str, Path]) -> None:
@@ -32,6 +44,30 @@ def test_a_line_points_where_its_head_looks(browser: Any, heads_store: tuple[str
         line.locator("[data-p].from:has(u)").wait_for()
         page.keyboard.press("ArrowLeft")
         line.locator("[data-p].from:not(:has(u))").wait_for()
+        _arrows_pass_over_what_no_pair_has(page)
+
+
+def _answer(body: dict[str, Any], route: Any) -> None:
+    route.fulfill(json=body)
+
+
+def _arrows_pass_over_what_no_pair_has(page: Any) -> None:
+    """On a whole context the arrow leads to the strongest earlier token that is neither the BOS nor
+    special; without one there is no arrow."""
+    href = page.locator("li.pair .facts a").first.get_attribute("href")
+    context = page.request.get(f"/api/v1/models{href}").json()
+    rows = [[key for key, _ in row if key != query] for query, row in enumerate(context["rows"])]
+    query = next(i for i, keys in enumerate(rows) if keys[:1] == [0] and len(keys) > 2)
+    _, first, second, *_ = rows[query]
+    assert (context["included_from"], context["special"]) == (1, [])
+    for special, key in (([], first), ([first], second), (rows[query], None), ([query], None)):
+        page.route("**/api/v1/**", partial(_answer, context | {"special": special}))
+        page.goto(href)
+        page.locator(f"[data-p='{query}']").hover()
+        page.locator(f"[data-p='{query}'].from").wait_for()
+        ends = page.evaluate(ARROW_ENDS)
+        assert ends == (None if key is None else [query, key])
+        page.unroute("**/api/v1/**")
 
 
 def test_a_head_reads_a_text_without_scripts(browser: Any, heads_store: tuple[str, Path]) -> None:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from app.drawing.characters import chip
 from app.drawing.numbers import count, number, share
-from app.heads.grid import GRID_MOST, pattern_svg
+from app.heads.grid import pattern_svg, too_long
 from app.heads.lines import token_chip, whole_text
 from app.heads.schemas import HeadPage
 from app.live.choices import Choices, choices_of
@@ -48,10 +48,12 @@ class Result:
     """The result for a text."""
 
     text: Markup
-    rows_json: str
+    pattern_json: str
     """The head's pattern, for the script."""
     grid: Markup | None
     """None for texts that are too long for pictures."""
+    no_grid: str | None
+    """Why there is none."""
     heads: list[Small]
     tokens: list[TokenRow]
     predictions: list[Choices]
@@ -81,22 +83,25 @@ def result(answer: HeadAnswer, address: Callable[[int], str], unknown: str) -> R
     """The view of an answer. `address` makes the page of a head of the layer; `unknown` says why
     direct effects are not known."""
     own = answer.heads[answer.head]
-    fits = len(answer.tokens) <= GRID_MOST
+    no_grid = too_long(len(answer.tokens), "text")
+    # Typed text never becomes a special token.
+    pattern = {"rows": own.rows, "included_from": answer.included_from, "special": []}
     return Result(
         text=whole_text(answer.tokens, own.rows[-1], len(answer.tokens) - 1),
-        rows_json=json.dumps(own.rows),
-        grid=pattern_svg(own.rows, label=True) if fits else None,
-        heads=[
+        pattern_json=json.dumps(pattern),
+        grid=None if no_grid else pattern_svg(own.rows, label=True),
+        no_grid=no_grid,
+        heads=[]
+        if no_grid
+        else [
             Small(
-                f"H{pattern.head}",
-                address(pattern.head),
-                pattern.head == answer.head,
-                pattern_svg(pattern.rows),
+                f"H{other.head}",
+                address(other.head),
+                other.head == answer.head,
+                pattern_svg(other.rows),
             )
-            for pattern in answer.heads
-        ]
-        if fits
-        else [],
+            for other in answer.heads
+        ],
         tokens=_token_rows(answer, own),
         predictions=_predictions(answer),
         direct=_direct(answer, unknown),

@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM
 import neurarium
 from app.heads.circuits import circuits_of
 from app.heads.scores import SCORES
+from app.reading.store import Reading
 from indexer.config import IndexConfig
 from indexer.demo import ATTENTION_ONLY, MODEL_DIR
 from indexer.errors import NeurariumError
@@ -307,9 +308,12 @@ def test_a_page_says_what_its_circuits_leave_out(
 
 
 def test_a_whole_context_has_its_grid(
-    client: TestClient, pages: dict[tuple[int, int], dict[str, Any]]
+    client: TestClient,
+    pages: dict[tuple[int, int], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A cell for every entry that is not pale; contexts that are no example are not there."""
+    """A cell for every entry that is not pale, or a line that says why there is no grid; contexts
+    that are no example are not there."""
     example = pages[0, 1]["examples"]["moved"][0]
     text = client.get(f"/demo/heads/0/1/contexts/{example['context_id']}").text
     cells = re.search(r'<svg class="pattern".*?</svg>', text)
@@ -319,6 +323,16 @@ def test_a_whole_context_has_its_grid(
     # The palest colour begins at a twentieth.
     assert squares == sum(value > 0.05 for row in context["rows"] for _, value in row)
     assert "Rows" in text
+    assert "drawn as a grid" not in text
+    monkeypatch.setattr("app.heads.grid.GRID_MOST", len(context["tokens"]) - 1)
+    # With an address of its own, as the server keeps its answers.
+    longer = client.get(f"/demo/heads/0/1/contexts/{example['context_id']}?run=1").text
+    assert '<svg class="pattern"' not in longer
+    assert f"this context has {len(context['tokens'])}: point at a token" in longer
+    token = context["token_ids"][example["key"]]
+    monkeypatch.setattr(Reading, "special_token_ids", frozenset({context["token_ids"][0], token}))
+    marked = client.get(f"{API}/0/1/contexts/{example['context_id']}?run=1").json()["special"]
+    assert marked == [at for at, each in enumerate(context["token_ids"]) if each == token]
     missing = client.get("/demo/heads/0/1/contexts/99999")
     assert missing.status_code == 404
     assert client.get("/demo/heads/0/9").status_code == 404

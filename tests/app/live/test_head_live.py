@@ -115,9 +115,9 @@ def test_a_head_on_a_text_is_the_models(live: TestClient, model: Any) -> None:
     assert token["probability"] == pytest.approx(expected, rel=2e-3)
 
 
-def test_the_page_shows_the_answer(live: TestClient) -> None:
+def test_the_page_shows_the_answer(live: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """The form is on the head's page; the result has the text, the layer's heads and five
-    predictions, and works without a script."""
+    predictions, and works without a script. Without room for pictures it says so."""
     assert f'action="{TRY}#result"' in live.get(f"/demo/heads/{LAYER}/{HEAD}").text
     empty = live.get(TRY)
     assert empty.status_code == 200
@@ -128,7 +128,12 @@ def test_the_page_shows_the_answer(live: TestClient) -> None:
         f"/demo/heads/1/{head}" for head in range(5)
     ]
     assert TEXT in text
-    assert live.post(TRY, data={"text": TEXT}).text.count('class="choices"') == 3
+    assert "drawn as a grid" not in text
+    monkeypatch.setattr("app.heads.grid.GRID_MOST", 5)
+    text = live.post(TRY, data={"text": TEXT}).text
+    assert text.count('class="choices"') == 3
+    assert '<svg class="pattern"' not in text
+    assert "up to 5 tokens, and this text has 6: point at a token" in text
 
 
 def test_texts_that_cannot_be_used_are_refused(

@@ -18,6 +18,7 @@ import neurarium
 from indexer.config import IndexConfig
 from indexer.errors import NeurariumError
 from indexer.models.asked import Asked
+from indexer.models.heads import HEADS
 from indexer.models.hook_points import hook_points_of
 from indexer.models.load import describe, load_model, load_native
 from indexer.models.loaded import LoadedModel
@@ -25,6 +26,7 @@ from indexer.models.pretrained import LoadedTokenizer, load_tokenizer, pin_revis
 from indexer.models.source import ModelSource, resolve_model
 from indexer.run.index import index
 from tests.conftest import Silent
+from tests.helpers.tiny_heads import captured_heads
 from tests.helpers.tiny_models import (
     TEXT,
     VOCAB,
@@ -165,21 +167,26 @@ def legacy_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     cache, files = tmp_path / "hub", tmp_path / "files"
     files.mkdir()
     cfg = native_config()
-    for name, seed in (("model_final.pth", 0), ("checkpoints/model_1000.pth", 1)):
-        (files / name).parent.mkdir(exist_ok=True)
-        generator = torch.Generator().manual_seed(seed)
-        torch.save(
-            {
-                key: torch.randn(shape, generator=generator)
-                for key, shape in legacy_shapes(cfg).items()
-            },
-            files / name,
-        )
+
+    def save_weights(*, attention_only: bool) -> None:
+        for name, seed in (("model_final.pth", 0), ("checkpoints/model_1000.pth", 1)):
+            (files / name).parent.mkdir(exist_ok=True)
+            generator = torch.Generator().manual_seed(seed)
+            torch.save(
+                {
+                    key: torch.randn(shape, generator=generator)
+                    for key, shape in legacy_shapes(cfg).items()
+                    if not (attention_only and (".mlp." in key or ".ln2." in key))
+                },
+                files / name,
+            )
+
     names = "d_model n_layers d_mlp d_head n_heads n_ctx d_vocab act_fn".split()
     facts = {name: getattr(cfg, name) for name in names}
     facts |= {"normalization": "LN", "tokenizer_name": "someone/tokenizer"}
     for repository in (TOY, ATTENTION_ONLY):
         facts["attn_only"] = repository == ATTENTION_ONLY
+        save_weights(attention_only=repository == ATTENTION_ONLY)
         (files / "config.json").write_text(json.dumps(facts))
         add_to_hub_cache(cache, repository, COMMIT, files)
     tiny_tokenizer().save_pretrained(tmp_path / "tokenizer")
@@ -306,9 +313,35 @@ def test_a_toy_model_needs_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("legacy_hub")
 def test_an_attention_only_toy_model_is_refused() -> None:
-    """An attention-only repository is refused before its weights are fetched."""
-    with pytest.raises(NeurariumError, match="has no MLP neurons, it is attention-only"):
-        load_model(resolve_model(ATTENTION_ONLY))
+    """An attention-only repository is refused before its weights are fetched, with a hint to its
+    heads."""
+    for name in (ATTENTION_ONLY, "attn-only-1l"):
+        with pytest.raises(NeurariumError, match=r"it is attention-only.*attention heads.*--heads"):
+            load_model(resolve_model(name))
+
+
+def test_an_attention_only_toy_model_is_loaded_for_its_heads(legacy_hub: Path) -> None:
+    """attn-only-1l and its like: the patterns are those of the old format's weights."""
+    model = load_model(resolve_model("attn-only-1l"), asked=HEADS)
+    assert (model.source.model_id, model.source.url_name) == (ATTENTION_ONLY, "attn-only-1l")
+    assert model.units.widths == (2, 2)
+    home = legacy_hub / f"models--{ATTENTION_ONLY.replace('/', '--')}"
+    weights = torch.load(home / "snapshots" / COMMIT / "model_final.pth")
+    tokens = some_tokens(1, 9)
+    x = weights["embed.W_E"][tokens[0]] + weights["pos_embed.W_pos"][:9]
+    x = torch.nn.functional.layer_norm(
+        x, x.shape[-1:], weights["blocks.0.ln1.w"], weights["blocks.0.ln1.b"]
+    )
+    q, k = (
+        torch.einsum("pm,hmd->hpd", x, weights[f"blocks.0.attn.W_{name}"])
+        + weights[f"blocks.0.attn.b_{name}"][:, None]
+        for name in "QK"
+    )
+    scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(
+        torch.ones(9, 9).triu(1).bool(), -torch.inf
+    )
+    found = captured_heads(model, tokens)[0].pattern[0]
+    torch.testing.assert_close(found, scores.softmax(-1), rtol=1e-3, atol=1e-5)
 
 
 def test_a_toy_model_that_transformer_lens_cannot_take_is_refused(legacy_hub: Path) -> None:

@@ -27,7 +27,12 @@ from indexer.models.pretrained import (
     one_line_errors,
     quiet,
 )
-from indexer.models.source import NEUROSCOPE_MODELS, ModelSource, resolve_model
+from indexer.models.source import (
+    ATTENTION_ONLY_MODELS,
+    NEUROSCOPE_MODELS,
+    ModelSource,
+    resolve_model,
+)
 from tests.helpers.tiny_models import save_tiny_model, tiny_config, tiny_tokenizer
 
 HUB = ModelSource("hub", "someone/model", None, "someone/model", "model", None, commit="a" * 40)
@@ -39,11 +44,13 @@ def hub_error(kind: type[Exception], status: int) -> Exception:
     return kind("as the hub says", response=httpx2.Response(status, request=request))
 
 
-def test_the_names_of_neuroscope_agree_with_transformer_lens() -> None:
-    """Each of the 25 names is the id TransformerLens's registry gives it."""
+def test_short_names_agree_with_transformer_lens() -> None:
+    """Neuroscope's 25 names and those of four attention-only models are the ids that
+    TransformerLens's registry gives them."""
     assert len(NEUROSCOPE_MODELS) == 25
     known = {entry["model_id"] for entry in load_supported_models_raw()["models"]}
-    for name, (location, _) in NEUROSCOPE_MODELS.items():
+    assert list(ATTENTION_ONLY_MODELS) == [f"attn-only-{n}l" for n in (1, 2, 3, 4)]
+    for name, (location, _) in (NEUROSCOPE_MODELS | ATTENTION_ONLY_MODELS).items():
         assert (resolve_model_alias(name) or name) == location
         assert location.startswith("NeelNanda/") or location in known | {
             model.rpartition("/")[2] for model in known
@@ -55,13 +62,15 @@ def test_the_names_of_neuroscope_agree_with_transformer_lens() -> None:
     [
         ("solu-8l", "legacy", "NeelNanda/c4-code-tokenized-2b"),
         ("gelu-1l", "legacy", "NeelNanda/c4-code-tokenized-2b"),
+        ("attn-only-4l", "legacy", "NeelNanda/c4-code-tokenized-2b"),
         ("solu-10l-pile", "legacy", "NeelNanda/pile-small-tokenized-2b"),
         ("gpt2-xl", "hub", "NeelNanda/openwebtext-tokenized-9b"),
         ("pythia-350m", "hub", "NeelNanda/pile-tokenized-10b"),
     ],
 )
-def test_a_name_of_neuroscope_brings_its_corpus(name: str, kind: str, corpus: str) -> None:
-    """A Neuroscope name stays its name in URLs and has the corpus Neuroscope used."""
+def test_a_short_name_brings_its_corpus(name: str, kind: str, corpus: str) -> None:
+    """A short name stays its name in URLs and has the corpus Neuroscope used, or for attention-only
+    models the text they were trained on."""
     source = resolve_model(name)
     assert (source.kind, source.url_name, source.default_corpus) == (kind, name, corpus)
 
