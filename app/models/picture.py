@@ -152,8 +152,9 @@ def describe(picture: LayerPicture) -> str:
     return (
         f"{name} across {count(picture.counted)} live {noun}s ranges from "
         f"{spell(picture.lowest)} to {spell(picture.highest)} ({noun} {picture.highest_neuron}). "
-        f"The median is {spell(picture.cuts[2])}; one {noun} in ten is above {spell(picture.cuts[5])}, one in a "
-        f"hundred above {spell(picture.cuts[8])}.{dead}"
+        f"The median is {spell(picture.cuts[2])}; "
+        f"one {noun} in ten is above {spell(picture.cuts[5])}, "
+        f"one in a hundred above {spell(picture.cuts[8])}.{dead}"
     )
 
 
