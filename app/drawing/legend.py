@@ -48,14 +48,29 @@ def legend(scale: float, low: float | None = None, high: float | None = None) ->
         Swatch(step(tenth * unit, scale), f"{start} to {end}")
         for tenth, (start, end) in zip(tenths, edges, strict=True)
     ]
-    words = (
-        f"Activations within {number(unit / 2)} of zero have no colour. Ten steps follow on either "
-        f"side, each {number(unit)} wide; the last is half as wide and ends at {number(scale)}."
-    )
     ramp = "".join(
         f'<i class="{swatch.css or "zero"}" title="{swatch.title}"></i>' for swatch in swatches
     )
-    return Legend(number(ends[0]), number(ends[1]), swatches, Markup(ramp), words)
+    return Legend(
+        number(ends[0]), number(ends[1]), swatches, Markup(ramp), _in_words(scale, first, last)
+    )
+
+
+def _in_words(scale: float, first: int, last: int) -> str:
+    """The steps from `first` to `last`, −10 to 10."""
+    unit = scale / STEPS
+    sides = [(last, "above", scale), (-first, "below", -scale)]
+    steps = " and ".join(f"{steps} {side} zero" for steps, side, _ in sides if steps)
+    ends = [
+        f"{side} zero is half as wide and ends at {number(end)}"
+        for steps, side, end in sides
+        if steps == STEPS
+    ]
+    words = f"Activations within {number(unit / 2)} of zero have no colour."
+    if steps:
+        words += f" Steps of colour: {steps}, each {number(unit)} wide"
+        words += "".join(f"; the last {end}" for end in ends) + "."
+    return words
 
 
 def _tenth(value: float, scale: float) -> int:

@@ -245,7 +245,7 @@ def _context(line: Line, layout: Layout) -> str:
     seen = f'<span class="stood">= {line.seen}</span> ' if line.seen else ""
     return (
         f'<li{repeated}><div class="head">{_start(line)} {seen}<span class="facts">{line.facts} · '
-        f'<a href="{_linked(layout, line.example)}">own page</a></span></div>'
+        f'<a href="{_linked(layout, line.example)}">open full page</a></span></div>'
         f"{whole(context_id, line.right)}{_others(line, layout)}</li>"
     )
 

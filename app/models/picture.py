@@ -147,13 +147,14 @@ def describe(picture: LayerPicture) -> str:
     if picture.highest is None or picture.lowest is None:
         return dead.strip() or f"{name} is not known of any {noun}."
     if picture.lowest == picture.highest:
-        of = f"{noun} {picture.highest_neuron}" if picture.counted == 1 else f"every living {noun}"
+        of = f"{noun} {picture.highest_neuron}" if picture.counted == 1 else f"every live {noun}"
         return f"{name} of {of} is {spell(picture.highest)}.{dead}"
     return (
-        f"{name} of {count(picture.counted)} living {noun}s goes from {spell(picture.lowest)} to "
-        f"{spell(picture.highest)} ({noun} {picture.highest_neuron}). The median is "
-        f"{spell(picture.cuts[2])}; one {noun} in ten is above {spell(picture.cuts[5])}, one in a "
-        f"hundred above {spell(picture.cuts[8])}.{dead}"
+        f"{name} across {count(picture.counted)} live {noun}s ranges from "
+        f"{spell(picture.lowest)} to {spell(picture.highest)} ({noun} {picture.highest_neuron}). "
+        f"The median is {spell(picture.cuts[2])}; "
+        f"one {noun} in ten is above {spell(picture.cuts[5])}, "
+        f"one in a hundred above {spell(picture.cuts[8])}.{dead}"
     )
 
 

@@ -34,7 +34,7 @@ from app.models.schemas import (
 from app.reading import cursors
 from app.reading.columns import columns, finite
 from app.reading.neurons import NEURONS, neuron_row
-from app.reading.runs import MAX_INTEGER, has_layer, model_names, run_ref, sample_of
+from app.reading.runs import MAX_INTEGER, has_layer, model_names, run_ref, sample_of, with_units
 from app.reading.store import Reading, Store
 from app.reading.unit_names import name_at
 from app.reading.vocabulary import text_of
@@ -219,14 +219,9 @@ def _summaries(connection: Connection, run: Row[Any]) -> list[LayerSummary]:
     table = schema.layers
     query = select(*_LAYERS.selected).where(table.c.run_id == run.id).order_by(table.c.layer)
     rows = _LAYERS.check(connection.execute(query).all())
-    for layer in _with_units(run) - {row.layer for row in rows}:
+    for layer in set(with_units(run)) - {row.layer for row in rows}:
         raise missing(table, run_id=run.id, layer=layer)
     return [_summary(row) for row in rows]
-
-
-def _with_units(run: Row[Any]) -> set[int]:
-    """The layers of a run; a layer may have no units, and then has no row."""
-    return {layer for layer, width in enumerate(run.widths) if width}
 
 
 def _summary_of(connection: Connection, run: Row[Any], layer: int) -> LayerSummary:

@@ -162,7 +162,8 @@ def home_page(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = N
     page = queries.models(site.store, limit, cursor)
     shown = queries.galleries(site.store, [item.model for item in page.items]) if page.items else []
     groups = view.gallery([(one, Links(one.model)) for one in shown])
-    context = view.HomeContext(frame, page, groups, cursor, named_limit)
+    layers = {item.model: site.store.layers_with_units(item.model, None) for item in page.items}
+    context = view.HomeContext(frame, page, layers, groups, cursor, named_limit)
     return site.html(request, "models/home.html", context)
 
 
@@ -171,7 +172,8 @@ def model_page(request: Request, model: InSet, run: RunId = None, embed: Embed =
     """A model's layers; of a model of which heads alone are indexed, the page of its heads."""
     site = site_of(request)
     bare = embed is not None
-    if unchanged := site.unchanged(request, model, bare=bare):
+    marks = site.marks(model)
+    if unchanged := site.unchanged(request, model, beside=[marks.version], bare=bare):
         return unchanged
     with site.store.reading(model, run) as reading:
         if reading.run.set_name == HEADS:
@@ -185,6 +187,7 @@ def model_page(request: Request, model: InSet, run: RunId = None, embed: Embed =
         canonical=urls.model(model, run=run),
         embed=bare,
         description=view.description(page),
+        marks=marks,
     )
     groups = view.gallery([(shown, links)])
     context = view.ModelContext(frame, page, view.model(page), groups, site.live)

@@ -93,6 +93,8 @@ class GalleryLine:
     """A neuron of a gallery with its first top example, aligned on the peak."""
 
     item: GalleryNeuron
+    model: str
+    """The model and set, as notes name them."""
     name: str
     href: str
     line: Markup
@@ -102,6 +104,8 @@ class GalleryLine:
 class GalleryGroup:
     """The neurons that one rule chose."""
 
+    rule: str
+    """The rule's name."""
     title: str
     definition: str
     lines: list[GalleryLine]
@@ -113,6 +117,8 @@ class HomeContext:
 
     frame: Frame
     page: ModelList
+    layers: dict[str, int]
+    """By model, the layers that have units."""
     gallery: list[GalleryGroup]
     cursor: str | None
     limit: int | None
@@ -190,8 +196,9 @@ def layer(drawn: LayerPicture, address: tuple[str, str]) -> LayerView:
 
 def description(page: ModelPage) -> str:
     """The model in a sentence, for link previews."""
+    layers = f"{count(len(page.layers))} {'layer' if len(page.layers) == 1 else 'layers'}"
     return (
-        f"{count(page.n_neurons)} {page.run.units.noun}s in {count(page.n_layers)} layers of "
+        f"{count(page.n_neurons)} {page.run.units.noun}s in {layers} of "
         f"{page.run.model_id} at {page.run.hook_point}, indexed over "
         f"{compact(page.run.tokens)} tokens of {page.run.corpus}."
     )
@@ -237,7 +244,7 @@ def gallery(shown: Sequence[tuple[Gallery, Links]]) -> list[GalleryGroup]:
             if item.rule == rule.name
         ]
         if found:
-            groups.append(GalleryGroup(rule.title, rule.definition, found))
+            groups.append(GalleryGroup(rule.name, rule.title, rule.definition, found))
     return groups
 
 
@@ -249,7 +256,7 @@ def _gallery_line(item: GalleryNeuron, links: Links, with_model: bool) -> Galler
         colours = palette(item.scale, low=item.neuron.min, high=item.neuron.max)
         ((drawn,),) = lines([Kind([item.example])], Layout("peak", colours, str))
         line = Markup(aligned(drawn))
-    return GalleryLine(item, name, links.neuron(layer, neuron), line)
+    return GalleryLine(item, str(links.name), name, links.neuron(layer, neuron), line)
 
 
 def model(page: ModelPage) -> ModelView:

@@ -176,6 +176,11 @@ def has_layer(run: Row[Any], layer: int) -> bool:
     return layer < len(run.widths)
 
 
+def with_units(run: Row[Any]) -> list[int]:
+    """The layers of a run that have units."""
+    return [layer for layer, width in enumerate(run.widths) if width]
+
+
 def has_neuron(run: Row[Any], layer: int, neuron: int) -> bool:
     """Whether the run has this neuron."""
     return has_layer(run, layer) and neuron < run.widths[layer]

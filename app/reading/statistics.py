@@ -79,7 +79,7 @@ STATISTICS: dict[str, Statistic] = {
         Statistic("skewness", "third standardised moment, of the sample"),
         Statistic(
             "kurtosis",
-            "excess kurtosis, of the sample: high where few positions hold the variance",
+            "excess kurtosis, of the sample: high when few positions hold the variance",
             sorts_layers=True,
         ),
         Statistic(
@@ -101,7 +101,7 @@ STATISTICS: dict[str, Statistic] = {
         ),
         Statistic(
             "effect_kurtosis",
-            "excess kurtosis of its logit effects: high where they are about few tokens",
+            "excess kurtosis of its logit effects: high when few tokens are affected",
             sorts_layers=True,
         ),
         Statistic(

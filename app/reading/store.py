@@ -198,6 +198,11 @@ class Store:
         with self.reading(model, None) as reading:
             return bool(reading.run.id == run)
 
+    def layers_with_units(self, model: str | ModelSet, run: int | None) -> int:
+        """The number of layers of a run that have units. Raises NotFound."""
+        with self.reading(model, run) as reading:
+            return len(runs.with_units(reading.run))
+
     def check_model(self, model: str | ModelSet) -> None:
         """Raises NotFound if the store does not have this model."""
         with self.reading(model, None):

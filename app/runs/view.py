@@ -32,14 +32,15 @@ class RunContext:
     tables: list[Table]
 
 
-def tables(page: Run) -> list[Table]:
-    """The run's provenance as tables: a summary, single values, then each part, flattened."""
+def tables(page: Run, layers: int) -> list[Table]:
+    """The run's provenance as tables: a summary, single values, then each part, flattened.
+    `layers`: how many have units."""
     first = Table(
         "What was indexed",
         [
             ("model", f"{page.model_id}" + (f" @ {page.revision}" if page.revision else "")),
             ("name", page.model),
-            ("layers", count(page.n_layers)),
+            ("layers", count(layers)),
             (f"{page.units.noun}s", count(page.n_neurons)),
             ("hook point", page.hook_point),
             ("corpus", page.corpus),

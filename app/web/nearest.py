@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from app.reading.runs import model_names, pick, runs_of
+from app.reading.runs import model_names, pick, runs_of, with_units
 from app.reading.store import Store
 from app.sets import ModelSet
 from app.web import urls
@@ -76,7 +76,7 @@ def _inside(name: ModelSet, rows: Sequence[Row[Any]], address: Address) -> list[
     if run.set_name == HEADS:
         name = ModelSet(name.model, HEADS)
     places: list[Place] = []
-    present = [layer for layer, width in enumerate(run.widths) if width]
+    present = with_units(run)
     if address.layer is not None and present:
         wanted = address.layer
         layer = min(present, key=lambda one: abs(one - wanted))

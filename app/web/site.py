@@ -102,7 +102,8 @@ class Site:
         takes CSV alone."""
         if only_csv(request):
             raise NotAcceptable(
-                "This answer is no list of objects, and cannot be CSV: accept application/json."
+                "This answer is not a list of objects, so it cannot be CSV: accept "
+                "application/json."
             )
         return _tagged(request, json_of(page, status, include))
 

@@ -26,7 +26,7 @@ async function open(details) {
     const context = await whole(link.href);
     if (context && !details.querySelector(".whole")) {
       details.querySelector(".opened").prepend(document.importNode(context, true));
-      link.textContent = "own page";
+      link.textContent = "open full page";
       details.dispatchEvent(new Event("whole", { bubbles: true }));
     }
   } catch {

@@ -46,6 +46,20 @@ function exchange(page, view) {
   }
 }
 
+// Other links that name the present view, and the form that goes to a unit, name the new one.
+function rename(view) {
+  for (const link of document.querySelectorAll("a[href], link[href]")) {
+    const address = new URL(link.href);
+    if (!link.dataset.view && address.origin === location.origin && address.searchParams.has("view")) {
+      address.searchParams.set("view", view);
+      link.href = address.pathname + address.search + address.hash;
+    }
+  }
+  for (const field of document.querySelectorAll("input[type=hidden][name=view]")) {
+    field.value = view;
+  }
+}
+
 let wanted = null;
 
 addEventListener("click", async (event) => {
@@ -68,6 +82,7 @@ addEventListener("click", async (event) => {
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     if (wanted === view) {
       exchange(page, view);
+      rename(view);
       history.replaceState(history.state, "", link.href);
     }
   } catch {

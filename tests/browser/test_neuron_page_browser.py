@@ -50,7 +50,7 @@ def test_a_line_opens_to_its_whole_context(browser: Any, live_server: str) -> No
         example.locator("summary").click()
         assert whole.is_visible()
         assert fetched == [address], "it was there already"
-        assert example.locator(".fetch").inner_text() == "own page"
+        assert example.locator(".fetch").inner_text() == "open full page"
 
 
 def test_an_opened_context_is_read_by_arrow_keys(browser: Any, live_server: str) -> None:
@@ -144,6 +144,16 @@ def test_the_view_is_remembered(browser: Any, live_server: str) -> None:
         page.wait_for_url("**/demo/0/3?view=peak")
         page.goto(NEURON)
         assert page.locator(f"{TOP} ol.peaks").count() == 1
+        page.goto("/demo/0/3?view=window")
+        page.get_by_role("link", name="Aligned", exact=True).click()
+        page.wait_for_url("**/demo/0/3?view=peak")
+        assert page.locator("[href*='view=window']").count() == 1, "only the choice of Snippets"
+        assert page.locator(".goto [name=view]").get_attribute("value") == "peak"
+        page.keyboard.press("Escape")
+        page.locator("h1").click()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_url("**/demo/0/4?view=peak")
+        assert page.locator("a[aria-current=true]").inner_text() == "Aligned"
 
 
 def test_bins_say_their_counts(browser: Any, live_server: str) -> None:
@@ -191,7 +201,7 @@ def test_charts_are_there_in_words(browser: Any, live_server: str) -> None:
             assert bins.is_visible()
             assert bins.locator("li").count() >= 10
         assert page.locator(".bins").count() == 3
-        assert "Ten steps follow on either side" in page.locator(".defs").inner_text()
+        assert "Steps of colour: 10 above zero" in page.locator(".defs").inner_text()
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 

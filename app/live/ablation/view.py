@@ -110,6 +110,8 @@ class AblationContext:
 
     frame: Frame
     page: WholeRun
+    layers: int
+    """The layers that have units."""
     typed: Typed
     problem: str | None
     """Why the text or the neurons were refused."""

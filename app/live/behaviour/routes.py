@@ -97,8 +97,9 @@ def _form(
     site = site_of(request)
     links = site.links(model, run)
     context = BehaviourContext(
-        frame=Frame(links),
+        frame=Frame(links, marks=site.marks(model)),
         page=page,
+        layers=site.store.layers_with_units(model, run),
         typed=typed or Typed(),
         problem=None if error is None else error.detail,
         result=None if reply is None else result(reply, links, page.run.units.noun),

@@ -59,6 +59,8 @@ class Side:
 class Difference:
     """A neuron that fires more on one of two texts."""
 
+    layer: int
+    neuron: int
     name: str
     called: Markup
     """Its name in its dictionary's file."""
@@ -109,6 +111,8 @@ class BehaviourContext:
 
     frame: Frame
     page: WholeRun
+    layers: int
+    """The layers that have units."""
     typed: Typed
     problem: str | None
     """Why the text was refused."""
@@ -320,6 +324,8 @@ def _difference(
         for peak, texts in zip((neuron.text, neuron.against), tokens, strict=True)
     )
     return Difference(
+        layer=neuron.layer,
+        neuron=neuron.neuron,
         name=f"{neuron.layer}/{neuron.neuron}",
         called=unit_name(neuron.name),
         href=links.neuron(neuron.layer, neuron.neuron),

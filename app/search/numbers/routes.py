@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from app.errors import Invalid
-from app.reading.runs import whole_run
+from app.reading.runs import whole_run, with_units
 from app.search.numbers import queries
 from app.search.numbers.grammar import GrammarError, parse
 from app.search.numbers.schemas import NumberSearch
@@ -76,7 +76,8 @@ def search_page(
         canonical=urls.search_numbers(model, q=page.query, run=run),
         marks=marks,
     )
-    context = NumbersContext(frame, page, results_view(page, parse(q), q, links), cursor)
+    layers = site.store.layers_with_units(model, run)
+    context = NumbersContext(frame, page, layers, results_view(page, parse(q), q, links), cursor)
     return site.html(request, "search/numbers.html", context)
 
 
@@ -93,7 +94,7 @@ def _refused(
 ) -> Response:
     """The page of a query that cannot be parsed: the box, and what is wrong."""
     with site.store.reading(model, run) as reading:
-        page = whole_run(reading.run)
+        page, layers = whole_run(reading.run), len(with_units(reading.run))
     links = site.links(model, run)
-    context = NumbersContext(Frame(links), page, refused_view(page, error, links), None)
+    context = NumbersContext(Frame(links), page, layers, refused_view(page, error, links), None)
     return site.html(request, "search/numbers.html", context, 422)

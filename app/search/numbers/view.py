@@ -100,6 +100,8 @@ class NumbersContext:
     frame: Frame
     page: WholeRun
     """A `NumberSearch`, unless the query could not be parsed."""
+    layers: int
+    """The layers that have units."""
     view: NumberView
     cursor: str | None
 

@@ -23,7 +23,6 @@ _GEMMA_POINTS = {
     "transcoder": "mlp.hook_in",
 }
 _L0 = re.compile(r"(?:average_)?l0_(\d+)", re.IGNORECASE)
-_LLAMA_POINTS = {"R": "hook_resid_post", "M": "hook_mlp_out", "A": "hook_attn_out"}
 
 
 def is_gemma_scope(file: WeightsFile) -> bool:

@@ -122,7 +122,7 @@ def test_a_wide_layer_has_links_to_its_parts(odd: TestClient) -> None:
     [
         (1, "d", "3 of 3 neurons are dead."),
         (2, "p1", "Max of neuron 0 is 2.50."),
-        (3, "p1", "Max of every living neuron is 0.500."),
+        (3, "p1", "Max of every live neuron is 0.500."),
     ],
 )
 def test_layers_without_a_distribution_say_so(

@@ -210,16 +210,16 @@ def test_the_legend_says_every_step() -> None:
     [
         (
             drawing([float(value) for value in range(1, 101)]),
-            "Max of 100 living neurons goes from 1.00 to 100 (neuron 99). The median is 50.0; one "
-            "neuron in ten is above 90.0, one in a hundred above 99.0.",
+            "Max across 100 live neurons ranges from 1.00 to 100 (neuron 99). The median is 50.0; "
+            "one neuron in ten is above 90.0, one in a hundred above 99.0.",
         ),
         (
             drawing([1.0, 5.0, 5.0, 0.0], dead={3}),
-            "Max of 3 living neurons goes from 1.00 to 5.00 (neuron 1). The median is 5.00; one "
-            "neuron in ten is above 5.00, one in a hundred above 5.00. 1 of 4 neurons is dead.",
+            "Max across 3 live neurons ranges from 1.00 to 5.00 (neuron 1). The median is 5.00; "
+            "one neuron in ten is above 5.00, one in a hundred above 5.00. 1 of 4 neurons is dead.",
         ),
         (drawing([0.25], stat="density"), "Density of neuron 0 is 25.0%."),
-        (drawing([2.0] * 3), "Max of every living neuron is 2.00."),
+        (drawing([2.0] * 3), "Max of every live neuron is 2.00."),
         (drawing([0.0, 0.0], dead={0, 1}), "2 of 2 neurons are dead."),
         (drawing([None], stat="effect_kurtosis"), "Effect kurtosis is not known of any neuron."),
     ],
@@ -227,4 +227,4 @@ def test_the_legend_says_every_step() -> None:
 def test_the_picture_in_words(drawn: LayerPicture, said: str) -> None:
     """The distribution in a sentence; no legend where no two values differ."""
     assert picture.describe(drawn) == said
-    assert bool(picture.legend(drawn)) == ("goes from" in said)
+    assert bool(picture.legend(drawn)) == ("ranges from" in said)

@@ -245,7 +245,39 @@ def test_the_legend_ends_at_the_page_s_scale() -> None:
         "",
         *(f"p{i}" for i in range(1, 11)),
     ]
+    assert "Steps of colour: 10 above zero and 10 below zero, each 0.925 wide" in drawn.words
     assert legend(0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (
+            0.0,
+            4.0,
+            "10 above zero, each 0.400 wide; the last above zero is half as wide and ends at 4.00.",
+        ),
+        (
+            -1.0,
+            4.0,
+            "10 above zero and 3 below zero, each 0.400 wide; the last above zero is half as wide "
+            "and ends at 4.00.",
+        ),
+        (
+            -4.0,
+            0.1,
+            "10 below zero, each 0.400 wide; the last below zero is half as wide and ends at "
+            "−4.00.",
+        ),
+    ],
+)
+def test_the_legend_counts_the_steps_it_has(low: float, high: float, words: str) -> None:
+    """No more steps than the ramp has colours on either side."""
+    drawn = legend(4.0, low, high)
+    assert drawn is not None
+    assert drawn.words == (
+        f"Activations within 0.200 of zero have no colour. Steps of colour: {words}"
+    )
 
 
 def test_links_of_lines_lead_to_their_contexts() -> None:

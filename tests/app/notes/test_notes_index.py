@@ -104,6 +104,20 @@ def test_tables_mark_neurons_with_notes(
     assert marks == noted
 
 
+def test_a_model_s_gallery_marks_neurons_with_notes(client: TestClient) -> None:
+    """As tables do, on the model's page."""
+    (gallery,) = read(client, "/toy").all("section", "gallery")
+    marks = {
+        line.all("a", "name")[0].text: [
+            mark.attributes["title"] for mark in line.all("span", "noted")
+        ]
+        for line in gallery.all("li")
+    }
+    noted = {"0/1": ["2 notes"], "1/1": ["1 note"]}
+    assert marks.keys() & noted.keys()
+    assert marks == {name: noted.get(name, []) for name in marks}
+
+
 def test_every_page_has_the_same_header(client: TestClient) -> None:
     """Search, compare, list, notes and help can be reached from everywhere."""
     for path in ("/", "/toy", "/toy/0/1", "/list", "/compare", "/help", "/notes", "/nowhere/9"):

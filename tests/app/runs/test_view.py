@@ -29,7 +29,7 @@ def test_a_seed_has_no_separators() -> None:
 
 def test_run_shows_all_of_its_provenance() -> None:
     """Every leaf of the provenance is in a table."""
-    shown = tables(run_page())
+    shown = tables(run_page(), 2)
     assert [table.title for table in shown] == [
         "What was indexed", "Provenance", "Model", "Corpus", "Versions", "Times",
     ]  # fmt: skip

@@ -55,6 +55,21 @@ def test_a_card_is_shown_without_the_setting(client: TestClient) -> None:
     assert not page.all("header")
 
 
+def test_a_card_has_both_ends_where_the_page_does(client: TestClient) -> None:
+    """The tokens of the lowest activations stand beside those of the highest."""
+    ends = {"Highest on", "Lowest on", "Fires on"}
+    shown = set()
+    for place in range(8):
+        path = f"/toy/{place // 4}/{place % 4}"
+        whole, card = (
+            {term.text for term in read(client, address).all("dt")} & ends
+            for address in (path, f"{path}?embed=card")
+        )
+        assert card == whole
+        shown |= whole
+    assert shown == ends
+
+
 @pytest.mark.parametrize("path", PAGES)
 def test_a_bare_page_has_the_page_and_no_frame_of_ours(open_client: TestClient, path: str) -> None:
     """The same main part, without header, breadcrumb, form or keys; links leave the frame."""

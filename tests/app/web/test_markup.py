@@ -81,7 +81,12 @@ def render(template: str, page: BaseModel, run: int | None = None, **extra: Any)
     match page:
         case ModelList():
             context = layer_view.HomeContext(
-                replace(frame, links=None), page, [], limit=None, **extra
+                replace(frame, links=None),
+                page,
+                {item.model: item.n_layers for item in page.items},
+                [],
+                limit=None,
+                **extra,
             )
         case ModelPage():
             context = layer_view.ModelContext(frame, page, layer_view.model(page), [], True)
@@ -116,7 +121,7 @@ def render(template: str, page: BaseModel, run: int | None = None, **extra: Any)
                     view=view, origin=origin, live=None, notes=None, **shared
                 )
         case Run():
-            context = provenance.RunContext(frame, page, provenance.tables(page))
+            context = provenance.RunContext(frame, page, provenance.tables(page, 2))
         case Error():
             context = ErrorContext(Frame(typed="demo/1/4500"), page, [("demo 1/9", "/demo/1/9")])
         case _:

@@ -29,7 +29,7 @@ from indexer.store.database import open_store
 from tests.browser.test_accessibility import violations
 from tests.browser.test_browser import PHONE, WIDE, visiting
 from tests.conftest import Silent, serving, serving_live
-from tests.helpers.html_reader import elements
+from tests.helpers.html_reader import elements, read
 from tests.helpers.live_servers import live_client_of
 
 SAE, TRANSCODER = DICTIONARIES
@@ -269,6 +269,22 @@ def test_differences_of_a_set_are_of_the_layers_that_have_latents(
         assert missing.json()["detail"] == "Layer 0 has no latents that both runs have."
         monkeypatch.setattr("app.differences.queries.MOST_AT_ONCE", 1)
         assert client.get(api, params=query).json()["layer"] == 1
+
+
+def test_words_count_the_layers_that_have_latents(runs: tuple[str, Path]) -> None:
+    """On every page that says how many units a set has; JSON has the model's layers."""
+    with serving(runs[0]) as client:
+        assert client.get("/api/v1/runs/2").json()["n_layers"] == 2
+        facts = read(client, "/runs/2").all("tr")
+        assert ["layers", "1"] in [
+            [cell.text for cell in row.all("th") + row.all("td")] for row in facts
+        ]
+        search = client.get("/demo/mlp-transcoder/neurons?q=max>0").text
+        assert "2,048 latents in 1 layer of demo" in search
+        assert "2,048 latents in 1 layer of " in client.get("/demo/mlp-transcoder").text
+        assert "<dt>layers</dt><dd>1</dd>" in client.get("/demo/mlp-transcoder").text
+        (home,) = elements(client.get("/").text).all("tbody")
+        assert [cell.text for cell in home.all("td")[:2]] == ["1", "2,048"]
 
 
 def changed(tmp_path: Path, name: str, **said: str | None) -> str:
