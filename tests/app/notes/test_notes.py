@@ -259,10 +259,17 @@ def test_a_note_is_seen_by_the_next_request(engine: Engine, client: TestClient, 
 
 
 def test_a_note_changes_no_other_page(engine: Engine, client: TestClient) -> None:
-    """Other neurons, models and lists of models keep their tags; pages that list the neuron, and
-    its JSON, do not."""
-    paths = ["/toy/0/2", "/toy/1/1", "/toy", OTHER, "/api/v1/models"]
-    changed = ["/toy/0", "/list?n=toy/0/1", API.removesuffix("/notes"), "/notes", "/toy/notes"]
+    """Other neurons, models and lists of models keep their tags; pages that list the neuron, as its
+    model's gallery may, and its JSON, do not."""
+    paths = ["/toy/0/2", "/toy/1/1", OTHER, "/api/v1/models"]
+    changed = [
+        "/toy",
+        "/toy/0",
+        "/list?n=toy/0/1",
+        API.removesuffix("/notes"),
+        "/notes",
+        "/toy/notes",
+    ]
     seen = [client.get(path).headers["etag"] for path in changed]
     before = [client.get(path).headers["etag"] for path in paths]
     store.add(engine, note(0))

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from starlette.testclient import TestClient
 
-from app.cli.main import _is_loopback
 from app.main import create_app
+from app.serving.server import _is_loopback
 from app.settings import Settings
 from tests.helpers.note_servers import TOKEN, keeping
 
