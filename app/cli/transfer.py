@@ -149,7 +149,7 @@ def pack(
     with _reading(database, run) as (engine, reading), _reporting(Path()) as shown:
         progress = shown.stage("Packing", len(reading.places), f"{reading.units.noun}s")
         pack_run(engine, reading.run.id, out_path, progress)
-    # Read-only, or serving it would change what was sent.
+    # Read-only: a server that may write would change the file.
     address = escaped(shlex.quote(f"sqlite:///file:{out_path}?mode=ro&uri=true"))
     out.print(
         f"Wrote {escaped(out_path)}. Open it with: [bold]neurarium serve --database {address}[/]",
