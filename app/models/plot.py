@@ -7,7 +7,7 @@ they peak on. Without a mouse, the table beside the plot has the same neurons.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -203,5 +203,4 @@ def keys(page: LayerScatter) -> list[tuple[int, str]]:
 
 
 def _tick(stat: str, value: float) -> str:
-    spell: Callable[[float], str] = share if STATISTICS[stat].is_share else tick_label
-    return spell(value)
+    return share(value).replace(".0%", "%") if STATISTICS[stat].is_share else tick_label(value)
