@@ -63,13 +63,27 @@ class Checked:
     findings: Findings
     tallies: dict[int, PairTally]
     """Of the chosen heads."""
+    short: set[tuple[int, str]] = field(default_factory=set)
+    """Head and ranking of lists that lack examples: named once, not again for each context."""
 
 
 def check_lists(
-    checked: Checked, random: Int64[np.ndarray, " r"], contexts: int, *, effects: bool
+    checked: Checked,
+    random: Int64[np.ndarray, " r"],
+    included: Int64[np.ndarray, " contexts"],
+    *,
+    effects: bool,
 ) -> None:
-    """The form of all heads' lists. `random` are the contexts that are examples of every head;
-    `effects`: whether they are known."""
+    """The form of all heads' lists.
+
+    Args:
+        checked: what heads are compared by.
+        random: the contexts that are examples of every head.
+        included: included positions of every context of the corpus.
+        effects: whether direct effects are known.
+    """
+    contexts = len(included)
+    fewest = min(checked.most, int((included > 1).sum()))
     wrong = []
     for flat, facts in checked.facts.items():
         for kind, examples in facts["examples"].items():
@@ -80,6 +94,9 @@ def check_lists(
                     problem = "these are not the first contexts of the sample's second half"
             elif len(ids) > checked.most or (ids and kind in ("helps", "hurts") and not effects):
                 problem = f"the list has {len(ids)} examples"
+            elif len(ids) < fewest and kind in ("moved", "attention"):
+                problem = f"the list has {len(ids)} examples, not {fewest}"
+                checked.short.add((flat, kind))
             elif len(set(ids)) != len(ids) or any(not 0 <= i < contexts for i in ids):
                 problem = "it has a context twice, or one that is not in the corpus"
             else:
@@ -167,8 +184,8 @@ class _Head:
             if any(example["context_id"] == context_id for example in examples):
                 continue  # its numbers are compared where the head is a chosen one
             best, sign = self.best(ranking), -1 if ranking == "hurts" else 1
-            full = len(examples) >= checked.most
-            worst = sign * examples[-1]["value"] if full else -math.inf
+            full = len(examples) >= checked.most or (self.flat, ranking) in checked.short
+            worst = sign * examples[-1]["value"] if full and examples else -math.inf
             above = best.value - worst if full else math.inf
             above = 0.0 if best.value == -math.inf else max(above, 0.0)
             if not checked.findings.is_within(_OUTSIDE, checked.bound, above / best.scale):

@@ -77,7 +77,12 @@ def verify_heads(
         {flat: PairTally() for flat in chosen},
     )
     effects = logit_path(model) is not None
-    check_lists(checked, expected.second_half[:RANDOM_EXAMPLES], corpus.contexts, effects=effects)
+    check_lists(
+        checked,
+        expected.second_half[:RANDOM_EXAMPLES],
+        corpus.included.astype(np.int64),
+        effects=effects,
+    )
     with eager(model):
         _contexts(checked, stored, model, corpus, expected, chosen, random, reporter)
         _repeated(checked, stored, model, corpus, chosen, settings["seed"])

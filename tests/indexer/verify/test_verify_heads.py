@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import select, update
 
 from indexer.store import schema
-from indexer.store.packing.pattern import pack_pattern
+from indexer.store.packing.pattern import pack_pattern, unpack_pattern
 from indexer.verify.report import Findings
 from tests.helpers.verify_cases import SmallRun, change, lines_of, make, save_llama, verified
 
@@ -27,7 +27,7 @@ HEADS = 8
 def clean(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     """A run of the heads of a tiny model with grouped keys and rotary positions."""
     folder = tmp_path_factory.mktemp("heads")
-    return make(folder / "run", save_llama(folder / "llama"), heads=True, top_k=5)
+    return make(folder / "run", save_llama(folder / "llama"), heads=True, ctx_len=24)
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ FAULTS = [
     Fault(0, _add("examples", "moved", 2, "moved"), "its moved", "moved"),
     Fault(0, _add("examples", "helps", 0, "effect"), "its effect", "helps"),
     Fault(0, _add("examples", "random", 3, "value"), "its value", "random"),
-    Fault(1, _examples("moved", "query", 3), "is not its best pair", "moved"),
-    Fault(1, _examples("random", "key", 15), "there is no pair", "random"),
-    Fault(2, lambda f: f["examples"]["moved"].pop(0), "a context is missing", "moved"),
+    Fault(1, _examples("moved", "query", 23), "is not its best pair", "moved"),
+    Fault(1, _examples("random", "key", 30), "there is no pair", "random"),
+    Fault(2, lambda f: f["examples"]["moved"].pop(0), "the list has 4 examples, not 5", "moved"),
     Fault(2, lambda f: f["examples"]["attention"].pop(0), "a context is missing", "attention"),
     Fault(2, lambda f: f["examples"]["helps"].pop(0), "a context is missing", "helps"),
     Fault(2, lambda f: f["examples"]["hurts"].pop(0), "a context is missing", "hurts"),
@@ -109,9 +109,12 @@ def test_a_clean_run_of_heads_passes(clean: SmallRun) -> None:
     assert "heads: tokens of the largest pairs" not in few.tallies, "it needs all contexts"
 
 
-def test_a_changed_value_of_each_kind_is_noticed(clean: SmallRun, tmp_path: Path) -> None:
+def test_a_changed_value_of_each_kind_is_noticed(
+    clean: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One copy of the run with every fault at once; each has a finding of its own."""
     small = clean.copy(tmp_path)
+    monkeypatch.setattr("indexer.verify.report.MAX_FINDINGS", 1000)
     keys = {flat: schema.neuron_key(1, flat) for flat in range(HEADS)}
 
     def plant(connection: Any) -> None:
@@ -130,7 +133,7 @@ def test_a_changed_value_of_each_kind_is_noticed(clean: SmallRun, tmp_path: Path
         connection.execute(update(schema.runs).values(provenance=provenance))
         query = select(patterns.c.context_id, patterns.c.packed)
         row = connection.execute(query.where(patterns.c.neuron_id == keys[1])).first()
-        size = len(np.zeros(16))
+        size = len(unpack_pattern(row.packed).counts)
         place = (patterns.c.neuron_id == keys[1]) & (patterns.c.context_id == row.context_id)
         other = pack_pattern(np.eye(size, dtype=np.float32))
         connection.execute(update(patterns).where(place).values(packed=other))
