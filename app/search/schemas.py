@@ -141,9 +141,8 @@ class TextSearch(Schema):
     role: PairRole | None = Field(
         default=None,
         exclude_if=lambda role: role is None,
-        description="With attention heads: their pairs instead of their outputs. A head peaks where "
-        "it attends from (`query`) or to (`key`) in its top examples by what is moved; absent if "
-        "not asked for.",
+        description="Attention heads by pairs instead of outputs: each peaks where it attends from "
+        "(`query`) or to (`key`) in its top examples by what is moved; absent if not asked for.",
     )
     sort: ContextSort = Field(
         description="`specific`: those first in which the most specific neurons peak on a match; "
