@@ -141,6 +141,12 @@ def decompose(
     )
 
 
+def decompose_text(model: LoadedModel, token_ids: list[int], target: int) -> Parts | None:
+    """The parts of the logit of one target at every position of a text."""
+    tokens = torch.tensor(token_ids, device=model.device)
+    return decompose(model, tokens, torch.full_like(tokens, target))
+
+
 def _mlp(
     layer: int,
     norm: ScaledNorm | None,

@@ -89,13 +89,10 @@ def answer(
 
 def _parts(ready: Ready, token_ids: list[int], target: int) -> LogitParts | None:
     """What every part of the model adds to the logit of `target` at the end of the text."""
-    import torch
-
-    from indexer.heads.decompose import decompose
+    from indexer.heads.decompose import decompose_text
     from indexer.heads.effects import heads_of
 
-    tokens = torch.tensor(token_ids, device=ready.model.device)
-    parts = decompose(ready.model, tokens, torch.full_like(tokens, target))
+    parts = decompose_text(ready.model, token_ids, target)
     if parts is None:
         return None
     logit, remainder = float(parts.logit[-1]), float(parts.remainder[-1])
