@@ -305,7 +305,13 @@ def _ask(question: str) -> None:
 def _serve(settings: Settings) -> None:
     from app.main import create_app
     from app.serving import processes
-    from app.serving.server import collect_less, listening, server_of, with_names
+    from app.serving.server import (
+        collect_less,
+        compile_templates,
+        listening,
+        server_of,
+        with_names,
+    )
     from indexer.reporter import waiting
 
     settings = with_names(settings)
@@ -327,4 +333,5 @@ def _serve(settings: Settings) -> None:
             return
         server = server_of(app, settings)
         collect_less()
+        compile_templates(app)
         server.run(sockets=[opened])

@@ -39,5 +39,5 @@ def run_page(request: Request, run: RunNumber) -> Response:
         return unchanged
     page = without_folders(queries.run(site.store, run))
     frame = Frame(Links(page.name), json_url=api_urls.run(run), canonical=urls.run(run))
-    layers = site.store.layers_with_units(page.name, run)
+    layers = len(site.store.layers_with_units(page.name, run))
     return site.html(request, "runs/run.html", RunContext(frame, page, tables(page, layers)))

@@ -34,9 +34,9 @@ def check_rope(facts: Mapping[str, Any], label: str) -> None:
                 ):
                     raise _wrong(label, f"{where}{name} is {number!r}, not a number {least}")
         for less, more in _ORDERED:
-            pair = entries.get(less), entries.get(more)
-            if None not in pair and pair[0] >= pair[1]:
-                raise _wrong(label, f"{where}{less} is {pair[0]}, not less than {more} {pair[1]}")
+            low, high = entries.get(less), entries.get(more)
+            if low is not None and high is not None and low >= high:
+                raise _wrong(label, f"{where}{less} is {low}, not less than {more} {high}")
 
 
 def _entries(facts: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

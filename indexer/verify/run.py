@@ -28,6 +28,7 @@ from indexer.verify.examples import Examples, compare_examples, read_examples
 from indexer.verify.expected import Expected
 from indexer.verify.firing import compare_densities
 from indexer.verify.forward import LayerActivations, forward
+from indexer.verify.heads.run import verify_heads
 from indexer.verify.lists import Comparison, read_lists
 from indexer.verify.missed import check_contexts, compare_layer
 from indexer.verify.report import Bounds, Findings
@@ -81,6 +82,7 @@ def verify(
     else:
         every = list(plan_batches(corpus.lengths, expected.sample, most))
         plans = whole_batches(every, examples.per_context(), contexts, rng)
+        random = np.concatenate([plan.context_ids for plan in plans])
     chosen = np.sort(np.concatenate([plan.context_ids for plan in plans]))
     within = examples.only(chosen)
     reporter.say(
@@ -106,6 +108,9 @@ def verify(
     if lists.histograms is not None:
         included = corpus.included[chosen]
         lists.histograms.compare(run, int(included.sum()), corpus.included_tokens, findings)
+    if model.units.has_pairs:
+        bound = FLOAT32 if model.dtype == torch.float32 else ELSEWHERE
+        verify_heads(engine, run, model, corpus, expected, flats, random, bound, findings, reporter)
     return run, findings
 
 
