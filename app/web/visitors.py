@@ -40,9 +40,7 @@ class OwnVisitors:
     def _refusal(self, request: Request) -> Response | None:
         host = request.headers.get("host", "")
         if len(request.headers.getlist("host")) > 1:
-            return self._answer(
-                request, 400, "A request has one Host header: this one has several."
-            )
+            return self._answer(request, 400, "This request has several Host headers: send one.")
         if self._hosts and _name(host) not in self._hosts:
             return self._answer(
                 request,
