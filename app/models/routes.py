@@ -160,18 +160,24 @@ def scatter(
 def home_page(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Response:
     """The list of models."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, None):
+    # Before the runs that the ETag names: a model that appears meanwhile has no marks yet.
+    names = queries.names(site.store, limit, cursor) if site.note_marks else []
+    marks = site.marks(*names)
+    if unchanged := site.unchanged(request, None, beside=[marks.version]):
         return unchanged
+    page = queries.models(site.store, limit, cursor)
     named_limit = not_default_limit(limit)
     frame = Frame(
         json_url=api_urls.models(limit=named_limit, cursor=cursor),
         canonical=urls.home(),
         description="Every neuron of a language model, shown through the text that activates it.",
+        marks=marks,
     )
-    page = queries.models(site.store, limit, cursor)
     shown = queries.galleries(site.store, [item.model for item in page.items]) if page.items else []
     groups = view.gallery([(one, Links(one.model)) for one in shown])
-    layers = {item.model: site.store.layers_with_units(item.model, None) for item in page.items}
+    layers = {
+        item.model: len(site.store.layers_with_units(item.model, None)) for item in page.items
+    }
     context = view.HomeContext(frame, page, layers, groups, cursor, named_limit)
     return site.html(request, "models/home.html", context)
 
