@@ -32,7 +32,7 @@ router = APIRouter()
 PATH = "/api/v1/models/{model}/heads/{layer}/{head}/text"
 NOTHING = HeadText(text="")
 """The form before anything is typed."""
-Contexts = list[tuple[list[int], int]]
+Contexts = list[tuple[list[int], list[int]]]
 """Token ids and first included position of each."""
 
 
