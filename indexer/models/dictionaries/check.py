@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from unicodedata import category
 
-from indexer.errors import NeurariumError
+from indexer.errors import NeurariumError, quoted
 from indexer.models.dictionaries.dictionary import Dictionary, Hook
 from indexer.models.hook_places import POINTS
 from indexer.models.names import HOOK_POINTS
+
+_NOUN = re.compile(r"[^\W\d_]+(?:[ -][^\W\d_]+)*")
+_MOST_NOUN, _MOST_NAME = 40, 200
+_NO_TEXT = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's categories of control characters, halves of surrogate pairs, and line and paragraph
+separators."""
 
 
 def check_shapes(dictionary: Dictionary) -> None:
@@ -21,7 +29,7 @@ def check_shapes(dictionary: Dictionary) -> None:
     if dictionary.function == "jumprelu" and dictionary.threshold is None:
         raise _wrong(dictionary, "is a jumprelu without thresholds")
     if dictionary.k is not None and not 1 <= dictionary.k <= latents:
-        raise _wrong(dictionary, f"has k {dictionary.k} for {latents} latents")
+        raise _wrong(dictionary, f"has k {quoted(dictionary.k)} for {latents} latents")
     k = dictionary.k or 1
     if dictionary.function == "groupmax" and (latents % k or latents == k):
         raise _wrong(dictionary, f"has {latents} latents, which are not {k} groups")
@@ -56,6 +64,30 @@ def check_shapes(dictionary: Dictionary) -> None:
             )
 
 
+def check_words(dictionary: Dictionary) -> None:
+    """Refuse what a file says of itself where pages could not show it. Raises `NeurariumError`."""
+    if dictionary.model is not None and not isinstance(dictionary.model, str):
+        raise _wrong(dictionary, f"names {quoted(dictionary.model)} as its model, not a text")
+    if dictionary.prepend_bos not in (None, True, False):
+        raise _wrong(
+            dictionary, f"has prepend_bos {quoted(dictionary.prepend_bos)}: write true or false"
+        )
+    noun = dictionary.noun
+    if noun is not None and (len(noun) > _MOST_NOUN or not _NOUN.fullmatch(noun)):
+        raise _wrong(
+            dictionary,
+            f"calls its units {quoted(noun)} (`noun`): write at most {_MOST_NOUN} letters, such as "
+            "feature",
+        )
+    for latent, name in enumerate(dictionary.names):
+        if len(name) > _MOST_NAME or any(category(letter) in _NO_TEXT for letter in name):
+            raise _wrong(
+                dictionary,
+                f"has the name {quoted(name)} for {latent} (`names`): a name has at most "
+                f"{_MOST_NAME} characters, and no line breaks or other control characters",
+            )
+
+
 def check_model(
     dictionary: Dictionary,
     *,
@@ -75,8 +107,8 @@ def check_model(
     if named is not None and same_model is not None and not same_model(named, label):
         raise _wrong(
             dictionary,
-            f"was made for {named!r}, and the model is {label!r}: name that one, or go on with "
-            "--force",
+            f"was made for {quoted(named)}, and the model is {quoted(label)}: name that one, or go "
+            "on with --force",
         )
     for hook, width in ((dictionary.hook, dictionary.d_in), (dictionary.target, dictionary.d_out)):
         if hook is None:
@@ -86,7 +118,8 @@ def check_model(
         if own is not None and width is not None and own != width:
             turned = " (is it transposed?)" if own == dictionary.latents else ""
             raise _wrong(
-                dictionary, f"has a width of {width} at {hook}, and {label!r} has {own}{turned}"
+                dictionary,
+                f"has a width of {width} at {hook}, and {quoted(label)} has {own}{turned}",
             )
 
 
@@ -98,7 +131,9 @@ def _check_hook(
     label: str,
 ) -> None:
     if hook.layer >= n_layers:
-        raise _wrong(dictionary, f"is of {hook}, and {label!r} has {n_layers} layers, from 0 on")
+        raise _wrong(
+            dictionary, f"is of {hook}, and {quoted(label)} has {n_layers} layers, from 0 on"
+        )
     if hook.point in HOOK_POINTS and hook.point not in POINTS:
         raise _wrong(
             dictionary,
@@ -108,7 +143,8 @@ def _check_hook(
     if hook.point not in widths:
         raise _wrong(
             dictionary,
-            f"is of {hook}, and {label!r} has no such place: it has {', '.join(sorted(widths))}",
+            f"is of {hook}, and {quoted(label)} has no such place: it has "
+            f"{', '.join(sorted(widths))}",
         )
 
 

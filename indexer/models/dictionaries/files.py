@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,17 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from indexer.errors import NeurariumError
+from indexer.errors import NeurariumError, quoted
 from indexer.models.dictionaries.names import WEIGHTS
+from indexer.models.json_text import parsed
 
 SETTINGS = ("cfg.json", "config.json", "hyperparams.json", "config.yaml")
 _BESIDE = ("sparsity", "log_sparsity", "feature_sparsity", "log_feature_sparsity", "optimizer")
 """Files that trainers write beside a dictionary's weights."""
+
+
+_LONG = 60
+"""Characters of a name that an error shows as it is."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,17 @@ class WeightsFile:
         """A tensor in float32. Raises `NeurariumError` if the file has none of this name, or it is
         not finite."""
         if name not in self.tensors:
-            raise self.wrong(f"has no tensor {name!r}: it has {', '.join(sorted(self.tensors))}")
+            raise self.wrong(f"has no tensor {quoted(name)}: it has {few(self.tensors)}")
         tensor = self.tensors[name]
         if not tensor.is_floating_point():
-            raise self.wrong(f"has {name!r} as {tensor.dtype}, and weights are floating point")
+            raise self.wrong(
+                f"has {quoted(name)} as {tensor.dtype}, and weights are floating point"
+            )
         tensor = tensor.float()
         if not bool(torch.isfinite(tensor).all()):
-            raise self.wrong(f"has values in {name!r} that are not finite: get the file again")
+            raise self.wrong(
+                f"has values in {quoted(name)} that are not finite: get the file again"
+            )
         return tensor
 
     def optional(self, name: str) -> Tensor | None:
@@ -62,6 +70,15 @@ class WeightsFile:
     def wrong(self, what: str) -> NeurariumError:
         """The error that this file is no dictionary that can be used."""
         return NeurariumError(f"The dictionary {self.label} {what}.")
+
+
+def few(names: Iterable[str]) -> str:
+    """The first of some names, in order, as an error lists them."""
+    ordered = sorted(names)
+    shown = [
+        name if len(name) <= _LONG and name.isprintable() else quoted(name) for name in ordered[:8]
+    ]
+    return ", ".join(shown + ["…"] * (len(ordered) > len(shown)))
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -140,8 +157,8 @@ def _settings(path: Path, label: str) -> tuple[dict[str, Any], str]:
                 continue
             try:
                 text = file.read_text(encoding="utf-8")
-                loaded = yaml.safe_load(text) if name.endswith("yaml") else json.loads(text)
-            except (OSError, UnicodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+                loaded = _yaml(text) if name.endswith("yaml") else parsed(text)
+            except (OSError, ValueError, yaml.YAMLError) as error:
                 raise NeurariumError(
                     f"{name} beside the dictionary {label} cannot be read ({_first_line(error)}): "
                     "get the file again."
@@ -152,6 +169,14 @@ def _settings(path: Path, label: str) -> tuple[dict[str, Any], str]:
                 )
             return loaded, name
     return {}, ""
+
+
+def _yaml(text: str) -> Any:
+    """The value that YAML gives. Raises ValueError or YAMLError."""
+    try:
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise ValueError("it has lists or maps inside each other without end") from None
 
 
 def _first_line(error: Exception) -> str:

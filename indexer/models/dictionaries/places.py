@@ -3,16 +3,17 @@ say."""
 
 from __future__ import annotations
 
+import math
 import re
 from typing import get_args
 
-from indexer.errors import NeurariumError
+from indexer.errors import NeurariumError, quoted
 from indexer.models.dictionaries.dictionary import Function, Hook
 from indexer.models.dictionaries.files import WeightsFile
 
-_HOOK = re.compile(r"blocks\.(\d+)\.([\w.]+)")
-_POINT = re.compile(r"[a-z][\w.]*")
-_LAYER = re.compile(r"(?:^|[^a-z])(?:layers?|h|blocks)[._-]?(\d+)(?![\d])", re.IGNORECASE)
+_HOOK = re.compile(r"blocks\.([0-9]{1,6})\.([\w.]{1,100})")
+_POINT = re.compile(r"[a-z][\w.]{0,99}")
+_LAYER = re.compile(r"(?:^|[^a-z])(?:layers?|h|blocks)[._-]?([0-9]{1,6})(?![0-9])", re.IGNORECASE)
 
 
 def parse_hook(name: str) -> Hook | None:
@@ -29,9 +30,7 @@ def layer_in_name(file: WeightsFile) -> int | None:
     return None
 
 
-def where(
-    file: WeightsFile, declared: str | None, asked: str | None, layer: int | None = None
-) -> Hook:
+def where(file: WeightsFile, declared: object, asked: str | None, layer: int | None = None) -> Hook:
     """Where a dictionary reads.
 
     `declared` is what the file says, such as `blocks.3.hook_resid_post`, or `hook_resid_post` where
@@ -39,9 +38,10 @@ def where(
     Raises `NeurariumError` if nobody says, or they contradict each other.
     """
     if declared is not None:
-        hook = _complete(file, declared, layer, "the file")
+        named = text(file, declared, "the place that it reads or writes")
+        hook = _complete(file, named, layer, "the file")
         if asked is not None and asked not in (hook.point, str(hook)):
-            raise file.wrong(f"reads {hook}, not {asked!r}: leave --hook-point out")
+            raise file.wrong(f"reads {hook}, not {quoted(asked)}: leave --hook-point out")
         return hook
     if asked is None:
         raise file.wrong(
@@ -59,7 +59,7 @@ def _complete(file: WeightsFile, name: str, layer: int | None, who: str) -> Hook
         return hook
     if name == "hook_embed" or not _POINT.fullmatch(name) or name.startswith("blocks"):
         raise file.wrong(
-            f"reads {name!r} according to {who}, which is not a place in a layer such as "
+            f"reads {quoted(name)} according to {who}, which is not a place in a layer such as "
             "blocks.3.hook_resid_post"
         )
     layer = layer if layer is not None else layer_in_name(file)
@@ -78,24 +78,39 @@ def beside(hook: Hook, point: str) -> Hook:
 
 def number(file: WeightsFile, value: object, what: str) -> int:
     """A whole number from 1 on that a file of settings gives. Raises `NeurariumError`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
-        raise file.wrong(f"has {what} {value!r} in its settings, and a whole number is needed")
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not whole:
+        raise file.wrong(
+            f"has {what} {quoted(value)} in its settings, and a positive whole number is needed"
+        )
+    assert isinstance(value, int | float)
     if value < 1:
-        raise file.wrong(f"has {what} {value!r} in its settings, and it must be at least 1")
+        raise file.wrong(f"has {what} {quoted(value)} in its settings, and it must be at least 1")
     return int(value)
+
+
+def finite(value: object) -> float | None:
+    """A finite number that a file of settings gives; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def text(file: WeightsFile, value: object, what: str) -> str:
     """A text that a file of settings gives. Raises `NeurariumError`."""
     if not isinstance(value, str) or not value:
-        raise file.wrong(f"has {what} {value!r} in its settings, and a text is needed")
+        raise file.wrong(f"has {what} {quoted(value)} in its settings, and a text is needed")
     return value
 
 
 def unknown_function(file: WeightsFile, name: object) -> NeurariumError:
     """The error that a nonlinearity is not one of ours."""
     return file.wrong(
-        f"has the activation function {name!r}, which is not known: "
+        f"has the activation function {quoted(name)}, which is not known: "
         f"{', '.join((*get_args(Function), 'batchtopk'))} are"
     )
 

@@ -6,6 +6,7 @@ import re
 
 import torch
 
+from indexer.errors import quoted
 from indexer.models.dictionaries import places
 from indexer.models.dictionaries.dictionary import Dictionary, Hook
 from indexer.models.dictionaries.files import WeightsFile
@@ -60,7 +61,7 @@ def read_gemma_scope(file: WeightsFile, asked: str | None) -> Dictionary:
         threshold=file.tensor(named["threshold"]),
         skip=None if affine is None else file.tensor(affine),
         target=places.beside(hook, "hook_mlp_out") if transcoder else None,
-        model=str(model) if model else _gemma_model(file),
+        model=model if model else _gemma_model(file),
         l0=None if l0 is None else float(l0[1]),
     )
 
@@ -106,9 +107,10 @@ def read_llama_scope(file: WeightsFile, asked: str | None) -> Dictionary:
         width**0.5 / _norm_of(file, side)
         for side, width in (("in", W_enc.shape[0]), ("out", W_dec.shape[1]))
     ]
-    threshold = declared.get("jump_relu_threshold")
-    if not isinstance(threshold, int | float):
-        raise file.wrong(f"has jump_relu_threshold {threshold!r}, and a number is needed")
+    threshold = places.finite(declared.get("jump_relu_threshold"))
+    if threshold is None:
+        named = quoted(declared.get("jump_relu_threshold"))
+        raise file.wrong(f"has jump_relu_threshold {named}, and a number is needed")
     if declared.get("apply_decoder_bias_to_pre_encoder"):
         raise file.wrong("subtracts its decoder's bias from its input, which this family does not")
     return Dictionary(
@@ -127,12 +129,12 @@ def read_llama_scope(file: WeightsFile, asked: str | None) -> Dictionary:
 
 def _norm_of(file: WeightsFile, side: str) -> float:
     norms = file.settings.get("dataset_average_activation_norm")
-    norm = norms.get(side) if isinstance(norms, dict) else None
-    if not isinstance(norm, int | float) or not norm > 0:
+    norm = places.finite(norms.get(side)) if isinstance(norms, dict) else None
+    if norm is None or norm <= 0:
         raise file.wrong(
             f"does not give the data set's mean norm ({side}), which its inputs are divided by"
         )
-    return float(norm)
+    return norm
 
 
 def is_qwen_scope(file: WeightsFile) -> bool:

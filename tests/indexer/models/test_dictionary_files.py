@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,7 @@ def text(name: str, content: bytes) -> Write:
     return write
 
 
-def circuit(tensors: dict[str, Tensor], **said: str) -> Write:
+def circuit(tensors: dict[str, Tensor], **said: Any) -> Write:
     return lambda root: save(
         root, "layer_1.safetensors", tensors, ("config.yaml", {"feature_input_hook": "x", **said})
     )
@@ -188,6 +189,16 @@ def two_places(root: Path) -> Path:
     return root
 
 
+def settings(content: str) -> Write:
+    """A file of SAELens's with these settings beside it."""
+    return lambda root: (lens()(root), (root / "cfg.json").write_text(content))[0]
+
+
+def _names(last: str) -> str:
+    """Names of all latents in JSON, the fourth of them this one."""
+    return json.dumps([*"abc", last, *"x" * (LATENTS - 4)])
+
+
 _BAD: dict[str, tuple[Write, str]] = {
     "not there": (lambda root: root / "no.safetensors", "There is no file or folder"),
     "not weights": (text("notes.txt", b"hello"), "not a file of weights"),
@@ -205,10 +216,7 @@ _BAD: dict[str, tuple[Write, str]] = {
         lambda root: save(root, "x.safetensors", {"embedding": torch.ones(2, 2)}),
         "is of no known layout (tensors: embedding)",
     ),
-    "settings that are not JSON": (
-        lambda root: (lens()(root), (root / "cfg.json").write_text("{"))[0],
-        "cfg.json beside the dictionary",
-    ),
+    "settings that are not JSON": (settings("{"), "cfg.json beside the dictionary"),
     "no hook point": (own("W_enc"), "does not say where it reads"),
     "a hook point outside the layers": (
         own("W_enc", hook_point="hook_embed"),
@@ -282,6 +290,44 @@ _BAD: dict[str, tuple[Write, str]] = {
         "tensors that mean nothing here: b_encoder",
     ),
     "too few names": (own("W_enc", hook_point=HOOK, names='["a"]'), "has 1 names for 24 columns"),
+    **{
+        f"{what} in its metadata": (own("W_enc", **({"hook_point": HOOK} | {key: value})), expected)
+        for what, key, value, expected in (
+            ("names nested too deeply", "names", "[" * 100_000, "not a JSON list"),
+            ("a name of thousands of digits", "names", f"[{'1' * 5000}]", "not a JSON list"),
+            ("half of a surrogate pair", "names", _names("\ud800"), "has the name '\\ud800' for 3"),
+            ("a line break", "names", _names("a\nb"), r"has the name 'a\nb' for 3 (`names`)"),
+            ("a NUL", "names", _names("a\0"), "no line breaks or other control"),
+            ("a name without end", "names", _names("a" * 100_000), "at most 200 characters"),
+            ("markup", "noun", "<b>x</b>", "calls its units '<b>x</b>' (`noun`): write at most 40"),
+            ("a noun of two lines", "noun", "a\nb", r"calls its units 'a\nb'"),
+            ("a noun without end", "noun", "x" * 3000, "at most 40 letters"),
+            ("a flag that is no flag", "prepend_bos", "y" * 3000, "write true or false"),
+            ("a layer of thousands of digits", "layer", "9" * 5000, "whole number from 0 on is"),
+            ("a key without end", "k" * 9000, "1", "metadata that means nothing here: 'kkk"),
+            ("a hook point's layer", "hook_point", f"blocks.{'9' * 5000}.x", "not a place in a"),
+        )
+    },
+    "a k below 1": (
+        own(*_FULL, hook_point=HOOK, activation="topk", k="-2"),
+        "has k '-2' in its metadata, and a positive whole number is needed",
+    ),
+    "a hook point that is no text": (lens(hook_name=5), "has the place that it reads or writes 5"),
+    "a model that is no text": (lens(model_name={"a": 1}), "names {'a': 1} as its model"),
+    "an infinite k": (lens(architecture="topk", k=math.inf), "has k inf in its settings"),
+    "settings nested too deeply": (settings("[" * 200_000), "inside each other without end"),
+    "settings with thousands of digits": (
+        settings(f'{{"d_sae": {"9" * 6000}}}'),
+        "cannot be read (it has a whole number of thousands of digits)",
+    ),
+    "a kind without end": (
+        circuit({"W_enc": torch.ones(2, 2)}, model_kind="x" * 100_000, feature_output_hook="y"),
+        "which is not known: per-layer transcoders are",
+    ),
+    "a kind that is no text": (
+        circuit({"W_enc": torch.ones(2, 2)}, model_kind=[["x"] * 99] * 99),
+        "has model_kind [['x', 'x'",
+    ),
     "two of one layer": (two_of_a_layer, "are both of layer 1"),
     "two places": (two_places, "a set has one place in all its layers"),
 }
