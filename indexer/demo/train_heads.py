@@ -29,7 +29,8 @@ from indexer.demo.sources import SourceMissing
 from indexer.demo.train import IGNORED, Recipe, inputs_and_labels, parser_of, prepared_text
 from indexer.heads.effects import logit_path
 from indexer.heads.losses import in_context, repeated_losses, token_losses
-from indexer.heads.measure import CHECKPOINTS, repeated_of, repeated_scores
+from indexer.heads.measure import repeated_of, repeated_scores
+from indexer.heads.training import CHECKPOINTS
 from indexer.models.heads import HEADS
 from indexer.models.load import load_model
 from indexer.models.pretrained import load_tokenizer

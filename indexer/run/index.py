@@ -344,7 +344,7 @@ def write(
     current = [next(scans)]
     heads = None
     if job.model.units.has_pairs:
-        heads = measure_heads(job, pairs())
+        heads = measure_heads(job, pairs(), before.training)
         clock.lap("heads")
     wait_for_writing(engine, reporter)
     record = run_record(job, scan_id, current[0], before, clock.seconds, heads, qualities)

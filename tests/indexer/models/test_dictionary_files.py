@@ -67,6 +67,29 @@ def test_equals_its_plain_formula(case: Case, tmp_path: Path) -> None:
     torch.testing.assert_close(dictionary.decode(acts, x), out, rtol=1e-4, atol=1e-4)
 
 
+def test_thresholds_may_be_below_0(tmp_path: Path) -> None:
+    """The limits of activations are those of all preactivations in between, however rounded: an
+    activation just above a negative threshold is lower than one that is off."""
+    w = weights()
+    threshold = torch.linspace(-1.5, 1.5, LATENTS)
+    change = {"threshold": threshold}
+    path = own(*_FULL, change=change, hook_point=HOOK, activation="jumprelu")(tmp_path)
+    (dictionary,) = read_dictionaries(str(path))
+    x, share = inputs(), 0.05
+    product = (x - w["b_dec"]) @ w["W_enc"]
+    off = share * product.abs().amax(-1, keepdim=True)
+    steps = torch.linspace(-1, 1, 2001)[:, None, None, None]
+    values = product + w["b_enc"] + steps * off
+    acts = torch.where(values > threshold, values, 0.0)
+
+    low, high = dictionary.between(x, share)
+
+    assert ((low <= acts + 1e-5) & (high >= acts - 1e-5)).all()
+    step = float(off.max()) / 1000 + 1e-5
+    torch.testing.assert_close(low, acts.amin(0), rtol=0, atol=step)
+    torch.testing.assert_close(high, acts.amax(0), rtol=0, atol=step)
+
+
 def test_top_k_is_taken_over_all_latents(tmp_path: Path) -> None:
     """A latent on its own would always be among the k largest."""
     case = next(case for case in CASES if case.name == "SAELens top-k")
