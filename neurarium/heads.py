@@ -10,6 +10,7 @@ from jaxtyping import Float32
 
 from app.heads.schemas import Circuits, HeadExamples, HeadPage, HeadRow, HeadsPage, Scores
 from app.schemas import Schema
+from neurarium.given import number
 from neurarium.reader import Reader
 from neurarium.tables import Table
 
@@ -63,7 +64,7 @@ class Head:
         of each row; 0 where nothing is stored. Raises NeurariumError."""
         page = self.page
         found = self._reader.head_context(
-            page.model, page.run.id, page.layer, page.head, context_id
+            page.model, page.run.id, page.layer, page.head, number("context_id", context_id)
         )
         pattern = np.zeros((len(found.tokens), len(found.tokens)), np.float32)
         for query, row in enumerate(found.rows):

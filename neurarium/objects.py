@@ -20,6 +20,7 @@ from app.search.schemas import Role
 from app.sets import ModelSet
 from indexer.errors import NeurariumError
 from indexer.store.units import HEADS
+from neurarium.given import LARGEST_TOKEN, number, optional_number, words
 from neurarium.heads import Head, Heads
 from neurarium.reader import Reader
 from neurarium.tables import Table
@@ -46,7 +47,8 @@ class Store:
     def model(self, name: str, run: int | None = None, *, units: str | None = None) -> Model:
         """A model, in its default run or in the run with this number; `units` names another set of
         units than its default. Raises NeurariumError."""
-        named = str(ModelSet(name, units))
+        named = str(ModelSet(words("name", name), units))
+        run = optional_number("run", run, 1)
         return Model(self.reader, self.reader.model(named, run), named, run)
 
     def close(self) -> None:
@@ -90,12 +92,14 @@ class Model:
         return [self.layer(layer.layer) for layer in self.page.layers]
 
     def layer(self, layer: int) -> Layer:
-        """A layer: its neurons as rows."""
-        return Layer(self._reader, self.name, self._asked, layer)
+        """A layer: its neurons as rows. Raises NeurariumError for what is no layer's number."""
+        return Layer(self._reader, self.name, self._asked, number("layer", layer))
 
     def neuron(self, layer: int, neuron: int) -> Neuron:
         """A neuron. Raises NeurariumError if there is none."""
-        page = self._reader.neuron(self.name, self._asked, layer, neuron)
+        page = self._reader.neuron(
+            self.name, self._asked, number("layer", layer), number("neuron", neuron)
+        )
         return Neuron(self._reader, page, self.name)
 
     @property
@@ -106,7 +110,9 @@ class Model:
 
     def head(self, layer: int, head: int) -> Head:
         """An attention head. Raises NeurariumError if there is none."""
-        page = self._reader.head(self.page.model, self._run_of_heads, layer, head)
+        page = self._reader.head(
+            self.page.model, self._run_of_heads, number("layer", layer), number("head", head)
+        )
         return Head(self._reader, page)
 
     @property
@@ -120,6 +126,8 @@ class Model:
         """The neurons of a token: those that peak on it, or promote it (`role="promoted"`),
         `suppressed`, or are activated by its embedding (`in`, `gate`); attention heads that attend
         from it or to it (`query`, `key`). Raises NeurariumError for another role."""
+        token = None if token is None else words("token", token)
+        token_id = optional_number("token_id", token_id, last=LARGEST_TOKEN)
         if role is not None and role not in get_args(Role):
             raise NeurariumError(f"There is no role {role!r}: use {', '.join(get_args(Role))}.")
 
@@ -132,6 +140,7 @@ class Model:
 
     def find(self, query: str = "") -> Table:
         """The neurons whose statistics match a query, such as `max>3 density<20%`."""
+        query = words("query", query)
 
         def page(cursor: str | None) -> Any:
             return self._reader.find(self.name, self._asked, query, cursor)
@@ -165,7 +174,7 @@ class Layer(Table):
 
     def neuron(self, neuron: int) -> Neuron:
         """A neuron of the layer. Raises NeurariumError if there is none."""
-        page = self._reader.neuron(self._model, self._run, self.layer, neuron)
+        page = self._reader.neuron(self._model, self._run, self.layer, number("neuron", neuron))
         return Neuron(self._reader, page, self._model)
 
 
@@ -283,6 +292,7 @@ class Neuron:
         """The neuron on a text, by the run's model. Raises NeurariumError if the model cannot be
         loaded here, or the server runs none."""
         page = self.page
+        text = words("text", text)
         return LiveText(
             self._reader.activations(self._model, page.run.id, page.layer, page.neuron, text)
         )
@@ -290,11 +300,14 @@ class Neuron:
     def context(self, context_id: int) -> Example:
         """A whole context that is an example of the neuron. Raises NeurariumError."""
         page = self.page
-        return Example(
-            self._reader.context(
-                self._model, page.run.id, page.layer, page.neuron, context_id
-            ).example
+        found = self._reader.context(
+            self._model,
+            page.run.id,
+            page.layer,
+            page.neuron,
+            number("context_id", context_id),
         )
+        return Example(found.example)
 
     def to_dict(self) -> dict[str, Any]:
         """The same as the API's JSON."""

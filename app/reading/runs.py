@@ -173,7 +173,7 @@ def at_hook_points(
 
 def has_layer(run: Row[Any], layer: int) -> bool:
     """Whether the run has this layer."""
-    return layer < len(run.widths)
+    return 0 <= layer < len(run.widths)
 
 
 def with_units(run: Row[Any]) -> list[int]:
@@ -183,7 +183,7 @@ def with_units(run: Row[Any]) -> list[int]:
 
 def has_neuron(run: Row[Any], layer: int, neuron: int) -> bool:
     """Whether the run has this neuron."""
-    return has_layer(run, layer) and neuron < run.widths[layer]
+    return has_layer(run, layer) and 0 <= neuron < run.widths[layer]
 
 
 def check_layer(run: Row[Any], layer: int) -> None:
