@@ -242,6 +242,11 @@ class LiveText:
         """The largest activation."""
         return self.data.peak
 
+    def __repr__(self) -> str:
+        data = self.data
+        unit, token = f"{data.model} {data.layer}/{data.neuron}", data.tokens[data.peak_position]
+        return f"<{unit} on {len(data.tokens):,} tokens: {data.peak:.4g} at {token!r}>"
+
 
 class Neuron:
     """A neuron: its page's contents, arrays as numpy."""

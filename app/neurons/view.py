@@ -252,8 +252,7 @@ def stats(page: NeuronPage) -> list[Stat]:
         Stat(
             "density > 0",
             share(s.density),
-            f"Share of {'all' if page.run.units.sparse else 'the sample’s'} positions where the "
-            "activation is above zero.",
+            f"Share of {page.run.units.counted} where the activation is above zero.",
         ),
         Stat(
             "kurtosis",
@@ -280,8 +279,8 @@ def stats(page: NeuronPage) -> list[Stat]:
         Stat(
             f"density ≥ {number(s.tenth)}" if s.max > 0 else "density ≥ 10% of max",
             share(s.density_over_tenth) if s.max > 0 else MISSING,
-            "Share of the sample's positions at or above 10% of the maximum (rounded up to an edge "
-            "of the fine histogram): how often it fires by more than a little. Not given where the "
-            "maximum is not above zero.",
+            f"Share of {page.run.units.counted} at or above 10% of the maximum (rounded up to "
+            "an edge of the fine histogram): how often it fires by more than a little. Not given "
+            "where the maximum is not above zero.",
         ),
     ]

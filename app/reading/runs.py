@@ -12,7 +12,7 @@ from app.schemas import RunRef, Sample, UnitsRef, WholeRun
 from app.sets import ModelSet
 from indexer.store import schema
 from indexer.store.checksums import cover
-from indexer.store.units import NEURONS, Units
+from indexer.store.units import HEADS, NEURONS, Units
 
 RUNS = schema.runs
 WHOLE = cover(RUNS)
@@ -115,7 +115,8 @@ def runs_of_set(name: str | ModelSet, rows: Sequence[Row[Any]]) -> list[Row[Any]
     found = [row for row in rows if row.set_name == of_set]
     if not found:
         known = ", ".join(sorted({row.set_name for row in rows}))
-        raise NotFound(f"{model} has no set of units {of_set!r}: its sets are {known}.")
+        how = " Attention heads are indexed with `--heads`." if of_set == HEADS else ""
+        raise NotFound(f"{model} has no set of units {of_set!r}: its sets are {known}.{how}")
     return found
 
 

@@ -84,7 +84,7 @@ STATISTICS: dict[str, Statistic] = {
         ),
         Statistic(
             "density",
-            "share of the sample’s positions above zero",
+            "share of positions above zero",
             is_share=True,
             sorts_layers=True,
         ),

@@ -223,3 +223,13 @@ def test_values_that_name_nothing(
         said.append(str(raised.value))
     assert said[0] == said[1]
     assert "\n" not in said[0]
+
+
+def test_what_is_shown_of_an_answer_is_one_short_line(opened: Store) -> None:
+    """However many values it holds."""
+    neuron = opened.model("toy").neuron(0, 0)
+    for shown in (opened.model("toy").run, neuron.page, neuron.top[0].data, neuron.stats):
+        line = repr(shown)
+        assert line.startswith(f"{type(shown).__name__}(")
+        assert "\n" not in line
+        assert len(line) <= 200

@@ -152,6 +152,7 @@ def _definitions(page: WholeRun) -> dict[str, str]:
     }
     scores = HEAD_STATISTICS if _is_of_heads(page) else {}
     stored = {name: known.definition for name, known in (scores | STATISTICS).items()}
+    stored["density"] += f", of {units.counted}"
     everything = stored | number_grammar.COMPUTED
     return {name: words for name, words in everything.items() if name not in lacking}
 
