@@ -52,13 +52,19 @@ def _safetensors(source: ModelSource) -> list[Path]:
     return [path for path in paths if path is not None] if None not in paths else []
 
 
+def _types(source: ModelSource) -> dict[str, str]:
+    """The number format of each tensor in the safetensors files, by name."""
+    types: dict[str, str] = {}
+    for path in _safetensors(source):
+        types |= safetensors_types(path)
+    return types
+
+
 def check_scales(source: ModelSource, unused: Sequence[str]) -> None:
     """Refuse quantised weights whose scales are not used: a config.json that does not name how they
     were quantised, or names a way the library does not know, leaves them as they are stored. Raises
     `NeurariumError`."""
-    types: dict[str, str] = {}
-    for path in _safetensors(source) if unused else ():
-        types |= safetensors_types(path)
+    types = _types(source) if unused else {}
     packed = [name for name, kind in types.items() if kind not in _PLAIN and name not in unused]
     for name in unused:
         module = name.rpartition(".")[0]
@@ -76,10 +82,7 @@ def check_formats(source: ModelSource, parameters: Iterable[str]) -> None:
     """Refuse whole or complex numbers in the place of weights, in a checkpoint whose config.json
     says nothing of quantisation: the library would take them for the values. Raises
     `NeurariumError`."""
-    types: dict[str, str] = {}
-    for path in _safetensors(source):
-        types |= safetensors_types(path)
-    odd = {name: kind for name, kind in types.items() if kind in _NEVER_WEIGHTS}
+    odd = {name: kind for name, kind in _types(source).items() if kind in _NEVER_WEIGHTS}
     for parameter in parameters if odd else ():
         name = next((one for one in odd if f".{parameter}".endswith(f".{one}")), None)
         if name is not None:
