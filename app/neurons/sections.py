@@ -79,6 +79,8 @@ class ContextView:
     """Which of its activations are stored, in words."""
 
 
+FAR = 2.0
+"""The top examples of a unit whose minimum is so many times its maximum say the lesser part."""
 _BANDS = "Quantiles are of the sample's first half; examples and shares are of its second half."
 _SPARSE_BANDS = (
     "Quantiles are of up to 200 contexts in which it fires, drawn uniformly; examples are among "
@@ -116,6 +118,7 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             "Top",
             _part(len(kinds.top), scanned),
             f"The highest-activating contexts of the corpus{on_peak}. "
+            f"{_other_end(page.stats.max, page.stats.min) if two_sided else ''}"
             "Top examples can mislead: check any hypothesis against the intermediate and random "
             f"examples below.{letters}",
             [_group(None, "", top, layout)],
@@ -170,6 +173,13 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             for section in sections
         ]
     return sections
+
+
+def _other_end(highest: float, lowest: float) -> str:
+    """A sentence if the lowest activation is far stronger than the highest; else empty."""
+    if -lowest < FAR * highest or highest <= 0:
+        return ""
+    return f"Its lowest activation is {-lowest / highest:.1f} times as strong: see Bottom. "
 
 
 def _places(kinds: Examples) -> dict[str, dict[int, str]]:

@@ -158,6 +158,14 @@ def test_neurons_are_linked_where_they_are_indexed(
         source.dispose()
     target.dispose()
     with serving(url) as both:
+        for by in ("induction", "copying"):
+            text = both.get(f"/demo?by={by}").text
+            cells = re.findall(r'<a href="(/demo/heads/\d/\d)" class="\w+" tabindex', text)
+            assert sorted(cells) == [f"/demo/heads/{a}/{b}" for a in range(2) for b in range(5)]
+            current = re.findall(r'<a href="/demo\?by=(\w+)#heads" aria-current="true"', text)
+            assert current == [by]
+        assert both.get("/demo?by=nothing").status_code == 422
+        assert "heads-cells" not in both.get("/demo?embed=1").text
         found = both.get(f"{API}/1/2").json()["circuits"]["neurons"]
         text = both.get("/demo/heads/1/2").text
         for name, neurons in found.items():
