@@ -67,7 +67,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a query cannot be parsed, and which part of it is wrong."""
+    """Why a query cannot be parsed, and its wrong part."""
 
     detail: str
     before: str
