@@ -69,7 +69,7 @@ def commit_of(repository: str, revision: str | None) -> str | None:
 
 
 def cached_commit(repository: str, revision: str | None) -> str | None:
-    """The commit a branch or tag stood for when the local cache last heard of it, or None."""
+    """The commit of a branch or tag when the local cache last asked the hub; None if unknown."""
     try:
         commit = _ref(repository, revision).read_text().strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""A path or a hub repository becomes dictionaries: each file's layout is told by its content."""
+"""A path or a hub repository becomes dictionaries: each file's content decides its layout."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ LAYOUTS = (
     Layout("Gemma Scope", is_gemma_scope, read_gemma_scope),
     Layout("Neurarium", is_own, read_own),
 )
-"""The first whose content fits is the one."""
+"""The first layout whose content fits is used."""
 
 
 def read_dictionaries(reference: str, hook_point: str | None = None) -> tuple[Dictionary, ...]:

@@ -16,12 +16,11 @@ from indexer.models.aliases import same_model
 from indexer.models.dictionaries.check import check_model
 from indexer.models.dictionaries.dictionary import Dictionary
 from indexer.models.dictionaries.layouts import read_dictionaries
+from tests.helpers.dictionary_cases import CASES, Case
 from tests.helpers.dictionary_files import (
-    CASES,
     HOOK,
     LATENTS,
     WIDTH,
-    Case,
     K,
     relu_less,
     save,
