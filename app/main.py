@@ -165,8 +165,9 @@ def create_app(settings: Settings | None = None, *, live_at: Path | None = None)
         notes=None if kept_notes is None else partial(notes.panel, kept_notes),
     )
     # The best of zstd, brotli and gzip that the client takes. zstd makes a page smaller than gzip
-    # at its default level, in an eighth of the time (measured: benchmarks/README.md).
-    app.add_middleware(CompressMiddleware, minimum_size=1000, zstd_level=built.LEVEL, gzip_level=4)
+    # at its default level, in an eighth of the time (measured: benchmarks/README.md). gzip is for
+    # old clients; below level 6 the longest pages of neurons come to over 40 kB.
+    app.add_middleware(CompressMiddleware, minimum_size=1000, zstd_level=built.LEVEL, gzip_level=6)
     hosts = settings.allowed_hosts.split()
     app.add_middleware(OwnVisitors, hosts=hosts, answer=failures.answer)
     app.add_middleware(CommonHeaders)

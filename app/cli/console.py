@@ -44,11 +44,14 @@ def settings_of(database: str | None, host: str | None = None, port: int | None 
     )
 
 
-def open_store_of(settings: Settings, *, create: bool) -> Any:
-    """The store in the settings' database. Raises NeurariumError, as `open_store` does."""
+def open_store_of(settings: Settings, *, create: bool, upgrading: bool = False) -> Any:
+    """The store in the settings' database. Raises NeurariumError, as `open_store` does. If the
+    database does not answer at once, it says so."""
+    from indexer.reporter import waiting
     from indexer.store.database import open_store
 
-    return open_store(settings.database_url, create=create)
+    with waiting(say, "the database"):
+        return open_store(settings.database_url, create=create, upgrading=upgrading)
 
 
 def database_name(settings: Settings) -> str:
@@ -71,13 +74,16 @@ def escaped(value: object) -> str:
     return escape(str(value))
 
 
-def wait_for_writing(engine: Any) -> None:
-    """Wait until a store can be written to, and say so. Raises NeurariumError."""
+def say(line: str) -> None:
+    """Print a line on standard error, whatever is in it."""
+    err.print(escaped(line), highlight=False, soft_wrap=True)
+
+
+def wait_for_writing(engine: Any, *, alone: bool = False) -> None:
+    """Wait until a store can be written to, and say so; `alone`: until nobody else writes to it.
+    Raises NeurariumError."""
     from indexer.reporter import waiting
     from indexer.store.database import being_written, check_writable
 
-    def say(line: str) -> None:
-        err.print(escaped(line), highlight=False, soft_wrap=True)
-
     with waiting(say, being_written(engine)):
-        check_writable(engine)
+        check_writable(engine, alone=alone)

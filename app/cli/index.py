@@ -13,7 +13,16 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from app.cli.console import Database, address_of, err, escaped, open_store_of, out, settings_of
+from app.cli.console import (
+    Database,
+    address_of,
+    err,
+    escaped,
+    open_store_of,
+    out,
+    say,
+    settings_of,
+)
 from app.cli.options import build, parameter, parameters, typer_option, whole_number
 from app.settings import Settings
 from indexer.config import Execution, IndexConfig
@@ -69,22 +78,25 @@ def _check(
 ) -> None:
     """Refuse mistakes in the arguments before the model libraries are imported, which takes
     seconds. Raises NeurariumError."""
+    from indexer.reporter import waiting
     from indexer.run.shard import Shard, shared_folder
     from indexer.run.state_folder import check_writable
-    from indexer.scan.choice import check_corpus, check_device, check_there, resolve
+    from indexer.scan.choice import asking_hub, check_corpus, check_device, check_there, resolve
     from indexer.workers.needed import check_workers
 
     choices = [resolve(config) for config in configs]
     check_workers(execution)
     if execution.state is not None:
         check_writable(execution.state)
-    check_there(choices[0])
+    with asking_hub(choices[0].source, say):
+        check_there(choices[0])
     if shard is not None:
         Shard.parse(shard)
         shared_folder(execution.state)
     else:
         open_store_of(settings, create=True).dispose()
-    check_corpus(choices[0])
+    with waiting(say, f"the corpus {choices[0].corpus}"):
+        check_corpus(choices[0])
     check_device(choices[0])
 
 

@@ -22,6 +22,7 @@ from app.cli.console import (
     escaped,
     open_store_of,
     out,
+    say,
     settings_of,
     wait_for_writing,
 )
@@ -275,7 +276,7 @@ def delete(
     named = f"{name_of(info.model, info.set_name)} over {info.corpus}"
     if not yes:
         _ask(f"Delete run {run} ({named}) with all its data?")
-    wait_for_writing(store)
+    wait_for_writing(store, alone=True)
     if not delete_run(store, run):
         raise NeurariumError(f"There is no run {run}: `neurarium runs` lists all runs.")
     out.print(f"Deleted run {run} ({escaped(named)}).", highlight=False, soft_wrap=True)
@@ -304,28 +305,33 @@ def _ask(question: str) -> None:
 def _serve(settings: Settings) -> None:
     from app.main import create_app
     from app.serving import processes
-    from app.serving.server import collect_less, listening, server_of, with_names
+    from app.serving.server import (
+        collect_less,
+        compile_templates,
+        listening,
+        server_of,
+        with_names,
+    )
+    from indexer.reporter import waiting
 
     settings = with_names(settings)
-    app = create_app(settings)
+    with waiting(say, "the database"):
+        app = create_app(settings)
     with listening(settings) as opened:
         bound = settings.model_copy(update={"port": opened.getsockname()[1]})
         if app.state.site.read_only:
             notes = app.state.notes is not None and not app.state.notes.writable
             rest = ", and nobody can write or delete notes" if notes else ""
-            _say(f"{database_name(settings)} is read-only: it is served as it is{rest}.")
+            say(f"{database_name(settings)} is read-only: it is served as it is{rest}.")
         out.print(f"Neurarium is at {address_of(bound)} (press Ctrl-C to stop)", highlight=False)
         if settings.workers > 1:
             # They were opened to be checked: each process has its own.
             app.state.site.store.close()
             if app.state.notes is not None:
                 app.state.notes.close()
-            processes.serve(settings, opened, _say)
+            processes.serve(settings, opened, say)
             return
         server = server_of(app, settings)
         collect_less()
+        compile_templates(app)
         server.run(sockets=[opened])
-
-
-def _say(line: str) -> None:
-    err.print(escaped(line), highlight=False, soft_wrap=True)

@@ -246,9 +246,13 @@ def _correlation(a: Reading, b: Reading, layer: int, width: int) -> tuple[int, V
 
 def _sample_peaks(reading: Reading, layer: int) -> list[Values]:
     """The peaks of each neuron, in a unit of its own: correlations do not depend on it."""
-    return [
-        arrays["sample_peaks"].astype(np.float64) for arrays in packed.stored_arrays(reading, layer)
-    ]
+    peaks: list[Values] = []
+    for _, arrays in packed.stored_arrays(reading, layer, ("sample_peaks",)):
+        values, lengths = arrays["sample_peaks"]
+        peaks += [
+            row[:length] for row, length in zip(values.astype(np.float64), lengths, strict=True)
+        ]
+    return peaks
 
 
 def _shared(a: Reading, b: Reading, layer: int, width: int) -> Values:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import chain
+from operator import getitem
 from typing import NamedTuple
 from unicodedata import bidirectional
 
@@ -199,9 +200,13 @@ def _brief_parts(
     parts: list[str] = [""] * (3 * len(values))
     parts[0::3] = BRIEF_OPENINGS[places.openings].tolist()
     parts[1::3] = DIGITS[places.digits].tolist()
-    parts[2::3] = [
-        ending[kind] if ending else "" for ending, kind in zip(endings, kinds, strict=True)
-    ]
+    whole = [ending for ending in endings if ending]
+    if len(whole) == len(endings):  # nearly always
+        parts[2::3] = map(getitem, whole, kinds)
+    else:
+        parts[2::3] = [
+            ending[kind] if ending else "" for ending, kind in zip(endings, kinds, strict=True)
+        ]
     for i in places.unusual:
         start, ending = brief_beginning(values[i], colours), endings[i]
         rest = ending[start.startswith("<!--")] if ending else ""

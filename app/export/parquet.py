@@ -17,7 +17,7 @@ import pyarrow as pa
 from sqlalchemy import Row
 
 from app.reading.store import Reading
-from app.reading.unit_names import name_in
+from app.reading.unit_names import name_of
 from app.schemas import Note
 from indexer.store import schema
 from indexer.store.packing.codec import ExampleArrays, dequantized
@@ -183,7 +183,9 @@ class Tables:
 
     def _statistics(self, neurons: Sequence[StoredNeuron]) -> pa.Table:
         columns: dict[str, Any] = _places(neurons, np.ones(len(neurons), np.int64))
-        columns["name"] = pa.array([name_in(neuron.arrays) for neuron in neurons], pa.string())
+        columns["name"] = pa.array(
+            [name_of(neuron.arrays["name"]) for neuron in neurons], pa.string()
+        )
         for name in _FLOATS:
             values = np.array([neuron.scalars[name] for neuron in neurons], np.float64)
             # −inf: a constant neuron has no value

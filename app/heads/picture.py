@@ -38,6 +38,8 @@ class Column:
 class TableRow:
     """A head in the table."""
 
+    layer: int
+    head: int
     name: str
     href: str
     cells: list[str]
@@ -115,6 +117,8 @@ def heads_view(page: HeadsPage, name: str, links: Links, address: Address) -> He
         ],
         rows=[
             TableRow(
+                layer=page.heads[i].layer,
+                head=page.heads[i].head,
                 name=f"L{page.heads[i].layer}H{page.heads[i].head}",
                 href=links.neuron(page.heads[i].layer, page.heads[i].head),
                 cells=[s.words(s.of(page.heads[i])) for s in shown],

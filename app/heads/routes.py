@@ -96,7 +96,8 @@ def heads_page(request: Request, model: ModelName, run: RunId = None, by: By = D
     if by not in SCORES:
         raise Invalid(f"There is no score {by!r}: the scores are {', '.join(SCORES)}.")
     site, name = site_of(request), ModelSet(model, HEADS)
-    if unchanged := site.unchanged(request, name):
+    marks = site.marks(name)
+    if unchanged := site.unchanged(request, name, beside=[marks.version]):
         return unchanged
     with site.store.reading(name, run) as reading:
         page = queries.heads(reading)
@@ -105,6 +106,7 @@ def heads_page(request: Request, model: ModelName, run: RunId = None, by: By = D
         links,
         json_url=api_urls.heads(model, run=run),
         canonical=urls.model(name, run=run),
+        marks=marks,
     )
     view = heads_view(page, by, links, lambda score: urls.heads(model, by=score, run=links.run))
     return site.html(request, "heads/heads.html", HeadsContext(frame, page, view))

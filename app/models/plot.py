@@ -7,7 +7,7 @@ they peak on. Without a mouse, the table beside the plot has the same neurons.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -24,6 +24,10 @@ SOURCES = 8
 """Sources with a colour of their own; the others share one more."""
 MANY_DECADES = 30.0
 """A statistic of positive values goes on a log scale from this ratio of its ends on."""
+EDGE = 0.06
+"""The part of a log scale, at its low end, that is for values of 0."""
+LEAST_SHARE = 1e-4
+"""The low end of a log scale for shares that are all 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +39,17 @@ class Axis:
     log: bool
     heavy: bool = False
     """Whether the scale is that of asinh: linear near zero, logarithmic far from it."""
+    zero: bool = False
+    """Whether a log scale has 0 at its low end, apart from the rest."""
 
     def share(self, value: float) -> float:
         """Where a value is between the ends, from 0 to 1."""
-        return (self._scaled(value) - self._scaled(self.low)) / (
+        if self.zero and value <= 0:
+            return EDGE / 3
+        part = (self._scaled(value) - self._scaled(self.low)) / (
             self._scaled(self.high) - self._scaled(self.low)
         )
+        return EDGE + (1 - EDGE) * part if self.zero else part
 
     def ticks(self) -> list[float]:
         """Round values to label."""
@@ -50,9 +59,19 @@ class Axis:
             return [value for value in marks if self.low <= value <= self.high]
         if not self.log:
             return nice_ticks(self.low, self.high, 5)
+        return [0.0, *self._powers()] if self.zero else self._powers()
+
+    def _powers(self) -> list[float]:
+        """Powers of ten between the ends; with twice and five times them, or all round numbers, if
+        there are few."""
         first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
-        step = max(1, (last - first + 4) // 5)
-        return [10.0**power for power in range(first, last + 1, step)]
+        if last - first >= 2:
+            return [10.0**power for power in range(first, last + 1, (last - first + 4) // 5)]
+        marks = [
+            factor * 10.0**power for power in range(first - 1, last + 1) for factor in (1, 2, 5)
+        ]
+        found = [mark for mark in marks if self.low <= mark <= self.high]
+        return found if len(found) > 2 else nice_ticks(self.low, self.high, 5)
 
     def _scaled(self, value: float) -> float:
         if self.heavy:
@@ -60,9 +79,13 @@ class Axis:
         return math.log10(value) if self.log else value
 
 
-def axis(values: Sequence[float]) -> Axis:
-    """The axis for some values, with a margin: on a log scale if all are positive and their ends
-    lie far apart; on that of asinh if some are not, and few are far from the others."""
+def axis(stat: str, values: Sequence[float]) -> Axis:
+    """The axis for some values of a statistic, with a margin: on a log scale if it is a share, or
+    if all are positive and their ends lie far apart; on that of asinh if some are not, and few are
+    far from the others."""
+    if STATISTICS[stat].is_share:
+        above = [value for value in values if value > 0] or [LEAST_SHARE]
+        return Axis(min(above) / 1.15, max(above) * 1.15, True, zero=min(values) <= 0)
     low, high = min(values), max(values)
     if low > 0 and high / low >= MANY_DECADES:
         return Axis(low / 1.15, high * 1.15, True)
@@ -79,8 +102,8 @@ def draw(page: LayerScatter, address: tuple[str, str]) -> Markup:
     dots = [dot for dot in page.dots if dot.x is not None and dot.y is not None]
     if not dots:
         return Markup()
-    across = axis([dot.x for dot in dots if dot.x is not None])
-    up = axis([dot.y for dot in dots if dot.y is not None])
+    across = axis(page.x, [dot.x for dot in dots if dot.x is not None])
+    up = axis(page.y, [dot.y for dot in dots if dot.y is not None])
     right, foot = WIDTH - RIGHT, HEIGHT - BOTTOM
 
     def x(value: float) -> float:
@@ -136,15 +159,17 @@ def _scale(along: Axis) -> str:
     return ", log scale" if along.log else ", asinh scale" if along.heavy else ""
 
 
-def outliers(dots: Sequence[LayerDot], most: int) -> list[int]:
+def outliers(dots: Sequence[LayerDot], axes: tuple[str, str], most: int) -> list[int]:
     """The neurons farthest from the median on both axes together, in the plot's own scales and in
     units of each axis's median distance: at most `most`, farthest first."""
     known = [(dot.neuron, dot.x, dot.y) for dot in dots if dot.x is not None and dot.y is not None]
     if len(known) < 2:
         return []
     far = [0.0] * len(known)
-    for values in ([x for _, x, _ in known], [y for _, _, y in known]):
-        scale = axis(values)
+    for stat, values in zip(
+        axes, ([x for _, x, _ in known], [y for _, _, y in known]), strict=True
+    ):
+        scale = axis(stat, values)
         shares = [scale.share(value) for value in values]
         median = sorted(shares)[len(shares) // 2]
         away = [abs(share - median) for share in shares]
@@ -178,5 +203,4 @@ def keys(page: LayerScatter) -> list[tuple[int, str]]:
 
 
 def _tick(stat: str, value: float) -> str:
-    spell: Callable[[float], str] = share if STATISTICS[stat].is_share else tick_label
-    return spell(value)
+    return share(value).replace(".0%", "%") if STATISTICS[stat].is_share else tick_label(value)

@@ -51,12 +51,23 @@ _LAYERS = cover(schema.layers)
 
 def models(store: Store, limit: int, cursor: str | None) -> ModelList:
     """A page of the models, by name. Raises Invalid for an invalid cursor."""
-    after = "" if cursor is None else cursors.decode(cursor, str)[0]
     with store.connect() as connection:
-        names = [name for name in model_names(connection) if name > after]
-        items = [_model_summary(store.open(connection, name, None)) for name in names[:limit]]
-    more = cursors.encode(items[-1].model) if len(names) > limit else None
-    return ModelList(items=items, next=more)
+        on_page, more = _names(connection, limit, cursor)
+        items = [_model_summary(store.open(connection, name, None)) for name in on_page]
+    return ModelList(items=items, next=cursors.encode(on_page[-1]) if more else None)
+
+
+def names(store: Store, limit: int, cursor: str | None) -> list[str]:
+    """The names of a page of the models. Raises Invalid for an invalid cursor."""
+    with store.connect() as connection:
+        return _names(connection, limit, cursor)[0]
+
+
+def _names(connection: Connection, limit: int, cursor: str | None) -> tuple[list[str], bool]:
+    """Also whether there are more."""
+    after = "" if cursor is None else cursors.decode(cursor, str)[0]
+    rest = [name for name in model_names(connection) if name > after]
+    return rest[:limit], len(rest) > limit
 
 
 def model(reading: Reading) -> ModelPage:
@@ -201,7 +212,7 @@ def scatter(
         n_dead=int((known["dead"] != 0).sum()),
         first=first,
         dots=dots,
-        outliers=plot.outliers(dots, LABELLED),
+        outliers=plot.outliers(dots, (x, y), LABELLED),
     )
 
 

@@ -7,6 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
+from app.errors import Invalid
+from app.heads.picture import heads_view
+from app.heads.queries import heads as read_heads
+from app.heads.scores import DEFAULT, SCORES
 from app.models import queries, view
 from app.models.schemas import (
     DEFAULT_AXES,
@@ -53,6 +57,11 @@ From = Annotated[
         ge=0,
         description="The first neuron; a plot or grid has 4,096 at most.",
     ),
+]
+
+By = Annotated[
+    str,
+    Query(alias="by", max_length=40, description="The score that colours the picture of heads."),
 ]
 
 
@@ -151,25 +160,36 @@ def scatter(
 def home_page(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Response:
     """The list of models."""
     site = site_of(request)
-    if unchanged := site.unchanged(request, None):
+    # Before the runs that the ETag names: a model that appears meanwhile has no marks yet.
+    names = queries.names(site.store, limit, cursor) if site.note_marks else []
+    marks = site.marks(*names)
+    if unchanged := site.unchanged(request, None, beside=[marks.version]):
         return unchanged
+    page = queries.models(site.store, limit, cursor)
     named_limit = not_default_limit(limit)
     frame = Frame(
         json_url=api_urls.models(limit=named_limit, cursor=cursor),
         canonical=urls.home(),
         description="Every neuron of a language model, shown through the text that activates it.",
+        marks=marks,
     )
-    page = queries.models(site.store, limit, cursor)
     shown = queries.galleries(site.store, [item.model for item in page.items]) if page.items else []
     groups = view.gallery([(one, Links(one.model)) for one in shown])
-    layers = {item.model: site.store.layers_with_units(item.model, None) for item in page.items}
+    layers = {
+        item.model: len(site.store.layers_with_units(item.model, None)) for item in page.items
+    }
     context = view.HomeContext(frame, page, layers, groups, cursor, named_limit)
     return site.html(request, "models/home.html", context)
 
 
 @pages.get("/{model}")
-def model_page(request: Request, model: InSet, run: RunId = None, embed: Embed = None) -> Response:
-    """A model's layers; of a model of which heads alone are indexed, the page of its heads."""
+def model_page(
+    request: Request, model: InSet, run: RunId = None, by: By = DEFAULT, embed: Embed = None
+) -> Response:
+    """A model's layers, with a picture of its attention heads; of a model of which heads alone are
+    indexed, the page of its heads."""
+    if by not in SCORES:
+        raise Invalid(f"There is no score {by!r}: the scores are {', '.join(SCORES)}.")
     site = site_of(request)
     bare = embed is not None
     marks = site.marks(model)
@@ -190,7 +210,17 @@ def model_page(request: Request, model: InSet, run: RunId = None, embed: Embed =
         marks=marks,
     )
     groups = view.gallery([(shown, links)])
-    context = view.ModelContext(frame, page, view.model(page), groups, site.live)
+    of_heads = None
+    if model.set is None and not bare and any(one.run.units.set == HEADS for one in page.sets):
+        name = ModelSet(model.model, HEADS)
+        with site.store.reading(name, None) as reading:
+            heads = read_heads(reading)
+
+        def address(score: str) -> str:
+            return urls.model(model, by=score, run=run) + "#heads"
+
+        of_heads = heads_view(heads, by, site.links(name, None), address)
+    context = view.ModelContext(frame, page, view.model(page), groups, site.live, of_heads)
     return site.html(request, "models/model.html", context)
 
 

@@ -12,6 +12,7 @@ from app.drawing import strips
 from app.drawing.numbers import MINUS, compact, count, number, share
 from app.drawing.palette import palette
 from app.examples.lines import Kind, Layout, aligned, lines
+from app.heads.picture import HeadsView
 from app.models import picture
 from app.models import plot as scatter
 from app.models.rules import RULES
@@ -135,6 +136,8 @@ class ModelContext:
     gallery: list[GalleryGroup]
     live: bool
     """Whether the server can search by custom text."""
+    heads: HeadsView | None
+    """The model's attention heads, if they are indexed beside the units of the page."""
 
 
 class Beside(NamedTuple):

@@ -15,7 +15,7 @@ from app.neurons.schemas import AlignedUnit, DictionaryFacts, DictionaryQuality,
 from app.reading.columns import finite
 from app.reading.packed import stored_arrays
 from app.reading.store import Reading
-from app.reading.unit_names import name_at, name_in
+from app.reading.unit_names import name_at, name_of
 from app.reading.vocabulary import text_of
 from indexer.store import schema
 from indexer.store.units import NEURONS
@@ -44,7 +44,7 @@ def dictionary_facts(
         file=file,
         on_hub=on_hub,
         hook_point=reading.run.provenance["capture"]["hook_point"],
-        name=name_in(arrays),
+        name=name_of(arrays["name"]),
         threshold=finite(threshold[0]) if threshold else None,
         activation=own["activation"],
         k=own["k"],
@@ -134,11 +134,14 @@ def _listing(reading: Reading, other: Row[Any]) -> Lists:
         for layer, width in enumerate(other.widths):
             if not width:
                 continue
-            for unit, arrays in enumerate(stored_arrays(there, layer)):
-                pairs = zip(arrays["aligned_neurons"], arrays["aligned_values"], strict=True)
-                for neuron, value in pairs:
-                    at = there.places.index(layer, unit)
-                    lists.setdefault(int(neuron), []).append((at, float(value)))
+            at = there.places.index(layer, 0)
+            for first, arrays in stored_arrays(there, layer, ("aligned_neurons", "aligned_values")):
+                lengths = arrays["aligned_neurons"].lengths.tolist()
+                neurons, cosines = (array.values.tolist() for array in arrays.values())
+                for unit, length in enumerate(lengths):
+                    pairs = zip(neurons[unit][:length], cosines[unit][:length], strict=True)
+                    for neuron, cosine in pairs:
+                        lists.setdefault(neuron, []).append((at + first + unit, cosine))
         for pairs_of in lists.values():
             pairs_of.sort(key=lambda pair: (-pair[1], pair[0]))
             del pairs_of[MOST_ALIGNED:]

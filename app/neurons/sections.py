@@ -66,6 +66,8 @@ class Section:
     """Tokens by position; empty if no token repeats."""
     folded: str = ""
     """The line in place of the examples, if they are folded."""
+    letters: str = ""
+    """What letters in the lines stand for: a phone shows neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ class ContextView:
     """Which of its activations are stored, in words."""
 
 
+FAR = 2.0
+"""The top examples of a unit whose minimum is so many times its maximum say the lesser part."""
 _BANDS = "Quantiles are of the sample's first half; examples and shares are of its second half."
 _SPARSE_BANDS = (
     "Quantiles are of up to 200 contexts in which it fires, drawn uniformly; examples are among "
@@ -102,7 +106,7 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
         ],
         layout,
     )
-    letters = " g: gate at the peak; l: linear part." if page.run.units.parts else ""
+    letters = "g: gate at the peak; l: linear part." if page.run.units.parts else ""
     intermediate = [example for band in kinds.bands for example in band.examples]
     at_floor = floor(kinds.bottom)
     clipped = " Stronger inhibition is clipped and cannot be seen." if at_floor else ""
@@ -116,10 +120,12 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             "Top",
             _part(len(kinds.top), scanned),
             f"The highest-activating contexts of the corpus{on_peak}. "
+            f"{_other_end(page.stats.max, page.stats.min) if two_sided else ''}"
             "Top examples can mislead: check any hypothesis against the intermediate and random "
-            f"examples below.{letters}",
+            "examples below.",
             [_group(None, "", top, layout)],
             kinds.top,
+            letters=letters,
             logo=tokens_by_position(kinds.top),
         ),
         _section(
@@ -170,6 +176,13 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             for section in sections
         ]
     return sections
+
+
+def _other_end(highest: float, lowest: float) -> str:
+    """A sentence if the lowest activation is far stronger than the highest; else empty."""
+    if -lowest < FAR * highest or highest <= 0:
+        return ""
+    return f"Its lowest activation is {-lowest / highest:.1f} times as strong: see Bottom. "
 
 
 def _places(kinds: Examples) -> dict[str, dict[int, str]]:
@@ -295,6 +308,7 @@ def _section(
     cut: bool = False,
     logo: Markup | None = None,
     folded: str = "",
+    letters: str = "",
 ) -> Section:
     return Section(
         name,
@@ -308,6 +322,7 @@ def _section(
         size=len(examples),
         logo=logo or Markup(),
         folded=folded,
+        letters=letters,
     )
 
 

@@ -73,6 +73,8 @@ class StaticModel:
     gallery: list[GalleryGroup]
     live: bool
     site: SiteFacts
+    heads: HeadsView | None = None
+    """A site is of one set of units."""
 
 
 @dataclass(frozen=True, slots=True)

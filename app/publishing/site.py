@@ -111,7 +111,7 @@ def _layer(reading: Reading, pages: Pages, layer: int, indices: list[int]) -> st
     dots = [dot for dot in plotted.dots if dot.neuron in has]
     only = {
         "dots": dots,
-        "outliers": plot.outliers(dots, models.LABELLED),
+        "outliers": plot.outliers(dots, DEFAULT_AXES, models.LABELLED),
         "n_dead": sum(row.dead for row in listed),
     }
     return pages.layer(few, plotted.model_copy(update=only))

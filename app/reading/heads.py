@@ -6,11 +6,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from sqlalchemy import bindparam, select
 
 from app.reading.store import Reading
 from indexer.store import schema
 from indexer.store.checksums import cover, missing
+from indexer.store.packing.postings import PLACE
 from indexer.store.units import HEADS
 
 PAIR_ROLES = ("query", "key")
@@ -49,3 +51,19 @@ def pair_tokens(reading: Reading) -> Mapping[tuple[int, str], list[tuple[int, in
         return by_token
 
     return reading.derived.of("pair_tokens", reading.run, compute=compute)
+
+
+def pair_places(reading: Reading, role: str) -> Mapping[int, Any]:
+    """By context id: the heads that have it as a top example by what is moved, as
+    `packing.postings.PLACE`, each at the query or the key of its largest pair there; kept in
+    memory."""
+
+    def compute() -> dict[int, Any]:
+        places: dict[int, list[tuple[int, int, int, float]]] = {}
+        for index in range(len(reading.places)):
+            for example in facts_of(reading, index)["examples"]["moved"]:
+                place = (index, 0, example[role], example["value"])
+                places.setdefault(example["context_id"], []).append(place)
+        return {context_id: np.array(found, PLACE) for context_id, found in places.items()}
+
+    return reading.derived.of(f"pair_places.{role}", reading.run, compute=compute)

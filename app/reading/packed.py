@@ -3,18 +3,18 @@ similar output weights. They are read once a layer and kept in memory."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from sqlalchemy import bindparam, select
 
 from app.reading.columns import Column
 from app.reading.store import Reading
 from indexer.store import schema
 from indexer.store.checksums import cover, missing
-from indexer.store.packing.codec import unpack_arrays
+from indexer.store.packing.gather import Gathered, gather
 from indexer.store.sizes import SOURCE_SLOTS
 
 _COVER = cover(schema.neuron_arrays)
@@ -23,6 +23,8 @@ _ARRAYS = (
     .where(schema.neuron_arrays.c.neuron_id.between(bindparam("first"), bindparam("last")))
     .order_by(schema.neuron_arrays.c.neuron_id)
 )
+_TOGETHER = 4096
+"""Neurons read at a time: their bytes and the places of their numbers are in memory meanwhile."""
 ALIKE = "alike"
 """The cosine of a neuron's output weights with the most similar ones of the model."""
 
@@ -86,30 +88,56 @@ def partners(reading: Reading, indices: list[int]) -> dict[int, int]:
     return by_index
 
 
-def stored_arrays(reading: Reading, layer: int) -> list[dict[str, Any]]:
-    """The small arrays of each neuron of a layer. Raises Damaged, also if one is missing."""
+def stored_arrays(
+    reading: Reading, layer: int, names: Sequence[str]
+) -> Iterator[tuple[int, dict[str, Gathered]]]:
+    """Some of the small arrays of all neurons of a layer: by name, for consecutive neurons, with
+    the first one's index. Raises Damaged, also if a neuron has none."""
     width = reading.run.widths[layer]
-    first = schema.neuron_key(reading.run.id, reading.places.index(layer, 0))
-    rows = reading.connection.execute(_ARRAYS, {"first": first, "last": first + width - 1}).all()
-    keys = {row.neuron_id for row in _COVER.check(rows)}
-    for key in range(first, first + width):
-        if key not in keys:
-            raise missing(schema.neuron_arrays, neuron_id=key)
-    return [unpack_arrays(bytes(row.packed)) for row in rows]
+    base = schema.neuron_key(reading.run.id, reading.places.index(layer, 0)) if width else 0
+    for first in range(0, width, _TOGETHER):
+        keys = range(base + first, base + min(width, first + _TOGETHER))
+        parameters = {"first": keys.start, "last": keys.stop - 1}
+        rows = _COVER.check(reading.connection.execute(_ARRAYS, parameters).all())
+        stored = {row.neuron_id for row in rows}
+        for key in keys:
+            if key not in stored:
+                raise missing(schema.neuron_arrays, neuron_id=key)
+        yield first, gather([bytes(row.packed) for row in rows], names)
 
 
 def _read(reading: Reading, layer: int) -> LayerArrays:
-    width = reading.run.widths[layer]
-    unpacked = stored_arrays(reading, layer)
-    slots = max((len(arrays["source_mean_peaks"]) for arrays in unpacked), default=0)
-    means = np.full((width, slots), np.nan)
-    cosines = np.full(width, np.nan)
-    partner = np.full(width, -1, np.int64)
-    for place, arrays in enumerate(unpacked):
-        own = arrays["source_mean_peaks"]
-        means[place, : len(own)] = own
-        if len(arrays["alike_values"]):
-            best = int(np.argmax(arrays["alike_values"]))
-            cosines[place] = arrays["alike_values"][best]
-            partner[place] = arrays["alike_neurons"][best]
-    return LayerArrays(means, cosines, partner)
+    names = ("source_mean_peaks", "alike_neurons", "alike_values")
+    parts = [_facts(arrays) for _, arrays in stored_arrays(reading, layer, names)]
+    slots = max((part.means.shape[1] for part in parts), default=0)
+    means = [
+        np.pad(part.means, ((0, 0), (0, slots - part.means.shape[1])), constant_values=np.nan)
+        for part in parts
+    ]
+    return LayerArrays(
+        np.concatenate([np.empty((0, slots)), *means]),
+        np.concatenate([np.empty(0), *(part.alike for part in parts)]),
+        np.concatenate([np.empty(0, np.int64), *(part.partner for part in parts)]),
+    )
+
+
+def _facts(arrays: dict[str, Gathered]) -> LayerArrays:
+    of_sources, cosines = arrays["source_mean_peaks"], arrays["alike_values"]
+    best_cosine = np.full(len(cosines.lengths), np.nan)
+    partner = np.full(len(cosines.lengths), -1, np.int64)
+    listed = np.flatnonzero(cosines.lengths)
+    if len(listed):
+        present = np.where(_present(cosines), cosines.values, -np.inf)[listed]
+        best = present.argmax(axis=1)
+        best_cosine[listed] = present[np.arange(len(listed)), best]
+        partner[listed] = arrays["alike_neurons"].values[listed, best]
+    means = np.where(_present(of_sources), of_sources.values, np.nan)
+    return LayerArrays(means, best_cosine, partner)
+
+
+def _present(arrays: Gathered) -> Bool[np.ndarray, "neurons longest"]:
+    """Which numbers of `arrays.values` are a neuron's own, not padding."""
+    present: Bool[np.ndarray, "neurons longest"] = (
+        np.arange(arrays.values.shape[1]) < arrays.lengths[:, None]
+    )
+    return present

@@ -198,10 +198,10 @@ class Store:
         with self.reading(model, None) as reading:
             return bool(reading.run.id == run)
 
-    def layers_with_units(self, model: str | ModelSet, run: int | None) -> int:
-        """The number of layers of a run that have units. Raises NotFound."""
+    def layers_with_units(self, model: str | ModelSet, run: int | None) -> list[int]:
+        """The layers of a run that have units. Raises NotFound."""
         with self.reading(model, run) as reading:
-            return len(runs.with_units(reading.run))
+            return runs.with_units(reading.run)
 
     def check_model(self, model: str | ModelSet) -> None:
         """Raises NotFound if the store does not have this model."""

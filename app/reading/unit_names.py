@@ -27,9 +27,9 @@ class UnitNames:
 NO_NAMES = UnitNames({}, {})
 
 
-def name_in(arrays: Mapping[str, Array]) -> str | None:
-    """The name among a unit's small arrays, or None."""
-    return bytes(arrays["name"]).rstrip(b"\0").decode("utf-8", "replace") or None
+def name_of(packed: Array) -> str | None:
+    """The name in a unit's array `name`, or None."""
+    return bytes(packed).rstrip(b"\0").decode("utf-8", "replace") or None
 
 
 def unit_names(reading: Reading) -> UnitNames:
@@ -51,10 +51,12 @@ def name_at(reading: Reading, layer: int, unit: int) -> str | None:
 
 def _read(reading: Reading) -> UnitNames:
     names: dict[int, str] = {}
-    for layer, width in enumerate(reading.run.widths):
-        for unit, arrays in enumerate(stored_arrays(reading, layer) if width else ()):
-            if (name := name_in(arrays)) is not None:
-                names[reading.places.index(layer, unit)] = name
+    for layer in range(len(reading.run.widths)):
+        for first, arrays in stored_arrays(reading, layer, ("name",)):
+            packed = arrays["name"]
+            for place in np.flatnonzero(packed.lengths).tolist():
+                if name := name_of(packed.values[place, : packed.lengths[place]]):
+                    names[reading.places.index(layer, first + place)] = name
     indices: dict[str, int] = {}
     for index, name in names.items():
         indices.setdefault(name.casefold(), index)

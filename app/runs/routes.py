@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 
 from app.runs import queries
+from app.runs.paths import without_folders
 from app.runs.view import RunContext, tables
 from app.schemas import Run
 from app.web import api_urls, urls
@@ -27,7 +28,7 @@ def run(request: Request, run: RunNumber, fields: Fields = None) -> Response:
     site = site_of(request)
     if unchanged := site.unchanged(request, None):
         return unchanged
-    return single(request, queries.run(site.store, run), fields)
+    return single(request, without_folders(queries.run(site.store, run)), fields)
 
 
 @router.get("/runs/{run}", include_in_schema=False)
@@ -36,7 +37,7 @@ def run_page(request: Request, run: RunNumber) -> Response:
     site = site_of(request)
     if unchanged := site.unchanged(request, None):
         return unchanged
-    page = queries.run(site.store, run)
+    page = without_folders(queries.run(site.store, run))
     frame = Frame(Links(page.name), json_url=api_urls.run(run), canonical=urls.run(run))
-    layers = site.store.layers_with_units(page.name, run)
+    layers = len(site.store.layers_with_units(page.name, run))
     return site.html(request, "runs/run.html", RunContext(frame, page, tables(page, layers)))

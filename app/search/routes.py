@@ -13,6 +13,7 @@ from app.schemas import Order
 from app.search import splits, texts, tokens
 from app.search.schemas import (
     ContextSort,
+    PairRole,
     Role,
     SearchPage,
     TextSearch,
@@ -28,6 +29,7 @@ from app.web.answers import listing, with_notes
 from app.web.frame import Frame
 from app.web.params import ERRORS, LISTS, Cursor, Fields, InSet, Limit, RunId
 from app.web.site import site_of
+from indexer.store.units import HEADS
 
 api = APIRouter(prefix="/api/v1/models/{model}", tags=["api"], responses=ERRORS)
 pages = APIRouter(include_in_schema=False)
@@ -48,6 +50,14 @@ As = Annotated[
         description="`peak`: neurons whose top examples peak on the token; `promoted`, "
         "`suppressed`: by logit effects; `in`, `gate`: by the input of its embedding to that part; "
         "`query`, `key`: attention heads that attend from it, or to it.",
+    ),
+]
+AsPair = Annotated[
+    PairRole | None,
+    Query(
+        alias="as",
+        description="`query`, `key`: attention heads whose largest pairs attend from the match, or "
+        "to it.",
     ),
 ]
 Sort = Annotated[
@@ -135,6 +145,7 @@ def by_text(
     request: Request,
     model: InSet,
     q: Text,
+    role: AsPair = None,
     sort: SortOfContexts = None,
     run: RunId = None,
     limit: ContextsAtOnce = CONTEXTS,
@@ -147,7 +158,7 @@ def by_text(
     if unchanged := site.unchanged(request, model, beside=[site.marks(model).version]):
         return unchanged
     with site.store.reading(model, run) as reading:
-        page = texts.search(reading, q, limit, cursor, sort)
+        page = texts.search(reading, q, limit, cursor, sort, role)
     page = with_notes(request, page, model, of="neurons")
     return listing(request, page, fields)
 
@@ -181,6 +192,7 @@ def search_page(
         else token_view(page.tokens, page.run.units.noun, site.links(model, run)),
         cursor=cursor,
         live=site.live,
+        has_pairs=page.run.units.set == HEADS,
     )
     return site.html(request, "search/search.html", context, status)
 
@@ -209,7 +221,9 @@ def _results(
             token = reading.vocabulary[number]
         elif text:
             by = _one_of(ContextSort, sort)
-            results["contexts"] = texts.search(reading, text, CONTEXTS, cursor, by)
+            results["contexts"] = texts.search(
+                reading, text, CONTEXTS, cursor, by, _pair_role(role)
+            )
     except AppError as error:
         results["problem"], status = error.detail, error.status
         if token and status == 404:
@@ -230,6 +244,13 @@ def _one_of(sorts: Any, sort: str | None) -> Any:
     if sort is not None and sort not in get_args(sorts):
         raise Invalid(f"These results do not sort by {sort}: use {', '.join(get_args(sorts))}.")
     return sort
+
+
+def _pair_role(role: Role | None) -> PairRole | None:
+    """`role`, if a match of a text can have it. Raises Invalid."""
+    if role is None or role in ("query", "key"):
+        return role
+    raise Invalid(f"A text is not looked up as={role}: use query or key, or leave it out.")
 
 
 def _suggestions(reading: Reading, token: str) -> list[Token]:
@@ -261,6 +282,9 @@ def _addresses(page: SearchPage, run: int | None, cursor: str | None) -> tuple[s
         return json_url, urls.search(page.run.name, **query)
     if page.contexts:
         by = page.contexts.sort if page.contexts.sort != "specific" else None
-        json_url = api_urls.text(page.run.name, page.text, sort=by, cursor=cursor, run=run)
-        return json_url, urls.search(page.run.name, text=page.text, sort=by, run=run)
+        role = page.contexts.role
+        json_url = api_urls.text(
+            page.run.name, page.text, role=role, sort=by, cursor=cursor, run=run
+        )
+        return json_url, urls.search(page.run.name, text=page.text, role=role, sort=by, run=run)
     return None, urls.search(page.run.name, run=run)

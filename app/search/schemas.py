@@ -17,6 +17,10 @@ TokenSort = Literal["value", "count", "max", "density", "neuron"]
 """What the neurons of a token are sorted by. `count`: where there are none, as `value`."""
 
 
+PairRole = Literal["query", "key"]
+"""What the match of a text is to attention heads: where their largest pairs look from, or at."""
+
+
 ContextSort = Literal["specific", "top", "context"]
 """What the contexts of a text are sorted by: how specifically neurons peak on the match, the number
 of neurons of which they are a top example, or their place in the corpus."""
@@ -134,6 +138,12 @@ class TextSearch(Schema):
     model: str
     run: RunRef
     q: str
+    role: PairRole | None = Field(
+        default=None,
+        exclude_if=lambda role: role is None,
+        description="Attention heads by pairs instead of outputs: each peaks where it attends from "
+        "(`query`) or to (`key`) in its top examples by what is moved; absent if not asked for.",
+    )
     sort: ContextSort = Field(
         description="`specific`: those first in which the most specific neurons peak on a match; "
         "`top`: those that are a top example of the most neurons; `context`: corpus order."

@@ -12,18 +12,27 @@ import numpy as np
 from app.contexts.queries import BOTTOM, ORDER, TOP, Array, peaks, rows_of
 from app.errors import Invalid
 from app.reading import cursors
+from app.reading.heads import pair_places
 from app.reading.neurons import peak_tokens
 from app.reading.runs import run_ref
 from app.reading.store import Reading
 from app.reading.unit_names import name_at
-from app.search.schemas import ContextSort, FoundContext, Snippet, TextNeuron, TextSearch
+from app.search.schemas import (
+    ContextSort,
+    FoundContext,
+    PairRole,
+    Snippet,
+    TextNeuron,
+    TextSearch,
+)
 from app.search.words import TextError, matches, parse
 from indexer.store import schema
 from indexer.store.checksums import missing
 from indexer.store.packing.codec import unpack_token_ids
-from indexer.store.packing.postings import unpack_places
+from indexer.store.packing.postings import PLACE, unpack_places
 from indexer.store.text import index as text_index
 from indexer.store.text.words import Phrase
+from indexer.store.units import HEADS
 
 NAMED = 6
 """The most neurons of each context."""
@@ -36,15 +45,26 @@ _AROUND = 90
 
 
 def search(
-    reading: Reading, q: str, limit: int, cursor: str | None, sort: ContextSort | None = None
+    reading: Reading,
+    q: str,
+    limit: int,
+    cursor: str | None,
+    sort: ContextSort | None = None,
+    role: PairRole | None = None,
 ) -> TextSearch:
     """A page of the contexts that contain every word and phrase of `q`.
 
     The first `MOST_RANKED` of the corpus are ranked as `sort` says, by default by how specifically
-    neurons peak on a match, and further ones follow in corpus order. Raises Invalid for an invalid
-    query or cursor.
+    neurons peak on a match, and further ones follow in corpus order. With `role`, heads peak at the
+    query or the key of their largest pair. Raises Invalid for an invalid query, cursor or role.
     """
     sort = sort or "specific"
+    if role is not None and reading.run.set_name != HEADS:
+        raise Invalid(
+            f"Run {reading.run.id} of {reading.run.model} is not of attention heads: leave out "
+            f"as={role}."
+        )
+    which = sort if role is None else f"{sort} {role}"
     try:
         phrases = parse(q)
     except TextError as error:
@@ -52,31 +72,32 @@ def search(
     place, after = 0, -1
     if cursor is not None:
         *its_search, place, after = cursors.decode(cursor, str, str, int, int)
-        if its_search != [q, sort] or place < 0 or after < -1:
+        if its_search != [q, which] or place < 0 or after < -1:
             raise Invalid("The cursor belongs to another search: start again without it.")
     run, connection = reading.run, reading.connection
     reading.check_texts()
     first = text_index.search(connection, run.id, phrases, -1, MOST_RANKED + 1)
-    ranked = _read(reading, first[:MOST_RANKED], phrases)
+    ranked = _read(reading, first[:MOST_RANKED], phrases, role)
     counts = _peaks_on_match(ranked)
     more = None
     if place < len(ranked) or after < 0:
         ranked.sort(key=lambda context: (*_rank(context, counts, sort), context.row.context_id))
         page = ranked[place : place + limit]
         if place + limit < len(ranked):
-            more = cursors.encode(q, sort, place + limit, -1)
+            more = cursors.encode(q, which, place + limit, -1)
         elif len(first) > MOST_RANKED:
-            more = cursors.encode(q, sort, len(ranked), first[MOST_RANKED - 1])
+            more = cursors.encode(q, which, len(ranked), first[MOST_RANKED - 1])
     else:
         ids = text_index.search(connection, run.id, phrases, after, limit + 1)
-        page = _read(reading, ids[:limit], phrases)
-        more = cursors.encode(q, sort, place, ids[limit - 1]) if len(ids) > limit else None
+        page = _read(reading, ids[:limit], phrases, role)
+        more = cursors.encode(q, which, place, ids[limit - 1]) if len(ids) > limit else None
     specific = sorted(counts, key=lambda index: (-counts[index], index))[:SPECIFIC]
     tokens = peak_tokens(reading, specific) if specific else {}
     return TextSearch(
         model=run.model,
         run=run_ref(run),
         q=q,
+        role=role,
         sort=sort,
         ranked=len(ranked),
         neurons=[
@@ -118,7 +139,9 @@ class _Context(NamedTuple):
         return indices
 
 
-def _read(reading: Reading, ids: list[int], phrases: list[Phrase]) -> list[_Context]:
+def _read(
+    reading: Reading, ids: list[int], phrases: list[Phrase], role: PairRole | None
+) -> list[_Context]:
     """Those of the contexts with these ids that have the phrases in their text, in their order.
 
     Older runs are indexed with the names of special tokens inside their contexts. Raises Damaged.
@@ -127,10 +150,7 @@ def _read(reading: Reading, ids: list[int], phrases: list[Phrase]) -> list[_Cont
     for number in ids:
         if number not in rows:  # the table of words has it, and every stored context is there
             raise missing(schema.contexts, run_id=reading.run.id, context_id=number)
-    contexts = [
-        _context_of(reading, rows[number], unpack_token_ids(bytes(rows[number].token_ids)), phrases)
-        for number in ids
-    ]
+    contexts = [_context_of(reading, rows[number], phrases, role) for number in ids]
     return [
         context
         for context in contexts
@@ -139,7 +159,10 @@ def _read(reading: Reading, ids: list[int], phrases: list[Phrase]) -> list[_Cont
     ]
 
 
-def _context_of(reading: Reading, row: Any, token_ids: Array, phrases: list[Phrase]) -> _Context:
+def _context_of(
+    reading: Reading, row: Any, phrases: list[Phrase], role: PairRole | None
+) -> _Context:
+    token_ids = unpack_token_ids(bytes(row.token_ids))
     included = token_ids[row.included_from :].tolist()
     spelling = [reading.spelling[token_id] for token_id in included]
     spelling = reading.in_context(spelling, row.included_from)
@@ -154,7 +177,10 @@ def _context_of(reading: Reading, row: Any, token_ids: Array, phrases: list[Phra
     hit = np.zeros(len(token_ids), np.bool_)
     for positions in tokens_at(spelling, spans):
         hit[row.included_from + positions.start : row.included_from + positions.stop] = True
-    examples = unpack_places(bytes(row.neurons))
+    if role is None:
+        examples = unpack_places(bytes(row.neurons))
+    else:
+        examples = pair_places(reading, role).get(row.context_id, np.empty(0, PLACE))
     return _Context(row, token_ids, text, spans, special, examples, hit)
 
 

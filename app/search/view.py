@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from app.contexts.view import examples
 from app.schemas import Order
-from app.search.schemas import ContextSort, Role, SearchPage, TokenSearch, TokenSort
+from app.search.schemas import ContextSort, PairRole, Role, SearchPage, TokenSearch, TokenSort
 from app.web.frame import Frame
 from app.web.links import Links
 
@@ -90,6 +90,14 @@ CONTEXT_SORTS: tuple[tuple[ContextSort, str], ...] = (
 """What the contexts of a text sort by, in words."""
 
 
+PAIR_ROLES: tuple[tuple[PairRole | None, str], ...] = (
+    (None, "put out most at it"),
+    ("query", "attend from it"),
+    ("key", "attend to it"),
+)
+"""What heads do at the match of a text."""
+
+
 @dataclass(frozen=True, slots=True)
 class SearchContext:
     """What `search/search.html` is rendered with."""
@@ -105,6 +113,10 @@ class SearchContext:
     """Turns counts of examples into words."""
     sorts: tuple[tuple[ContextSort, str], ...] = CONTEXT_SORTS
     """What the contexts of a text sort by, in words."""
+    has_pairs: bool = False
+    """Whether the run is of attention heads, which a text's match can be the query or key of."""
+    pair_roles: tuple[tuple[PairRole | None, str], ...] = PAIR_ROLES
+    """What a match can be to attention heads, in words."""
 
 
 def token_view(results: TokenSearch, noun: str, links: Links) -> TokenView:

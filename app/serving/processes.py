@@ -184,7 +184,7 @@ def _live_socket() -> Iterator[tuple[socket.socket, Path]]:
 def work(pipe: Any) -> None:
     """Serve what a `Task` in the pipe says, until a signal comes or the pipe ends."""
     from app.main import create_app
-    from app.serving.server import collect_less, server_of
+    from app.serving.server import collect_less, compile_templates, server_of
 
     task: Task = pickle.load(pipe)
     threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
@@ -193,6 +193,7 @@ def work(pipe: Any) -> None:
         # One connection at a time: the process that accepts is the one that has least to do.
         server = server_of(app, task.settings, at_once=1)
         collect_less()
+        compile_templates(app)
         server.run(sockets=[opened])
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import os
 import socket
+import threading
 from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
 import uvicorn
 from anyio import to_thread
+from fastapi import FastAPI
 
 from app.serving.connections import Connections
 from app.serving.limits import raise_file_limit, room_for_connections
@@ -94,6 +96,18 @@ def collect_less() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS)
+
+
+def compile_templates(app: FastAPI) -> None:
+    """Compile all templates in the background: that takes much longer than the first page that
+    needs one."""
+
+    def compiled() -> None:
+        environment = app.state.site.templates
+        for name in environment.list_templates():
+            environment.get_template(name)
+
+    threading.Thread(target=compiled, name="templates", daemon=True).start()
 
 
 def listening(settings: Settings) -> socket.socket:

@@ -162,13 +162,14 @@ def text(
     name: Name,
     q: str,
     *,
+    role: str | None = None,
     sort: str | None = None,
     cursor: str | None = None,
     run: int | None = None,
 ) -> str:
     """The contexts that contain a text."""
     path = api_path(name, "search", "text")
-    return with_query(path, q=q, sort=sort, cursor=cursor, run=run)
+    return with_query(path, q=q, role=role, sort=sort, cursor=cursor, run=run)
 
 
 def context_neurons(

@@ -35,6 +35,7 @@ class BuiltPages:
         self._bytes = 0
         self._pages: OrderedDict[str, _Page] = OrderedDict()
         self._lock = threading.Lock()
+        self._of_thread = threading.local()
 
     def get(self, request: Request, tag: str) -> Response | None:
         """The answer with the page that has this ETag; None if it is not kept."""
@@ -55,7 +56,7 @@ class BuiltPages:
             return response
         left_out = ("content-length", "vary")
         headers = {name: text for name, text in response.headers.items() if name not in left_out}
-        page = _Page(zstandard.ZstdCompressor(level=LEVEL).compress(bytes(response.body)), headers)
+        page = _Page(self._compressor().compress(bytes(response.body)), headers)
         with self._lock:
             if (before := self._pages.pop(tag, None)) is not None:
                 self._bytes -= len(before.content) + _HEADERS
@@ -66,6 +67,13 @@ class BuiltPages:
                 self._bytes -= len(oldest.content) + _HEADERS
         # Compressed already: the visitor need not wait until it is compressed once more.
         return (self.get(request, tag) or response) if takes_zstd(request) else response
+
+    def _compressor(self) -> zstandard.ZstdCompressor:
+        """The thread's own: to make one takes as long as to compress a page."""
+        compressor: zstandard.ZstdCompressor | None = getattr(self._of_thread, "compressor", None)
+        if compressor is None:
+            compressor = self._of_thread.compressor = zstandard.ZstdCompressor(level=LEVEL)
+        return compressor
 
 
 def takes_zstd(request: Request) -> bool:

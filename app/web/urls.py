@@ -13,9 +13,10 @@ def home(*, limit: int | None = None, cursor: str | None = None) -> str:
     return with_query("/", limit=limit, cursor=cursor)
 
 
-def model(name: Name, *, run: int | None = None) -> str:
-    """A model's page; here and below `run` is None for the model's default run."""
-    return with_query(path_of(name), run=run)
+def model(name: Name, *, by: str | None = None, run: int | None = None) -> str:
+    """A model's page, its picture of heads coloured by a score; here and below `run` is None for
+    the model's default run."""
+    return with_query(path_of(name), by=by, run=run)
 
 
 def layer(

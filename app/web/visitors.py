@@ -17,8 +17,9 @@ Answer = Callable[[Request, int, str], Response]
 
 
 class OwnVisitors:
-    """Answers 400 to names that are not in `hosts` (empty: every name is answered), and 403 to what
-    may compute or write if its Origin is not the address that it was sent to.
+    """Answers 400 to names that are not in `hosts` (empty: every name is answered) and to several
+    names at once, and 403 to what may compute or write if its Origin is not the address that it was
+    sent to.
 
     A page of any site can send a browser here under a name of its own choice (DNS rebinding), and
     can post forms. Programs send no Origin.
@@ -38,6 +39,8 @@ class OwnVisitors:
 
     def _refusal(self, request: Request) -> Response | None:
         host = request.headers.get("host", "")
+        if len(request.headers.getlist("host")) > 1:
+            return self._answer(request, 400, "This request has several Host headers: send one.")
         if self._hosts and _name(host) not in self._hosts:
             return self._answer(
                 request,
@@ -45,10 +48,8 @@ class OwnVisitors:
                 "This server does not answer to the name it was asked by: its setting "
                 "NEURARIUM_ALLOWED_HOSTS lists its names.",
             )
-        origin = request.headers.get("origin")
-        if request.method in _READING or origin is None:
-            return None
-        if _place(origin) != host.lower():
+        origins = request.headers.getlist("origin")
+        if request.method not in _READING and any(_place(one) != host.lower() for one in origins):
             return self._answer(
                 request, 403, "A page of another site sent this: only this site's own pages may."
             )

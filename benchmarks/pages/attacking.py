@@ -1,15 +1,18 @@
-"""Visitors that hold on to a server: half-open requests, idle connections, endless heads. They run
-in a process of their own, so that they and who measures do not wait for each other."""
+"""Visitors that hold on to a server: half-open requests, idle connections, endless heads, floods of
+texts for a live model. They run in a process of their own, so that they and who measures do not
+wait for each other."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 from app.serving.limits import raise_file_limit
 
@@ -22,25 +25,31 @@ _AGAIN = 1.0
 _LOOK = 0.5
 """Seconds between two looks at whether the parent is still there."""
 
-Attack = Callable[[str, int, int], Awaitable[None]]
+_ANSWERED = 60.0
+"""Seconds that a text may take, after which it counts as not answered."""
+NO_ANSWER = "none"
+"""In place of a status: the connection was closed, or the time was up."""
+_TEXT = "The old house stood at the end of the road. " * 8
+
+Attack = Callable[[SplitResult, int], Awaitable[None]]
 
 
-async def half_open(host: str, port: int, count: int) -> None:
+async def half_open(server: SplitResult, count: int) -> None:
     """So many connections that send a head byte by byte; closed ones are opened again."""
-    await _many(host, port, count, _HEAD, b"x")
+    await _many(server, count, _HEAD, b"x")
 
 
-async def idle(host: str, port: int, count: int) -> None:
+async def idle(server: SplitResult, count: int) -> None:
     """So many connections that send nothing; closed ones are opened again."""
-    await _many(host, port, count, b"", b"")
+    await _many(server, count, b"", b"")
 
 
-async def large_head(host: str, port: int, count: int) -> None:
+async def large_head(server: SplitResult, count: int) -> None:
     """One connection after the other that sends a header of so many bytes."""
     piece = b"x" * (1 << 16)
     while True:
         with suppress(OSError):
-            _, writer = await asyncio.open_connection(host, port)
+            _, writer = await asyncio.open_connection(server.hostname, server.port)
             try:
                 writer.write(_HEAD)
                 for _ in range(0, count, len(piece)):
@@ -51,14 +60,57 @@ async def large_head(host: str, port: int, count: int) -> None:
         await asyncio.sleep(0.01)
 
 
-ATTACKS: dict[str, Attack] = {"half-open": half_open, "idle": idle, "large head": large_head}
+async def posts(server: SplitResult, count: int) -> None:
+    """So many texts at once for the form at an address, and again when all are answered. Prints how
+    many were answered with each status after each time."""
+    while True:
+        statuses = Counter(await asyncio.gather(*(_posted(server) for _ in range(count))))
+        print(json.dumps(statuses), flush=True)
 
 
-async def _many(host: str, port: int, count: int, first: bytes, then: bytes) -> None:
+def post(address: str) -> str:
+    """Send a text to the form at an address; the answer's status, or `NO_ANSWER`."""
+    return asyncio.run(_posted(urlsplit(address)))
+
+
+async def _posted(server: SplitResult) -> str:
+    body = urlencode({"text": _TEXT}).encode()
+    head = (
+        f"POST {server.path} HTTP/1.1\r\nHost: {server.netloc}\r\nConnection: close\r\n"
+        "Content-Type: application/x-www-form-urlencoded\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode()
+
+    async def answered() -> str:
+        reader, writer = await asyncio.open_connection(server.hostname, server.port)
+        try:
+            writer.write(head + body)
+            status = (await reader.readline())[9:12].decode()
+            while await reader.read(1 << 16):
+                pass
+            return status or NO_ANSWER
+        finally:
+            writer.close()
+
+    try:
+        return await asyncio.wait_for(answered(), _ANSWERED)
+    except OSError:  # with TimeoutError
+        return NO_ANSWER
+
+
+ATTACKS: dict[str, Attack] = {
+    "half-open": half_open,
+    "idle": idle,
+    "large head": large_head,
+    "posts": posts,
+}
+
+
+async def _many(server: SplitResult, count: int, first: bytes, then: bytes) -> None:
     async def hold() -> None:
         while True:
             with suppress(OSError):
-                reader, writer = await asyncio.open_connection(host, port)
+                reader, writer = await asyncio.open_connection(server.hostname, server.port)
                 try:
                     writer.write(first)
                     while not reader.at_eof():
@@ -74,31 +126,34 @@ async def _many(host: str, port: int, count: int, first: bytes, then: bytes) -> 
 
 
 @contextmanager
-def attacked(name: str, address: str, count: int) -> Iterator[None]:
-    """While one of the `ATTACKS` runs against a server, which it has begun to reach."""
-    host = urlsplit(address)
+def attacked(name: str, address: str, count: int) -> Iterator[Counter[str]]:
+    """While one of the `ATTACKS` runs against a server, which it has begun to reach. Afterwards the
+    counter says how many texts were answered with each status."""
     command = "from benchmarks.pages.attacking import main; main()"
     attacker = subprocess.Popen(
-        [sys.executable, "-c", command, name, str(host.hostname), str(host.port), str(count)],
+        [sys.executable, "-c", command, name, address, str(count)],
         stdout=subprocess.PIPE,
         text=True,
     )
+    statuses: Counter[str] = Counter()
     try:
         assert attacker.stdout is not None  # a pipe
-        assert attacker.stdout.readline().strip() == _BEGUN
-        yield
+        while (line := attacker.stdout.readline().strip()) != _BEGUN:
+            statuses.update(json.loads(line))
+        yield statuses
     finally:
         attacker.kill()
-        attacker.communicate()
+        for line in attacker.communicate()[0].splitlines():
+            statuses.update(json.loads(line))
 
 
 def main() -> None:
     """Attack, as the command line says, until the process is ended or its parent is gone."""
-    name, host, port, count = sys.argv[1:]
+    name, address, count = sys.argv[1:]
     raise_file_limit()
 
     async def attack() -> None:
-        task = asyncio.ensure_future(ATTACKS[name](host, int(port), int(count)))
+        task = asyncio.ensure_future(ATTACKS[name](urlsplit(address), int(count)))
         await asyncio.sleep(2 * _LOOK)
         print(_BEGUN, flush=True)
         parent = os.getppid()

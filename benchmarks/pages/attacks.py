@@ -1,50 +1,70 @@
-"""How fast pages are served while others hold on to the server.
+"""How fast pages are served while others hold on to the server, or flood it with texts.
 
     python -m benchmarks.pages.attacks demo=sqlite:////tmp/demo.db
 
 The server may have 1,024 files open. Every page is asked for on a new connection: a visitor who
-comes in the middle of an attack, and has no place yet.
+comes in the middle of an attack, and has no place yet. Texts are for a model that is in memory.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from app.web import urls
 from benchmarks.pages import servers
 from benchmarks.pages.asking import ask_all
-from benchmarks.pages.attacking import attacked
-from benchmarks.pages.serving import neuron_pages
+from benchmarks.pages.attacking import attacked, post
+from benchmarks.pages.serving import neuron_places
 from benchmarks.results import Figure, run
 from benchmarks.tables import report
 from indexer.errors import NeurariumError
 
+FLOOD = "posts"
 FILES = 1024
+Case = tuple[str, str, int]
+"""A row's name, the attack's, how many."""
 CASES = (
     ("no attack", "", 0),
     ("4,000 half-open requests", "half-open", 4000),
     ("heads of 200 MB", "large head", 200_000_000),
     ("1,100 idle connections", "idle", 1100),
+    ("500 live texts at once", FLOOD, 500),
+    ("3,000 live texts at once", FLOOD, 3000),
 )
 
 
-def measure(store: str, database: str, seconds: float, pause: float, seed: int) -> list[Figure]:
+def measure(
+    store: str, database: str, seconds: float, pause: float, seed: int, cases: Sequence[Case]
+) -> list[Figure]:
     """For each attack: the page that 99% of pages took at most, the slowest, and how many failed.
-    A page is asked for every `pause` seconds, for so many `seconds`."""
+    A page is asked for every `pause` seconds, for so many `seconds`. Of floods of texts also the
+    server's memory before and its largest meanwhile, and the answers to the texts by status."""
     figures: list[Figure] = []
-    for case, name, count in CASES:
+    for case, name, count in cases:
         times: list[float] = []
         failed = 0
         with ExitStack() as stack:
-            address = stack.enter_context(servers.neurarium(database, files=FILES))
-            paths = neuron_pages(address, 1000, seed)
+            options = ["--live"] if name == FLOOD else []
+            server = stack.enter_context(servers.neurarium(database, *options, files=FILES))
+            address = server.address
+            places = neuron_places(address, 1000, seed)
+            paths = [urls.neuron(*place) for place in places]
             ask_all(address, paths[:20], {})
+            target = address
+            if name == FLOOD:
+                target += urls.try_text(*places[0])
+                post(target)  # loads the model
+            before = most = server.memory()
+            statuses = Counter[str]()
             if name:
-                stack.enter_context(attacked(name, address, count))
+                statuses = stack.enter_context(attacked(name, target, count))
             end = time.monotonic() + seconds
             while time.monotonic() < end:
                 path, began = paths[len(times) % len(paths)], time.perf_counter()
@@ -54,6 +74,7 @@ def measure(store: str, database: str, seconds: float, pause: float, seed: int) 
                     failed += 1
                 # With the time to connect, which an attack makes long.
                 times.append(1000 * (time.perf_counter() - began))
+                most = max(most, server.memory())
                 with suppress(ValueError):
                     time.sleep(pause - times[-1] / 1000)
         in_order = sorted(times)
@@ -62,6 +83,16 @@ def measure(store: str, database: str, seconds: float, pause: float, seed: int) 
             Figure(f"{case}, slowest page", store, in_order[-1], "ms"),
             Figure(f"{case}, failed", store, 100 * failed / len(times), "%"),
         ]
+        if name == FLOOD:
+            # The counts are whole once the attack has ended.
+            figures += [
+                Figure(f"{case}, memory before", store, before / 1e6, "MB"),
+                Figure(f"{case}, memory at most", store, most / 1e6, "MB"),
+                *(
+                    Figure(f"{case}, answered {status}", store, number)
+                    for status, number in sorted(statuses.items())
+                ),
+            ]
     return figures
 
 
@@ -76,7 +107,7 @@ def main(
     figures = []
     for store in stores:
         name, _, database = store.partition("=")
-        figures += measure(name, database, seconds, pause, seed)
+        figures += measure(name, database, seconds, pause, seed, CASES)
     report("pages.attacks", {"seconds": seconds, "pause": pause, "seed": seed}, figures, save)
 
 

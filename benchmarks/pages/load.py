@@ -130,7 +130,8 @@ def measure(
             address = database
             if not database.startswith("http://"):
                 options = ("--workers", workers) if workers else ()
-                address = stack.enter_context(servers.neurarium(database, *options, keeps=kept))
+                server = servers.neurarium(database, *options, keeps=kept)
+                address = stack.enter_context(server).address
             paths = neuron_pages(address, 1000, seed)
             for _ in range(4):  # each process warms up
                 ask_all(address, paths if kept else paths[:10], {"Accept-Encoding": "zstd"})

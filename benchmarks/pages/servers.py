@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi import FastAPI, Response
@@ -17,28 +18,43 @@ from indexer.errors import NeurariumError
 _ADDRESS = re.compile(r"http://[\w.]+:\d+")
 
 
+@dataclass(frozen=True)
+class Running:
+    """A server."""
+
+    address: str
+    process: int
+
+    def memory(self) -> int:
+        """Bytes that its process holds now (Linux)."""
+        pages = int(Path(f"/proc/{self.process}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 @contextmanager
 def neurarium(
     database: str, *options: str, files: int | None = None, keeps: bool = False
-) -> Iterator[str]:
-    """`neurarium serve` on a database; its address. `files`: how many it may have open; `keeps`:
+) -> Iterator[Running]:
+    """`neurarium serve` on a database. `files`: how many it may have open; `keeps`:
     whether it keeps built pages in memory. Raises NeurariumError if it fails to start."""
     limit = "" if files is None else f"resource.setrlimit(resource.RLIMIT_NOFILE, {(files, files)})"
     command = f"import resource; {limit}\nfrom app.cli.main import main; main()"
     arguments = [command, "serve", "--port", "0", "--database", database, *options]
-    with _running(arguments, {} if keeps else {"NEURARIUM_PAGE_MEMORY": "0"}) as address:
-        yield address
+    with _running(arguments, {} if keeps else {"NEURARIUM_PAGE_MEMORY": "0"}) as server:
+        yield server
 
 
 @contextmanager
 def plain(folder: Path) -> Iterator[str]:
     """A server of the files in a folder, at /NAME, that does nothing else; its address."""
-    with _running(["from benchmarks.pages.servers import serve; serve()", str(folder)]) as address:
-        yield address
+    with _running(["from benchmarks.pages.servers import serve; serve()", str(folder)]) as server:
+        yield server.address
 
 
 @contextmanager
-def _running(arguments: list[str], environment: Mapping[str, str] | None = None) -> Iterator[str]:
+def _running(
+    arguments: list[str], environment: Mapping[str, str] | None = None
+) -> Iterator[Running]:
     # -u: its lines are read while it runs.
     server = subprocess.Popen(
         [sys.executable, "-u", "-c", *arguments],
@@ -56,7 +72,7 @@ def _running(arguments: list[str], environment: Mapping[str, str] | None = None)
                 break
         else:
             raise NeurariumError(f"The server did not start: {''.join(printed).strip()}")
-        yield address[0]
+        yield Running(address[0], server.pid)
     finally:
         server.terminate()
         server.communicate()

@@ -98,11 +98,11 @@ def _served(stack: ExitStack, url: str) -> str:
     """The address of a server: the one that is named, or one started on a database."""
     if url.startswith("http://"):
         return url.rstrip("/")
-    return stack.enter_context(servers.neurarium(url))
+    return stack.enter_context(servers.neurarium(url)).address
 
 
 def _cases(stack: ExitStack, address: str, count: int, seed: int) -> dict[str, Case]:
-    places = _places(address, count, seed)
+    places = neuron_places(address, count, seed)
     pages = [urls.neuron(*place) for place in places]
     page = ask_all(address, pages[:1], _ZSTD)[0]
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -125,8 +125,8 @@ def _json(address: str) -> addresses.Get:
     return get
 
 
-def _places(address: str, count: int, seed: int) -> list[addresses.Place]:
-    """Neurons of a server in random order. Raises NeurariumError if it has none."""
+def neuron_places(address: str, count: int, seed: int) -> list[addresses.Place]:
+    """So many neurons of a server, in random order. Raises NeurariumError if it has none."""
     places = addresses.draw(_json(address), count, seed)
     if not places:
         raise NeurariumError(f"There is no run at {address}: index a model first.")
@@ -136,7 +136,7 @@ def _places(address: str, count: int, seed: int) -> list[addresses.Place]:
 def neuron_pages(address: str, count: int, seed: int) -> list[str]:
     """The paths of so many neuron pages of a server, in random order. Raises NeurariumError if it
     has none."""
-    return [urls.neuron(*place) for place in _places(address, count, seed)]
+    return [urls.neuron(*place) for place in neuron_places(address, count, seed)]
 
 
 def _sizes(store: str, pages: Case) -> list[Figure]:

@@ -2,36 +2,53 @@
 
     python -m benchmarks.store.damaging
 
-Every answer has to be the right one, or an error with a line in the log. The tests do the same with
-fewer copies and pages.
+Every answer has to be the right one, or an error with a line in the log. The store has the runs
+that the tests wrote by hand, and small runs of the demo's neurons, latents and attention heads. The
+tests do the same with fewer copies and pages.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
 import random
 import shutil
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from sqlalchemy import Connection, Engine, create_engine, text
+import typer
+from sqlalchemy import Connection, Engine, create_engine, func, inspect, select, text
 from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.reading.store import Store
+from app.sets import name_of
 from app.settings import Settings
+from app.web import api_urls, urls
+from benchmarks.results import Figure, run
+from benchmarks.tables import report
+from indexer.errors import NeurariumError
 from indexer.store import schema
 from indexer.store.database import open_store
+from tests.conftest import Silent
 from tests.helpers import fixture_store
 
 TABLES = [
     *("runs", "layers", "contexts", "neurons", "neuron_arrays", "neuron_columns"),
     *("token_neurons", "examples", "vocabulary", "vocabularies", "corpus_counts"),
 ]
+HEAD_TABLES = ["heads", "head_patterns"]
+UNIT_TABLES = ["neurons", "neuron_arrays", "examples", *HEAD_TABLES]
+TEXT_TABLES = [f"context_words_{{run}}_{part}" for part in ("data", "idx")]
+"""In which SQLite keeps the words of a run's texts."""
+DEMO = "demo"
+UNITS = 8
+CONTEXTS = 5
+DEMO_TOKENS = range(5, 25)
+"""Tokens of the demo that are searched."""
 WAYS = ("change", "swap", "delete", "key")
 """To damage a row: another value, values of another row, no row, another key."""
 PAGES = [
@@ -86,36 +103,56 @@ def damage(connection: Connection, rng: random.Random, name: str, way: str) -> s
     """Damage one or two rows of a table in one of the `WAYS`; says how."""
     if connection.dialect.name == "sqlite":
         connection.execute(text("PRAGMA foreign_keys=OFF"))
-    table = schema.metadata.tables[name]
-    keys = [column.name for column in table.primary_key]
-    rows = connection.execute(text(f"SELECT * FROM {table.name} ORDER BY {', '.join(keys)}"))
+    keys = inspect(connection).get_pk_constraint(name)["constrained_columns"]
+    rows = connection.execute(text(f"SELECT * FROM {name} ORDER BY {', '.join(keys)}"))
     found = [dict(row._mapping) for row in rows]
+    if "run_id" in found[0]:
+        of = rng.choice(sorted({row["run_id"] for row in found}))
+        found = [row for row in found if row["run_id"] == of]
+    found = [row for row in found if is_asked(name, row, keys)]
     row, other = rng.choice(found), rng.choice(found)
     column = rng.choice([name for name in row if name not in keys])
-    if table is schema.neurons and column in ("layer", "neuron"):
+    if name == "neurons" and column in ("layer", "neuron"):
         column = "max"
-    if table is schema.neurons and column == "run_id":
+    if name == "neurons" and column == "run_id":
         column = "std"
     where = " AND ".join(f"{key} = :key_{key}" for key in keys)
 
-    def update(at: dict[str, Any], name: str, value: Any) -> None:
+    def update(at: dict[str, Any], column: str, value: Any) -> None:
         parameters = {f"key_{key}": at[key] for key in keys} | {"value": value}
-        statement = f"UPDATE {table.name} SET {name} = :value WHERE {where}"
+        statement = f"UPDATE {name} SET {column} = :value WHERE {where}"
         connection.execute(text(statement), parameters)
 
     if way == "change":
         update(row, column, changed(row[column], rng))
     elif way == "swap":
         places = {"run_id", "layer", "neuron", "identity"}  # unique, together or alone
-        for name in set(row) - set(keys) - places:
-            update(row, name, other[name])
-            update(other, name, row[name])
+        for moved in sorted(set(row) - set(keys) - places):
+            update(row, moved, other[moved])
+            update(other, moved, row[moved])
     elif way == "delete":
-        statement = f"DELETE FROM {table.name} WHERE {where}"
+        statement = f"DELETE FROM {name} WHERE {where}"
         connection.execute(text(statement), {f"key_{key}": row[key] for key in keys})
     else:
-        update(row, keys[-1], row[keys[-1]] + 100_000 if keys[-1] != "name" else "nothing")
-    return f"{way} {table.name} {[row[key] for key in keys]} {column}"
+        update(row, keys[-1], elsewhere(row[keys[-1]]))
+    return f"{way} {name} {[row[key] for key in keys]} {column}"
+
+
+def is_asked(table: str, row: dict[str, Any], keys: list[str]) -> bool:
+    """Whether a page may show a row, of a store that has the demo's runs too: it is of the first
+    units, tokens or contexts."""
+    if table in UNIT_TABLES and row[keys[0]] % (1 << 32) >= UNITS:
+        return False
+    if table == "head_patterns":
+        return bool(row["context_id"] < CONTEXTS)
+    return table != "token_neurons" or row["token_id"] < DEMO_TOKENS.stop
+
+
+def elsewhere(key: Any) -> Any:
+    """A key that no row has."""
+    if isinstance(key, bytes):
+        return key + b"zzz"
+    return "nothing" if isinstance(key, str) else key + 100_000
 
 
 def ways_of(table: str) -> tuple[str, ...]:
@@ -163,39 +200,95 @@ def unnoticed(right: Answers, client: TestClient, url: str) -> tuple[list[str], 
     return wrong, bool(failed)
 
 
-def main() -> None:
-    """Damage copies of the hand-written store of the tests."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--copies", type=int, default=120, help="how many (default: 120)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first (default: 0)")
-    given = parser.parse_args()
+def made(path: Path) -> None:
+    """Write the store that is damaged: the runs that are written by hand, and small runs of the
+    bundled model's neurons, latents and attention heads."""
+    from indexer.config import IndexConfig
+    from indexer.demo import DICTIONARIES, bundled_name
+    from indexer.run.index import index  # takes seconds
+
+    url = f"sqlite:///{path}"
+    engine = open_store(url, create=True)
+    fixture_store.write_all(engine)
+    engine.dispose()
+    small = IndexConfig(model=DEMO, max_tokens=4_000, sample=16, top_k=3)
+    latents = replace(small, dictionary=bundled_name(DICTIONARIES[0]), force=True)
+    for config in (small, latents, replace(small, heads=True)):
+        index(config, url, path.parent / "cache", Silent())
+
+
+def pages_of_demo(connection: Connection) -> list[str]:
+    """Addresses of what is stored of the demo's first units, contexts and tokens, in all its
+    sets."""
+    runs = schema.runs
+    sets = select(runs.c.id, runs.c.set_name).where(runs.c.model == DEMO)
+    pages = []
+    for number, set_name in connection.execute(sets):
+        name = name_of(DEMO, set_name)
+        pages += [urls.model(name), api_urls.model(name), urls.layer(name, 0), api_urls.run(number)]
+        pages += [api_urls.neuron(name, 0, unit) for unit in range(UNITS)]
+        pages += [urls.neuron(name, 0, 0), api_urls.neurons(name, 0, limit=UNITS)]
+        pages += [api_urls.context_neurons(name, context) for context in range(CONTEXTS)]
+        pages += [api_urls.token_neurons(name, token_id=token) for token in DEMO_TOKENS]
+        pages += [urls.search(name, text="the"), api_urls.search_numbers(name, q="max>0", limit=5)]
+    pages += [api_urls.heads(DEMO), urls.heads(DEMO)]
+    for layer, head in product(range(2), range(5)):
+        pages.append(api_urls.head(DEMO, layer, head))
+        pages += [api_urls.head_context(DEMO, layer, head, context) for context in range(CONTEXTS)]
+    return pages
+
+
+def main(
+    copies: Annotated[int, typer.Option(min=1, help="How many.")] = 120,
+    seed: Annotated[int, typer.Option(help="Of the first.")] = 0,
+    store: Annotated[
+        Path | None, typer.Option(help="The file of a store that `made` wrote. Default: a new one.")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Save the figures as JSON.")] = None,
+) -> None:
+    """Damage copies of a store, and count the copies with a wrong answer."""
     logging.getLogger("neurarium").propagate = False
     with tempfile.TemporaryDirectory() as name:
-        whole = Path(name) / "whole.db"
-        engine = open_store(f"sqlite:///{whole}", create=True)
-        fixture_store.write_all(engine)
+        whole = store or Path(name) / "whole.db"
+        if not whole.exists():
+            made(whole)
+        engine = open_store(f"sqlite:///{whole}", create=False)
+        with engine.connect() as connection:
+            pages = PAGES + pages_of_demo(connection)
+            count = connection.scalar(select(func.count()).select_from(schema.runs))
         engine.dispose()
         # A page that is kept would hide that its rows were damaged since.
         app = create_app(Settings(database_url=f"sqlite:///{whole}", page_memory=0))
         with TestClient(app, raise_server_exceptions=False, follow_redirects=False) as client:
-            right = asked(client, PAGES)
+            right = asked(client, pages)
+            if failed := [path for path, (status, _) in right.items() if status not in (200, 404)]:
+                raise NeurariumError(f"{failed[0]} is not answered by the whole store.")
             noticed = wrong = 0
-            for seed in range(given.seed, given.seed + given.copies):
-                rng = random.Random(seed)
-                path = Path(name) / f"{seed}.db"
+            kinds = [*TABLES, *HEAD_TABLES, *TEXT_TABLES]
+            for number in range(seed, seed + copies):
+                rng = random.Random(number)
+                path = Path(name) / f"{number}.db"
                 shutil.copy(whole, path)
                 engine = create_engine(f"sqlite:///{path}")
-                table = rng.choice(TABLES)
+                kind = rng.choice(kinds)
+                table = kind.format(run=rng.randrange(count or 1) + 1)
                 with engine.begin() as connection:
                     how = damage(connection, rng, table, rng.choice(ways_of(table)))
                 engine.dispose()
-                pages, failed = unnoticed(right, client, f"sqlite:///{path}")
+                paths, failed_any = unnoticed(right, client, f"sqlite:///{path}")
                 path.unlink()
-                noticed, wrong = noticed + failed, wrong + bool(pages)
-                if pages:
-                    print(f"seed {seed}: {how}: {', '.join(pages)}")
-    print(f"{given.copies} damaged copies: {noticed} noticed, {wrong} with a wrong answer.")
+                noticed, wrong = noticed + failed_any, wrong + bool(paths)
+                if paths:
+                    typer.echo(f"seed {number}: {how}: {', '.join(paths)}")
+    figures = [
+        Figure("answers of each copy", "SQLite", len(pages)),
+        Figure("damaged copies", "SQLite", copies),
+        Figure("noticed", "SQLite", noticed),
+        Figure("no answer affected", "SQLite", copies - noticed - wrong),
+        Figure("a wrong answer", "SQLite", wrong),
+    ]
+    report("store.damaging", {"copies": copies, "seed": seed}, figures, save)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

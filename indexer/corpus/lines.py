@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import zstandard
 
 from indexer.corpus.rows import (
@@ -25,10 +26,11 @@ from indexer.corpus.rows import (
 )
 from indexer.errors import NeurariumError
 
-MAX_LINE_BYTES = 64 << 20
+MAX_LINE_BYTES = 32 << 20
 """The longest line that is read."""
-_MAX_BRACKETS = 2_000_000
-"""Lists and objects in a line: each takes some hundred bytes of memory, and two in the file."""
+_MAX_VALUES = 2_000_000
+"""Values in a line of JSON: each takes up to some hundred bytes of memory, and two in the file."""
+_BEGIN_VALUES = b",[{"
 _CHECKED_BYTES = 8 << 20
 _MAX_RATIO = 300
 """A file that unpacks to more than this many times its size is refused, once it has given so many
@@ -98,9 +100,10 @@ def _choose(
 
 
 def _json_object(line: bytes) -> dict[str, object]:
-    brackets = line.count(b"{") + line.count(b"[")
-    if brackets > _MAX_BRACKETS:
-        raise BrokenRow(f"{brackets:,} brackets, of at most {_MAX_BRACKETS:,}")
+    if sum(line.count(mark) for mark in _BEGIN_VALUES) > _MAX_VALUES:
+        values = _values(line)  # a text may have as many commas
+        if values > _MAX_VALUES:
+            raise BrokenRow(f"{values:,} values, of at most {_MAX_VALUES:,}")
     try:
         row = json.loads(line.decode())
     except UnicodeDecodeError as error:
@@ -116,6 +119,14 @@ def _json_object(line: bytes) -> dict[str, object]:
     if not isinstance(row, dict):
         raise BrokenRow("not a JSON object")
     return row
+
+
+def _values(line: bytes) -> int:
+    """How many values begin outside the strings of a line of JSON."""
+    plain = line.replace(rb"\\", b"").replace(rb"\"", b"")
+    content = np.frombuffer(plain, np.uint8)
+    outside = ~np.logical_xor.accumulate(content == ord(b'"'))
+    return sum(int(np.count_nonzero((content == mark) & outside)) for mark in _BEGIN_VALUES)
 
 
 def lines(path: Path) -> Iterator[bytes]:

@@ -102,6 +102,11 @@ def prepare_corpus(
     return replace(prepared, label=corpus.label)
 
 
+def preparing(corpus: Corpus, cache_dir: Path) -> str:
+    """A line that says what `on_wait` waits for."""
+    return f"Waiting for another process that prepares {corpus.label} in {cache_dir}"
+
+
 @contextmanager
 def _locked(path: Path, on_wait: Callable[[], None] | None) -> Iterator[None]:
     lock = FileLock(path)

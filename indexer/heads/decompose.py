@@ -16,7 +16,7 @@ from indexer.models.loaded import LoadedModel
 from indexer.models.modules import first_tensor, unwrap
 from indexer.models.norms import ScaledNorm, scaled_norm
 from indexer.models.units import first_of
-from indexer.weights.embedding import unembedding_module
+from indexer.weights.embedding import position_embeddings, unembedding_module
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,9 @@ class Parts:
     """What each part adds to the logit of one target at every position."""
 
     embedding: Float[Tensor, " pos"]
-    """Token embeddings, with positional embeddings where the model adds them."""
+    """Token embeddings."""
+    positions: Float[Tensor, " pos"] | None
+    """Positional embeddings; None where the model adds none."""
     heads: Float[Tensor, "pos layer head"]
     """All layers have as many columns as the widest; the others are 0."""
     attention_biases: Float[Tensor, "pos layer"]
@@ -39,7 +41,8 @@ class Parts:
         """The logit minus the sum of all parts: rounding, or a part that is not known."""
         heads = self.heads.sum((1, 2))
         layers = self.attention_biases.sum(1) + self.mlps.sum(1)
-        return self.logit - (self.embedding + heads + layers + self.biases)
+        positions = 0.0 if self.positions is None else self.positions
+        return self.logit - (self.embedding + positions + heads + layers + self.biases)
 
 
 @torch.inference_mode()
@@ -88,6 +91,8 @@ def decompose(
         first = layout.component(root, "blocks.0")
         assert first is not None
         hooks.enter_context(_input(first, "embedding", seen))
+        for positions in position_embeddings(model):
+            hooks.enter_context(_output(positions, "positions", seen))
         for layer, norm in enumerate(mlp_norms):
             # A mixture of experts has no projection of its own.
             out = layout.component(root, f"blocks.{layer}.mlp.out")
@@ -119,15 +124,27 @@ def decompose(
     ]
     logits = seen["logits"].reshape(len(tokens), -1).float()
     widest = max(heads.widths)
+    embedding, of_positions = along(seen["embedding"].reshape(shape), None, None) / scale, None
+    if "positions" in seen:
+        added = seen["positions"].reshape(-1, *shape[1:])[:1]
+        of_positions = along(added, None, None) / scale
+        embedding = embedding - of_positions
     padded = [nn.functional.pad(part, (0, widest - part.shape[-1])) for part in head_parts]
     return Parts(
-        embedding=(along(seen["embedding"].reshape(shape), None, None) / scale)[0],
+        embedding=embedding[0],
+        positions=None if of_positions is None else of_positions[0],
         heads=(torch.stack(padded, dim=2) / scale[..., None, None])[0],
         attention_biases=(torch.stack(bias_parts, dim=2) / scale[..., None])[0],
         mlps=(torch.stack(mlps, dim=2) / scale[..., None])[0],
         biases=biases[0],
         logit=logits.gather(1, targets[:, None])[:, 0] * path.logit_scale,
     )
+
+
+def decompose_text(model: LoadedModel, token_ids: list[int], target: int) -> Parts | None:
+    """The parts of the logit of one target at every position of a text."""
+    tokens = torch.tensor(token_ids, device=model.device)
+    return decompose(model, tokens, torch.full_like(tokens, target))
 
 
 def _mlp(

@@ -30,6 +30,7 @@ from indexer.models.failures import one_line_errors, quiet, tokenizer_is_missing
 from indexer.models.gguf_header import read_header
 from indexer.models.hub import pin
 from indexer.models.hub_failures import hub_is_down
+from indexer.models.rope import check_rope
 from indexer.models.sizes import (
     check_config,
     check_gguf,
@@ -112,7 +113,9 @@ def check_claims(source: ModelSource) -> bool:
         return True
     path = located(source, "config.json")
     if path is not None:
-        check_config(read_json(path, source.label), stored_shapes(source), source.label)
+        facts = read_json(path, source.label)
+        check_config(facts, stored_shapes(source), source.label)
+        check_rope(facts, source.label)
     return path is not None
 
 

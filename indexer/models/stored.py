@@ -9,9 +9,11 @@ from pathlib import Path
 from indexer.errors import NeurariumError
 from indexer.models.gguf_header import read_header
 from indexer.models.hub import cached_path
+from indexer.models.pickled import pickled_types
 from indexer.models.sizes import Shapes, read_json, safetensors_shapes, safetensors_types
 from indexer.models.source import ModelSource
 
+_SAFETENSORS, _PICKLED = "model.safetensors", "pytorch_model.bin"
 _PLAIN = ("F64", "F32", "F16", "BF16")
 """Number formats of safetensors whose values mean what they are."""
 _NEVER_WEIGHTS = ("BOOL", "I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "C64")
@@ -32,17 +34,18 @@ def stored_shapes(source: ModelSource) -> Shapes | None:
     if source.kind == "gguf":
         return read_header(Path(source.location), source.label).shapes
     shapes: dict[str, tuple[int, ...]] = {}
-    for path in _safetensors(source):
+    for path in _files(source, _SAFETENSORS):
         shapes |= safetensors_shapes(path)
     return shapes or None
 
 
-def _safetensors(source: ModelSource) -> list[Path]:
-    """The safetensors files of a checkpoint that are on this machine; [] if any is not."""
-    single = located(source, "model.safetensors")
+def _files(source: ModelSource, name: str) -> list[Path]:
+    """The files of a checkpoint, of which a single one would have this name, that are on this
+    machine; [] if any is not."""
+    single = located(source, name)
     if single is not None:
         return [single]
-    index = located(source, "model.safetensors.index.json")
+    index = located(source, f"{name}.index.json")
     if index is None:
         return []
     named = read_json(index, source.label).get("weight_map")
@@ -52,13 +55,22 @@ def _safetensors(source: ModelSource) -> list[Path]:
     return [path for path in paths if path is not None] if None not in paths else []
 
 
+def _types(source: ModelSource) -> dict[str, str]:
+    """The number formats of a checkpoint's tensors, by name."""
+    types: dict[str, str] = {}
+    for path in _files(source, _SAFETENSORS):
+        types |= safetensors_types(path)
+    if not types:
+        for path in _files(source, _PICKLED):
+            types |= pickled_types(path)
+    return types
+
+
 def check_scales(source: ModelSource, unused: Sequence[str]) -> None:
     """Refuse quantised weights whose scales are not used: a config.json that does not name how they
     were quantised, or names a way the library does not know, leaves them as they are stored. Raises
     `NeurariumError`."""
-    types: dict[str, str] = {}
-    for path in _safetensors(source) if unused else ():
-        types |= safetensors_types(path)
+    types = _types(source) if unused else {}
     packed = [name for name, kind in types.items() if kind not in _PLAIN and name not in unused]
     for name in unused:
         module = name.rpartition(".")[0]
@@ -76,9 +88,7 @@ def check_formats(source: ModelSource, parameters: Iterable[str]) -> None:
     """Refuse whole or complex numbers in the place of weights, in a checkpoint whose config.json
     says nothing of quantisation: the library would take them for the values. Raises
     `NeurariumError`."""
-    types: dict[str, str] = {}
-    for path in _safetensors(source):
-        types |= safetensors_types(path)
+    types = _types(source)
     odd = {name: kind for name, kind in types.items() if kind in _NEVER_WEIGHTS}
     for parameter in parameters if odd else ():
         name = next((one for one in odd if f".{parameter}".endswith(f".{one}")), None)

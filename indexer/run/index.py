@@ -117,9 +117,10 @@ def index_sets(
     one forward pass where they can be. Raises as `index`; runs that are in the store by then stay,
     and are not made again."""
     execution = execution or Execution()
-    engine = open_store(database_url, create=True)
+    with waiting(reporter.say, "the database"):
+        engine = open_store(database_url, create=True)
     try:
-        _wait_for_writing(engine, reporter)
+        wait_for_writing(engine, reporter)
         with ExitStack() as locks:
             begun: list[_Run] = []
             loaded: LoadedModel | None = None
@@ -146,7 +147,7 @@ def index_sets(
         engine.dispose()
 
 
-def _wait_for_writing(engine: Engine, reporter: Reporter) -> None:
+def wait_for_writing(engine: Engine, reporter: Reporter) -> None:
     """Wait until the store can be written to. Raises NeurariumError."""
     with waiting(reporter.say, being_written(engine)):
         check_writable(engine)
@@ -345,7 +346,7 @@ def write(
     if job.model.units.has_pairs:
         heads = measure_heads(job, pairs())
         clock.lap("heads")
-    _wait_for_writing(engine, reporter)
+    wait_for_writing(engine, reporter)
     record = run_record(job, scan_id, current[0], before, clock.seconds, heads, qualities)
     progress = reporter.stage("Writing", job.shape.neurons, f"{job.model.units.noun}s")
     known = weight_facts(job.model, before.facts, connections=job.config.connections)

@@ -17,12 +17,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from indexer import memory
 from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
-from indexer.reporter import Reporter
+from indexer.reporter import Reporter, waiting
 from indexer.run import state_folder
 from indexer.run.before import before_scan
 from indexer.run.checkpoint import RunFolder
 from indexer.run.dictionaries import check_dictionaries
-from indexer.run.index import Clock, Outcome, first_layer, left_over, write
+from indexer.run.index import Clock, Outcome, first_layer, left_over, wait_for_writing, write
 from indexer.run.pairs import scan_pairs
 from indexer.run.passes import has_sample, load_scan, positions_of, sample_peaks, scan_slices
 from indexer.run.plan import describe_plan, make_plan
@@ -31,7 +31,7 @@ from indexer.scan.choice import resolve
 from indexer.scan.job import Job, load, prepare
 from indexer.scan.slices import Slice
 from indexer.scan.state import Scan
-from indexer.store.database import check_writable, open_store, without_password
+from indexer.store.database import open_store, without_password
 from indexer.store.failures import unusable
 from indexer.store.runs import find_scan
 
@@ -119,9 +119,10 @@ def merge(
             )
     clock = Clock()
     choice = resolve(config)
-    engine = open_store(database_url, create=True)
+    with waiting(reporter.say, "the database"):
+        engine = open_store(database_url, create=True)
     try:
-        check_writable(engine)
+        wait_for_writing(engine, reporter)
         text = prepare(choice, cache_dir, reporter)
         clock.lap("prepare")
         job = load(choice, text, reporter)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from indexer.errors import NeurariumError
 from indexer.models.claims import check_folder
 from indexer.models.dictionaries.names import lasting
 from indexer.models.source import ModelSource, in_memory, resolve_model
+from indexer.reporter import waiting
 
 if TYPE_CHECKING:
     from indexer.corpus.rows import Corpus
@@ -77,6 +80,13 @@ def resolve(config: IndexConfig) -> ModelChoice:
     if config.dictionary:
         config = replace(config, dictionary=lasting(config.dictionary))
     return ModelChoice(replace(config, model=source.reference), source, name, corpus)
+
+
+def asking_hub(source: ModelSource, say: Callable[[str], None]) -> AbstractContextManager[None]:
+    """While the hub may be asked for a model, which is said if it takes long."""
+    if source.kind in ("folder", "gguf", "memory"):
+        return nullcontext()
+    return waiting(say, f"the Hugging Face hub, for {source.label}")
 
 
 def check_there(choice: ModelChoice) -> None:

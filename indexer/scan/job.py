@@ -5,14 +5,13 @@ A run on one machine, each shard, each worker and the merging of shards all make
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from indexer.config import IndexConfig
 from indexer.corpus.batches import BatchPlan, plan_batches
-from indexer.corpus.prepare import open_corpus, prepare_corpus
+from indexer.corpus.prepare import open_corpus, prepare_corpus, preparing
 from indexer.corpus.prepared import PreparedCorpus
 from indexer.corpus.tokens import TokenizerInfo
 from indexer.measure.lookup import NO_TOKENS, lookup_tokens
@@ -38,7 +37,7 @@ from indexer.models.pretrained import (
 from indexer.models.source import ModelSource
 from indexer.models.units import UnitSet
 from indexer.reporter import Reporter, waiting
-from indexer.scan.choice import ModelChoice
+from indexer.scan.choice import ModelChoice, asking_hub
 from indexer.scan.shape import ScanShape
 from indexer.store.units import check_set_name
 
@@ -95,7 +94,7 @@ def prepare(choice: ModelChoice, cache_dir: Path, reporter: Reporter) -> Prepare
     Raises NeurariumError.
     """
     config, given = choice.config, choice.given
-    with _hub(choice.source, reporter):
+    with asking_hub(choice.source, reporter.say):
         if given is None:
             source = pin_revision(choice.source)
             description = describe(source, trust_remote_code=config.trust_remote_code)
@@ -103,9 +102,10 @@ def prepare(choice: ModelChoice, cache_dir: Path, reporter: Reporter) -> Prepare
             source = choice.source
             description = describe_loaded(given.model, source)
     check_ctx_len(description, config.ctx_len)
-    kinds.choose(description.layout, config.asked())
+    with waiting(reporter.say, f"the dictionary {config.dictionary}"):
+        kinds.choose(description.layout, config.asked())
     choose_dtype(config.dtype, choose_device(config.device))
-    with _hub(source, reporter):
+    with asking_hub(source, reporter.say):
         if given is None:
             tokens = load_tokenizer(source, trust_remote_code=config.trust_remote_code)
         else:
@@ -139,19 +139,11 @@ def prepare(choice: ModelChoice, cache_dir: Path, reporter: Reporter) -> Prepare
         max_tokens=config.max_tokens,
         cache_dir=cache_dir / "corpora",
         on_progress=progress,
-        on_wait=lambda: reporter.say(
-            f"Waiting for another process that prepares {corpus.label} in {cache_dir}"
-        ),
+        on_wait=lambda: reporter.say(preparing(corpus, cache_dir)),
     )
     for note in corpus.report.notes:
         reporter.say(note)
     return PreparedText(source, description, tokens, prepared)
-
-
-def _hub(source: ModelSource, reporter: Reporter) -> AbstractContextManager[None]:
-    if source.kind in ("folder", "gguf", "memory"):
-        return nullcontext()
-    return waiting(reporter.say, f"the Hugging Face hub, for {source.label}")
 
 
 def bottom_k(config: IndexConfig, units: UnitSet) -> int:

@@ -160,10 +160,11 @@ def being_written(engine: Engine) -> str:
     return f"{without_password(engine.url)}, which another process is writing to"
 
 
-def check_writable(engine: Engine) -> None:
-    """Try a change and roll it back. Raises NeurariumError if writing is not allowed."""
+def check_writable(engine: Engine, *, alone: bool = False) -> None:
+    """Try a change, `alone` as in `changing`, and roll it back. Raises NeurariumError if writing is
+    not allowed."""
     try:
-        with changing(engine) as connection:
+        with changing(engine, alone=alone) as connection:
             connection.execute(update(store).values(schema_version=SCHEMA_VERSION))
             connection.rollback()
     except DBAPIError as error:

@@ -13,7 +13,7 @@ import torch
 from sqlalchemy import Engine
 
 from indexer.corpus.batches import BatchPlan, fill_batch, plan_batches
-from indexer.corpus.prepare import open_corpus, prepare_corpus
+from indexer.corpus.prepare import open_corpus, prepare_corpus, preparing
 from indexer.corpus.prepared import PreparedCorpus, open_prepared
 from indexer.corpus.tokens import TokenizerInfo
 from indexer.errors import NeurariumError
@@ -21,13 +21,14 @@ from indexer.models.load import describe
 from indexer.models.loaded import LoadedModel
 from indexer.models.reload import reload, wanted
 from indexer.paths import absolute
-from indexer.reporter import Reporter
+from indexer.reporter import Reporter, waiting
 from indexer.store.units import NEURONS
 from indexer.verify.choice import unpadded, whole_batches
 from indexer.verify.examples import Examples, compare_examples, read_examples
 from indexer.verify.expected import Expected
 from indexer.verify.firing import compare_densities
 from indexer.verify.forward import LayerActivations, forward
+from indexer.verify.heads.run import verify_heads
 from indexer.verify.lists import Comparison, read_lists
 from indexer.verify.missed import check_contexts, compare_layer
 from indexer.verify.report import Bounds, Findings
@@ -81,6 +82,7 @@ def verify(
     else:
         every = list(plan_batches(corpus.lengths, expected.sample, most))
         plans = whole_batches(every, examples.per_context(), contexts, rng)
+        random = np.concatenate([plan.context_ids for plan in plans])
     chosen = np.sort(np.concatenate([plan.context_ids for plan in plans]))
     within = examples.only(chosen)
     reporter.say(
@@ -106,6 +108,9 @@ def verify(
     if lists.histograms is not None:
         included = corpus.included[chosen]
         lists.histograms.compare(run, int(included.sum()), corpus.included_tokens, findings)
+    if model.units.has_pairs:
+        bound = FLOAT32 if model.dtype == torch.float32 else ELSEWHERE
+        verify_heads(engine, run, model, corpus, expected, flats, random, bound, findings, reporter)
     return run, findings
 
 
@@ -168,12 +173,13 @@ def _corpus(
         bos=settings.get("bos", True),
     )
     try:
-        corpus = open_corpus(
-            spec,
-            split=settings["split"],
-            text_column=settings["text_column"],
-            source_column=settings["source_column"],
-        )
+        with waiting(reporter.say, f"the corpus {spec}"):
+            corpus = open_corpus(
+                spec,
+                split=settings["split"],
+                text_column=settings["text_column"],
+                source_column=settings["source_column"],
+            )
         prepared = prepare_corpus(
             corpus,
             info,
@@ -181,6 +187,7 @@ def _corpus(
             max_tokens=settings["max_tokens"],
             cache_dir=folder,
             on_progress=reporter.stage("Preparing", settings["max_tokens"], "tokens"),
+            on_wait=lambda: reporter.say(preparing(corpus, cache_dir)),
         )
     except NeurariumError as error:
         raise NeurariumError(f"Run {run.id} cannot be verified. {error}") from error

@@ -1,6 +1,6 @@
-// A list of chips or of statistics is one stop for the Tab key; the arrow keys move inside it.
+// A list of chips, statistics or colours is one stop for the Tab key; the arrow keys move inside it.
 
-const ITEMS = "a, abbr";
+const ITEMS = "a, abbr, .steps-of-colour > li";
 
 for (const list of document.querySelectorAll("[data-roving]")) {
   const items = [...list.querySelectorAll(ITEMS)];
@@ -11,6 +11,9 @@ for (const list of document.querySelectorAll("[data-roving]")) {
     }
   };
 
+  if (items.length === 0) {
+    continue;
+  }
   stop(items[0]);
   list.addEventListener("focusin", (event) => stop(event.target.closest(ITEMS)));
   list.addEventListener("keydown", (event) => {

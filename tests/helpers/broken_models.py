@@ -1,4 +1,4 @@
-"""Model files changed at random, and a process that loads them under limits of time and memory.
+"""Model files changed at random, and a process that indexes them under limits of time and memory.
 
 `python -m tests.helpers.broken_models FOLDER SEED COUNT` prints a line of JSON for each
 attempt. It is a program of its own because a limit of memory holds for a whole process.
@@ -6,6 +6,7 @@ attempt. It is a program of its own because a limit of memory holds for a whole 
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import resource
@@ -15,6 +16,7 @@ import struct
 import subprocess
 import sys
 import traceback
+from contextlib import redirect_stderr, redirect_stdout
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -121,11 +123,37 @@ def load(path: Path) -> None:
         model.capture(known, torch.ones_like(known), lambda *_: None)
 
 
-def _attempts(root: Path, seed: int, count: int) -> None:
-    from indexer.errors import NeurariumError
+def command(path: Path) -> tuple[int, str]:
+    """The exit code of `neurarium index` for a model, and what it printed on standard error. In
+    place of the scan the model reads one text."""
+    from app.cli import main as cli
+    from indexer.run import index as run
 
-    for kind in KINDS:
-        load(_named(root / kind, kind))  # imports everything
+    folder = path.parent
+    (folder / "text.jsonl").write_text('{"text": "the word, and the word"}\n')
+    database = f"sqlite:///{folder / 'store.db'}"
+    corpus = str(folder / "text.jsonl")
+    words = [str(path), "--corpus", corpus, "--database", database, "--ctx-len", "8"]
+    sys.argv = ["neurarium", "index", *words]
+
+    def read_only(*_: object) -> list[run.Outcome]:
+        load(path)
+        return []
+
+    run.index_sets = read_only
+    printed = io.StringIO()
+    try:
+        with redirect_stderr(printed), redirect_stdout(io.StringIO()):
+            cli.main()
+    except SystemExit as ended:
+        return int(ended.code or 0), printed.getvalue()
+    raise AssertionError("the command did not end")
+
+
+def _attempts(root: Path, seed: int, count: int) -> None:
+    for kind in KINDS:  # imports everything
+        if (done := command(_named(root / kind, kind)))[0]:
+            raise AssertionError(done)
     signal.signal(signal.SIGALRM, _too_long)
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + _MORE_MEMORY,) * 2)
@@ -136,9 +164,7 @@ def _attempts(root: Path, seed: int, count: int) -> None:
         try:
             change(folder, kind, random.Random(number))
             signal.alarm(SECONDS)
-            load(_named(folder, kind))
-        except NeurariumError as error:
-            outcome["line"] = str(error)
+            outcome["code"], outcome["printed"] = command(_named(folder, kind))
         except BaseException as error:
             outcome["traceback"] = traceback.format_exception(error)[-12:]
         finally:
@@ -157,9 +183,9 @@ def _too_long(*_: object) -> None:
 
 
 def attempts(root: Path, seed: int, count: int, timeout: float) -> list[dict[str, Any]]:
-    """What came of loading the sound model of each kind, in a folder of that name, `count` times,
-    each time broken in another way. The outcome has a `line` for the user, or a `traceback`, or
-    neither if the model could be loaded."""
+    """What came of indexing the sound model of each kind, in a folder of that name, `count` times,
+    each time broken in another way. The outcome has the exit `code` and what was `printed` for the
+    user, or a `traceback`."""
     command = [sys.executable, "-m", "tests.helpers.broken_models", root, seed, count]
     done = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, timeout=timeout, check=False

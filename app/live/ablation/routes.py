@@ -114,7 +114,7 @@ def _form(
     context = AblationContext(
         frame=Frame(site.links(model, run)),
         page=_page_of(site, model, run),
-        layers=site.store.layers_with_units(model, run),
+        layers=len(site.store.layers_with_units(model, run)),
         typed=typed,
         problem=None if error is None else error.detail,
         result=shown,

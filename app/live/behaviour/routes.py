@@ -96,13 +96,14 @@ def _form(
     """The page with the form, for texts of so many tokens, and what came of a text."""
     site = site_of(request)
     links = site.links(model, run)
+    layers = site.store.layers_with_units(model, run)
     context = BehaviourContext(
         frame=Frame(links, marks=site.marks(model)),
         page=page,
-        layers=site.store.layers_with_units(model, run),
+        layers=len(layers),
         typed=typed or Typed(),
         problem=None if error is None else error.detail,
-        result=None if reply is None else result(reply, links, page.run.units.noun),
+        result=None if reply is None else result(reply, links, page.run.units.noun, layers),
         most=tokens,
     )
     response = site.html(request, "live/behaviour.html", context)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -123,10 +123,10 @@ class BehaviourContext:
     """The numbers of neurons a token that the form offers."""
 
 
-def result(answer: BehaviourAnswer, links: Links, noun: str) -> Result:
-    """The view of an answer about units that are called `noun`."""
+def result(answer: BehaviourAnswer, links: Links, noun: str, layers: Sequence[int]) -> Result:
+    """The view of an answer about units that are called `noun`, which these layers have."""
     href = links.neurons()
-    first, n_layers = answer.included_from, len(answer.shares)
+    first, n_layers = answer.included_from, len(layers)
     tokens = len(answer.tokens) - first
     most = max(map(len, answer.neurons), default=0)
     return Result(
@@ -134,7 +134,7 @@ def result(answer: BehaviourAnswer, links: Links, noun: str) -> Result:
         f"{count(answer.compared)} {noun}s",
         measure=_measure(answer, noun),
         left_out=_left_out(answer, noun),
-        cells=_cells(answer, href, noun),
+        cells=_cells(answer, layers, href, noun),
         narrow=answer.by == "maximum",
         legend=legend(answer.by),
         ranks=range(1, max(most, 1) + 1),
@@ -236,8 +236,10 @@ def _short(token: str) -> str:
     return label(shortened(token, _LONGEST_TOKEN))
 
 
-def _cells(answer: BehaviourAnswer, href: Callable[[int, int], str], noun: str) -> Markup:
-    """The picture, layers × tokens: each cell has the strongest neuron's share, in its colour and
+def _cells(
+    answer: BehaviourAnswer, layers: Sequence[int], href: Callable[[int, int], str], noun: str
+) -> Markup:
+    """The picture, `layers` × tokens: each cell has the strongest neuron's share, in its colour and
     with a link."""
     first, by = answer.included_from, answer.by
     heads = [
@@ -248,7 +250,8 @@ def _cells(answer: BehaviourAnswer, href: Callable[[int, int], str], noun: str) 
     # Each token is escaped once here, not in every cell.
     names = [f"{_short(token)} at {at}" for at, token in enumerate(answer.tokens)]
     out = [f"<thead><tr><td>layer</td>{''.join(heads)}</tr></thead><tbody>"]
-    for layer, (shares, strongest) in enumerate(zip(answer.shares, answer.strongest, strict=True)):
+    for layer in layers:
+        shares, strongest = answer.shares[layer], answer.strongest[layer]
         out.append(f'<tr><th scope="row">{layer}</th>')
         for at in range(first, len(answer.tokens)):
             share, neuron = shares[at], strongest[at]

@@ -9,7 +9,7 @@ import numpy as np
 
 from app.errors import Invalid
 from app.heads.schemas import HeadPage
-from app.live.head.schemas import HeadAnswer, HeadEffects, HeadPattern, HeadText
+from app.live.head.schemas import HeadAnswer, HeadEffects, HeadPattern, HeadText, LogitParts
 from app.live.models import Ready
 from app.live.predictions import predictions
 from app.live.text import check_finite, note_of, texts_of, tokenised
@@ -72,6 +72,7 @@ def answer(
         patched_from=None if other is None else texts_of(ready, run, other, first),
         heads=[_pattern(number, pattern) for number, pattern in enumerate(read.patterns)],
         direct_effects=None if read.effects is None else read.effects[:, head].tolist(),
+        logit=_parts(ready, token_ids, predicted_id),
         predicted=ready.text(predicted_id),
         predicted_id=predicted_id,
         mean_contexts=len(contexts),
@@ -83,6 +84,30 @@ def answer(
             output_patched=patched[1],
         ),
         note=note_of(run.dtype),
+    )
+
+
+def _parts(ready: Ready, token_ids: list[int], target: int) -> LogitParts | None:
+    """What every part of the model adds to the logit of `target` at the end of the text."""
+    from indexer.heads.decompose import decompose_text
+    from indexer.heads.effects import heads_of
+
+    parts = decompose_text(ready.model, token_ids, target)
+    if parts is None:
+        return None
+    logit, remainder = float(parts.logit[-1]), float(parts.remainder[-1])
+    widths = heads_of(ready.model).widths
+    rows = zip(parts.heads[-1].tolist(), widths, strict=True)
+    return LogitParts(
+        embedding=float(parts.embedding[-1]),
+        positions=None if parts.positions is None else float(parts.positions[-1]),
+        heads=[row[:width] for row, width in rows],
+        attention_biases=parts.attention_biases[-1].tolist(),
+        mlps=parts.mlps[-1].tolist(),
+        biases=float(parts.biases[-1]),
+        sum=logit - remainder,
+        logit=logit,
+        remainder=remainder,
     )
 
 

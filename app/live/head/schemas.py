@@ -46,6 +46,26 @@ class HeadEffects(Schema):
     )
 
 
+class LogitParts(Schema):
+    """The logit of `predicted` at the end of the text, before a softcap, as the sum of what every
+    part of the model adds to it directly, with the final norm's scale as it is there."""
+
+    embedding: float
+    positions: float | None = Field(
+        description="Positional embeddings; null: the model adds none to its tokens' embeddings."
+    )
+    heads: list[list[float]] = Field(description="Of each layer, every head.")
+    attention_biases: list[float] = Field(
+        description="Of each layer: the output projection's bias, which belongs to no head, and "
+        "that of a norm after the attention."
+    )
+    mlps: list[float] = Field(description="Of each layer, 0 where there is none.")
+    biases: float = Field(description="Of the final norm and the unembedding.")
+    sum: float = Field(description="Of all parts.")
+    logit: float = Field(description="The model's own.")
+    remainder: float = Field(description="`logit` minus `sum`: rounding.")
+
+
 class HeadAnswer(Schema):
     """An attention head, and the other heads of its layer, on a custom text."""
 
@@ -63,6 +83,7 @@ class HeadAnswer(Schema):
         description="The head's direct effect at each position on the logit of the token that "
         "comes next; at the last position, of `predicted`. null: not known."
     )
+    logit: LogitParts | None = Field(description="null: not known, as `direct_effects`.")
     predicted: str = Field(description="The most likely next token at the end of the text.")
     predicted_id: int
     mean_contexts: int = Field(description="Contexts of the run that the mean output is over.")

@@ -14,7 +14,7 @@ from app.heads.grid import pattern_svg, too_long
 from app.heads.lines import token_chip, whole_text
 from app.heads.schemas import HeadPage
 from app.live.choices import Choices, choices_of
-from app.live.head.schemas import HeadAnswer, HeadPattern, HeadText
+from app.live.head.schemas import HeadAnswer, HeadPattern, HeadText, LogitParts
 from app.live.schemas import Predictions
 from app.web.frame import Frame
 
@@ -44,6 +44,27 @@ class TokenRow:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerParts:
+    """What the parts of a layer add to a logit."""
+
+    heads: list[tuple[str, bool]]
+    """Every head's effect, and whether it is the head of the page; empty texts fill the row."""
+    bias: str
+    mlp: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogitView:
+    """A logit as the sum of what every part adds."""
+
+    heads: range
+    """Of the widest layer."""
+    layers: list[LayerParts]
+    totals: list[tuple[str, str]]
+    """Name and value: sums of parts, the logit, the remainder."""
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The result for a text."""
 
@@ -59,6 +80,8 @@ class Result:
     predictions: list[Choices]
     direct: Markup
     """The direct effect on the likeliest token, a sentence."""
+    logit: LogitView | None
+    """None where direct effects are not known."""
     mean: str
     """What the mean is over."""
     note: str | None
@@ -105,6 +128,7 @@ def result(answer: HeadAnswer, address: Callable[[int], str], unknown: str) -> R
         tokens=_token_rows(answer, own),
         predictions=_predictions(answer),
         direct=_direct(answer, unknown),
+        logit=None if answer.logit is None else _logit(answer, answer.logit),
         mean=f"over {count(answer.mean_contexts)} random contexts of the run",
         note=answer.note,
     )
@@ -148,6 +172,36 @@ def _predictions(answer: HeadAnswer) -> list[Choices]:
             for title, predictions in known
         ),
     ]
+
+
+def _logit(answer: HeadAnswer, parts: LogitParts) -> LogitView:
+    widest = max(map(len, parts.heads))
+    layers = [
+        LayerParts(
+            [
+                (number(effect), (layer, head) == (answer.layer, answer.head))
+                for head, effect in enumerate(heads)
+            ]
+            + [("", False)] * (widest - len(heads)),
+            number(bias),
+            number(mlp),
+        )
+        for layer, (heads, bias, mlp) in enumerate(
+            zip(parts.heads, parts.attention_biases, parts.mlps, strict=True)
+        )
+    ]
+    totals = [
+        ("token embedding", parts.embedding),
+        *([] if parts.positions is None else [("positions", parts.positions)]),
+        ("heads", sum(map(sum, parts.heads))),
+        ("attention biases", sum(parts.attention_biases)),
+        ("MLPs", sum(parts.mlps)),
+        ("final biases", parts.biases),
+        ("sum", parts.sum),
+        ("model’s logit", parts.logit),
+        ("remainder", parts.remainder),
+    ]
+    return LogitView(range(widest), layers, [(name, number(value)) for name, value in totals])
 
 
 def _direct(answer: HeadAnswer, unknown: str) -> Markup:

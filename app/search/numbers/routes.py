@@ -76,7 +76,7 @@ def search_page(
         canonical=urls.search_numbers(model, q=page.query, run=run),
         marks=marks,
     )
-    layers = site.store.layers_with_units(model, run)
+    layers = len(site.store.layers_with_units(model, run))
     context = NumbersContext(frame, page, layers, results_view(page, parse(q), q, links), cursor)
     return site.html(request, "search/numbers.html", context)
 

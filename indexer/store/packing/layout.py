@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -168,7 +169,12 @@ def arrays_bytes(
 
 def types_of(names: Mapping[str, str]) -> list[tuple[str, list[str]]]:
     """The types in the order of `arrays_bytes`, each with the names of its arrays."""
-    return [(dtype, [name for name, type_ in names.items() if type_ == dtype]) for dtype in _TYPES]
+    return _by_type(tuple(names.items()))
+
+
+@lru_cache(maxsize=16)
+def _by_type(names: tuple[tuple[str, str], ...]) -> list[tuple[str, list[str]]]:
+    return [(dtype, [name for name, type_ in names if type_ == dtype]) for dtype in _TYPES]
 
 
 def first_alike(owner: Int64[np.ndarray, " m"], examples: Windows) -> Int64[np.ndarray, " m"]:

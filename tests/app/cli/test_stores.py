@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from app.cli import console
+from indexer import reporter
 from indexer.store import notes
 from indexer.store.database import open_store
 from tests.app.cli.test_cli import Shell
@@ -94,6 +98,41 @@ def test_deleting_asks(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shell.run("delete", "1")[0] == 0
     assert shell.stored() == 0
     assert all(question.startswith("Delete run 1 (toy over ") for question in asked)
+
+
+@pytest.mark.parametrize("words", [["upgrade"], ["delete", "1", "--yes"], ["runs"]])
+def test_waiting_for_another_process_is_said(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """It holds the database, and goes on when the line is printed."""
+    engine = open_store(shell.url, create=True)
+    RunOf("toy", TOY_NEURONS).write(engine)
+    engine.dispose()
+    monkeypatch.setattr(reporter, "PATIENCE", 0.1)
+    said, holding = threading.Event(), threading.Event()
+    print_line = console.say
+
+    def tell(line: str) -> None:
+        print_line(line)
+        said.set()
+
+    def hold() -> None:
+        other = sqlite3.connect(shell.folder / "store.db", isolation_level=None)
+        other.execute("PRAGMA journal_mode=DELETE")  # so that readers wait too
+        other.execute("BEGIN EXCLUSIVE" if words == ["runs"] else "BEGIN IMMEDIATE")
+        holding.set()
+        said.wait(60)
+        other.close()
+
+    monkeypatch.setattr(console, "say", tell)
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert holding.wait(60)
+    code, _, err = shell.run(*words)
+    holder.join()
+    assert code == 0, err
+    assert err.startswith("Waiting for "), err
+    assert ("the database" if words == ["runs"] else "another process is writing to") in err
 
 
 @pytest.fixture

@@ -183,6 +183,14 @@ def test_neurons_are_linked_where_they_are_indexed(
         source.dispose()
     target.dispose()
     with serving(url) as both:
+        for by in ("induction", "copying"):
+            text = both.get(f"/demo?by={by}").text
+            cells = re.findall(r'<a href="(/demo/heads/\d/\d)" class="\w+" tabindex', text)
+            assert sorted(cells) == [f"/demo/heads/{a}/{b}" for a in range(2) for b in range(5)]
+            current = re.findall(r'<a href="/demo\?by=(\w+)#heads" aria-current="true"', text)
+            assert current == [by]
+        assert both.get("/demo?by=nothing").status_code == 422
+        assert "heads-cells" not in both.get("/demo?embed=1").text
         found = both.get(f"{API}/1/2").json()["circuits"]["neurons"]
         text = both.get("/demo/heads/1/2").text
         for name, neurons in found.items():
@@ -229,6 +237,36 @@ def test_heads_are_found_by_the_tokens_of_their_pairs(
         "Heads that attend to it"
         in client.get(f"/demo/heads/search?token_id={token_id}&as=key").text
     )
+
+
+def test_heads_are_found_by_the_text_of_their_pairs(
+    client: TestClient, pages: dict[tuple[int, int], dict[str, Any]]
+) -> None:
+    """As query and as key: contexts with the text, each with the heads whose largest pair there
+    begins or ends on it."""
+    search = "/api/v1/models/demo/sets/heads/search/text"
+    moved = [(p, e) for p, page in pages.items() for e in page["examples"]["moved"]]
+    for role in ("query", "key"):
+        words = [(e["tokens"][e[role] - e["start"]].strip(), p, e) for p, e in moved]
+        word, place, example = next(w for w in words if re.fullmatch("[A-Za-z]{3,}", w[0]))
+        found = client.get(search, params={"q": word, "as": role, "limit": 100}).json()
+        assert found["role"] == role
+        (item,) = (i for i in found["items"] if i["context_id"] == example["context_id"])
+        here = [(p, e) for p, e in moved if e["context_id"] == example["context_id"]]
+        assert (item["top"], item["bottom"], item["others"]) == (len(here), 0, 0)
+        assert item["on_match"] >= 1
+        listed = {(n["layer"], n["neuron"]): n["position"] for n in item["neurons"]}
+        assert listed.items() <= {(p, e[role]) for p, e in here}
+        assert listed[place] == example[role]
+        assert place in {(n["layer"], n["neuron"]) for n in found["neurons"]}
+        first = client.get(search, params={"q": word, "as": role, "limit": 1}).json()
+        if first["next"]:
+            other = {"q": word, "limit": 1, "cursor": first["next"]}
+            assert client.get(search, params=other).status_code == 422
+        text = client.get(f"/demo/heads/search?text={word}&as={role}").text
+        assert f"as={role}&amp;sort=top&amp;text={word}" in text
+    assert "role" not in client.get(search, params={"q": word}).json()
+    assert client.get(f"/demo/heads/search?text={word}&as=peak").status_code == 422
 
 
 def test_heads_are_known_wherever_units_are(

@@ -85,6 +85,20 @@ def test_a_head_on_a_text_is_the_models(live: TestClient, model: Any) -> None:
     effects = (normed * model.lm_head.weight[targets]).sum(-1) / scale
     assert found["direct_effects"] == pytest.approx(effects.tolist(), rel=1e-3, abs=1e-5)
 
+    parts = found["logit"]
+    assert parts["logit"] == pytest.approx(float(plain.logits[0, -1, targets[-1]]), abs=1e-4)
+    assert parts["heads"][LAYER][HEAD] == pytest.approx(found["direct_effects"][-1], abs=1e-5)
+    position = model.transformer.wpe.weight[len(ids) - 1]
+    centred = (position - position.mean()) * model.transformer.ln_f.weight
+    by_position = (centred @ model.lm_head.weight[targets[-1]] / scale[-1]).item()
+    assert parts["positions"] == pytest.approx(by_position, rel=1e-3, abs=1e-5)
+    names = ("embedding", "positions", "biases")
+    whole = sum(parts[name] for name in names) + sum(map(sum, parts["heads"]))
+    whole += sum(parts["attention_biases"]) + sum(parts["mlps"])
+    assert parts["sum"] == pytest.approx(whole, abs=1e-4)
+    assert abs(parts["remainder"]) <= 1e-4
+    assert parts["remainder"] == pytest.approx(parts["logit"] - parts["sum"], abs=1e-6)
+
     other = live.post(PATH, json={"text": OTHER}).json()["token_ids"]
     there, from_other = run(model, other, lambda _: None)
     pattern = there.attentions[LAYER][0, HEAD]
@@ -124,6 +138,9 @@ def test_the_page_shows_the_answer(live: TestClient, monkeypatch: pytest.MonkeyP
     assert 'id="result"' not in empty.text
     text = live.post(TRY, data={"text": TEXT, "patch": OTHER}).text
     assert text.count('class="choices"') == 5
+    for name in ("token embedding", "positions", "MLPs", "model’s logit", "remainder"):
+        assert f"<dt>{name}</dt><dd>" in text
+    assert re.search(r'<tr><th scope="row">1</th>(<td class="num">[^<]+</td>){4}', text)
     assert re.findall(r'href="(/demo/heads/1/\d)"[^>]*><svg', text) == [
         f"/demo/heads/1/{head}" for head in range(5)
     ]

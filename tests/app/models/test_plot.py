@@ -14,22 +14,29 @@ from app.models.plot import axis
 from tests.helpers.html_reader import read
 
 API = "/api/v1/models"
+AXES = ("max", "mean")
 
 
 @pytest.mark.parametrize(
-    ("values", "log", "heavy"),
+    ("stat", "values", "log", "heavy"),
     [
-        ([0.1, 0.2], False, False),
-        ([0.001, 0.5], True, False),
-        ([0.0, 0.5], False, False),
-        ([-1.0, 0.1, 0.2, 500.0], False, True),
-        ([3.0, 3.0], False, False),
-        ([0.0], False, False),
+        ("max", [0.1, 0.2], False, False),
+        ("max", [0.001, 0.5], True, False),
+        ("max", [0.0, 0.5], False, False),
+        ("max", [-1.0, 0.1, 0.2, 500.0], False, True),
+        ("max", [3.0, 3.0], False, False),
+        ("max", [0.0], False, False),
+        ("density", [0.4, 0.5], True, False),
+        ("density", [0.001, 0.5, 1.0], True, False),
+        ("density", [0.0, 0.02, 0.5], True, False),
+        ("density", [0.3, 0.3], True, False),
+        ("density", [0.0], True, False),
+        ("density", [0.0, 0.0], True, False),
     ],
 )
-def test_an_axis_holds_its_values(values: list[float], log: bool, heavy: bool) -> None:
+def test_an_axis_holds_its_values(stat: str, values: list[float], log: bool, heavy: bool) -> None:
     """They lie inside it in their order, its ticks too; the scale fits their spread."""
-    found = axis(values)
+    found = axis(stat, values)
     assert (found.log, found.heavy) == (log, heavy)
     shares = [found.share(value) for value in sorted(values)]
     assert all(0 < share < 1 for share in shares)
@@ -39,12 +46,48 @@ def test_an_axis_holds_its_values(values: list[float], log: bool, heavy: bool) -
 
 def test_a_log_axis_is_logarithmic() -> None:
     """Equal ratios are equally far apart."""
-    found = axis([0.001, 1.0])
+    found = axis("max", [0.001, 1.0])
     steps = [found.share(value) for value in (0.001, 0.01, 0.1, 1.0)]
     assert [b - a for a, b in pairwise(steps)] == pytest.approx([(steps[3] - steps[0]) / 3] * 3)
     assert found.share(0.01) == pytest.approx(
         (math.log(0.01) - math.log(0.001 / 1.15)) / (math.log(1.15) - math.log(0.001 / 1.15))
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([0.0, 0.0002, 0.3], [0.0, 0.001, 0.01, 0.1]),
+        ([0.02, 0.3], [0.02, 0.05, 0.1, 0.2]),
+        ([0.0, 0.40, 0.55], [0.0, 0.4, 0.5, 0.6]),
+    ],
+)
+def test_densities_are_on_a_log_scale(values: list[float], ticks: list[float]) -> None:
+    """Whatever their spread: values of 0 are at an edge of their own, which has its label; there
+    are at least two others."""
+    found = axis("density", values)
+    assert found.ticks() == pytest.approx(ticks)
+    above = [value for value in values if value]
+    low, high = min(above), max(above)
+    middle = found.share(math.sqrt(low * high))
+    assert middle == pytest.approx((found.share(low) + found.share(high)) / 2)
+    if 0.0 in values:
+        places = [found.share(tick) for tick in found.ticks()]
+        assert places[1] - places[0] > 0.03
+
+
+def test_the_plot_labels_the_edge_of_zero(client: TestClient) -> None:
+    """Where neurons have a density of 0, and only there; the axis says that it is logarithmic."""
+    edges = set()
+    for layer in ("wide/0", "toy/0", "toy/1"):
+        (drawn,) = read(client, f"/{layer}").all("svg", "plot")
+        labels = [text.text for text in drawn.all("text")]
+        assert "density, log scale →" in labels
+        dots = client.get(f"{API}/{layer.replace('/', '/layers/')}/scatter").json()["dots"]
+        zeros = [dot for dot in dots if dot["x"] == 0 and dot["y"] is not None]
+        assert ("0%" in labels) == bool(zeros)
+        edges.add(bool(zeros))
+    assert edges == {True, False}
 
 
 @pytest.mark.parametrize("query", ["", "?x=max&y=mean", "?x=effect_kurtosis&y=min"])
@@ -70,9 +113,9 @@ def test_outliers_are_the_farthest() -> None:
         LayerDot(neuron=n, x=x, y=y, source=None, peak_token="t")
         for n, (x, y) in enumerate([(1.0, 1.0), (1.1, 1.2), (1.2, 0.9), (9.0, 1.0), (1.0, 1.1)])
     ]
-    assert plot.outliers(dots, 1) == [3]
-    assert len(plot.outliers(dots, 9)) == 5
-    assert plot.outliers(dots[:1], 9) == []
+    assert plot.outliers(dots, AXES, 1) == [3]
+    assert len(plot.outliers(dots, AXES, 9)) == 5
+    assert plot.outliers(dots[:1], AXES, 9) == []
 
 
 def test_the_page_has_a_link_for_each_dot(client: TestClient) -> None:

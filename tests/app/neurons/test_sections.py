@@ -76,10 +76,11 @@ def test_lines_are_aligned_on_peak_or_trough() -> None:
         (-3.0, 6.0, False, True),
         (-2.9, 6.0, False, False),
         (-9.0, 6.0, False, True),
+        (-13.2, 6.0, False, True),
         (-9.0, 6.0, True, False),
         (-1.0, -0.5, False, True),
     ],
-    ids=["half", "less", "more", "the activation's own minimum", "never above 0"],
+    ids=["half", "less", "more", "far more", "the activation's own minimum", "never above 0"],
 )
 def test_a_strong_minimum_stands_beside_the_maximum(
     low: float, high: float, floored: bool, both: bool
@@ -99,6 +100,8 @@ def test_a_strong_minimum_stands_beside_the_maximum(
     view = neuron_view(page, "peak", Links("demo", 3))
     assert bool(view.summary.lowest_on) is both
     assert [section.id for section in view.sections].index("bottom") == (1 if both else 3)
+    stronger = "Its lowest activation is 2.2 times as strong: see Bottom."
+    assert (stronger in view.sections[0].purpose) is (both and (low, high) == (-13.2, 6.0))
 
 
 @pytest.mark.parametrize("view", ["window", "context"])

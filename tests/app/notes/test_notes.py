@@ -259,10 +259,11 @@ def test_a_note_is_seen_by_the_next_request(engine: Engine, client: TestClient, 
 
 
 def test_a_note_changes_no_other_page(engine: Engine, client: TestClient) -> None:
-    """Other neurons, models and lists of models keep their tags; pages that list the neuron, as its
-    model's gallery may, and its JSON, do not."""
+    """Other neurons, models and the JSON of models keep their tags; pages that list the neuron, as
+    galleries may, and its JSON, do not."""
     paths = ["/toy/0/2", "/toy/1/1", OTHER, "/api/v1/models"]
     changed = [
+        "/",
         "/toy",
         "/toy/0",
         "/list?n=toy/0/1",

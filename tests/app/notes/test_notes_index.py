@@ -105,17 +105,30 @@ def test_tables_mark_neurons_with_notes(
 
 
 def test_a_model_s_gallery_marks_neurons_with_notes(client: TestClient) -> None:
-    """As tables do, on the model's page."""
-    (gallery,) = read(client, "/toy").all("section", "gallery")
-    marks = {
-        line.all("a", "name")[0].text: [
-            mark.attributes["title"] for mark in line.all("span", "noted")
-        ]
-        for line in gallery.all("li")
-    }
-    noted = {"0/1": ["2 notes"], "1/1": ["1 note"]}
-    assert marks.keys() & noted.keys()
-    assert marks == {name: noted.get(name, []) for name in marks}
+    """As tables do, on the model's page and on the first page."""
+    before = client.get("/api/v1/models?limit=2").json()["next"]
+    for path in ("/toy", f"/?limit=1&cursor={before}"):
+        (gallery,) = read(client, path).all("section", "gallery")
+        marks = {
+            line.all("a", "name")[0].text: [
+                mark.attributes["title"] for mark in line.all("span", "noted")
+            ]
+            for line in gallery.all("li")
+        }
+        noted = {"0/1": ["2 notes"], "1/1": ["1 note"]}
+        assert marks.keys() & noted.keys()
+        assert marks == {name: noted.get(name, []) for name in marks}
+
+
+def test_a_search_marks_neurons_with_notes(client: TestClient) -> None:
+    """Of a text: those beside each context, too."""
+    beside = [
+        (peak.all("a")[-1].text.strip(), [mark.text for mark in peak.all("span", "noted")])
+        for peak in read(client, "/toy/search?text=the").all("span", "peak")
+    ]
+    assert {name for name, marks in beside if marks} <= {"0/1", "1/1"}
+    assert {name for name, marks in beside if not marks}.isdisjoint({"0/1", "1/1"})
+    assert any(marks for _, marks in beside)
 
 
 def test_every_page_has_the_same_header(client: TestClient) -> None:

@@ -19,6 +19,7 @@ from benchmarks.store.damaging import (
     Answers,
     asked,
     damage,
+    pages_of_demo,
     unnoticed,
     ways_of,
 )
@@ -31,6 +32,12 @@ CASES = [("change", name) for name in TABLES] + [
     (WAYS[1 + number % 3], name) for number, name in enumerate(TABLES) if len(ways_of(name)) > 2
 ]
 """Every table with a changed value, and with a swapped, deleted or moved row."""
+OF_TEXTS = [("change", "context_words_1_data"), ("delete", "context_words_1_idx")]
+"""Parts of SQLite's index of a run's texts."""
+OF_HEADS = [
+    *(("change", "heads"), ("swap", "heads")),
+    *(("change", "head_patterns"), ("delete", "head_patterns"), ("key", "head_patterns")),
+]
 SOME = [page for page in PAGES if "&sort=" not in page or page.endswith("sort=max")]
 
 
@@ -66,7 +73,7 @@ def test_no_damage_is_shown_as_data(whole: Path, tmp_path: Path) -> None:
     with serving(f"sqlite:///{whole}", page_memory=0) as client:
         right = asked(client, SOME)
         assert {status for status, _ in right.values()} <= {200, 404}
-        for seed, (way, name) in enumerate(CASES):
+        for seed, (way, name) in enumerate(CASES + OF_TEXTS):
             path = tmp_path / f"{seed}.db"
             shutil.copy(whole, path)
             how = damaged(path, seed, way, name)
@@ -75,6 +82,29 @@ def test_no_damage_is_shown_as_data(whole: Path, tmp_path: Path) -> None:
             noticed += failed
             path.unlink()
     assert noticed > len(CASES) / 2
+
+
+def test_no_damage_of_heads_is_shown_as_data(heads_store: tuple[str, Path], tmp_path: Path) -> None:
+    """Of what is stored of attention heads beside what every unit has."""
+    url = heads_store[0]
+    whole = Path(url.removeprefix("sqlite:///"))
+    noticed = 0
+    with serving(url, page_memory=0) as client:
+        engine = open_store(url, create=False)
+        with engine.connect() as connection:
+            pages = [page for page in pages_of_demo(connection) if "/heads" in page]
+        engine.dispose()
+        right = asked(client, [page for page in pages if "/0/" in page])
+        assert {status for status, _ in right.values()} <= {200, 404}
+        for seed, (way, name) in enumerate(OF_HEADS):
+            path = tmp_path / f"{seed}.db"
+            shutil.copy(whole, path)
+            how = damaged(path, seed, way, name)
+            wrong, failed = unnoticed(right, client, f"sqlite:///{path}")
+            assert not wrong, (seed, how)
+            noticed += failed
+            path.unlink()
+    assert noticed >= 3
 
 
 def test_no_damage_is_shown_as_data_in_postgresql(new_postgres: NewDatabase) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from starlette.testclient import TestClient
+
+from app.runs import queries
 from app.runs.view import flatten, tables
+from tests.helpers.fixture_store import PROVENANCE
 from tests.helpers.sample_pages import run_page
 
 
@@ -36,3 +40,18 @@ def test_run_shows_all_of_its_provenance() -> None:
     values = {value for table in shown for _, value in table.rows}
     assert {"0", "cpu", "4a" * 32, "gelu", "1,070", "2.13.0", "84.2"} <= values
     assert ("architecture.act fn", "gelu") in shown[2].rows
+
+
+def test_visitors_see_no_folders_of_the_machine(client: TestClient) -> None:
+    """On the page and in its JSON; the store keeps whole paths."""
+    shown = client.get("/api/v1/runs/1").json()["provenance"]["settings"]
+    assert shown == {
+        "model": "…/toy",
+        "corpus": "…/corpus.jsonl",
+        "dictionary": "…/a.safetensors,owner/name:operator/b",
+    }
+    page = client.get("/runs/1").text
+    assert "…/corpus.jsonl" in page
+    assert "home" not in page.split("<main")[1]
+    store = client.app.state.site.store  # type: ignore[attr-defined]
+    assert queries.run(store, 1).provenance["settings"] == PROVENANCE["settings"]

@@ -15,8 +15,8 @@ from benchmarks.pages.serving import neuron_pages
 @pytest.fixture(scope="module")
 def address(sqlite_filled: str) -> Iterator[str]:
     """The address of a server that may have few files open."""
-    with servers.neurarium(sqlite_filled, files=256) as address:
-        yield address
+    with servers.neurarium(sqlite_filled, files=256) as server:
+        yield server.address
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import brotli
 import pytest
 import zstandard
+from pydantic import SecretStr
 from starlette.testclient import TestClient
+
+from tests.conftest import serving
 
 JSON = "/api/v1/models/toy/layers/1/neurons/1"
 STYLE = "/static/base/style.css"
@@ -117,3 +120,25 @@ def test_errors_keep_their_security_headers_when_compressed(client: TestClient) 
     answer = client.get("/nobody", headers={"Accept-Encoding": "gzip"})
     assert answer.status_code == 404
     assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.fixture(scope="module")
+def large_page(demo_store: str) -> Iterator[tuple[TestClient, str]]:
+    """A client over the demo with everything that makes its pages longer, and the address of the
+    longest of 40 neurons' pages of both layers."""
+    token = SecretStr("a-token-of-writers-1")
+    with serving(demo_store, live=True, notes=True, notes_token=token) as client:
+        pages = [f"/demo/{layer}/{neuron}" for layer in (0, 1) for neuron in range(0, 640, 32)]
+        yield client, max(pages, key=lambda page: len(raw(client, page, "zstd")[1]))
+
+
+@pytest.mark.parametrize("encoding", ["zstd", "br", "gzip"])
+def test_a_neurons_page_is_small_when_sent(
+    large_page: tuple[TestClient, str], encoding: str
+) -> None:
+    """The longest page of a neuron is at most 40 kB in each encoding."""
+    client, page = large_page
+    found, body = raw(client, page, encoding)
+    assert found == encoding
+    assert b"</html>" in DECODERS[encoding](body)
+    assert 10_000 < len(body) <= 40_000

@@ -42,6 +42,15 @@ def test_other_names_are_refused(private: TestClient, host: str, path: str) -> N
     assert "NEURARIUM_ALLOWED_HOSTS" in answer.text
 
 
+def test_a_request_has_one_name_and_one_origin(private: TestClient) -> None:
+    """Else a program in front of the server could have read another one."""
+    answer = private.get("/toy/0/0", headers=[("Host", "localhost"), ("Host", "evil.example")])
+    assert (answer.status_code, "several" in answer.text) == (400, True)
+    origins = [("Origin", "http://localhost"), ("Origin", "http://evil.example")]
+    answer = private.post("/api/v1/models", headers=[("Host", "localhost"), *origins])
+    assert answer.status_code == 403
+
+
 @pytest.mark.parametrize(
     ("origin", "status"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import resource
 import subprocess
@@ -77,7 +78,7 @@ def test_a_line_has_a_bound(tmp_path: Path, name: str) -> None:
             file.write(b"text\n" if name == "a.csv" else b"")
             file.truncate(size)  # a hole, read as zeros
     message, taken = read_apart(path)
-    assert "is longer than 64 MiB" in message
+    assert "is longer than 32 MiB" in message
     assert message.count("\n") == 0
     assert taken < MORE
 
@@ -106,12 +107,21 @@ def test_lines_of_nothing_end(
     assert "MB, which is neither text nor token ids" in refusal(path)
 
 
-@pytest.mark.parametrize("part", [b"{},", b"[0],"])
-def test_a_line_of_nothing_but_brackets(tmp_path: Path, part: bytes) -> None:
-    """Each object takes thirty times its place in the file, so they are counted first."""
-    many = part * (2_100_000)
-    (tmp_path / "a.jsonl").write_bytes(b'{"text": "a", "x": [' + many + b"0]}\n")
-    assert "2,100,002 brackets, of at most 2,000,000" in refusal(tmp_path / "a.jsonl")
+@pytest.mark.parametrize(("part", "each"), [(b"{},", 2), (b"[0],", 2), (b'"a,\\"[",', 1)])
+def test_a_line_of_too_many_values(tmp_path: Path, part: bytes, each: int) -> None:
+    """Each takes up to thirty times its place in the file, so they are counted first."""
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "a", "x": [' + part * 2_100_000 + b"0]}\n")
+    words = f"{each * 2_100_000 + 3:,} values, of at most 2,000,000"
+    assert words in refusal(tmp_path / "a.jsonl")
+
+
+def test_commas_of_a_text_are_no_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many it has."""
+    monkeypatch.setattr(lines, "_MAX_VALUES", 1000)
+    text = 'a, "b" [c], \\' * 1000
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": text}) + "\n")
+    (document,) = open_corpus(str(tmp_path / "a.jsonl")).documents()
+    assert document.text == text
 
 
 def test_a_column_whose_name_has_dots_has_a_bound(tmp_path: Path) -> None:

@@ -287,7 +287,7 @@ def test_hostile_tokens_are_only_text(store: Store) -> None:
     """Markup, line breaks and directions are shown, in cells, titles and heads."""
     acts = activations(np.random.default_rng(3), [4, 4], len(HOSTILE) - 1)
     found = asked(store, "toy", [opened(acts, 1, HOSTILE)] * 2, against="…")
-    shown = result(found, Links("toy"), "neuron")
+    shown = result(found, Links("toy"), "neuron", range(len(found.shares)))
     root = elements(f"<table>{shown.cells}</table><table><tbody>{shown.rows}</tbody></table>")
     text = str(shown.cells) + str(shown.rows)
     assert "<script" not in text
