@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.differences.schemas import Differences, DifferenceSort
+from app.reading.statistics import STATISTICS
 from app.schemas import Order
 from app.web.frame import Frame
 from app.web.links import Links
@@ -13,8 +14,8 @@ HEADS: tuple[tuple[DifferenceSort, str, Order], ...] = (
     ("neuron", "Neuron", "asc"),
     ("correlation", "Correlation", "asc"),
     ("shared", "Shared top examples", "asc"),
-    ("max", "Max", "desc"),
-    ("density", "Density", "desc"),
+    ("max", STATISTICS["max"].title, "desc"),
+    ("density", STATISTICS["density"].title, "desc"),
 )
 """The columns, each with the order that has the largest change first."""
 

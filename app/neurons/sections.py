@@ -66,6 +66,8 @@ class Section:
     """Tokens by position; empty if no token repeats."""
     folded: str = ""
     """The line in place of the examples, if they are folded."""
+    letters: str = ""
+    """What letters in the lines stand for: a phone shows neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
         ],
         layout,
     )
-    letters = " g: gate at the peak; l: linear part." if page.run.units.parts else ""
+    letters = "g: gate at the peak; l: linear part." if page.run.units.parts else ""
     intermediate = [example for band in kinds.bands for example in band.examples]
     at_floor = floor(kinds.bottom)
     clipped = " Stronger inhibition is clipped and cannot be seen." if at_floor else ""
@@ -120,9 +122,10 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             f"The highest-activating contexts of the corpus{on_peak}. "
             f"{_other_end(page.stats.max, page.stats.min) if two_sided else ''}"
             "Top examples can mislead: check any hypothesis against the intermediate and random "
-            f"examples below.{letters}",
+            "examples below.",
             [_group(None, "", top, layout)],
             kinds.top,
+            letters=letters,
             logo=tokens_by_position(kinds.top),
         ),
         _section(
@@ -305,6 +308,7 @@ def _section(
     cut: bool = False,
     logo: Markup | None = None,
     folded: str = "",
+    letters: str = "",
 ) -> Section:
     return Section(
         name,
@@ -318,6 +322,7 @@ def _section(
         size=len(examples),
         logo=logo or Markup(),
         folded=folded,
+        letters=letters,
     )
 
 

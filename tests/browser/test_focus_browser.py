@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.browser.test_browser import PAGES, PHONE, WIDE, visiting
 from tests.browser.test_neuron_page_browser import NEURON
 
@@ -46,6 +48,35 @@ def test_statistics_say_what_they_are(browser: Any, live_server: str) -> None:
         assert page.url.endswith(NEURON), "the arrow moved the focus, not the page"
 
 
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_definitions_are_in_reach_of_the_keyboard(
+    browser: Any, live_server: str, size: dict[str, int]
+) -> None:
+    """Those of a comparison: one stop, then the arrows; on a phone no definition is too low or
+    narrow for a finger. The steps of a picture's colours, too."""
+    with visiting(browser, live_server, viewport=size) as page:
+        for path, items in (
+            ("/compare?a=demo/1/349&b=demo/1/10", ".both abbr"),
+            ("/demo/1?picture=max", ".steps-of-colour > li"),
+        ):
+            page.goto(path)
+            stops = page.locator(f"{items}[tabindex='0']")
+            stops.wait_for()
+            page.keyboard.press("Tab")  # so that the focus is that of a keyboard
+            words = stops.get_attribute("title")
+            stops.focus()
+            assert page.locator(".tip").inner_text() == words
+            second = page.locator(items).nth(1).get_attribute("title")
+            page.keyboard.press("ArrowDown")
+            assert page.locator(".tip").inner_text() == second != words
+            if size is PHONE and "abbr" in items:
+                boxes = page.locator(items).evaluate_all(
+                    "all => all.map((one) => one.getBoundingClientRect())"
+                    ".map((box) => Math.min(box.width, box.height))"
+                )
+                assert min(boxes) >= 24
+
+
 def test_parts_of_pictures_use_the_same_tip(browser: Any, live_server: str) -> None:
     """A token of the logo says its count, without the browser's own tip."""
     with visiting(browser, live_server, viewport=WIDE) as page:
@@ -58,7 +89,7 @@ def test_parts_of_pictures_use_the_same_tip(browser: Any, live_server: str) -> N
         page.mouse.move(2, 2)
         assert not page.locator(".tip").is_visible()
         page.goto("/demo/1")
-        dot = page.locator("figure svg a").first
+        dot = page.locator("figure svg a").last  # no other covers it
         said = dot.locator("title").text_content()
         dot.hover(force=True)
         assert page.locator(".tip").inner_text() == said

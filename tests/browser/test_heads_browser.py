@@ -29,6 +29,10 @@ def test_a_line_points_where_its_head_looks(browser: Any, heads_store: tuple[str
     shows its own row, and leaving brings the line's own back."""
     with serving_live(heads_store[0]) as server, visiting(browser, server, viewport=WIDE) as page:
         page.goto(HEAD)
+        page.get_by_role("navigation", name="Rankings").get_by_role("link").nth(3).focus()
+        page.keyboard.press("Enter")
+        assert page.url.endswith("#hurts")
+        assert page.locator("#hurts").evaluate("h => h.getBoundingClientRect().top") < 200
         lines = page.locator("li.pair:has(u):has(mark)")
         page.locator(".arrow").first.wait_for()
         assert page.locator("li.pair .arrow").count() == lines.count() > 10
@@ -85,4 +89,14 @@ def test_a_head_reads_a_text_without_scripts(browser: Any, heads_store: tuple[st
         page.get_by_role("button", name="Run").click()
         assert page.locator(".choices").count() == 5
         assert page.locator(".small-patterns svg").count() == 5
+        parts = page.get_by_role("region", name="Table of direct effects")
+        assert parts.locator("tbody tr").count() == 2
+        assert parts.evaluate()
+        assert page.locator("dt", has_text="remainder").is_visible()
+        assert page.evaluate(SMALL) == []
+        assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+        page.goto(HEAD)
+        page.locator("li.pair .facts a").first.click()
+        assert page.locator("svg.pattern").is_visible()
+        assert page.locator("svg.pattern rect, svg.pattern path").count() > 0
         assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]

@@ -67,7 +67,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a query cannot be parsed, and which part of it is wrong."""
+    """Why a query cannot be parsed, and its wrong part."""
 
     detail: str
     before: str
@@ -164,7 +164,7 @@ def _head(query: Query, name: str, links: Links) -> ColumnHead:
     label = number_grammar.ALL[name].label if name in number_grammar.ALL else name
     return ColumnHead(
         name=name,
-        words=label if name.startswith("selectivity(") else label.capitalize(),
+        words=label if name.startswith("selectivity(") else label[:1].upper() + label[1:],
         href=links.search_numbers(q=str(replace(query, sort=Order(name, descending)))),
         sorted=("descending" if order.descending else "ascending") if active else "",
     )
