@@ -62,10 +62,15 @@ def commit_of(repository: str, revision: str | None) -> str | None:
             raise
         return known
     commit: str | None = info.sha
+    remember_commit(repository, revision, commit)
+    return commit
+
+
+def remember_commit(repository: str, revision: str | None, commit: str | None) -> None:
+    """Write into the local cache which commit a branch or tag stands for."""
     if commit is not None and commit != cached_commit(repository, revision):
         with contextlib.suppress(OSError):  # a read-only cache is no error
             _write(_ref(repository, revision), commit)
-    return commit
 
 
 def cached_commit(repository: str, revision: str | None) -> str | None:

@@ -38,6 +38,21 @@ def model() -> Any:
     return AutoModelForCausalLM.from_pretrained(MODEL_DIR, attn_implementation="eager").eval()
 
 
+def test_heads_are_ticked_for_a_list(client: TestClient) -> None:
+    """Each row of the table has a box, and the form sends what the list's page reads."""
+    page = elements(client.get("/demo/heads").text)
+    boxes = [box.attributes for box in page.all("input", "tick")]
+    assert sorted(box["value"] for box in boxes) == sorted(
+        f"demo/heads/{layer}/{head}" for layer in range(2) for head in range(5)
+    )
+    (form,) = page.all("form", "ticks")
+    assert {box["form"] for box in boxes} == {form.attributes["id"]}
+    added = [("add", box["value"]) for box in boxes[:2]]
+    listed = client.get(form.attributes["action"], params=added, follow_redirects=True)
+    assert listed.status_code == 200
+    assert len(elements(listed.text).all("table")[0].all("tr")) == 3
+
+
 def test_examples_are_the_models(
     client: TestClient, pages: dict[tuple[int, int], dict[str, Any]], model: Any
 ) -> None:
