@@ -29,6 +29,7 @@ from tests.app.heads.conftest import API
 from tests.browser.test_accessibility import violations
 from tests.browser.test_browser import PHONE, WIDE, visiting
 from tests.conftest import Silent, serving, serving_live
+from tests.helpers.html_reader import elements
 from tests.helpers.tiny_heads import SMALL_RUN
 
 
