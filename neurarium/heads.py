@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from jaxtyping import Float32
@@ -59,7 +59,7 @@ class Head:
         """What its weights say: OV and QK circuits, composition."""
         return self.page.circuits
 
-    def pattern(self, context_id: int) -> Float32[np.ndarray, "query key"]:
+    def pattern(self, context_id: SupportsIndex) -> Float32[np.ndarray, "query key"]:
         """Its attention over a whole context that is one of its examples: the eight largest entries
         of each row; 0 where nothing is stored. Raises NeurariumError."""
         page = self.page

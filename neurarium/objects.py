@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
-from typing import Any, get_args
+from typing import Any, SupportsIndex, get_args
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -44,12 +44,14 @@ class Store:
         """The names of all models."""
         return self.reader.models()
 
-    def model(self, name: str, run: int | None = None, *, units: str | None = None) -> Model:
+    def model(
+        self, name: str, run: SupportsIndex | None = None, *, units: str | None = None
+    ) -> Model:
         """A model, in its default run or in the run with this number; `units` names another set of
         units than its default. Raises NeurariumError."""
         named = str(ModelSet(words("name", name), units))
-        run = optional_number("run", run, 1)
-        return Model(self.reader, self.reader.model(named, run), named, run)
+        number_of_run = optional_number("run", run, 1)
+        return Model(self.reader, self.reader.model(named, number_of_run), named, number_of_run)
 
     def close(self) -> None:
         """Close all connections."""
@@ -91,11 +93,11 @@ class Model:
         """All layers, in order."""
         return [self.layer(layer.layer) for layer in self.page.layers]
 
-    def layer(self, layer: int) -> Layer:
+    def layer(self, layer: SupportsIndex) -> Layer:
         """A layer: its neurons as rows. Raises NeurariumError for what is no layer's number."""
         return Layer(self._reader, self.name, self._asked, number("layer", layer))
 
-    def neuron(self, layer: int, neuron: int) -> Neuron:
+    def neuron(self, layer: SupportsIndex, neuron: SupportsIndex) -> Neuron:
         """A neuron. Raises NeurariumError if there is none."""
         page = self._reader.neuron(
             self.name, self._asked, number("layer", layer), number("neuron", neuron)
@@ -108,7 +110,7 @@ class Model:
         indexed."""
         return Heads(self._reader, self.page.model, self._run_of_heads)
 
-    def head(self, layer: int, head: int) -> Head:
+    def head(self, layer: SupportsIndex, head: SupportsIndex) -> Head:
         """An attention head. Raises NeurariumError if there is none."""
         page = self._reader.head(
             self.page.model, self._run_of_heads, number("layer", layer), number("head", head)
@@ -121,18 +123,22 @@ class Model:
         return self._asked if self.page.run.units.set == HEADS else None
 
     def search(
-        self, token: str | None = None, *, token_id: int | None = None, role: str | None = None
+        self,
+        token: str | None = None,
+        *,
+        token_id: SupportsIndex | None = None,
+        role: str | None = None,
     ) -> Table:
         """The neurons of a token: those that peak on it, or promote it (`role="promoted"`),
         `suppressed`, or are activated by its embedding (`in`, `gate`); attention heads that attend
         from it or to it (`query`, `key`). Raises NeurariumError for another role."""
         token = None if token is None else words("token", token)
-        token_id = optional_number("token_id", token_id, last=LARGEST_TOKEN)
+        number_of_token = optional_number("token_id", token_id, last=LARGEST_TOKEN)
         if role is not None and role not in get_args(Role):
             raise NeurariumError(f"There is no role {role!r}: use {', '.join(get_args(Role))}.")
 
         def page(cursor: str | None) -> Any:
-            return self._reader.search(self.name, self._asked, token, token_id, role, cursor)
+            return self._reader.search(self.name, self._asked, token, number_of_token, role, cursor)
 
         return Table(
             f"{self.name}: neurons of {token if token is not None else token_id!r}", _all(page)
@@ -172,7 +178,7 @@ class Layer(Table):
         self._reader, self._model, self._run = reader, model, run
         self.layer = layer
 
-    def neuron(self, neuron: int) -> Neuron:
+    def neuron(self, neuron: SupportsIndex) -> Neuron:
         """A neuron of the layer. Raises NeurariumError if there is none."""
         page = self._reader.neuron(self._model, self._run, self.layer, number("neuron", neuron))
         return Neuron(self._reader, page, self._model)
@@ -302,7 +308,7 @@ class Neuron:
             self._reader.activations(self._model, page.run.id, page.layer, page.neuron, text)
         )
 
-    def context(self, context_id: int) -> Example:
+    def context(self, context_id: SupportsIndex) -> Example:
         """A whole context that is an example of the neuron. Raises NeurariumError."""
         page = self.page
         found = self._reader.context(

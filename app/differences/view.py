@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.differences.schemas import Differences, DifferenceSort, first_order
+from app.reading.statistics import STATISTICS
 from app.schemas import Order
 from app.web.frame import Frame
 from app.web.links import Links
@@ -13,8 +14,8 @@ HEADS: tuple[tuple[DifferenceSort, str], ...] = (
     ("neuron", "Neuron"),
     ("correlation", "Correlation"),
     ("shared", "Shared top examples"),
-    ("max", "Max"),
-    ("density", "Density"),
+    ("max", STATISTICS["max"].title),
+    ("density", STATISTICS["density"].title),
 )
 """The columns that sort."""
 

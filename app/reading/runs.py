@@ -60,7 +60,7 @@ def units_ref(row: Row[Any]) -> UnitsRef:
 def runs_of(connection: Connection, models: Iterable[str]) -> dict[str, list[Row[Any]]]:
     """The runs of each of the models, newest first; models without a run are left out.
 
-    Raises Damaged, also where a damaged name may be what hides a model.
+    Raises Damaged, also where another run's damaged name may be what hides a run.
     """
     # PostgreSQL rejects text with a NUL, and no name has one.
     names = sorted({model for model in models if "\0" not in model})
@@ -68,8 +68,7 @@ def runs_of(connection: Connection, models: Iterable[str]) -> dict[str, list[Row
     found: Any = connection.execute(_RUNS_OF_MODELS, {"models": names}).all() if names else []
     for row in WHOLE.check(found):
         by_model.setdefault(row.model, []).append(row)
-    if len(by_model) < len(names):
-        all_runs(connection)
+    all_runs(connection)
     return by_model
 
 

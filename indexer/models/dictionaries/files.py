@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -23,6 +24,9 @@ from indexer.models.dictionaries.names import WEIGHTS
 SETTINGS = ("cfg.json", "config.json", "hyperparams.json", "config.yaml")
 _BESIDE = ("sparsity", "log_sparsity", "feature_sparsity", "log_feature_sparsity", "optimizer")
 """Files that trainers write beside a dictionary's weights."""
+_MATRIX = re.compile(r"w_|affine_|(?:en|de)coder\.weight", re.IGNORECASE)
+_VECTOR = re.compile(r"^b_|bias$|^r_mag$", re.IGNORECASE)
+"""What tensors are by their names, in all layouts."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,16 @@ class WeightsFile:
     """What a safetensors file says in its header."""
 
     def tensor(self, name: str) -> Tensor:
-        """A tensor in float32. Raises `NeurariumError` if the file has none of this name, or it is
-        not finite."""
+        """A tensor in float32. Raises `NeurariumError` if the file has none of this name, it is not
+        finite, or it is no matrix where its name is a matrix's."""
         if name not in self.tensors:
             raise self.wrong(f"has no tensor {name!r}: it has {', '.join(sorted(self.tensors))}")
         tensor = self.tensors[name]
         if not tensor.is_floating_point():
             raise self.wrong(f"has {name!r} as {tensor.dtype}, and weights are floating point")
+        if tensor.ndim < (2 if _MATRIX.match(name) else 1 if _VECTOR.search(name) else 0):
+            what = "a matrix" if _MATRIX.match(name) else "a list of numbers"
+            raise self.wrong(f"has {name} of shape {tuple(tensor.shape)}, and it is {what}")
         tensor = tensor.float()
         if not bool(torch.isfinite(tensor).all()):
             raise self.wrong(f"has values in {name!r} that are not finite: get the file again")
@@ -141,7 +148,7 @@ def _settings(path: Path, label: str) -> tuple[dict[str, Any], str]:
             try:
                 text = file.read_text(encoding="utf-8")
                 loaded = yaml.safe_load(text) if name.endswith("yaml") else json.loads(text)
-            except (OSError, UnicodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+            except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
                 raise NeurariumError(
                     f"{name} beside the dictionary {label} cannot be read ({_first_line(error)}): "
                     "get the file again."

@@ -17,6 +17,7 @@ _KEYS = frozenset(
     "activation apply_b_dec_to_input format hook_point hook_point_out k l0 layer model name names "
     "normalize_activations noun prepend_bos".split()
 )
+_MOST_DIGITS = 9
 
 
 def is_own(file: WeightsFile) -> bool:
@@ -119,8 +120,10 @@ def _flag(file: WeightsFile, key: str, default: bool) -> bool:
 
 def _number(file: WeightsFile, key: str) -> int:
     declared = file.metadata.get(key)
-    if declared is None or not declared.isdecimal():
-        raise file.wrong(f"has {key} {declared!r} in its metadata, and a whole number is needed")
+    if declared is None or not declared.isdecimal() or len(declared) > _MOST_DIGITS:
+        raise file.wrong(
+            f"has {key} {declared!r:.40} in its metadata, and a whole number is needed"
+        )
     return int(declared)
 
 
@@ -141,7 +144,7 @@ def _names(file: WeightsFile, latents: int) -> tuple[str, ...]:
         return ()
     try:
         names = json.loads(declared)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise file.wrong("has `names` that are not a JSON list of texts")

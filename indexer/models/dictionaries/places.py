@@ -4,19 +4,25 @@ say."""
 from __future__ import annotations
 
 import re
+from math import isfinite
 from typing import get_args
+
+from torch import Tensor
 
 from indexer.errors import NeurariumError
 from indexer.models.dictionaries.dictionary import Function, Hook
 from indexer.models.dictionaries.files import WeightsFile
+from indexer.models.names import HOOK_EMBED
 
-_HOOK = re.compile(r"blocks\.(\d+)\.([\w.]+)")
+_HOOK = re.compile(r"blocks\.(\d{1,9})\.([\w.]+)")
 _POINT = re.compile(r"[a-z][\w.]*")
 _LAYER = re.compile(r"(?:^|[^a-z])(?:layers?|h|blocks)[._-]?(\d+)(?![\d])", re.IGNORECASE)
 
 
 def parse_hook(name: str) -> Hook | None:
     """A place in a layer by its full name, or None."""
+    if name == HOOK_EMBED:
+        return Hook(0, name)
     match = _HOOK.fullmatch(name)
     return None if match is None else Hook(int(match[1]), match[2])
 
@@ -29,9 +35,7 @@ def layer_in_name(file: WeightsFile) -> int | None:
     return None
 
 
-def where(
-    file: WeightsFile, declared: str | None, asked: str | None, layer: int | None = None
-) -> Hook:
+def where(file: WeightsFile, declared: object, asked: str | None, layer: int | None = None) -> Hook:
     """Where a dictionary reads.
 
     `declared` is what the file says, such as `blocks.3.hook_resid_post`, or `hook_resid_post` where
@@ -51,15 +55,15 @@ def where(
     return _complete(file, asked, layer, "--hook-point")
 
 
-def _complete(file: WeightsFile, name: str, layer: int | None, who: str) -> Hook:
-    hook = parse_hook(name)
+def _complete(file: WeightsFile, name: object, layer: int | None, who: str) -> Hook:
+    hook = parse_hook(name) if isinstance(name, str) else None
     if hook is not None:
         if layer is not None and layer != hook.layer:
             raise file.wrong(f"is named for layer {layer}, and {who} says {name}")
         return hook
-    if name == "hook_embed" or not _POINT.fullmatch(name) or name.startswith("blocks"):
+    if not isinstance(name, str) or not _POINT.fullmatch(name) or name.startswith("blocks"):
         raise file.wrong(
-            f"reads {name!r} according to {who}, which is not a place in a layer such as "
+            f"reads {name!r:.80} according to {who}, which is not a place in a layer such as "
             "blocks.3.hook_resid_post"
         )
     layer = layer if layer is not None else layer_in_name(file)
@@ -78,11 +82,27 @@ def beside(hook: Hook, point: str) -> Hook:
 
 def number(file: WeightsFile, value: object, what: str) -> int:
     """A whole number from 1 on that a file of settings gives. Raises `NeurariumError`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+    found = decimal(file, value, what)
+    if found != int(found):
         raise file.wrong(f"has {what} {value!r} in its settings, and a whole number is needed")
-    if value < 1:
+    if found < 1:
         raise file.wrong(f"has {what} {value!r} in its settings, and it must be at least 1")
-    return int(value)
+    return int(found)
+
+
+def decimal(file: WeightsFile, value: object, what: str) -> float:
+    """A finite number that a file of settings gives. Raises `NeurariumError`."""
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
+            return float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        pass
+    raise file.wrong(f"has {what} {value!r:.40} in its settings, and a number is needed")
+
+
+def one_each(tensor: Tensor, latents: int) -> Tensor:
+    """A number for each latent, where a file may have one for all."""
+    return tensor.expand(latents).contiguous() if tensor.numel() == 1 else tensor
 
 
 def text(file: WeightsFile, value: object, what: str) -> str:

@@ -4,6 +4,7 @@ with flat keys and other names."""
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -116,8 +117,9 @@ def _function(file: WeightsFile, declared: Mapping[str, Any], function: Function
 
 
 def _k(declared: Mapping[str, Any]) -> Any:
-    kwargs = declared.get("activation_fn_kwargs") or {}
-    return declared["k"] if "k" in declared else kwargs.get("k")
+    kwargs = declared.get("activation_fn_kwargs")
+    beside = kwargs.get("k") if isinstance(kwargs, Mapping) else None
+    return declared.get("k", beside)
 
 
 def _norm(file: WeightsFile, declared: Mapping[str, Any]) -> tuple[Norm, float | None]:
@@ -141,12 +143,12 @@ def _scaling_factor(file: WeightsFile) -> float:
     path = file.path.parent / "activation_scaler.json"
     try:
         factor = json.loads(path.read_text(encoding="utf-8"))["scaling_factor"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         factor = None
-    if not isinstance(factor, int | float) or not factor > 0:
-        raise file.wrong(
-            "is for inputs multiplied by one scalar that is not in the file "
-            "(normalize_activations: expected_average_only_in): fold it into the weights, with "
-            "SAELens's fold_activation_norm_scaling_factor, and save it again"
-        )
-    return float(torch.tensor(float(factor)))
+    if isinstance(factor, int | float) and not isinstance(factor, bool) and 0 < factor < math.inf:
+        return float(torch.tensor(float(factor)))
+    raise file.wrong(
+        "is for inputs multiplied by one scalar that is not in the file "
+        "(normalize_activations: expected_average_only_in): fold it into the weights, with "
+        "SAELens's fold_activation_norm_scaling_factor, and save it again"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import torch
@@ -39,8 +40,8 @@ def read_gemma_scope(file: WeightsFile, asked: str | None) -> Dictionary:
     if W_enc.ndim != 2:
         raise places.cross_layer(file)
     point, layer = _gemma_point(file), places.layer_in_name(file)
-    if "embedding" in file.names:
-        raise file.wrong("reads the embedding, which is not a place in a layer")
+    if "embedding" in file.names.split("/"):
+        point = None  # --hook-point hook_embed: neither layer nor place is in the path
     declared = None if point is None else (point if layer is None else f"blocks.{layer}.{point}")
     hook = places.where(file, declared, asked, layer)
     affine = named.get("affine_skip_connection")
@@ -106,9 +107,7 @@ def read_llama_scope(file: WeightsFile, asked: str | None) -> Dictionary:
         width**0.5 / _norm_of(file, side)
         for side, width in (("in", W_enc.shape[0]), ("out", W_dec.shape[1]))
     ]
-    threshold = declared.get("jump_relu_threshold")
-    if not isinstance(threshold, int | float):
-        raise file.wrong(f"has jump_relu_threshold {threshold!r}, and a number is needed")
+    threshold = places.decimal(file, declared.get("jump_relu_threshold"), "jump_relu_threshold")
     if declared.get("apply_decoder_bias_to_pre_encoder"):
         raise file.wrong("subtracts its decoder's bias from its input, which this family does not")
     return Dictionary(
@@ -128,11 +127,11 @@ def read_llama_scope(file: WeightsFile, asked: str | None) -> Dictionary:
 def _norm_of(file: WeightsFile, side: str) -> float:
     norms = file.settings.get("dataset_average_activation_norm")
     norm = norms.get(side) if isinstance(norms, dict) else None
-    if not isinstance(norm, int | float) or not norm > 0:
-        raise file.wrong(
-            f"does not give the data set's mean norm ({side}), which its inputs are divided by"
-        )
-    return float(norm)
+    if isinstance(norm, int | float) and not isinstance(norm, bool) and 0 < norm < math.inf:
+        return float(norm)
+    raise file.wrong(
+        f"does not give the data set's mean norm ({side}), which its inputs are divided by"
+    )
 
 
 def is_qwen_scope(file: WeightsFile) -> bool:
