@@ -82,6 +82,7 @@ TABLES: Mapping[str, Table] = {
             for attack in ("4,000 half-open requests", "heads of 200 MB", "1,100 idle connections")
         },
     ),
+    "checksums": Table(("checksums",), at_most={"page, added by checksums": 3.0}),
     "paint": Table(
         ("pages-browser",),
         at_most={
@@ -111,6 +112,7 @@ TABLES: Mapping[str, Table] = {
         at_least={"writing": 5000.0},
     ),
     "bytes": Table(("bytes",), rows=BYTES_ROWS),
+    "damaging": Table(("damaging",), at_most={"a wrong answer": 0.0}),
     "exporting": Table(("exporting",), at_most={"exporting": 60.0}),
 }
 

@@ -26,7 +26,7 @@ from app.web.site import templates
 EXAMPLES = 5
 """Top examples that a card shows."""
 _STYLES = (
-    *("base/theme", "base/style", "base/tables", "base/colours"),
+    *("base/theme", "base/style", "base/page", "base/tables", "base/colours"),
     *("neurons/neuron", "neurons/summary", "examples/examples"),
 )
 _LINK = re.compile(r'<a\b[^>]*?\bhref="[^"]*"')

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, bindparam, select
 from app.examples.schemas import Band, Example, Examples, PeakToken, SourceExamples
 from app.reading.store import Reading
 from indexer.store import schema
+from indexer.store.bands import BAND_SHARES, band_of
 from indexer.store.checksums import cover, missing
 from indexer.store.packing.codec import (
     ExampleArrays,
@@ -23,8 +24,6 @@ from indexer.store.packing.codec import (
 )
 from indexer.store.sizes import SOURCE_SLOTS
 
-BAND_SHARES = (0.5, 0.4, 0.09, 0.01)
-"""The nominal share of contexts in each band, lowest band first."""
 _BOTTOM = schema.KINDS.index("bottom")
 
 Array = np.ndarray[Any, Any]
@@ -308,7 +307,7 @@ def _bands(examples: NeuronExamples, arrays: dict[str, Array], reach: int | None
         return []
     stored = examples.arrays("band")
     peaks = np.empty(0, np.float32) if stored is None else stored.peaks
-    band_of = (peaks[:, None].astype(np.float64) >= cuts).sum(axis=1)
+    band = band_of(cuts, peaks)
     edges = [None, *cuts.tolist(), None]
     bands = []
     for index, (low, high) in enumerate(pairwise(edges)):
@@ -320,7 +319,7 @@ def _bands(examples: NeuronExamples, arrays: dict[str, Array], reach: int | None
                 high=high,
                 nominal_share=BAND_SHARES[index],
                 share=float(counts[index] / max(1, counts.sum())),
-                examples=examples.of_kind("band", np.flatnonzero(band_of == index).tolist(), reach),
+                examples=examples.of_kind("band", np.flatnonzero(band == index).tolist(), reach),
             )
         )
     return bands[::-1]

@@ -312,10 +312,8 @@ class Tables:
             pa.array(np.repeat(made[:, 0], made[:, 1])), pa.array(_LINKS)
         )
         columns["rank"] = _ranks(made[:, 1])
-        flat = _joined(to, np.int64)
-        offsets = np.array(self._reading.places.offsets)
-        layers = np.searchsorted(offsets, flat, side="right") - 1
-        columns["to_layer"], columns["to_neuron"] = layers, flat - offsets[layers]
+        linked_units = self._reading.places.of_all(_joined(to, np.int64))
+        columns["to_layer"], columns["to_neuron"] = linked_units
         columns["value"] = _joined(values, np.float32)
         return _table("links", columns)
 

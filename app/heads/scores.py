@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from app.drawing.numbers import number, share
 from app.heads.schemas import HeadRow, HeadScores
+from app.reading.statistics import COPYING, HEAD_SCORES, HeadScore
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,44 +34,15 @@ class Score:
         return share(value) if self.is_share and value is not None else number(value)
 
 
-ATTENTION = {
-    "induction": ("Induction", "attention to tokens right after an earlier copy of the token"),
-    "previous_token": ("Previous token", "attention to the token before"),
-    "duplicate_token": ("Duplicate token", "attention to earlier copies of the token"),
-    "self_token": ("Self", "attention to the token itself"),
-    "bos": ("BOS", "attention to the BOS"),
-    "sink": ("Sink", "attention to the context’s first position, a BOS or not"),
-}
-"""Label and definition of the scores that are shares of attention."""
-
-OTHER = {
-    "effect": ("Direct effect", "mean direct effect on the right next token’s logit", True),
-    "entropy": ("Entropy", "entropy of a row of the pattern, in nats", False),
-    "distance": ("Distance", "mean distance looked back, weighted by attention", False),
-    "distance_spread": ("Distance, spread", "standard deviation of that distance", False),
-}
+def _score(name: str, score: HeadScore, ground: str) -> Score:
+    return Score(name, score.title, score.definition, ground, score.signed, score.is_share)
 
 
-def _both() -> dict[str, Score]:
-    by_name = {}
-    for suffix, ground in (("", "repeated"), ("_text", "text")):
-        for name, (label, words) in ATTENTION.items():
-            by_name[name + suffix] = Score(name + suffix, label, words, ground)
-        for name, (label, words, signed) in OTHER.items():
-            by_name[name + suffix] = Score(name + suffix, label, words, ground, signed, False)
-    return by_name
-
-
-SCORES: dict[str, Score] = _both() | {
-    "copying": Score(
-        "copying",
-        "Copying",
-        "eigenvalues of the full OV circuit: 1 where every token raises itself",
-        "",
-        True,
-        False,
-    )
-}
+SCORES: dict[str, Score] = {
+    name + suffix: _score(name + suffix, score, ground)
+    for suffix, ground in (("", "repeated"), ("_text", "text"))
+    for name, score in HEAD_SCORES.items()
+} | {"copying": _score("copying", COPYING, "")}
 """By name in queries and addresses."""
 
 DEFAULT = "induction"

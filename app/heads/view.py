@@ -12,8 +12,9 @@ from app.drawing.characters import chip
 from app.drawing.numbers import count
 from app.heads.lines import RANKINGS, Listed, line
 from app.heads.schemas import HeadPage, PairExample, TokenCount
-from app.heads.scores import ATTENTION, GROUNDS, OTHER, SCORES
+from app.heads.scores import GROUNDS, SCORES
 from app.heads.weights import HeadWeightsView, weights_view
+from app.reading.statistics import HEAD_SCORES
 from app.web.frame import Frame
 from app.web.links import Links
 
@@ -103,7 +104,7 @@ def head_view(page: HeadPage, links: Links, contexts: Callable[[int], tuple[str,
     """The view of a head; `contexts` makes the addresses of a context's page and JSON."""
     repeated, text = page.scores.repeated, page.scores.text
     rows = []
-    for name in (*ATTENTION, *OTHER):
+    for name in HEAD_SCORES:
         score = SCORES[name]
         rows.append(
             ScoreRow(

@@ -126,7 +126,7 @@ def _aligned(reading: Reading, other: Row[Any], pairs: list[tuple[int, float]]) 
 
 
 def _listing(reading: Reading, other: Row[Any]) -> Lists:
-    """The units of another set that list each neuron as aligned, best first; kept in memory."""
+    """The units of another set that list each neuron as aligned, best first; cached in memory."""
     there = _opened(reading, other)
 
     def compute() -> Lists:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from app.drawing import charts
 from app.drawing.charts import Cut, Part
 from app.drawing.legend import Legend, legend
-from app.drawing.numbers import MISSING, count, number, share
+from app.drawing.numbers import count, number, share
 from app.drawing.palette import Palette, palette
 from app.examples.lines import Layout
 from app.neurons.aligned import Fact, aligned_table, dictionary_lines
@@ -23,9 +23,16 @@ from app.neurons.sections import ContextView, Section, by_source, of_context, se
 from app.neurons.snippet import from_json, transformer_lens
 from app.neurons.summary import Summary, summary
 from app.neurons.weights import WeightsView, weights
+from app.reading.statistics import STATISTICS
 from app.schemas import View
 from app.web.frame import Frame
 from app.web.links import Links
+
+_STATS = (
+    *("max", "density", "kurtosis", "lookup"),
+    *("min", "mean", "std", "skewness", "density_over_tenth"),
+)
+"""The statistics at the head of a neuron's page, the most important first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,42 +253,16 @@ def peak_parts(page: NeuronPage) -> list[Part]:
 
 def stats(page: NeuronPage) -> list[Stat]:
     """A neuron's statistics, in the order of the page."""
-    s = page.stats
-    return [
-        Stat("max", number(s.max), "Largest activation over the whole corpus: exact."),
-        Stat(
-            "density > 0",
-            share(s.density),
-            f"Share of {'all' if page.run.units.sparse else 'the sample’s'} positions where the "
-            "activation is above zero.",
-        ),
-        Stat(
-            "kurtosis",
-            number(s.kurtosis),
-            "Excess kurtosis: 0 for a normal distribution; high if few positions hold most of "
-            "the variance.",
-        ),
-        Stat(
-            "lookup",
-            number(s.lookup),
-            "Token-lookup score: the share of the variance that the current token alone explains. "
-            "R² of the mean activation per token, taken from the sample's first half and measured "
-            "on its second: near 1 for a token detector, near 0 for a unit that reads context.",
-        ),
-        Stat("min", number(s.min), "Smallest activation over the whole corpus: exact."),
-        Stat("mean", number(s.mean), "Mean activation over the sample's positions."),
-        Stat("std", number(s.std), "Standard deviation over the sample's positions."),
-        Stat(
-            "skewness",
-            number(s.skewness),
-            "Third standardised moment: 0 for a symmetric distribution, positive where the long "
-            "tail is above the mean.",
-        ),
-        Stat(
-            f"density ≥ {number(s.tenth)}" if s.max > 0 else "density ≥ 10% of max",
-            share(s.density_over_tenth) if s.max > 0 else MISSING,
-            "Share of the sample's positions at or above 10% of the maximum (rounded up to an edge "
-            "of the fine histogram): how often it fires by more than a little. Not given where the "
-            "maximum is not above zero.",
-        ),
-    ]
+    measured = page.stats
+    tenth = f"density ≥ {number(measured.tenth)}" if measured.max > 0 else "density ≥ 10% of max"
+    labels = {"density": "density > 0", "density_over_tenth": tenth}
+    shown = []
+    for name in _STATS:
+        statistic, value = STATISTICS[name], getattr(measured, name)
+        explanation = statistic.explanation
+        if statistic.counts:
+            explanation = f"{explanation} Of {page.run.units.counted}."
+        if name == "density_over_tenth" and measured.max <= 0:
+            value = None
+        shown.append(Stat(labels.get(name, statistic.label), statistic.text(value), explanation))
+    return shown

@@ -21,7 +21,7 @@ from app.neurons.schemas import (
 )
 
 PEAK_TOKENS = 10
-"""The most tokens in the list of those a neuron peaks on."""
+"""The most tokens in the list of tokens that a neuron peaks on."""
 
 NeuronAddress = Callable[[int, int], str]
 """Makes a neuron's address from its layer and index."""

@@ -1,1 +1,1 @@
-"""A run, or some of its neurons, as a folder of pages that need no server."""
+"""A run, or a part of its neurons, as a folder of pages that need no server."""

@@ -1,4 +1,4 @@
-"""What is computed once from a run and then kept in memory: a run never changes."""
+"""Values computed once from a run, then cached in memory: a run never changes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import Row
 
 Value = TypeVar("Value")
 _CACHED = 64
-"""Values kept in memory; the one used longest ago goes first."""
+"""Values in memory; the least recently used is dropped first."""
 
 
 class Derived:

@@ -42,7 +42,7 @@ class Reading:
     _vocabularies: Vocabularies
     _checked_texts: CheckedTexts
     derived: Derived
-    """What is computed once from a run and then kept in memory."""
+    """Values computed once from a run, then cached in memory."""
 
     @cached_property
     def vocabulary(self) -> list[str]:

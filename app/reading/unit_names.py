@@ -33,7 +33,7 @@ def name_of(packed: Array) -> str | None:
 
 
 def unit_names(reading: Reading) -> UnitNames:
-    """All names of the run's units. Read once a run and kept in memory. Raises Damaged."""
+    """All names of the run's units. Read once a run and cached in memory. Raises Damaged."""
     if not has_names(reading):
         return NO_NAMES
     return reading.derived.of("unit names", reading.run, compute=lambda: _read(reading))

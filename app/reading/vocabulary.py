@@ -19,7 +19,7 @@ from indexer.store import schema
 from indexer.store.checksums import damaged_vocabulary, vocabulary_identity
 
 _CACHED = 8
-"""Vocabularies kept in memory."""
+"""Vocabularies cached in memory."""
 
 Piece = TypeVar("Piece", str, bytes)
 """What a token adds to a text."""

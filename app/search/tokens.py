@@ -37,7 +37,7 @@ _LISTS = (
     .order_by(_TABLE.c.token_id, _TABLE.c.role)
     .limit(len(schema.ROLES) + 1)
 )
-"""The lists of a token and, unless they are the last, at least the one after them."""
+"""The lists of a token and, unless they are the last, at least the next list."""
 
 
 def tokens_like(reading: Reading, prefix: str, limit: int) -> list[Token]:

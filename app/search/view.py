@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.contexts.view import examples
+from app.reading.statistics import STATISTICS
 from app.schemas import Order
 from app.search.schemas import ContextSort, PairRole, Role, SearchPage, TokenSearch, TokenSort
 from app.web.frame import Frame
@@ -131,8 +132,8 @@ def token_view(results: TokenSearch, noun: str, links: Links) -> TokenView:
         ("neuron", noun.capitalize()),
         ("count", "Top examples"),
         ("value", heading),
-        ("max", "Max"),
-        ("density", "Density"),
+        ("max", STATISTICS["max"].title),
+        ("density", STATISTICS["density"].title),
     )
     columns = {sort: _head(results, sort, name, links) for sort, name in heads}
     return TokenView(title, heading, sentence.format(units=f"{noun.capitalize()}s"), roles, columns)

@@ -11,6 +11,7 @@ import indexer.store
 STYLES = (
     "base/theme",
     "base/style",
+    "base/page",
     "base/header",
     "base/help",
     "base/frame",

@@ -1,4 +1,4 @@
-"""Pages that were built before, kept compressed in memory.
+"""Pages that were built before, compressed in memory.
 
 Runs never change, and a page's ETag names all that the page depends on. So a page that was built
 for one visitor is right for everybody who asks for it while its ETag stays.
@@ -14,7 +14,7 @@ import zstandard
 from fastapi import Request, Response
 
 LEVEL = 3
-"""Of the compression, as for answers that are not kept."""
+"""Of the compression, as for answers that are not cached."""
 _HEADERS = 600
 """About how many bytes an entry takes besides its page."""
 
@@ -38,7 +38,7 @@ class BuiltPages:
         self._of_thread = threading.local()
 
     def get(self, request: Request, tag: str) -> Response | None:
-        """The answer with the page that has this ETag; None if it is not kept."""
+        """The answer with the page that has this ETag; None if it is not cached."""
         with self._lock:
             page = self._pages.get(tag)
             if page is None:

@@ -72,7 +72,7 @@ class ErrorContext:
     frame: Frame
     page: Error
     nearest: list[Place]
-    """Existing pages near to the one that was asked for."""
+    """Existing pages whose address is like the requested address."""
     forms: str = f" Try {FORMS}."
     """The end of an error that says what can be typed: the page shows it below the heading."""
 

@@ -54,7 +54,7 @@ def nearest(store: Store, typed: str, page: ModelSet | None = None) -> list[Plac
 
 
 def _models(names: list[str], typed: str, model: str | None) -> list[str]:
-    """The models whose names are like the one that was meant, the most similar first."""
+    """The models with a name like the requested name, the most similar first."""
     if model in names:
         return [str(model)]
     if model is None:

@@ -18,6 +18,7 @@ from app.drawing.charts import bar
 from app.drawing.numbers import compact, count, exact, number, share, when
 from app.errors import AppError, NotAcceptable
 from app.reading.noted import Newest
+from app.reading.statistics import STATISTICS
 from app.reading.store import Store
 from app.schemas import DEFAULT_VIEW, View
 from app.sets import ModelSet
@@ -202,6 +203,7 @@ def templates() -> Environment:
     )
     environment.filters.update(FILTERS)
     environment.globals.update(urls=urls, static=static_url, views=VIEWS, has_notes=False)
+    environment.globals.update(statistics=STATISTICS)
     return environment
 
 

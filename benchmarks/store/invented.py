@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from indexer.measure.bands import BANDS
 from indexer.measure.peaks import SignCounts
 from indexer.measure.selection import Payload, Selection
 from indexer.scan.shape import ScanShape
 from indexer.scan.state import Scan
+from indexer.store.bands import BANDS
 from indexer.store.packing.codec import quantize
 from indexer.store.sizes import SOURCE_EXAMPLES
 from indexer.store.writing.records import RunRecord

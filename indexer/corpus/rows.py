@@ -39,7 +39,7 @@ class Document:
     token_ids: Int64[np.ndarray, " pos"] | None
     source: str | None
     unpadded: bool = False
-    """Whether an attention mask told the padding of `token_ids`, which has been removed."""
+    """Whether an attention mask marked the padding of `token_ids`, which has been removed."""
 
 
 @dataclass

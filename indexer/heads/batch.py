@@ -117,7 +117,7 @@ class HeadBatch:
     def found(
         self, ranked: Ranked, contexts: Int64[np.ndarray, " m"], heads: Int64[np.ndarray, " m"]
     ) -> Found:
-        """What is kept of chosen contexts of heads."""
+        """What is stored of chosen contexts of heads."""
         queries, keys = ranked.queries[contexts, heads], ranked.keys[contexts, heads]
         attention = ranked.attention[contexts, heads]
         moved = attention * self._by_head["norms"][contexts, heads, keys]

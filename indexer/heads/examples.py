@@ -1,4 +1,4 @@
-"""The examples of heads: for every head the best contexts of each ranking, and what is kept of
+"""The examples of heads: for every head the best contexts of each ranking, and what is stored of
 them."""
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ on the true next token's logit is largest, most negative."""
 
 @dataclass(frozen=True)
 class HeadExample:
-    """What is kept of a head in one context."""
+    """What is stored of a head in a context."""
 
     context_id: int
     value: float

@@ -151,7 +151,7 @@ def _run_facts(
 ) -> dict[str, Any]:
     model, corpus = job.model, job.corpus
     contexts = (corpus.context(context_id) for context_id in job.shape.sample.tolist())
-    learning = in_context(model, contexts, corpus.ctx_len)
+    learning = in_context(model, contexts, corpus.ctx_len, corpus.special_token_ids)
     first, second = repeated_losses(model, repeated)
     return ({} if training is None else {"training": training}) | {
         "pairs": scan.pairs,

@@ -65,6 +65,7 @@ def effects(
     tokens = torch.tensor([token_ids] * 3, device=model.device)
     writes = known_writes(model, layer)
     source = None if writes is None else writes.source
+    inner_norm = None if writes is None else writes.inner_norm
     outer_norm = None if writes is None else writes.outer_norm
     seen: dict[str, Tensor] = {}
     rows = {ZERO: [Setting(unit, 0.0)], MEAN: [Setting(unit, mean)]}
@@ -78,6 +79,7 @@ def effects(
         _seeing_units(
             model, layer, tokens.shape, seen, wanted=writes is not None and source is None
         ),
+        _seeing(inner_norm, "inner_norm", tokens.shape, seen),
         _seeing(outer_norm, "outer_norm", tokens.shape, seen),
         _seeing(model.layout.final_norm(model.root), "final_norm", tokens.shape, seen),
     ):
@@ -86,7 +88,13 @@ def effects(
     zero, mean_ablated = (None if no_ablation else predicted(log_p, row, k) for row in rows)
     direct = None
     if writes is not None:
-        last = LastPosition(seen["source"], seen.get("outer_norm"), seen.get("final_norm"))
+        last = LastPosition(
+            seen["source"],
+            seen.get("inner_norm"),
+            seen.get("outer_norm"),
+            seen.get("final_norm"),
+            float(writes.scale_at(seen["place"])) if writes.scale_at else 1.0,
+        )
         direct = attribution(model, writes, unit, as_is.token_ids[0], last)
     return Effects(as_is, zero, mean_ablated, no_ablation, direct)
 
@@ -135,7 +143,8 @@ def _seeing_place(
 def _seeing_units(
     model: LoadedModel, layer: int, shape: tuple[int, ...], seen: dict[str, Tensor], *, wanted: bool
 ) -> Iterator[None]:
-    """As `_seeing` of a layer's units, as `seen["source"]`: their own activations."""
+    """As `_seeing` of a layer's units, as `seen["source"]`: their own activations; and of their
+    place, as `seen["place"]`."""
     if not wanted:
         yield
         return
@@ -144,5 +153,6 @@ def _seeing_units(
     with _seeing_place(place, shape, held):
         yield
     # Twice, unless it is the text's first: at a context's first position, latents may all be 0.
+    seen["place"] = held["source"]
     given = held["source"].expand(1, min(2, shape[1]), -1)
     seen["source"] = model.units.captured(layer, given, ()).activations[0, -1].float()

@@ -27,7 +27,8 @@ class Attribution:
     (`indexer.weights.effects`)."""
     scale: float
     """What the norms between the unit and the logits divide by at the last position: the final
-    norm, and where the block has them those inside the MLP (SoLU) and after it (Gemma 2, 3)."""
+    norm, and where the block has them those inside the MLP (SoLU) and after it (Gemma 2, 3); less
+    what a dictionary divided its input by, which multiplies what it writes."""
     value: float
     """What the unit itself adds to the token's logit at the last position, in logits."""
 
@@ -38,18 +39,22 @@ class LastPosition:
 
     source: Float[Tensor, " units"]
     """The input of `Writes.source`."""
+    inner_norm: Float[Tensor, " n"] | None
+    """The input of `Writes.inner_norm`."""
     outer_norm: Float[Tensor, " d_model"] | None
     """The input of `Writes.outer_norm`."""
     final_norm: Float[Tensor, " d_model"] | None
+    written_scale: float = 1.0
+    """What `Writes.scale_at` gives."""
 
 
 def attribution(
     model: LoadedModel, writes: Writes, unit: int, token_id: int, last: LastPosition
 ) -> Attribution:
     """Direct logit attribution at the last position, with every norm's scale as it was there."""
-    scale = 1.0
+    scale = 1 / last.written_scale if last.written_scale else 1.0
     for norm, given in (
-        (writes.inner_norm, last.source),
+        (writes.inner_norm, last.inner_norm),
         (writes.outer_norm, last.outer_norm),
         (model.layout.final_norm(model.root), last.final_norm),
     ):

@@ -6,9 +6,11 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from indexer.models.units import Place
+from indexer.models.modules import first_tensor
+from indexer.models.units import Place, first_of
 
 
 @contextlib.contextmanager
@@ -29,6 +31,39 @@ def last_position_only(head: nn.Module) -> Iterator[None]:
 
     with removed(head.register_forward_pre_hook(cut)):
         yield
+
+
+@contextlib.contextmanager
+def looking(place: Place, look: Callable[[Tensor], None]) -> Iterator[None]:
+    """`look(values)` is called with what is in the place of a module's input or output."""
+
+    def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = first_tensor(args, kwargs)
+        assert given is not None
+        look(given)
+
+    def after(_module: Any, _args: Any, output: Any) -> None:
+        look(first_of(output))
+
+    if place.side == "input":
+        handle = place.module.register_forward_pre_hook(before, with_kwargs=True)
+    else:
+        handle = place.module.register_forward_hook(after)
+    with removed(handle):
+        yield
+
+
+def replaced(
+    place: Place, values: Tensor, shape: tuple[int, ...], change: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """A copy of a module's input or output over tokens of this shape, (batch, pos), in which
+    `change` has replaced the part that is meant, [batch, pos, n]."""
+    values = values.clone(memory_format=torch.contiguous_format)
+    whole = values.view(*shape, values.shape[-1])
+    own = place.own(whole)
+    own.copy_(change(own))
+    place.put(whole, own)
+    return values
 
 
 @contextlib.contextmanager
@@ -68,6 +103,6 @@ def changing(place: Place, change: Callable[[Tensor], Tensor]) -> Iterator[None]
 
 def _with_first(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """A module's output with its first tensor changed."""
-    if isinstance(output, tuple):
-        return (change(output[0]), *output[1:])
+    if isinstance(output, tuple | list):
+        return type(output)([change(output[0]), *output[1:]])
     return change(output)

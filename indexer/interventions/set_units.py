@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from indexer.errors import NeurariumError
-from indexer.interventions.hooks import changing
+from indexer.interventions.hooks import changing, looking, replaced
 from indexer.models.loaded import LoadedModel
 from indexer.models.units import Target, UnitSet, Unknown, present_place
 
@@ -67,13 +67,12 @@ def _set_here(
     place = present_place(units, layer)
 
     def changed(values: Tensor) -> Tensor:
-        values = values.clone(memory_format=torch.contiguous_format)
-        whole = values.view(*shape, values.shape[-1])
-        own = place.own(whole)
-        for row, settings in rows.items():
-            own[row, at] = _together(units, layer, own[row, at], settings)
-        place.put(whole, own)
-        return values
+        def change(own: Tensor) -> Tensor:
+            for row, settings in rows.items():
+                own[row, at] = _together(units, layer, own[row, at], settings)
+            return own
+
+        return replaced(place, values, shape, change)
 
     hooks.enter_context(changing(place, changed))
 
@@ -105,21 +104,19 @@ def _set_there(
     place = present_place(units, layer)
     changes: dict[int, Float32[Tensor, "at n"]] = {}
 
-    def read(values: Tensor) -> Tensor:
+    def read(values: Tensor) -> None:
         own = place.own(values.reshape(*shape, values.shape[-1]))
         for row, settings in rows.items():
             each = [target.change(own[row], one.unit, one.value)[at] for one in settings]
             changes[row] = torch.stack(each).sum(0)
-        return values
 
     def changed(values: Tensor) -> Tensor:
-        values = values.clone(memory_format=torch.contiguous_format)
-        whole = values.view(*shape, values.shape[-1])
-        own = target.place.own(whole)
-        for row in rows:
-            own[row, at] = (own[row, at].float() + changes.pop(row)).to(own.dtype)
-        target.place.put(whole, own)
-        return values
+        def change(own: Tensor) -> Tensor:
+            for row in rows:
+                own[row, at] = (own[row, at].float() + changes.pop(row)).to(own.dtype)
+            return own
 
-    hooks.enter_context(changing(place, read))
+        return replaced(target.place, values, shape, change)
+
+    hooks.enter_context(looking(place, read))
     hooks.enter_context(changing(target.place, changed))

@@ -7,7 +7,7 @@ Nothing in this module may be called by several threads at once.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,16 +19,17 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from indexer.errors import NeurariumError
-from indexer.interventions.hooks import changing, last_position_only
+from indexer.interventions.hooks import changing, last_position_only, looking
 from indexer.models.failures import out_of_memory
 from indexer.models.hook_places import stream_place
 from indexer.models.loaded import LoadedModel
-from indexer.models.units import Place
+from indexer.models.units import Place, Writes, present_place
 from indexer.weights.embedding import unembedding_module
 from indexer.weights.units import writes_of
 
 PLAIN, STEERED = 0, 1
 """Rows of each forward pass."""
+ROWS = 2
 _CHUNK = 16  # positions compared at once: their logits are large
 
 
@@ -70,10 +71,11 @@ def steer(
 
     Vectors are added at `positions` of the text and, if `generated`, at every generated token, to
     the residual stream where the unit's own layer writes; a norm after the MLP (Gemma 2 and 3, OLMo
-    2) is passed over, but for its weight. Both texts are sampled with the same random numbers of
-    `seed`, so that they differ only where predictions do; at `temperature` 0 the likeliest token is
-    taken. Raises `NeurariumError` where it is not known what a unit writes, or when memory runs
-    out.
+    2) is passed over, but for its weight. Those of a dictionary that normalises what it reads are
+    multiplied by what it divides by at that position, so that they are in the model's own units.
+    Both texts are sampled with the same random numbers of `seed`, so that they differ only where
+    predictions do; at `temperature` 0 the likeliest token is taken. Raises `NeurariumError` where
+    it is not known what a unit writes, or when memory runs out.
     """
     steering = _Steering(model, pushes, positions, generated, len(token_ids))
     rolls = np.random.default_rng(seed).random(new_tokens)
@@ -106,28 +108,53 @@ class _Steering:
         self.positions, self.generated, self.length = positions, generated, length
         self.first = 0
         """The position of the first token of the next forward pass."""
-        self._added: dict[tuple[int, str], tuple[Place, Float[Tensor, " d_model"]]] = {}
+        self._units = model.units
+        self._added: dict[int, tuple[Writes, Place, Float[Tensor, " d_model"]]] = {}
         for push in pushes:
             writes = writes_of(model, push.layer)
             vector = push.amount * writes.vectors[push.unit]
-            key = (push.layer, writes.lands)
-            if key in self._added:
-                vector = vector + self._added[key][1]
-            place = stream_place(model.layout, model.root, *key)
-            self._added[key] = (place, vector)
+            if push.layer in self._added:
+                vector = vector + self._added[push.layer][2]
+            place = stream_place(model.layout, model.root, push.layer, writes.lands)
+            read = present_place(model.units, push.layer)
+            if writes.scale_at is not None and read.beside is not None:
+                place = read  # what is read there comes after what attention adds
+            self._added[push.layer] = (writes, place, vector)
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
         """Steer all forward passes meanwhile."""
         with contextlib.ExitStack() as stack:
-            for place, vector in self._added.values():
-                stack.enter_context(changing(place, partial(self._pushed, vector)))
+            for layer, (writes, place, vector) in self._added.items():
+                scales: list[Float[Tensor, " pos"]] = []
+                if writes.scale_at is not None:
+                    own = present_place(self._units, layer)
+                    read = partial(self._scaled, own, writes.scale_at, scales)
+                    stack.enter_context(looking(own, read))
+                own_units = vector / place.factor
+                stack.enter_context(changing(place, partial(self._pushed, own_units, scales)))
             yield
 
-    def _pushed(self, vector: Float[Tensor, " d_model"], stream: Tensor) -> Tensor:
+    def _scaled(
+        self,
+        place: Place,
+        scale_at: Callable[[Tensor], Tensor],
+        scales: list[Float[Tensor, " pos"]],
+        values: Tensor,
+    ) -> None:
+        """Keep what the vectors of a place are multiplied by in row `STEERED`."""
+        whole = values.reshape(ROWS, -1, values.shape[-1])
+        scales.append(scale_at(place.own(whole)[STEERED]))
+
+    def _pushed(
+        self, vector: Float[Tensor, " d_model"], scales: list[Float[Tensor, " pos"]], stream: Tensor
+    ) -> Tensor:
         stream = stream.clone()
         where = self._where(stream.shape[1]).to(stream.device)
-        stream[STEERED, where] += vector.to(stream.device, stream.dtype)
+        added = vector.to(stream.device)
+        if scales:
+            added = scales.pop()[where, None] * added
+        stream[STEERED, where] += added.to(stream.dtype)
         return stream
 
     def _where(self, count: int) -> Bool[Tensor, " count"]:

@@ -130,7 +130,7 @@ def _rotation(
     projection: Projection,
     turns: list[Rotation],
 ) -> Rotation | Unknown:
-    """How a layer turns its queries and keys, from what the probe has seen of it."""
+    """How a layer turns its queries and keys, from what the probe captured."""
     if not turns:
         return STILL
     heads, split = pattern.shape[1], SPLITS[projection.split]

@@ -17,9 +17,10 @@ from indexer.captured import Captured
 from indexer.errors import NeurariumError
 from indexer.models.asked import Asked
 from indexer.models.capture import Trunk
+from indexer.models.hook_places import find_place, mlp_points_of
 from indexer.models.layout import Layout
-from indexer.models.matrices import outputs_of, rows_by_input
-from indexer.models.modules import norm_gain, through_norm, unwrap
+from indexer.models.matrices import outputs_of
+from indexer.models.modules import unwrap
 from indexer.models.names import (
     HOOK_BEFORE_LN,
     HOOK_POST,
@@ -37,6 +38,7 @@ from indexer.models.units import (
     never_large,
     never_positive,
 )
+from indexer.models.written import way_to_stream
 from indexer.store.units import Units
 
 _NONLINEARITIES = ("act_fn", "activation_fn", "act", "activation")
@@ -53,18 +55,6 @@ def mlp_problem(layout: Layout) -> str | None:
     return layout.mlp_problem
 
 
-def hook_points_of(layout: Layout) -> tuple[str, ...]:
-    """The hook points a model has."""
-    has_pre = ("gate" if layout.gated else "in") in layout.mlp_modules
-    has_norm = "ln" in layout.mlp_modules
-    return (
-        *((HOOK_PRE,) if has_pre else ()),
-        *((HOOK_PRE_LINEAR,) if layout.gated and "in" in layout.mlp_modules else ()),
-        *((HOOK_BEFORE_LN,) if has_norm else ()),
-        HOOK_POST,
-    )
-
-
 def default_hook_point(layout: Layout) -> str:
     """Where a model is captured unless the user chooses."""
     return HOOK_BEFORE_LN if "ln" in layout.mlp_modules else HOOK_POST
@@ -73,7 +63,7 @@ def default_hook_point(layout: Layout) -> str:
 def choose_hook_point(layout: Layout, asked: Asked) -> Asked:
     """The hook point asked for, or the default. Raises `NeurariumError` if the model lacks it."""
     chosen = asked.hook_point or default_hook_point(layout)
-    known = hook_points_of(layout)
+    known = mlp_points_of(layout)
     if chosen not in known:
         raise NeurariumError(
             f"{layout.label!r} has no hook point {chosen!r}: it has {', '.join(known)} "
@@ -178,29 +168,14 @@ class MlpNeurons:
         not belong to the neurons.
         """
         layout, root = self.layout, self.root
-        out = layout.output_projection(root, layer)
-        try:
-            vectors = rows_by_input(unwrap(out), self.widths[layer]).float()
-        except NeurariumError as error:
-            return Unknown(f"What layer {layer} writes is not known: {error}")
-        inner = layout.component(root, f"blocks.{layer}.mlp.ln")
-        if self.hook_point == HOOK_POST:
-            inner = None  # captured after it
-        if inner is not None:
-            gain, centred = norm_gain(unwrap(inner), vectors.shape[0], vectors.device)
-            vectors = gain[:, None] * vectors
-            if centred:
-                vectors = vectors - vectors.mean(0, keepdim=True)
-        outer = layout.mlp_norm(root, layer)
-        if outer is not None:
-            vectors = through_norm(vectors, unwrap(outer))
-        for owner, constant in (
-            (getattr(root, "config", None), "residual_multiplier"),
-            (layout.component(root, f"blocks.{layer}.mlp"), "down_multiplier"),
-        ):
-            vectors = vectors * float(getattr(owner, constant, None) or 1.0)
-        source = Place(inner if inner is not None else out, "input")
-        return Writes(vectors, source, inner, outer)
+        point = HOOK_POST if self.hook_point == HOOK_POST else default_hook_point(layout)
+        way = way_to_stream(layout, root, layer, point, self.widths[layer])
+        if isinstance(way, Unknown):
+            return way
+        assert way.matrix is not None  # W_out
+        inner = way.inner_norm
+        out = layout.output_projection(root, layer) if inner is None else inner
+        return Writes(way.matrix, Place(out, "input"), inner, way.outer_norm, way.lands)
 
     def encoders(self, layer: int) -> None:
         """Not compared by themselves."""
@@ -301,18 +276,13 @@ def _of_these_neurons(reader: Reader | Unknown, width: int) -> Reader | Unknown:
 
 def _place(layout: Layout, root: nn.Module, layer: int, hook_point: str) -> Place:
     """Where a hook point is in one layer. Raises `NeurariumError`."""
-    out = layout.output_projection(root, layer)
-    if hook_point == HOOK_POST:
+    layout.output_projection(root, layer)  # refuses a layer without an MLP
+    place = find_place(layout, root, layer, hook_point)
+    if place is not None and hook_point == HOOK_POST:
         names = ("gate", "in") if layout.gated else ()
         parts = [layout.input_projection(root, layer, name) for name in names]
         known = tuple(part for part in parts if part is not None)
-        return Place(out, "input", parts=known if len(known) == len(names) else ())
-    if hook_point == HOOK_BEFORE_LN:
-        module = layout.component(root, f"blocks.{layer}.mlp.ln")
-        place = Place(module, "input") if module is not None else None
-    else:
-        gate = layout.gated and hook_point == HOOK_PRE
-        place = layout.input_projection(root, layer, "gate" if gate else "in")
+        return replace(place, parts=known if len(known) == len(names) else ())
     if place is None:
         raise NeurariumError(
             f"{hook_point!r} cannot be found in layer {layer} of {layout.label!r} "

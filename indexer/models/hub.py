@@ -62,14 +62,19 @@ def commit_of(repository: str, revision: str | None) -> str | None:
             raise
         return known
     commit: str | None = info.sha
-    if commit is not None and commit != cached_commit(repository, revision):
-        with contextlib.suppress(OSError):  # a read-only cache is no error
-            _write(_ref(repository, revision), commit)
+    remember_commit(repository, revision, commit)
     return commit
 
 
+def remember_commit(repository: str, revision: str | None, commit: str | None) -> None:
+    """Write into the local cache which commit a branch or tag stands for."""
+    if commit is not None and commit != cached_commit(repository, revision):
+        with contextlib.suppress(OSError):  # a read-only cache is no error
+            _write(_ref(repository, revision), commit)
+
+
 def cached_commit(repository: str, revision: str | None) -> str | None:
-    """The commit a branch or tag stood for when the local cache last heard of it, or None."""
+    """The commit of a branch or tag when the local cache last asked the hub; None if unknown."""
     try:
         commit = _ref(repository, revision).read_text().strip()
     except OSError:

@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from indexer.captured import Captured
 from indexer.errors import NeurariumError
-from indexer.models.aliases import same_model
+from indexer.models.aliases import why_another
 from indexer.models.asked import Asked
 from indexer.models.capture import Trunk
 from indexer.models.dictionaries.check import check_model
@@ -29,15 +29,22 @@ from indexer.models.hook_places import (
     HOOK_RESID_POST,
     MLP_IN,
     MLP_OUT,
+    READ_BY_PROJECTION,
     find_place,
-    lands_at,
     points_of,
     width_of,
 )
 from indexer.models.layout import Layout
-from indexer.models.matrices import rows_by_input
-from indexer.models.modules import through_norm, unwrap
-from indexer.models.names import HOOK_ATTN_OUT, HOOK_RESID_PRE, HOOK_Z
+from indexer.models.names import (
+    HOOK_ATTN_OUT,
+    HOOK_BEFORE_LN,
+    HOOK_EMBED,
+    HOOK_POST,
+    HOOK_PRE,
+    HOOK_PRE_LINEAR,
+    HOOK_RESID_PRE,
+    HOOK_Z,
+)
 from indexer.models.reading import Inputs, find_readers
 from indexer.models.units import (
     Place,
@@ -48,11 +55,15 @@ from indexer.models.units import (
     never_large,
     never_positive,
 )
+from indexer.models.written import STREAM, Way, way_to_stream
 from indexer.store.units import MAX_SET_NAME, Units
 
-_STREAM = (HOOK_RESID_PRE, HOOK_RESID_MID, HOOK_RESID_POST)
-_ADDED = (*_STREAM, HOOK_ATTN_OUT, HOOK_MLP_OUT)
-"""What is here is in the residual stream, or added to it as it is."""
+_ORDER = (
+    *((HOOK_EMBED,), (HOOK_RESID_PRE,), READ_BY_PROJECTION, (HOOK_Z,), (HOOK_ATTN_OUT,)),
+    *((HOOK_RESID_MID,), (MLP_IN,), (HOOK_PRE, HOOK_PRE_LINEAR), (HOOK_BEFORE_LN,), (HOOK_POST,)),
+    *((MLP_OUT,), (HOOK_MLP_OUT,), (HOOK_RESID_POST,)),
+)
+"""The order in which a forward pass comes to a layer's places."""
 
 
 def takes(asked: Asked) -> bool:
@@ -76,13 +87,17 @@ def read(layout: Layout, asked: Asked) -> tuple[Dictionary, ...]:
     `NeurariumError`."""
     dictionaries = _read(str(asked.dictionary), asked.hook_point)
     widths = {point: width_of(layout, point) for point in points_of(layout)}
+
+    def another(named: str) -> str | None:
+        return why_another(named, layout.label, layout.architecture)
+
     for dictionary in dictionaries:
         check_model(
             dictionary,
             label=layout.label,
             n_layers=layout.n_layers,
             widths=widths,
-            same_model=None if asked.force else same_model,
+            why_another=None if asked.force else another,
         )
     return dictionaries
 
@@ -129,18 +144,19 @@ class DictionaryLatents:
         """What the file says, or what is usual."""
         return self.any.noun or ("direction" if self.any.is_directions else "latent")
 
-    @property
+    @cached_property
     def described(self) -> Units:
         """Latents are sparse; directions are signed and dense."""
-        writes, reads = self._writes(self.any), self._why_no_reads()
+        way, reads = self._way(self.any), self._why_no_reads()
+        before_block = self.hook_point in (HOOK_EMBED, HOOK_RESID_PRE)
         return Units(
             noun=self.noun,
             signed=self.signed,
             two_sided=self.signed,
             sparse=self.sparse,
             dead_by_magnitude=self.signed,
-            blocks=self.layout.n_layers if self.hook_point == HOOK_RESID_PRE else None,
-            no_writes=writes.reason if isinstance(writes, Unknown) else "",
+            blocks=self.layout.n_layers if before_block else None,
+            no_writes=way.reason if isinstance(way, Unknown) else "",
             no_reads=reads,
         )
 
@@ -263,34 +279,29 @@ class DictionaryLatents:
         return Target(place, change)
 
     def writes(self, layer: int) -> Writes | Unknown:
-        """The decoder's rows, as they reach the residual stream."""
-        return self._writes(self.dictionaries[layer])
+        """The decoder's rows, as they reach the residual stream from the place that they belong
+        to."""
+        dictionary = self.dictionaries[layer]
+        way = self._way(dictionary)
+        if isinstance(way, Unknown):
+            return way
+        vectors = dictionary.W_dec
+        assert vectors is not None  # else the way is not known
+        if way.matrix is not None:
+            vectors = vectors @ way.matrix
+        scale = None if dictionary.norm == "none" else dictionary.scale_of
+        return Writes(vectors, None, way.inner_norm, way.outer_norm, way.lands, scale)
 
-    def _writes(self, dictionary: Dictionary) -> Writes | Unknown:
-        if dictionary.W_dec is None:
+    def _way(self, dictionary: Dictionary) -> Way | Unknown:
+        if dictionary.d_out is None:
             return Unknown(
-                f"These {self.noun}s are read from the stream; nothing says what they write."
+                f"These {self.noun}s are read from the model; nothing says what they write."
             )
         hook = dictionary.target or dictionary.hook
-        vectors = dictionary.W_dec
-        lands = lands_at(hook.point)
-        if hook.point in _ADDED:
-            return Writes(vectors, None, None, None, lands)
-        if hook.point == MLP_OUT:
-            norm = self.layout.mlp_norm(self.root, hook.layer)
-            if norm is not None:
-                vectors = through_norm(vectors, unwrap(norm))
-            return Writes(vectors, None, None, norm)
-        out = self.layout.component(self.root, f"blocks.{hook.layer}.attn.o")
-        if hook.point == HOOK_Z and out is not None:
-            return Writes(
-                *(vectors @ rows_by_input(unwrap(out), vectors.shape[1]).float(), None, None, None),
-                lands,
-            )
-        return Unknown(f"It is not known what is added to the residual stream at {hook.point}.")
+        return way_to_stream(self.layout, self.root, hook.layer, hook.point, dictionary.d_out)
 
     def _why_no_reads(self) -> str:
-        if self.hook_point in (*_STREAM, MLP_IN):
+        if self.hook_point in (*STREAM, MLP_IN):
             return ""
         return f"What is at {self.hook_point} is not the residual stream that tokens are put into."
 
@@ -310,7 +321,7 @@ class DictionaryLatents:
         """The encoder's columns; at an MLP's input, behind the norm in front of it."""
         if reason := self._why_no_reads():
             return (Unknown(reason),) * len(self.widths)
-        if self.hook_point in _STREAM:
+        if self.hook_point in STREAM:
             return tuple(self._reader(layer, None) for layer in range(len(self.widths)))
         layout, root = self.layout, self.root
 
@@ -351,10 +362,8 @@ class DictionaryLatents:
 
 def _follows(later: Hook, earlier: Hook) -> bool:
     """Whether a forward pass comes to one place after it has passed another."""
-    order = (HOOK_RESID_PRE, HOOK_Z, HOOK_ATTN_OUT, HOOK_RESID_MID, MLP_IN, MLP_OUT, HOOK_MLP_OUT)
-    points = (*order, HOOK_RESID_POST)
-    first, second = ((hook.layer, points.index(hook.point)) for hook in (earlier, later))
-    return first < second
+    rank = {point: at for at, points in enumerate(_ORDER) for point in points}
+    return (earlier.layer, rank[earlier.point]) < (later.layer, rank[later.point])
 
 
 def find_latents(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) -> DictionaryLatents:

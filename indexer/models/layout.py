@@ -39,6 +39,8 @@ _ACTIVATION = (
     "activation_type",
     "activation_fn_name",
 )
+_SCALED = {"hook_attn_out": "scaled_attn_submodule", "hook_mlp_out": "scaled_mlp_submodule"}
+"""Where TransformerLens's blocks name the module whose output times a constant is meant."""
 _MLP_NORMS = ("post_feedforward_layernorm", "post_mlp_layernorm", "post_feedforward_norm")
 
 
@@ -110,6 +112,8 @@ class Layout:
             component = None if component is None else component.submodules.get(name)
             path = f"{path}.{name}"
         target = None if component is None else component.hook_aliases.get(alias)
+        if (module := getattr(component, _SCALED.get(alias, ""), None)) is not None:
+            target = f"{module}.hook_out"
         if not isinstance(target, str):
             return None
         *modules, end = target.split(".")
@@ -120,6 +124,17 @@ class Layout:
         sides: dict[str, Literal["input", "output"]] = {"hook_in": "input", "hook_out": "output"}
         side = sides.get(end)
         return None if side is None else (".".join([path, *modules]), side)
+
+    def factor_of(self, hook_point: str) -> float:
+        """What the model multiplies the numbers of the module of `target_of` by before it adds them
+        to the residual stream, where the hook point means them as they are added (Granite)."""
+        mapping = self.adapter.get_component_mapping()
+        if hook_point == "hook_embed":
+            embed = None if "embed_ln" in mapping else mapping.get("embed")
+            return float(getattr(embed, "_output_contribution_scale", 1.0))
+        if hook_point not in _SCALED:
+            return 1.0
+        return float(getattr(mapping.get("blocks"), "residual_contribution_scale", 1.0))
 
     def qkv_splitter(self) -> Callable[[nn.Module], Sequence[nn.Module]] | None:
         """TransformerLens's function from an attention module that computes queries, keys and

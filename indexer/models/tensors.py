@@ -1,14 +1,10 @@
 """Any tensor [batch, pos, d] of a model as a set of units, one for each of its dimensions: the
 residual stream, what attention and MLPs add to it, and the queries, keys, values and outputs of
 attention heads (flattened to `head · d_head + d`).
-
-Where a hook point is in the plain model is asked of TransformerLens's adapter, which has the same
-aliases as its bridge.
 """
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,39 +12,27 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from indexer.captured import Captured
 from indexer.errors import NeurariumError
 from indexer.models.asked import Asked
 from indexer.models.capture import Trunk
-from indexer.models.hook_places import beside, lands_at
+from indexer.models.hook_places import READ_BY_PROJECTION, find_place
 from indexer.models.layout import Layout
-from indexer.models.matrices import rows_by_input
-from indexer.models.modules import through_norm, unwrap
 from indexer.models.names import (
     HOOK_ATTN_OUT,
     HOOK_EMBED,
-    HOOK_K,
-    HOOK_Q,
     HOOK_RESID_PRE,
-    HOOK_V,
     HOOK_Z,
     TENSOR_HOOK_POINTS,
     tensor_set_name,
 )
 from indexer.models.reading import Inputs, find_readers
 from indexer.models.units import Place, Reader, Unknown, Writes, never_large
+from indexer.models.written import ADDS_NOTHING, way_to_stream
 from indexer.store.units import Units
 
-_OF_HEADS = (HOOK_Q, HOOK_K, HOOK_V, HOOK_Z)
-_READ_BY_PROJECTION = (HOOK_Q, HOOK_K, HOOK_V)
-_NO_WRITES = {
-    HOOK_Q: "A query adds nothing itself: it decides with the keys where its head attends.",
-    HOOK_K: "A key adds nothing itself: it decides with the queries where its head attends.",
-    HOOK_V: "A value is added at other positions, as much as heads attend to it there: it has no "
-    "logit effects of its own.",
-}
+_OF_HEADS = (*READ_BY_PROJECTION, HOOK_Z)
 _NO_READS = {
     HOOK_Z: "It is a mean of the values of other positions, weighted by attention: no token's "
     "embedding alone says what it reads.",
@@ -116,7 +100,7 @@ class TensorDimensions:
         """What follows from the hook point."""
         heads = self.hook_point in _OF_HEADS
         before_block = self.hook_point in (HOOK_RESID_PRE, HOOK_EMBED)
-        no_reads = "" if self.hook_point in _READ_BY_PROJECTION else _READS_NOTHING
+        no_reads = "" if self.hook_point in READ_BY_PROJECTION else _READS_NOTHING
         return Units(
             noun=self.noun,
             signed=True,
@@ -124,7 +108,7 @@ class TensorDimensions:
             dead_by_magnitude=True,
             group=self.layout.d_head if heads else None,
             blocks=self.layout.n_layers - (0 if before_block else 1),
-            no_writes=_NO_WRITES.get(self.hook_point, ""),
+            no_writes=ADDS_NOTHING.get(self.hook_point, ""),
             no_reads=_NO_READS.get(self.hook_point, no_reads),
             no_links="" if heads else _NO_LINKS,
         )
@@ -161,17 +145,14 @@ class TensorDimensions:
         through the norm after the attention, if there is one (Gemma 2 and 3, OLMo 2)."""
         if reason := self.described.no_writes:
             return Unknown(reason)
-        place = self.places[layer]
-        if self.hook_point != HOOK_Z:
-            width = self.widths[layer]
-            identity = torch.eye(width, device=self.trunk.device)
-            return Writes(identity, place, None, None, lands_at(self.hook_point))
-        vectors = rows_by_input(unwrap(place.module), self.widths[layer]).float()
-        outer = self.layout.attention_norm(self.root, layer)
-        if outer is not None:
-            vectors = through_norm(vectors, unwrap(outer))
-        scale = getattr(getattr(self.root, "config", None), "residual_multiplier", None) or 1.0
-        return Writes(vectors * float(scale), place, None, outer, lands_at(self.hook_point))
+        place, width = self.places[layer], self.widths[layer]
+        way = way_to_stream(self.layout, self.root, layer, self.hook_point, width)
+        if isinstance(way, Unknown):
+            return way
+        vectors = way.matrix
+        if vectors is None:
+            vectors = torch.eye(width, device=self.trunk.device)
+        return Writes(vectors, place, None, way.outer_norm, way.lands)
 
     def encoders(self, layer: int) -> None:
         """Not compared by themselves."""
@@ -223,48 +204,10 @@ def find_tensor(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) -> 
 
 def _place(layout: Layout, root: nn.Module, layer: int, hook_point: str) -> Place:
     """Where a hook point is in one layer. Raises `NeurariumError`."""
-    target = layout.target_of(hook_point)
-    assert target is not None  # `choose_tensor` refused it
-    path, side = target
-    module = layout.component(root, path.format(layer))
-    if module is not None:
-        return Place(module, side, beside=beside(layout, root, layer, hook_point))
-    if hook_point in _READ_BY_PROJECTION:
-        fused = _fused(layout, root, layer, _READ_BY_PROJECTION.index(hook_point))
-        if fused is not None:
-            return fused
+    place = find_place(layout, root, layer, hook_point)
+    if place is not None:
+        return place
     raise NeurariumError(
         f"{hook_point!r} cannot be found in layer {layer} of {layout.label!r} "
         f"({layout.architecture}): choose another --hook-point, such as {HOOK_ATTN_OUT}."
     )
-
-
-def _fused(layout: Layout, root: nn.Module, layer: int, which: int) -> Place | None:
-    """Queries (0), keys (1) or values (2) of a module that computes all three.
-
-    TransformerLens knows how each architecture arranges the three: it splits a copy of the module
-    whose weights are the numbers of its outputs, and so says which output is which.
-    """
-    split = layout.qkv_splitter()
-    attention = layout.component(root, f"blocks.{layer}.attn")
-    fused = layout.component(root, f"blocks.{layer}.attn.qkv")
-    if split is None or attention is None or fused is None:
-        return None
-    own = unwrap(attention)
-    numbered = copy.deepcopy(unwrap(fused)).float().cpu()
-    shell = copy.copy(own)
-    shell._modules = dict(own._modules)
-    names = [name for name, module in own._modules.items() if module is unwrap(fused)]
-    if len(names) != 1:
-        return None
-    shell._modules[names[0]] = numbered
-    weight = numbered.weight
-    assert isinstance(weight, Tensor)
-    with torch.no_grad():
-        if isinstance(numbered, Conv1D):
-            weight.copy_(torch.arange(weight.shape[1]).expand_as(weight))
-        else:
-            weight.copy_(torch.arange(weight.shape[0])[:, None].expand_as(weight))
-        part = split(shell)[which]
-        columns = rows_by_input(part, layout.d_model)[0].round().long()
-    return Place(unwrap(fused), "output", columns=columns.to(next(own.parameters()).device))

@@ -42,22 +42,30 @@ class Place:
 
     columns: Int[Tensor, " n"] | None = None
     """Which numbers of the last axis are meant, in order; None: all of them, or a `half`."""
+    factor: float = 1.0
+    """What the model multiplies the module's numbers by on their way (Granite), so that they are
+    what TransformerLens means."""
 
     def own(self, values: Tensor) -> Tensor:
-        """The part of the module's input or output that is meant: a view, but for `columns`."""
+        """The part of the module's input or output that is meant: a view, but for `columns` and a
+        `factor`."""
         if self.columns is not None:
-            return values[..., self.columns]
-        return values if self.half is None else values.chunk(2, dim=-1)[self.half]
+            values = values[..., self.columns]
+        elif self.half is not None:
+            values = values.chunk(2, dim=-1)[self.half]
+        return values if self.factor == 1 else values * self.factor
 
     def put(self, values: Tensor, own: Tensor) -> None:
         """Put what `own` gave, and was changed in memory since, back into `values`."""
         if self.columns is not None:
             values[..., self.columns] = own
+        elif self.factor != 1:
+            values.copy_(own / self.factor)
 
 
 def first_of(output: object) -> Tensor:
     """A module's output, or the first of several."""
-    first = output[0] if isinstance(output, tuple) else output
+    first = output[0] if isinstance(output, tuple | list) else output
     assert isinstance(first, Tensor)
     return first
 
@@ -96,6 +104,9 @@ class Writes:
     """A norm over d_model after the vectors (Gemma 2 and 3, OLMo 2)."""
     lands: str = "hook_resid_post"
     """The hook point of the layer at which the vectors are first in the residual stream."""
+    scale_at: Callable[[Float[Tensor, "*batch n"]], Float[Tensor, "*batch"]] | None = None
+    """From the tensor at the units' own place, what the vectors are multiplied by there beside the
+    activation: dictionaries that normalise what they read. None: nothing."""
 
 
 @dataclass(frozen=True)

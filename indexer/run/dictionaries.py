@@ -124,7 +124,7 @@ def _values(
     model: LoadedModel, units: DictionaryLatents, layer: int, batch: Batch
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n e"]]:
     """A layer's input and target at a batch's included positions."""
-    with watched(model, units) as seen:
+    with watched(units, batch.tokens.shape) as seen:
         loss_of(model, batch)
     included = torch.from_numpy(batch.included).to(model.device)
     included = meant(units.dictionaries[layer], included)

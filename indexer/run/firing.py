@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from indexer.measure.bands import BAND_QUANTILES, BANDS, BandCuts
 from indexer.measure.peaks import (
     PEAK_BINS,
     PEAK_QUANTILES,
@@ -16,6 +15,7 @@ from indexer.measure.peaks import (
 )
 from indexer.measure.selection import NO_ID, Payload
 from indexer.scan.firing import FiringScan
+from indexer.store.bands import BAND_QUANTILES, BANDS, BandCuts
 from indexer.store.packing.layout import Columns
 from indexer.store.sizes import BAND_EXAMPLES
 

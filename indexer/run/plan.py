@@ -13,12 +13,12 @@ from indexer.corpus.prepared import PreparedCorpus
 from indexer.errors import NeurariumError
 from indexer.heads import sizes
 from indexer.heads.measure import head_shape
-from indexer.measure.bands import BANDS
 from indexer.measure.peaks import KEPT_PEAKS
 from indexer.memory import readable_bytes
 from indexer.models.loaded import LoadedModel
 from indexer.scan.job import Job
 from indexer.scan.shape import ScanShape
+from indexer.store.bands import BANDS
 from indexer.store.files import file_of
 from indexer.store.sizes import BAND_EXAMPLES, different, in_pages
 

@@ -5,7 +5,7 @@ before the scan: a dictionary that is read wrongly shows here, not after hours.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -17,13 +17,12 @@ from torch.nn.functional import cross_entropy
 
 from indexer.corpus.batches import Batch, BatchPlan, fill_batch
 from indexer.errors import NeurariumError
-from indexer.interventions.hooks import changing, removed
+from indexer.interventions.hooks import changing, looking, replaced
 from indexer.models.dictionaries.dictionary import Dictionary
 from indexer.models.hook_places import find_place
 from indexer.models.latents import DictionaryLatents
 from indexer.models.loaded import LoadedModel
-from indexer.models.modules import first_tensor
-from indexer.models.units import Place, first_of, present_place
+from indexer.models.units import Place, present_place
 from indexer.scan.job import Job
 
 CONTEXTS = 128
@@ -142,7 +141,7 @@ def measure(
     own, tokens = 0.0, 0
     for batch in batches:
         included = torch.from_numpy(batch.included).to(model.device)
-        with watched(model, units) as seen:
+        with watched(units, batch.tokens.shape) as seen:
             loss, count = loss_of(model, batch)
         own, tokens = own + loss, tokens + count
         for layer, dictionary in units.dictionaries.items():
@@ -152,7 +151,7 @@ def measure(
         for layer in units.dictionaries:
             for how in ("reconstruction", "zeros"):
                 counted = meant(units.dictionaries[layer], included)
-                with _spliced(model, units, layer, how, counted):
+                with _spliced(units, layer, how, counted):
                     losses[layer, how] = losses.get((layer, how), 0.0) + loss_of(model, batch)[0]
     return tuple(
         Quality(
@@ -204,72 +203,71 @@ def _target(units: DictionaryLatents, layer: int) -> Place:
     return place
 
 
-@contextlib.contextmanager
-def _hooked(place: Place, look: Callable[[Tensor], None]) -> Iterator[None]:
-    """`look(values)` is called with what is at a place."""
-
-    def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = first_tensor(args, kwargs)
-        assert given is not None
-        look(given)
-
-    def after(_module: Any, _args: Any, output: Any) -> None:
-        look(first_of(output))
-
-    if place.side == "input":
-        handle = place.module.register_forward_pre_hook(before, with_kwargs=True)
-    else:
-        handle = place.module.register_forward_hook(after)
-    with removed(handle):
-        yield
+def _own(place: Place, values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The part of a module's input or output that is meant, [batch, pos, n]."""
+    return place.own(values.reshape(*shape, values.shape[-1]))
 
 
 @contextlib.contextmanager
 def watched(
-    model: LoadedModel, units: DictionaryLatents
+    units: DictionaryLatents, shape: tuple[int, ...]
 ) -> Iterator[dict[int, tuple[Tensor, Tensor]]]:
-    """Each layer's input and target, [batch, pos, width], once the model has run."""
+    """Each layer's input and target, [batch, pos, width], once the model has run over tokens of
+    this shape, (batch, pos). Raises `NeurariumError` where a target has another width."""
     seen: dict[int, tuple[Tensor, Tensor]] = {}
     reads: dict[int, Tensor] = {}
     with contextlib.ExitStack() as stack:
-        for layer in units.dictionaries:
+        for layer, dictionary in units.dictionaries.items():
+            place, target = present_place(units, layer), _target(units, layer)
 
-            def keep_input(values: Tensor, layer: int = layer) -> None:
-                reads[layer] = values
+            def keep_input(values: Tensor, layer: int = layer, place: Place = place) -> None:
+                reads[layer] = _own(place, values, shape)
 
-            def keep_target(values: Tensor, layer: int = layer) -> None:
-                seen[layer] = (reads[layer], values)
+            def keep_target(
+                values: Tensor,
+                layer: int = layer,
+                target: Place = target,
+                dictionary: Dictionary = dictionary,
+            ) -> None:
+                approximated = _own(target, values, shape)
+                if dictionary.d_out != approximated.shape[-1]:
+                    raise NeurariumError(
+                        f"The dictionary {dictionary.label} writes a width of {dictionary.d_out}, "
+                        f"and {dictionary.target} of {units.layout.label!r} has "
+                        f"{approximated.shape[-1]}."
+                    )
+                seen[layer] = (reads[layer], approximated)
 
-            stack.enter_context(_hooked(present_place(units, layer), keep_input))
-            stack.enter_context(_hooked(_target(units, layer), keep_target))
+            stack.enter_context(looking(place, keep_input))
+            stack.enter_context(looking(target, keep_target))
         yield seen
 
 
 @contextlib.contextmanager
 def _spliced(
-    model: LoadedModel,
     units: DictionaryLatents,
     layer: int,
     how: How,
     included: Bool[Tensor, "batch pos"],
 ) -> Iterator[None]:
     """A layer's target replaced at all included positions."""
-    dictionary = units.dictionaries[layer]
+    dictionary, shape = units.dictionaries[layer], tuple(included.shape)
+    place, target = present_place(units, layer), _target(units, layer)
     reads: list[Tensor] = []
 
     def keep(values: Tensor) -> None:
-        reads.append(values)
+        reads.append(_own(place, values, shape))
 
-    def instead(values: Tensor) -> Tensor:
+    def instead(own: Tensor) -> Tensor:
         if how == "zeros":
-            new = torch.zeros_like(values)
+            new = torch.zeros_like(own)
         else:
             inputs = reads.pop()
-            new = dictionary.decode(dictionary.encode(inputs), inputs).to(values.dtype)
-        return torch.where(included[:, :, None], new, values)
+            new = dictionary.decode(dictionary.encode(inputs), inputs).to(own.dtype)
+        return torch.where(included[:, :, None], new, own)
 
     with (
-        _hooked(present_place(units, layer), keep),
-        changing(_target(units, layer), instead),
+        looking(place, keep),
+        changing(target, lambda values: replaced(target, values, shape, instead)),
     ):
         yield

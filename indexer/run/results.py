@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from indexer.measure.bands import BANDS
 from indexer.measure.peaks import (
     PEAK_QUANTILES,
     kept_peaks,
@@ -29,6 +28,7 @@ from indexer.run.firing import firing_bands, firing_examples, firing_facts
 from indexer.scan.sample import SampleScan
 from indexer.scan.shape import ScanShape
 from indexer.scan.state import Scan
+from indexer.store.bands import BANDS
 from indexer.store.packing.layout import Columns, Windows, ranges
 from indexer.store.writing.ahead import ahead
 from indexer.store.writing.records import ContextRecord, NeuronBlock

@@ -15,7 +15,6 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from indexer.corpus.batches import Batch
-from indexer.measure.bands import BAND_QUANTILES, BANDS, BandCuts
 from indexer.measure.firing import Fired
 from indexer.measure.histogram import Histogram
 from indexer.measure.kernels import Scales, batch_sums, sign_sums
@@ -26,6 +25,7 @@ from indexer.measure.peaks import SignCounts, quantiles
 from indexer.measure.selection import Payload, Selection
 from indexer.measure.transfers import to_device
 from indexer.scan.shape import ScanShape
+from indexer.store.bands import BAND_QUANTILES, BANDS, BandCuts
 from indexer.store.sizes import BAND_EXAMPLES
 
 Array = np.ndarray[Any, Any]

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Int32, Int64
 
 from indexer.captured import Captured
-from indexer.measure.bands import BANDS
 from indexer.measure.kernels import BINS
 from indexer.measure.lookup import NO_TOKENS, LookupTokens
 from indexer.measure.selection import Selection
+from indexer.store.bands import BANDS
 from indexer.store.sizes import BAND_EXAMPLES, FIRING_PEAKS, RANDOM_EXAMPLES, SOURCE_EXAMPLES
 
 

@@ -6,6 +6,9 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from itertools import accumulate
 
+import numpy as np
+from jaxtyping import Int64
+
 
 class Places:
     """The flat indices of a model's units, layer after layer."""
@@ -29,6 +32,14 @@ class Places:
             raise IndexError(flat)
         layer = bisect_right(self.offsets, flat) - 1
         return layer, flat - self.offsets[layer]
+
+    def of_all(
+        self, flat: Int64[np.ndarray, " n"]
+    ) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+        """The layers and the indices within them, of units that exist."""
+        offsets = np.array(self.offsets, np.int64)
+        layers = np.searchsorted(offsets, flat, side="right") - 1
+        return layers, flat - offsets[layers]
 
     def layer(self, layer: int) -> slice:
         """The flat indices of a layer."""

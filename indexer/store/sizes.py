@@ -8,7 +8,7 @@ RANDOM_EXAMPLES = 15
 BAND_EXAMPLES = 3
 """In each band."""
 FIRING_PEAKS = 200
-"""Contexts in which a unit of a sparse set fires, of which its peaks are kept."""
+"""Contexts in which a unit of a sparse set fires, of which its peaks are stored."""
 SOURCE_EXAMPLES = 3
 """In each source slot."""
 SOURCE_SLOTS = 8

@@ -26,9 +26,11 @@ from indexer.run.index import index
 from tests.conftest import Silent
 from tests.helpers.small_latents import latents_config
 
-CONFIG = IndexConfig(
-    model="demo", max_tokens=6_000, sample=30, top_k=5, bottom_k=3, batch_tokens=512
-)
+
+def neurons_config(folder: Path) -> IndexConfig:
+    """A run of a tiny model's neurons over a small corpus, both saved in `folder`."""
+    latents = latents_config(folder)
+    return replace(latents, dictionary=None, force=False, bottom_k=3, batch_tokens=256)
 
 
 def run_once(folder: Path, config: IndexConfig) -> None:
@@ -100,11 +102,11 @@ def kill(folder: Path, config: IndexConfig, kills: int) -> dict[str, Any]:
 def main(folder: Path, of_neurons: int, of_others: int) -> None:
     """Kill runs of every kind; print what came of them."""
     torch.set_num_threads(1)
-    latents = latents_config(folder / "small")
+    neurons = neurons_config(folder / "small")
     results = [
-        kill(folder / "neurons", CONFIG, of_neurons),
-        kill(folder / "latents", latents, of_others),
-        kill(folder / "heads", replace(CONFIG, heads=True, max_tokens=2_000), of_others),
+        kill(folder / "neurons", neurons, of_neurons),
+        kill(folder / "latents", latents_config(folder / "small"), of_others),
+        kill(folder / "heads", replace(neurons, heads=True), of_others),
     ]
     print(json.dumps(results))
 

@@ -107,8 +107,12 @@ class Eager:
         """The values of the first keys [batch, head, key, d_head], by solving outputs = pattern ·
         values: patterns are triangular."""
         pattern = self.patterns[layer][:, :, :keys, :keys].double()
-        outputs = self.outputs[layer][:, :keys].double().unflatten(-1, (pattern.shape[1], -1))
-        return torch.linalg.solve_triangular(pattern, outputs.transpose(1, 2), upper=False)
+        outputs = self.outputs[layer][:, :keys].double()
+        outputs = outputs.reshape(*outputs.shape[:2], pattern.shape[1], -1)
+        values: Tensor = torch.linalg.solve_triangular(
+            pattern, outputs.transpose(1, 2), upper=False
+        )
+        return values
 
 
 @torch.no_grad()

@@ -94,6 +94,8 @@ EXPERTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 """Mixtures of experts, which have heads and no neurons of their own."""
+LISTS: dict[str, tuple[str, dict[str, Any]]] = {"openai-gpt": ("OpenAIGPTConfig", _GPT2_LIKE)}
+"""Models whose attention answers with a list."""
 
 
 def tiny_tokenizer(*, bos: str | None = "<bos>", vocab: int = VOCAB) -> Any:
@@ -124,7 +126,7 @@ def shake(model: torch.nn.Module, seed: int = 0) -> None:
 
 def tiny_config(architecture: str, **changes: Any) -> Any:
     """The configuration of a tiny model."""
-    name, settings = (SETTINGS | EXPERTS)[architecture]
+    name, settings = (SETTINGS | EXPERTS | LISTS)[architecture]
     special = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
     return getattr(transformers, name)(**(settings | {"vocab_size": VOCAB} | special | changes))
 

@@ -1,4 +1,4 @@
-"""Runs a custom text with several neurons ablated at some of its tokens."""
+"""Runs a custom text with several neurons ablated at chosen tokens."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ COMPUTED = {
 """Statistics that are computed for the search, with their definitions."""
 
 Span = tuple[int, int]
-"""The first character and the one after the last, counted from 0."""
+"""The index of the first character, and of the character after the last, from 0."""
 
 
 class GrammarError(ValueError):

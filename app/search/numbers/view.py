@@ -67,7 +67,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a query cannot be parsed, and which part of it is wrong."""
+    """Why a query cannot be parsed, and its wrong part."""
 
     detail: str
     before: str
@@ -151,7 +151,10 @@ def _definitions(page: WholeRun) -> dict[str, str]:
         *(("in_out_cosine", "gate_out_cosine") if units.no_reads or units.no_writes else ()),
     }
     scores = HEAD_STATISTICS if _is_of_heads(page) else {}
-    stored = {name: known.definition for name, known in (scores | STATISTICS).items()}
+    stored = {
+        name: f"{known.definition}, of {units.counted}" if known.counts else known.definition
+        for name, known in (scores | STATISTICS).items()
+    }
     everything = stored | number_grammar.COMPUTED
     return {name: words for name, words in everything.items() if name not in lacking}
 
@@ -164,7 +167,7 @@ def _head(query: Query, name: str, links: Links) -> ColumnHead:
     label = number_grammar.ALL[name].label if name in number_grammar.ALL else name
     return ColumnHead(
         name=name,
-        words=label if name.startswith("selectivity(") else label.capitalize(),
+        words=label if name.startswith("selectivity(") else label[:1].upper() + label[1:],
         href=links.search_numbers(q=str(replace(query, sort=Order(name, descending)))),
         sorted=("descending" if order.descending else "ascending") if active else "",
     )

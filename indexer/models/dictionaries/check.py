@@ -8,8 +8,6 @@ from unicodedata import category
 
 from indexer.errors import NeurariumError, quoted
 from indexer.models.dictionaries.dictionary import Dictionary, Hook
-from indexer.models.hook_places import POINTS
-from indexer.models.names import HOOK_POINTS
 
 _NOUN = re.compile(r"[^\W\d_]+(?:[ -][^\W\d_]+)*")
 _MOST_NOUN, _MOST_NAME = 40, 200
@@ -19,7 +17,12 @@ separators."""
 
 
 def check_shapes(dictionary: Dictionary) -> None:
-    """Refuse tensors that do not fit each other. Raises `NeurariumError`."""
+    """Refuse tensors that do not fit each other, and wrong facts. Raises `NeurariumError`."""
+    said = (("model", dictionary.model, str), ("prepend_bos", dictionary.prepend_bos, bool))
+    for what, value, kind in said:
+        if value is not None and not isinstance(value, kind):
+            needed = "a name" if kind is str else "true or false"
+            raise _wrong(dictionary, f"says {what} is {quoted(value)}, and {needed} is needed")
     W_enc = dictionary.W_enc
     if W_enc.ndim != 2:
         raise _wrong(dictionary, f"has W_enc of shape {tuple(W_enc.shape)}, and it is a matrix")
@@ -66,12 +69,6 @@ def check_shapes(dictionary: Dictionary) -> None:
 
 def check_words(dictionary: Dictionary) -> None:
     """Refuse what a file says of itself where pages could not show it. Raises `NeurariumError`."""
-    if dictionary.model is not None and not isinstance(dictionary.model, str):
-        raise _wrong(dictionary, f"names {quoted(dictionary.model)} as its model, not a text")
-    if dictionary.prepend_bos not in (None, True, False):
-        raise _wrong(
-            dictionary, f"has prepend_bos {quoted(dictionary.prepend_bos)}: write true or false"
-        )
     noun = dictionary.noun
     if noun is not None and (len(noun) > _MOST_NOUN or not _NOUN.fullmatch(noun)):
         raise _wrong(
@@ -94,21 +91,20 @@ def check_model(
     label: str,
     n_layers: int,
     widths: dict[str, int | None],
-    same_model: Callable[[str, str], bool] | None = None,
+    why_another: Callable[[str], str | None] | None = None,
 ) -> None:
     """Refuse a dictionary that was not made for a model: another one is named, a layer or a hook
     point is not there, or a width is another.
 
     `widths` are those of each of the model's hook points (None where it is not known yet);
-    `same_model` tells whether two names are one model's, and without it names are not compared.
-    Raises `NeurariumError`.
+    `why_another` tells why a model of a name is another, if that is certain; without it names are
+    not compared. Raises `NeurariumError`.
     """
     named = dictionary.model
-    if named is not None and same_model is not None and not same_model(named, label):
+    if named is not None and why_another is not None and (reason := why_another(named)):
         raise _wrong(
             dictionary,
-            f"was made for {quoted(named)}, and the model is {quoted(label)}: name that one, or go "
-            "on with --force",
+            f"was made for {quoted(named)}, and {reason}: name that model, or go on with --force",
         )
     for hook, width in ((dictionary.hook, dictionary.d_in), (dictionary.target, dictionary.d_out)):
         if hook is None:
@@ -133,12 +129,6 @@ def _check_hook(
     if hook.layer >= n_layers:
         raise _wrong(
             dictionary, f"is of {hook}, and {quoted(label)} has {n_layers} layers, from 0 on"
-        )
-    if hook.point in HOOK_POINTS and hook.point not in POINTS:
-        raise _wrong(
-            dictionary,
-            f"is of {hook}, and dictionaries cannot be read there yet: choose one of "
-            f"{', '.join(sorted(widths))}",
         )
     if hook.point not in widths:
         raise _wrong(

@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
+from indexer.models.names import HOOK_EMBED
+
 Function = Literal["relu", "jumprelu", "topk", "groupmax", "gated", "identity"]
 """From a latent's preactivation to its activation; batch-top-k is `jumprelu` by its threshold."""
 COUNTED: tuple[Function, ...] = ("topk", "groupmax")
@@ -36,13 +38,14 @@ class Gate:
 
 @dataclass(frozen=True)
 class Hook:
-    """A place in a model by TransformerLens's name, such as `blocks.3.hook_resid_post`."""
+    """A place in a model by TransformerLens's name, such as `blocks.3.hook_resid_post`; the
+    embedding counts as the first layer's."""
 
     layer: int
     point: str
 
     def __str__(self) -> str:
-        return f"blocks.{self.layer}.{self.point}"
+        return self.point if self.point == HOOK_EMBED else f"blocks.{self.layer}.{self.point}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,6 +223,14 @@ class Dictionary:
             highest = highest.mul_(maybe.flatten(-2))
         return lowest.relu_(), highest.relu_()
 
+    def scale_of(self, inputs: Float[Tensor, "*batch d_in"]) -> Float32[Tensor, "*batch"]:
+        """What the decoder's rows are multiplied by at each input, to be in the model's own units:
+        1 but for those that normalise their inputs."""
+        scale = _normalise(inputs.float(), self.norm)[2]
+        if isinstance(scale, Tensor):
+            return scale[..., 0]
+        return torch.ones(inputs.shape[:-1], device=inputs.device)
+
     def decoded_change(
         self, inputs: Float[Tensor, "*batch d_in"], latent: int, change: Float[Tensor, "*batch"]
     ) -> Float32[Tensor, "*batch d_out"]:
@@ -227,8 +238,7 @@ class Dictionary:
         decoder."""
         if self.W_dec is None:
             raise ValueError("directions without a decoder reconstruct nothing")
-        scale = _normalise(inputs.float(), self.norm)[2]
-        return change.float()[..., None] * self.W_dec[latent] * scale
+        return (change.float() * self.scale_of(inputs))[..., None] * self.W_dec[latent]
 
     def decode(
         self,

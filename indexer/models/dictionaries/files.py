@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,9 @@ from indexer.models.json_text import parsed
 SETTINGS = ("cfg.json", "config.json", "hyperparams.json", "config.yaml")
 _BESIDE = ("sparsity", "log_sparsity", "feature_sparsity", "log_feature_sparsity", "optimizer")
 """Files that trainers write beside a dictionary's weights."""
+_MATRIX = re.compile(r"w_|affine_|(?:en|de)coder\.weight", re.IGNORECASE)
+_VECTOR = re.compile(r"^b_|bias$|^r_mag$", re.IGNORECASE)
+"""What tensors are by their names, in all layouts."""
 
 
 _LONG = 60
@@ -47,8 +51,8 @@ class WeightsFile:
     """What a safetensors file says in its header."""
 
     def tensor(self, name: str) -> Tensor:
-        """A tensor in float32. Raises `NeurariumError` if the file has none of this name, or it is
-        not finite."""
+        """A tensor in float32. Raises `NeurariumError` if the file has none of this name, it is not
+        finite, or it is no matrix where its name is a matrix's."""
         if name not in self.tensors:
             raise self.wrong(f"has no tensor {quoted(name)}: it has {few(self.tensors)}")
         tensor = self.tensors[name]
@@ -56,6 +60,9 @@ class WeightsFile:
             raise self.wrong(
                 f"has {quoted(name)} as {tensor.dtype}, and weights are floating point"
             )
+        if tensor.ndim < (2 if _MATRIX.match(name) else 1 if _VECTOR.search(name) else 0):
+            what = "a matrix" if _MATRIX.match(name) else "a list of numbers"
+            raise self.wrong(f"has {name} of shape {tuple(tensor.shape)}, and it is {what}")
         tensor = tensor.float()
         if not bool(torch.isfinite(tensor).all()):
             raise self.wrong(

@@ -1,4 +1,4 @@
-"""A path or a hub repository becomes dictionaries: each file's layout is told by its content."""
+"""A path or a hub repository becomes dictionaries: each file's content decides its layout."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import huggingface_hub
+from huggingface_hub import constants
 
 from indexer.errors import NeurariumError
 from indexer.memory import readable_bytes
@@ -33,6 +34,8 @@ from indexer.models.dictionaries.trainers import (
     read_dictionary_learning,
     read_sparsify,
 )
+from indexer.models.hub import remember_commit
+from indexer.models.hub_failures import hub_is_down
 
 MOST_BYTES = 64 * 2**30
 """A repository with more in it needs a subfolder."""
@@ -59,7 +62,7 @@ LAYOUTS = (
     Layout("Gemma Scope", is_gemma_scope, read_gemma_scope),
     Layout("Neurarium", is_own, read_own),
 )
-"""The first whose content fits is the one."""
+"""The first layout whose content fits is used."""
 
 
 def read_dictionaries(reference: str, hook_point: str | None = None) -> tuple[Dictionary, ...]:
@@ -130,7 +133,8 @@ def _local(reference: str) -> tuple[Path, str]:
 
 
 def _fetch(repository: str, subfolder: str | None) -> tuple[Path, str]:
-    """Fetch a repository's dictionaries into the local cache. Raises `NeurariumError`."""
+    """A repository's dictionaries in the local cache; what is not there is fetched. The hub is not
+    asked if the cache has all of them. Raises `NeurariumError`."""
     folder = f"{subfolder.strip('/')}/" if subfolder else ""
     label = f"{repository}/{folder}".rstrip("/")
     patterns = [f"{folder}**{ending}" for ending in WEIGHTS]
@@ -139,6 +143,8 @@ def _fetch(repository: str, subfolder: str | None) -> tuple[Path, str]:
     patterns += [f"{folder}**activation_scaler.json"]
     if subfolder and subfolder.endswith(WEIGHTS):
         patterns = [folder.rstrip("/"), *SETTINGS]
+    if (cached := _cached(repository, folder, patterns, surely=True)) is not None:
+        return cached, label
     try:
         info = huggingface_hub.HfApi().model_info(
             repository, files_metadata=True, timeout=_PATIENCE
@@ -159,12 +165,33 @@ def _fetch(repository: str, subfolder: str | None) -> tuple[Path, str]:
         fetched = huggingface_hub.snapshot_download(
             repository, revision=info.sha, allow_patterns=patterns
         )
+        remember_commit(repository, None, info.sha)
     except NeurariumError:
         raise
     except Exception as error:  # whatever the hub's library raises, offline or refused
+        down = hub_is_down(error) or constants.is_offline_mode()
+        cached = _cached(repository, folder, patterns, surely=False) if down else None
+        if cached is not None:
+            return cached, label
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise NeurariumError(
             f"The dictionary {label} is not on this machine, and the hub did not give it "
             f"({reason}): check the name, or the connection (--dictionary)."
         ) from error
     return Path(fetched, folder), label
+
+
+def _cached(repository: str, folder: str, patterns: list[str], *, surely: bool) -> Path | None:
+    """A repository's dictionaries in the local cache, as it knew the repository last; None if there
+    are none, or some are missing. `surely`: only if the cache knows which files there should be."""
+    try:
+        if surely:
+            huggingface_hub.get_cached_repo_tree(repository)
+        home = huggingface_hub.snapshot_download(
+            repository, allow_patterns=patterns, local_files_only=True
+        )
+    except Exception:  # whatever the hub's library raises for what is not there
+        return None
+    path = Path(home, folder)
+    names = [path] if path.is_file() else path.rglob("*")
+    return path if any(file.suffix in WEIGHTS for file in names) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -20,8 +21,9 @@ def local_path(reference: str) -> Path | None:
     if (own := bundled(reference)) is not None:
         return own
     path = Path(reference).expanduser()
-    if path.exists():
-        return path
+    with contextlib.suppress(OSError):  # a name longer than any file's
+        if path.exists():
+            return path
     repository_of(reference)
     return None
 
@@ -31,7 +33,7 @@ def repository_of(reference: str) -> tuple[str, str | None]:
     match = _HUB.fullmatch(reference)
     if match is None or (reference.endswith(WEIGHTS) and ":" not in reference):
         raise NeurariumError(
-            f"There is no file or folder {reference!r}, and it is not a hub repository such as "
+            f"There is no file or folder {reference!r:.200}, and it is no hub repository such as "
             "owner/name or owner/name:subfolder (--dictionary)."
         )
     return match[1], match[2]

@@ -7,9 +7,12 @@ import math
 import re
 from typing import get_args
 
+from torch import Tensor
+
 from indexer.errors import NeurariumError, quoted
 from indexer.models.dictionaries.dictionary import Function, Hook
 from indexer.models.dictionaries.files import WeightsFile
+from indexer.models.names import HOOK_EMBED
 
 _HOOK = re.compile(r"blocks\.([0-9]{1,6})\.([\w.]{1,100})")
 _POINT = re.compile(r"[a-z][\w.]{0,99}")
@@ -18,6 +21,8 @@ _LAYER = re.compile(r"(?:^|[^a-z])(?:layers?|h|blocks)[._-]?([0-9]{1,6})(?![0-9]
 
 def parse_hook(name: str) -> Hook | None:
     """A place in a layer by its full name, or None."""
+    if name == HOOK_EMBED:
+        return Hook(0, name)
     match = _HOOK.fullmatch(name)
     return None if match is None else Hook(int(match[1]), match[2])
 
@@ -38,8 +43,7 @@ def where(file: WeightsFile, declared: object, asked: str | None, layer: int | N
     Raises `NeurariumError` if nobody says, or they contradict each other.
     """
     if declared is not None:
-        named = text(file, declared, "the place that it reads or writes")
-        hook = _complete(file, named, layer, "the file")
+        hook = _complete(file, declared, layer, "the file")
         if asked is not None and asked not in (hook.point, str(hook)):
             raise file.wrong(f"reads {hook}, not {quoted(asked)}: leave --hook-point out")
         return hook
@@ -51,13 +55,13 @@ def where(file: WeightsFile, declared: object, asked: str | None, layer: int | N
     return _complete(file, asked, layer, "--hook-point")
 
 
-def _complete(file: WeightsFile, name: str, layer: int | None, who: str) -> Hook:
-    hook = parse_hook(name)
+def _complete(file: WeightsFile, name: object, layer: int | None, who: str) -> Hook:
+    hook = parse_hook(name) if isinstance(name, str) else None
     if hook is not None:
         if layer is not None and layer != hook.layer:
             raise file.wrong(f"is named for layer {layer}, and {who} says {name}")
         return hook
-    if name == "hook_embed" or not _POINT.fullmatch(name) or name.startswith("blocks"):
+    if not isinstance(name, str) or not _POINT.fullmatch(name) or name.startswith("blocks"):
         raise file.wrong(
             f"reads {quoted(name)} according to {who}, which is not a place in a layer such as "
             "blocks.3.hook_resid_post"
@@ -78,15 +82,27 @@ def beside(hook: Hook, point: str) -> Hook:
 
 def number(file: WeightsFile, value: object, what: str) -> int:
     """A whole number from 1 on that a file of settings gives. Raises `NeurariumError`."""
-    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    if isinstance(value, bool) or not whole:
+    found = decimal(file, value, what)
+    if found != int(found):
         raise file.wrong(
-            f"has {what} {quoted(value)} in its settings, and a positive whole number is needed"
+            f"has {what} {quoted(value)} in its settings, and a whole number is needed"
         )
-    assert isinstance(value, int | float)
-    if value < 1:
+    if found < 1:
         raise file.wrong(f"has {what} {quoted(value)} in its settings, and it must be at least 1")
-    return int(value)
+    return int(found)
+
+
+def decimal(file: WeightsFile, value: object, what: str) -> float:
+    """A finite number that a file of settings gives. Raises `NeurariumError`."""
+    found = finite(value)
+    if found is None:
+        raise file.wrong(f"has {what} {quoted(value)} in its settings, and a number is needed")
+    return found
+
+
+def one_each(tensor: Tensor, latents: int) -> Tensor:
+    """A number for each latent, where a file may have one for all."""
+    return tensor.expand(latents).contiguous() if tensor.numel() == 1 else tensor
 
 
 def finite(value: object) -> float | None:

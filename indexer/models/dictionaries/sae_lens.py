@@ -119,8 +119,9 @@ def _function(file: WeightsFile, declared: Mapping[str, Any], function: Function
 
 
 def _k(declared: Mapping[str, Any]) -> Any:
-    kwargs = declared.get("activation_fn_kwargs") or {}
-    return declared["k"] if "k" in declared else kwargs.get("k")
+    kwargs = declared.get("activation_fn_kwargs")
+    beside = kwargs.get("k") if isinstance(kwargs, Mapping) else None
+    return declared.get("k", beside)
 
 
 def _norm(file: WeightsFile, declared: Mapping[str, Any]) -> tuple[Norm, float | None]:
@@ -146,10 +147,10 @@ def _scaling_factor(file: WeightsFile) -> float:
         factor = places.finite(parsed(path.read_bytes())["scaling_factor"])
     except (OSError, ValueError, KeyError, TypeError):
         factor = None
-    if factor is None or factor <= 0:
-        raise file.wrong(
-            "is for inputs multiplied by one scalar that is not in the file "
-            "(normalize_activations: expected_average_only_in): fold it into the weights, with "
-            "SAELens's fold_activation_norm_scaling_factor, and save it again"
-        )
-    return float(torch.tensor(factor))
+    if factor is not None and factor > 0:
+        return float(torch.tensor(factor))
+    raise file.wrong(
+        "is for inputs multiplied by one scalar that is not in the file "
+        "(normalize_activations: expected_average_only_in): fold it into the weights, with "
+        "SAELens's fold_activation_norm_scaling_factor, and save it again"
+    )

@@ -6,7 +6,6 @@ import re
 
 import torch
 
-from indexer.errors import quoted
 from indexer.models.dictionaries import places
 from indexer.models.dictionaries.dictionary import Dictionary, Hook
 from indexer.models.dictionaries.files import WeightsFile
@@ -40,8 +39,8 @@ def read_gemma_scope(file: WeightsFile, asked: str | None) -> Dictionary:
     if W_enc.ndim != 2:
         raise places.cross_layer(file)
     point, layer = _gemma_point(file), places.layer_in_name(file)
-    if "embedding" in file.names:
-        raise file.wrong("reads the embedding, which is not a place in a layer")
+    if "embedding" in file.names.split("/"):
+        point = None  # --hook-point hook_embed: neither layer nor place is in the path
     declared = None if point is None else (point if layer is None else f"blocks.{layer}.{point}")
     hook = places.where(file, declared, asked, layer)
     affine = named.get("affine_skip_connection")
@@ -107,10 +106,7 @@ def read_llama_scope(file: WeightsFile, asked: str | None) -> Dictionary:
         width**0.5 / _norm_of(file, side)
         for side, width in (("in", W_enc.shape[0]), ("out", W_dec.shape[1]))
     ]
-    threshold = places.finite(declared.get("jump_relu_threshold"))
-    if threshold is None:
-        named = quoted(declared.get("jump_relu_threshold"))
-        raise file.wrong(f"has jump_relu_threshold {named}, and a number is needed")
+    threshold = places.decimal(file, declared.get("jump_relu_threshold"), "jump_relu_threshold")
     if declared.get("apply_decoder_bias_to_pre_encoder"):
         raise file.wrong("subtracts its decoder's bias from its input, which this family does not")
     return Dictionary(
@@ -130,11 +126,11 @@ def read_llama_scope(file: WeightsFile, asked: str | None) -> Dictionary:
 def _norm_of(file: WeightsFile, side: str) -> float:
     norms = file.settings.get("dataset_average_activation_norm")
     norm = places.finite(norms.get(side)) if isinstance(norms, dict) else None
-    if norm is None or norm <= 0:
-        raise file.wrong(
-            f"does not give the data set's mean norm ({side}), which its inputs are divided by"
-        )
-    return norm
+    if norm is not None and norm > 0:
+        return norm
+    raise file.wrong(
+        f"does not give the data set's mean norm ({side}), which its inputs are divided by"
+    )
 
 
 def is_qwen_scope(file: WeightsFile) -> bool:

@@ -117,7 +117,7 @@ def read_dictionary_learning(file: WeightsFile, asked: str | None) -> Dictionary
     threshold = None
     if function == "jumprelu":
         # A latent is on above its threshold and above 0.
-        threshold = file.tensor("threshold").expand(W_enc.shape[1]).clamp(min=0).contiguous()
+        threshold = places.one_each(file.tensor("threshold"), W_enc.shape[1]).clamp(min=0)
     k = trainer.get("k")
     norm_factor = trainer.get("activation_norm_factor")
     if norm_factor not in (None, 1, 1.0):
@@ -212,7 +212,7 @@ def read_circuit_tracer(file: WeightsFile, asked: str | None) -> Dictionary:
         b_enc=b_enc,
         W_dec=W_dec,
         b_dec=b_dec,
-        threshold=None if threshold is None else threshold.expand(latents).contiguous(),
+        threshold=None if threshold is None else places.one_each(threshold, latents),
         skip=None if skip is None or not torch.any(skip) else skip.T,
         first_zero=True,
         target=places.where(file, writes, None, hook.layer),

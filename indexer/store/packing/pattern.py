@@ -15,7 +15,7 @@ from jaxtyping import Float32, Float64, Int64, UInt16, UInt32
 
 KEYS_A_ROW = 8
 LEAST = 0.005
-"""The smallest attention kept."""
+"""The smallest attention stored."""
 UNIT = 65535
 """Attention is stored in multiples of 1/65535: an error of at most 0.0000077."""
 
@@ -27,7 +27,7 @@ class SparsePattern:
     """The largest entries of each row of a pattern."""
 
     counts: Int64[np.ndarray, " pos"]
-    """Keys kept of each row."""
+    """Keys stored of each row."""
     keys: UInt16[np.ndarray, " n"]
     """Row by row, largest attention first."""
     attention: Float64[np.ndarray, " n"]
@@ -67,7 +67,7 @@ def largest_entries(pattern: Float32[np.ndarray, "*rows key"]) -> UInt32[np.ndar
 
 
 def packed_entries(best: UInt32[np.ndarray, "pos n"]) -> bytes:
-    """What is kept of one pattern's largest entries, as bytes that are not compressed."""
+    """A pattern's largest entries, as bytes that are not compressed."""
     best = np.sort(best, axis=1)[:, ::-1]
     attention, keys = best >> 16, UNIT - (best & UNIT)
     kept = attention >= LEAST * UNIT
@@ -86,7 +86,7 @@ def compress(entries: bytes) -> bytes:
 
 
 def unpack_pattern(packed: bytes) -> SparsePattern:
-    """The entries that `pack_pattern` kept."""
+    """The entries that `pack_pattern` stored."""
     data = zlib.decompress(packed)
     (size,) = np.frombuffer(data, "<u2", 1)
     counts = np.frombuffer(data, np.uint8, int(size), 2).astype(np.int64)

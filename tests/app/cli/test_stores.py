@@ -118,8 +118,9 @@ def test_waiting_for_another_process_is_said(
 
     def hold() -> None:
         other = sqlite3.connect(shell.folder / "store.db", isolation_level=None)
-        other.execute("PRAGMA journal_mode=DELETE")  # so that readers wait too
-        other.execute("BEGIN EXCLUSIVE" if words == ["runs"] else "BEGIN IMMEDIATE")
+        if words == ["runs"]:  # so that readers wait too
+            other.execute("PRAGMA journal_mode=DELETE")
+        other.execute("BEGIN EXCLUSIVE")
         holding.set()
         said.wait(60)
         other.close()
@@ -129,6 +130,7 @@ def test_waiting_for_another_process_is_said(
     holder.start()
     assert holding.wait(60)
     code, _, err = shell.run(*words)
+    said.set()
     holder.join()
     assert code == 0, err
     assert err.startswith("Waiting for "), err

@@ -9,24 +9,18 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import pytest
-from sqlalchemy import text
-from starlette.testclient import TestClient
 
 from app.examples.schemas import Example
 from app.neurons.schemas import NeuronPage
-from app.reading import store as reading
 from app.search.texts import MOST_RANKED
 from indexer.config import IndexConfig
 from indexer.run.index import index
-from indexer.store.database import open_store
-from indexer.store.packing.codec import unpack_arrays
 from tests.conftest import NewDatabase, Silent, serving
-from tests.helpers import readers
+from tests.helpers.both_stores import Both, Place, Store, read_all
 
 API = "/api/v1/models/demo"
 CONFIG = IndexConfig(model="demo", max_tokens=40_000, sample=300)
@@ -35,51 +29,7 @@ KEPT = 256
 ROLES = ("peak", "promoted", "suppressed", "in", "gate")
 KINDS = ("top", "bottom", "source", "band")
 
-Place = tuple[int, int]
 Token = tuple[Place, float, int | None]
-
-
-class Both:
-    """The two servers, asked as one."""
-
-    def __init__(self, sqlite: TestClient, postgres: TestClient) -> None:
-        self._servers = sqlite, postgres
-
-    def get(self, path: str, **query: Any) -> Any:
-        """What both answer, which is the same but for the time at which each was indexed."""
-        answers = [server.get(path, params=query) for server in self._servers]
-        assert [answer.status_code for answer in answers] == [200, 200], answers[0].text
-        here, there = (answer.json() for answer in answers)
-        assert _timeless(here) == _timeless(there), (path, query)
-        return here
-
-    def all(self, path: str, **query: Any) -> list[Any]:
-        """The items of all pages of a list."""
-        items: list[Any] = []
-        page = self.get(path, **query)
-        while True:
-            items += page["items"]
-            if page["next"] is None:
-                return items
-            page = self.get(path, **query, cursor=page["next"])
-
-
-def _timeless(answer: Any) -> Any:
-    if isinstance(answer, dict):
-        return {key: _timeless(value) for key, value in answer.items() if key != "created_at"}
-    return [_timeless(one) for one in answer] if isinstance(answer, list) else answer
-
-
-@dataclass(frozen=True, repr=False)
-class Store:
-    """The run, as the oracles read it."""
-
-    both: Both
-    pages: dict[Place, NeuronPage]
-    context_ids: list[int]
-    vocabulary: list[bytes]
-    peaks: dict[Place, list[float]]
-    """Of a few neurons, the peaks that are kept of the sample, out of their rows."""
 
 
 @pytest.fixture(scope="module")
@@ -91,30 +41,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, new_postgres: NewDatabase) -
         index(CONFIG, url, folder / "cache", Silent())
     with ExitStack() as stack:
         both = Both(*(stack.enter_context(serving(url)) for url in urls))
-        yield _read(both, urls[0])
-
-
-def _read(both: Both, url: str) -> Store:
-    engine = open_store(url, create=False)
-    reader = reading.Store(engine)
-    layers = readers.model(reader, "demo", None).layers
-    places = [(one.layer, neuron) for one in layers for neuron in range(one.neurons)]
-    pages = {place: readers.neuron(reader, "demo", *place, None) for place in places}
-    with engine.connect() as connection:
-        ids = connection.scalars(text("SELECT context_id FROM contexts ORDER BY context_id")).all()
-        spelled = connection.scalars(text("SELECT bytes FROM vocabulary ORDER BY token_id")).all()
-        packed = connection.scalars(text("SELECT packed FROM neuron_arrays ORDER BY neuron_id"))
-        peaks = {}
-        for place, some in zip(places, packed, strict=True):
-            stats = pages[place].stats
-            unit = 1.0
-            while unit <= max(abs(stats.min), abs(stats.max)):
-                unit *= 2
-            while unit / 2 > max(abs(stats.min), abs(stats.max), 1e-30):
-                unit /= 2
-            peaks[place] = [float(one) * unit for one in unpack_arrays(some)["sample_peaks"]]
-    reader.close()
-    return Store(both, pages, list(ids), [bytes(one) for one in spelled], peaks)
+        yield read_all(both, urls[0])
 
 
 def test_both_databases_hold_one_run(store: Store) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.pages import servers
 from benchmarks.pages.asking import ask_all
-from benchmarks.pages.attacking import attacked
+from benchmarks.pages.attacking import NO_ANSWER, attacked, post
 from benchmarks.pages.serving import neuron_pages
 
 
@@ -28,3 +28,9 @@ def test_pages_are_served_meanwhile(address: str, name: str, count: int) -> None
     with attacked(name, address, count):
         for page in pages:
             assert ask_all(address, [page], {})[0].status == 200
+
+
+def test_texts_are_counted_by_status(address: str) -> None:
+    """Of a server that has no models, and of none."""
+    assert post(f"{address}/toy/0/0/try") == "404"
+    assert post("http://127.0.0.1:9/toy/0/0/try") == NO_ANSWER

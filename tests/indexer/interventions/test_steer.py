@@ -18,8 +18,9 @@ from indexer.models.asked import Asked
 from indexer.models.load import load_model
 from indexer.models.loaded import LoadedModel
 from indexer.models.source import resolve_model
+from tests.helpers.dictionary_files import save_own, some, weights
 from tests.helpers.small_latents import save_dictionaries
-from tests.helpers.tiny_models import save_tiny_model, some_tokens
+from tests.helpers.tiny_models import WIDTH, save_tiny_model, some_tokens
 
 TOKENS = [1, *some_tokens(7).tolist()]
 
@@ -103,6 +104,75 @@ def test_the_likeliest_tokens_are_those_of_plain_passes(
     expected = (plain.exp() * (plain - steered)).sum(-1)
     np.testing.assert_allclose(made.divergences, expected, rtol=1e-3, atol=1e-6)
     assert max(made.divergences[:2]) < 1e-9 < min(made.divergences[3:])
+
+
+@pytest.mark.parametrize("norm", ["layer_norm", "constant_norm_rescale"])
+@pytest.mark.parametrize("point", ["hook_resid_post", "hook_resid_mid"])
+def test_a_normalised_dictionary_writes_in_the_model_s_own_units(
+    folder: Path, norm: str, point: str
+) -> None:
+    """Its decoder's row times what the input was divided by at the position: attributed and
+    steered as a plain pass hooked by hand."""
+    w = weights(2, WIDTH, 12)
+    path = save_own(
+        folder / norm / f"{point}.safetensors",
+        some(w, "W_enc", "b_enc", "W_dec"),
+        hook_point=f"blocks.1.{point}",
+        activation="relu",
+        normalize_activations=norm,
+    )
+    model = loaded(folder, "llama", Asked(dictionary=str(path)))
+    plain = model.root
+    block = plain.model.layers[1]
+    module = block if point == "hook_resid_post" else block.post_attention_layernorm
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Any:
+        def hook(_m: Any, args: Any, output: Any = None) -> None:
+            values = args[0] if output is None else output
+            seen[name] = (values[0] if isinstance(values, tuple) else values)[0].detach()
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(keep("stream"))
+        if module is block
+        else module.register_forward_pre_hook(keep("stream")),
+        plain.model.norm.register_forward_pre_hook(keep("last")),
+    ]
+    with torch.no_grad():
+        logits = plain(torch.tensor([TOKENS])).logits[0]
+        gain = plain.model.norm.weight.clone()
+    for handle in handles:
+        handle.remove()
+    stream, last = seen["stream"], seen["last"][-1]
+    scale = stream.std(-1) if norm == "layer_norm" else stream.norm(dim=-1) / WIDTH**0.5
+    centred = stream - stream.mean(-1, keepdim=True) if norm == "layer_norm" else stream
+    acts = torch.relu((centred / scale[:, None]) @ w["W_enc"] + w["b_enc"])
+    unit = int(acts[-1].argmax())
+    found = effects(model, 1, unit, TOKENS, first=1, mean=0.0).attribution
+    assert found is not None
+    assert found.activation == pytest.approx(float(acts[-1, unit]), rel=1e-4)
+    own = acts[-1, unit] * scale[-1] * w["W_dec"][unit] / last.square().mean().add(1e-6).sqrt()
+    row = plain.lm_head.weight[int(logits[-1].argmax())].detach()
+    assert found.value == pytest.approx(float((own * gain) @ row), rel=1e-3)
+
+    made = steer(
+        model,
+        [Push(1, unit, 7.0)],
+        TOKENS,
+        positions=frozenset({2, 5}),
+        generated=False,
+        new_tokens=0,
+        seed=0,
+    )
+    vectors = 7.0 * scale[[2, 5], None] * w["W_dec"][unit]
+    at_attention = block.self_attn if point == "hook_resid_mid" else block
+    pushed = by_hand(plain, at_attention, vectors, TOKENS, [2, 5])
+    before, after = (one.double().log_softmax(-1) for one in (logits, pushed))
+    expected = (before.exp() * (before - after)).sum(-1)
+    np.testing.assert_allclose(made.divergences, expected, rtol=1e-3, atol=1e-6)
+    assert min(made.divergences[2], made.divergences[5]) > 1e-4
 
 
 def test_one_seed_draws_both_texts(folder: Path) -> None:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import constants
 from torch import Tensor
 
 from indexer.errors import NeurariumError
-from indexer.models.aliases import same_model
+from indexer.models.aliases import why_another
 from indexer.models.dictionaries.check import check_model
 from indexer.models.dictionaries.dictionary import Dictionary
 from indexer.models.dictionaries.layouts import read_dictionaries
+from tests.helpers.dictionary_cases import CASES, Case
 from tests.helpers.dictionary_files import (
-    CASES,
     HOOK,
     LATENTS,
     WIDTH,
-    Case,
     K,
     relu_less,
     save,
@@ -30,6 +29,7 @@ from tests.helpers.dictionary_files import (
     some,
     weights,
 )
+from tests.helpers.tiny_models import add_to_hub_cache, point_hub_cache
 
 
 def inputs(seed: int = 1) -> Tensor:
@@ -200,6 +200,17 @@ def pickled(root: Path) -> Path:
     return path
 
 
+def scaled(factor: str) -> Write:
+    """A folder of SAELens's with the scalar of its inputs beside it."""
+
+    def write(root: Path) -> Path:
+        lens(normalize_activations="expected_average_only_in")(root)
+        (root / "activation_scaler.json").write_text(f'{{"scaling_factor": {factor}}}')
+        return root
+
+    return write
+
+
 def two_of_a_layer(root: Path) -> Path:
     own("W_enc", hook_point=HOOK)(root / "a")
     own("W_enc", hook_point=HOOK)(root / "b")
@@ -241,9 +252,9 @@ _BAD: dict[str, tuple[Write, str]] = {
     ),
     "settings that are not JSON": (settings("{"), "cfg.json beside the dictionary"),
     "no hook point": (own("W_enc"), "does not say where it reads"),
-    "a hook point outside the layers": (
-        own("W_enc", hook_point="hook_embed"),
-        "'hook_embed' according to the file, which is not a place in a layer",
+    "a hook point that is no name": (
+        own("W_enc", hook_point="blocks.1"),
+        "'blocks.1' according to the file, which is not a place in a layer",
     ),
     "no layer": (own("W_enc", hook_point="hook_resid_post"), "does not say which layer's"),
     "no decoder for a transcoder": (
@@ -335,9 +346,6 @@ _BAD: dict[str, tuple[Write, str]] = {
         own(*_FULL, hook_point=HOOK, activation="topk", k="-2"),
         "has k '-2' in its metadata, and a positive whole number is needed",
     ),
-    "a hook point that is no text": (lens(hook_name=5), "has the place that it reads or writes 5"),
-    "a model that is no text": (lens(model_name={"a": 1}), "names {'a': 1} as its model"),
-    "an infinite k": (lens(architecture="topk", k=math.inf), "has k inf in its settings"),
     "settings nested too deeply": (settings("[" * 200_000), "inside each other without end"),
     "settings with thousands of digits": (
         settings(f'{{"d_sae": {"9" * 6000}}}'),
@@ -351,6 +359,53 @@ _BAD: dict[str, tuple[Write, str]] = {
         circuit({"W_enc": torch.ones(2, 2)}, model_kind=[["x"] * 99] * 99),
         "has model_kind [['x', 'x'",
     ),
+    "settings without end": (
+        lambda root: (lens()(root), (root / "cfg.json").write_text("[" * 100_000))[0],
+        "cfg.json beside the dictionary",
+    ),
+    "YAML without end": (
+        lambda root: (
+            circuit(some(weights(), "W_enc"))(root).parent,
+            (root / "config.yaml").write_text("[" * 5_000),
+        )[0],
+        "config.yaml beside the dictionary",
+    ),
+    "an infinite k": (lens(architecture="topk", k=float("inf")), "has k inf in its settings"),
+    "arguments that are a list": (
+        lens(activation_fn_str="topk", activation_fn_kwargs=[3]),
+        "has k None in its settings",
+    ),
+    "a hook point that is a number": (lens(hook_name=3), "reads 3 according to the file"),
+    "a model that is a number": (lens(model_name=3), "says model is 3, and a name is needed"),
+    "a BOS that is a text": (lens(prepend_bos="yes"), "says prepend_bos is 'yes'"),
+    "an encoder that is one number": (
+        own(change={"W_enc": torch.tensor(1.0)}, hook_point=HOOK),
+        "has W_enc of shape (), and it is a matrix",
+    ),
+    "a bias that is one number": (
+        circuit(
+            some(weights(), *_FULL) | {"b_enc": torch.tensor(1.0)},
+            feature_input_hook="mlp.hook_in",
+            feature_output_hook="mlp.hook_out",
+        ),
+        "has b_enc of shape (), and it is a list of numbers",
+    ),
+    "a number of 5,000 digits": (
+        own(*_FULL, hook_point=HOOK, activation="topk", k="9" * 5000),
+        "in its metadata, and a positive whole number is needed",
+    ),
+    "names without end": (
+        own("W_enc", hook_point=HOOK, names="[" * 50_000),
+        "`names` that are not a JSON list",
+    ),
+    "thresholds of another number": (
+        own(*_FULL, change={"threshold": torch.ones(3)}, hook_point=HOOK),
+        "has threshold of shape (3,), and (24,) belongs there",
+    ),
+    "a layer of many digits": (lens(hook_name=f"blocks.{'9' * 5000}.hook_z"), "not a place in a l"),
+    "an infinite scalar": (scaled("Infinity"), "multiplied by one scalar that is not in the file"),
+    "a scalar that is true": (scaled("true"), "multiplied by one scalar that is not in the file"),
+    "a name without end": (lambda root: Path("a" * 5000), "There is no file or folder"),
     "two of one layer": (two_of_a_layer, "are both of layer 1"),
     "two places": (two_places, "a set has one place in all its layers"),
 }
@@ -386,11 +441,7 @@ def fitting(tmp_path: Path, **said: str) -> Dictionary:
         ({"model": "gpt2"}, {}, "was made for 'gpt2', and the model is 'tiny'"),
         ({}, {"n_layers": 1}, "is of blocks.1.hook_resid_post, and 'tiny' has 1 layers"),
         ({}, {"widths": {"mlp.hook_post": 32}}, "has no such place: it has mlp.hook_post"),
-        (
-            {"hook_point": "blocks.1.attn.hook_q"},
-            {},
-            "cannot be read there yet: choose one of hook",
-        ),
+        ({"hook_point": "hook_embed"}, {}, "is of hook_embed, and 'tiny' has no such place"),
         ({}, {"widths": {"hook_resid_post": 16}}, "has a width of 8 at blocks.1.hook_resid_post"),
         ({}, {"widths": {"hook_resid_post": LATENTS}}, "(is it transposed?)"),
     ],
@@ -401,7 +452,7 @@ def test_another_models_dictionary_is_refused(
     """Width, place and name have to be the model's."""
     model: dict[str, Any] = {
         "label": "tiny",
-        "same_model": same_model,
+        "why_another": lambda named: why_another(named, "tiny", "LlamaForCausalLM"),
         "n_layers": 2,
         "widths": {"hook_resid_post": WIDTH},
     }
@@ -412,11 +463,66 @@ def test_another_models_dictionary_is_refused(
 
 
 def test_one_model_has_many_names(tmp_path: Path) -> None:
-    """A hub id with or without its owner, TransformerLens's alias; a folder may be any model."""
-    assert same_model("gpt2-small", "openai-community/gpt2")
-    assert same_model("pythia-70m-deduped", "EleutherAI/pythia-70m-deduped")
-    assert not same_model("gpt2-medium", "gpt2")
-    assert same_model("gpt2-medium", str(tmp_path))
+    """A hub id with or without its owner, or TransformerLens's alias."""
+    gpt2, neox = "GPT2LMHeadModel", "GPTNeoXForCausalLM"
+    assert why_another("gpt2-small", "openai-community/gpt2", gpt2) is None
+    assert why_another("pythia-70m-deduped", "EleutherAI/pythia-70m-deduped", neox) is None
+    assert why_another("gpt2-medium", "gpt2", gpt2) == "the model is 'gpt2'"
+    assert why_another(str(tmp_path), "gpt2", gpt2) is None
+
+
+@pytest.mark.parametrize(
+    ("named", "architecture", "saved", "reason"),
+    [
+        ("gpt2", "LlamaForCausalLM", None, "is no GPT2LMHeadModel"),
+        ("gemma-2-2b", "GemmaForCausalLM", None, "is no Gemma2ForCausalLM"),
+        ("google/gemma-3-4b-it", "Gemma3ForCausalLM", None, None),
+        ("gpt2", "GPT2LMHeadModel", "gpt2-medium", "was saved from 'gpt2-medium'"),
+        ("gpt2-small", "GPT2LMHeadModel", "openai-community/gpt2", None),
+        ("gpt2", "GPT2LMHeadModel", "someone/mine", None),
+        ("someone/mine", "GPT2LMHeadModel", "gpt2", None),
+        ("gpt2-large", "GPT2LMHeadModel", "gpt2", None),
+        ("gpt2", "GPT2LMHeadModel", "../gpt2-medium", None),
+    ],
+)
+def test_a_folder_is_another_model_only_if_its_configuration_says_so(
+    tmp_path: Path, named: str, architecture: str, saved: str | None, reason: str | None
+) -> None:
+    """Its own name says nothing against it, and what nobody knows is not refused."""
+    folder = tmp_path / "gpt2-large"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"_name_or_path": saved} if saved else {}))
+    found = why_another(named, str(folder), architecture)
+    assert (found is None) if reason is None else (found and reason in found)
+
+
+def test_the_hub_is_not_asked_for_what_the_cache_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All files that the repository had when it was last heard of; else it is asked, and what the
+    cache has counts if nobody answers."""
+    asked: list[str] = []
+
+    def down(_self: Any, repository: str, **_: Any) -> None:
+        asked.append(repository)
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", down)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    for layer in (0, 1):
+        file = tmp_path / "files" / f"layer_{layer}" / "own.safetensors"
+        save_own(file, some(weights(layer), "W_enc"), hook_point=f"blocks.{layer}.hook_resid_pre")
+    commit, name = "a" * 40, "owner/name"
+    snapshot = add_to_hub_cache(tmp_path / "hub", name, commit, tmp_path / "files")
+    point_hub_cache(tmp_path / "hub", name, "main", commit)
+    assert [one.hook.layer for one in read_dictionaries(name)] == [0, 1]
+    assert [one.hook.layer for one in read_dictionaries(f"{name}:layer_1")] == [1]
+    assert asked == []
+    (snapshot / "layer_0" / "own.safetensors").unlink()
+    assert [one.hook.layer for one in read_dictionaries(f"{name}:layer_1")] == [1]
+    with pytest.raises(NeurariumError, match="owner/name is not on this machine"):
+        read_dictionaries(name)
+    assert asked == [name]
 
 
 def test_the_hub_is_asked_once_and_its_no_is_one_line(

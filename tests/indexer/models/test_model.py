@@ -16,7 +16,7 @@ from indexer.captured import Captured
 from indexer.errors import NeurariumError
 from indexer.models import kinds
 from indexer.models.asked import MODELS_OWN, Asked
-from indexer.models.hook_points import hook_points_of
+from indexer.models.hook_places import mlp_points_of
 from indexer.models.layout import layout_of_config
 from indexer.models.load import check_ctx_len, describe, load_model
 from indexer.models.pretrained import load_tokenizer
@@ -167,7 +167,7 @@ def test_a_model_tells_what_it_is(tiny: dict[str, Path]) -> None:
     assert (model.layout.activation_function, model.layout.gated) == ("gelu_pytorch_tanh", True)
     assert (model.tokens.bos_token_id, model.tokens.pad_token_id) == (1, 0)
     assert len(model.vocabulary()) == VOCAB
-    assert hook_points_of(model.layout) == (
+    assert mlp_points_of(model.layout) == (
         "mlp.hook_pre",
         "mlp.hook_pre_linear",
         "mlp.hook_post",

@@ -19,7 +19,7 @@ from indexer.config import IndexConfig
 from indexer.errors import NeurariumError
 from indexer.models.asked import Asked
 from indexer.models.heads import HEADS
-from indexer.models.hook_points import hook_points_of
+from indexer.models.hook_places import mlp_points_of
 from indexer.models.load import describe, load_model, load_native
 from indexer.models.loaded import LoadedModel
 from indexer.models.pretrained import LoadedTokenizer, load_tokenizer, pin_revision
@@ -100,7 +100,7 @@ def test_solu_is_captured_before_its_layer_norm() -> None:
     bridge, model = native_model()
     tokens = some_tokens(2, 9)
     assert model.units.hook_point == "mlp.ln.hook_in"
-    assert hook_points_of(model.layout) == ("mlp.hook_pre", "mlp.ln.hook_in", "mlp.hook_post")
+    assert mlp_points_of(model.layout) == ("mlp.hook_pre", "mlp.ln.hook_in", "mlp.hook_post")
     first = captured(model, tokens)[0]
     state = plain_state(bridge)
     for row in (0, 1):

@@ -33,7 +33,10 @@ from tests.helpers.tiny_models import (
 
 ARCHITECTURES = (
     *("llama", "gpt2", "gpt_neox", "gemma2", "gemma3", "qwen3", "opt", "bloom", "phi3", "gpt_neo"),
+    "granite",
 )
+CHANGES = {"granite": {"embedding_multiplier": 12.0}}
+"""Beside Granite's constant for what attention and MLP add, as its real models have it."""
 TOKENS = some_tokens(2, 7)
 
 
@@ -43,7 +46,8 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 
     @cache
     def folder(architecture: str) -> Path:
-        return save_tiny_model(tmp_path_factory.mktemp(architecture), architecture)
+        changes = CHANGES.get(architecture, {})
+        return save_tiny_model(tmp_path_factory.mktemp(architecture), architecture, **changes)
 
     return folder
 
@@ -92,6 +96,19 @@ def test_every_hook_point_is_transformer_lens_own(
             truth = cached[name.format(layer)]
             torch.testing.assert_close(acts, truth.flatten(2), rtol=1e-4, atol=1e-5)
             assert acts.shape[-1] == model.units.widths[layer]
+
+
+def test_modules_that_answer_with_a_list(folder_of: Callable[[str], Path]) -> None:
+    """GPT-1's attention and blocks do; the bridge has no residual stream after a block there."""
+    folder = folder_of("openai-gpt")
+    source = resolve_model(str(folder))
+    cached = bridge_cache(folder)
+    for hook_point in ("hook_attn_out", "hook_resid_pre", "hook_mlp_out"):
+        for layer, acts in enumerate(captured(load_model(source, asked=Asked(hook_point)))):
+            truth = cached[f"blocks.{layer}.{hook_point}"]
+            torch.testing.assert_close(acts, truth.flatten(2), rtol=1e-4, atol=1e-5)
+    after = captured(load_model(source, asked=Asked("hook_resid_post")))[0]
+    torch.testing.assert_close(after, cached["blocks.1.hook_resid_pre"], rtol=1e-4, atol=1e-5)
 
 
 def test_a_dimension_of_the_residual_stream_writes_itself(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from sqlalchemy import select
+from sqlalchemy import make_url, select
 from starlette.testclient import TestClient
 from torch import Tensor
 from transformers import AutoModelForCausalLM
@@ -27,7 +28,8 @@ from indexer.run.index import index
 from indexer.store import schema
 from indexer.store.database import open_store
 from tests.browser.test_accessibility import violations
-from tests.browser.test_browser import PHONE, WIDE, visiting
+from tests.browser.test_browser import PHONE, SCREENSHOTS, WIDE, visiting
+from tests.browser.test_focus_browser import SMALL as SMALL_TARGETS
 from tests.conftest import Silent, serving, serving_live
 from tests.helpers.html_reader import elements, read
 from tests.helpers.live_servers import live_client_of
@@ -296,16 +298,42 @@ def changed(tmp_path: Path, name: str, **said: str | None) -> str:
     return str(path)
 
 
-def test_axe_finds_no_violation(browser: Any, runs: tuple[str, Path]) -> None:
-    """On a set's page, its layer's and a latent's; light and wide, dark and narrow."""
-    found: list[str] = []
-    with serving_live(runs[0]) as server:
+def test_pages_of_a_model_with_three_sets(
+    browser: Any, runs: tuple[str, Path], tmp_path: Path
+) -> None:
+    """Neurons and two dictionaries: on the model's page, a set's, its layer's and latents', axe
+    finds nothing, nothing is wider than the window or too small for a finger, each set leads to the
+    others, and a latent is reached by keyboard; a picture of each is kept."""
+    shutil.copy(make_url(runs[0]).database or "", tmp_path / "three.db")
+    url = f"sqlite:///{tmp_path / 'three.db'}"
+    index(IndexConfig(**SMALL | {"max_tokens": 500}), url, runs[1], Silent())
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    pages = {
+        "three sets": "/demo",
+        "set": "/demo/residual-sae",
+        "set's layer": "/demo/residual-sae/0",
+        "latent": "/demo/residual-sae/0/7",
+        "transcoder's latent": "/demo/mlp-transcoder/1/3",
+    }
+    with serving_live(url) as server:
         for size, scheme in ((WIDE, "light"), (PHONE, "dark")):
             with visiting(browser, server, viewport=size, color_scheme=scheme) as page:
-                for path in ("", "/0", "/0/7"):
-                    page.goto(f"/demo/residual-sae{path}")
-                    found += violations(page)
-    assert found == []
+                for name, path in pages.items():
+                    page.goto(path)
+                    page.screenshot(path=SCREENSHOTS / f"{name}-{size['width']}-{scheme}.png")
+                    assert violations(page) == [], path
+                    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+                    assert size == WIDE or page.evaluate(SMALL_TARGETS) == [], path
+        with visiting(browser, server, viewport=WIDE) as page:
+            page.goto("/demo")
+            for other in ("/demo/residual-sae", "/demo/mlp-transcoder"):
+                assert page.locator(f"a[href^='{other}']").count() >= 1
+            page.goto("/demo/residual-sae")
+            assert page.locator("a[href='/demo']").count() >= 1
+            page.goto("/demo/residual-sae/0/7")
+            assert "activates it, so it has no examples." in page.inner_text("main")
+            page.keyboard.press("ArrowRight")
+            page.wait_for_url("**/demo/residual-sae/0/8")
 
 
 def test_pages_of_latents_do_not_call_them_neurons(runs: tuple[str, Path]) -> None:

@@ -20,9 +20,9 @@ from indexer.store import schema
 from indexer.store.database import open_store
 from indexer.verify.run import verify
 from tests.conftest import Silent, serving
+from tests.helpers.stopped_runs import stopped_after
 from tests.helpers.tiny_models import save_tiny_model
 from tests.helpers.verify_cases import write_corpus
-from tests.indexer.run.test_carry_on import stopped_after
 
 SETS = {"neurons": None, "resid_post": "hook_resid_post", "attn_z": "attn.hook_z"}
 

@@ -24,7 +24,7 @@ from indexer.store import schema
 from indexer.store.database import open_store
 from tests.conftest import Silent
 from tests.helpers.small_latents import latents_config
-from tests.indexer.run.test_carry_on import stopped_after
+from tests.helpers.stopped_runs import stopped_after
 
 OPTIONS = ("ctx_len", "sample", "top_k", "batch_tokens", "max_tokens", "connections")
 """Of all runs."""

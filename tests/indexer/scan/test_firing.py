@@ -12,11 +12,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indexer.measure.bands import BAND_QUANTILES
 from indexer.measure.peaks import PEAK_QUANTILES
 from indexer.scan.loop import scan_batches
 from indexer.scan.shape import ScanShape
 from indexer.scan.state import Scan
+from indexer.store.bands import BAND_QUANTILES
 from indexer.store.sizes import BAND_EXAMPLES, FIRING_PEAKS, RANDOM_EXAMPLES
 from indexer.workers.orders import Order, OrderScanner, bounds_of, merge
 from tests.helpers.scan_cases import (

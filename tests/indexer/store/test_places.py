@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from indexer.store.places import Places
@@ -15,6 +16,8 @@ def test_every_unit_has_one_place() -> None:
     assert [places.of(flat) for flat in range(len(places))] == pairs
     assert [places.layer(layer).start + unit for layer, unit in pairs] == list(range(6))
     assert places.layer(1) == slice(3, 3)
+    layers, units = places.of_all(np.arange(len(places)))
+    assert list(zip(layers.tolist(), units.tolist(), strict=True)) == pairs
 
 
 @pytest.mark.parametrize("flat", [-1, 6])

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 import pytest
@@ -45,10 +45,11 @@ from indexer.workers.crew import (
     memory_for,
 )
 from indexer.workers.orders import Order, OrderResult
+from indexer.workers.worker import Worker
 from tests.conftest import Silent
 from tests.helpers.small_latents import latents_config
+from tests.helpers.stopped_runs import OFTEN, Place, stopped_after
 from tests.helpers.tiny_models import save_tiny_model
-from tests.indexer.run.test_carry_on import OFTEN, Place, stopped_after
 
 CONFIG = IndexConfig(
     model="demo", max_tokens=12_000, sample=40, top_k=5, bottom_k=3, batch_tokens=512
@@ -125,14 +126,34 @@ def test_an_error_in_a_worker_of_a_cluster_is_one_line(address: str, tmp_path: P
     assert place.hashes() == []
 
 
+class Reused(RayCrew):
+    """Workers that begin anew in the processes of those before them, which have imported all they
+    need: a process of its own takes ten seconds to import it."""
+
+    free: ClassVar[list[Any]] = []
+
+    def close(self) -> None:
+        self.free.extend(self._actors)
+
+    def _start_worker(self) -> Any:
+        if not self.free:
+            return super()._start_worker()
+        actor = self.free.pop()
+        actor.__ray_call__.remote(Worker.__init__, self._task, self._resources.threads)
+        return actor
+
+
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     """Ray on this machine with two workers, used by the runs in this module."""
-    with connected(TWO, needed=0) as begun:
+    with connected(TWO, needed=0) as begun, pytest.MonkeyPatch.context() as patch:
+        for module in (cluster, benchmark):
+            patch.setattr(module, "RayCrew", Reused)
         yield begun
+    Reused.free.clear()
 
 
-class Doomed(RayCrew):
+class Doomed(Reused):
     """The worker with the fourth order is killed; the user stops soon after."""
 
     requested = threading.Event()

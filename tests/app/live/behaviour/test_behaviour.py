@@ -295,5 +295,12 @@ def test_hostile_tokens_are_only_text(store: Store) -> None:
     assert "x" * 81 not in text
     (head, *_) = root.all("tr")
     assert [cell.text for cell in head.all("th")][1] == "↵"
+    picture = root.all("table")[0]
+    layers = [row.all("th")[0].text for row in picture.all("tr")[1:]]
+    assert layers == ["0", "1"]
+    one = result(found, Links("toy"), "neuron", [1])
+    rows = elements(f"<table>{one.cells}</table>").all("tr")[1:]
+    assert [row.all("th")[0].text for row in rows] == ["1"], "of layers that have units alone"
+    assert "1 layer," in one.summary
     assert not shown.directions[0].rows, "a text is not told from itself"
     assert shown.directions[0].none == "No neuron is higher on the first."
