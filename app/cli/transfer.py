@@ -20,7 +20,8 @@ from app.cli.console import (
     settings_of,
     wait_for_writing,
 )
-from indexer.errors import NeurariumError
+from app.cli.options import parse_whole
+from indexer.errors import NeurariumError, quoted
 
 _RUN = typer.Argument(
     metavar="RUN", help="A run's number (see `neurarium runs`) or a model's name."
@@ -174,7 +175,12 @@ def _reading(database: str | None, run: str) -> Iterator[tuple[Any, Any]]:
         with _explained(), store.connect() as connection:
             model, number = run, None
             if run.isdecimal():
-                model, number = run_of_id(connection, int(run)), int(run)
+                number = parse_whole(run)
+                if number is None:  # of more digits than any number that is stored
+                    raise NeurariumError(
+                        f"There is no run {quoted(run)}: `neurarium runs` lists all runs."
+                    )
+                model = run_of_id(connection, number)
             yield (
                 engine,
                 store.open(connection, ModelSet.parse(model) if number is None else model, number),

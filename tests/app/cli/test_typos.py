@@ -60,6 +60,8 @@ OTHERS = [
     (["merge", "nowhere"], "nowhere holds no shards"),
     (["check", "9"], "run 9"),
     (["export", "9"], "run 9"),
+    (["export", "9" * 5_000], "There is no run '999"),
+    (["copy", "9" * 25, "--to", "sqlite:///{folder}/other.db"], "There is no run 999"),
     (["export", "toy", "--format", "xml"], "There is no format 'xml'"),
     (["copy", "9", "--to", "sqlite:///{folder}/other.db"], "run 9"),
     (["serve", "--live", "--model-path", "toy=nowhere"], "there is no folder or file nowhere"),
