@@ -12,6 +12,8 @@ DEAD = (
     "never beyond ±1e−6."
 )
 """When a unit is dead, in general; `UnitsRef.dead_means` says it of one run."""
+FLOOR = 1e-4
+"""Troughs whose relative difference is at most this are all at the nonlinearity's minimum."""
 
 
 @dataclass(frozen=True, slots=True)
