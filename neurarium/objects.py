@@ -77,7 +77,7 @@ class Model:
         self.name = name
         """Its name in addresses, with its set of units unless that is the default."""
         self.page = page
-        """What the API says of the model."""
+        """The API's JSON of the model."""
 
     @cached_property
     def run(self) -> Run:
@@ -174,7 +174,7 @@ class Example:
     """A context chosen for a neuron."""
 
     data: ExampleSchema
-    """What the API says of it."""
+    """The API's JSON of it."""
 
     @property
     def peak(self) -> float:
@@ -216,7 +216,7 @@ class LiveText:
     """A neuron on a text."""
 
     data: LiveAnswer
-    """What the API says of it."""
+    """The API's JSON of it."""
 
     @property
     def tokens(self) -> list[str]:
@@ -241,7 +241,7 @@ class Neuron:
         self._reader = reader
         self._model = model
         self.page = page
-        """What the API says of the neuron."""
+        """The API's JSON of the neuron."""
 
     @property
     def name(self) -> str | None:

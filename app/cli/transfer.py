@@ -143,7 +143,7 @@ def pack(
     out_path: Annotated[Path, typer.Option("--out", help="The file to write, such as run.db.")],
     database: Database = None,
 ) -> None:
-    """Write a run into an SQLite file of its own, to send to somebody."""
+    """Write a run into an SQLite file of its own, which can be sent."""
     from indexer.store.transfer.copying import pack_run
 
     with _reading(database, run) as (engine, reading), _reporting(Path()) as shown:
@@ -191,7 +191,7 @@ def _target(database: str | None) -> Iterator[Any]:
 
     settings = settings_of(database)
     file = None
-    with suppress(ArgumentError):  # `open_store_of` says what is wrong with an address
+    with suppress(ArgumentError):  # `open_store_of` reports a wrong address
         file = file_of(make_url(settings.database_url))
     missing = file is not None and not file.exists()
     engine = open_store_of(settings, create=True)

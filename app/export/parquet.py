@@ -262,7 +262,7 @@ def _joined(arrays: Sequence[Array], dtype: Any) -> Array:
 
 
 def _ranks(counts: Array) -> Array:
-    """1, 2, … within each group of so many."""
+    """1, 2, …, count for each group, one group after another."""
     counts = counts.astype(np.int64)
     ends = np.cumsum(counts)
     ranks: Array = np.arange(1, int(counts.sum()) + 1) - np.repeat(ends - counts, counts)
