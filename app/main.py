@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -45,6 +45,7 @@ from app.search import routes as search
 from app.search.numbers import routes as numbers
 from app.settings import Settings
 from app.web import assets, built, docs, failures, health
+from app.web.known import only_known
 from app.web.middleware import CommonHeaders
 from app.web.params import SetName
 from app.web.site import Site, templates
@@ -153,7 +154,8 @@ def create_app(settings: Settings | None = None, *, live_at: Path | None = None)
     app = FastAPI(
         title="Neurarium",
         version=site.release,
-        summary="Every neuron of a language model, shown through the text that activates it.",
+        summary="Every neuron, latent and head of a language model, shown through the text that "
+        "activates it.",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # its redirects are absolute: `failures` has relative ones
@@ -175,10 +177,9 @@ def create_app(settings: Settings | None = None, *, live_at: Path | None = None)
     app.mount("/static/swagger", StaticFiles(directory=_swagger_folder()), name="swagger")
     app.add_api_route(f"/static/{assets.STYLE_SHEET}", _style_sheet, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=assets.folder("static")), name="static")
-    routes = [route for router in ROUTERS for route in router.routes]
-    own = [
-        route for router in (heads.api, heads.pages, live_head.router) for route in router.routes
-    ]
+    routes = [_checked(route) for router in ROUTERS for route in router.routes]
+    without_sets = (heads.api, heads.pages, live_head.router)
+    own = [_checked(route) for router in without_sets for route in router.routes]
     app.router.routes.extend(sorted(routes + of_sets(routes) + own, key=_specificity))
     return app
 
@@ -208,24 +209,33 @@ def of_sets(routes: Sequence[BaseRoute]) -> list[BaseRoute]:
             continue
         for prefix, with_set in _PREFIXES:
             if route.path == prefix or route.path.startswith(f"{prefix}/"):
-                twins.append(_twin(route, with_set + route.path.removeprefix(prefix)))
+                path = with_set + route.path.removeprefix(prefix)
+                twins.append(_copy(route, path, _documented))
     return twins
 
 
-def _twin(route: APIRoute, path: str) -> APIRoute:
-    """The same route at another path, whose set of units is documented."""
+def _checked(route: BaseRoute) -> BaseRoute:
+    """A route of the API as one that refuses unknown query parameters; any other as it is."""
+    if isinstance(route, APIRoute) and route.path.startswith(failures.API_PREFIX):
+        return _copy(route, route.path, only_known(route))
+    return route
+
+
+def _copy(route: APIRoute, path: str, dependency: Callable[..., Awaitable[None]]) -> APIRoute:
+    """The same route at a path, with another dependency."""
     return APIRoute(
         path,
         route.endpoint,
         name=route.name,
         methods=route.methods,
         response_model=route.response_model,
+        response_class=route.response_class,
         status_code=route.status_code,
         tags=route.tags,
         responses=route.responses,
         include_in_schema=route.include_in_schema,
         openapi_extra=route.openapi_extra,
-        dependencies=[*route.dependencies, Depends(_documented)],
+        dependencies=[*route.dependencies, Depends(dependency)],
     )
 
 

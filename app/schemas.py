@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from reprlib import Repr
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,12 +17,22 @@ View = Literal["peak", "window", "context"]
 DEFAULT_VIEW: View = "peak"
 MOST_ABLATED = 50
 """The most neurons ablated together."""
+_LINE = 200
+"""The most characters of an answer's `repr`."""
+_VALUES = Repr()
+_VALUES.maxlevel = 1
 
 
 class Schema(BaseModel):
     """The base of all answers: immutable, without undeclared fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __repr__(self) -> str:
+        """A line that a notebook has room for: some answers hold thousands of values."""
+        fields = (f"{name}={_VALUES.repr(value)}" for name, value in self.__dict__.items())
+        line = f"{type(self).__name__}({', '.join(fields)})"
+        return line if len(line) <= _LINE else f"{line[: _LINE - 2]}…)"
 
 
 class Error(Schema):
@@ -125,6 +136,12 @@ class UnitsRef(Schema):
     def peaked(self) -> str:
         """The contexts whose peaks are kept."""
         return "sampled contexts in which it fires" if self.sparse else "sample's contexts"
+
+    @property
+    def counted(self) -> str:
+        """The positions that density and the histogram of activations are of, as the end of a
+        sentence."""
+        return "all positions of the corpus" if self.sparse else "the sample’s positions"
 
     def label(self, unit: int, name: str | None = None) -> str:
         """A unit's noun and index, where it is in its group, and its name if it has one."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from jaxtyping import Float32
 
 from app.heads.schemas import Circuits, HeadExamples, HeadPage, HeadRow, HeadsPage, Scores
 from app.schemas import Schema
+from neurarium.given import number
 from neurarium.reader import Reader
 from neurarium.tables import Table
 
@@ -58,12 +59,12 @@ class Head:
         """What its weights say: OV and QK circuits, composition."""
         return self.page.circuits
 
-    def pattern(self, context_id: int) -> Float32[np.ndarray, "query key"]:
+    def pattern(self, context_id: SupportsIndex) -> Float32[np.ndarray, "query key"]:
         """Its attention over a whole context that is one of its examples: the eight largest entries
         of each row; 0 where nothing is stored. Raises NeurariumError."""
         page = self.page
         found = self._reader.head_context(
-            page.model, page.run.id, page.layer, page.head, context_id
+            page.model, page.run.id, page.layer, page.head, number("context_id", context_id)
         )
         pattern = np.zeros((len(found.tokens), len(found.tokens)), np.float32)
         for query, row in enumerate(found.rows):

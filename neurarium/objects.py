@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
-from typing import Any, get_args
+from typing import Any, SupportsIndex, get_args
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -20,6 +20,7 @@ from app.search.schemas import Role
 from app.sets import ModelSet
 from indexer.errors import NeurariumError
 from indexer.store.units import HEADS
+from neurarium.given import LARGEST_TOKEN, number, optional_number, words
 from neurarium.heads import Head, Heads
 from neurarium.reader import Reader
 from neurarium.tables import Table
@@ -43,11 +44,14 @@ class Store:
         """The names of all models."""
         return self.reader.models()
 
-    def model(self, name: str, run: int | None = None, *, units: str | None = None) -> Model:
+    def model(
+        self, name: str, run: SupportsIndex | None = None, *, units: str | None = None
+    ) -> Model:
         """A model, in its default run or in the run with this number; `units` names another set of
         units than its default. Raises NeurariumError."""
-        named = str(ModelSet(name, units))
-        return Model(self.reader, self.reader.model(named, run), named, run)
+        named = str(ModelSet(words("name", name), units))
+        number_of_run = optional_number("run", run, 1)
+        return Model(self.reader, self.reader.model(named, number_of_run), named, number_of_run)
 
     def close(self) -> None:
         """Close all connections."""
@@ -89,13 +93,15 @@ class Model:
         """All layers, in order."""
         return [self.layer(layer.layer) for layer in self.page.layers]
 
-    def layer(self, layer: int) -> Layer:
-        """A layer: its neurons as rows."""
-        return Layer(self._reader, self.name, self._asked, layer)
+    def layer(self, layer: SupportsIndex) -> Layer:
+        """A layer: its neurons as rows. Raises NeurariumError for what is no layer's number."""
+        return Layer(self._reader, self.name, self._asked, number("layer", layer))
 
-    def neuron(self, layer: int, neuron: int) -> Neuron:
+    def neuron(self, layer: SupportsIndex, neuron: SupportsIndex) -> Neuron:
         """A neuron. Raises NeurariumError if there is none."""
-        page = self._reader.neuron(self.name, self._asked, layer, neuron)
+        page = self._reader.neuron(
+            self.name, self._asked, number("layer", layer), number("neuron", neuron)
+        )
         return Neuron(self._reader, page, self.name)
 
     @property
@@ -104,9 +110,11 @@ class Model:
         indexed."""
         return Heads(self._reader, self.page.model, self._run_of_heads)
 
-    def head(self, layer: int, head: int) -> Head:
+    def head(self, layer: SupportsIndex, head: SupportsIndex) -> Head:
         """An attention head. Raises NeurariumError if there is none."""
-        page = self._reader.head(self.page.model, self._run_of_heads, layer, head)
+        page = self._reader.head(
+            self.page.model, self._run_of_heads, number("layer", layer), number("head", head)
+        )
         return Head(self._reader, page)
 
     @property
@@ -115,16 +123,22 @@ class Model:
         return self._asked if self.page.run.units.set == HEADS else None
 
     def search(
-        self, token: str | None = None, *, token_id: int | None = None, role: str | None = None
+        self,
+        token: str | None = None,
+        *,
+        token_id: SupportsIndex | None = None,
+        role: str | None = None,
     ) -> Table:
         """The neurons of a token: those that peak on it, or promote it (`role="promoted"`),
         `suppressed`, or are activated by its embedding (`in`, `gate`); attention heads that attend
         from it or to it (`query`, `key`). Raises NeurariumError for another role."""
+        token = None if token is None else words("token", token)
+        number_of_token = optional_number("token_id", token_id, last=LARGEST_TOKEN)
         if role is not None and role not in get_args(Role):
             raise NeurariumError(f"There is no role {role!r}: use {', '.join(get_args(Role))}.")
 
         def page(cursor: str | None) -> Any:
-            return self._reader.search(self.name, self._asked, token, token_id, role, cursor)
+            return self._reader.search(self.name, self._asked, token, number_of_token, role, cursor)
 
         return Table(
             f"{self.name}: neurons of {token if token is not None else token_id!r}", _all(page)
@@ -132,6 +146,7 @@ class Model:
 
     def find(self, query: str = "") -> Table:
         """The neurons whose statistics match a query, such as `max>3 density<20%`."""
+        query = words("query", query)
 
         def page(cursor: str | None) -> Any:
             return self._reader.find(self.name, self._asked, query, cursor)
@@ -163,9 +178,9 @@ class Layer(Table):
         self._reader, self._model, self._run = reader, model, run
         self.layer = layer
 
-    def neuron(self, neuron: int) -> Neuron:
+    def neuron(self, neuron: SupportsIndex) -> Neuron:
         """A neuron of the layer. Raises NeurariumError if there is none."""
-        page = self._reader.neuron(self._model, self._run, self.layer, neuron)
+        page = self._reader.neuron(self._model, self._run, self.layer, number("neuron", neuron))
         return Neuron(self._reader, page, self._model)
 
 
@@ -233,6 +248,11 @@ class LiveText:
         """The largest activation."""
         return self.data.peak
 
+    def __repr__(self) -> str:
+        data = self.data
+        unit, token = f"{data.model} {data.layer}/{data.neuron}", data.tokens[data.peak_position]
+        return f"<{unit} on {len(data.tokens):,} tokens: {data.peak:.4g} at {token!r}>"
+
 
 class Neuron:
     """A neuron: its page's contents, arrays as numpy."""
@@ -283,18 +303,22 @@ class Neuron:
         """The neuron on a text, by the run's model. Raises NeurariumError if the model cannot be
         loaded here, or the server runs none."""
         page = self.page
+        text = words("text", text)
         return LiveText(
             self._reader.activations(self._model, page.run.id, page.layer, page.neuron, text)
         )
 
-    def context(self, context_id: int) -> Example:
+    def context(self, context_id: SupportsIndex) -> Example:
         """A whole context that is an example of the neuron. Raises NeurariumError."""
         page = self.page
-        return Example(
-            self._reader.context(
-                self._model, page.run.id, page.layer, page.neuron, context_id
-            ).example
+        found = self._reader.context(
+            self._model,
+            page.run.id,
+            page.layer,
+            page.neuron,
+            number("context_id", context_id),
         )
+        return Example(found.example)
 
     def to_dict(self) -> dict[str, Any]:
         """The same as the API's JSON."""

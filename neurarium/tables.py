@@ -57,7 +57,7 @@ class Table(Sequence[Any]):
 
         rows = self.to_dicts()
         # JSON leaves out what few rows have, such as a name: a column has them all.
-        names = dict.fromkeys(name for row in rows for name in row)
+        names = _columns(rows)
         return pa.table({name: [row.get(name) for row in rows] for name in names})
 
     def to_pandas(self) -> Any:
@@ -73,7 +73,7 @@ class Table(Sequence[Any]):
     def _repr_html_(self) -> str:
         """A short table, for notebooks."""
         dicts = list(map(self.as_dict, self.rows[:_SHOWN]))
-        names = list(dict.fromkeys(name for row in dicts for name in row))
+        names = _columns(dicts)
         head = "".join(f"<th>{escape(name)}</th>" for name in names)
         body = "".join(
             "<tr>" + "".join(f"<td>{escape(_cell(row.get(name)))}</td>" for name in names) + "</tr>"
@@ -84,6 +84,12 @@ class Table(Sequence[Any]):
             f"<table><caption>{escape(self._title)}</caption>"
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
         )
+
+
+def _columns(rows: list[dict[str, Any]]) -> list[str]:
+    """The fields that any row has; a note, which is long, last."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return sorted(names, key=lambda name: name == "note")
 
 
 def _cell(value: object) -> str:

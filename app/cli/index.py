@@ -48,7 +48,7 @@ _Shard = Annotated[
 
 
 def index(**values: Any) -> None:
-    """Index a model over a corpus: one page per neuron.
+    """Index a model over a corpus: one page for each neuron, latent or head.
 
     If it is stopped or killed, the same command resumes from the last checkpoint.
     """

@@ -87,7 +87,8 @@ def neurarium(
         ),
     ] = False,
 ) -> None:
-    """Every neuron of a language model, shown through the text that activates it."""
+    """Every neuron, latent and head of a language model, shown through the text that
+    activates it."""
 
 
 app.command()(index)

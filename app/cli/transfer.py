@@ -42,7 +42,7 @@ def export(
     query: Annotated[
         str | None,
         typer.Option(
-            help="Only the neurons of a search by statistics, such as 'max>3 density<1%'. "
+            help="Only the neurons of a search by statistics, such as 'max>3 density<10%'. "
             "Default: all."
         ),
     ] = None,
@@ -52,7 +52,10 @@ def export(
     ] = None,
     fields: Annotated[
         str | None,
-        typer.Option(help="Only these fields (jsonl, csv), such as layer,stats.max. Default: all."),
+        typer.Option(
+            help="Only these fields, such as layer,stats.max for jsonl and layer,max for csv. "
+            "Default: all."
+        ),
     ] = None,
     database: Database = None,
 ) -> None:

@@ -7,7 +7,7 @@ with itself.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,13 @@ import numpy as np
 from jaxtyping import Float64
 from sqlalchemy import Connection, Row, bindparam, select
 
-from app.differences.schemas import Differences, DifferenceSort, NeuronDifference
+from app.differences.schemas import Differences, DifferenceSort, NeuronDifference, first_order
 from app.errors import Invalid, NotFound
 from app.examples.common import common_contexts
 from app.examples.queries import contexts_of
 from app.reading import cursors, packed
 from app.reading.columns import columns
-from app.reading.runs import pick, run_ref, runs_of
+from app.reading.runs import pick, run_of_id, run_ref, runs_of
 from app.reading.store import Reading, Store
 from app.reading.unit_names import name_at
 from app.reading.vocabulary import text_of
@@ -66,6 +66,8 @@ def readings(
     """The two runs of a model to compare: by default its default run with the newest other one at
     the same hook point. Raises NotFound, Invalid."""
     rows = runs_of(connection, [model.model]).get(model.model, [])
+    for run in (a, b):
+        _check_model(connection, model, rows, run)
     first = pick(model, rows, a)
     if b is None:
         alike = (first.set_name, first.hook_point)
@@ -93,23 +95,42 @@ def at_once(a: Reading, b: Reading) -> bool:
     return sum(_widths(a, b)) <= MOST_AT_ONCE
 
 
-def usual_sort(a: Reading, b: Reading) -> DifferenceSort:
-    """What differences are sorted by unless the reader chooses: peaks correlate only over common
-    contexts."""
-    return "correlation" if common_contexts(a, b).known else "shared"
+def _check_model(
+    connection: Connection, model: ModelSet, rows: Sequence[Row[Any]], run: int | None
+) -> None:
+    """Raises NotFound for a run of another model, one indexed under another name."""
+    if not rows or run is None or any(row.id == run for row in rows):
+        return
+    try:
+        other = run_of_id(connection, run)
+    except NotFound:  # `pick` says which runs there are
+        return
+    raise NotFound(
+        f"Run {run} is of model {other!r}, not of {model.model!r}: differences are between runs "
+        "indexed under one name (--name)."
+    )
+
+
+def _usual_sort(a: Reading, b: Reading, changes: Iterable[LayerChange]) -> DifferenceSort:
+    """What differences are sorted by unless the reader chooses. Peaks correlate only over common
+    contexts, and runs over different text share no top examples."""
+    if common_contexts(a, b).known:
+        return "correlation"
+    return "shared" if any((change.shared > 0).any() for change in changes) else "max"
 
 
 def differences(
     a: Reading,
     b: Reading,
     layer: int | None,
-    sort: DifferenceSort,
-    order: Order,
+    sort: DifferenceSort | None,
+    order: Order | None,
     limit: int,
     cursor: str | None,
 ) -> Differences:
     """A page of the neurons that both runs have, of a layer or of all layers (of the first layer
-    with units, if there are too many). Neurons without the value that sorts come last.
+    with units, if there are too many). Neurons without the value that sorts come last. Without
+    `sort`, see `_usual_sort`; without `order`, those that changed most come first.
 
     Raises NotFound, and Invalid for a cursor of another list."""
     widths, layers = _widths(a, b), layers_of(a, b)
@@ -119,6 +140,8 @@ def differences(
         _check_layer(a, layer, widths)
         layers = [layer]
     changes = {one: _change(a, b, one, widths[one]) for one in layers}
+    sort = sort or _usual_sort(a, b, changes.values())
+    order = order or first_order(sort)
     places = [(one, neuron) for one in layers for neuron in range(widths[one])]
     keys = np.concatenate(
         [np.empty(0), *(_keys(changes[one], sort, one, widths) for one in layers)]

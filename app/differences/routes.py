@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.differences import queries
 from app.differences.schemas import Differences, DifferenceSort
-from app.differences.view import DifferencesContext, first_order, heads
+from app.differences.view import DifferencesContext, heads
 from app.schemas import Order
 from app.sets import ModelSet
 from app.web import api_urls, urls
@@ -28,6 +28,13 @@ RunB = Annotated[
 OneLayer = Annotated[
     int | None, Query(ge=0, description="Only this layer; needed by models of over 8,192 neurons.")
 ]
+ChosenSort = Annotated[
+    DifferenceSort | None,
+    Query(
+        description="By default correlation; without enough common contexts shared; without shared "
+        "examples max."
+    ),
+]
 
 
 @router.get(
@@ -42,7 +49,7 @@ def differences(
     a: RunA = None,
     b: RunB = None,
     layer: OneLayer = None,
-    sort: DifferenceSort = "correlation",
+    sort: ChosenSort = None,
     order: Order | None = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
@@ -63,7 +70,7 @@ def differences_page(
     a: RunA = None,
     b: RunB = None,
     layer: OneLayer = None,
-    sort: DifferenceSort | None = None,
+    sort: ChosenSort = None,
     order: Order | None = None,
     cursor: Cursor = None,
 ) -> Response:
@@ -100,8 +107,5 @@ def _read(
     """A page of the comparison, and the layers that have units in both runs."""
     with site.store.connect() as connection:
         first, second = queries.readings(site.store, connection, model, a, b)
-        by = sort or queries.usual_sort(first, second)
-        page = queries.differences(
-            first, second, layer, by, order or first_order(by), limit, cursor
-        )
+        page = queries.differences(first, second, layer, sort, order, limit, cursor)
         return page, queries.layers_of(first, second)

@@ -12,6 +12,11 @@ DifferenceSort = Literal["correlation", "max", "density", "shared", "neuron"]
 """What neurons are sorted by: `max` and `density` by the size of their change."""
 
 
+def first_order(sort: DifferenceSort) -> Order:
+    """The order that has the largest change first."""
+    return "desc" if sort in ("max", "density") else "asc"
+
+
 class NeuronDifference(Schema):
     """A neuron in two runs."""
 

@@ -53,14 +53,15 @@ def by_neuron(notes: Iterable[Note]) -> Notes:
 
 
 def columns(reading: Reading, fields: str | None, notes: Notes | None) -> list[str]:
-    """The columns of a table of statistics, with the scores of attention heads at its end; `fields`
-    None: all that the run has. Raises Invalid for a column that does not exist."""
+    """The columns of a table of statistics, with the scores of attention heads after them and
+    the note last; `fields` None: all that the run has. Raises Invalid for a column that does not
+    exist."""
     names = names_of([*columns_of(NumberRow), *score_names(reading)], fields)
     if fields is None and not has_names(reading):
         names.remove(NAME)
     if fields is None and not notes:
         names.remove(NOTE)
-    return names
+    return sorted(names, key=lambda name: name == NOTE)  # the longest column last
 
 
 def table_parts(

@@ -24,7 +24,6 @@ from app.reading.unit_names import has_names, unit_names
 from indexer.store import schema
 from indexer.store.packing.codec import peak_unit
 from indexer.store.transfer.records import StoredNeuron, read_neurons
-from indexer.store.units import NEURONS
 from indexer.store.writing.content import SCALARS
 
 Array = np.ndarray[Any, Any]
@@ -45,7 +44,7 @@ def write_tensors(
         "hook_point": run.hook_point,
         "corpus": run.corpus,
         "content_hash": run.content_hash,
-        **({} if run.set_name == NEURONS else {"set": run.set_name}),
+        "set": run.set_name,
         **_names(reading),
     }
     neurons = _counted(read_neurons(reading.connection, run.id, ranges), progress)

@@ -79,12 +79,22 @@ def model(reading: Reading) -> ModelPage:
         run=run_ref(reading.run),
         sample=sample_of(reading.run),
         layers=_summaries(reading.connection, reading.run),
-        sets=[
-            SetSummary(n_layers=len(run.widths), n_units=sum(run.widths), run=run_ref(run))
-            for run in reading.sets
-        ],
+        sets=_sets(reading),
         other_runs=[run_ref(other) for other in reading.others],
     )
+
+
+def sets(store: Store, names: Sequence[str]) -> dict[str, list[SetSummary]]:
+    """The sets of units of each of the models, the default set first."""
+    with store.connect() as connection:
+        return {name: _sets(store.open(connection, name, None)) for name in names}
+
+
+def _sets(reading: Reading) -> list[SetSummary]:
+    return [
+        SetSummary(n_layers=len(run.widths), n_units=sum(run.widths), run=run_ref(run))
+        for run in reading.sets
+    ]
 
 
 def gallery(reading: Reading) -> Gallery:

@@ -170,7 +170,8 @@ def home_page(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = N
     frame = Frame(
         json_url=api_urls.models(limit=named_limit, cursor=cursor),
         canonical=urls.home(),
-        description="Every neuron of a language model, shown through the text that activates it.",
+        description="Every neuron, latent and head of a language model, shown through the text "
+        "that activates it.",
         marks=marks,
     )
     shown = queries.galleries(site.store, [item.model for item in page.items]) if page.items else []
@@ -178,7 +179,8 @@ def home_page(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = N
     layers = {
         item.model: len(site.store.layers_with_units(item.model, None)) for item in page.items
     }
-    context = view.HomeContext(frame, page, layers, groups, cursor, named_limit)
+    sets = queries.sets(site.store, list(layers))
+    context = view.HomeContext(frame, page, layers, sets, groups, cursor, named_limit)
     return site.html(request, "models/home.html", context)
 
 

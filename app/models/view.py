@@ -27,6 +27,7 @@ from app.models.schemas import (
     ModelList,
     ModelPage,
     PictureStatistic,
+    SetSummary,
 )
 from app.reading.statistics import STATISTICS
 from app.web.frame import Frame
@@ -120,6 +121,8 @@ class HomeContext:
     page: ModelList
     layers: dict[str, int]
     """By model, the layers that have units."""
+    sets: dict[str, list[SetSummary]]
+    """By model, its sets of units, the default set first."""
     gallery: list[GalleryGroup]
     cursor: str | None
     limit: int | None

@@ -35,9 +35,12 @@ class Stats(Schema):
     std: float
     skewness: float | None = Field(description="null if the neuron is constant.")
     kurtosis: float | None = Field(description="Excess kurtosis; null if the neuron is constant.")
-    density: float = Field(description="Share of the sample's positions with activation > 0.")
+    density: float = Field(
+        description="Share of positions with activation > 0: of the sample, or, for sparse units, "
+        "of the corpus."
+    )
     density_over_tenth: float = Field(
-        description="Share of the sample's positions at or above `tenth`."
+        description="Share of the same positions at or above `tenth`."
     )
     lookup: float | None = Field(
         description="Token-lookup score: R² of the mean activation per token, taken from the "

@@ -260,8 +260,8 @@ def stats(page: NeuronPage) -> list[Stat]:
     for name in _STATS:
         statistic, value = STATISTICS[name], getattr(measured, name)
         explanation = statistic.explanation
-        if name == "density" and page.run.units.sparse:  # counted over the whole corpus
-            explanation = explanation.replace("the sample’s", "all")
+        if statistic.counts:
+            explanation = f"{explanation} Of {page.run.units.counted}."
         if name == "density_over_tenth" and measured.max <= 0:
             value = None
         shown.append(Stat(labels.get(name, statistic.label), statistic.text(value), explanation))

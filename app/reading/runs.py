@@ -12,7 +12,7 @@ from app.schemas import RunRef, Sample, UnitsRef, WholeRun
 from app.sets import ModelSet
 from indexer.store import schema
 from indexer.store.checksums import cover
-from indexer.store.units import NEURONS, Units
+from indexer.store.units import HEADS, NEURONS, Units
 
 RUNS = schema.runs
 WHOLE = cover(RUNS)
@@ -114,7 +114,8 @@ def runs_of_set(name: str | ModelSet, rows: Sequence[Row[Any]]) -> list[Row[Any]
     found = [row for row in rows if row.set_name == of_set]
     if not found:
         known = ", ".join(sorted({row.set_name for row in rows}))
-        raise NotFound(f"{model} has no set of units {of_set!r}: its sets are {known}.")
+        how = " Attention heads are indexed with `--heads`." if of_set == HEADS else ""
+        raise NotFound(f"{model} has no set of units {of_set!r}: its sets are {known}.{how}")
     return found
 
 
@@ -172,7 +173,7 @@ def at_hook_points(
 
 def has_layer(run: Row[Any], layer: int) -> bool:
     """Whether the run has this layer."""
-    return layer < len(run.widths)
+    return 0 <= layer < len(run.widths)
 
 
 def with_units(run: Row[Any]) -> list[int]:
@@ -182,7 +183,7 @@ def with_units(run: Row[Any]) -> list[int]:
 
 def has_neuron(run: Row[Any], layer: int, neuron: int) -> bool:
     """Whether the run has this neuron."""
-    return has_layer(run, layer) and neuron < run.widths[layer]
+    return has_layer(run, layer) and 0 <= neuron < run.widths[layer]
 
 
 def check_layer(run: Row[Any], layer: int) -> None:

@@ -28,6 +28,8 @@ class Statistic:
     """Whether it is a fraction, shown in percent."""
     in_lists: bool = True
     """Whether lists of neurons include it."""
+    counts: bool = False
+    """Whether it counts positions: `UnitsRef.counted`."""
     sorts_layers: bool = False
     """Whether a database index sorts a layer's neurons by it."""
 
@@ -150,17 +152,19 @@ STATISTICS: dict[str, Statistic] = {
         ),
         Statistic(
             "density",
-            "share of the sample’s positions above zero",
-            "Share of the sample’s positions where the activation is above zero.",
+            "share of positions above zero",
+            "Share of positions where the activation is above zero.",
+            counts=True,
             is_share=True,
             sorts_layers=True,
         ),
         Statistic(
             "density_over_tenth",
             "share at or above a tenth of the maximum",
-            "Share of the sample's positions at or above 10% of the maximum (rounded up to an edge "
-            "of the fine histogram): how often it fires by more than a little. Not given where the "
+            "Share of positions at or above 10% of the maximum (rounded up to an edge of the "
+            "fine histogram): how often it fires by more than a little. Not given where the "
             "maximum is not above zero.",
+            counts=True,
             is_share=True,
             in_lists=False,
         ),

@@ -15,6 +15,8 @@ from app.schemas import TextPart
 from app.web.fields import included, schema_of
 
 Row = dict[str, Any]
+NOTE = "note"
+"""The newest note on a unit, in lists."""
 
 
 def csv_lines(rows: Sequence[Sequence[Any]]) -> bytes:
@@ -43,7 +45,8 @@ def csv_of(schema: type[BaseModel], items: Sequence[BaseModel], fields: str | No
 def _columns(schema: type[BaseModel], rows: Sequence[Row], include: Any) -> dict[str, list[Any]]:
     """The cells of each column. `include`: as `fields.included`, or True for all fields."""
     columns: dict[str, list[Any]] = {}
-    for name, declared in schema.model_fields.items():
+    # A note last: it is long, and only servers with notes have it.
+    for name, declared in sorted(schema.model_fields.items(), key=lambda field: field[0] == NOTE):
         if include is not True and name not in include:
             continue
         values = [row.get(name) for row in rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
@@ -14,6 +14,8 @@ NAME = "name"
 """The column with units' names, which lists of units without names leave out."""
 ALL = "__all__"
 """pydantic's word for every item of a list."""
+_DEEPEST = 4
+"""Objects around a field that is offered."""
 
 
 def included(schema: type[BaseModel], fields: str | None) -> Any:
@@ -23,7 +25,7 @@ def included(schema: type[BaseModel], fields: str | None) -> Any:
         return None
     tree: dict[str, Any] = {}
     for name in filter(None, (part.strip() for part in fields.split(","))):
-        _add(tree, schema, name.split("."), name)
+        _add(tree, schema, name.split("."), name, schema)
     if not tree:
         raise Invalid(f"`fields` names nothing: choose from {_names(schema)}.")
     return tree
@@ -63,11 +65,19 @@ def schema_of(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
     return None, False
 
 
-def _add(tree: dict[str, Any], schema: type[BaseModel], path: list[str], whole: str) -> None:
+def _add(
+    tree: dict[str, Any],
+    schema: type[BaseModel],
+    path: list[str],
+    whole: str,
+    root: type[BaseModel],
+) -> None:
     first, *rest = path
     declared = schema.model_fields.get(first)
     if declared is None:
-        raise Invalid(f"There is no field “{quoted(whole)}”: choose from {_names(schema)}.")
+        instead = " or ".join(f"`{found}`" for found in _paths(root, path[-1]))
+        known = f"write {instead}" if instead else f"choose from {_names(schema)}"
+        raise Invalid(f"There is no field “{quoted(whole)}”: {known}.")
     if not rest:
         tree[first] = True
         return
@@ -76,7 +86,19 @@ def _add(tree: dict[str, Any], schema: type[BaseModel], path: list[str], whole: 
         raise Invalid(f"“{quoted(whole)}”: {first} has no fields of its own.")
     below = tree.setdefault(first, {ALL: {}} if in_list else {})
     if below is not True:
-        _add(below[ALL] if in_list else below, inner, rest, whole)
+        _add(below[ALL] if in_list else below, inner, rest, whole, root)
+
+
+def _paths(schema: type[BaseModel], name: str, before: tuple[str, ...] = ()) -> Iterator[str]:
+    """The fields of this name inside the objects of a schema, with their paths."""
+    if len(before) > _DEEPEST:
+        return
+    for field, declared in schema.model_fields.items():
+        if field == name:
+            yield ".".join((*before, field))
+        inner, in_list = schema_of(declared.annotation)
+        if inner is not None and not in_list:
+            yield from _paths(inner, name, (*before, field))
 
 
 def _names(schema: type[BaseModel]) -> str:

@@ -191,9 +191,21 @@ def test_units_in_lists_have_their_newest_note(toy: TestClient) -> None:
         newest,
         *[""] * (table.count("\n") - 3),
     ]
+    assert table.splitlines()[0].endswith(",note")
     exported = toy.get("/api/v1/models/toy/export", params={"format": "csv", "n": "0/0,0/1"}).text
     rows = list(csv.DictReader(io.StringIO(exported, newline="")))
     assert [row["note"] for row in rows] == [newest, ""]
     write(toy, "elsewhere", path="/api/v1/models/toy/layers/1/neurons/0/notes")
     for (path, query), before in zip(lists, answers, strict=True):
         assert toy.get(path, params=query).headers["etag"] != before.headers["etag"], path
+
+
+def test_a_field_inside_an_object_is_found_by_its_name(demo: TestClient) -> None:
+    """The error of a bare name says its paths; other names get the fields there are."""
+    path = "/api/v1/models/demo/heads"
+    said = demo.get(path, params={"fields": "layer,head,induction"}).json()["detail"]
+    assert "write `scores.repeated.induction` or `scores.text.induction`" in said
+    said = demo.get(path, params={"fields": "loud"}).json()["detail"]
+    assert "choose from layer, head" in said
+    answer = demo.get(path, params={"fields": "scores.repeated.induction"})
+    assert answer.status_code == 200

@@ -20,6 +20,7 @@ CELLS = (
     "store.model('demo').find('max>3 density<20%')",
     "live = neuron.activations('def f(x):\\n    return x')\n"
     "assert len(live.tokens) == len(live.activations)\nlive.peak",
+    "assert len(repr(live)) < 100 and len(repr(live.data)) <= 200\nlive",
     "server = neurarium.serve(store)\n"
     "there = neurarium.connect(server.url)\n"
     "assert there.model('demo').neuron(1, 349).to_dict() == neuron.to_dict()\n"

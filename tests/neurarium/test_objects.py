@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html import unescape
 
 import httpx
@@ -170,3 +170,66 @@ def test_mistakes_are_one_line(opened: Store, connected: Store) -> None:
     assert "--" not in str(raised.value), "there is no command line here"
     with pytest.raises(neurarium.NeurariumError, match="is not a server's address"):
         neurarium.connect("localhost")
+
+
+def test_numpy_s_integers_are_integers(opened: Store, connected: Store) -> None:
+    """Numbers from a data frame or an array give what Python's own give."""
+    for store in (opened, connected):
+        model = store.model("toy")
+        row = model.layer(np.int64(0)).to_pandas().iloc[0]
+        neuron = model.neuron(row.layer, row.neuron)
+        assert neuron.to_dict() == model.neuron(0, 0).to_dict()
+        assert store.model("toy", run=np.int64(model.run.id)).run == model.run
+        assert model.search(token_id=np.int32(3)).to_dicts() == model.search(token_id=3).to_dicts()
+        found = neuron.top[0].data.context_id
+        assert neuron.context(np.uint8(found)).text == neuron.context(found).text
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda store: store.model("toy").neuron(1, -1), "neuron -1 is out of range"),
+        (lambda store: store.model("toy").neuron(-1, 1), "layer -1 is out of range"),
+        (lambda store: store.model("toy").neuron(0, "1"), "neuron '1' is not a whole number"),
+        (lambda store: store.model("toy").neuron(0, 2**63), "is out of range"),
+        (lambda store: store.model("toy").neuron(9, 0), "there is no layer 9"),
+        (lambda store: store.model("toy").layer(-1), "layer -1 is out of range"),
+        (lambda store: store.model("toy").layer(1.0), "layer 1.0 is not a whole number"),
+        (lambda store: len(store.model("toy").layer(9)), "there is no layer 9"),
+        (lambda store: store.model("toy").layer(0).neuron(-1), "neuron -1 is out of range"),
+        (lambda store: store.model("toy").head(-1, 0), "layer -1 is out of range"),
+        (lambda store: store.model("toy").head(0, -1), "head -1 is out of range"),
+        (lambda store: store.model("toy").search(token_id=-1), "token_id -1 is out of range"),
+        (lambda store: store.model("toy").search(3), "token 3 is not a text"),
+        (lambda store: store.model("toy").search(token_id="3"), "token_id '3' is not a whole"),
+        (lambda store: len(store.model("toy").search(token_id=999)), "there is no token 999"),
+        (lambda store: store.model("toy").find(3), "query 3 is not a text"),
+        (lambda store: store.model("toy").neuron(0, 0).context(-1), "context_id -1 is out of"),
+        (lambda store: store.model("toy").neuron(0, 0).context(0.5), "context_id 0.5 is not"),
+        (lambda store: store.model("toy").neuron(0, 0).activations(5), "text 5 is not a text"),
+        (lambda store: store.model("toy", run=0), "run 0 is out of range: .* from 1 on"),
+        (lambda store: store.model("toy", run="1"), "run '1' is not a whole number"),
+        (lambda store: store.model(3), "name 3 is not a text"),
+    ],
+)
+def test_values_that_name_nothing(
+    opened: Store, connected: Store, ask: Callable[[Store], object], message: str
+) -> None:
+    """A value that can name nothing raises one line, the same for a database and for a server."""
+    said = []
+    for store in (opened, connected):
+        with pytest.raises(neurarium.NeurariumError, match=message) as raised:
+            ask(store)
+        said.append(str(raised.value))
+    assert said[0] == said[1]
+    assert "\n" not in said[0]
+
+
+def test_what_is_shown_of_an_answer_is_one_short_line(opened: Store) -> None:
+    """However many values it holds."""
+    neuron = opened.model("toy").neuron(0, 0)
+    for shown in (opened.model("toy").run, neuron.page, neuron.top[0].data, neuron.stats):
+        line = repr(shown)
+        assert line.startswith(f"{type(shown).__name__}(")
+        assert "\n" not in line
+        assert len(line) <= 200

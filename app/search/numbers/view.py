@@ -151,7 +151,10 @@ def _definitions(page: WholeRun) -> dict[str, str]:
         *(("in_out_cosine", "gate_out_cosine") if units.no_reads or units.no_writes else ()),
     }
     scores = HEAD_STATISTICS if _is_of_heads(page) else {}
-    stored = {name: known.definition for name, known in (scores | STATISTICS).items()}
+    stored = {
+        name: f"{known.definition}, of {units.counted}" if known.counts else known.definition
+        for name, known in (scores | STATISTICS).items()
+    }
     everything = stored | number_grammar.COMPUTED
     return {name: words for name, words in everything.items() if name not in lacking}
 

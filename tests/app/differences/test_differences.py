@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -180,6 +184,30 @@ def test_too_few_common_contexts_have_no_correlation(seeds: str) -> None:
     assert "and 30 are needed" in page.text
     (head,) = [th for th in page.all("th") if "aria-sort" in th.attributes]
     assert head.text.strip().startswith("Shared")
+    assert found["sort"] == "shared"
+
+
+def test_runs_over_different_text_are_sorted_by_the_change_of_max(seeds: str) -> None:
+    """In JSON, in CSV and on the page, the largest change first."""
+    url = seeds.replace("runs.db", "other.db")
+    folder = Path(seeds.removeprefix("sqlite:///")).parent
+    text = folder / "other.jsonl"
+    text.write_text("".join(json.dumps({"text": f"Number {i}. " * 40}) + "\n" for i in range(9)))
+    base: dict[str, Any] = {"model": "demo", "name": "one", "top_k": 3, "bottom_k": 2, "sample": 4}
+    for other in ({"max_tokens": 1_000}, {"corpus": str(text), "ctx_len": 128}):
+        index(IndexConfig(**base | other), url, folder / "cache", Silent())
+    with serving(url) as client:
+        path = "/api/v1/models/one/differences"
+        found = client.get(path).json()
+        lines = client.get(path, headers={"Accept": "text/csv"}).text
+        page = read(client, "/one/differences")
+    assert (found["sort"], found["order"], found["contexts"]) == ("max", "desc", 0)
+    changes = [abs(row["max_b"] - row["max_a"]) for row in found["items"]]
+    assert changes == sorted(changes, reverse=True)
+    names = [f"{row['layer']}/{row['neuron']}" for row in found["items"]]
+    rows = csv.DictReader(io.StringIO(lines))
+    assert [f"{row['layer']}/{row['neuron']}" for row in rows] == names
+    assert [link.text for link in page.all("a", "name")] == names
 
 
 def test_the_page_shows_its_json(client: TestClient) -> None:
@@ -202,6 +230,7 @@ def test_the_page_shows_its_json(client: TestClient) -> None:
         ("wide/differences", 404, "has only one run"),
         ("toy/differences?layer=2", 404, "no layer 2"),
         ("toy/differences?b=99", 404, "no run 99"),
+        ("wide/differences?b=1", 404, "Run 1 is of model 'toy', not of 'wide'"),
         ("none/differences", 404, "no model"),
         ("toy/differences?cursor=x", 422, "cursor"),
     ],

@@ -25,6 +25,7 @@ from indexer.config import IndexConfig
 from indexer.run.index import index
 from tests.app.neurons.test_snippet import evaluated
 from tests.conftest import Silent, serving
+from tests.helpers.html_reader import read
 from tests.helpers.note_servers import BEARER, keeping, write
 from tests.helpers.small_latents import LATENTS, SILENT, latents_config
 
@@ -123,6 +124,27 @@ def test_the_dictionary_s_quality_stands_on_the_page(client: TestClient) -> None
     html = client.get("/llama/latents/1/0").text
     for words in ("Variance unexplained", "the file declares no value", "Loss with reconstruction"):
         assert words in html
+
+
+def test_pages_say_what_density_is_of(client: TestClient) -> None:
+    """Of latents all positions of the corpus are counted, of neurons those of the sample."""
+    for path in ("", "/0"):
+        assert "all positions of the corpus above zero" in client.get(f"/llama/latents{path}").text
+        assert "sample’s positions above zero" in client.get(f"/llama{path}").text
+    query = client.get("/llama/latents/neurons?q=density>0").text
+    assert "share of positions above zero, of all positions of the corpus" in query
+
+
+def test_the_home_page_lists_every_set(client: TestClient) -> None:
+    """With its size and a link."""
+    (item,) = client.get("/api/v1/models").json()["items"]
+    links = {
+        link.attributes["href"]: " ".join(link.text.split()) for link in read(client, "/").all("a")
+    }
+    sizes = [one["n_units"] for one in client.get(MODEL).json()["sets"]]
+    assert sizes[0] == item["n_neurons"]
+    assert links["/llama/latents"] == f"{sizes[1]} latents latents"
+    assert f">{sizes[0]} neurons</a>" in client.get("/").text
 
 
 def test_a_unit_s_name_is_its_title_and_finds_it(client: TestClient) -> None:

@@ -151,6 +151,7 @@ def test_a_page_that_does_not_exist_says_so_in_html(client: TestClient) -> None:
         ("/runs/99", 404, "There is no run 99."),
         ("/a/b/c/d/e", 404, "There is nothing at /a/b/c/d/e."),
         ("/toy/x", 404, "toy has no set of units &#39;x&#39;: its sets are neurons."),
+        ("/toy/heads", 404, "its sets are neurons. Attention heads are indexed with `--heads`."),
         ("/toy/-x", 422, "layer &#39;-x&#39;"),
         ("/static/nothing.css", 404, "There is nothing at /static/nothing.css."),
     ):
@@ -359,3 +360,31 @@ def test_no_error_names_the_operator_s_disk(
                     assert private not in response.text, path
     assert {404, 422} <= seen if not broken else 503 in seen
     assert ("operators.db was removed" in caplog.text) == broken
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("models/toy/layers/0/neurons?limt=5", "“limt” here: did you mean `limit`?"),
+        ("models/toy/neurons?query=max>1", "“query” here: use cursor, "),
+        ("models/toy/sets/neurons/layers/0/neurons/0?Run=2", "did you mean `run`?"),
+        ("models/toy/layers/0/neurons/0?utm_source=x", "There is no parameter “utm_source” here"),
+        ("runs/1?run=2", "“run” here"),
+        ("list?n=toy/0/0&titel=a", "did you mean `title`?"),
+        ("models?lmit=1", "“lmit” here: did you mean `limit`?"),
+    ],
+)
+def test_the_api_refuses_parameters_it_does_not_have(
+    client: TestClient, path: str, said: str
+) -> None:
+    """With the nearest name; a page at the same address ignores them."""
+    answer = client.get(f"/api/v1/{path}")
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+    assert "\n" not in answer.json()["detail"]
+
+
+def test_pages_ignore_parameters_they_do_not_have(client: TestClient) -> None:
+    """Links from elsewhere carry them."""
+    for path in ("/", "/toy", "/toy/0", "/toy/0/0", "/toy/neurons"):
+        assert client.get(f"{path}?utm_source=x").status_code == 200
