@@ -107,11 +107,11 @@ def import_run(
     with _target(database) as engine, _reporting(Path()) as shown:
         progress = shown.stage("Importing", None, "units")
         if format == "jsonl":
-            from indexer.export.lines import import_lines
+            from indexer.importing.lines import import_lines
 
             number = import_lines(path, engine, name, progress)
         else:
-            from indexer.export.openai import import_records
+            from indexer.importing.openai import import_records
 
             number = import_records(path, engine, name, progress)
     out.print(f"Imported as run {number}.", highlight=False)
