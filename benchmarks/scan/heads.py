@@ -26,7 +26,7 @@ from torch import Tensor
 
 from benchmarks.results import Figure, run
 from benchmarks.rounds import interleave, times_faster
-from benchmarks.scan.inputs import SHAPES, model_of, write_corpus
+from benchmarks.scan.inputs import check, model_of, write_corpus
 from benchmarks.scan.ways import TRUNK, on_device, trunk
 from benchmarks.tables import report
 from indexer.captured import CapturedHeads
@@ -209,10 +209,7 @@ def main(
     """Measure how fast heads are scanned, or print the name movers."""
     from benchmarks.scan.indexing import Silent
 
-    if unknown := set(shapes) - set(SHAPES):
-        raise NeurariumError(f"No shape {unknown.pop()!r}: choose from {', '.join(SHAPES)}.")
-    if threads is not None:
-        torch.set_num_threads(threads)
+    check(shapes, threads)
     measured: list[Figure] = []
     with tempfile.TemporaryDirectory() as name:
         for shape in shapes:
