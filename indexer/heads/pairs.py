@@ -68,7 +68,7 @@ def layer_pairs(captured: CapturedHeads, included: Bool[np.ndarray, "batch pos"]
     pattern = captured.pattern
     batch, heads, pos, _ = pattern.shape
     on_cpu = pattern.device.type == "cpu"
-    mask = torch.from_numpy(included).to(pattern.device)
+    mask = torch.from_numpy(included).to(pattern.device).float()
     norms = captured.value_norms.float()
     moved, attention = (np.full((batch, heads, pos), -1, np.float32) for _ in range(2))
     keys = np.zeros((batch, heads, pos), np.int64)

@@ -57,7 +57,8 @@ def largest_entries(pattern: Float32[np.ndarray, "*rows key"]) -> UInt32[np.ndar
     """The largest entries of each row, at most 8, in any order: attention in units in the upper 16
     bits, 65535 minus the key in the lower ones. Of equal units, the lower keys."""
     keys = pattern.shape[-1]
-    ranked = np.rint(pattern * np.float32(UNIT)).astype(np.uint32)
+    scaled = pattern * np.float32(UNIT)
+    ranked = np.rint(scaled, out=scaled).astype(np.uint32)
     ranked <<= 16
     ranked |= UNIT - np.arange(keys, dtype=np.uint32)
     # One integer holds both, so that no sort is unstable; a whole sort is faster than a partition.
