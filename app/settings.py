@@ -9,7 +9,7 @@ import platformdirs
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from indexer.errors import NeurariumError
+from indexer.errors import NeurariumError, quoted
 
 _SOURCE = re.compile(
     r"\*|'self'|https?:"  # everybody, this site, any site of a scheme
@@ -52,11 +52,11 @@ class Settings(BaseSettings):
     """Processes that serve pages. Live models are in a further process."""
     connections: int = Field(default=2000, ge=1)
     """Most open connections of a server process; fewer if it may not have that many files open."""
-    page_memory: float = Field(default=64, ge=0)
+    page_memory: float = Field(default=64, ge=0, le=2**30)
     """MiB of built pages that a server process keeps in memory. 0: none."""
     live: bool = False
     """Whether visitors may run the models on their own text. The server then loads the models."""
-    live_memory: float | None = Field(default=None, gt=0)
+    live_memory: float | None = Field(default=None, gt=0, le=2**30)
     """Gigabytes that these models may use together. None: half of the machine's memory."""
     live_tokens: int = Field(default=512, ge=2)
     """Most tokens in such a text, including BOS."""
@@ -96,7 +96,7 @@ def from_environment() -> Settings:
         first = error.errors()[0]
         name = f"NEURARIUM_{first['loc'][0]}".upper()
         reason = first_clause(first["msg"].removeprefix("Value error, "))
-        raise NeurariumError(f"{name} is {first['input']!r}: {reason}.") from None
+        raise NeurariumError(f"{name} is {quoted(first['input'])}: {reason}.") from None
 
 
 def first_clause(message: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from indexer.errors import NeurariumError
+from indexer.errors import NeurariumError, quoted
 from indexer.models.asked import Asked
 from indexer.models.names import (
     DTYPES,
@@ -201,8 +201,8 @@ class IndexConfig:
         known = self.dictionary is not None or self.hook_point in (None, *HOOK_POINTS)
         if not known:
             raise NeurariumError(
-                f"There is no hook point {self.hook_point!r}: choose {', '.join(HOOK_POINTS)} "
-                "(--hook-point)."
+                f"There is no hook point {quoted(self.hook_point)}: choose "
+                f"{', '.join(HOOK_POINTS)} (--hook-point)."
             )
         if self.heads and (self.hook_point or self.set_name):
             raise NeurariumError(
@@ -213,12 +213,12 @@ class IndexConfig:
             check_set_name(self.set_name)
         if self.dtype is not None and self.dtype not in DTYPES:
             raise NeurariumError(
-                f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)} (--dtype)."
+                f"dtype {quoted(self.dtype)} is not one of {', '.join(DTYPES)} (--dtype)."
             )
         if self.device is not None and not _DEVICE.fullmatch(self.device):
             raise NeurariumError(
-                f"The device {self.device!r} cannot be used: choose cpu, cuda, or cuda:1 for the "
-                "second GPU (--device)."
+                f"The device {quoted(self.device)} cannot be used: choose cpu, cuda, or cuda:1 for "
+                "the second GPU (--device)."
             )
         _check_bounds(self)
 
@@ -226,7 +226,7 @@ class IndexConfig:
         """The set of units that is asked for."""
         hook_point = HOOK_PATTERN if self.heads else self.hook_point
         dictionary = self.dictionary
-        if dictionary is not None:  # files are found again from any folder
+        if dictionary is not None:  # absolute, so that the command works from any folder
             dictionary = ",".join(map(_absolute_file, dictionary.split(",")))
         return Asked(hook_point, dictionary, self.force)
 
@@ -285,12 +285,12 @@ def check_name(name: str) -> None:
     """Raises `NeurariumError` if the model name cannot be part of a URL."""
     if name.lower() in RESERVED_NAMES:
         raise NeurariumError(
-            f"The name {name!r} is reserved by the server: choose another with --name."
+            f"The name {quoted(name)} is reserved by the server: choose another with --name."
         )
     if not _NAME.fullmatch(name) or len(name) > 100:
         raise NeurariumError(
-            f"The name {name!r} cannot be used in URLs: use up to 100 letters, digits, '.', '_' "
-            "and '-', starting with a letter or digit (--name)."
+            f"The name {quoted(name)} cannot be used in URLs: use up to 100 letters, digits, '.', "
+            "'_' and '-', starting with a letter or digit (--name)."
         )
 
 

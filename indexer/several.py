@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from indexer.errors import NeurariumError
+from indexer.models.names import TENSOR_HOOK_POINTS
 
 _OF_ONE = ("hook_point", "set_name", "shard", "state")
 """Settings that mean one set of units."""
@@ -19,7 +20,17 @@ def settings_of_sets(
     `given` are the settings of all, with `heads` if heads are named. Raises NeurariumError where a
     setting could mean several sets.
     """
+    if given.get("force") and not dictionaries:
+        raise NeurariumError(
+            "--force is for a dictionary, and none is named: leave it out, or add --dictionary."
+        )
     if neurons + bool(given.get("heads")) + len(dictionaries) < 2:
+        hook_point = given.get("hook_point")
+        if neurons and hook_point in TENSOR_HOOK_POINTS:
+            raise NeurariumError(
+                f"--neurons are MLP neurons, and --hook-point {hook_point} is another set of "
+                "units: leave one of them out, and index one set at a time."
+            )
         return [{**given, "dictionary": dictionaries[0] if dictionaries else None}]
     for name in _OF_ONE:
         if given.get(name) is not None:

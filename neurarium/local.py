@@ -42,7 +42,7 @@ from neurarium.objects import Store
 from neurarium.reader import PAGE
 
 _MOST_TOKENS = 4096
-"""Of a text that a model reads here, if the model has so many positions."""
+"""The most tokens of a text, if the model has as many positions."""
 
 
 def database_url(database: str | Path | None) -> str:

@@ -90,7 +90,7 @@ class Model:
         self.name = name
         """Its name in addresses, with its set of units unless that is the default."""
         self.page = page
-        """What the API says of the model."""
+        """The API's JSON of the model."""
 
     @cached_property
     def run(self) -> Run:
@@ -237,7 +237,7 @@ class Neuron:
         self._reader = reader
         self._model = model
         self.page = page
-        """What the API says of the neuron."""
+        """The API's JSON of the neuron."""
 
     @property
     def name(self) -> str | None:

@@ -184,7 +184,7 @@ class Remote:
 
 
 def _detail(error: HTTPError) -> str:
-    """What a failed request says."""
+    """The message of a failed request."""
     try:
         return str(json.loads(error.read())["detail"])
     except (ValueError, KeyError, TypeError):

@@ -149,7 +149,7 @@ def verify(
     neurons: Annotated[
         int,
         typer.Option(
-            help="How many random neurons to recompute the examples of.", **whole_number()
+            help="How many random neurons to recompute the examples of.", **whole_number(1)
         ),
     ] = 200,
     contexts: Annotated[
@@ -157,7 +157,7 @@ def verify(
         typer.Option(
             help="How many random contexts to check against the top and bottom examples of all "
             "neurons.",
-            **whole_number(),
+            **whole_number(1),
         ),
     ] = 2000,
     seed: Annotated[

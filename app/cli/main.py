@@ -41,6 +41,8 @@ app = typer.Typer(
     add_completion=False,
 )
 
+_LONGEST = 2_000
+"""Characters of an error's line: some name what a file or an argument has, whatever its length."""
 _UsageError: Any = typer.BadParameter.__base__  # the base of all errors in how a command is called
 
 
@@ -66,6 +68,7 @@ def main() -> None:
 
 def _fail(message: str) -> NoReturn:
     line = " ".join(message.split())
+    line = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
     err.print(f"[bold red]Error:[/] {escaped(line)}", highlight=False, soft_wrap=True)
     sys.exit(2)
 

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from indexer.config import option_of
+from indexer.errors import NeurariumError, quoted
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="DataclassInstance")
+LARGEST = 2**63 - 1
+"""The largest whole number that an option may have: databases and tensors hold none above."""
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?(e[+-]?[0-9]{1,2})?", re.IGNORECASE)
 
 
@@ -64,8 +67,20 @@ def build(declaration: type[T], values: Mapping[str, Any]) -> T:
         name, option = declared.name, option_of(declared)
         if option and name in values:
             value = values[name]
-            given[name] = int(value * option.unit) if option.unit and value is not None else value
+            if option.unit and value is not None:
+                value = _in_units(name, value, option.unit)
+            given[name] = value
     return declaration(**given)
+
+
+def _in_units(name: str, value: float, unit: int) -> int:
+    """A number of units as a whole number. Raises NeurariumError for what no size can be."""
+    if not 0 < value < LARGEST / unit:
+        raise NeurariumError(
+            f"{name} is {value:g}: it must be a number above 0 and below {LARGEST // unit:,} "
+            f"(--{name.replace('_', '-')})."
+        )
+    return int(value * unit)
 
 
 def whole_number(least: int | None = None) -> Any:
@@ -75,9 +90,13 @@ def whole_number(least: int | None = None) -> Any:
     def parse(value: str | int) -> int:
         number = value if isinstance(value, int) else parse_whole(value)
         if number is None:
-            raise typer.BadParameter(f"{value!r} is not a whole number: write 1000000 or 1e6.")
+            raise typer.BadParameter(
+                f"{quoted(value)} is not a whole number: write 1000000 or 1e6."
+            )
         if least is not None and number < least:
-            raise typer.BadParameter(f"{value} is too small: it must be {least} or more.")
+            raise typer.BadParameter(f"{quoted(number)} is too small: it must be {least} or more.")
+        if abs(number) > LARGEST:
+            raise typer.BadParameter(f"{quoted(number)} is too large: it must be below 2^63.")
         return number
 
     return {"parser": parse, "metavar": "INTEGER"}

@@ -120,11 +120,17 @@ def context(reading: Reading, layer: int, head: int, context_id: int) -> HeadCon
     )
 
 
-def random_contexts(reading: Reading, page: HeadPage) -> list[tuple[list[int], int]]:
-    """The random contexts of a head's page: token ids and first included position of each."""
+def random_contexts(reading: Reading, page: HeadPage) -> list[tuple[list[int], list[int]]]:
+    """The random contexts of a head's page: token ids and included positions of each."""
     ids = [example.context_id for example in page.examples.random]
     rows = contexts_of(reading.connection, reading.run, ids)
-    return [(rows[i].token_ids.tolist(), rows[i].included_from) for i in ids]
+    found = []
+    for row in map(rows.__getitem__, ids):
+        token_ids = row.token_ids.tolist()
+        special = set(reading.special_inside(token_ids, row.included_from))
+        positions = range(row.included_from, len(token_ids))
+        found.append((token_ids, [at for at in positions if at not in special]))
+    return found
 
 
 def _index_of(reading: Reading, layer: int, head: int) -> int:

@@ -111,7 +111,7 @@ def _head_statistics() -> dict[str, Statistic]:
 
 
 HEADS_SHOWN = ("induction", "previous_token", "effect", "copying")
-"""The scores that lists of heads show beside those asked for."""
+"""The scores that lists of heads always show."""
 HEAD_STATISTICS = _head_statistics()
 """The scores of attention heads by name: columns of `schema.HEAD_COLUMNS`."""
 STATISTICS: dict[str, Statistic] = {

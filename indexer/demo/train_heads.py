@@ -29,7 +29,8 @@ from indexer.demo.sources import SourceMissing
 from indexer.demo.train import IGNORED, Recipe, inputs_and_labels, parser_of, prepared_text
 from indexer.heads.effects import logit_path
 from indexer.heads.losses import in_context, repeated_losses, token_losses
-from indexer.heads.measure import CHECKPOINTS, repeated_of, repeated_scores
+from indexer.heads.measure import repeated_of, repeated_scores
+from indexer.heads.training import CHECKPOINTS
 from indexer.models.heads import HEADS
 from indexer.models.load import load_model
 from indexer.models.pretrained import load_tokenizer
@@ -54,7 +55,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Course:
-    """All numbers that determine the result, beside those of the bundled model's recipe."""
+    """All numbers that determine the result, in addition to the bundled model's recipe."""
 
     seed: int = 0
     width: int = 128
@@ -67,7 +68,7 @@ class Course:
     weight_decay: float = 0.05
     """On matrices only."""
     shortest: int = 6
-    """Random tokens before they repeat: so many at least."""
+    """The fewest random tokens before the sequence repeats."""
     longest: int = 48
     stages: tuple[Stage, ...] = (
         Stage("64 tokens", 225, 64, 32, 64),

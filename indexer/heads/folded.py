@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from indexer.heads.effects import heads_of
 from indexer.models.head_weights import HeadWeights
@@ -42,8 +42,14 @@ class FoldedLayer:
 
 
 def has_query_norms(model: LoadedModel) -> bool:
-    """Whether the model normalises its queries and keys."""
-    return model.layout.component(model.root, "blocks.0.attn.q_norm") is not None
+    """Whether the model normalises its queries and keys: its attention has norms, which go by many
+    names (Qwen 3: `q_norm`, Phi: `q_layernorm`)."""
+    return any(
+        "norm" in f"{name} {type(module).__name__}".lower() and not isinstance(module, nn.Identity)
+        for attention in heads_of(model).attentions
+        for name, module in attention.named_modules()
+        if name
+    )
 
 
 def folded(model: LoadedModel, layer: int) -> FoldedLayer:

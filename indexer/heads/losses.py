@@ -4,7 +4,7 @@ in-context-learning score) and on random tokens that repeat.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,20 +40,32 @@ class InContext:
 
 
 def in_context(
-    model: LoadedModel, contexts: Iterable[np.ndarray], ctx_len: int
+    model: LoadedModel,
+    contexts: Iterable[np.ndarray],
+    ctx_len: int,
+    special_ids: Collection[int] = (),
 ) -> InContext | None:
-    """The losses over the first contexts that are whole; None if none is, or they are too short."""
+    """The losses over the first contexts that are whole; None if none is, or they are too short.
+    Predictions of the tokens `special_ids` are not counted."""
     whole = [context for context in contexts if len(context) == ctx_len][:CONTEXTS]
     tenth = ctx_len // 10
     if not whole or tenth < 2:
         return None
-    losses = token_losses(model, torch.from_numpy(np.stack(whole).astype(np.int64)))
-    by_position = losses.mean(axis=0)  # position p + 1 is predicted at p
-    early, late = slice(tenth, 2 * tenth), slice(ctx_len - 1 - tenth, ctx_len - 1)
+    tokens = np.stack(whole).astype(np.int64)
+    counted = ~np.isin(tokens[:, 1:], list(special_ids))  # position p + 1 is predicted at p
+    total = np.where(counted, token_losses(model, torch.from_numpy(tokens)), 0).sum(axis=0)
+    positions = counted.sum(axis=0)
+    spans = slice(tenth, 2 * tenth), slice(ctx_len - 1 - tenth, ctx_len - 1)
+    if not all(positions[span].any() for span in spans):
+        return None
+    early, late = (
+        float((total[span] / np.maximum(positions[span], 1))[positions[span] > 0].mean())
+        for span in spans
+    )
     return InContext(
         contexts=len(whole),
-        early=float(by_position[early].mean()),
-        late=float(by_position[late].mean()),
+        early=early,
+        late=late,
         early_positions=(tenth + 1, 2 * tenth),
         late_positions=(ctx_len - tenth, ctx_len - 1),
     )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,12 +27,6 @@ from indexer.store.writing.records import HeadRecord, HeadRecords
 TOKENS = 15
 """Most frequent query and key tokens that are stored."""
 _BATCH = 8
-CHECKPOINTS = "checkpoints.json"
-"""In a model's folder: the scores of its heads while it was trained."""
-_MEASURED = {
-    *("step", "stage", "loss", "in_context", "first_loss", "second_loss"),
-    *("induction", "previous_token"),
-}
 
 
 def head_shape(job: Job) -> HeadShape:
@@ -52,8 +44,9 @@ def new_scan(job: Job) -> HeadScan:
     return HeadScan(head_shape(job))
 
 
-def measure_heads(job: Job, scan: HeadScan) -> HeadRecords:
-    """What is stored of a run's heads, from a scan of all batches. Raises NeurariumError."""
+def measure_heads(job: Job, scan: HeadScan, training: list[dict[str, Any]] | None) -> HeadRecords:
+    """What is stored of a run's heads, from a scan of all batches; `training` are checkpoints of
+    the model's training (see `indexer.heads.training`). Raises NeurariumError."""
     model, corpus = job.model, job.corpus
     heads, path = heads_of(model), logit_path(model)
     repeated = repeated_of(model, corpus.bos_token_id, job.config.seed)
@@ -77,7 +70,7 @@ def measure_heads(job: Job, scan: HeadScan) -> HeadRecords:
                 for ground, by_name in scores.items()
             }
             records.append(_record(scan, len(records), of_head, circuit))
-    return HeadRecords(records, columns, _run_facts(job, scan, repeated, len(frequent)))
+    return HeadRecords(records, columns, _run_facts(job, scan, repeated, len(frequent), training))
 
 
 def repeated_of(model: LoadedModel, bos: int | None, seed: int) -> Repeated:
@@ -149,12 +142,17 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _run_facts(job: Job, scan: HeadScan, repeated: Repeated, frequent: int) -> dict[str, Any]:
+def _run_facts(
+    job: Job,
+    scan: HeadScan,
+    repeated: Repeated,
+    frequent: int,
+    training: list[dict[str, Any]] | None,
+) -> dict[str, Any]:
     model, corpus = job.model, job.corpus
     contexts = (corpus.context(context_id) for context_id in job.shape.sample.tolist())
-    learning = in_context(model, contexts, corpus.ctx_len)
+    learning = in_context(model, contexts, corpus.ctx_len, corpus.special_token_ids)
     first, second = repeated_losses(model, repeated)
-    training = _training(model)
     return ({} if training is None else {"training": training}) | {
         "pairs": scan.pairs,
         "repeated": {
@@ -168,19 +166,3 @@ def _run_facts(job: Job, scan: HeadScan, repeated: Repeated, frequent: int) -> d
         "frequent_tokens": frequent,
         "left_out": left_out(model),
     }
-
-
-def _training(model: LoadedModel) -> list[dict[str, Any]] | None:
-    """The checkpoints in a model folder's `checkpoints.json` (see `indexer.demo.train_heads`); None
-    without that file."""
-    if model.source.kind != "folder":
-        return None
-    file = Path(model.source.location) / CHECKPOINTS
-    if not file.is_file():
-        return None
-    try:
-        checkpoints: list[dict[str, Any]] = json.loads(file.read_text())["checkpoints"]
-        known = all(checkpoint.keys() == _MEASURED for checkpoint in checkpoints)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # another program's file
-        return None
-    return checkpoints if known else None

@@ -96,19 +96,19 @@ def read_donor(model: LoadedModel, layer: int, head: int, token_ids: list[int]) 
 
 
 def mean_output(
-    model: LoadedModel, layer: int, head: int, contexts: Sequence[tuple[list[int], int]]
+    model: LoadedModel, layer: int, head: int, contexts: Sequence[tuple[list[int], list[int]]]
 ) -> Float[Tensor, " d_head"]:
-    """A head's mean output over all included positions of contexts: token ids, first included
-    position."""
+    """A head's mean output over all included positions of contexts: token ids, included
+    positions."""
     total = torch.zeros(heads_of(model).weights(layer).d_head, device=model.device)
     count = 0
-    for token_ids, first in contexts:
+    for token_ids, included in contexts:
 
-        def add(captured: CapturedHeads, first: int = first) -> None:
-            total.add_(captured.outputs[0, first:, head].float().sum(0))
+        def add(captured: CapturedHeads, included: list[int] = included) -> None:
+            total.add_(captured.outputs[0, included, head].float().sum(0))
 
         _read(model, layer, token_ids, add)
-        count += len(token_ids) - first
+        count += len(included)
     return total / max(count, 1)
 
 

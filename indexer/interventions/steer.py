@@ -189,17 +189,18 @@ def _generate(
             if kept is not None:
                 steering.first = tokens.shape[1]
             logits = getattr(out, "logits", out)[:, -1, : model.known_tokens].double()
-            chosen = [_sampled(row, float(roll), temperature) for row in logits]
+            chosen = [sampled(row, float(roll), temperature) for row in logits]
             tokens = torch.cat([tokens, torch.tensor(chosen, device=model.device)[:, None]], dim=1)
     new: Int[np.ndarray, "2 new"] = tokens[:, len(token_ids) :].cpu().numpy()
     return new
 
 
-def _sampled(logits: Float64[Tensor, " d_vocab"], roll: float, temperature: float) -> int:
+def sampled(logits: Float64[Tensor, " d_vocab"], roll: float, temperature: float) -> int:
     """The token whose share of the probabilities, laid end to end, contains `roll` (0…1)."""
     if temperature == 0:
         return int(logits.argmax())
-    ends = (logits / temperature).softmax(-1).cumsum(-1)
+    # The largest is 0, so that no temperature makes an infinite number of it.
+    ends = ((logits - logits.max()) / temperature).softmax(-1).cumsum(-1)
     at = int(torch.searchsorted(ends, roll * float(ends[-1]), right=True))
     return min(at, len(ends) - 1)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from indexer.errors import NeurariumError
 from indexer.models.gguf_header import GgufHeader
+from indexer.models.json_text import parsed
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Of a checkpoint's tensors, by name."""
@@ -46,13 +47,13 @@ def read_json(path: Path, label: str) -> dict[str, Any]:
         if path.stat().st_size > _MOST_JSON:
             problem = f"it has {path.stat().st_size:,} bytes"
         else:
-            facts = json.loads(path.read_bytes())
+            facts = parsed(path.read_bytes())
             if isinstance(facts, dict):
                 return facts
             problem = "it is not an object"
     except OSError as error:
         problem = error.strerror or str(error)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         problem = str(error)
     raise NeurariumError(f"The {path.name} of {label!r} cannot be loaded: {problem}.")
 

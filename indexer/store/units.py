@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from indexer.errors import NeurariumError
+from indexer.errors import NeurariumError, quoted
 
 NEURONS = "neurons"
 """The set whose units have addresses without a set: `/{model}/{layer}/{neuron}`."""
@@ -41,7 +41,7 @@ class Units:
     gated: bool = False
     """Whether a unit reads with a gate and a linear part."""
     parts: bool = False
-    """Whether gate and linear part are stored beside each example."""
+    """Whether each example is stored with its gate and linear part."""
     dead_by_magnitude: bool = False
     """Whether a dead unit is small in magnitude (1e-6), rather than never above 0."""
     group: int | None = None
@@ -84,11 +84,12 @@ def check_set_name(name: str) -> None:
     """Refuse a name that cannot be part of an address. Raises `NeurariumError`."""
     if name in RESERVED_SET_NAMES:
         raise NeurariumError(
-            f"The set name {name!r} is reserved by the server: choose another with --set-name."
+            f"The set name {quoted(name)} is reserved by the server: choose another with "
+            "--set-name."
         )
     if not SET_NAME.fullmatch(name) or re.match("l(ayer)?[0-9]", name):
         raise NeurariumError(
-            f"The set name {name!r} cannot be used in URLs: use up to {MAX_SET_NAME} lower-case "
-            "letters, digits, '_' and '-', starting with a letter, that do not look like a layer "
-            "such as l3 (--set-name)."
+            f"The set name {quoted(name)} cannot be used in URLs: use up to {MAX_SET_NAME} "
+            "lower-case letters, digits, '_' and '-', starting with a letter, that do not look "
+            "like a layer such as l3 (--set-name)."
         )

@@ -39,6 +39,11 @@ ARCHITECTURES = (
     "bloom",  # ALiBi, fused by group, residual added inside
     "gpt_oss",  # sinks: rows do not sum to 1; sliding windows; a mixture of experts
 )
+_CHANGES: dict[str, dict[str, Any]] = {
+    # Granite's own default leaves scores unscaled, so that patterns are all but one-hot.
+    "granite": {"attention_multiplier": 0.35},
+    "phi": {"qk_layernorm": True},
+}
 SMALL_RUN = IndexConfig(model="demo", heads=True, max_tokens=4_000, sample=16, top_k=3, bottom_k=2)
 """A small run of the bundled model's heads."""
 NATIVE = ModelSource("legacy", "NeelNanda/tiny", None, "tiny", "tiny", None)
@@ -46,9 +51,7 @@ NATIVE = ModelSource("legacy", "NeelNanda/tiny", None, "tiny", "tiny", None)
 
 def tiny_heads(folder: Path, architecture: str) -> LoadedModel:
     """A tiny Hugging Face model, saved to `folder` and loaded for its heads."""
-    # Granite's own default leaves scores unscaled, so that patterns are all but one-hot.
-    changes = {"attention_multiplier": 0.35} if architecture == "granite" else {}
-    path = save_tiny_model(folder, architecture, **changes)
+    path = save_tiny_model(folder, architecture, **_CHANGES.get(architecture, {}))
     return load_model(resolve_model(str(path)), asked=HEADS)
 
 

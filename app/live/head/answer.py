@@ -25,12 +25,12 @@ def answer(
     run: Run,
     page: HeadPage,
     sent: HeadText,
-    contexts: Sequence[tuple[list[int], int]],
+    contexts: Sequence[tuple[list[int], list[int]]],
     most: int,
 ) -> HeadAnswer:
     """The head of `page` on a text of at most `most` tokens.
 
-    `contexts` are those that its mean output is over: token ids, first included position. Raises
+    `contexts` are those that its mean output is over: token ids, included positions. Raises
     Invalid, TooLarge.
     """
     from indexer.heads.text import head_effects_on_text, mean_output, read_donor, read_layer

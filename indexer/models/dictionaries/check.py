@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from unicodedata import category
 
-from indexer.errors import NeurariumError
+from indexer.errors import NeurariumError, quoted
 from indexer.models.dictionaries.dictionary import Dictionary, Hook
+
+_NOUN = re.compile(r"[^\W\d_]+(?:[ -][^\W\d_]+)*")
+_MOST_NOUN, _MOST_NAME = 40, 200
+_NO_TEXT = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's categories of control characters, halves of surrogate pairs, and line and paragraph
+separators."""
 
 
 def check_shapes(dictionary: Dictionary) -> None:
@@ -14,7 +22,7 @@ def check_shapes(dictionary: Dictionary) -> None:
     for what, value, kind in said:
         if value is not None and not isinstance(value, kind):
             needed = "a name" if kind is str else "true or false"
-            raise _wrong(dictionary, f"says {what} is {value!r:.40}, and {needed} is needed")
+            raise _wrong(dictionary, f"says {what} is {quoted(value)}, and {needed} is needed")
     W_enc = dictionary.W_enc
     if W_enc.ndim != 2:
         raise _wrong(dictionary, f"has W_enc of shape {tuple(W_enc.shape)}, and it is a matrix")
@@ -24,7 +32,7 @@ def check_shapes(dictionary: Dictionary) -> None:
     if dictionary.function == "jumprelu" and dictionary.threshold is None:
         raise _wrong(dictionary, "is a jumprelu without thresholds")
     if dictionary.k is not None and not 1 <= dictionary.k <= latents:
-        raise _wrong(dictionary, f"has k {dictionary.k} for {latents} latents")
+        raise _wrong(dictionary, f"has k {quoted(dictionary.k)} for {latents} latents")
     k = dictionary.k or 1
     if dictionary.function == "groupmax" and (latents % k or latents == k):
         raise _wrong(dictionary, f"has {latents} latents, which are not {k} groups")
@@ -59,6 +67,24 @@ def check_shapes(dictionary: Dictionary) -> None:
             )
 
 
+def check_words(dictionary: Dictionary) -> None:
+    """Refuse what a file says of itself where pages could not show it. Raises `NeurariumError`."""
+    noun = dictionary.noun
+    if noun is not None and (len(noun) > _MOST_NOUN or not _NOUN.fullmatch(noun)):
+        raise _wrong(
+            dictionary,
+            f"calls its units {quoted(noun)} (`noun`): write at most {_MOST_NOUN} letters, such as "
+            "feature",
+        )
+    for latent, name in enumerate(dictionary.names):
+        if len(name) > _MOST_NAME or any(category(letter) in _NO_TEXT for letter in name):
+            raise _wrong(
+                dictionary,
+                f"has the name {quoted(name)} for {latent} (`names`): a name has at most "
+                f"{_MOST_NAME} characters, and no line breaks or other control characters",
+            )
+
+
 def check_model(
     dictionary: Dictionary,
     *,
@@ -78,7 +104,7 @@ def check_model(
     if named is not None and why_another is not None and (reason := why_another(named)):
         raise _wrong(
             dictionary,
-            f"was made for {named!r}, and {reason}: name that model, or go on with --force",
+            f"was made for {quoted(named)}, and {reason}: name that model, or go on with --force",
         )
     for hook, width in ((dictionary.hook, dictionary.d_in), (dictionary.target, dictionary.d_out)):
         if hook is None:
@@ -88,7 +114,8 @@ def check_model(
         if own is not None and width is not None and own != width:
             turned = " (is it transposed?)" if own == dictionary.latents else ""
             raise _wrong(
-                dictionary, f"has a width of {width} at {hook}, and {label!r} has {own}{turned}"
+                dictionary,
+                f"has a width of {width} at {hook}, and {quoted(label)} has {own}{turned}",
             )
 
 
@@ -100,11 +127,14 @@ def _check_hook(
     label: str,
 ) -> None:
     if hook.layer >= n_layers:
-        raise _wrong(dictionary, f"is of {hook}, and {label!r} has {n_layers} layers, from 0 on")
+        raise _wrong(
+            dictionary, f"is of {hook}, and {quoted(label)} has {n_layers} layers, from 0 on"
+        )
     if hook.point not in widths:
         raise _wrong(
             dictionary,
-            f"is of {hook}, and {label!r} has no such place: it has {', '.join(sorted(widths))}",
+            f"is of {hook}, and {quoted(label)} has no such place: it has "
+            f"{', '.join(sorted(widths))}",
         )
 
 

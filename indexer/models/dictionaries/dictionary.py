@@ -85,9 +85,9 @@ class Dictionary:
     names: tuple[str, ...] = ()
     """A name for each latent, or none."""
     name: str | None = None
-    """What the set is called, if the file says so."""
+    """The name of the set, if the file has one."""
     noun: str | None = None
-    """What one of them is called, if the file says so."""
+    """The noun for one unit, if the file names one."""
     prepend_bos: bool | None = None
     """Whether it was trained on texts with a BOS in front, if the file says so."""
 
@@ -123,7 +123,7 @@ class Dictionary:
         return replace(self, **moved, gate=gate)  # type: ignore[arg-type]
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """All tensors but the gate's, by name."""
+        """The fields that are tensors, by name: all but the gate's two."""
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 yield name, value
@@ -186,7 +186,7 @@ class Dictionary:
     ) -> tuple[Float32[Tensor, "*batch latents"], Float32[Tensor, "*batch latents"]]:
         """The lowest and highest activations where each preactivation may be off by `share` of the
         largest at its position. Activations never fall as preactivations rise, but for what a
-        latent must exceed to be one of the k largest."""
+        latent must exceed to be one of the k largest, and just above a threshold below 0."""
         product = self.preactivations(inputs)
         off = share * product.abs().amax(dim=-1, keepdim=True)
         if self.gate is not None:
@@ -201,7 +201,13 @@ class Dictionary:
             return lowest, highest
         if self.function == "jumprelu":
             assert self.threshold is not None
-            return lowest.mul_(lowest > self.threshold), highest.mul_(highest > self.threshold)
+            surely_on, maybe_on = lowest > self.threshold, highest > self.threshold
+            # Below 0, activations fall to the threshold before they are 0.
+            edge = self.threshold.clamp(max=0).expand_as(lowest)
+            return (
+                torch.where(surely_on, lowest, edge * maybe_on),
+                torch.where(surely_on, highest, highest.clamp(min=0) * maybe_on),
+            )
         if self.function == "topk":
             assert self.k is not None
             last = min(self.k, values.shape[-1])

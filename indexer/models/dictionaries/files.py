@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,20 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from indexer.errors import NeurariumError
+from indexer.errors import NeurariumError, quoted
 from indexer.models.dictionaries.names import WEIGHTS
+from indexer.models.json_text import parsed
 
 SETTINGS = ("cfg.json", "config.json", "hyperparams.json", "config.yaml")
 _BESIDE = ("sparsity", "log_sparsity", "feature_sparsity", "log_feature_sparsity", "optimizer")
-"""Files that trainers write beside a dictionary's weights."""
+"""Settings files that trainers write next to a dictionary's weights."""
 _MATRIX = re.compile(r"w_|affine_|(?:en|de)coder\.weight", re.IGNORECASE)
 _VECTOR = re.compile(r"^b_|bias$|^r_mag$", re.IGNORECASE)
 """What tensors are by their names, in all layouts."""
+
+
+_LONG = 60
+"""Characters of a name that an error shows as it is."""
 
 
 @dataclass(frozen=True)
@@ -44,31 +48,44 @@ class WeightsFile:
     kind: str
     """The name of the file of settings, or an empty string."""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """What a safetensors file says in its header."""
+    """The metadata in the header of a safetensors file."""
 
     def tensor(self, name: str) -> Tensor:
-        """A tensor in float32. Raises `NeurariumError` if the file has none of this name, it is not
-        finite, or it is no matrix where its name is a matrix's."""
+        """A tensor in float32. Raises `NeurariumError` if the file has no tensor of this name,
+        or if its type, shape or values cannot be those of weights."""
         if name not in self.tensors:
-            raise self.wrong(f"has no tensor {name!r}: it has {', '.join(sorted(self.tensors))}")
+            raise self.wrong(f"has no tensor {quoted(name)}: it has {few(self.tensors)}")
         tensor = self.tensors[name]
         if not tensor.is_floating_point():
-            raise self.wrong(f"has {name!r} as {tensor.dtype}, and weights are floating point")
+            raise self.wrong(
+                f"has {quoted(name)} as {tensor.dtype}, and weights are floating point"
+            )
         if tensor.ndim < (2 if _MATRIX.match(name) else 1 if _VECTOR.search(name) else 0):
             what = "a matrix" if _MATRIX.match(name) else "a list of numbers"
             raise self.wrong(f"has {name} of shape {tuple(tensor.shape)}, and it is {what}")
         tensor = tensor.float()
         if not bool(torch.isfinite(tensor).all()):
-            raise self.wrong(f"has values in {name!r} that are not finite: get the file again")
+            raise self.wrong(
+                f"has values in {quoted(name)} that are not finite: get the file again"
+            )
         return tensor
 
     def optional(self, name: str) -> Tensor | None:
-        """A tensor in float32, or None if the file has none of this name."""
+        """As `tensor`; None if the file has no tensor of this name. Raises `NeurariumError`."""
         return self.tensor(name) if name in self.tensors else None
 
     def wrong(self, what: str) -> NeurariumError:
         """The error that this file is no dictionary that can be used."""
         return NeurariumError(f"The dictionary {self.label} {what}.")
+
+
+def few(names: Iterable[str]) -> str:
+    """The first of some names, in order, as an error lists them."""
+    ordered = sorted(names)
+    shown = [
+        name if len(name) <= _LONG and name.isprintable() else quoted(name) for name in ordered[:8]
+    ]
+    return ", ".join(shown + ["…"] * (len(ordered) > len(shown)))
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -147,8 +164,8 @@ def _settings(path: Path, label: str) -> tuple[dict[str, Any], str]:
                 continue
             try:
                 text = file.read_text(encoding="utf-8")
-                loaded = yaml.safe_load(text) if name.endswith("yaml") else json.loads(text)
-            except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+                loaded = _yaml(text) if name.endswith("yaml") else parsed(text)
+            except (OSError, ValueError, yaml.YAMLError) as error:
                 raise NeurariumError(
                     f"{name} beside the dictionary {label} cannot be read ({_first_line(error)}): "
                     "get the file again."
@@ -159,6 +176,14 @@ def _settings(path: Path, label: str) -> tuple[dict[str, Any], str]:
                 )
             return loaded, name
     return {}, ""
+
+
+def _yaml(text: str) -> Any:
+    """The value that YAML gives. Raises ValueError or YAMLError."""
+    try:
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise ValueError("it has lists or maps inside each other without end") from None
 
 
 def _first_line(error: Exception) -> str:

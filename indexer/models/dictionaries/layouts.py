@@ -12,9 +12,9 @@ from huggingface_hub import constants
 
 from indexer.errors import NeurariumError
 from indexer.memory import readable_bytes
-from indexer.models.dictionaries.check import check_shapes
+from indexer.models.dictionaries.check import check_shapes, check_words
 from indexer.models.dictionaries.dictionary import Dictionary
-from indexer.models.dictionaries.files import SETTINGS, WeightsFile, read_file, weight_files
+from indexer.models.dictionaries.files import SETTINGS, WeightsFile, few, read_file, weight_files
 from indexer.models.dictionaries.names import WEIGHTS, local_path, repository_of
 from indexer.models.dictionaries.own import is_own, read_own
 from indexer.models.dictionaries.sae_lens import is_sae_lens, read_sae_lens
@@ -87,7 +87,7 @@ def read_dictionary(file: WeightsFile, hook_point: str | None = None) -> Diction
     """One file's dictionary. Raises `NeurariumError`."""
     layout = next((layout for layout in LAYOUTS if layout.is_it(file)), None)
     if layout is None:
-        tensors = ", ".join(sorted(file.tensors)[:6]) or "none"
+        tensors = few(file.tensors) or "none"
         beside = f" and {file.kind} beside it" if file.kind else ""
         raise file.wrong(
             f"is of no known layout (tensors: {tensors}{beside}): known are "
@@ -95,6 +95,7 @@ def read_dictionary(file: WeightsFile, hook_point: str | None = None) -> Diction
         )
     dictionary = layout.read(file, hook_point)
     check_shapes(dictionary)
+    check_words(dictionary)
     return dictionary
 
 

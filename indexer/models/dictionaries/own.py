@@ -3,21 +3,23 @@ in its metadata. Probes, steering vectors, PCA bases and word lists come in this
 
 from __future__ import annotations
 
-import json
 import math
+import re
 
 import torch
 
+from indexer.errors import quoted
 from indexer.models.dictionaries import places
 from indexer.models.dictionaries.dictionary import COUNTED, NORMS, Dictionary, Function, Norm
-from indexer.models.dictionaries.files import WeightsFile
+from indexer.models.dictionaries.files import WeightsFile, few
+from indexer.models.json_text import parsed
 
 _TENSORS = frozenset({"W_enc", "b_enc", "W_dec", "b_dec", "threshold"})
+_WHOLE = re.compile("[0-9]{1,9}")
 _KEYS = frozenset(
     "activation apply_b_dec_to_input format hook_point hook_point_out k l0 layer model name names "
     "normalize_activations noun prepend_bos".split()
 )
-_MOST_DIGITS = 9
 
 
 def is_own(file: WeightsFile) -> bool:
@@ -33,10 +35,10 @@ def read_own(file: WeightsFile, asked: str | None) -> Dictionary:
     """Read a file of our layout. Raises `NeurariumError`."""
     declared = file.metadata
     if extra := sorted(set(file.tensors) - _TENSORS):
-        raise file.wrong(f"has tensors that mean nothing here: {', '.join(extra)}")
+        raise file.wrong(f"has tensors that mean nothing here: {few(extra)}")
     if extra := sorted(set(declared) - _KEYS):
         raise file.wrong(
-            f"has metadata that means nothing here: {', '.join(extra)}; known are "
+            f"has metadata that means nothing here: {few(extra)}; known are "
             f"{', '.join(sorted(_KEYS))}"
         )
     W_enc = file.tensor("W_enc")
@@ -87,10 +89,10 @@ def _function(file: WeightsFile, decodes: bool, has_threshold: bool) -> Function
         )
     if named in ("jumprelu", "batchtopk"):
         if not has_threshold:
-            raise file.wrong(f"is {named} and has no `threshold`")
+            raise file.wrong(f"is {quoted(named)} and has no `threshold`")
         return "jumprelu"
     if has_threshold:
-        raise file.wrong(f"is {named} and has a `threshold`: {named} uses none")
+        raise file.wrong(f"is {quoted(named)} and has a `threshold`, which it does not use")
     if named == "relu":
         return "relu"
     if named in COUNTED:
@@ -104,7 +106,8 @@ def _norm(file: WeightsFile) -> Norm:
     named = file.metadata.get("normalize_activations", "none")
     if named not in NORMS:
         raise file.wrong(
-            f"is for inputs normalised by {named!r}, which is not known: {', '.join(NORMS)} are"
+            f"is for inputs normalised by {quoted(named)}, which is not known: "
+            f"{', '.join(NORMS)} are"
         )
     return named
 
@@ -114,16 +117,15 @@ def _flag(file: WeightsFile, key: str, default: bool) -> bool:
     if declared is None:
         return default
     if declared not in ("true", "false"):
-        raise file.wrong(f"has {key} {declared!r} in its metadata: write true or false")
+        raise file.wrong(f"has {key} {quoted(declared)} in its metadata: write true or false")
     return declared == "true"
 
 
 def _number(file: WeightsFile, key: str) -> int:
     declared = file.metadata.get(key)
-    if declared is None or not declared.isdecimal() or len(declared) > _MOST_DIGITS:
-        raise file.wrong(
-            f"has {key} {declared!r:.40} in its metadata, and a whole number is needed"
-        )
+    if declared is None or not _WHOLE.fullmatch(declared):
+        least = "positive whole number" if key == "k" else "whole number from 0 on"
+        raise file.wrong(f"has {key} {quoted(declared)} in its metadata, and a {least} is needed")
     return int(declared)
 
 
@@ -134,7 +136,9 @@ def _decimal(file: WeightsFile, key: str) -> float | None:
     except ValueError:
         number = math.nan
     if number is not None and not 0 < number < math.inf:
-        raise file.wrong(f"has {key} {declared!r} in its metadata, and a number above 0 is needed")
+        raise file.wrong(
+            f"has {key} {quoted(declared)} in its metadata, and a number above 0 is needed"
+        )
     return number
 
 
@@ -143,8 +147,8 @@ def _names(file: WeightsFile, latents: int) -> tuple[str, ...]:
     if declared is None:
         return ()
     try:
-        names = json.loads(declared)
-    except (ValueError, RecursionError):
+        names = parsed(declared)
+    except ValueError:
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise file.wrong("has `names` that are not a JSON list of texts")

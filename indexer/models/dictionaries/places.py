@@ -3,20 +3,20 @@ say."""
 
 from __future__ import annotations
 
+import math
 import re
-from math import isfinite
 from typing import get_args
 
 from torch import Tensor
 
-from indexer.errors import NeurariumError
+from indexer.errors import NeurariumError, quoted
 from indexer.models.dictionaries.dictionary import Function, Hook
 from indexer.models.dictionaries.files import WeightsFile
 from indexer.models.names import HOOK_EMBED
 
-_HOOK = re.compile(r"blocks\.(\d{1,9})\.([\w.]+)")
-_POINT = re.compile(r"[a-z][\w.]*")
-_LAYER = re.compile(r"(?:^|[^a-z])(?:layers?|h|blocks)[._-]?(\d+)(?![\d])", re.IGNORECASE)
+_HOOK = re.compile(r"blocks\.([0-9]{1,6})\.([\w.]{1,100})")
+_POINT = re.compile(r"[a-z][\w.]{0,99}")
+_LAYER = re.compile(r"(?:^|[^a-z])(?:layers?|h|blocks)[._-]?([0-9]{1,6})(?![0-9])", re.IGNORECASE)
 
 
 def parse_hook(name: str) -> Hook | None:
@@ -45,7 +45,7 @@ def where(file: WeightsFile, declared: object, asked: str | None, layer: int | N
     if declared is not None:
         hook = _complete(file, declared, layer, "the file")
         if asked is not None and asked not in (hook.point, str(hook)):
-            raise file.wrong(f"reads {hook}, not {asked!r}: leave --hook-point out")
+            raise file.wrong(f"reads {hook}, not {quoted(asked)}: leave --hook-point out")
         return hook
     if asked is None:
         raise file.wrong(
@@ -63,7 +63,7 @@ def _complete(file: WeightsFile, name: object, layer: int | None, who: str) -> H
         return hook
     if not isinstance(name, str) or not _POINT.fullmatch(name) or name.startswith("blocks"):
         raise file.wrong(
-            f"reads {name!r:.80} according to {who}, which is not a place in a layer such as "
+            f"reads {quoted(name)} according to {who}, which is not a place in a layer such as "
             "blocks.3.hook_resid_post"
         )
     layer = layer if layer is not None else layer_in_name(file)
@@ -84,38 +84,49 @@ def number(file: WeightsFile, value: object, what: str) -> int:
     """A whole number from 1 on that a file of settings gives. Raises `NeurariumError`."""
     found = decimal(file, value, what)
     if found != int(found):
-        raise file.wrong(f"has {what} {value!r} in its settings, and a whole number is needed")
+        raise file.wrong(
+            f"has {what} {quoted(value)} in its settings, and a whole number is needed"
+        )
     if found < 1:
-        raise file.wrong(f"has {what} {value!r} in its settings, and it must be at least 1")
+        raise file.wrong(f"has {what} {quoted(value)} in its settings, and it must be at least 1")
     return int(found)
 
 
 def decimal(file: WeightsFile, value: object, what: str) -> float:
     """A finite number that a file of settings gives. Raises `NeurariumError`."""
-    try:
-        if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
-            return float(value)
-    except OverflowError:  # a whole number of hundreds of digits
-        pass
-    raise file.wrong(f"has {what} {value!r:.40} in its settings, and a number is needed")
+    found = finite(value)
+    if found is None:
+        raise file.wrong(f"has {what} {quoted(value)} in its settings, and a number is needed")
+    return found
 
 
 def one_each(tensor: Tensor, latents: int) -> Tensor:
-    """A number for each latent, where a file may have one for all."""
+    """[latents], where a file may have a single number for all latents."""
     return tensor.expand(latents).contiguous() if tensor.numel() == 1 else tensor
+
+
+def finite(value: object) -> float | None:
+    """A finite number that a file of settings gives; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def text(file: WeightsFile, value: object, what: str) -> str:
     """A text that a file of settings gives. Raises `NeurariumError`."""
     if not isinstance(value, str) or not value:
-        raise file.wrong(f"has {what} {value!r} in its settings, and a text is needed")
+        raise file.wrong(f"has {what} {quoted(value)} in its settings, and a text is needed")
     return value
 
 
 def unknown_function(file: WeightsFile, name: object) -> NeurariumError:
     """The error that a nonlinearity is not one of ours."""
     return file.wrong(
-        f"has the activation function {name!r}, which is not known: "
+        f"has the activation function {quoted(name)}, which is not known: "
         f"{', '.join((*get_args(Function), 'batchtopk'))} are"
     )
 

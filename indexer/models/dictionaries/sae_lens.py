@@ -3,17 +3,17 @@ with flat keys and other names."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from indexer.errors import quoted
 from indexer.models.dictionaries import places
 from indexer.models.dictionaries.dictionary import Dictionary, Function, Gate, Norm
 from indexer.models.dictionaries.files import WeightsFile
+from indexer.models.json_text import parsed
 
 _ARCHITECTURES: dict[str, Function] = {
     "standard": "relu",
@@ -38,7 +38,7 @@ def is_sae_lens(file: WeightsFile) -> bool:
 def read_sae_lens(file: WeightsFile, asked: str | None) -> Dictionary:
     """Read a file of SAELens's. Raises `NeurariumError`."""
     declared = _flat(file.settings)
-    architecture = str(declared.get("architecture") or "standard")
+    architecture = places.text(file, declared.get("architecture") or "standard", "architecture")
     if architecture not in _ARCHITECTURES:
         raise places.unknown_function(file, architecture)
     function = _function(file, declared, _ARCHITECTURES[architecture])
@@ -47,11 +47,13 @@ def read_sae_lens(file: WeightsFile, asked: str | None) -> Dictionary:
     transcoder = "transcoder" in architecture
     out = declared.get("hook_name_out")
     hook = places.where(file, declared.get("hook_name"), asked)
-    target = places.where(file, str(out), None) if transcoder and out else None
+    target = places.where(file, out, None) if transcoder and out else None
     if transcoder and target is None:
         raise file.wrong("is a transcoder and does not say what it approximates (hook_name_out)")
     if declared.get("hook_head_index") is not None:
-        raise file.wrong(f"reads head {declared['hook_head_index']} alone, which is not known here")
+        raise file.wrong(
+            f"reads head {quoted(declared['hook_head_index'])} alone, which is not known here"
+        )
     subtracted = bool(declared.get("apply_b_dec_to_input", not transcoder))
     if transcoder and subtracted:
         raise file.wrong("is a transcoder that subtracts b_dec from its input, which none does")
@@ -135,18 +137,18 @@ def _norm(file: WeightsFile, declared: Mapping[str, Any]) -> tuple[Norm, float |
         return "constant_norm_rescale", None
     if named == "expected_average_only_in":
         return "none", _scaling_factor(file)
-    raise file.wrong(f"is for inputs normalised by {named!r}, which is not known here")
+    raise file.wrong(f"is for inputs normalised by {quoted(named)}, which is not known here")
 
 
 def _scaling_factor(file: WeightsFile) -> float:
     """The scalar that SAELens writes into a file of its own; older versions do not."""
     path = file.path.parent / "activation_scaler.json"
     try:
-        factor = json.loads(path.read_text(encoding="utf-8"))["scaling_factor"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        factor = places.finite(parsed(path.read_bytes())["scaling_factor"])
+    except (OSError, ValueError, KeyError, TypeError):
         factor = None
-    if isinstance(factor, int | float) and not isinstance(factor, bool) and 0 < factor < math.inf:
-        return float(torch.tensor(float(factor)))
+    if factor is not None and factor > 0:
+        return float(torch.tensor(factor))
     raise file.wrong(
         "is for inputs multiplied by one scalar that is not in the file "
         "(normalize_activations: expected_average_only_in): fold it into the weights, with "

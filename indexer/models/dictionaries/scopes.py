@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 
 import torch
@@ -61,7 +60,7 @@ def read_gemma_scope(file: WeightsFile, asked: str | None) -> Dictionary:
         threshold=file.tensor(named["threshold"]),
         skip=None if affine is None else file.tensor(affine),
         target=places.beside(hook, "hook_mlp_out") if transcoder else None,
-        model=str(model) if model else _gemma_model(file),
+        model=model if model else _gemma_model(file),
         l0=None if l0 is None else float(l0[1]),
     )
 
@@ -126,9 +125,9 @@ def read_llama_scope(file: WeightsFile, asked: str | None) -> Dictionary:
 
 def _norm_of(file: WeightsFile, side: str) -> float:
     norms = file.settings.get("dataset_average_activation_norm")
-    norm = norms.get(side) if isinstance(norms, dict) else None
-    if isinstance(norm, int | float) and not isinstance(norm, bool) and 0 < norm < math.inf:
-        return float(norm)
+    norm = places.finite(norms.get(side)) if isinstance(norms, dict) else None
+    if norm is not None and norm > 0:
+        return norm
     raise file.wrong(
         f"does not give the data set's mean norm ({side}), which its inputs are divided by"
     )

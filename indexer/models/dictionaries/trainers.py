@@ -8,6 +8,7 @@ import re
 import torch
 from torch import Tensor
 
+from indexer.errors import quoted
 from indexer.models.dictionaries import places
 from indexer.models.dictionaries.dictionary import Dictionary, Function, Gate, Hook
 from indexer.models.dictionaries.files import WeightsFile
@@ -25,7 +26,7 @@ def read_sparsify(file: WeightsFile, asked: str | None) -> Dictionary:
     """Read `sae.safetensors` of a folder named for its module, such as `layers.3.mlp`. Raises
     `NeurariumError`."""
     declared = file.settings
-    function = _COUNTED.get(str(declared.get("activation", "topk")))
+    function = _COUNTED.get(places.text(file, declared.get("activation", "topk"), "activation"))
     if function is None or declared.get("signed"):
         named = "signed topk" if declared.get("signed") else declared["activation"]
         raise places.unknown_function(file, named)
@@ -121,8 +122,8 @@ def read_dictionary_learning(file: WeightsFile, asked: str | None) -> Dictionary
     norm_factor = trainer.get("activation_norm_factor")
     if norm_factor not in (None, 1, 1.0):
         raise file.wrong(
-            f"is for inputs divided by {norm_factor}, which may not be folded in: fold it, and "
-            "take activation_norm_factor out of config.json"
+            f"is for inputs divided by {quoted(norm_factor)}, which may not be folded in: fold it, "
+            "and take activation_norm_factor out of config.json"
         )
     return Dictionary(
         label=file.label,
@@ -137,7 +138,7 @@ def read_dictionary_learning(file: WeightsFile, asked: str | None) -> Dictionary
         k=places.number(file, k, "k") if function == "topk" else None,
         gate=gate,
         model=trainer.get("lm_name"),
-        l0=float(k) if isinstance(k, int | float) else None,
+        l0=places.finite(k),
     )
 
 
@@ -154,7 +155,7 @@ def _dictionary_learning_hook(file: WeightsFile, asked: str | None) -> Hook:
     trainer = file.settings["trainer"]
     declared = str(trainer.get("submodule_name") or "")
     layer = trainer.get("layer")
-    layer = int(layer) if isinstance(layer, int) and layer >= 0 else None
+    layer = layer if type(layer) is int and 0 <= layer < 10**6 else None
     kinds = {
         "resid_post": "hook_resid_post",
         "resid_pre": "hook_resid_pre",
@@ -177,20 +178,20 @@ def is_circuit_tracer(file: WeightsFile) -> bool:
 def read_circuit_tracer(file: WeightsFile, asked: str | None) -> Dictionary:
     """Read `layer_N.safetensors` of a folder with `config.yaml`. Raises `NeurariumError`."""
     declared = file.settings
-    kind = str(declared.get("model_kind", "transcoder_set"))
+    kind = places.text(file, declared.get("model_kind", "transcoder_set"), "model_kind")
     names = set(file.tensors)
     if kind == "cross_layer_transcoder" or any(
         re.fullmatch(r"W_(?:enc|dec)_\d+", name) for name in names
     ):
         raise places.cross_layer(file)
     if kind != "transcoder_set":
-        raise file.wrong(f"is a {kind!r}, which is not known: per-layer transcoders are")
+        raise file.wrong(f"is a {quoted(kind)}, which is not known: per-layer transcoders are")
     layer = places.layer_in_name(file)
     reads = declared.get("feature_input_hook")
     writes = declared.get("feature_output_hook")
     if writes is None:
         raise file.wrong("does not say what it approximates (feature_output_hook)")
-    hook = places.where(file, None if reads is None else str(reads), asked, layer)
+    hook = places.where(file, reads, asked, layer)
     b_enc, b_dec = file.tensor("b_enc"), file.tensor("b_dec")
     W_enc, W_dec = file.tensor("W_enc"), file.tensor("W_dec")
     latents, width = len(b_enc), len(b_dec)
@@ -214,6 +215,6 @@ def read_circuit_tracer(file: WeightsFile, asked: str | None) -> Dictionary:
         threshold=None if threshold is None else places.one_each(threshold, latents),
         skip=None if skip is None or not torch.any(skip) else skip.T,
         first_zero=True,
-        target=places.where(file, str(writes), None, hook.layer),
-        model=None if declared.get("model_name") is None else str(declared["model_name"]),
+        target=places.where(file, writes, None, hook.layer),
+        model=declared.get("model_name"),
     )

@@ -140,7 +140,7 @@ def _contexts(
             predicting = np.append(included[:-1] & included[1:], False)
             scores.add(plain, tokens, included, predicting)
         if context_id in losses:
-            losses[context_id] = plain.losses
+            losses[context_id] = np.where(included[1:], plain.losses, np.nan)
         progress(number + 1)
     compare_scores(checked.run, stored, "text", scores, checked.bound, checked.findings)
     compare_in_context(

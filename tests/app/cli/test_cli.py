@@ -11,8 +11,10 @@ import pytest
 from sqlalchemy import update
 
 from app.cli import main as cli
+from app.settings import from_environment
 from indexer.config import IndexConfig
 from indexer.demo import DICTIONARIES, bundled_name
+from indexer.errors import NeurariumError
 from indexer.store import schema
 from indexer.store.database import open_store
 from indexer.store.runs import list_runs
@@ -192,6 +194,13 @@ def test_a_wrong_setting_is_one_line(shell: Shell, monkeypatch: pytest.MonkeyPat
     code, _, err = shell.run("runs")
     assert code == 2
     assert err == "Error: NEURARIUM_PORT is 'abc': it must be a valid integer.\n"
+    monkeypatch.delenv("NEURARIUM_PORT")
+    for name in ("PAGE_MEMORY", "LIVE_MEMORY"):
+        for value in ("inf", "nan", "1e300"):
+            with monkeypatch.context() as patched:
+                patched.setenv(f"NEURARIUM_{name}", value)
+                with pytest.raises(NeurariumError, match=f"NEURARIUM_{name} is '{value}': it must"):
+                    from_environment()
 
 
 def test_deleting_an_unknown_run_is_an_error(shell: Shell) -> None:

@@ -3,6 +3,7 @@ are refused before a model library is imported."""
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from dataclasses import fields
@@ -75,7 +76,15 @@ def test_values_become_the_dataclass() -> None:
 def test_numbers_out_of_bounds_are_refused(name: str) -> None:
     """From Python as from the command line."""
     with pytest.raises(NeurariumError, match=f"{name} is 0: it must be 1 or more .--{name}."):
-        build(Execution, {name: 0})
+        Execution(**{name: 0})
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf, -math.inf, 1e300, 9.3e9])
+def test_gigabytes_are_a_number_of_bytes(value: float) -> None:
+    """Nothing else gets as far as the run; the largest number of bytes has 64 bits."""
+    with pytest.raises(NeurariumError, match=r"it must be a number above 0 .*--memory"):
+        build(Execution, {"memory": value})
+    assert build(Execution, {"memory": 9.2e9}).memory == 9_200_000_000_000_000_000
 
 
 @pytest.mark.parametrize(

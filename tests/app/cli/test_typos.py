@@ -23,6 +23,16 @@ INDEX = [
     (["demo", "--hook-point", "hook_nothing"], "There is no hook point 'hook_nothing'"),
     (["demo", "--set-name", "a b"], "a b"),
     (["demo", "--neurons", "--heads", "--set-name", "a"], "--set-name a is of one set"),
+    (["demo", "--neurons", "--hook-point", "hook_resid_post"], "--neurons are MLP neurons, and"),
+    (["demo", "--force"], "--force is for a dictionary, and none is named"),
+    (["demo", "--heads", "--force"], "--force is for a dictionary, and none is named"),
+    (["demo", "--memory", "nan"], "memory is nan: it must be a number above 0"),
+    (["demo", "--memory", "inf"], "memory is inf: it must be a number above 0"),
+    (["demo", "--memory", "1e300"], "memory is 1e+300: it must be a number above 0"),
+    (["demo", "--memory", "-1"], "memory is -1: it must be a number above 0"),
+    (["demo", "--seed", "1e30"], "is too large: it must be below 2^63"),
+    (["demo", "--top-k", "9" * 9_000], "is not a whole number"),
+    (["demo", "--nothing" * 9_000], "No such option"),
     (["demo", "--dtype", "int7"], "dtype 'int7'"),
     (["demo", "--device", "cudda"], "cudda"),
     (["demo", "--shard", "3/2", "--state", "x"], "--shard 3/2"),
@@ -40,12 +50,18 @@ INDEX = [
 ]
 OTHERS = [
     (["verify", "9"], "There is no run 9"),
+    (["verify", "1", "--neurons", "-1"], "-1 is too small: it must be 1 or more"),
+    (["verify", "1", "--contexts", "0"], "0 is too small: it must be 1 or more"),
+    (["verify", "1e30"], "is too large: it must be below 2^63"),
+    (["merge", "nowhere", "--memory", "nan"], "memory is nan: it must be a number above 0"),
     (["verify", "1", "--model-path", "nowhere"], "--model-path nowhere"),
     (["verify", "1", "--corpus-path", "nowhere"], "--corpus-path nowhere"),
     (["verify", "1", "--dictionary-path", "nowhere"], "--dictionary-path nowhere"),
     (["merge", "nowhere"], "nowhere holds no shards"),
     (["check", "9"], "run 9"),
     (["export", "9"], "run 9"),
+    (["export", "9" * 5_000], "There is no run '999"),
+    (["copy", "9" * 25, "--to", "sqlite:///{folder}/other.db"], "There is no run 999"),
     (["export", "toy", "--format", "xml"], "There is no format 'xml'"),
     (["copy", "9", "--to", "sqlite:///{folder}/other.db"], "run 9"),
     (["serve", "--live", "--model-path", "toy=nowhere"], "there is no folder or file nowhere"),
@@ -107,5 +123,6 @@ def test_no_mistake_waits_for_a_model_library(tmp_path: Path) -> None:
         assert message in line, words
         assert line.startswith("Error: "), words
         assert "Traceback" not in err, words
+        assert len(line) < 2_100
         assert loaded == [], words
     assert not (tmp_path / "other.db").exists()

@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from app.reading.store import Reading
 from indexer.demo import MODEL_DIR
 from tests.conftest import serving
 from tests.helpers.live_servers import live_client_of
@@ -56,7 +57,9 @@ def run(model: Any, token_ids: list[int], change: Callable[[Tensor], None]) -> t
     return out, seen[0]
 
 
-def test_a_head_on_a_text_is_the_models(live: TestClient, model: Any) -> None:
+def test_a_head_on_a_text_is_the_models(
+    live: TestClient, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Patterns of the layer, the direct effects, and predictions with the head ablated and
     patched."""
     response = live.post(PATH, json={"text": TEXT, "patch": OTHER})
@@ -118,15 +121,22 @@ def test_a_head_on_a_text_is_the_models(live: TestClient, model: Any) -> None:
     assert found["effects"]["as_is"]["divergence"] == 0
     assert found["mean_contexts"] == 8
     contexts = live.get(API).json()["examples"]["random"]
-    means = []
-    for context in contexts:
-        whole = live.get(f"{API}/contexts/{context['context_id']}").json()
-        means.append(run(model, whole["token_ids"], lambda _: None)[1][whole["included_from"] :])
-    mean = torch.cat(means).mean(0)
-    out, _ = run(model, ids, lambda z: z[1:].copy_(mean))
-    token = found["effects"]["mean_ablated"]["tokens"][0]
-    expected = float(out.logits[0, -1].softmax(-1)[token["token_id"]])
-    assert token["probability"] == pytest.approx(expected, rel=2e-3)
+    whole = [live.get(f"{API}/contexts/{c['context_id']}").json() for c in contexts]
+    first = whole[0]["included_from"]
+    common = {id_ for ids_ in (w["token_ids"][first:] for w in whole) for id_ in ids_[::3]}
+    for special in (frozenset[int](), frozenset(common)):  # as if they were special tokens inside
+        monkeypatch.setattr(Reading, "special_token_ids", special)
+        means = []
+        for one in whole:
+            outputs = run(model, one["token_ids"], lambda _: None)[1]
+            inside = enumerate(one["token_ids"])
+            means.append(outputs[[at >= first and i not in special for at, i in inside]])
+        mean = torch.cat(means).mean(0)
+        out, _ = run(model, ids, lambda z, mean=mean: z[1:].copy_(mean))
+        again = live.post(PATH, json={"text": TEXT}).json() if special else found
+        token = again["effects"]["mean_ablated"]["tokens"][0]
+        expected = float(out.logits[0, -1].softmax(-1)[token["token_id"]])
+        assert token["probability"] == pytest.approx(expected, rel=2e-3)
 
 
 def test_the_page_shows_the_answer(live: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,7 @@ def test_demo_is_the_bundled_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ({"text": "t", "meta": {"pile_set_name": "ArXiv"}}, {}, ("t", "ArXiv")),
         ({"text": "t", "meta": '{"pile_set_name": "ArXiv"}'}, {}, ("t", "ArXiv")),
         ({"text": "t", "meta": "not JSON"}, {}, ("t", "a")),
+        ({"text": "t", "meta": "[" * 100_000}, {}, ("t", "a")),
         ({"text": "t", "source": "s", "meta": {"pile_set_name": "A"}}, {}, ("t", "s")),
         ({"text": "t", "source": "s", "lang": "en"}, {"source_column": "lang"}, ("t", "en")),
         ({"text": "t", "year": 1999}, {"source_column": "year"}, ("t", "1999")),

@@ -243,6 +243,7 @@ def test_distance_1_is_what_the_model_itself_scores(
         ("gpt_neox", ("parallel attention",)),
         ("qwen3", ("normalises queries and keys",)),
         ("gemma2", ("Sliding windows", "soft cap", "after the attention")),
+        ("phi", ("normalises queries and keys",)),
         ("bloom", ("ALiBi",)),
         ("gpt_oss", ("Sink logits", "Sliding windows", "none that can be indexed")),
     ],
@@ -258,9 +259,10 @@ def test_what_is_left_out_has_a_name(
     turns = architecture in ("gpt_neox", "gemma2", "gpt_oss")
     assert any("relative distance 0" in line for line in lines) == turns
     biased = architecture not in ("qwen3", "gemma2")
+    normed = architecture in ("qwen3", "phi")
     assert any("Biases are in the QK" in line for line in lines) == biased
     circuit = found(model, torch.arange(4))[1][0]
-    known = architecture != "qwen3"
+    known = not normed
     for part in (circuit.matched, circuit.queries, circuit.keys):
         assert (part is not None) == known
     assert (circuit.matched_previous is not None) == turns

@@ -77,8 +77,9 @@ def test_a_head_is_ablated_and_patched(
     ]
     values = truth.values(LAYER, LENGTH)[0, HEAD].float()
     pattern = truth.patterns[LAYER][1, HEAD]
-    mean = torch.cat([outputs[0][1:], outputs[1][1:]]).mean(0)
-    contexts = [(text.tolist(), 1), (other.tolist(), 1)]
+    inside = [1, 2, 5, 6, 8]  # the others stand for special tokens of a tokenised row
+    mean = torch.cat([outputs[0][1:], outputs[1][inside]]).mean(0)
+    contexts = [(text.tolist(), list(range(1, LENGTH))), (other.tolist(), inside)]
     own = mean_output(model, LAYER, HEAD, contexts)
     torch.testing.assert_close(own, mean, rtol=1e-4, atol=1e-6)
     donor = read_donor(model, LAYER, HEAD, other.tolist())

@@ -13,7 +13,7 @@ from torch import Tensor
 from indexer.errors import NeurariumError
 from indexer.interventions.ablate import effects
 from indexer.interventions.ablate_positions import ZERO, Ablated, position_effects
-from indexer.interventions.steer import Push, steer
+from indexer.interventions.steer import Push, sampled, steer
 from indexer.models.asked import Asked
 from indexer.models.load import load_model
 from indexer.models.loaded import LoadedModel
@@ -259,3 +259,20 @@ def test_the_middle_of_a_block_is_ablated_where_the_stream_goes_on(folder: Path)
     assert expected > 1e-7
     at_positions = position_effects(model, [Ablated(0, unit, 0.0)], TOKENS, every)
     assert at_positions.divergences[ZERO, -1] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-320, 1e-300, 1e-9, 0.0])
+def test_a_tiny_temperature_takes_the_likeliest_token(temperature: float) -> None:
+    """Logits divided by it are larger than any number."""
+    logits = torch.tensor([-3.0, 40.0, 39.0, -1e30], dtype=torch.float64)
+    for roll in (0.0, 0.3, 0.999):
+        assert sampled(logits, roll, temperature) == 1
+        assert sampled(-logits, roll, temperature) == 3
+
+
+def test_a_token_is_drawn_by_its_share() -> None:
+    """The shares of the probabilities, end to end, at this temperature."""
+    logits = torch.tensor([0.5, 2.0, -1.0], dtype=torch.float64)
+    ends = np.cumsum(np.exp(logits.numpy() / 0.7) / np.exp(logits.numpy() / 0.7).sum())
+    for roll in np.linspace(0.001, 0.999, 50):
+        assert sampled(logits, float(roll), 0.7) == int(np.searchsorted(ends, roll, side="right"))

@@ -67,6 +67,29 @@ def test_equals_its_plain_formula(case: Case, tmp_path: Path) -> None:
     torch.testing.assert_close(dictionary.decode(acts, x), out, rtol=1e-4, atol=1e-4)
 
 
+def test_thresholds_may_be_below_0(tmp_path: Path) -> None:
+    """The limits of activations are those of all preactivations in between, however rounded: an
+    activation just above a negative threshold is lower than one that is off."""
+    w = weights()
+    threshold = torch.linspace(-1.5, 1.5, LATENTS)
+    change = {"threshold": threshold}
+    path = own(*_FULL, change=change, hook_point=HOOK, activation="jumprelu")(tmp_path)
+    (dictionary,) = read_dictionaries(str(path))
+    x, share = inputs(), 0.05
+    product = (x - w["b_dec"]) @ w["W_enc"]
+    off = share * product.abs().amax(-1, keepdim=True)
+    steps = torch.linspace(-1, 1, 2001)[:, None, None, None]
+    values = product + w["b_enc"] + steps * off
+    acts = torch.where(values > threshold, values, 0.0)
+
+    low, high = dictionary.between(x, share)
+
+    assert ((low <= acts + 1e-5) & (high >= acts - 1e-5)).all()
+    step = float(off.max()) / 1000 + 1e-5
+    torch.testing.assert_close(low, acts.amin(0), rtol=0, atol=step)
+    torch.testing.assert_close(high, acts.amax(0), rtol=0, atol=step)
+
+
 def test_top_k_is_taken_over_all_latents(tmp_path: Path) -> None:
     """A latent on its own would always be among the k largest."""
     case = next(case for case in CASES if case.name == "SAELens top-k")
@@ -161,7 +184,7 @@ def text(name: str, content: bytes) -> Write:
     return write
 
 
-def circuit(tensors: dict[str, Tensor], **said: str) -> Write:
+def circuit(tensors: dict[str, Tensor], **said: Any) -> Write:
     return lambda root: save(
         root, "layer_1.safetensors", tensors, ("config.yaml", {"feature_input_hook": "x", **said})
     )
@@ -200,6 +223,16 @@ def two_places(root: Path) -> Path:
     return root
 
 
+def settings(content: str) -> Write:
+    """A file of SAELens's with these settings beside it."""
+    return lambda root: (lens()(root), (root / "cfg.json").write_text(content))[0]
+
+
+def _names(last: str) -> str:
+    """Names of all latents in JSON, the fourth of them this one."""
+    return json.dumps([*"abc", last, *"x" * (LATENTS - 4)])
+
+
 _BAD: dict[str, tuple[Write, str]] = {
     "not there": (lambda root: root / "no.safetensors", "There is no file or folder"),
     "not weights": (text("notes.txt", b"hello"), "not a file of weights"),
@@ -217,10 +250,7 @@ _BAD: dict[str, tuple[Write, str]] = {
         lambda root: save(root, "x.safetensors", {"embedding": torch.ones(2, 2)}),
         "is of no known layout (tensors: embedding)",
     ),
-    "settings that are not JSON": (
-        lambda root: (lens()(root), (root / "cfg.json").write_text("{"))[0],
-        "cfg.json beside the dictionary",
-    ),
+    "settings that are not JSON": (settings("{"), "cfg.json beside the dictionary"),
     "no hook point": (own("W_enc"), "does not say where it reads"),
     "a hook point that is no name": (
         own("W_enc", hook_point="blocks.1"),
@@ -294,6 +324,41 @@ _BAD: dict[str, tuple[Write, str]] = {
         "tensors that mean nothing here: b_encoder",
     ),
     "too few names": (own("W_enc", hook_point=HOOK, names='["a"]'), "has 1 names for 24 columns"),
+    **{
+        f"{what} in its metadata": (own("W_enc", **({"hook_point": HOOK} | {key: value})), expected)
+        for what, key, value, expected in (
+            ("names nested too deeply", "names", "[" * 100_000, "not a JSON list"),
+            ("a name of thousands of digits", "names", f"[{'1' * 5000}]", "not a JSON list"),
+            ("half of a surrogate pair", "names", _names("\ud800"), "has the name '\\ud800' for 3"),
+            ("a line break", "names", _names("a\nb"), r"has the name 'a\nb' for 3 (`names`)"),
+            ("a NUL", "names", _names("a\0"), "no line breaks or other control"),
+            ("a name without end", "names", _names("a" * 100_000), "at most 200 characters"),
+            ("markup", "noun", "<b>x</b>", "calls its units '<b>x</b>' (`noun`): write at most 40"),
+            ("a noun of two lines", "noun", "a\nb", r"calls its units 'a\nb'"),
+            ("a noun without end", "noun", "x" * 3000, "at most 40 letters"),
+            ("a flag that is no flag", "prepend_bos", "y" * 3000, "write true or false"),
+            ("a layer of thousands of digits", "layer", "9" * 5000, "whole number from 0 on is"),
+            ("a key without end", "k" * 9000, "1", "metadata that means nothing here: 'kkk"),
+            ("a hook point's layer", "hook_point", f"blocks.{'9' * 5000}.x", "not a place in a"),
+        )
+    },
+    "a k below 1": (
+        own(*_FULL, hook_point=HOOK, activation="topk", k="-2"),
+        "has k '-2' in its metadata, and a positive whole number is needed",
+    ),
+    "settings nested too deeply": (settings("[" * 200_000), "inside each other without end"),
+    "settings with thousands of digits": (
+        settings(f'{{"d_sae": {"9" * 6000}}}'),
+        "cannot be read (it has a whole number of thousands of digits)",
+    ),
+    "a kind without end": (
+        circuit({"W_enc": torch.ones(2, 2)}, model_kind="x" * 100_000, feature_output_hook="y"),
+        "which is not known: per-layer transcoders are",
+    ),
+    "a kind that is no text": (
+        circuit({"W_enc": torch.ones(2, 2)}, model_kind=[["x"] * 99] * 99),
+        "has model_kind [['x', 'x'",
+    ),
     "settings without end": (
         lambda root: (lens()(root), (root / "cfg.json").write_text("[" * 100_000))[0],
         "cfg.json beside the dictionary",
@@ -327,7 +392,7 @@ _BAD: dict[str, tuple[Write, str]] = {
     ),
     "a number of 5,000 digits": (
         own(*_FULL, hook_point=HOOK, activation="topk", k="9" * 5000),
-        "in its metadata, and a whole number is needed",
+        "in its metadata, and a positive whole number is needed",
     ),
     "names without end": (
         own("W_enc", hook_point=HOOK, names="[" * 50_000),
