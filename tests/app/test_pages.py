@@ -128,7 +128,7 @@ def test_a_model_s_page_lists_its_layers(client: TestClient) -> None:
 
 
 def test_the_first_page_lists_the_models(client: TestClient) -> None:
-    """A row a model: its name, layers, neurons, corpus, tokens, and how many runs it has."""
+    """A row a model: its name, layers, units, corpus, tokens, and how many runs it has."""
     page = read(client, "/")
     items = client.get("/api/v1/models").json()["items"]
     rows = [row for row in page.all("tr") if row.all("td")]
@@ -136,7 +136,9 @@ def test_the_first_page_lists_the_models(client: TestClient) -> None:
         (name,) = row.all("a", "name")
         assert name.text == item["model"]
         numbers = [int(cell.text.replace(",", "")) for cell in row.all("td", "num")]
-        assert numbers == [item["n_layers"], item["n_neurons"], 1234]
+        assert numbers == [item["n_layers"], 1234]
+        units = [link.text for link in row.all("a") if link.text.endswith("neurons")]
+        assert units == [f"{item['n_neurons']:,} neurons"]
         assert item["run"]["corpus"] in row.text
         assert (f"of {item['runs']}" in row.text) == (item["runs"] > 1)
 

@@ -187,15 +187,13 @@ def test_too_few_common_contexts_have_no_correlation(seeds: str) -> None:
     assert found["sort"] == "shared"
 
 
-def test_runs_over_different_text_are_sorted_by_the_change_of_max(seeds: str) -> None:
+def test_runs_over_different_text_are_sorted_by_the_change_of_max(tmp_path: Path) -> None:
     """In JSON, in CSV and on the page, the largest change first."""
-    url = seeds.replace("runs.db", "other.db")
-    folder = Path(seeds.removeprefix("sqlite:///")).parent
-    text = folder / "other.jsonl"
+    url, text = f"sqlite:///{tmp_path / 'runs.db'}", tmp_path / "other.jsonl"
     text.write_text("".join(json.dumps({"text": f"Number {i}. " * 40}) + "\n" for i in range(9)))
     base: dict[str, Any] = {"model": "demo", "name": "one", "top_k": 3, "bottom_k": 2, "sample": 4}
     for other in ({"max_tokens": 1_000}, {"corpus": str(text), "ctx_len": 128}):
-        index(IndexConfig(**base | other), url, folder / "cache", Silent())
+        index(IndexConfig(**base | other), url, tmp_path / "cache", Silent())
     with serving(url) as client:
         path = "/api/v1/models/one/differences"
         found = client.get(path).json()
