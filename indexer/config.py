@@ -226,7 +226,7 @@ class IndexConfig:
         """The set of units that is asked for."""
         hook_point = HOOK_PATTERN if self.heads else self.hook_point
         dictionary = self.dictionary
-        if dictionary is not None:  # files are found again from any folder
+        if dictionary is not None:  # absolute, so that the command works from any folder
             dictionary = ",".join(map(_absolute_file, dictionary.split(",")))
         return Asked(hook_point, dictionary, self.force)
 

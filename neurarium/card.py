@@ -37,7 +37,7 @@ def card(page: NeuronPage) -> str:
     few = page.examples.model_copy(update={"top": page.examples.top[:EXAMPLES]})
     shown = page.model_copy(update={"examples": few})
     view = neuron_view(shown, "peak", Links(page.model, page.run.id), titled=True)
-    # What it fires on is said of all top examples, not of those shown.
+    # The summary counts all top examples, and the card shows fewer.
     view = replace(view, summary=summary(page, Links(page.model, page.run.id).tokens()))
     top = replace(view.sections[0], logo=Markup())
     document = (

@@ -25,7 +25,7 @@ class Heads(Table):
 
         super().__init__(f"{model}: attention heads", read)
         self.page: HeadsPage = reader.heads(model, run)
-        """What the API says of the heads together."""
+        """The API's JSON of all heads."""
 
     def as_dict(self, row: HeadRow) -> dict[str, Any]:
         """A row's scores under one name each: those on text end in `_text`."""
@@ -42,7 +42,7 @@ class Head:
     def __init__(self, reader: Reader, page: HeadPage) -> None:
         self._reader = reader
         self.page = page
-        """What the API says of the head."""
+        """The API's JSON of the head."""
 
     @property
     def scores(self) -> Scores:

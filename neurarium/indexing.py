@@ -33,7 +33,7 @@ _LOADING = {
     "workers": "a model in memory runs in this process",
     "ray_address": "a model in memory runs in this process",
 }
-"""Options of the command that mean nothing here, and why."""
+"""Options of the command that `neurarium.index` does not take, and why."""
 
 
 def one_set(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from app.compare import queries as compare
+from app.compare.schemas import Comparison
+from app.differences import queries as differences
+from app.differences.schemas import Differences
 from app.errors import AppError
 from app.heads import queries as heads
 from app.heads.schemas import HeadContext, HeadPage, HeadsPage
@@ -22,13 +26,14 @@ from app.reading.runs import model_names
 from app.reading.store import Store as Reading
 from app.runs.queries import run as read_run
 from app.schemas import NEWEST_NOTES, Note, Run
-from app.search import tokens
+from app.search import texts, tokens
 from app.search.numbers import queries as numbers
 from app.search.numbers.grammar import GrammarError, parse
 from app.search.numbers.schemas import NumberSearch
-from app.search.schemas import TokenSearch
+from app.search.schemas import TextSearch, TokenSearch
 from app.sets import ModelSet
 from app.settings import from_environment
+from app.web.address import NeuronPlace
 from indexer.errors import NeurariumError
 from indexer.store import notes
 from indexer.store.database import open_store, without_password
@@ -37,7 +42,7 @@ from neurarium.objects import Store
 from neurarium.reader import PAGE
 
 _MOST_TOKENS = 4096
-"""Of a text that a model reads here, if the model has so many positions."""
+"""The most tokens of a text, if the model has as many positions."""
 
 
 def database_url(database: str | Path | None) -> str:
@@ -141,6 +146,33 @@ class Local:
             number = tokens.token_of(reading, token, token_id)
             page = tokens.search(reading, number, known, PAGE, cursor)
         return self._noted(page, model)
+
+    def search_text(self, model: str, run: int | None, text: str, cursor: str | None) -> TextSearch:
+        """A page of the contexts with a text."""
+        with self._reading(model, run) as reading:
+            return texts.search(reading, text, PAGE, cursor)
+
+    def differences(
+        self,
+        model: str,
+        a: int | None,
+        b: int | None,
+        layer: int | None,
+        sort: str | None,
+        cursor: str | None,
+    ) -> Differences:
+        """A page of what changed of each neuron between two runs."""
+        known: Any = sort
+        name = ModelSet.parse(model)
+        with explained(), self._store.connect() as connection:
+            both = differences.readings(self._store, connection, name, a, b)
+            page = differences.differences(*both, layer, known, None, PAGE, cursor)
+        return self._noted(page, model)
+
+    def compare(self, a: NeuronPlace, b: NeuronPlace) -> Comparison:
+        """Two neurons side by side."""
+        with explained():
+            return compare.compare(self._store, a, b)
 
     def activations(
         self, model: str, run: int | None, layer: int, neuron: int, text: str

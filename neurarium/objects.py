@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from typing import Any, SupportsIndex, get_args
 
 import numpy as np
-from jaxtyping import Float32, Int64
 
-from app.examples.schemas import Example as ExampleSchema
-from app.live.neuron.schemas import LiveAnswer
+from app.compare.schemas import Comparison
+from app.differences.schemas import DifferenceSort
 from app.models.schemas import ModelPage
 from app.neurons.schemas import NeuronPage, Stats, Weights
-from app.schemas import Run, Schema
+from app.schemas import Run, RunRef, Schema
 from app.search.schemas import Role
 from app.sets import ModelSet
+from app.web.address import NeuronPlace
 from indexer.errors import NeurariumError
 from indexer.store.units import HEADS
 from neurarium.given import LARGEST_TOKEN, number, optional_number, words
 from neurarium.heads import Head, Heads
 from neurarium.reader import Reader
 from neurarium.tables import Table
+from neurarium.texts import Example, LiveText
 
 Array = np.ndarray[Any, Any]
 
@@ -43,6 +43,15 @@ class Store:
     def models(self) -> list[str]:
         """The names of all models."""
         return self.reader.models()
+
+    @property
+    def runs(self) -> list[RunRef]:
+        """All runs of all models and sets of units, newest first."""
+        found: list[RunRef] = []
+        for name in self.models:
+            for one in self.model(name).sets:
+                found += [one.page.run, *one.page.other_runs]
+        return sorted(found, key=lambda run: -run.id)
 
     def model(
         self, name: str, run: SupportsIndex | None = None, *, units: str | None = None
@@ -81,12 +90,18 @@ class Model:
         self.name = name
         """Its name in addresses, with its set of units unless that is the default."""
         self.page = page
-        """What the API says of the model."""
+        """The API's JSON of the model."""
 
     @cached_property
     def run(self) -> Run:
         """The run, with its provenance and content hash."""
         return self._reader.run(self.page.run.id)
+
+    @property
+    def sets(self) -> list[Model]:
+        """The model in each of its sets of units, in their default runs; the default set first."""
+        names = [str(one.run.name) for one in self.page.sets]
+        return [Model(self._reader, self._reader.model(name, None), name, None) for name in names]
 
     @property
     def layers(self) -> list[Layer]:
@@ -144,6 +159,37 @@ class Model:
             f"{self.name}: neurons of {token if token is not None else token_id!r}", _all(page)
         )
 
+    def search_text(self, text: str) -> Table:
+        """The contexts with words, "a phrase" or the beginning of a word*, each with the neurons
+        that have it as an example."""
+        text = words("text", text)
+
+        def page(cursor: str | None) -> Any:
+            return self._reader.search_text(self.name, self._asked, text, cursor)
+
+        return Table(f"{self.name}: contexts with {text!r}", _all(page))
+
+    def differences(
+        self,
+        a: SupportsIndex | None = None,
+        b: SupportsIndex | None = None,
+        *,
+        layer: SupportsIndex | None = None,
+        sort: str | None = None,
+    ) -> Table:
+        """What changed of each neuron between two runs of the model; those that changed most come
+        first. Runs and `sort` are by default those of the API. Raises NeurariumError."""
+        runs = optional_number("a", a, 1), optional_number("b", b, 1)
+        of_layer = optional_number("layer", layer)
+        if sort is not None and sort not in get_args(DifferenceSort):
+            known = ", ".join(get_args(DifferenceSort))
+            raise NeurariumError(f"Differences are not sorted by {sort!r}: use {known}.")
+
+        def page(cursor: str | None) -> Any:
+            return self._reader.differences(self.name, *runs, of_layer, sort, cursor)
+
+        return Table(f"{self.name}: differences", _all(page))
+
     def find(self, query: str = "") -> Table:
         """The neurons whose statistics match a query, such as `max>3 density<20%`."""
         query = words("query", query)
@@ -184,76 +230,6 @@ class Layer(Table):
         return Neuron(self._reader, page, self._model)
 
 
-@dataclass(frozen=True, eq=False)
-class Example:
-    """A context chosen for a neuron."""
-
-    data: ExampleSchema
-    """What the API says of it."""
-
-    @property
-    def peak(self) -> float:
-        """Its largest activation, exact."""
-        return self.data.peak
-
-    @property
-    def tokens(self) -> list[str]:
-        """The texts of its tokens."""
-        return self.data.tokens
-
-    @property
-    def text(self) -> str:
-        """The tokens' texts joined."""
-        return "".join(self.data.tokens)
-
-    @property
-    def peak_token(self) -> str | None:
-        """The token it peaks on; None if that is not stored."""
-        at = self.data.peak_position - self.data.start
-        return self.data.tokens[at] if 0 <= at < len(self.data.tokens) else None
-
-    @property
-    def token_ids(self) -> Int64[np.ndarray, " pos"]:
-        """Its token ids."""
-        return np.array(self.data.token_ids, np.int64)
-
-    @property
-    def activations(self) -> Float32[np.ndarray, " pos"]:
-        """One a token; NaN at positions that are not included."""
-        return _floats(self.data.activations)
-
-    def __repr__(self) -> str:
-        return f"<example {self.data.rank}: {self.peak:.4g} at {self.peak_token!r}>"
-
-
-@dataclass(frozen=True, eq=False)
-class LiveText:
-    """A neuron on a text."""
-
-    data: LiveAnswer
-    """What the API says of it."""
-
-    @property
-    def tokens(self) -> list[str]:
-        """The texts of the tokens."""
-        return self.data.tokens
-
-    @property
-    def activations(self) -> Float32[np.ndarray, " pos"]:
-        """One a token; NaN at positions that are not included."""
-        return _floats(self.data.activations)
-
-    @property
-    def peak(self) -> float:
-        """The largest activation."""
-        return self.data.peak
-
-    def __repr__(self) -> str:
-        data = self.data
-        unit, token = f"{data.model} {data.layer}/{data.neuron}", data.tokens[data.peak_position]
-        return f"<{unit} on {len(data.tokens):,} tokens: {data.peak:.4g} at {token!r}>"
-
-
 class Neuron:
     """A neuron: its page's contents, arrays as numpy."""
 
@@ -261,7 +237,7 @@ class Neuron:
         self._reader = reader
         self._model = model
         self.page = page
-        """What the API says of the neuron."""
+        """The API's JSON of the neuron."""
 
     @property
     def name(self) -> str | None:
@@ -320,6 +296,14 @@ class Neuron:
         )
         return Example(found.example)
 
+    def compare(self, other: Neuron) -> Comparison:
+        """This neuron beside another of the same store: shared contexts, correlation of peaks."""
+        return self._reader.compare(self._place(), other._place())
+
+    def _place(self) -> NeuronPlace:
+        page, name = self.page, self.page.run.name
+        return NeuronPlace(name.model, page.layer, page.neuron, page.run.id, name.set)
+
     def to_dict(self) -> dict[str, Any]:
         """The same as the API's JSON."""
         return self.page.model_dump(mode="json")
@@ -334,10 +318,6 @@ class Neuron:
         from neurarium.card import card
 
         return card(self.page)
-
-
-def _floats(values: list[float | None]) -> Float32[np.ndarray, " pos"]:
-    return np.array([np.nan if value is None else value for value in values], np.float32)
 
 
 def _all(page: Callable[[str | None], Any]) -> Callable[[], Iterator[Schema]]:

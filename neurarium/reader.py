@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from app.compare.schemas import Comparison
+from app.differences.schemas import Differences
 from app.heads.schemas import HeadContext, HeadPage, HeadsPage
 from app.live.neuron.schemas import LiveAnswer
 from app.models.schemas import ModelPage, NeuronList
 from app.neurons.schemas import ContextPage, NeuronPage
 from app.schemas import Run
 from app.search.numbers.schemas import NumberSearch
-from app.search.schemas import TokenSearch
+from app.search.schemas import TextSearch, TokenSearch
+from app.web.address import NeuronPlace
 
 PAGE = 1000
 """Rows asked for at a time: the most that the API gives."""
@@ -71,6 +74,23 @@ class Reader(Protocol):
         cursor: str | None,
     ) -> TokenSearch:
         """A page of the neurons of a token."""
+
+    def search_text(self, model: str, run: int | None, text: str, cursor: str | None) -> TextSearch:
+        """A page of the contexts with a text."""
+
+    def differences(
+        self,
+        model: str,
+        a: int | None,
+        b: int | None,
+        layer: int | None,
+        sort: str | None,
+        cursor: str | None,
+    ) -> Differences:
+        """A page of what changed of each neuron between two runs."""
+
+    def compare(self, a: NeuronPlace, b: NeuronPlace) -> Comparison:
+        """Two neurons side by side."""
 
     def activations(
         self, model: str, run: int | None, layer: int, neuron: int, text: str

@@ -10,15 +10,20 @@ from urllib.request import Request, urlopen
 
 from pydantic import BaseModel, ValidationError
 
+from app.compare.schemas import Comparison
+from app.differences.schemas import Differences
 from app.heads.schemas import HeadContext, HeadPage, HeadsPage
+from app.lists.entries import full_text
 from app.live.neuron.schemas import LiveAnswer
 from app.models.schemas import ModelList, ModelPage, NeuronList
 from app.neurons.schemas import ContextPage, NeuronPage
 from app.schemas import Health, Run
 from app.search.numbers.schemas import NumberSearch
-from app.search.schemas import TokenSearch
+from app.search.schemas import TextSearch, TokenSearch
 from app.sets import ModelSet
 from app.web import api_urls
+from app.web.address import NeuronPlace
+from app.web.paths import DifferencesQuery
 from indexer.errors import NeurariumError
 from neurarium.objects import Store
 from neurarium.reader import PAGE
@@ -122,6 +127,29 @@ class Remote:
         )
         return self._get(path, TokenSearch)
 
+    def search_text(self, model: str, run: int | None, text: str, cursor: str | None) -> TextSearch:
+        """A page of the contexts with a text."""
+        path = api_urls.text(ModelSet.parse(model), text, cursor=cursor, run=run)
+        return self._get(path, TextSearch)
+
+    def differences(
+        self,
+        model: str,
+        a: int | None,
+        b: int | None,
+        layer: int | None,
+        sort: str | None,
+        cursor: str | None,
+    ) -> Differences:
+        """A page of what changed of each neuron between two runs."""
+        query: DifferencesQuery = {"layer": layer, "sort": sort, "cursor": cursor}
+        path = api_urls.differences(ModelSet.parse(model), a, b, **query)
+        return self._get(path, Differences)
+
+    def compare(self, a: NeuronPlace, b: NeuronPlace) -> Comparison:
+        """Two neurons side by side."""
+        return self._get(api_urls.compare(full_text(a), full_text(b)), Comparison)
+
     def activations(
         self, model: str, run: int | None, layer: int, neuron: int, text: str
     ) -> LiveAnswer:
@@ -156,7 +184,7 @@ class Remote:
 
 
 def _detail(error: HTTPError) -> str:
-    """What a failed request says."""
+    """The message of a failed request."""
     try:
         return str(json.loads(error.read())["detail"])
     except (ValueError, KeyError, TypeError):

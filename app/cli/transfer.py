@@ -108,11 +108,11 @@ def import_run(
     with _target(database) as engine, _reporting(Path()) as shown:
         progress = shown.stage("Importing", None, "units")
         if format == "jsonl":
-            from indexer.export.lines import import_lines
+            from indexer.importing.lines import import_lines
 
             number = import_lines(path, engine, name, progress)
         else:
-            from indexer.export.openai import import_records
+            from indexer.importing.openai import import_records
 
             number = import_records(path, engine, name, progress)
     out.print(f"Imported as run {number}.", highlight=False)
@@ -147,7 +147,7 @@ def pack(
     out_path: Annotated[Path, typer.Option("--out", help="The file to write, such as run.db.")],
     database: Database = None,
 ) -> None:
-    """Write a run into an SQLite file of its own, to send to somebody."""
+    """Write a run into an SQLite file of its own, which can be sent."""
     from indexer.store.transfer.copying import pack_run
 
     with _reading(database, run) as (engine, reading), _reporting(Path()) as shown:
@@ -200,7 +200,7 @@ def _target(database: str | None) -> Iterator[Any]:
 
     settings = settings_of(database)
     file = None
-    with suppress(ArgumentError):  # `open_store_of` says what is wrong with an address
+    with suppress(ArgumentError):  # `open_store_of` reports a wrong address
         file = file_of(make_url(settings.database_url))
     missing = file is not None and not file.exists()
     engine = open_store_of(settings, create=True)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from app.contexts.schemas import ContextNeurons
+from app.contexts.schemas import ContextNeuron, ContextNeurons
 from app.drawing.characters import visible
+from app.drawing.numbers import count, number
+from app.reading.statistics import FLOOR
 from app.web.frame import Frame
 from app.web.links import Links
+
+_FEWEST_TIED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,12 @@ class ContextView:
     """The numbers of neurons that have it as an example, in words."""
     any: bool
     """Whether there are any."""
+    shown: list[ContextNeuron]
+    """The neurons of the page but those in `tied`."""
+    tied: list[ContextNeuron]
+    """Neurons whose troughs here tie at the activation's minimum: they say little."""
+    tie: str
+    """What they have in common, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +66,37 @@ def context_view(page: ContextNeurons, links: Links) -> ContextView:
             )
     top, bottom, others = sum(page.top), sum(page.bottom), sum(page.others)
     counts = examples(top, bottom, others, page.run.units.noun)
-    return ContextView(Markup("".join(spans)), counts, any=top + bottom + others > 0)
+    tied = _tied(page.items)
+    noun = page.run.units.noun
+    return ContextView(
+        Markup("".join(spans)),
+        counts,
+        any=top + bottom + others > 0,
+        shown=[row for row in page.items if row not in tied],
+        tied=tied,
+        tie=f"{count(len(tied))} {noun}s tie at the activation's minimum, {number(tied[0].value)}"
+        if tied
+        else "",
+    )
+
+
+def _tied(rows: Sequence[ContextNeuron]) -> list[ContextNeuron]:
+    """The rows of bottom examples whose troughs tie at the nonlinearity's own minimum; none unless
+    several neurons do."""
+    troughs = [row for row in rows if row.kind == "bottom" and row.value < 0]
+    lowest = min((row.value for row in troughs), default=0.0)
+    tied = [row for row in troughs if row.value - lowest <= FLOOR * -lowest]
+    return tied if len(tied) >= _FEWEST_TIED else []
 
 
 def examples(top: int, bottom: int, others: int, noun: str) -> str:
     """The numbers of neurons that have a context as an example, in words."""
-    more = f", another kind of example of {others:,}" if others else ""
-    many = "" if (top, bottom, others)[2 if others else 1] == 1 else "s"
-    return f"a top example of {top:,}, a bottom example of {bottom:,}{more} {noun}{many}"
+    total = top + bottom + others
+    if not total:
+        return f"an example of no {noun}"
+    kinds = ((top, "top"), (bottom, "bottom"), (others, "other"))
+    there = ", ".join(f"{kind} of {count:,}" for count, kind in kinds if count)
+    return f"an example of {total:,} {noun}{'s' * (total != 1)} ({there})"
 
 
 def _peaks(noun: str, top: int, bottom: int, others: int) -> str:

@@ -40,7 +40,7 @@ class Cut:
     label: str
     """A few characters, shown if there is room."""
     title: str
-    """Describes the band from here to the next cut."""
+    """Describes the band from this cut to the next."""
 
 
 def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:

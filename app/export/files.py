@@ -81,7 +81,7 @@ def write_parquet(
     of them as they are."""
     import pyarrow.parquet as pq
 
-    from app.export.parquet import DICTIONARIES, SCHEMAS
+    from app.export.columns import DICTIONARIES, SCHEMAS
 
     with new_folder(path) as folder:
         writers = {

@@ -7,8 +7,6 @@ page: a run of tens of thousands of neurons takes seconds, and its size needs no
 
 from __future__ import annotations
 
-import tempfile
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -16,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 from sqlalchemy import Row
 
+from app.export.columns import FLOATS, LINKS, PLACE, QUANTILES, SCHEMAS, TOKENS
+from app.export.context_tokens import ContextTokens
 from app.reading.store import Reading
 from app.reading.unit_names import name_of
 from app.schemas import Note
@@ -26,96 +26,8 @@ from indexer.store.transfer.records import (
     read_contexts,
     read_neurons,
 )
-from indexer.store.writing.content import SCALARS
 
 Array = np.ndarray[Any, Any]
-
-_PLACE = [("layer", pa.int32()), ("neuron", pa.int32())]
-_WORD = pa.dictionary(pa.int32(), pa.string())
-_QUANTILES = ("q01", "q10", "q25", "q50", "q75", "q90", "q99")
-_FLOATS = [
-    name
-    for name in SCALARS
-    if name not in ("dead", "peak_token_id", "promoted_token_id", "top_source")
-]
-_TOKENS = ("logit", "in", "gate")
-_LINKS = ("together", "alike", "upstream", "downstream")
-
-SCHEMAS: dict[str, pa.Schema] = {
-    "neurons": pa.schema(
-        [
-            *_PLACE,
-            ("name", pa.string()),
-            *((name, pa.float64()) for name in _FLOATS),
-            ("dead", pa.bool_()),
-            ("peak_token", _WORD),
-            ("peak_token_id", pa.int32()),
-            ("promoted_token", _WORD),
-            ("promoted_token_id", pa.int32()),
-            ("top_source", _WORD),
-            *((f"peak_{name}", pa.float64()) for name in _QUANTILES),
-            ("histogram_start", pa.float64()),
-            ("histogram_width", pa.float64()),
-            ("histogram_counts", pa.list_(pa.int32())),
-        ]
-    ),
-    "examples": pa.schema(
-        [
-            *_PLACE,
-            ("kind", _WORD),
-            ("rank", pa.int32()),
-            ("peak", pa.float32()),
-            ("peak_position", pa.int32()),
-            ("peak_token", _WORD),
-            ("peak_token_id", pa.int32()),
-            ("trough", pa.float32()),
-            ("trough_position", pa.int32()),
-            ("context_id", pa.int64()),
-            ("start", pa.int32()),
-            ("gate", pa.float32()),
-            ("linear", pa.float32()),
-            ("activations", pa.list_(pa.float32())),
-        ]
-    ),
-    "tokens": pa.schema(
-        [
-            *_PLACE,
-            ("list", _WORD),
-            ("side", _WORD),
-            ("rank", pa.int32()),
-            ("token", _WORD),
-            ("token_id", pa.int32()),
-            ("value", pa.float32()),
-        ]
-    ),
-    "links": pa.schema(
-        [
-            *_PLACE,
-            ("list", _WORD),
-            ("rank", pa.int32()),
-            ("to_layer", pa.int32()),
-            ("to_neuron", pa.int32()),
-            ("value", pa.float32()),
-        ]
-    ),
-    "contexts": pa.schema(
-        [
-            ("context_id", pa.int64()),
-            ("document_index", pa.int64()),
-            ("source", _WORD),
-            ("included_from", pa.int32()),
-            ("token_ids", pa.list_(pa.int32())),
-            ("tokens", pa.list_(_WORD)),
-        ]
-    ),
-}
-"""The tables by name. docs/export.md says what each column means."""
-
-DICTIONARIES = {
-    name: [entry.name for entry in schema if pa.types.is_dictionary(entry.type)]
-    for name, schema in SCHEMAS.items()
-}
-"""The columns of each table that files hold as numbers of words: to try that on others is slow."""
 
 Table = tuple[str, pa.Table]
 """A part of the table of this name."""
@@ -123,7 +35,7 @@ Table = tuple[str, pa.Table]
 
 def notes_table(notes: Sequence[Note]) -> pa.Table:
     """Notes, a row each."""
-    kinds = [*_PLACE, ("time", pa.timestamp("us", "UTC")), ("author", pa.string())]
+    kinds = [*PLACE, ("time", pa.timestamp("us", "UTC")), ("author", pa.string())]
     return pa.Table.from_pylist(
         [note.model_dump(include={"layer", "neuron", "time", "author", "text"}) for note in notes],
         pa.schema([*kinds, ("text", pa.string())]),
@@ -142,7 +54,7 @@ class Tables:
             [index for index, name in enumerate(self._run.sources) if not name]
         )
         self._special = np.array(sorted(reading.special_token_ids), np.int64)
-        self._contexts = _Contexts(reading)
+        self._contexts = ContextTokens(reading)
 
     def of_neurons(self, ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, list[Table]]]:
         """The tables of neurons, by a few hundred; each with the number of neurons in it.
@@ -186,7 +98,7 @@ class Tables:
         columns["name"] = pa.array(
             [name_of(neuron.arrays["name"]) for neuron in neurons], pa.string()
         )
-        for name in _FLOATS:
+        for name in FLOATS:
             values = np.array([neuron.scalars[name] for neuron in neurons], np.float64)
             # −inf: a constant neuron has no value
             columns[name] = pa.array(values, mask=~np.isfinite(values))
@@ -201,7 +113,7 @@ class Tables:
             columns[f"{name}_id"] = pa.array(ids, mask=none)
         sources = np.array([neuron.scalars["top_source"] for neuron in neurons], np.int32)
         columns["top_source"] = self._source(sources)
-        for at, name in enumerate(_QUANTILES):
+        for at, name in enumerate(QUANTILES):
             columns[f"peak_{name}"] = [
                 float(neuron.arrays["peak_quantiles"][at]) for neuron in neurons
             ]
@@ -275,7 +187,7 @@ class Tables:
         counts = np.zeros(len(neurons), np.int64)
         groups: list[tuple[int, int, int]] = []  # list, side, tokens
         for at, neuron in enumerate(neurons):
-            for number, name in enumerate(_TOKENS):
+            for number, name in enumerate(TOKENS):
                 half = len(neuron.arrays[f"{name}_token_ids"]) // 2
                 if half:
                     ids.append(neuron.arrays[f"{name}_token_ids"][: 2 * half])
@@ -284,7 +196,7 @@ class Tables:
                     counts[at] += 2 * half
         columns: dict[str, Any] = _places(neurons, counts)
         made = np.array(groups, np.int32).reshape(-1, 3)
-        for name, column, words in (("list", 0, _TOKENS), ("side", 1, ("top", "bottom"))):
+        for name, column, words in (("list", 0, TOKENS), ("side", 1, ("top", "bottom"))):
             columns[name] = pa.DictionaryArray.from_arrays(
                 pa.array(np.repeat(made[:, column], made[:, 2])), pa.array(words)
             )
@@ -300,7 +212,7 @@ class Tables:
         counts = np.zeros(len(neurons), np.int64)
         groups: list[tuple[int, int]] = []
         for at, neuron in enumerate(neurons):
-            for number, name in enumerate(_LINKS):
+            for number, name in enumerate(LINKS):
                 linked = neuron.arrays[f"{name}_neurons"]
                 to.append(linked)
                 values.append(neuron.arrays[f"{name}_values"])
@@ -309,7 +221,7 @@ class Tables:
         columns: dict[str, Any] = _places(neurons, counts)
         made = np.array(groups, np.int32).reshape(-1, 2)
         columns["list"] = pa.DictionaryArray.from_arrays(
-            pa.array(np.repeat(made[:, 0], made[:, 1])), pa.array(_LINKS)
+            pa.array(np.repeat(made[:, 0], made[:, 1])), pa.array(LINKS)
         )
         columns["rank"] = _ranks(made[:, 1])
         linked_units = self._reading.places.of_all(_joined(to, np.int64))
@@ -333,36 +245,6 @@ class Tables:
         )
 
 
-class _Contexts:
-    """The tokens of all stored contexts of a run, to look positions up. They are in a file without
-    a name: in memory a context takes 24 bytes."""
-
-    def __init__(self, reading: Reading) -> None:
-        ids, included, lengths = array("q"), array("q"), array("q")
-        with tempfile.TemporaryFile() as file:
-            for record in read_contexts(reading.connection, reading.run.id):
-                ids.append(record.context_id)
-                included.append(record.included_from)
-                lengths.append(len(record.token_ids))
-                file.write(record.token_ids.astype("<u4").tobytes())
-            file.flush()
-            some = file.tell() > 0
-            self._flat = np.memmap(file, "<u4", "r") if some else np.empty(0, "<u4")
-        self._ids, self._included = np.array(ids), np.array(included)
-        self._begins = np.cumsum(lengths) - np.array(lengths)
-
-    def included_from(self, context_ids: Array) -> Array:
-        """The first included position of each context."""
-        included: Array = self._included[np.searchsorted(self._ids, context_ids)]
-        return included
-
-    def tokens_at(self, context_ids: Array, positions: Array, counts: Any = 1) -> Array:
-        """The token ids at so many positions of each context."""
-        begins = self._begins[np.searchsorted(self._ids, context_ids)]
-        tokens: Array = self._flat[np.repeat(begins, counts) + positions].astype(np.int32)
-        return tokens
-
-
 def _table(name: str, columns: dict[str, Any]) -> pa.Table:
     return pa.table({field.name: columns[field.name] for field in SCHEMAS[name]}, SCHEMAS[name])
 
@@ -380,7 +262,7 @@ def _joined(arrays: Sequence[Array], dtype: Any) -> Array:
 
 
 def _ranks(counts: Array) -> Array:
-    """1, 2, … within each group of so many."""
+    """1, 2, …, count for each group, one group after another."""
     counts = counts.astype(np.int64)
     ends = np.cumsum(counts)
     ranks: Array = np.arange(1, int(counts.sum()) + 1) - np.repeat(ends - counts, counts)

@@ -36,7 +36,7 @@ def neurons(reading: Reading, notes: Notes | None) -> Iterator[bytes]:
 
 
 def beside(reading: Reading, records: Iterator[bytes]) -> Iterator[bytes]:
-    """The lines of all neurons, to lie beside their NeuronRecords."""
+    """The lines of all neurons, for a file next to their NeuronRecords."""
     for neuron, own in _stored(reading):
         place = {"type": "neuron", "layer": neuron.layer, "neuron": neuron.neuron}
         yield dumped(place | {"record": digest(next(records))} | own)

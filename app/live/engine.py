@@ -51,7 +51,7 @@ class Live:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="live")
 
     async def close(self) -> None:
-        """Accept no more texts, and drop those that wait."""
+        """Accept no more texts, and drop waiting texts."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def read(self, run: Run, page: NeuronPage, text: str) -> LiveAnswer:

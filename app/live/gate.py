@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import Request
+from fastapi import HTTPException, Request, Response
 
 from app.errors import Forbidden, NotFound
 from app.live.elsewhere import Elsewhere
@@ -44,3 +44,8 @@ def live_of(request: Request) -> AnyLive:
             "neurarium serve --live."
         )
     return live
+
+
+def only_post() -> Response:
+    """Refuse GET on an API route that takes a text. Raises HTTPException with status 405."""
+    raise HTTPException(405, headers={"Allow": "POST"})

@@ -176,7 +176,7 @@ class LayerContext:
 
 
 def beside(layer: int, present: Collection[int]) -> Beside:
-    """The layers beside one, among those `present`."""
+    """The previous and next layer, among the layers `present`."""
     before = max((at for at in present if at < layer), default=None)
     after = min((at for at in present if at > layer), default=None)
     return Beside(before, after)

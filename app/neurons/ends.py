@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from app.drawing.numbers import count, number
 from app.examples.schemas import Example
 from app.neurons.schemas import NeuronPage
+from app.reading.statistics import FLOOR
 
-_FLOOR = 1e-4
-"""Troughs whose relative difference is at most this are all at the nonlinearity's minimum."""
 _STRONG = 0.5
 """A minimum is worth as much attention as the maximum from this share of its magnitude on: in gated
 MLPs the strongest activations of a neuron are often negative."""
@@ -28,6 +27,6 @@ def both_ends(page: NeuronPage) -> bool:
 def floor(bottom: Sequence[Example]) -> str:
     """A sentence if all troughs are at the nonlinearity's own minimum; else empty."""
     troughs = [example.trough for example in bottom]
-    if len(troughs) < 2 or max(troughs) - min(troughs) > _FLOOR * abs(min(troughs)):
+    if len(troughs) < 2 or max(troughs) - min(troughs) > FLOOR * abs(min(troughs)):
         return ""
     return f"{count(len(troughs))} contexts tie at the activation's minimum, {number(min(troughs))}"

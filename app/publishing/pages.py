@@ -79,7 +79,7 @@ class StaticModel:
 
 @dataclass(frozen=True, slots=True)
 class StaticHeads:
-    """What `publishing/heads.html` is rendered with."""
+    """What `publishing/index.html` is rendered with on a site of attention heads."""
 
     frame: Frame
     page: HeadsPage
@@ -105,7 +105,7 @@ _GONE = re.compile(
     r'| ?<a href="/api/[^"]*" type="application/json">As JSON</a>'
     r"| \S+ more (?:token is|tokens are) in the JSON\."
     r'| title="id \d+"(?=>)|, id \d+(?=">)'  # of tokens, in their titles
-    r'|(?<=<abbr) title="[^"]*"'  # definitions, which stand below the charts
+    r'|(?<=<abbr) title="[^"]*"'  # definitions, which the text below the charts repeats
     r'|(?<=<b class="value") title="[^"]*"'  # the exact peak, which the peak itself says
     r'|(?<=<td class="num) measure(?=">)',  # beside the bars
     re.DOTALL,
@@ -132,7 +132,7 @@ class Pages:
 
     def neuron(self, page: NeuronPage, notes: Sequence[Note]) -> str:
         """A unit's page, with the notes on it, newest first."""
-        # What it fires on is said of all top examples, not of those shown.
+        # The summary counts all top examples, and the page shows fewer.
         whole = summary(page, self._links.tokens())
         page = _shorter(page)
         view = replace(neuron_view(page, "peak", self._links), bins=[], summary=whole)
@@ -194,7 +194,7 @@ class Pages:
         view = heads_view(page, DEFAULT, self._links, lambda _: "")
         frame = Frame(self._links, json_url=api_urls.heads(page.model))
         context = StaticHeads(frame, page, view, self._facts(count, False, None))
-        return self._render("publishing/heads.html", "", context)
+        return self._render("publishing/index.html", "", context)
 
     def _facts(self, count: int, named: bool, kept: Kept | None) -> SiteFacts:
         units = self._model.run.units
@@ -233,7 +233,7 @@ class Pages:
 
 
 def _box(notes: Sequence[Note]) -> Box | None:
-    """The notes on a unit; None without any, since nobody can write one here."""
+    """The notes on a unit; None if there are none, since a static site cannot take notes."""
     return box("", list(notes), len(notes), writable=False) if notes else None
 
 

@@ -46,7 +46,7 @@ _LISTED = ("max", "density", "kurtosis", "lookup", "effect_kurtosis")
 _LISTED_OF_HEADS = ("induction", "previous_token", "duplicate_token", "effect", "copying")
 """The columns of the table of results."""
 _SHOWN = 4
-"""Peak tokens beside a neuron that was found; the index has all of its top examples."""
+"""Peak tokens in a row of search results; the index has those of all top examples."""
 
 
 def publish(

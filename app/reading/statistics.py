@@ -12,6 +12,8 @@ DEAD = (
     "never beyond ±1e−6."
 )
 """When a unit is dead, in general; `UnitsRef.dead_means` says it of one run."""
+FLOOR = 1e-4
+"""Troughs whose relative difference is at most this are all at the nonlinearity's minimum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def _head_statistics() -> dict[str, Statistic]:
 
 
 HEADS_SHOWN = ("induction", "previous_token", "effect", "copying")
-"""The scores that lists of heads show beside those asked for."""
+"""The scores that lists of heads always show."""
 HEAD_STATISTICS = _head_statistics()
 """The scores of attention heads by name: columns of `schema.HEAD_COLUMNS`."""
 STATISTICS: dict[str, Statistic] = {

@@ -74,7 +74,7 @@ class Reading:
 
     @cached_property
     def units(self) -> Units:
-        """What the run says of its set of units."""
+        """The run's description of its set of units."""
         return Units.of(self.run.units)
 
     @property

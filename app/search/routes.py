@@ -240,7 +240,7 @@ def _results(
 
 
 def _one_of(sorts: Any, sort: str | None) -> Any:
-    """`sort`, if it is one of `sorts`. Raises Invalid."""
+    """Check `sort` against `sorts` and return it. Raises Invalid."""
     if sort is not None and sort not in get_args(sorts):
         raise Invalid(f"These results do not sort by {sort}: use {', '.join(get_args(sorts))}.")
     return sort

@@ -55,7 +55,7 @@ class Connections:
         self._waits: dict[Connection, Wait | None] = {}
         """All connections; None: being answered."""
         self._since: dict[Wait, dict[Connection, float]] = {wait: {} for wait in Wait}
-        """When each wait began; those that wait longest first."""
+        """When each wait began; the longest wait first."""
         self._sweep: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:

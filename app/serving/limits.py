@@ -21,7 +21,7 @@ def raise_file_limit() -> int:
     wanted = _ENOUGH if hard == unlimited else min(hard, _ENOUGH)
     if soft == unlimited or soft >= wanted:
         return _ENOUGH if soft == unlimited else soft
-    with suppress(ValueError, OSError):  # macOS allows less than it says
+    with suppress(ValueError, OSError):  # macOS allows fewer than it reports
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 

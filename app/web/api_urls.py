@@ -123,7 +123,7 @@ def all_notes(*, cursor: str | None = None) -> str:
     return with_query("/api/v1/notes", cursor=cursor)
 
 
-def differences(name: Name, a: int, b: int, **query: Unpack[DifferencesQuery]) -> str:
+def differences(name: Name, a: int | None, b: int | None, **query: Unpack[DifferencesQuery]) -> str:
     """What changed of each neuron between two runs."""
     return with_query(api_path(name, "differences"), a=a, b=b, **query)
 

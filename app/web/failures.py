@@ -137,7 +137,7 @@ def _near(request: Request) -> tuple[str, list[Place], Links | None]:
     try:
         near = nearest(store, typed, page)
         links = None if page is None else _links_of(store, page)
-    except SQLAlchemyError:  # the first error is the one to answer with
+    except SQLAlchemyError:  # answer with the first error
         return typed, [], None
     return printable(typed) if path == urls.go() else "", near, links
 
@@ -214,7 +214,7 @@ def _missing_model(request: Request) -> str:
         site_of(request).store.check_model(model)
     except NotFound as error:
         return error.detail
-    except SQLAlchemyError:  # the first error is the one to answer with
+    except SQLAlchemyError:  # answer with the first error
         pass
     return ""
 

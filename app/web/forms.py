@@ -34,7 +34,7 @@ async def body_of(request: Request, most: int, refusal: str = TOO_LONG) -> bytes
             body += chunk
             if len(body) > most:
                 raise TooLarge(refusal)
-    except ClientDisconnect:  # nobody will see this answer
+    except ClientDisconnect:  # the visitor has gone, so this answer reaches nobody
         raise Invalid("The request broke off.") from None
     return bytes(body)
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from benchmarks.results import Figure, run
 from benchmarks.rounds import interleave, times_faster
-from benchmarks.scan.inputs import SHAPES, model_of, write_corpus
+from benchmarks.scan.inputs import check, model_of, write_corpus
 from benchmarks.scan.ways import TRUNK, on_device, trunk
 from benchmarks.tables import report
 from indexer.captured import CapturedHeads
@@ -47,6 +47,8 @@ from indexer.scan.loop import measuring
 from indexer.scan.state import Scan
 
 SCAN = "scan of heads"
+RUN_TOKENS = (100_000, 1_000_000)
+"""Of whole runs whose speed is computed from those of the sample and the rest."""
 _FEW = 16  # tokens for circuits, of which only the copying score is wanted
 NAMES = ("Mary", "John", "Tom", "James", "Dan", "Sarah", "Martin", "Amy")
 PLACES = (("store", "drink"), ("school", "book"), ("garden", "ring"), ("office", "computer"))
@@ -155,7 +157,8 @@ def scanning(job: Job) -> Callable[[Batch], None]:
 
 
 def measure(name: str, job: Job) -> list[Figure]:
-    """The eager trunk's seconds ÷ the scan's, of every batch of a run's plan."""
+    """The eager trunk's seconds ÷ the scan's, of every batch of a run's plan: of the sample, of the
+    rest, and of whole runs of `RUN_TOKENS`."""
     ways = {TRUNK: eager_trunk(job.model), SCAN: scanning(job)}
     last = fill_batch(job.plans[-1], job.corpus, padding_id=0)
     ways[TRUNK](last)  # the first call in a process is slow: not timed
@@ -164,21 +167,31 @@ def measure(name: str, job: Job) -> list[Figure]:
         return (fill_batch(plan, job.corpus, padding_id=0) for plan in job.plans)
 
     turns = list(interleave(ways, batches(), job.config.seed))
-
-    def part(turn: Any) -> str:
-        batch: Batch = turn.item
-        return "rest" if batch.part == "rest" else "sample"
-
     found = []
     for row, key in (("eager trunk", TRUNK), (SCAN, SCAN)):
         rates = [int(turn.item.included.sum()) / turn.wall for turn in turns if turn.key == key]
         found.append(Figure.of(row, name, rates, "tokens/s"))
+    costs: dict[str, float] = {}  # the scan's seconds ÷ the trunk's
     for which in ("sample", "rest"):
-        own = [turn for turn in turns if part(turn) == which]
+        own = [turn for turn in turns if (turn.item.part == "rest") == (which == "rest")]
         if own:
             ratios = times_faster(own, SCAN, TRUNK)
             found.append(Figure.of(f"{SCAN}, {which}", name, ratios, "× trunk"))
+            costs[which] = sum(turn.wall for turn in own if turn.key == SCAN) / sum(
+                turn.wall for turn in own if turn.key == TRUNK
+            )
+    for tokens in RUN_TOKENS if len(costs) == 2 else ():
+        share = sample_share(job, tokens)
+        whole = 1 / (share * costs["sample"] + (1 - share) * costs["rest"])
+        found.append(Figure(f"{SCAN}, whole run of {tokens:,} tokens", name, whole, "× trunk"))
     return found
+
+
+def sample_share(job: Job, tokens: int) -> float:
+    """The share of a run of so many tokens that the default sample has, with contexts as long as
+    this run's."""
+    contexts = tokens / float(np.mean(job.corpus.lengths))
+    return min(1.0, IndexConfig.sample / contexts)
 
 
 def job_of(model: str, folder: Path, tokens: int, sample: int, reporter: Reporter) -> Job:
@@ -209,10 +222,7 @@ def main(
     """Measure how fast heads are scanned, or print the name movers."""
     from benchmarks.scan.indexing import Silent
 
-    if unknown := set(shapes) - set(SHAPES):
-        raise NeurariumError(f"No shape {unknown.pop()!r}: choose from {', '.join(SHAPES)}.")
-    if threads is not None:
-        torch.set_num_threads(threads)
+    check(shapes, threads)
     measured: list[Figure] = []
     with tempfile.TemporaryDirectory() as name:
         for shape in shapes:

@@ -20,12 +20,11 @@ from rich.progress import track
 
 from benchmarks.results import Figure, run
 from benchmarks.rounds import Turn, interleave, quartiles, times_faster
-from benchmarks.scan.inputs import SHAPES, model_of, write_corpus
+from benchmarks.scan.inputs import check, model_of, write_corpus
 from benchmarks.scan.ways import FORWARD, SCAN, TRUNK, ways_of
 from benchmarks.tables import report
 from indexer.config import IndexConfig
 from indexer.corpus.batches import Batch, fill_batch
-from indexer.errors import NeurariumError
 from indexer.scan.choice import resolve
 from indexer.scan.job import Job, load, prepare
 
@@ -153,10 +152,7 @@ def main(
     save: Annotated[Path | None, typer.Option(help="Save the figures as JSON.")] = None,
 ) -> None:
     """Measure how fast models are scanned."""
-    if unknown := set(shapes) - set(SHAPES):
-        raise NeurariumError(f"No shape {unknown.pop()!r}: choose from {', '.join(SHAPES)}.")
-    if threads is not None:
-        torch.set_num_threads(threads)
+    check(shapes, threads)
     measured: list[Figure] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

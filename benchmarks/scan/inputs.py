@@ -11,7 +11,7 @@ import importlib.util
 import json
 import random
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,15 @@ SMOLLM2, GPT2, DEMO = "smollm2", "gpt2", "demo"
 SHAPES = (SMOLLM2, GPT2, DEMO)
 _CHARACTERS_A_TOKEN = 8
 """More than a token has on average, so that there is enough text."""
+
+
+def check(shapes: Sequence[str], threads: int | None) -> None:
+    """Check the names of shapes, and give torch so many threads (None: its own number). Raises
+    NeurariumError on an unknown shape."""
+    if unknown := set(shapes) - set(SHAPES):
+        raise NeurariumError(f"No shape {unknown.pop()!r}: choose from {', '.join(SHAPES)}.")
+    if threads is not None:
+        torch.set_num_threads(threads)
 
 
 def model_of(shape: str, smollm2: str | None, folder: Path, seed: int) -> str:

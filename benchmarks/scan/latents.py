@@ -21,12 +21,11 @@ from safetensors.torch import save_file
 from benchmarks.results import Figure, run
 from benchmarks.rounds import Turn, interleave, quartiles, times_faster
 from benchmarks.scan.indexing import Silent, batches
-from benchmarks.scan.inputs import SHAPES, model_of, write_corpus
+from benchmarks.scan.inputs import check, model_of, write_corpus
 from benchmarks.scan.ways import on_device, scanning
 from benchmarks.tables import report
 from indexer.config import IndexConfig
 from indexer.corpus.batches import Batch
-from indexer.errors import NeurariumError
 from indexer.models.latents import DictionaryLatents
 from indexer.scan.choice import resolve
 from indexer.scan.job import Job, load, prepare
@@ -183,10 +182,7 @@ def main(
     save: Annotated[Path | None, typer.Option(help="Save the figures as JSON.")] = None,
 ) -> None:
     """Measure how fast latents are scanned, in float32 on the CPU."""
-    if unknown := set(shapes) - set(SHAPES):
-        raise NeurariumError(f"No shape {unknown.pop()!r}: choose from {', '.join(SHAPES)}.")
-    if threads is not None:
-        torch.set_num_threads(threads)
+    check(shapes, threads)
     measured: list[Figure] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

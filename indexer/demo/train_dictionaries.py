@@ -34,7 +34,7 @@ from indexer.demo.train import (
 
 @dataclass(frozen=True)
 class Schedule:
-    """All numbers that determine the result, beside those of the model's own recipe."""
+    """All numbers that determine the result, in addition to the model's own recipe."""
 
     seed: int = 0
     latents: int = 2048
@@ -308,7 +308,7 @@ def loss_with(model: GPT2LMHeadModel, rows: Tensor, written: Written | None, how
 
 
 def metadata(task: Task, l0: float) -> dict[str, str]:
-    """What a dictionary's file says of itself."""
+    """The settings in a dictionary's file."""
     layer = f"blocks.{task.layer}"
     facts = {
         "name": task.name,

@@ -55,7 +55,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Course:
-    """All numbers that determine the result, beside those of the bundled model's recipe."""
+    """All numbers that determine the result, in addition to the bundled model's recipe."""
 
     seed: int = 0
     width: int = 128
@@ -68,7 +68,7 @@ class Course:
     weight_decay: float = 0.05
     """On matrices only."""
     shortest: int = 6
-    """Random tokens before they repeat: so many at least."""
+    """The fewest random tokens before the sequence repeats."""
     longest: int = 48
     stages: tuple[Stage, ...] = (
         Stage("64 tokens", 225, 64, 32, 64),

@@ -49,6 +49,7 @@ class HeadBatch:
         self.pairs = int(pairs_of(batch.included).sum())
         """Pairs of positions that count."""
         self._heads, self._scores = heads, scores
+        self._places = [(layer, at) for layer, n in enumerate(heads.widths) for at in range(n)]
         device = heads.trunk.device
         tokens = torch.from_numpy(batch.tokens).to(device)
         self._effects = None if path is None else EffectPass(heads, path, next_tokens(tokens))
@@ -126,7 +127,6 @@ class HeadBatch:
             known = self._predicting[contexts, queries]
             effect[known] = self._by_head["effects"][contexts, heads, queries][known]
         values = {"moved": moved, "attention": attention}
-        chosen = zip(contexts.tolist(), heads.tolist(), strict=True)
         return Found(
             context_id=self.batch.context_ids[contexts],
             value=values.get(ranked.name, effect),
@@ -135,18 +135,23 @@ class HeadBatch:
             attention=attention,
             moved=moved,
             effect=effect,
-            patterns=[self._pattern(context, head) for context, head in chosen],
+            patterns=self._patterns(contexts, heads),
         )
 
-    def _pattern(self, context: int, head: int) -> bytes:
-        """A head's pattern over the context's own positions; packed once, however often it is
+    def _patterns(
+        self, contexts: Int64[np.ndarray, " m"], heads: Int64[np.ndarray, " m"]
+    ) -> list[bytes]:
+        """Heads' patterns over the contexts' own positions; each packed once, however often it is
         chosen."""
-        if (context, head) not in self._packed:
-            layer, within = 0, head
-            while within >= self._heads.widths[layer]:
-                within -= self._heads.widths[layer]
-                layer += 1
+        chosen = list(zip(contexts.tolist(), heads.tolist(), strict=True))
+        new: dict[int, list[int]] = {}
+        for context, head in dict.fromkeys(chosen):
+            if (context, head) not in self._packed:
+                new.setdefault(context, []).append(head)
+        for context, of_context in new.items():
             length = int(self.batch.attention[context].sum())
-            entries = self._layers[layer].entries[context, within, :length]
-            self._packed[context, head] = packed_entries(entries)
-        return self._packed[context, head]
+            places = [self._places[head] for head in of_context]
+            best = [self._layers[layer].entries[context, at, :length] for layer, at in places]
+            for head, packed in zip(of_context, packed_entries(np.stack(best)), strict=True):
+                self._packed[context, head] = packed
+        return [self._packed[pair] for pair in chosen]

@@ -80,7 +80,8 @@ def head_effects(
     added = torch.empty(*which.shape, len(out), device=read.device)
     for context, outputs in enumerate(captured.outputs):
         at = read[which[context]].view_as(outputs)
-        added[context] = (at * outputs.float()).sum(-1)
+        at *= outputs.float()
+        added[context] = at.sum(-1)
     if norm is not None:
         assert captured.norm_scale is not None
         added /= captured.norm_scale[..., None]

@@ -44,7 +44,7 @@ class HeadExample:
 
 @dataclass(frozen=True)
 class Found:
-    """Examples that were found together, as columns."""
+    """Examples of one batch, as columns."""
 
     context_id: Int64[np.ndarray, " m"]
     value: Float32[np.ndarray, " m"]
@@ -132,7 +132,7 @@ class PairTokens:
         """Query and key tokens, by slot."""
 
     def arrays(self) -> dict[str, Array]:
-        """All that is kept: to be saved, or written to."""
+        """All arrays of the examples by name, not copied: to be saved, or filled."""
         best = self.best
         return {"values": best.values, "ids": best.ids, "slots": best.slots, "tokens": self.tokens}
 

@@ -78,7 +78,7 @@ def _has_alibi(model: LoadedModel) -> bool:
 
 
 def _attention(model: LoadedModel) -> list[str]:
-    """What else stands between queries · keys and the pattern."""
+    """What else the model applies between queries · keys and the pattern."""
     config: Any = getattr(model.root, "config", None)
     lines = []
     if any(name.endswith("sinks") for name, _ in model.root.named_parameters()):

@@ -7,6 +7,7 @@ special tokens is in its scores, and would hide everything else here.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,9 @@ from indexer.measure.threads import even_shares, in_threads
 from indexer.store.packing.pattern import KEYS_A_ROW, UNIT, largest_entries
 
 Array = np.ndarray[Any, Any]
+
+_ROWS = 32
+"""Rows of a context's patterns that are reduced at once on a CPU."""
 
 
 def pairs_of(included: Bool[np.ndarray, "batch pos"]) -> Int64[np.ndarray, " batch"]:
@@ -60,46 +64,51 @@ class LayerPairs:
 
 
 def layer_pairs(captured: CapturedHeads, included: Bool[np.ndarray, "batch pos"]) -> LayerPairs:
-    """Reduce a layer's patterns, context by context, each while it is in the cache."""
+    """Reduce a layer's patterns, some rows of a context at a time, while they are in the cache."""
     pattern = captured.pattern
     batch, heads, pos, _ = pattern.shape
-    mask = torch.from_numpy(included).to(pattern.device)
+    on_cpu = pattern.device.type == "cpu"
+    mask = torch.from_numpy(included).to(pattern.device).float()
     norms = captured.value_norms.float()
-    moved, attention = (_no_pairs(batch, heads) for _ in range(2))
+    moved, attention = (np.full((batch, heads, pos), -1, np.float32) for _ in range(2))
     keys = np.zeros((batch, heads, pos), np.int64)
     key_attention = np.zeros((batch, heads, pos), np.float32)
     entries = np.zeros((batch, heads, pos, min(KEYS_A_ROW, pos)), np.uint32)
+    each = _ROWS if on_cpu else pos
 
     def reduce(contexts: slice) -> None:
-        counted = torch.empty((heads, pos, pos), dtype=torch.float32, device=pattern.device)
-        for context in range(batch)[contexts]:
-            own = pattern[context].float()
-            rows = included[context].copy()
-            rows[: _first(rows) + 1] = False  # the first included position has no earlier key
-            diagonal = _host(own.diagonal(dim1=1, dim2=2))
-
+        for context, start in itertools.product(range(batch)[contexts], range(0, pos, each)):
+            end = min(start + each, pos)
+            own = pattern[context, :, start:end, :end].float()  # no row looks beyond itself
+            at = (context, slice(None), slice(start, end))
             # Keys that do not count become 0, which changes no maximum: attention is never
             # negative.
-            torch.mul(own, norms[context, :, None] * mask[context], out=counted)
-            counted.diagonal(dim1=1, dim2=2).zero_()
-            best = np.where(rows, _host(counted.amax(dim=-1)), np.float32(-1))
-            _put(moved, context, best, counted, included[context], own)
+            counted = own * mask[context, :end]
+            counted.diagonal(start, dim1=1, dim2=2).zero_()
+            attention[at], keys[at] = _largest(counted)
+            counted *= norms[context, :, None, :end]
+            moved[at] = _host(counted.amax(dim=-1))
+            key_attention[at] = _host(own.diagonal(start, dim1=1, dim2=2))
+            entries[at] = entries_of(own)
 
-            torch.mul(own, mask[context], out=counted)
-            counted.diagonal(dim1=1, dim2=2).zero_()
-            values, places = _largest(counted)
-            best = np.where(rows, values, np.float32(-1))
-            _put(attention, context, best, counted, included[context], own)
-
-            # A row whose attention to all keys that count is 0 has its first one as the largest.
-            places = np.maximum(places, _first(included[context]))
-            keys[context] = np.where(rows, places, np.arange(pos))
-            key_attention[context] = np.where(rows, values, diagonal)
-            entries[context] = entries_of(own)
-
-    on_cpu = pattern.device.type == "cpu"
     in_threads(reduce, even_shares(batch, batch) if on_cpu else [slice(batch)])
-    return LayerPairs(moved, attention, keys, key_attention, _host(norms), entries)
+    first = _first(included)
+    # The first included position has no earlier key.
+    rows = (included & (np.arange(pos) > first))[:, None]
+    # A row whose attention to all keys that count is 0 has its first one as the largest.
+    keys = np.where(rows, np.maximum(keys, first[..., None]), np.arange(pos))
+    key_attention = np.where(rows, attention, key_attention)
+    lengths = _host(norms)
+    return LayerPairs(
+        moved=_best(np.where(rows, moved, np.float32(-1)), lengths, pattern, included),
+        attention=_best(
+            np.where(rows, attention, np.float32(-1)), np.ones_like(lengths), pattern, included
+        ),
+        keys=keys,
+        key_attention=key_attention,
+        norms=lengths,
+        entries=entries,
+    )
 
 
 def entries_of(pattern: Float[Tensor, "*rows key"]) -> UInt32[np.ndarray, "*rows n"]:
@@ -127,35 +136,29 @@ def best_effects(
     return np.take_along_axis(counted, queries[:, :, None], axis=2)[:, :, 0], queries
 
 
-def _no_pairs(batch: int, heads: int) -> BestPairs:
-    values, attention = np.full((2, batch, heads), -1, np.float32)
-    queries, keys = np.zeros((2, batch, heads), np.int64)
-    return BestPairs(values, queries, keys, attention)
+def _best(
+    rows: Float32[np.ndarray, "batch head query"],
+    weights: Float32[np.ndarray, "batch head key"],
+    pattern: Float[Tensor, "batch head query key"],
+    included: Bool[np.ndarray, "batch pos"],
+) -> BestPairs:
+    """Every context's best pairs by attention × weight, from the best value of each row (−1 where
+    no pair counts)."""
+    batch, heads, pos = rows.shape
+    cells = (np.arange(batch)[:, None], np.arange(heads))
+    queries = rows.argmax(axis=2)
+    values = rows[(*cells, queries)]
+    earlier = included[:, None] & (np.arange(pos) < queries[..., None])
+    chosen = _at(pattern, *cells, queries) * weights
+    keys = np.where(earlier, chosen, np.float32(-1)).argmax(axis=2)
+    none, first = values < 0, _first(included)
+    queries, keys = np.where(none, first, queries), np.where(none, first, keys)
+    return BestPairs(values, queries, keys, _at(pattern, *cells, queries, keys))
 
 
-def _put(
-    best: BestPairs,
-    context: int,
-    rows: Float32[np.ndarray, "head query"],
-    counted: Float[Tensor, "head query key"],
-    included: Bool[np.ndarray, " pos"],
-    pattern: Float[Tensor, "head query key"],
-) -> None:
-    """Fill in a context's best pairs, from the best value of each row (−1 where no pair counts)."""
-    heads = np.arange(len(rows))
-    queries = rows.argmax(axis=1)
-    best.values[context] = rows[heads, queries]
-    best.queries[context] = queries
-    chosen = _host(counted[torch.from_numpy(heads), torch.from_numpy(queries)])
-    earlier = included & (np.arange(len(included)) < queries[:, None])
-    none = best.values[context] < 0
-    keys = np.where(earlier, chosen, np.float32(-1)).argmax(axis=1)
-    first = _first(included)
-    best.queries[context, none] = first
-    keys[none] = first
-    best.keys[context] = keys
-    where = (torch.from_numpy(array) for array in (heads, best.queries[context], keys))
-    best.attention[context] = _host(pattern[tuple(where)])
+def _at(values: Tensor, *places: Int64[np.ndarray, "..."]) -> Any:
+    """Values at places, on the host."""
+    return _host(values[tuple(torch.from_numpy(array).to(values.device) for array in places)])
 
 
 def _largest(
@@ -170,9 +173,9 @@ def _largest(
     return np.take_along_axis(array, at[..., None], axis=-1)[..., 0], at
 
 
-def _first(included: Bool[np.ndarray, " pos"]) -> int:
-    """The first included position, or 0."""
-    return int(included.argmax())
+def _first(included: Bool[np.ndarray, "batch pos"]) -> Int64[np.ndarray, "batch 1"]:
+    """Each context's first included position, or 0."""
+    return included.argmax(axis=1, keepdims=True)
 
 
 def _host(values: Tensor) -> Any:

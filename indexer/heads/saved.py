@@ -14,7 +14,7 @@ Array = np.ndarray[Any, Any]
 
 
 def arrays_of(scan: HeadScan) -> dict[str, Array]:
-    """All that `restore` needs."""
+    """The arrays of a scan by name, as `restore` takes them."""
     arrays: dict[str, Array] = {
         "pairs": np.array(scan.pairs, np.int64),
         "scores.counts": scan.scores.counts,

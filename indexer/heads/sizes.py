@@ -18,7 +18,7 @@ _DISTINCT = 0.9
 
 
 def _examples(shape: HeadShape) -> int:
-    """A head's examples by all rankings, and its random ones."""
+    """The number of a head's examples: of all rankings, and random ones."""
     return len(RANKINGS) * shape.examples + len(shape.random)
 
 

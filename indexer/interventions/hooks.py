@@ -35,7 +35,7 @@ def last_position_only(head: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def looking(place: Place, look: Callable[[Tensor], None]) -> Iterator[None]:
-    """`look(values)` is called with what is in the place of a module's input or output."""
+    """Call `look` with the tensor [..., n] in a module's input or output, at each forward pass."""
 
     def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = first_tensor(args, kwargs)
@@ -68,7 +68,7 @@ def replaced(
 
 @contextlib.contextmanager
 def changing(place: Place, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Put `change(values)`, a tensor of its own, in the place of a module's input or output. Where
+    """Replace a module's input or output by `change(values)`, which must be a new tensor. Where
     the tensor goes on beside the module, it is changed there too."""
     moved: list[Tensor] = []
 

@@ -51,7 +51,8 @@ def last_log_probabilities(
 
 
 def predicted(log_p: Float64[Tensor, "rows d_vocab"], row: int, k: int) -> Predicted:
-    """The `k` most likely tokens of a row, beside the row `AS_IS`."""
+    """The `k` most likely tokens of a row of log-probabilities (nats), compared with the unchanged
+    row `AS_IS`."""
     best, ids = log_p[row].topk(min(k, log_p.shape[1]))
     p = log_p[AS_IS].exp()
     # Where p is 0 nothing is added, whatever the other prediction is: 0 × −inf would be NaN.

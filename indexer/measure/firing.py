@@ -51,7 +51,8 @@ class Fired:
 
     @classmethod
     def of(cls, seen: LayerBatch, found: dict[str, Array]) -> Fired:
-        """From the values of `fired`."""
+        """From the arrays of `fired` on the host, `places` and `values` [m], without the positions
+        that are not included."""
         _, positions, units = seen.activations.shape
         rows, unit = np.divmod(found["places"], units)
         context, position = np.divmod(rows, positions)
@@ -164,19 +165,19 @@ class FiringPeaks:
         self.counts[units] = FIRING_PEAKS
 
     def entries(self) -> tuple[Array, Array, Array]:
-        """Units, keys and peaks of all entries."""
+        """Units, keys and peaks [m] of all entries, unit by unit; unordered within a unit."""
         rows = np.flatnonzero(self.counts)
         lines, columns = np.nonzero(self.keys[rows])
         units = rows[lines]
         return units, self.keys[units, columns], self.peaks[units, columns]
 
     def of(self, where: slice) -> list[Float32[np.ndarray, " k"]]:
-        """The peaks of each unit, in the order of ranks."""
+        """The peaks [k] of each unit in `where`, the lowest rank first."""
         order = np.argsort(self.keys[where], axis=1)[:, ::-1]
         peaks = np.take_along_axis(self.peaks[where], order, axis=1)
         return [row[:count] for row, count in zip(peaks, self.counts[where], strict=True)]
 
 
 def keys_of(ranks: Int64[np.ndarray, " m"]) -> UInt32[np.ndarray, " m"]:
-    """Keys that fall as ranks rise, none of them 0."""
+    """Keys that fall as ranks rise. None is 0, which marks an empty place."""
     return _LAST_RANK - ranks.astype(np.uint32)

@@ -34,7 +34,7 @@ class Histogram:
         self.high = np.full(neurons, -np.inf)
 
     def arrays(self) -> dict[str, Array]:
-        """All arrays, by name."""
+        """All arrays by name, not copied: `counts` [neurons, bins], the others [neurons]."""
         return {name: value for name, value in vars(self).items() if name != "half"}
 
     def prepare(

@@ -130,7 +130,7 @@ class Lookup:
         """The range of the second half's activations."""
 
     def arrays(self) -> dict[str, Array]:
-        """All arrays, by name."""
+        """All arrays by name, not copied, without the chosen tokens."""
         return {name: value for name, value in vars(self).items() if name != "tokens"}
 
     def add_first(

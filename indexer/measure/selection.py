@@ -70,11 +70,11 @@ class Payload:
         )
 
     def named(self) -> dict[str, Array]:
-        """All arrays by name."""
+        """All arrays by name, not copied: an example a row, `quantized` [examples, window]."""
         return dict(vars(self))
 
     def arrays(self) -> tuple[Array, ...]:
-        """All arrays, in a fixed order."""
+        """All arrays, not copied, in the order of the fields."""
         return tuple(vars(self).values())
 
     def at(self, places: slice | Int64[np.ndarray, " m"]) -> Payload:
@@ -191,7 +191,7 @@ class Selection:
         self.payload.put(slots, new.payload, places)
 
     def named(self) -> dict[str, Array]:
-        """All arrays by name."""
+        """All arrays by name, not copied: the order, [rows, k], and the examples in their slots."""
         order: dict[str, Array] = {"values": self.values, "ids": self.ids, "slots": self.slots}
         return order | self.payload.named()
 

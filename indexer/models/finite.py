@@ -33,7 +33,8 @@ def check_weights(model: nn.Module, label: str, tokens: int, vocabulary: int) ->
 
 
 def check_activations(values: Tensor, layer: int) -> None:
-    """Refuse activations that are not finite. Waits for the device. Raises `NeurariumError`."""
+    """Check a layer's activations, of any shape. Raises `NeurariumError` if a value is not finite.
+    Waits for the device."""
     if not bool(torch.isfinite(values).all()):
         raise not_finite(layer, values.dtype)
 

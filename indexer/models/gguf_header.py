@@ -28,7 +28,7 @@ _ALIGNMENT = "general.alignment"
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """What a GGUF file says about itself."""
+    """The header of a GGUF file."""
 
     facts: dict[str, Any]
     """By key; long arrays are None."""

@@ -53,14 +53,16 @@ class HeadWeights:
 
 @torch.inference_mode()
 def head_weights(projection: Projection, out: nn.Module, heads: int, d_model: int) -> HeadWeights:
-    """One layer's matrices. Raises `NeurariumError` for quantised weights."""
+    """One layer's matrices and biases in float32, by head. Raises `NeurariumError` for quantised
+    weights."""
     weight = getattr(out, "weight", None)
     inputs = weight.numel() // d_model if isinstance(weight, Tensor) else 0
     w_out = rows_by_input(out, inputs).float().reshape(heads, -1, d_model)
     d_head = w_out.shape[1]
 
     def split(module: nn.Module | None, part: int) -> tuple[Tensor | None, Tensor | None]:
-        """The matrix and bias of a part, of the module that computes it alone or with others."""
+        """A part's matrix [head, d_model, d_head] and bias [head, d_head], whether its module
+        computes this part alone or fused with others; None without a module or a bias."""
         if module is None:
             return None, None
         own = unwrap(module)

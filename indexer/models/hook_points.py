@@ -116,7 +116,7 @@ class MlpNeurons:
 
     @property
     def has_parts(self) -> bool:
-        """Whether gate and linear part are captured beside each activation."""
+        """Whether gate and linear part are captured with each activation."""
         return all(place is not None and place.parts for place in self.places)
 
     @property

@@ -131,7 +131,7 @@ class DictionaryLatents:
 
     @property
     def name(self) -> str:
-        """What the file says, or its kind and its place."""
+        """The name in the file, or one made of its kind and hook point."""
         if self.any.name is not None:
             return self.any.name
         kind = "directions" if self.any.is_directions else "sae"
@@ -141,7 +141,7 @@ class DictionaryLatents:
 
     @property
     def noun(self) -> str:
-        """What the file says, or what is usual."""
+        """The noun in the file, or the default."""
         return self.any.noun or ("direction" if self.any.is_directions else "latent")
 
     @cached_property
@@ -192,7 +192,7 @@ class DictionaryLatents:
 
     @property
     def own_pass(self) -> bool:
-        """They are computed beside the model."""
+        """Latents are computed from the model's activations, outside the model."""
         return False
 
     @property

@@ -64,7 +64,7 @@ def _plain_weight(module: nn.Module) -> Tensor | None:
     changed = "forward" in vars(module) or module._forward_pre_hooks or module._forward_hooks
     if not own or changed:
         return None
-    weight: Any = module.weight  # a parametrisation computes it here
+    weight: Any = module.weight  # accessing it may compute a parametrisation
     plain = type(weight) in (Tensor, nn.Parameter) and weight.element_size() > 1
     detached: Tensor | None = weight.detach() if plain else None
     return detached

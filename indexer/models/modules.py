@@ -68,5 +68,5 @@ def through_norm(vectors: Float[Tensor, "n width"], norm: nn.Module) -> Float[Te
 
 
 def first_tensor(args: tuple[object, ...], kwargs: dict[str, object]) -> Tensor | None:
-    """The first tensor a module is called with, or None."""
+    """The first tensor among a module's arguments, positional ones first; None without tensors."""
     return next((given for given in (*args, *kwargs.values()) if isinstance(given, Tensor)), None)

@@ -30,7 +30,7 @@ from indexer.models.failures import one_line_errors, quiet, tokenizer_is_missing
 from indexer.models.gguf_header import read_header
 from indexer.models.hub import pin
 from indexer.models.hub_failures import hub_is_down
-from indexer.models.rope import check_rope
+from indexer.models.rope_config import check_rope
 from indexer.models.sizes import (
     check_config,
     check_gguf,

@@ -28,7 +28,7 @@ class Inputs:
 
     block: nn.Module | None
     linear: dict[str, Place]
-    """By part; empty where one of them is not known."""
+    """By part; empty if any part is unknown."""
     last: nn.Module
     """The last module before the block adds to the residual stream."""
 

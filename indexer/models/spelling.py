@@ -160,7 +160,7 @@ def _bytes(text: str, name: str, added: bool) -> bytes:
     which a decoder can only replace or leave out."""
     if text and _BROKEN not in text:
         return text.encode("utf-8", "replace")
-    if added:  # stands in texts as it is
+    if added:  # texts contain it unchanged
         return name.encode()
     shown = _once(text)
     for content in _readings(name):

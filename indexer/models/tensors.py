@@ -190,7 +190,7 @@ class TensorDimensions:
 
 
 def find_tensor(trunk: Trunk, layout: Layout, root: nn.Module, asked: Asked) -> TensorDimensions:
-    """A tensor's dimensions, each layer's counted on two tokens.
+    """The dimensions of a hook point as units, counted in a pass over two tokens.
 
     Raises `NeurariumError` where the tensor cannot be found, or a layer does not run once.
     """

@@ -47,8 +47,8 @@ class Place:
     what TransformerLens means."""
 
     def own(self, values: Tensor) -> Tensor:
-        """The part of the module's input or output that is meant: a view, but for `columns` and a
-        `factor`."""
+        """The units' numbers [..., n] of the module's input or output [..., d]. A view, except with
+        `columns` or a `factor`, which copy."""
         if self.columns is not None:
             values = values[..., self.columns]
         elif self.half is not None:
@@ -56,7 +56,7 @@ class Place:
         return values if self.factor == 1 else values * self.factor
 
     def put(self, values: Tensor, own: Tensor) -> None:
-        """Put what `own` gave, and was changed in memory since, back into `values`."""
+        """Write `own`, which the method `own` returned and was changed since, back to `values`."""
         if self.columns is not None:
             values[..., self.columns] = own
         elif self.factor != 1:
@@ -64,7 +64,7 @@ class Place:
 
 
 def first_of(output: object) -> Tensor:
-    """A module's output, or the first of several."""
+    """A module's output; of a tuple or list, its first tensor."""
     first = output[0] if isinstance(output, tuple | list) else output
     assert isinstance(first, Tensor)
     return first

@@ -55,7 +55,7 @@ ADDS_NOTHING = {
 
 @dataclass(frozen=True)
 class Way:
-    """What lies between a tensor and the residual stream."""
+    """The operations between a tensor and the residual stream."""
 
     matrix: Float[Tensor, "n d_model"] | None
     """What each number of the tensor adds to the stream, in float32, up to the scales of the norms;

@@ -1,4 +1,4 @@
-"""What a run needs of its model beside the scan, made before it: whatever can fail fails early."""
+"""Computes what a run needs of its model besides the scan, and before it: failures come early."""
 
 from __future__ import annotations
 

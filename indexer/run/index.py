@@ -6,10 +6,8 @@ If it is killed or stopped at any moment, the same command resumes from its last
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,42 +18,30 @@ from sqlalchemy.exc import SQLAlchemyError
 from indexer import memory
 from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
-from indexer.heads.measure import measure_heads
-from indexer.heads.scan import HeadScan
 from indexer.models.loaded import LoadedModel
 from indexer.reporter import Reporter, waiting
 from indexer.run import state_folder
 from indexer.run.before import Before, before_scan
 from indexer.run.checkpoint import RunFolder
 from indexer.run.dictionaries import check_dictionaries
+from indexer.run.notices import few_tokens, left_over, namesakes
 from indexer.run.pairs import Pairs, scan_pairs
 from indexer.run.passes import sample_peaks, scan_slices
 from indexer.run.plan import Plan, check_disk, describe_plan, make_plan
-from indexer.run.provenance import run_record
 from indexer.run.quality import Quality
-from indexer.run.results import PeaksOf, Results
 from indexer.run.together import Measured, Units, fits_at_once, one_pass
+from indexer.run.write import Clock, wait_for_writing, write
 from indexer.scan.choice import ModelChoice, copied, resolve
 from indexer.scan.job import Job, load, load_beside, prepare
-from indexer.scan.state import Scan
 from indexer.store.database import (
-    being_written,
-    check_writable,
     identity,
     open_store,
     without_password,
     writing,
 )
 from indexer.store.failures import unusable
-from indexer.store.runs import find_scan, list_runs
-from indexer.store.units import NEURONS
-from indexer.store.writing.records import NeuronBlock
-from indexer.store.writing.run import write_run
-from indexer.weights.facts import LayerFacts, weight_facts
+from indexer.store.runs import find_scan
 from indexer.workers.needed import check_workers, uses_ray
-
-FEW_TOKENS = 10_000
-"""Under so many tokens the user is warned that statistics mean little."""
 
 
 @dataclass(frozen=True)
@@ -145,12 +131,6 @@ def index_sets(
         raise NeurariumError(unusable(error, without_password(engine.url))) from error
     finally:
         engine.dispose()
-
-
-def wait_for_writing(engine: Engine, reporter: Reporter) -> None:
-    """Wait until the store can be written to. Raises NeurariumError."""
-    with waiting(reporter.say, being_written(engine)):
-        check_writable(engine)
 
 
 def _folder(cache_dir: Path, engine: Engine, choice: ModelChoice) -> Path:
@@ -286,113 +266,3 @@ def _finish(run: _Run, execution: Execution, engine: Engine, reporter: Reporter)
 def first_layer(job: Job) -> int:
     """The first layer that has units."""
     return next(layer for layer, width in enumerate(job.model.units.widths) if width)
-
-
-def few_tokens(tokens: int) -> list[str]:
-    """A line for the user if a corpus is too small for statistics."""
-    if tokens >= FEW_TOKENS:
-        return []
-    return [
-        f"Warning: {tokens:,} tokens are too few for statistics: densities, histograms, "
-        f"quantiles and correlations mean little under about {FEW_TOKENS:,}."
-    ]
-
-
-def left_over(unused: tuple[str, ...]) -> list[str]:
-    """A line for the user if weights of the checkpoint are not used."""
-    if not unused:
-        return []
-    named = ", ".join(unused[:3]) + (", …" if len(unused) > 3 else "")
-    return [
-        "Warning: the checkpoint has weights that its config.json leaves no place for, and they "
-        f"are not used ({len(unused)}: {named}). Activations may not be those of the model that "
-        "was trained: restore the config.json that belongs to it."
-    ]
-
-
-def namesakes(engine: Engine, name: str, model_id: str, set_name: str = NEURONS) -> list[str]:
-    """Lines for the user about earlier runs of this name and set of units, whose pages the new run
-    takes over."""
-    runs = [run for run in list_runs(engine) if (run.model, run.set_name) == (name, set_name)]
-    if not runs:
-        return []
-    numbers = ", ".join(str(run.id) for run in runs)
-    earlier = f"run {numbers} stays" if len(runs) == 1 else f"runs {numbers} stay"
-    if others := sorted({run.model_id for run in runs} - {model_id}):
-        return [
-            f"Note: {name} is also the name of another model here ({', '.join(others)}). Its pages "
-            f"will show the new run, and {earlier} at ?run=; choose another name with --name."
-        ]
-    what = name if set_name == NEURONS else f"{name}/{set_name}"
-    return [f"{what} is indexed again: {earlier} at ?run=, and may be deleted."]
-
-
-def write(
-    engine: Engine,
-    job: Job,
-    scan_id: str,
-    scans: Iterator[Scan],
-    before: Before,
-    clock: Clock,
-    reporter: Reporter,
-    qualities: tuple[Quality, ...],
-    pairs: Callable[[], HeadScan],
-    peaks_of: PeaksOf,
-) -> int:
-    """Write finished scans to the store; returns the run's id. `pairs` makes the pass over pairs of
-    positions, and is called for attention heads; `peaks_of` is as in `Results`."""
-    current = [next(scans)]
-    heads = None
-    if job.model.units.has_pairs:
-        heads = measure_heads(job, pairs(), before.training)
-        clock.lap("heads")
-    wait_for_writing(engine, reporter)
-    record = run_record(job, scan_id, current[0], before, clock.seconds, heads, qualities)
-    progress = reporter.stage("Writing", job.shape.neurons, f"{job.model.units.noun}s")
-    known = weight_facts(job.model, before.facts, connections=job.config.connections)
-
-    def facts_of(layer: int) -> LayerFacts:
-        try:
-            return known(layer)
-        except (NeurariumError, RuntimeError, MemoryError) as error:  # the scan took hours
-            reporter.say(
-                f"Warning: facts from the weights of layer {layer} are left out, since they could "
-                f"not be computed ({type(error).__name__}: {' '.join(str(error).split())[:200]})."
-            )
-            return LayerFacts({}, {})
-
-    results = Results(job.corpus, job.model.units.dead, facts_of, job.model.device, peaks_of)
-    if heads is not None:
-        results.use(heads.contexts)
-
-    def neurons() -> Iterator[NeuronBlock]:
-        done = 0
-        while current:
-            for block in results.neurons(current[0]):
-                yield block
-                done += len(block)
-                progress(done)
-            current.clear()  # free its memory before the next is loaded
-            current.extend(itertools.islice(scans, 1))
-
-    run_id = write_run(engine, record, neurons(), results.contexts(), heads)
-    clock.lap("write")
-    return run_id
-
-
-class Clock:
-    """Wall time of each stage in seconds."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.monotonic()
-
-    def lap(self, stage: str) -> None:
-        """Add the time since the last stage ended."""
-        now = time.monotonic()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
-        self._last = now
-
-    def start(self) -> None:
-        """Leave out the time since the last stage: it was another run's."""
-        self._last = time.monotonic()

@@ -26,7 +26,7 @@ from indexer.models.units import Place, present_place
 from indexer.scan.job import Job
 
 CONTEXTS = 128
-"""Of the sample's first contexts, so many are measured."""
+"""Contexts measured: the first of the sample."""
 _POSITIONS = 2048
 """Positions in a forward pass: their logits are in memory."""
 

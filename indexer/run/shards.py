@@ -22,11 +22,13 @@ from indexer.run import state_folder
 from indexer.run.before import before_scan
 from indexer.run.checkpoint import RunFolder
 from indexer.run.dictionaries import check_dictionaries
-from indexer.run.index import Clock, Outcome, first_layer, left_over, wait_for_writing, write
+from indexer.run.index import Outcome, first_layer
+from indexer.run.notices import left_over
 from indexer.run.pairs import scan_pairs
 from indexer.run.passes import has_sample, load_scan, positions_of, sample_peaks, scan_slices
 from indexer.run.plan import describe_plan, make_plan
 from indexer.run.shard import Shard, count_of, shared_folder
+from indexer.run.write import Clock, wait_for_writing, write
 from indexer.scan.choice import resolve
 from indexer.scan.job import Job, load, prepare
 from indexer.scan.slices import Slice

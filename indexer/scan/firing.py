@@ -46,7 +46,7 @@ class FiringScan:
         self.examples = Selection(shape.neurons, RANDOM_EXAMPLES, shape.window)
 
     def arrays(self) -> dict[str, Array]:
-        """Everything measured, by name."""
+        """All arrays of the state by name, not copied: to be saved, or filled."""
         named: dict[str, Array] = {"positions": self.positions, "counts": self.counts}
         named |= {f"histogram.{name}": value for name, value in self.histogram.arrays().items()}
         named |= {f"peaks.{name}": value for name, value in self.peaks.arrays().items()}

@@ -68,7 +68,7 @@ class SampleScan:
         return self._cuts
 
     def arrays(self) -> dict[str, Array]:
-        """Everything measured, by name."""
+        """All arrays of the state by name, not copied: to be saved, or filled."""
         named = {f"moments.{name}": value for name, value in self.moments.arrays().items()}
         named |= {f"histogram.{name}": value for name, value in self.histogram.arrays().items()}
         named |= {f"lookup.{name}": value for name, value in self.lookup.arrays().items()}
@@ -110,7 +110,7 @@ class SampleScan:
         return tensors
 
     def add_sums(self, where: slice, seen: LayerBatch, values: Mapping[str, Array]) -> None:
-        """Add the values of `sums`."""
+        """Add to the layer's state what `sums` returned, as arrays on the host."""
         positions = int(seen.batch.included.sum())
         self.moments.add(where, positions, values["powers"], values["positive"])
         self.histogram.add(where, values["counts"])

@@ -31,7 +31,7 @@ class Slice:
     """The first unit, and the one after the last, where one layer is cut."""
 
     def of(self, shape: ScanShape) -> ScanShape:
-        """The slice's own sizes, from those of all layers."""
+        """The sizes of the slice's layers, from the sizes of all layers."""
         if self.units is None:
             return shape.slice(self.first, self.end)
         return shape.units(self.first, *self.units)

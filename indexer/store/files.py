@@ -75,7 +75,7 @@ class StoreFile:
             return True
         if not self.path.exists():
             return False
-        # SQLite writes its log beside the file.
+        # SQLite writes its log next to the file.
         return not (os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK))
 
     def pending(self) -> int:

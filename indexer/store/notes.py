@@ -103,7 +103,7 @@ class Notes:
     rows: list[Row[Any]]
     """Newest first; each has the fields of `Note` and an `id`."""
     count: int
-    """All notes, not only those in `rows`."""
+    """The number of all notes; `rows` may have fewer."""
     highest: int
     """The highest id among all; 0 without notes."""
 

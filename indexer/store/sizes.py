@@ -1,4 +1,4 @@
-"""How many examples a neuron has beside its top and bottom ones, and sizes that follow from it."""
+"""How many random and intermediate examples a neuron has, and the sizes that follow."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Units:
     gated: bool = False
     """Whether a unit reads with a gate and a linear part."""
     parts: bool = False
-    """Whether gate and linear part are stored beside each example."""
+    """Whether each example is stored with its gate and linear part."""
     dead_by_magnitude: bool = False
     """Whether a dead unit is small in magnitude (1e-6), rather than never above 0."""
     group: int | None = None

@@ -31,7 +31,7 @@ from indexer.workers.worker import Task, Worker
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS_SKIP_REGEX": "(?s).*",  # output its processes would print here
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "(?s).*",  # its processes would print to this terminal
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     "RAY_SCHEDULER_EVENTS": "0",
 }
@@ -55,7 +55,7 @@ class RayCrew:
     def __init__(self, ray: Any, task: Task, count: int, resources: WorkerResources) -> None:
         self._ray, self._task, self._resources = ray, task, resources
         self.lost: type[Exception] = ray.exceptions.RayError
-        """Raised when Ray itself is gone."""
+        """Raised when Ray itself has ended."""
         self._class = ray.remote(Worker).options(num_cpus=resources.cpus, num_gpus=resources.gpus)
         self._actors = [self._start_worker() for _ in range(count)]
         self._orders: dict[Any, int] = {}
@@ -162,7 +162,7 @@ class Workers:
             ) from error
 
     def close(self) -> None:
-        """End the workers, and Ray if it was started here."""
+        """End the workers, and Ray if this process started it."""
         self._opened.close()
 
     def _start(self) -> RayCrew:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.errors import AppError, Invalid
@@ -16,7 +16,7 @@ from app.live.ablation.schemas import AblatedNeuron, AblationAnswer, AblationTex
 from app.live.ablation.view import AblationContext, Result, Typed, result
 from app.live.elsewhere import Elsewhere
 from app.live.engine import Live
-from app.live.gate import ERRORS, live_of
+from app.live.gate import ERRORS, live_of, only_post
 from app.reading.neurons import rows_of
 from app.reading.runs import whole_run
 from app.reading.unit_names import name_at
@@ -61,10 +61,7 @@ async def ablation(request: Request, model: InSet, run: RunId = None) -> Respons
         return no_store(json_of(await _answer(live, run_of_model, neurons, text, sent.positions)))
 
 
-@router.get(PATH, include_in_schema=False)
-def only_post() -> Response:
-    """Refuse GET, since a text has to be sent."""
-    raise HTTPException(405, headers={"Allow": "POST"})
+router.add_api_route(PATH, only_post, include_in_schema=False)
 
 
 @router.api_route("/{model}/ablation", methods=["GET", "POST"], include_in_schema=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.errors import AppError, Invalid
@@ -14,7 +14,7 @@ from app.live.behaviour.schemas import USUAL, BehaviourAnswer, BehaviourText
 from app.live.behaviour.view import CHOICES, BehaviourContext, Typed, result
 from app.live.elsewhere import Elsewhere
 from app.live.engine import Live
-from app.live.gate import ERRORS, live_of
+from app.live.gate import ERRORS, live_of, only_post
 from app.reading.runs import whole_run
 from app.runs.queries import run as read_run
 from app.schemas import Run, WholeRun
@@ -54,10 +54,7 @@ async def by_behaviour(request: Request, model: InSet, run: RunId = None) -> Res
         return no_store(await run_in_threadpool(json_of, result))
 
 
-@router.get(PATH, include_in_schema=False)
-def only_post() -> Response:
-    """Refuse GET, since a text has to be sent."""
-    raise HTTPException(405, headers={"Allow": "POST"})
+router.add_api_route(PATH, only_post, include_in_schema=False)
 
 
 @router.api_route("/{model}/behaviour", methods=["GET", "POST"], include_in_schema=False)

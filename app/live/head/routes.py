@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.errors import AppError
@@ -13,7 +13,7 @@ from app.heads.queries import random_contexts
 from app.heads.schemas import HeadPage
 from app.live.elsewhere import Elsewhere
 from app.live.engine import Live
-from app.live.gate import ERRORS, live_of
+from app.live.gate import ERRORS, live_of, only_post
 from app.live.head.answer import OTHER, TEXT, answer
 from app.live.head.schemas import HeadAnswer, HeadText
 from app.live.head.view import HeadTryContext, result
@@ -59,10 +59,7 @@ async def head_on_text(
         return no_store(await run_in_threadpool(json_of, reply))
 
 
-@router.get(PATH, include_in_schema=False)
-def only_post() -> Response:
-    """Refuse GET, since a text has to be sent."""
-    raise HTTPException(405, headers={"Allow": "POST"})
+router.add_api_route(PATH, only_post, include_in_schema=False)
 
 
 @router.api_route(

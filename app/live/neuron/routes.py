@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.errors import AppError
 from app.live.elsewhere import Elsewhere
-from app.live.gate import ERRORS, live_of
+from app.live.gate import ERRORS, live_of, only_post
 from app.live.neuron.schemas import LiveAnswer, LiveText
 from app.live.neuron.view import TryContext, box
 from app.neurons.queries import neuron as read_neuron
@@ -48,10 +48,7 @@ async def activations(
         return no_store(json_of(await live.read(whole_run, page, text)))
 
 
-@router.get(PATH, include_in_schema=False)
-def only_post() -> Response:
-    """Refuse GET, since a text has to be sent."""
-    raise HTTPException(405, headers={"Allow": "POST"})
+router.add_api_route(PATH, only_post, include_in_schema=False)
 
 
 @router.api_route("/{model}/{layer}/{neuron}/try", methods=["GET", "POST"], include_in_schema=False)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.errors import AppError, Invalid
 from app.live.elsewhere import Elsewhere
-from app.live.gate import ERRORS, live_of
+from app.live.gate import ERRORS, live_of, only_post
 from app.live.steering.answer import Place, Steerable
 from app.live.steering.schemas import EXAMPLE, SteeringAnswer, SteeringText
 from app.live.steering.typed import Typed, typed_of
@@ -54,10 +54,7 @@ async def steering(
         return no_store(json_of(await live.steer(whole_run, page, known, sent)))
 
 
-@router.get(PATH, include_in_schema=False)
-def only_post() -> Response:
-    """Refuse GET, since a text has to be sent."""
-    raise HTTPException(405, headers={"Allow": "POST"})
+router.add_api_route(PATH, only_post, include_in_schema=False)
 
 
 @router.api_route(

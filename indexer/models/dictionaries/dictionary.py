@@ -85,9 +85,9 @@ class Dictionary:
     names: tuple[str, ...] = ()
     """A name for each latent, or none."""
     name: str | None = None
-    """What the set is called, if the file says so."""
+    """The name of the set, if the file has one."""
     noun: str | None = None
-    """What one of them is called, if the file says so."""
+    """The noun for one unit, if the file names one."""
     prepend_bos: bool | None = None
     """Whether it was trained on texts with a BOS in front, if the file says so."""
 
@@ -123,7 +123,7 @@ class Dictionary:
         return replace(self, **moved, gate=gate)  # type: ignore[arg-type]
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """All tensors but the gate's, by name."""
+        """The fields that are tensors, by name: all but the gate's two."""
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 yield name, value

@@ -23,7 +23,7 @@ from indexer.models.json_text import parsed
 
 SETTINGS = ("cfg.json", "config.json", "hyperparams.json", "config.yaml")
 _BESIDE = ("sparsity", "log_sparsity", "feature_sparsity", "log_feature_sparsity", "optimizer")
-"""Files that trainers write beside a dictionary's weights."""
+"""Settings files that trainers write next to a dictionary's weights."""
 _MATRIX = re.compile(r"w_|affine_|(?:en|de)coder\.weight", re.IGNORECASE)
 _VECTOR = re.compile(r"^b_|bias$|^r_mag$", re.IGNORECASE)
 """What tensors are by their names, in all layouts."""
@@ -48,11 +48,11 @@ class WeightsFile:
     kind: str
     """The name of the file of settings, or an empty string."""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """What a safetensors file says in its header."""
+    """The metadata in the header of a safetensors file."""
 
     def tensor(self, name: str) -> Tensor:
-        """A tensor in float32. Raises `NeurariumError` if the file has none of this name, it is not
-        finite, or it is no matrix where its name is a matrix's."""
+        """A tensor in float32. Raises `NeurariumError` if the file has no tensor of this name,
+        or if its type, shape or values cannot be those of weights."""
         if name not in self.tensors:
             raise self.wrong(f"has no tensor {quoted(name)}: it has {few(self.tensors)}")
         tensor = self.tensors[name]
@@ -71,7 +71,7 @@ class WeightsFile:
         return tensor
 
     def optional(self, name: str) -> Tensor | None:
-        """A tensor in float32, or None if the file has none of this name."""
+        """As `tensor`; None if the file has no tensor of this name. Raises `NeurariumError`."""
         return self.tensor(name) if name in self.tensors else None
 
     def wrong(self, what: str) -> NeurariumError:

@@ -101,7 +101,7 @@ def decimal(file: WeightsFile, value: object, what: str) -> float:
 
 
 def one_each(tensor: Tensor, latents: int) -> Tensor:
-    """A number for each latent, where a file may have one for all."""
+    """[latents], where a file may have a single number for all latents."""
     return tensor.expand(latents).contiguous() if tensor.numel() == 1 else tensor
 
 

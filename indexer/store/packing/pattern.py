@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt16, UInt32
@@ -50,14 +49,16 @@ class SparsePattern:
 
 def pack_pattern(pattern: Float32[np.ndarray, "pos pos"]) -> bytes:
     """A pattern's largest entries as bytes."""
-    return compress(packed_entries(largest_entries(pattern)))
+    (packed,) = packed_entries(largest_entries(pattern)[None])
+    return compress(packed)
 
 
 def largest_entries(pattern: Float32[np.ndarray, "*rows key"]) -> UInt32[np.ndarray, "*rows n"]:
     """The largest entries of each row, at most 8, in any order: attention in units in the upper 16
     bits, 65535 minus the key in the lower ones. Of equal units, the lower keys."""
     keys = pattern.shape[-1]
-    ranked = np.rint(pattern * np.float32(UNIT)).astype(np.uint32)
+    scaled = pattern * np.float32(UNIT)
+    ranked = np.rint(scaled, out=scaled).astype(np.uint32)
     ranked <<= 16
     ranked |= UNIT - np.arange(keys, dtype=np.uint32)
     # One integer holds both, so that no sort is unstable; a whole sort is faster than a partition.
@@ -66,18 +67,19 @@ def largest_entries(pattern: Float32[np.ndarray, "*rows key"]) -> UInt32[np.ndar
     return best
 
 
-def packed_entries(best: UInt32[np.ndarray, "pos n"]) -> bytes:
-    """A pattern's largest entries, as bytes that are not compressed."""
-    best = np.sort(best, axis=1)[:, ::-1]
-    attention, keys = best >> 16, UNIT - (best & UNIT)
+def packed_entries(best: UInt32[np.ndarray, "m pos n"]) -> list[bytes]:
+    """The largest entries of patterns, each as bytes that are not compressed."""
+    best = np.sort(best, axis=-1)[..., ::-1]
+    attention = best >> 16
     kept = attention >= LEAST * UNIT
-    parts: tuple[np.ndarray[Any, Any], ...] = (
-        np.array([len(best)], "<u2"),
-        kept.sum(axis=1).astype(np.uint8),
-        keys[kept].astype("<u2"),
-        attention[kept].astype("<u2"),
-    )
-    return b"".join(part.tobytes() for part in parts)
+    counts = kept.sum(axis=-1).astype(np.uint8)
+    keys, attention = (UNIT - (best[kept] & UNIT)).astype("<u2"), attention[kept].astype("<u2")
+    size = np.array([best.shape[1]], "<u2").tobytes()
+    ends = np.cumsum(counts.sum(axis=1, dtype=np.int64)).tolist()
+    return [
+        b"".join((size, row.tobytes(), keys[start:end].tobytes(), attention[start:end].tobytes()))
+        for row, start, end in zip(counts, [0, *ends[:-1]], ends, strict=True)
+    ]
 
 
 def compress(entries: bytes) -> bytes:

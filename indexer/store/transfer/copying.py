@@ -73,7 +73,7 @@ def pack_run(source: Engine, run_id: int, file: Path, progress: Progress) -> Non
             copy_run(source, run_id, target, progress)
         finally:
             target.dispose()
-        # A file that may lie where nobody can write has no journal beside it.
+        # The folder may be read-only, so the file has no journal next to it.
         with closing(sqlite3.connect(partial)) as connection:
             connection.execute("PRAGMA journal_mode=DELETE")
         partial.replace(file)

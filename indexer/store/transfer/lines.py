@@ -116,7 +116,7 @@ def context_of(line: Mapping[str, Any]) -> ContextRecord:
 
 
 def digest(record: bytes) -> str:
-    """Tells whether a file is the one that was exported."""
+    """Whether a file equals the exported one."""
     return hashlib.blake2b(record, digest_size=16).hexdigest()
 
 

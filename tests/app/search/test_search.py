@@ -126,9 +126,6 @@ def test_completion_is_every_token_that_begins_so(
         assert [one["token_id"] for one in found["items"]] == wanted
 
 
-CONTEXT_WORDS = ["a", "b", "the", "script"]
-
-
 def context_texts_of(client: TestClient, model: str) -> dict[int, str]:
     """The text of every context of a small model that is kept."""
     answers = {one: client.get(f"{API}/{model}/contexts/{one}") for one in range(20)}

@@ -7,6 +7,9 @@ from urllib.parse import urlencode
 import pytest
 from starlette.testclient import TestClient
 
+from app.contexts.schemas import ContextNeurons
+from app.contexts.view import context_view
+from app.web.links import Links
 from tests.helpers.html_reader import read
 
 API = "/api/v1/models"
@@ -119,3 +122,27 @@ def test_a_line_break_can_be_written(client: TestClient) -> None:
     links = [link.attributes["href"] for link in html.by_id("main").all("a")]
     assert "/toy/search?token_id=4" in links
     assert "is exactly “\\n”" in html.by_id("problem").text
+
+
+def test_troughs_at_the_activation_s_minimum_are_folded(client: TestClient) -> None:
+    """If several neurons' tie there; top examples and other troughs stay in the table."""
+    page = ContextNeurons.model_validate(client.get(f"{API}/toy/contexts/7").json())
+    first = page.items[0]
+    values = {0: 3.0, 1: -0.17, 2: -0.170001, 3: -0.1699999, 4: -0.12}
+    items = [
+        first.model_copy(
+            update={"neuron": at, "value": value, "kind": "bottom" if value < 0 else "top"}
+        )
+        for at, value in values.items()
+    ]
+
+    def folded(count: int) -> tuple[list[int], list[int], str]:
+        view = context_view(page.model_copy(update={"items": items[:count]}), Links("toy"))
+        return [row.neuron for row in view.shown], [row.neuron for row in view.tied], view.tie
+
+    assert folded(5) == (
+        [0, 4],
+        [1, 2, 3],
+        "3 neurons tie at the activation's minimum, −0.170",
+    )
+    assert folded(3) == ([0, 1, 2], [], "")

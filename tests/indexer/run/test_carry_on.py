@@ -140,7 +140,7 @@ def test_a_write_that_fails_leaves_the_scan(
         raise NeurariumError("The disk is full.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "write_run", broken)
+        patch.setattr("indexer.run.write.write_run", broken)
         with pytest.raises(NeurariumError, match="disk is full"):
             place.index(config)
     assert place.hashes() == []

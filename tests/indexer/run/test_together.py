@@ -110,7 +110,7 @@ def test_a_set_that_is_in_the_store_is_not_made_again(
     sets: Sets, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second run fails while it is written: the same command goes on with it."""
-    from indexer.run import index as module
+    from indexer.run import write as module
 
     written = module.write_run
 

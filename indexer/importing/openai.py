@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 
 from indexer.config import MAX_CTX_LEN, check_name
 from indexer.errors import NeurariumError
-from indexer.export.lines import import_lines
+from indexer.importing.lines import import_lines
 from indexer.store import schema
 from indexer.store.packing.codec import NEURON_ARRAYS, ExampleArrays, quantize
 from indexer.store.transfer.copying import counted
