@@ -33,6 +33,11 @@ def unusable(error: SQLAlchemyError, where: str) -> str:
         )
     if "file is not a database" in lowered:
         return f"{where} is not an SQLite database: name another file with --database."
+    if "unable to open database file" in lowered:
+        return (
+            f"The database {where} cannot be opened: check that its folder is there, and that you "
+            "may write to it."
+        )
     return (
         f"The database {where} cannot be used: {first}. Check its address and that it is running."
     )
