@@ -19,12 +19,6 @@ WHOLE = cover(RUNS)
 MAX_INTEGER = 2**31 - 1
 """The largest integer that a column of type Integer can be compared with."""
 # Built once: SQLAlchemy takes longer to put a statement together than SQLite to answer it.
-_RUNS_OF_MODELS = (
-    select(*WHOLE.selected, schema.vocabularies.c.identity)
-    .join(schema.vocabularies)
-    .where(RUNS.c.model.in_(bindparam("models", expanding=True)), schema.READY)
-    .order_by(RUNS.c.id.desc())
-)
 _MARKS = (
     select(RUNS.c.id, RUNS.c.content_hash, RUNS.c.checksum)
     .where(RUNS.c.model == bindparam("model"), schema.READY)
@@ -62,20 +56,18 @@ def runs_of(connection: Connection, models: Iterable[str]) -> dict[str, list[Row
 
     Raises Damaged, also where another run's damaged name may be what hides a run.
     """
-    # PostgreSQL rejects text with a NUL, and no name has one.
-    names = sorted({model for model in models if "\0" not in model})
+    wanted = set(models)
     by_model: dict[str, list[Row[Any]]] = {}
-    found: Any = connection.execute(_RUNS_OF_MODELS, {"models": names}).all() if names else []
-    for row in WHOLE.check(found):
-        by_model.setdefault(row.model, []).append(row)
-    all_runs(connection)
+    for row in all_runs(connection):
+        if row.model in wanted:
+            by_model.setdefault(row.model, []).append(row)
     return by_model
 
 
 def marks_of(connection: Connection, model: str) -> list[Row[Any]]:
     """What tells whether the runs of a model are those that were read before: the id, content hash
     and checksum of each, newest first."""
-    if "\0" in model:  # as in `runs_of`
+    if "\0" in model:  # no name has a NUL, and PostgreSQL rejects it
         return []
     found: Any = connection.execute(_MARKS, {"model": model}).all()
     return list(found)

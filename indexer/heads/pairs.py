@@ -170,7 +170,10 @@ def _largest(
         return _host(largest), places.cpu().numpy()
     array = values.numpy()  # torch's own is slower on a CPU
     at = array.argmax(axis=-1)
-    return np.take_along_axis(array, at[..., None], axis=-1)[..., 0], at
+    largest_of_row: Float32[np.ndarray, "head query"] = np.take_along_axis(
+        array, at[..., None], axis=-1
+    )[..., 0]
+    return largest_of_row, at
 
 
 def _first(included: Bool[np.ndarray, "batch pos"]) -> Int64[np.ndarray, "batch 1"]:
