@@ -48,8 +48,6 @@ class Summary:
     fires_on: list[TokenChip]
     lowest_on: list[TokenChip]
     """The tokens of the troughs of bottom examples, where they say as much."""
-    more_tokens: int
-    """Peak tokens that are not listed."""
     found_in: list[SourceShare]
     shares: bool
     """Whether the sources' shares of the corpus are known."""
@@ -63,15 +61,13 @@ def summary(page: NeuronPage, find: Callable[[int, str | None], str]) -> Summary
     """The summary of a neuron. `find`: from a token id and a role to the search for the token."""
     top = page.examples.top
     peaks = Counter(_peak(example) for example in top)
-    ranked = peaks.most_common()
     effects = page.weights.logit_effects
     return Summary(
         fires_on=[
             _chip(token, find(token_id, "peak"), count(number))
-            for (token, token_id), number in ranked[:TOKENS]
+            for (token, token_id), number in peaks.most_common(TOKENS)
         ],
         lowest_on=_lowest_on(page, find),
-        more_tokens=max(0, len(ranked) - TOKENS),
         found_in=[
             SourceShare(found.source, found.examples, _share(found)) for found in page.found_in
         ],
