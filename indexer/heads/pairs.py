@@ -175,7 +175,8 @@ def _largest(
 
 def _first(included: Bool[np.ndarray, "batch pos"]) -> Int64[np.ndarray, "batch 1"]:
     """Each context's first included position, or 0."""
-    return included.argmax(axis=1, keepdims=True)
+    first: Int64[np.ndarray, "batch 1"] = included.argmax(axis=1, keepdims=True)
+    return first
 
 
 def _host(values: Tensor) -> Any:
