@@ -219,9 +219,8 @@ def verify(
         raise typer.Exit(130) from None
     finally:
         engine.dispose()
-    for line in report_lines(
-        findings, partial(address, address_name(stored.model, stored.set_name), run=run)
-    ):
+    link = partial(address, address_name(stored.model, stored.set_name), run=run)
+    for line in report_lines(findings, stored.noun, link):
         out.print(escaped(line), highlight=False, soft_wrap=True)
     raise typer.Exit(1 if findings.count else 0)
 

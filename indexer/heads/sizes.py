@@ -3,6 +3,9 @@ alone. The figures were measured with the demo's model and SmolLM2-135M."""
 
 from __future__ import annotations
 
+import numpy as np
+from jaxtyping import Int64
+
 from indexer.heads.examples import RANKINGS
 from indexer.heads.scan import PAIRS_KEPT, HeadShape
 from indexer.store.sizes import different, in_pages
@@ -33,7 +36,10 @@ def bytes_held(shape: HeadShape, length: float) -> int:
     return int(shape.heads * (_examples(shape) * an_example + 36 * PAIRS_KEPT))
 
 
-def bytes_stored(shape: HeadShape, contexts: int, length: float) -> int:
-    """Bytes in the store besides what every unit takes there."""
-    patterns = different(contexts, distinct(shape)) * in_pages(_STORED_A_POSITION * length)
+def bytes_stored(shape: HeadShape, lengths: Int64[np.ndarray, " contexts"]) -> int:
+    """Bytes in the store besides what every unit takes there, of contexts of these lengths."""
+    positions, counts = np.unique(lengths, return_counts=True)
+    # The bytes of a row jump at half a page: those of the mean length are not the mean bytes.
+    sizes = [in_pages(_STORED_A_POSITION * length) for length in positions.tolist()]
+    patterns = different(len(lengths), distinct(shape)) * float(np.average(sizes, weights=counts))
     return int(shape.heads * (_FACTS + _FACTS_AN_EXAMPLE * _examples(shape) + patterns))

@@ -62,7 +62,7 @@ def make_plan(job: Job) -> Plan:
     if job.model.units.has_pairs:
         pairs = head_shape(job)
         held += sizes.bytes_held(pairs, length)
-        stored += sizes.bytes_stored(pairs, corpus.contexts, length)
+        stored += sizes.bytes_stored(pairs, corpus.lengths)
         examples += sizes.distinct(pairs)
     # Of the contexts only those are stored that are an example of a unit.
     used = different(corpus.contexts, examples * shape.neurons)

@@ -116,8 +116,9 @@ class Findings:
         self.count += count
 
 
-def report_lines(findings: Findings, link: Callable[[int, int], str]) -> Iterator[str]:
-    """The report as lines of text; `link` gives the URL of the page of (layer, neuron)."""
+def report_lines(findings: Findings, noun: str, link: Callable[[int, int], str]) -> Iterator[str]:
+    """The report as lines of text; `noun` is the units', `link` gives the URL of the page of
+    (layer, unit)."""
     rows = [("check", "compared", "largest difference", "allowed", "wrong")]
     for name, tally in findings.tallies.items():
         largest, allowed = "", "equal"
@@ -134,7 +135,7 @@ def report_lines(findings: Findings, link: Callable[[int, int], str]) -> Iterato
     )
     yield f"Mismatches: {findings.count:,}." if findings.count else "No mismatches."
     for finding in findings.first:
-        yield finding_line(finding, link)
+        yield finding_line(finding, noun, link)
     if findings.count > len(findings.first):
         yield f"and {findings.count - len(findings.first):,} more"
 
@@ -143,11 +144,11 @@ def _share(value: float) -> str:
     return f"{value:.2e}" if value else "0"
 
 
-def finding_line(finding: Finding, link: Callable[[int, int], str]) -> str:
+def finding_line(finding: Finding, noun: str, link: Callable[[int, int], str]) -> str:
     """One finding as one line."""
     parts = []
     if finding.layer is not None and finding.neuron is not None:
-        parts.append(f"layer {finding.layer}, neuron {finding.neuron}")
+        parts.append(f"layer {finding.layer}, {noun} {finding.neuron}")
     if finding.kind is not None:
         parts.append(finding.kind)
     if finding.context_id is not None:

@@ -106,9 +106,9 @@ def verified(small: SmallRun, **options: Any) -> Findings:
         engine.dispose()
 
 
-def lines_of(findings: Findings) -> list[str]:
+def lines_of(findings: Findings, noun: str = "neuron") -> list[str]:
     """All findings as printed, with LINK for the URL."""
-    lines = list(report_lines(findings, lambda layer, neuron: "LINK"))
+    lines = list(report_lines(findings, noun, lambda layer, neuron: "LINK"))
     return lines[len(findings.tallies) + 3 :]
 
 

@@ -129,21 +129,21 @@ def test_every_fault_in_where_latents_fire_is_found(small: SmallRun) -> None:
     put(small, (0, short), "top", only(top, list(range(len(top) - 1))))
     put(small, (1, SILENT), "top", only(examples_of(small, (1, left_out), "top"), [0]))
 
-    lines = "\n".join(lines_of(verified(small)))
+    lines = "\n".join(lines_of(verified(small), "latent"))
     missing = "should be in the list and is not"
     for expected in (
-        f"layer 1, neuron {left_out}, random: the list has 14 examples, not 15",
-        f"layer 1, neuron {left_out}, random, context {random[left_out].context_ids[3]}: {missing}",
-        f"layer 1, neuron {left_out}, band: these are not the first of its random examples",
-        f"layer 1, neuron {turned}, random: it is not in hash order",
-        f"layer 1, neuron {wrong}, random, context {random[wrong].context_ids[2]}: the peak (stor",
-        f"layer 1, neuron {rarer}: it fires at ",
-        f"layer 1, neuron {rarer}: searches have its density as",
-        f"layer 1, neuron {rarer}: its histogram counts ",
-        f"layer 1, neuron {moved}: its histogram counts ",
-        f"layer 1, neuron {more}: its histogram counts ",
-        f"layer 0, neuron {short}, top, context {top.context_ids[-1]}: {missing}",
-        f"layer 1, neuron {SILENT}, top: the maximum is 0, the peak of its first example",
-        f"layer 1, neuron {SILENT}, top, context",
+        f"layer 1, latent {left_out}, random: the list has 14 examples, not 15",
+        f"layer 1, latent {left_out}, random, context {random[left_out].context_ids[3]}: {missing}",
+        f"layer 1, latent {left_out}, band: these are not the first of its random examples",
+        f"layer 1, latent {turned}, random: it is not in hash order",
+        f"layer 1, latent {wrong}, random, context {random[wrong].context_ids[2]}: the peak (stor",
+        f"layer 1, latent {rarer}: it fires at ",
+        f"layer 1, latent {rarer}: searches have its density as",
+        f"layer 1, latent {rarer}: its histogram counts ",
+        f"layer 1, latent {moved}: its histogram counts ",
+        f"layer 1, latent {more}: its histogram counts ",
+        f"layer 0, latent {short}, top, context {top.context_ids[-1]}: {missing}",
+        f"layer 1, latent {SILENT}, top: the maximum is 0, the peak of its first example",
+        f"layer 1, latent {SILENT}, top, context",
     ):
         assert expected in lines
