@@ -24,7 +24,12 @@ _MARKS = (
     .where(RUNS.c.model == bindparam("model"), schema.READY)
     .order_by(RUNS.c.id.desc())
 )
-_ALL_RUNS = select(*WHOLE.selected).where(schema.READY).order_by(RUNS.c.id.desc())
+_ALL_RUNS = (
+    select(*WHOLE.selected, schema.vocabularies.c.identity)
+    .outerjoin(schema.vocabularies)  # without its vocabulary, a run's row is still checked
+    .where(schema.READY)
+    .order_by(RUNS.c.id.desc())
+)
 
 
 def run_ref(row: Row[Any]) -> RunRef:
@@ -85,7 +90,9 @@ def run_of_id(connection: Connection, run: int) -> str:
 
 def all_runs(connection: Connection) -> Sequence[Row[Any]]:
     """The rows of all runs, newest first. Raises Damaged."""
-    return WHOLE.check(connection.execute(_ALL_RUNS).all())
+    rows: Any = connection.execute(_ALL_RUNS).all()
+    checked: Sequence[Row[Any]] = WHOLE.check(rows)
+    return checked
 
 
 def default_set(rows: Sequence[Row[Any]]) -> str:
