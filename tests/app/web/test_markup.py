@@ -84,12 +84,13 @@ def render(template: str, page: BaseModel, run: int | None = None, **extra: Any)
                 replace(frame, links=None),
                 page,
                 {item.model: item.n_layers for item in page.items},
+                {item.model: [] for item in page.items},
                 [],
                 limit=None,
                 **extra,
             )
         case ModelPage():
-            context = layer_view.ModelContext(frame, page, layer_view.model(page), [], True)
+            context = layer_view.ModelContext(frame, page, layer_view.model(page), [], True, None)
         case LayerPage():
             drawn = pages.picture(pages.layer_page())
             context = layer_view.LayerContext(

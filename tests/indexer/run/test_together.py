@@ -204,4 +204,4 @@ def test_settings_of_a_command(tmp_path: Path) -> None:
     alone = configs_of({**values, "neurons": False, "heads": False, "dictionary": ["a"]})
     assert alone == [replace(plain, dictionary="a", force=True)]
     with pytest.raises(NeurariumError, match=r"--hook-point mlp.hook_pre is of one"):
-        configs_of({**values, "dictionary": None, "hook_point": "mlp.hook_pre"})
+        configs_of({**values, "force": False, "dictionary": None, "hook_point": "mlp.hook_pre"})
