@@ -166,7 +166,7 @@ def test_a_model_in_memory_gives_the_same_runs(
         dictionaries=latents,
         database=url,
         progress=False,
-        force=True,
+        force=way is None,
         **{name: getattr(neurons, name) for name in OPTIONS},
     )
     assert patterns.implementation(model) == usual
