@@ -62,7 +62,7 @@ def description(page: NeuronPage) -> str:
         if sources:
             source, found = sources.most_common(1)[0]
             where = f" ({found} of {len(top)} top examples in {source})"
-        parts.append(f"Peaks on {fires}{where}.")
+        parts.append(f"Fires on {fires}{where}.")
     promoted = [one.token for one in page.weights.logit_effects.top if "\\x" not in one.token]
     if promoted:
         parts.append(f"Promotes {', '.join(map(_quoted, promoted[:_TOKENS]))}.")

@@ -57,7 +57,7 @@ def test_a_card_is_shown_without_the_setting(client: TestClient) -> None:
 
 def test_a_card_has_both_ends_where_the_page_does(client: TestClient) -> None:
     """The tokens of the lowest activations stand beside those of the highest."""
-    ends = {"Highest on", "Lowest on", "Peaks on"}
+    ends = {"Highest on", "Lowest on", "Fires on"}
     shown = set()
     for place in range(8):
         path = f"/toy/{place // 4}/{place % 4}"
