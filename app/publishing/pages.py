@@ -79,7 +79,7 @@ class StaticModel:
 
 @dataclass(frozen=True, slots=True)
 class StaticHeads:
-    """What `publishing/index.html` is rendered with on a site of attention heads."""
+    """What `publishing/heads.html` is rendered with."""
 
     frame: Frame
     page: HeadsPage
@@ -194,7 +194,7 @@ class Pages:
         view = heads_view(page, DEFAULT, self._links, lambda _: "")
         frame = Frame(self._links, json_url=api_urls.heads(page.model))
         context = StaticHeads(frame, page, view, self._facts(count, False, None))
-        return self._render("publishing/index.html", "", context)
+        return self._render("publishing/heads.html", "", context)
 
     def _facts(self, count: int, named: bool, kept: Kept | None) -> SiteFacts:
         units = self._model.run.units

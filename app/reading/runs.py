@@ -59,14 +59,26 @@ def units_ref(row: Row[Any]) -> UnitsRef:
 def runs_of(connection: Connection, models: Iterable[str]) -> dict[str, list[Row[Any]]]:
     """The runs of each of the models, newest first; models without a run are left out.
 
-    Raises Damaged, also where another run's damaged name may be what hides a run.
+    Raises Damaged for a damaged run of theirs, also where its name is what is damaged: the row
+    would be whole with one of the names.
     """
     wanted = set(models)
     by_model: dict[str, list[Row[Any]]] = {}
-    for row in all_runs(connection):
+    rows: Any = connection.execute(_ALL_RUNS).all()
+    for row in rows:
         if row.model in wanted:
             by_model.setdefault(row.model, []).append(row)
+        elif not WHOLE.is_whole(row) and any(WHOLE.is_whole(_named(row, name)) for name in wanted):
+            raise WHOLE.damaged(row)
+    for of_model in by_model.values():
+        WHOLE.check(of_model)
     return by_model
+
+
+def _named(row: Row[Any], model: str) -> list[Any]:
+    """A run's row with another model's name."""
+    columns = zip(WHOLE.selected, row, strict=False)  # the vocabulary's identity comes after them
+    return [model if column is RUNS.c.model else value for column, value in columns]
 
 
 def marks_of(connection: Connection, model: str) -> list[Row[Any]]:

@@ -95,15 +95,17 @@ class Cover:
 
     def check(self, rows: Rows) -> Rows:
         """The same rows, of a SELECT that began with `selected`. Raises Damaged."""
-        width, of = self.width, self.of
         for row in rows:
-            try:
-                right = of(row) == row[width]
-            except (TypeError, ValueError, struct.error):
-                right = False
-            if not right:
+            if not self.is_whole(row):
                 raise self.damaged(row)
         return rows
+
+    def is_whole(self, row: Sequence[Any]) -> bool:
+        """Whether a row of such a SELECT has the checksum that is stored with it."""
+        try:
+            return bool(self.of(row) == row[self.width])
+        except (TypeError, ValueError, struct.error):
+            return False
 
     def damaged(self, row: Sequence[Any]) -> Damaged:
         """The error for a row whose checksum is wrong."""

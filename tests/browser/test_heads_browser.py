@@ -91,7 +91,7 @@ def test_a_head_reads_a_text_without_scripts(browser: Any, heads_store: tuple[st
         assert page.locator(".small-patterns svg").count() == 5
         parts = page.get_by_role("region", name="Table of direct effects")
         assert parts.locator("tbody tr").count() == 2
-        assert parts.evaluate()
+        assert parts.is_visible()
         assert page.locator("dt", has_text="remainder").is_visible()
         assert page.evaluate(SMALL) == []
         assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]

@@ -38,7 +38,7 @@ def full_server(demo_store: str, tmp_path_factory: pytest.TempPathFactory) -> It
     with keeping(url) as client:
         for place in (NEURON, OTHER):
             _, model, layer, neuron = place.split("/")
-            path = f"/api/v1/models/{model}/layers/{layer}/neurons/{neuron}/notes?run=1"
+            path = f"/api/v1/models/{model}/layers/{layer}/neurons/{neuron}/notes"
             write(client, "Syllables inside foreign names, most often the second one.", path=path)
     options = {"notes": True, "notes_token": SecretStr(TOKEN)}
     with serving_live(url, live=True, **options) as address:

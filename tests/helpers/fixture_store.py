@@ -72,11 +72,6 @@ PROVENANCE: dict[str, Any] = {
     "corpus": {"sources": list(SOURCES), "duplicates_skipped": 3},
     "note": "<img src=x onerror=alert(1)>",
     "seconds": {"scan": 1.25},
-    "settings": {
-        "model": "/home/operator/models/toy",
-        "corpus": "C:\\operator\\corpus.jsonl",
-        "dictionary": "~/operator/a.safetensors,owner/name:operator/b",
-    },
 }
 
 

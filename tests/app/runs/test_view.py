@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from starlette.testclient import TestClient
+from dataclasses import replace
+from pathlib import Path
 
 from app.runs import queries
 from app.runs.view import flatten, tables
-from tests.helpers.fixture_store import PROVENANCE
+from indexer.store.database import open_store
+from indexer.store.writing.run import write_run
+from tests.conftest import serving
+from tests.helpers.fixture_neurons import TOY_NEURONS
+from tests.helpers.fixture_store import RunOf
 from tests.helpers.sample_pages import run_page
 
 
@@ -42,16 +47,28 @@ def test_run_shows_all_of_its_provenance() -> None:
     assert ("architecture.act fn", "gelu") in shown[2].rows
 
 
-def test_visitors_see_no_folders_of_the_machine(client: TestClient) -> None:
+def test_visitors_see_no_folders_of_the_machine(tmp_path: Path) -> None:
     """On the page and in its JSON; the store keeps whole paths."""
-    shown = client.get("/api/v1/runs/1").json()["provenance"]["settings"]
-    assert shown == {
-        "model": "…/toy",
-        "corpus": "…/corpus.jsonl",
-        "dictionary": "…/a.safetensors,owner/name:operator/b",
+    settings = {
+        "model": "/home/operator/models/toy",
+        "corpus": "C:\\operator\\corpus.jsonl",
+        "dictionary": "~/operator/a.safetensors,owner/name:operator/b",
     }
-    page = client.get("/runs/1").text
-    assert "…/corpus.jsonl" in page
-    assert "home" not in page.split("<main")[1]
-    store = client.app.state.site.store  # type: ignore[attr-defined]
-    assert queries.run(store, 1).provenance["settings"] == PROVENANCE["settings"]
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    run = RunOf("toy", TOY_NEURONS)
+    record = run.record()
+    record = replace(record, provenance={**record.provenance, "settings": settings})
+    engine = open_store(url, create=True)
+    write_run(engine, record, run.blocks(), run.context_records())
+    engine.dispose()
+    with serving(url) as client:
+        assert client.get("/api/v1/runs/1").json()["provenance"]["settings"] == {
+            "model": "…/toy",
+            "corpus": "…/corpus.jsonl",
+            "dictionary": "…/a.safetensors,owner/name:operator/b",
+        }
+        page = client.get("/runs/1").text
+        assert "…/corpus.jsonl" in page
+        assert "home" not in page.split("<main")[1]
+        store = client.app.state.site.store  # type: ignore[attr-defined]
+        assert queries.run(store, 1).provenance["settings"] == settings

@@ -286,7 +286,12 @@ def test_words_count_the_layers_that_have_latents(runs: tuple[str, Path]) -> Non
         assert "2,048 latents in 1 layer of " in client.get("/demo/mlp-transcoder").text
         assert "<dt>layers</dt><dd>1</dd>" in client.get("/demo/mlp-transcoder").text
         (home,) = elements(client.get("/").text).all("tbody")
-        assert [cell.text for cell in home.all("td")[:2]] == ["1", "2,048"]
+        sets = home.all("td")[1]
+        assert home.all("td")[0].text == "1"
+        assert [link.text for link in sets.all("a")] == [
+            "2,048 latents residual-sae",
+            "2,048 latents mlp-transcoder",
+        ]
 
 
 def changed(tmp_path: Path, name: str, **said: str | None) -> str:
