@@ -41,7 +41,13 @@ SEARCHES = (
     *("neurons of a token", "tokens by prefix", "two words", "phrase", "word prefix"),
     *("neurons of a context", "one statistic", "several statistics", "two neurons compared"),
 )
+_SIZES = ("page's size", "largest page")
 LISTINGS = ("layer's page", "model's page", "list of 20 neurons")
+PAINT_ROWS = (
+    *(f"{size}, {coding}" for coding in ("zstd", "brotli", "gzip") for size in _SIZES),
+    *("first paint, 1280 px", "first paint, 390 px"),
+    *("a line of text, 1280 px", "a line of text, 390 px", "layout shift"),
+)
 SCAN_ROWS = tuple(
     f"{row}, {dtype}"
     for dtype in ("float32", "bfloat16")
@@ -67,6 +73,18 @@ TABLES: Mapping[str, Table] = {
         rows=tuple(name + _95 for name in (*SEARCHES, *LISTINGS)),
         at_most={name + _95: 50.0 for name in SEARCHES} | {name + _95: 20.0 for name in LISTINGS},
     ),
+    "pages-demo": Table(
+        ("pages-demo",),
+        rows=(*PAGE_ROWS, *(name + _95 for name in (*SEARCHES, *LISTINGS))),
+    ),
+    "load": Table(
+        ("load",),
+        at_most={
+            "16 connections, 99% of pages": 150.0,
+            "128 connections, 99% of pages": 600.0,
+        },
+        at_least={"16 connections, pages a second": 300.0},
+    ),
     "load-kept": Table(
         ("load-kept",),
         at_most={
@@ -84,7 +102,8 @@ TABLES: Mapping[str, Table] = {
     ),
     "checksums": Table(("checksums",), at_most={"page, added by checksums": 3.0}),
     "paint": Table(
-        ("pages-browser",),
+        ("pages-demo",),
+        rows=PAINT_ROWS,
         at_most={
             "page's size, zstd": 40.0,
             "first paint, 1280 px": 150.0,
@@ -99,6 +118,8 @@ TABLES: Mapping[str, Table] = {
     ),
     "scan-demo": Table(("scan-demo",), rows=SCAN_ROWS),
     "latents": Table(("latents",), at_least={"scan, whole run": 0.8}),
+    "latents-demo": Table(("latents-demo",), at_least={"scan, whole run": 0.8}),
+    "first-visit": Table(("first-visit",), at_most={"until five pages are seen": 120.0}),
     "scan-heads": Table(
         ("scan-heads",),
         at_least={"scan of heads, sample": 0.7, "scan of heads, rest": 0.7},

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -34,20 +35,18 @@ os.execv(sys.argv[3], sys.argv[3:])
 """
 _SETTLE_SECONDS, _LOAD_SECONDS, _PATIENCE = 0.3, 0.8, 20
 """A page is left alone for a load, and asked so often at most whether it was painted."""
+_ANSWER_SECONDS = 30
+"""Chromium has hung if a command has no answer after this."""
 _OBSERVE = """
-(() => new Promise((resolve) => {
-  const seen = { paint: null, shift: 0 };
-  new PerformanceObserver((list) => {
-    for (const entry of list.getEntries()) {
-      if (entry.name === "first-contentful-paint") seen.paint = entry.startTime;
-    }
-  }).observe({ type: "paint", buffered: true });
-  new PerformanceObserver((list) => {
-    for (const entry of list.getEntries()) seen.shift += entry.value;
-  }).observe({ type: "layout-shift", buffered: true });
-  // Buffered entries reach the observers before a timer set after them fires.
-  setTimeout(() => resolve(seen), 300);
-}))()
+window.seen = { paint: null, shift: 0 };
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) {
+    if (entry.name === "first-contentful-paint") window.seen.paint = entry.startTime;
+  }
+}).observe({ type: "paint", buffered: true });
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) window.seen.shift += entry.value;
+}).observe({ type: "layout-shift", buffered: true });
 """
 
 
@@ -72,9 +71,12 @@ class Browser:
         time.sleep(_SETTLE_SECONDS)
         if error := self._call("Page.navigate", session, url=address).get("errorText"):
             raise NeurariumError(f"Chromium cannot open {address}: {error}")
-        asked = {"expression": _OBSERVE, "awaitPromise": True, "returnByValue": True}
         for _ in range(_PATIENCE):
             time.sleep(_LOAD_SECONDS)
+            # A promise was never answered after some twenty pages, so none is awaited.
+            self._call("Runtime.evaluate", session, expression=_OBSERVE)
+            time.sleep(_SETTLE_SECONDS)
+            asked = {"expression": "window.seen", "returnByValue": True}
             seen = self._call("Runtime.evaluate", session, **asked)["result"]["value"]
             if seen["paint"] is not None:
                 break
@@ -103,6 +105,8 @@ class Browser:
 
     def _message(self) -> dict[str, Any]:
         while b"\0" not in self._unread:
+            if not select.select([self._answers], [], [], _ANSWER_SECONDS)[0]:
+                raise NeurariumError(f"Chromium did not answer within {_ANSWER_SECONDS} s.")
             data = os.read(self._answers, 1 << 16)
             if not data:
                 raise NeurariumError("Chromium ended before it answered.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +14,12 @@ import numpy as np
 import pytest
 
 from benchmarks.rounds import Turn
-from benchmarks.scan import indexing, inputs, latents, memory
+from benchmarks.scan import first_visit, indexing, inputs, latents, memory
 from benchmarks.scan.indexing import Silent, batches, figures
 from benchmarks.scan.ways import FORWARD, SCAN, TRUNK, ways_of
 from indexer.config import IndexConfig
 from indexer.corpus.batches import Batch
+from indexer.errors import NeurariumError
 from indexer.scan.choice import resolve
 from indexer.scan.job import Job, load, prepare
 from indexer.scan.loop import scan_batch
@@ -119,3 +122,16 @@ def test_latents_are_ranked_alike_by_all_passes_of_the_other_way(tmp_path: Path)
         "scan, whole run": pytest.approx(0.8),
         "SAEDashboard's way, 256 passes, seconds ÷ the least's": 256 / 2,
     }
+
+
+def test_a_first_visit_begins_where_the_command_says() -> None:
+    """The address is read from what the command prints; a command that ends before is a mistake."""
+
+    def printing(line: str) -> subprocess.Popen[str]:
+        program = [sys.executable, "-c", f"print('reading'); print({line!r})"]
+        return subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
+
+    with printing("Neurarium is at http://127.0.0.1:4711 (press Ctrl-C to stop)") as server:
+        assert first_visit.address_of(server) == "http://127.0.0.1:4711"
+    with printing("no room on the disk") as server, pytest.raises(NeurariumError, match="no room"):
+        first_visit.address_of(server)
