@@ -11,7 +11,7 @@ from app.contexts.queries import rows_of
 from app.reading.runs import run_ref
 from app.reading.store import Reading
 from app.search.schemas import Splitting, Token, TokenSplit
-from app.search.texts import tokens_at
+from app.search.texts import starts_of, tokens_at
 from indexer.store.packing.codec import unpack_token_ids
 from indexer.store.text import index as text_index
 from indexer.store.text.words import Phrase, words_of
@@ -61,7 +61,7 @@ def _in_contexts(
         here = set()
         at = whole.find(text)
         while at >= 0:
-            (covered,) = tokens_at(spelling, [(at, at + len(text))])
+            (covered,) = tokens_at(spelling, starts_of(spelling), [(at, at + len(text))])
             if b"".join(spelling[covered.start : covered.stop]) == text.encode("utf-8", "replace"):
                 here.add(tuple(token_ids[covered.start : covered.stop]))
             at = whole.find(text, at + 1)

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 
 from app.reading import cursors
-from app.search.texts import _snippet, tokens_at
+from app.search.texts import _snippet, starts_of, tokens_at
 from app.search.words import MOST_WORDS
 from indexer.store.text.words import words_of
 
@@ -306,7 +306,9 @@ def test_a_find_is_in_the_tokens_that_spell_it() -> None:
     pieces = [owl[:1], owl[1:3], owl[3:], b" the", b"\xff", b" c", b"at", b"", b" sat", owl[:2]]
     text = b"".join(pieces).decode("utf-8", "replace")
     found = [(m.start(), m.end()) for m in re.finditer("the|cat|sat|🦉", text)]
-    assert tokens_at(pieces, found) == [range(3), range(3, 4), range(5, 7), range(8, 9)]
+    starts = starts_of(pieces)
+    assert tokens_at(pieces, starts, found) == [range(3), range(3, 4), range(5, 7), range(8, 9)]
+    assert starts_of([b"a", b"", b" cat"]) == [0, 1, 1, 5]
 
 
 @pytest.mark.parametrize("after", [2**63, 10**40, -1])
