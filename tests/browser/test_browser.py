@@ -300,6 +300,8 @@ def test_every_page_fits_its_window(browser: Any, live_server: str, size: dict[s
                 page.locator("#swagger-ui .opblock").first.wait_for()
             if name == "neuron":
                 page.locator("section[aria-labelledby=top] summary").first.click()
+                gutter = "getComputedStyle(document.documentElement).scrollbarGutter"
+                assert page.evaluate(gutter) == "stable", "a scrollbar would move the page"
             for scheme in ("light", "dark"):  # styles alone know it: no page is loaded again
                 page.emulate_media(color_scheme=scheme)
                 width = page.evaluate("document.documentElement.scrollWidth")
