@@ -143,7 +143,7 @@ def test_the_home_page_lists_every_set(client: TestClient) -> None:
     }
     sizes = [one["n_units"] for one in client.get(MODEL).json()["sets"]]
     assert sizes[0] == item["n_neurons"]
-    assert links["/llama/latents"] == f"{sizes[1]} latents latents"
+    assert links["/llama/latents"] == f"{sizes[1]} latents"
     assert f">{sizes[0]} neurons</a>" in client.get("/").text
 
 
