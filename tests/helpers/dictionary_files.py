@@ -168,3 +168,16 @@ def fold_whitening(root: Path, w: dict[str, Tensor]) -> Path:
 
 def projection(x: Tensor, w: dict[str, Tensor]) -> Tensor:
     return x @ w["W_enc"]
+
+
+Write = Callable[[Path], Path]
+FULL = ("W_enc", "b_enc", "W_dec", "b_dec")
+
+
+def own(*names: str, change: dict[str, Any] | None = None, **said: str) -> Write:
+    """A file of our layout, with some tensors replaced."""
+
+    def write(root: Path) -> Path:
+        return save_own(root / "own.safetensors", some(weights(), *names) | (change or {}), **said)
+
+    return write
