@@ -94,9 +94,9 @@ def test_a_head_reads_a_text_without_scripts(browser: Any, heads_store: tuple[st
         assert parts.is_visible()
         assert page.locator("dt", has_text="remainder").is_visible()
         assert page.evaluate(SMALL) == []
-        assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         page.goto(HEAD)
         page.locator("li.pair .facts a").first.click()
         assert page.locator("svg.pattern").is_visible()
         assert page.locator("svg.pattern rect, svg.pattern path").count() > 0
-        assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
