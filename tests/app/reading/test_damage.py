@@ -132,6 +132,19 @@ def test_no_damage_is_shown_as_data_in_postgresql(new_postgres: NewDatabase) -> 
         engine.dispose()
 
 
+def test_a_damaged_name_hides_no_run_and_breaks_no_other_model(whole: Path, tmp_path: Path) -> None:
+    """The run's own model is an error, though it has other runs; the models beside it are not."""
+    path = tmp_path / "renamed.db"
+    shutil.copy(whole, path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE runs SET model = 'toz' WHERE id = 1")
+    connection.close()
+    with serving(f"sqlite:///{path}") as client:
+        assert client.get("/toy").status_code == 500
+        assert client.get("/Zebra_2.0").status_code == 200
+        assert client.get("/").status_code == 500
+
+
 def test_check_names_the_damage(whole: Path, tmp_path: Path) -> None:
     """`neurarium check` finds nothing in a whole store, and the row of every damage."""
     engine = open_store(f"sqlite:///{whole}", create=False)
