@@ -36,6 +36,10 @@ log = logging.getLogger("neurarium")
 _DAMAGED = (
     "The stored data of this page is damaged, so it is not shown: the server's log says where."
 )
+_IO_HINT = (
+    ". If this goes on, restart the server: its disk fails, or somebody removed the -wal or -shm "
+    "file beside the database, which belong to it."
+)
 _MOVED = (
     "The server's database was removed or replaced while it was running: whoever runs the server "
     "has to restart it."
@@ -232,7 +236,10 @@ def _of_database(request: Request, error: Exception) -> Response:
     if isinstance(error, FileMoved):
         log.error("%r: %s Restart the server, or put the file back.", request.scope["path"], error)
         return _retried(answer(request, 503, _MOVED))
-    log.error("The database did not answer %r: %s", request.scope["path"], error)
+    # SQLite has one message for thirty errors of reading and writing.
+    code = getattr(getattr(error, "orig", None), "sqlite_errorname", "")
+    hint = _IO_HINT if code.startswith("SQLITE_IOERR") else ""
+    log.error("The database did not answer %r: %s %s%s", request.scope["path"], code, error, hint)
     detail = "The database does not answer: try again in a moment."
     return _retried(answer(request, 503, detail))
 

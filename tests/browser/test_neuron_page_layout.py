@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +17,7 @@ from tests.browser.test_neuron_page_browser import NEURON, TOP
 from tests.conftest import serving_live
 from tests.helpers.fixture_store import TOY_NEURONS, RunOf
 from tests.helpers.note_servers import TOKEN, keeping, write
+from tests.helpers.store_copies import copy_store
 
 OTHER = "/demo/1/562"
 
@@ -27,9 +26,7 @@ OTHER = "/demo/1/562"
 def full_server(demo_store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server with all that a page can show above its examples: it takes custom text, run 1 is not
     the model's default run, and `NEURON` and `OTHER` have notes."""
-    copy = tmp_path_factory.mktemp("full") / "store.db"
-    shutil.copy(Path(demo_store.removeprefix("sqlite:///")), copy)
-    url = f"sqlite:///{copy}"
+    url = copy_store(demo_store, tmp_path_factory.mktemp("full") / "store.db")
     newer = RunOf("demo", TOY_NEURONS)
     engine = open_store(url, create=False)
     record = replace(newer.record(), created_at=datetime.now(UTC))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from indexer.verify.report import Findings, report_lines
 from indexer.verify.run import verify
 from tests.conftest import Silent
 from tests.helpers.packed_lists import pack_lists
+from tests.helpers.store_copies import copy_store
 from tests.helpers.tiny_models import TEXT, save_tiny_model
 
 WIDTH, NEURONS, CONTEXTS = 16, 32, 1000
@@ -66,8 +66,9 @@ class SmallRun:
 
     def copy(self, folder: Path) -> SmallRun:
         """The same run in its own store, to be damaged."""
-        shutil.copy(self.folder / "store.db", folder / "copy.db")
-        return replace(self, url=f"sqlite:///{folder / 'copy.db'}")
+        return replace(
+            self, url=copy_store(f"sqlite:///{self.folder / 'store.db'}", folder / "copy.db")
+        )
 
 
 def save_llama(folder: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from indexer.config import IndexConfig
 from indexer.run.index import index
 from neurarium.objects import Store
 from tests.conftest import Silent, serving
+from tests.helpers.store_copies import copy_store
 
 TEXT = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text()
 RECIPES = re.findall(
@@ -28,7 +28,7 @@ RECIPES = re.findall(
 def url(demo_store: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Two runs of the bundled model's neurons, one of its latents and one of its heads."""
     folder = tmp_path_factory.mktemp("recipes")
-    shutil.copy(demo_store.removeprefix("sqlite:///"), folder / "runs.db")
+    copy_store(demo_store, folder / "runs.db")
     small = IndexConfig(model="demo", max_tokens=2_000, sample=8, top_k=2, bottom_k=1)
     for config in (
         replace(small, seed=1, max_tokens=4_000),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from indexer.store.transfer.records import run_row
 from tests.conftest import NewDatabase, serving
 from tests.helpers.commands import command
 from tests.helpers.neuronpedia_schema import check
+from tests.helpers.store_copies import copy_store
 
 RUNS = ("toy", "Zebra_2.0", "pre-only", "wide")
 
@@ -194,8 +194,7 @@ def test_notes_are_exported_with_their_neuron(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All notes on a neuron of the set, newest first, as the API has them; none of another set."""
-    shutil.copy(database.removeprefix("sqlite:///"), tmp_path / "noted.db")
-    url = f"sqlite:///{tmp_path / 'noted.db'}"
+    url = copy_store(database, tmp_path / "noted.db")
     engine = open_store(url, create=False)
     notes.prepare(engine)
     for day, model in enumerate(("toy", "toy", "toy/heads"), 1):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from neurarium.local import local_store
 from tests.browser.test_browser import follow
 from tests.conftest import serving
 from tests.helpers.html_reader import elements, read
+from tests.helpers.store_copies import copy_store
 
 CHOSEN = ",".join(f"1/{neuron}" for neuron in range(0, 600, 4))
 NOTED = "</script> opens\nblocks & <b>files</b>"
@@ -31,7 +31,7 @@ NOTED = "</script> opens\nblocks & <b>files</b>"
 def store(demo_store: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The demo's store with two notes on a neuron."""
     path = tmp_path_factory.mktemp("noted") / "demo.db"
-    shutil.copy(demo_store.removeprefix("sqlite:///"), path)
+    copy_store(demo_store, path)
     engine = open_store(f"sqlite:///{path}", create=False)
     notes.prepare(engine)
     for day, text in enumerate(("older", NOTED), 1):

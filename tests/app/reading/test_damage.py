@@ -4,7 +4,6 @@ does the same with more copies and pages."""
 from __future__ import annotations
 
 import random
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from indexer.store import schema
 from indexer.store.check import check_run
 from indexer.store.database import open_store
 from tests.conftest import NewDatabase, Silent, fill, serving
+from tests.helpers.store_copies import copy_store
 
 CASES = [("change", name) for name in TABLES] + [
     (WAYS[1 + number % 3], name) for number, name in enumerate(TABLES) if len(ways_of(name)) > 2
@@ -75,7 +75,7 @@ def test_no_damage_is_shown_as_data(whole: Path, tmp_path: Path) -> None:
         assert {status for status, _ in right.values()} <= {200, 404}
         for seed, (way, name) in enumerate(CASES + OF_TEXTS):
             path = tmp_path / f"{seed}.db"
-            shutil.copy(whole, path)
+            copy_store(f"sqlite:///{whole}", path)
             how = damaged(path, seed, way, name)
             wrong, failed = unnoticed(right, client, f"sqlite:///{path}")
             assert not wrong, (seed, how)
@@ -98,7 +98,7 @@ def test_no_damage_of_heads_is_shown_as_data(heads_store: tuple[str, Path], tmp_
         assert {status for status, _ in right.values()} <= {200, 404}
         for seed, (way, name) in enumerate(OF_HEADS):
             path = tmp_path / f"{seed}.db"
-            shutil.copy(whole, path)
+            copy_store(f"sqlite:///{whole}", path)
             how = damaged(path, seed, way, name)
             wrong, failed = unnoticed(right, client, f"sqlite:///{path}")
             assert not wrong, (seed, how)
@@ -135,7 +135,7 @@ def test_no_damage_is_shown_as_data_in_postgresql(new_postgres: NewDatabase) -> 
 def test_a_damaged_name_hides_no_run_and_breaks_no_other_model(whole: Path, tmp_path: Path) -> None:
     """The run's own model is an error, though it has other runs; the models beside it are not."""
     path = tmp_path / "renamed.db"
-    shutil.copy(whole, path)
+    copy_store(f"sqlite:///{whole}", path)
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE runs SET model = 'toz' WHERE id = 1")
     connection.close()
@@ -152,7 +152,7 @@ def test_check_names_the_damage(whole: Path, tmp_path: Path) -> None:
     engine.dispose()
     for seed, (way, name) in enumerate(CASES[:: len(CASES) // 5], 1000):
         path = tmp_path / f"{seed}.db"
-        shutil.copy(whole, path)
+        copy_store(f"sqlite:///{whole}", path)
         how = damaged(path, seed, way, name)
         engine = open_store(f"sqlite:///{path}", create=False)
         reports = [check_run(engine, run, Silent()) for run in range(1, 7)]

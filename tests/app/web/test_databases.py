@@ -92,6 +92,19 @@ def test_a_note_in_a_file_that_goes_meanwhile_is_not_confirmed(
     assert not path.exists()
 
 
+def test_a_log_that_was_removed_is_named(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """SQLite's log of changes, deleted beside a database in use: 503, and what to do."""
+    with keeping(f"sqlite:///{path}") as client:
+        client.get(NEURON)
+        store_of_site: Any = client.app.state.site.store  # type: ignore[attr-defined]
+        with store_of_site.connect() as old:  # knows the deleted log, the next connection does not
+            old.execute(text("SELECT 1 FROM runs"))
+            Path(f"{path}-wal").unlink()
+            assert client.post(API, json=NOTE, headers=BEARER).status_code == 503
+    assert "SQLITE_IOERR_SHORT_READ" in caplog.text
+    assert "restart the server" in caplog.text
+
+
 def test_a_file_that_is_overwritten_is_read_anew(path: Path, tmp_path: Path) -> None:
     """`cp` keeps the file, and changes all that is in it: pages are of the new store, or errors."""
     other = tmp_path / "other.db"

@@ -11,6 +11,7 @@ from app.main import create_app
 from app.serving.server import _is_loopback
 from app.settings import Settings
 from tests.helpers.note_servers import TOKEN, keeping
+from tests.helpers.store_copies import copy_store
 
 NOTES = "/api/v1/models/toy/layers/0/neurons/0/notes"
 
@@ -73,11 +74,8 @@ def test_only_its_own_pages_may_write(
     status: int,
 ) -> None:
     """A post with another site's Origin is refused before it does anything."""
-    import shutil
-
     path = tmp_path_factory.mktemp("own") / "store.db"
-    shutil.copy(sqlite_filled.removeprefix("sqlite:///"), path)
-    with keeping(f"sqlite:///{path}") as client:
+    with keeping(copy_store(sqlite_filled, path)) as client:
         headers = {"Authorization": f"Bearer {TOKEN}"}
         headers |= {} if origin is None else {"Origin": origin}
         sent = client.post(NOTES, json={"author": "me", "text": "x"}, headers=headers)

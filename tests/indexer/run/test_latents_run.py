@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from sqlalchemy import make_url, select
+from sqlalchemy import select
 from starlette.testclient import TestClient
 from torch import Tensor
 from transformers import AutoModelForCausalLM
@@ -33,6 +32,7 @@ from tests.browser.test_focus_browser import SMALL as SMALL_TARGETS
 from tests.conftest import Silent, serving, serving_live
 from tests.helpers.html_reader import elements, read
 from tests.helpers.live_servers import live_client_of
+from tests.helpers.store_copies import copy_store
 
 SAE, TRANSCODER = DICTIONARIES
 SMALL: dict[str, Any] = {"model": "demo", "max_tokens": 6_000, "sample": 20, "top_k": 5}
@@ -309,8 +309,7 @@ def test_pages_of_a_model_with_three_sets(
     """Neurons and two dictionaries: on the model's page, a set's, its layer's and latents', axe
     finds nothing, nothing is wider than the window or too small for a finger, each set leads to the
     others, and a latent is reached by keyboard; a picture of each is kept."""
-    shutil.copy(make_url(runs[0]).database or "", tmp_path / "three.db")
-    url = f"sqlite:///{tmp_path / 'three.db'}"
+    url = copy_store(runs[0], tmp_path / "three.db")
     index(IndexConfig(**SMALL | {"max_tokens": 500}), url, runs[1], Silent())
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     pages = {
