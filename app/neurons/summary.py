@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from app.drawing.characters import PIECE, is_piece
 from app.drawing.logo import Column, columns, logo, short
 from app.drawing.numbers import count, share
 from app.examples.schemas import Example
@@ -137,4 +138,5 @@ def _share(found: SourceCount) -> str:
 
 
 def _chip(token: str, href: str, number: str = "", dim: bool = False) -> TokenChip:
-    return TokenChip(Markup(short(token)), href, number, dim)
+    mark = PIECE if is_piece(token) else Markup()
+    return TokenChip(mark + Markup(short(token)), href, number, dim)

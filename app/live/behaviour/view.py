@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from app.drawing.characters import chip, label
+from app.drawing.characters import chip, chip_in_text, label
 from app.drawing.numbers import compact, count, number
 from app.drawing.quoting import shortened
 from app.drawing.tables import tick, unit_name
@@ -244,8 +244,8 @@ def _cells(
     first, by = answer.included_from, answer.by
     heads = [
         f'<th scope="col"><a href="#t{at}" title="position {at}">'
-        f"<span>{chip(token)}</span></a></th>"
-        for at, token in enumerate(answer.tokens[first:], first)
+        f"<span>{chip_in_text(answer.tokens, at)}</span></a></th>"
+        for at in range(first, len(answer.tokens))
     ]
     # Each token is escaped once here, not in every cell.
     names = [f"{_short(token)} at {at}" for at, token in enumerate(answer.tokens)]
@@ -276,7 +276,7 @@ def _rows(answer: BehaviourAnswer, links: Links, columns: int, noun: str) -> Mar
         out.append(
             f'<tr id="t{at}" role="row"><th scope="row" role="rowheader">'
             f'<span class="at">{at}</span> '
-            f'<span class="chip">{chip(answer.tokens[at])}</span></th>'
+            f'<span class="chip">{chip_in_text(answer.tokens, at)}</span></th>'
         )
         for fired in neurons:
             out.append(
@@ -344,6 +344,6 @@ def _side(peak: TextPeak, tokens: list[str], by: By) -> Side:
     share = _pill(peak.share, by) if peak.share > 0 else Markup('<span class="pill">0%</span>')
     return Side(
         share=share,
-        token=chip(tokens[peak.position]),
+        token=chip_in_text(tokens, peak.position),
         title=f"{number(peak.activation)} at position {peak.position}",
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from app.drawing import tokens as highlight
-from app.drawing.characters import chip
+from app.drawing.characters import chip, chip_in_text
 from app.drawing.numbers import count, exact, number, share
 from app.drawing.palette import palette
 from app.live.choices import Choices, choices_of
@@ -113,7 +113,7 @@ def result(page: NeuronPage, answer: LiveAnswer) -> Result:
         text=text,
         peak=number(answer.peak),
         exact_peak=exact(answer.peak),
-        token=chip(answer.tokens[answer.peak_position]),
+        token=chip_in_text(answer.tokens, answer.peak_position),
         position=answer.peak_position,
         standing=standing(answer.higher_than, answer.peak, page),
         chart=peaks_chart(page.peak_histogram, answer.peak, page.run.units.peaked),
