@@ -14,7 +14,7 @@ from markupsafe import Markup
 from app.drawing import charts
 from app.drawing.charts import Cut, Part
 from app.drawing.legend import Legend, legend
-from app.drawing.numbers import count, number, share
+from app.drawing.numbers import MISSING, count, number, share
 from app.drawing.palette import Palette, palette
 from app.examples.lines import Layout
 from app.neurons.aligned import Fact, aligned_table, dictionary_lines
@@ -139,9 +139,9 @@ def neuron_view(
     ]
     activations_chart, peaks_chart = _histograms(page)
     effects = page.weights.logit_effects.histogram
-    whose = "its firing" if page.run.units.sparse else "the sample's"
+    peaked = page.run.units.peaked
     return NeuronView(
-        stats=stats(page),
+        stats=[stat for stat in stats(page) if stat.value != MISSING],
         ground=(
             ("Densities, maximum" if page.run.units.sparse else "Maximum")
             + f" and minimum over all {count(page.run.tokens)} tokens; the rest of "
@@ -149,7 +149,7 @@ def neuron_view(
             "sampled contexts."
         ),
         quantiles=[
-            Stat(label, number(value), f"{label} of {whose} contexts peak at or below this.")
+            Stat(label, number(value), f"{label} of the {peaked} peak at or below this.")
             for label, value in quantiles
         ],
         activations=activations_chart,

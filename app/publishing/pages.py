@@ -178,6 +178,7 @@ class Pages:
             shown={"first": 0},
             sorted={},
             beside=models.beside(layer, self._layers),
+            measured=models.measured(page),
         )
         count, of = len(page.neurons.items), page.summary.neurons
         part = "" if count == of else f"It has {count:,} of the layer's {of:,} {noun}s. "

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from app.drawing import quoting
 from app.drawing.characters import chip, chip_in_text, visible
 from app.drawing.charts import bar
-from app.drawing.numbers import compact, count, exact, number, share, when
+from app.drawing.numbers import compact, count, exact, known, number, share, when
 from app.errors import AppError, NotAcceptable
 from app.reading.noted import Newest
 from app.reading.statistics import STATISTICS
@@ -46,6 +46,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "chip": chip,
     "chip_in_text": chip_in_text,
     "bar": bar,
+    "known": known,
+    "with_code": quoting.with_code,
 }
 """The filters of all templates."""
 

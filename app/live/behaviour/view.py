@@ -14,7 +14,7 @@ from app.drawing.numbers import compact, count, number
 from app.drawing.quoting import shortened
 from app.drawing.tables import tick, unit_name
 from app.live.behaviour.schemas import USUAL, BehaviourAnswer, By, ContrastedNeuron, TextPeak
-from app.schemas import WholeRun
+from app.schemas import UnitsRef, WholeRun
 from app.web.frame import Frame
 from app.web.links import Links
 
@@ -123,8 +123,9 @@ class BehaviourContext:
     """The numbers of neurons a token that the form offers."""
 
 
-def result(answer: BehaviourAnswer, links: Links, noun: str, layers: Sequence[int]) -> Result:
-    """The view of an answer about units that are called `noun`, which these layers have."""
+def result(answer: BehaviourAnswer, links: Links, units: UnitsRef, layers: Sequence[int]) -> Result:
+    """The view of an answer about the units that these layers have."""
+    noun = units.noun
     href = links.neurons()
     first, n_layers = answer.included_from, len(layers)
     tokens = len(answer.tokens) - first
@@ -132,7 +133,7 @@ def result(answer: BehaviourAnswer, links: Links, noun: str, layers: Sequence[in
     return Result(
         summary=f"{_many(tokens, 'token')}, {_many(n_layers, 'layer')}, "
         f"{count(answer.compared)} {noun}s",
-        measure=_measure(answer, noun),
+        measure=_measure(answer, units),
         left_out=_left_out(answer, noun),
         cells=_cells(answer, layers, href, noun),
         narrow=answer.by == "maximum",
@@ -205,15 +206,16 @@ def _many(n: int, thing: str) -> str:
     return f"{count(n)} {thing}{'s' * (n != 1)}"
 
 
-def _measure(answer: BehaviourAnswer, noun: str) -> str:
+def _measure(answer: BehaviourAnswer, units: UnitsRef) -> str:
+    noun = units.noun
     if answer.by == "maximum":
         return (
             f"Activation ÷ the {noun}’s own maximum over the corpus: above 100% if the text "
             "activates it more than anything in the corpus."
         )
     return (
-        f"Percentiles: at least this share of the sample’s {count(answer.sample.positions)} "
-        f"positions have a lower activation of the {noun}, in whole bins of its histogram."
+        f"Percentiles: at least this share of the {units.ranked_among} have a lower activation, in "
+        f"whole bins of the {noun}’s histogram."
     )
 
 
