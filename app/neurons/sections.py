@@ -84,7 +84,7 @@ class ContextView:
 
 
 FAR = 1.3
-"""The top examples of a unit whose minimum is so many times its maximum say the lesser part."""
+"""Bottom examples are announced where the minimum is at least this many times the maximum."""
 _BANDS = "Quantiles are of the sample's first half; examples and shares are of its second half."
 _SPARSE_BANDS = (
     "Quantiles are of up to 200 contexts in which it fires, drawn uniformly; examples are among "
@@ -192,8 +192,8 @@ def _other_end(highest: float, lowest: float) -> str:
 
 
 def _places(kinds: Examples) -> dict[str, dict[int, str]]:
-    """For each section that is aligned on peaks: the contexts in the sections before it, and where
-    they stand there."""
+    """For each section that is aligned on peaks: the contexts in the sections before it, and their
+    places there."""
     places: dict[int, str] = {}
     before = {}
     for name, examples in (
