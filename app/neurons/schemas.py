@@ -48,7 +48,9 @@ class Stats(Schema):
     density_over_tenth: float = Field(
         description="Share of the same positions at or above `tenth`."
     )
-    lookup: float | None = Field(description=f"{STATISTICS['lookup'].explanation} It is null if unknown.")
+    lookup: float | None = Field(
+        description=f"{STATISTICS['lookup'].explanation} It is null if unknown."
+    )
     tenth: float = Field(
         description="10% of the maximum, rounded up to an edge of the fine histogram."
     )

@@ -182,7 +182,8 @@ def _live_socket() -> Iterator[tuple[socket.socket, Path]]:
 
 
 def work(pipe: Any) -> None:
-    """Serve what a `Task` in the pipe says, until a signal comes or the pipe ends."""
+    """Serve what a `Task` in the pipe says, until a signal comes or the pipe ends. Raises
+    NeurariumError."""
     from app.main import create_app
     from app.serving.server import collect_less, compile_templates, server_of
 

@@ -27,7 +27,7 @@ Place = tuple[str, str]
 
 def nearest(store: Store, typed: str, page: ModelSet | None = None) -> list[Place]:
     """Existing pages near to what was typed on a page of the model and set `page`: at most `MOST`,
-    nearest first."""
+    nearest first. Raises Damaged."""
     parsed = parse(typed)
     # Where the last part of a path is no number, the parts before it can still name a layer.
     before = typed.rpartition("/")[0] if typed.startswith("/") else ""
