@@ -74,29 +74,23 @@ def json_documents(
         waiting.append((number, row))
         waiting_bytes += len(line)
         last = len(waiting) >= _FIRST_ROWS or waiting_bytes >= _FIRST_BYTES
-        columns = _choose(waiting, wanted, path, last)
-        if columns is not None:
+        if last:
+            columns = _choose(waiting, wanted, path)
             for first in waiting:
                 yield from document(*first)
             waiting.clear()
     if waiting:
-        columns = _choose(waiting, wanted, path, True)
+        columns = _choose(waiting, wanted, path)
         for first in waiting:
             yield from document(*first)
 
 
 def _choose(
-    waiting: list[tuple[int, Mapping[str, Any]]], wanted: RequestedColumns, path: Path, last: bool
-) -> Columns | None:
-    """The columns, or None if more rows are needed. Raises NeurariumError if these were the
-    `last` that may decide."""
+    waiting: list[tuple[int, Mapping[str, Any]]], wanted: RequestedColumns, path: Path
+) -> Columns:
+    """The columns, by several rows: any of them may lack one. Raises NeurariumError."""
     rows = [row for _, row in waiting]
-    try:
-        return choose_columns(rows, kinds_of_rows(rows), wanted, str(path), only_names=not last)
-    except NeurariumError:
-        if last:
-            raise
-        return None
+    return choose_columns(rows, kinds_of_rows(rows), wanted, str(path))
 
 
 def _json_object(line: bytes) -> dict[str, object]:

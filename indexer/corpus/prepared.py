@@ -18,7 +18,7 @@ from jaxtyping import Int32, Int64, UInt8, UInt16, UInt32
 
 from indexer.errors import NeurariumError
 
-FORMAT = 3
+FORMAT = 4
 """Increased whenever the meaning of the files changes, so that older caches are rebuilt."""
 SAMPLE_MIN_TOKENS = 16
 """Shorter contexts (including BOS) are sampled only if all are shorter."""

@@ -147,7 +147,7 @@ class Columns:
         source = self.source_of(row, default_source)
         if self.pretokenised:
             ids = token_row(value, self.content)
-            mask = None if self.mask is None else row.get(self.mask)
+            mask = row.get(MASK_COLUMN)  # rows have columns of their own, unlike tables
             if mask is None:
                 return Document(None, ids, source)
             return Document(None, ids[mask_row(mask, len(ids))], source, unpadded=True)
@@ -175,16 +175,13 @@ def choose_columns(
     kinds: Mapping[str, Kind],
     wanted: RequestedColumns,
     place: str,
-    *,
-    only_names: bool = False,
 ) -> Columns:
     """The columns to read. Raises NeurariumError, listing the columns, if the choice is unclear.
 
-    `rows` are the first row or rows, and `place` the file or data set, for the message. With
-    `only_names` a column is not taken for the text just because it is the only one.
+    `rows` are the first rows, and `place` the file or data set, for the message.
     """
     source = _source_path(rows, kinds, wanted, place)
-    content = _content_column(kinds, source[:1], wanted, place, only_names)
+    content = _content_column(kinds, source[:1], wanted, place)
     pretokenised = kinds[content] == "tokens"
     mask = MASK_COLUMN if pretokenised and MASK_COLUMN in kinds else None
     return Columns(content, pretokenised, source, mask)
@@ -195,7 +192,6 @@ def _content_column(
     taken: tuple[str, ...],
     wanted: RequestedColumns,
     place: str,
-    only_names: bool,
 ) -> str:
     """The column with the text; `taken` is the source's, which is not the text if another is."""
     if wanted.text is not None:
@@ -216,7 +212,7 @@ def _content_column(
     for kind in ("text", "bytes"):
         texts = texts or [n for n in kinds if kinds[n] == kind and n not in TOKEN_COLUMNS]
     texts = [name for name in texts if name not in taken] or texts
-    if len(texts) == 1 and not only_names:
+    if len(texts) == 1:
         return texts[0]
     problem = "several columns could be" if texts else "no column looks like"
     raise NeurariumError(
@@ -338,11 +334,19 @@ def token_row(value: Any, column: str) -> Int64[np.ndarray, " pos"]:
 
 def mask_row(value: Any, length: int) -> Bool[np.ndarray, " pos"]:
     """An attention mask: which of a row's tokens are not padding. Raises BrokenRow."""
-    if not isinstance(value, list) or not all(type(i) in (int, bool) for i in value):
+    if not isinstance(value, list) or not all(type(i) in (int, bool, float) for i in value):
         raise BrokenRow(f"{MASK_COLUMN!r} is {_name_kind(value)}, not a list of 0 and 1")
+    if wrong := next((i for i in value if not _is_mask(i)), None):
+        raise BrokenRow(f"{MASK_COLUMN!r} has {wrong}, not 0 and 1 alone")
     if len(value) != length:
         raise BrokenRow(f"{MASK_COLUMN!r} has {len(value)} numbers for {length} token ids")
     return np.array(value, dtype=np.bool_)
+
+
+def _is_mask(number: float) -> bool:
+    """Whether a number may stand in a mask: 0, 1, or the number of a packed text. A negative one
+    is added to scores of attention, so that 0 would be no padding."""
+    return number in (0, 1) or (type(number) is int and number > 0)
 
 
 def _name_kind(value: Any) -> str:

@@ -112,12 +112,23 @@ def _mask_rows(
         return
     column = table.column(name)
     numbers = getattr(column.type, "value_type", pa.string())
-    if not (pa.types.is_null(column.type) or pa.types.is_integer(numbers) or numbers == pa.bool_()):
-        raise NeurariumError(
-            f"{place}: {name!r} has {column.type}, not lists of 0 and 1: repair or remove it."
-        )
+    if not pa.types.is_null(column.type):
+        found = str(column.type)
+        if pa.types.is_integer(numbers) or pa.types.is_floating(numbers) or numbers == pa.bool_():
+            found = _no_mask(pc.list_flatten(column).drop_null())
+        if found:
+            raise NeurariumError(
+                f"{place}: {name!r} has {found}, not lists of 0 and 1: repair or remove it."
+            )
     for given, row in zip(column.is_valid().to_pylist(), _token_rows(column, place), strict=True):
         yield row != 0 if given else None
+
+
+def _no_mask(numbers: pa.ChunkedArray) -> str:
+    """The first number that is neither 0 nor 1 nor that of a packed text; empty if none is."""
+    given = numbers.to_numpy()
+    wrong = given < 0 if pa.types.is_integer(numbers.type) else ~np.isin(given, (0, 1))
+    return str(given[wrong][0]) if wrong.any() else ""
 
 
 def _token_rows(column: pa.ChunkedArray, place: str) -> Iterator[Int64[np.ndarray, " pos"]]:

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from indexer.corpus.in_memory import open_in_memory
 from indexer.corpus.prepare import open_corpus
-from indexer.corpus.rows import Corpus, Document
+from indexer.corpus.rows import Corpus, Document, RequestedColumns
 from indexer.errors import NeurariumError
 
 ROWS = [
@@ -193,16 +194,41 @@ def test_masks_in_json_lines(tmp_path: Path) -> None:
         {"input_ids": [9, 3], "attention_mask": [False, True]},
         {"input_ids": [4, 9], "attention_mask": None},
         {"input_ids": [5, 9]},
+        {"input_ids": [9, 6, 7], "attention_mask": [0.0, 1.0, 1.0]},
+        {"input_ids": [9, 8, 8], "attention_mask": [0, 1, 2]},  # two packed texts
     ]
     (tmp_path / "a.jsonl").write_bytes(json_lines(rows))
     corpus = open_corpus(str(tmp_path / "a.jsonl"))
-    assert token_rows(corpus) == [[1, 2], [3], [4, 9], [5, 9]]
-    assert [row.unpadded for row in corpus.documents()] == [True, True, False, False]
+    assert token_rows(corpus) == [[1, 2], [3], [4, 9], [5, 9], [6, 7], [8, 8]]
+    assert [row.unpadded for row in corpus.documents()] == [True, True, False, False, True, True]
+
+
+@pytest.mark.parametrize("without", [1, 250])
+def test_a_mask_counts_in_whichever_row_it_stands(tmp_path: Path, without: int) -> None:
+    """The first rows may have no mask, and no source: a later row's counts all the same."""
+    rows: list[dict[str, Any]] = [{"input_ids": [4, 9]}] * without
+    rows.append({"input_ids": [9, 3], "attention_mask": [0, 1], "source": "news"})
+    (tmp_path / "a.jsonl").write_bytes(json_lines(rows))
+    for corpus in (
+        open_corpus(str(tmp_path / "a.jsonl")),
+        open_in_memory(rows, RequestedColumns()),
+    ):
+        last = list(corpus.documents())[-1]
+        assert last.token_ids is not None
+        assert (last.token_ids.tolist(), last.unpadded) == ([3], True)
+        assert (last.source == "news") == (without == 1)
+
+
+WRONG_NUMBERS = [([-10000, 0], "has -10000"), ([0.0, 0.5], "has 0.5"), ([float("nan"), 1], "nan")]
+"""Masks that are added to scores of attention, or no masks at all, and what is said."""
 
 
 @pytest.mark.parametrize(
     ("mask", "words"),
-    [([1], "1 numbers for 2"), (["1", "1"], "a list, not"), ("11", "not a list of 0 and 1")],
+    [
+        *([([1], "1 numbers for 2"), (["1", "1"], "a list, not"), ("11", "not a list of 0 and 1")]),
+        *WRONG_NUMBERS,
+    ],
 )
 def test_a_wrong_mask_is_named(tmp_path: Path, mask: Any, words: str) -> None:
     """A mask of another length, or of something else, is a broken line."""
@@ -212,7 +238,11 @@ def test_a_wrong_mask_is_named(tmp_path: Path, mask: Any, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "type_", [pa.list_(pa.int8()), pa.large_list(pa.int64()), pa.list_(pa.bool_())]
+    "type_",
+    [
+        *(pa.list_(pa.int8()), pa.large_list(pa.int64()), pa.list_(pa.bool_())),
+        *(pa.list_(pa.float32()), pa.large_list(pa.float64())),
+    ],
 )
 def test_masks_in_parquet(tmp_path: Path, type_: pa.DataType) -> None:
     """Masks of numbers or of true and false; a null row has none."""
@@ -227,7 +257,11 @@ def test_masks_in_parquet(tmp_path: Path, type_: pa.DataType) -> None:
 def test_a_wrong_mask_in_parquet_is_named(tmp_path: Path) -> None:
     """Masks of another length or kind are refused in one line."""
     path = tmp_path / "a.parquet"
-    for masks, words in (([[1]], "2 token ids with 1 numbers"), (["11"], "not lists of 0 and 1")):
+    wrong = [([mask], words) for mask, words in WRONG_NUMBERS]
+    for masks, words in (
+        *(([[1]], "2 token ids with 1 numbers"), (["11"], "not lists of 0 and 1")),
+        *wrong,
+    ):
         pq.write_table(pa.table({"tokens": [[1, 2]], "attention_mask": masks}), path)
         assert words in refusal(path)
 
