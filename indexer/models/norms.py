@@ -1,5 +1,5 @@
 """A norm of a model, whose output is a linear map of its input divided by a scale: the scale at
-every position, so that what single parts of the input add to the output can be told.
+every position, from which follows what single parts of the input add to the output.
 """
 
 from __future__ import annotations

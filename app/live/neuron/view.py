@@ -98,7 +98,7 @@ def box(
 
 
 def result(page: NeuronPage, answer: LiveAnswer) -> Result:
-    """The view of an answer."""
+    """The text in the neuron's colours, marked at its peak, and next-token predictions."""
     text = highlight.render(
         answer.tokens,
         answer.token_ids,
