@@ -31,6 +31,7 @@ from indexer.models.units import never_large
 from indexer.run.results import Results
 from indexer.store.database import open_store
 from indexer.store.writing.run import write_run
+from indexer.weights.facts import LayerFacts
 
 VOCABULARY, CONTEXTS = 49_152, 20_000
 NAME = "smollm2"
@@ -44,7 +45,7 @@ def make(database: str, widths: tuple[int, ...], contexts: int = CONTEXTS) -> No
     text, pool = invented.corpus(rng, contexts, VOCABULARY), invented.pool(rng)
     whole = invented.shape(widths, contexts)
 
-    def facts_of(layer: int) -> invented.Facts:
+    def facts_of(layer: int) -> LayerFacts:
         return invented.facts(np.random.default_rng([0, layer]), widths, layer, VOCABULARY)
 
     results = Results(text, never_large, facts_of)

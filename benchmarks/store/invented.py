@@ -21,6 +21,7 @@ from indexer.store.bands import BANDS
 from indexer.store.packing.codec import quantize
 from indexer.store.sizes import SOURCE_EXAMPLES
 from indexer.store.writing.records import RunRecord
+from indexer.weights.facts import LayerFacts
 
 CTX_LEN = 128
 SOURCES = ("web", "books", "code", "encyclopaedia")
@@ -61,14 +62,6 @@ class Corpus:
         """Token ids of one context."""
         ids: Array = self.token_ids[context_id]
         return ids
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the weights of a layer say."""
-
-    scalars: dict[str, Array]
-    arrays: dict[str, Array]
 
 
 def corpus(rng: np.random.Generator, contexts: int, vocabulary: int) -> Corpus:
@@ -142,7 +135,9 @@ def scan(rng: np.random.Generator, of: ScanShape, text: Corpus, pool: Payload) -
     return made
 
 
-def facts(rng: np.random.Generator, widths: tuple[int, ...], layer: int, vocabulary: int) -> Facts:
+def facts(
+    rng: np.random.Generator, widths: tuple[int, ...], layer: int, vocabulary: int
+) -> LayerFacts:
     """Facts of one layer: upstream neurons are in earlier layers, downstream ones in later."""
     width, first = widths[layer], sum(widths[:layer])
     after, neurons = first + width, sum(widths)
@@ -171,7 +166,7 @@ def facts(rng: np.random.Generator, widths: tuple[int, ...], layer: int, vocabul
         "in_out_cosine": rng.normal(0.0, 0.2, width),
         "gate_out_cosine": rng.normal(0.0, 0.2, width),
     }
-    return Facts(scalars, arrays)
+    return LayerFacts(scalars, arrays)
 
 
 def pool(rng: np.random.Generator) -> Payload:
