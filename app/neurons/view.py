@@ -178,13 +178,14 @@ def neuron_view(
 def sources_view(
     page: NeuronPage, layout: View, links: Links, *, titled: bool = False
 ) -> SourcesView:
-    """The view of a neuron's examples by source."""
+    """All examples of each source, with the colour scale. `titled`: each token carries its whole
+    title."""
     section = by_source(page, _layout(page, layout, links, titled))
     return SourcesView(legend(page.scale, page.stats.min, page.stats.max), section)
 
 
 def context_view(page: ContextPage) -> ContextView:
-    """The view of a whole context."""
+    """A whole context on the neuron's colour scale."""
     return of_context(page, palette(page.scale, low=page.min, high=page.max))
 
 
