@@ -198,29 +198,6 @@ class Health(Schema):
     runs: int
 
 
-class NeuronRow(Schema):
-    """One neuron in a list."""
-
-    layer: int
-    neuron: int
-    name: UnitName = None
-    max: float
-    min: float
-    mean: float
-    std: float
-    skewness: float | None
-    kurtosis: float | None
-    density: float
-    lookup: float | None = Field(description="Token-lookup score; null if unknown.")
-    effect_kurtosis: float | None = Field(description="Excess kurtosis of its logit effects.")
-    dead: bool
-    peak_token: str = Field(description="The token it peaks on.")
-    promoted_token: str | None = Field(
-        description="The token it promotes most; null: it is not known what it writes."
-    )
-    note: NewestNote = None
-
-
 class WholeRun(Schema):
     """A run with its size, for searches over all its neurons."""
 

@@ -42,7 +42,7 @@ app = typer.Typer(
 )
 
 _LONGEST = 2_000
-"""Characters of an error's line: some name what a file or an argument has, whatever its length."""
+"""Most characters of an error's line: an error may quote a file or an argument of any length."""
 _UsageError: Any = typer.BadParameter.__base__  # the base of all errors in how a command is called
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="DataclassInstance")
 LARGEST = 2**63 - 1
-"""The largest whole number that an option may have: databases and tensors hold none above."""
+"""The largest whole number that an option may have, as in databases and tensors."""
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?(e[+-]?[0-9]{1,2})?", re.IGNORECASE)
 
 
@@ -74,7 +74,8 @@ def build(declaration: type[T], values: Mapping[str, Any]) -> T:
 
 
 def _in_units(name: str, value: float, unit: int) -> int:
-    """A number of units as a whole number. Raises NeurariumError for what no size can be."""
+    """A number of units as a whole number. Raises NeurariumError for a number that cannot be a
+    size."""
     if not 0 < value < LARGEST / unit:
         raise NeurariumError(
             f"{name} is {value:g}: it must be a number above 0 and below {LARGEST // unit:,} "

@@ -59,8 +59,8 @@ def rows_of(reading: Reading, context_ids: list[int]) -> dict[int, Row[Any]]:
 
 
 def peaks(reading: Reading, examples: Array, which: Array, token_ids: Array) -> list[NeuronPeak]:
-    """Peaks of neurons in a context: of `examples`, its unpacked places, those at the indices
-    `which`. `token_ids` are the context's tokens."""
+    """Peaks of neurons in a context. `examples` are its unpacked rows of `postings.PLACE`, `which`
+    the indices among them, `token_ids` [pos] the context's tokens."""
     peaks = []
     for index, kind, position, value in examples[which].tolist():
         layer, neuron = reading.places.of(index)

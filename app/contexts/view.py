@@ -28,7 +28,7 @@ class ContextView:
     any: bool
     """Whether there are any."""
     shown: list[ContextNeuron]
-    """The neurons of the page but those in `tied`."""
+    """The neurons of the page that are not in `tied`."""
     tied: list[ContextNeuron]
     """Neurons whose troughs here tie at the activation's minimum: they say little."""
     tie: str

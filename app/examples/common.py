@@ -23,11 +23,11 @@ class Common:
     """The contexts that the samples of runs `a` and `b` have in common."""
 
     places: tuple[Places, Places] | None
-    """Where they stand in the `sample_peaks` of `a` and of `b`; None: the samples are the same."""
+    """Their indices in the `sample_peaks` of `a` and of `b`; None: the samples are the same."""
 
     def peaks(self, a: Array, b: Array) -> tuple[Array, Array]:
-        """The peaks of `a` and of `b`, all kept ones given, in the common contexts alone; none if
-        one of the two has none."""
+        """The peaks [common] of `a` and of `b` in the common contexts, given their `sample_peaks`
+        [sample]. Both are empty if either run has no peaks."""
         if not len(a) or not len(b) or (self.places is None and len(a) != len(b)):
             return a[:0], b[:0]
         if self.places is None:
@@ -35,7 +35,7 @@ class Common:
         return a[self.places[0]], b[self.places[1]]
 
     def of_a(self, values: Array) -> Array:
-        """The values of the common contexts, given those of the contexts of `a`."""
+        """The values [common] of the common contexts, given those [sample] of the sample of `a`."""
         return values if self.places is None else values[self.places[0]]
 
     @property

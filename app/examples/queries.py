@@ -71,7 +71,9 @@ class Stored:
     gates: list[float]
     linears: list[float]
     values: Array
+    """Of all examples, concatenated [positions], float."""
     offsets: list[int]
+    """Where each begins in `values`, and the end: one more than there are examples."""
 
 
 class NeuronExamples:
@@ -99,7 +101,7 @@ class NeuronExamples:
     ) -> list[Example]:
         """The examples of a kind, or those at `indices` among them, ranked from 1.
 
-        `reach` cuts each to so many positions on either side of its peak (of its trough, for bottom
+        `reach` is the number of positions on either side of the peak (of the trough, for bottom
         examples); None: all stored positions.
         """
         number = schema.KINDS.index(kind)
@@ -301,7 +303,7 @@ def _known(number: float) -> float | None:
 
 
 def _bands(examples: NeuronExamples, arrays: dict[str, Array], reach: int | None) -> list[Band]:
-    """The bands, from the highest down."""
+    """The bands with their examples, highest band first."""
     cuts, counts = arrays["band_cuts"], arrays["band_counts"]
     if not len(cuts) or not np.isfinite(cuts).all():  # the sample is too small to have two halves
         return []

@@ -27,18 +27,20 @@ class ContextTokens:
                 lengths.append(len(record.token_ids))
                 file.write(record.token_ids.astype("<u4").tobytes())
             file.flush()
-            some = file.tell() > 0
-            self._flat = np.memmap(file, "<u4", "r") if some else np.empty(0, "<u4")
+            not_empty = file.tell() > 0
+            self._flat = np.memmap(file, "<u4", "r") if not_empty else np.empty(0, "<u4")
         self._ids, self._included = np.array(ids), np.array(included)
         self._begins = np.cumsum(lengths) - np.array(lengths)
 
     def included_from(self, context_ids: Array) -> Array:
-        """The first included position of each context."""
+        """The first included position of each context [n]. `context_ids` [n] are of stored
+        contexts."""
         included: Array = self._included[np.searchsorted(self._ids, context_ids)]
         return included
 
     def tokens_at(self, context_ids: Array, positions: Array, counts: Any = 1) -> Array:
-        """The token ids at so many positions of each context."""
+        """Token ids [sum of counts] at `positions` [sum of counts] of contexts [n]: the first
+        `counts[0]` positions are in the first context, and so on."""
         begins = self._begins[np.searchsorted(self._ids, context_ids)]
         tokens: Array = self._flat[np.repeat(begins, counts) + positions].astype(np.int32)
         return tokens

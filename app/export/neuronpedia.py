@@ -132,10 +132,10 @@ def activations(page: NeuronPage) -> list[dict[str, Any]]:
 def explanations(page: NeuronPage, notes: Sequence[Note]) -> list[dict[str, Any]]:
     """A unit's name in its dictionary's file, if it has one, and the notes on a neuron."""
     made = page.run.created_at.isoformat()
-    said = [("name", page.name, "its name in the dictionary's file", made)] if page.name else []
+    texts = [("name", page.name, "its name in the dictionary's file", made)] if page.name else []
     for note in notes:
         time = note.time.isoformat()
-        said.append(
+        texts.append(
             (f"{time}{note.author}{note.text}", note.text, f"written by {note.author}", time)
         )
     return [
@@ -152,7 +152,7 @@ def explanations(page: NeuronPage, notes: Sequence[Note]) -> list[dict[str, Any]
             "explanationModelName": None,
             "createdAt": time,
         }
-        for key, text, by, time in said
+        for key, text, by, time in texts
     ]
 
 

@@ -154,7 +154,8 @@ class Tables:
         return _table("examples", columns)
 
     def _activations(self, parts: Sequence[ExampleArrays], ints: dict[str, Array]) -> pa.Array:
-        """As a page has them: peaks and troughs exact, null where a position is not included."""
+        """Lists of activations as pages have them: peaks and troughs exact, null where a position
+        is not included."""
         lengths = ints["lengths"]
         peaks, troughs, scales = (
             _joined([getattr(part, name) for part in parts], np.float32)
@@ -250,7 +251,7 @@ def _table(name: str, columns: dict[str, Any]) -> pa.Table:
 
 
 def _places(neurons: Sequence[StoredNeuron], counts: Array) -> dict[str, Any]:
-    """The columns `layer` and `neuron`, each neuron's so many times."""
+    """The columns `layer` and `neuron` [sum of counts]: neuron i is repeated `counts[i]` times."""
     return {
         "layer": np.repeat(np.array([neuron.layer for neuron in neurons], np.int32), counts),
         "neuron": np.repeat(np.array([neuron.neuron for neuron in neurons], np.int32), counts),
@@ -262,7 +263,7 @@ def _joined(arrays: Sequence[Array], dtype: Any) -> Array:
 
 
 def _ranks(counts: Array) -> Array:
-    """1, 2, …, count for each group, one group after another."""
+    """1, 2, …, count for each of the counts [n], concatenated [sum of counts]."""
     counts = counts.astype(np.int64)
     ends = np.cumsum(counts)
     ranks: Array = np.arange(1, int(counts.sum()) + 1) - np.repeat(ends - counts, counts)
@@ -270,7 +271,8 @@ def _ranks(counts: Array) -> Array:
 
 
 def _within(begins: Array, counts: Array) -> Array:
-    """The places of so many numbers from each beginning on."""
+    """The indices begin, begin + 1, … for each begin [n], as many as its count [n],
+    concatenated."""
     places: Array = np.repeat(begins, counts) + _ranks(counts) - 1
     return places
 

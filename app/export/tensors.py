@@ -141,6 +141,7 @@ def _arrays(neuron: StoredNeuron) -> dict[str, Array]:
 
 
 def _stacked(rows: list[Array]) -> Array:
+    """Rows of different lengths as one array [rows, longest], padded with NaN or −1."""
     if not rows[0].ndim:
         return np.stack(rows)
     width = max(len(row) for row in rows)

@@ -50,7 +50,7 @@ class Request:
     fields: str | None = None
 
     def check(self) -> None:
-        """Raises NeurariumError for what cannot be, before anything is read."""
+        """Raises NeurariumError for a request that cannot be met, before anything is read."""
         if self.format in FOLDERS and self.out == STANDARD_OUTPUT:
             raise NeurariumError(f"{self.format} is a folder of files: name one with --out.")
         if self.fields is not None and self.format not in WITH_FIELDS:
@@ -191,16 +191,16 @@ def _neuronpedia(
                 _write(place / "features" / name, map(neuronpedia.feature, pages))
                 rows = [row for page in pages for row in neuronpedia.activations(page)]
                 _write(place / "activations" / name, rows)
-                said = [
+                explained = [
                     row
                     for page in pages
                     for row in neuronpedia.explanations(
                         page, (notes or {}).get((page.layer, page.neuron), ())
                     )
                 ]
-                if said:
+                if explained:
                     (place / "explanations").mkdir(exist_ok=True)
-                    _write(place / "explanations" / name, said)
+                    _write(place / "explanations" / name, explained)
                 done += len(pages)
                 progress(done)
 

@@ -60,7 +60,7 @@ def grid_view(page: HeadContext) -> GridView:
 
 
 def too_long(length: int, what: str) -> str | None:
-    """Why a text of so many tokens has no grid; None if it has one."""
+    """Why a text of `length` tokens has no grid; None if it has one."""
     if length <= GRID_MOST:
         return None
     return (

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from app.reading.statistics import HEAD_SCORES
 from app.schemas import NeuronRef, NewestNote, Note, RunRef, Sample, Schema
 
 
 class HeadScores(Schema):
     """What a head attends to, means over rows of its patterns; null where no row counts."""
 
-    previous_token: float | None = Field(description="Attention to the token before.")
-    duplicate_token: float | None = Field(description="To earlier copies of the same token.")
-    induction: float | None = Field(description="To tokens right after an earlier copy of it.")
-    self_token: float | None = Field(description="To the token itself.")
-    bos: float | None = Field(description="To the BOS.")
+    previous_token: float | None = Field(description=HEAD_SCORES["previous_token"].described())
+    duplicate_token: float | None = Field(description=HEAD_SCORES["duplicate_token"].described())
+    induction: float | None = Field(description=HEAD_SCORES["induction"].described())
+    self_token: float | None = Field(description=HEAD_SCORES["self_token"].described())
+    bos: float | None = Field(description=HEAD_SCORES["bos"].described())
     sink: float | None = Field(
         default=None,
-        description="To the context's first position, a BOS or not; null also in runs of older "
-        "versions.",
+        description=HEAD_SCORES["sink"].described("; null also in runs of older versions"),
     )
-    entropy: float | None = Field(description="Of a row of the pattern, in nats.")
+    entropy: float | None = Field(description=HEAD_SCORES["entropy"].described())
     distance: float | None = Field(
-        description="Mean distance looked back, weighted by attention, special tokens left out."
+        description=HEAD_SCORES["distance"].described(", special tokens left out")
     )
-    distance_spread: float | None = Field(description="Standard deviation of that distance.")
+    distance_spread: float | None = Field(description=HEAD_SCORES["distance_spread"].described())
     effect: float | None = Field(
-        description="Mean direct effect on the right next token's logit: of all positions of text, "
-        "of the second copy on repeated tokens."
+        description=HEAD_SCORES["effect"].described(
+            ": of all positions of text, of the second copy on repeated tokens"
+        )
     )
 
 

@@ -87,7 +87,7 @@ def _entries(store: Store, n: str) -> list[Entry]:
 
 
 def _added(store: Store, n: str, add: str) -> str:
-    """A list with the neurons in `add`, as text. Raises Invalid if one of them is none."""
+    """A list with the neurons in `add`, as text. Raises Invalid if `add` has anything else."""
     before = {entry.text for entry in _entries(store, n)}
     extended = _entries(store, f"{n},{add}")
     for entry in extended:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from app.examples.schemas import Example
-from app.schemas import NeuronRow, RunRef, Schema
+from app.reading.schemas import NeuronRow
+from app.schemas import RunRef, Schema
 
 
 class ListRow(Schema):

@@ -1,4 +1,4 @@
-"""Bounds how many texts are received, running and waiting. Whoever comes beyond that is refused
+"""Bounds how many texts are received, running and waiting. Further visitors are refused
 before anything is read for them: a page takes longer to build than a refusal."""
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Step:
 
 
 def cuts(ranked: Sequence[float]) -> list[float]:
-    """The values at `LEVELS`: each is the smallest that at least so many percent do not exceed.
+    """The values at `LEVELS`: the smallest value that at least that many percent do not exceed.
 
     `ranked` ascends; if it is empty, there are no cuts.
     """

@@ -330,7 +330,7 @@ def _check_complete(
     keys, ids = sign * values, sign * neurons
 
     def beyond(value: float, neuron: int) -> NDArray[np.bool_]:
-        """Which neurons come after a place in the order."""
+        """Whether each neuron [width] comes after the neuron with this value in the order."""
         later: NDArray[np.bool_] = (keys > sign * value) | (
             (keys == sign * value) & (ids > sign * neuron)
         )

@@ -44,7 +44,8 @@ def on_one_token(top: Top) -> bool:
 
 
 def in_one_source(top: Top) -> bool:
-    """Whether all examples come from one source, and not for the sake of a token or two."""
+    """Whether all examples come from one source and peak on at least `FEWEST_TOKENS` different
+    tokens."""
     sources = {example.source for example in top}
     return (
         len(sources) == 1

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from app.examples.schemas import Example
+from app.reading.schemas import NeuronRow
 from app.reading.statistics import STATISTICS
-from app.schemas import NeuronRow, Order, RunRef, Sample, Schema, UnitName
+from app.schemas import Order, RunRef, Sample, Schema, UnitName
 
 PictureStatistic = Literal["max", "density", "effect_kurtosis"]
 """The statistics that a layer's picture can show."""

@@ -57,8 +57,9 @@ def dictionary_facts(
 
 
 def _file_of(reading: Reading, layer: int, labels: list[str]) -> tuple[str, bool]:
-    """The repository of a layer's dictionary, or the name of its file, and which of both it is.
-    Files of this machine are stored with whole paths, bundled ones by a name without a slash."""
+    """The repository of a layer's dictionary, or else the name of its file; and whether it is a
+    repository. Files of this machine are stored with whole paths, bundled ones by a name without a
+    slash."""
     present = [index for index, width in enumerate(reading.run.widths) if width]
     label = labels[present.index(layer)]
     references = str(reading.run.provenance["capture"].get("dictionary") or label).split(",")

@@ -52,7 +52,7 @@ _PACKED = select(*_ARRAYS.selected).where(schema.neuron_arrays.c.neuron_id == bi
 
 
 def neuron(reading: Reading, layer: int, neuron: int, reach: int | None = None) -> NeuronPage:
-    """A neuron's page. `reach` cuts examples to so many positions on either side of their peak;
+    """A neuron's page. `reach` is the number of positions of an example on either side of its peak;
     None: all stored positions. Raises NotFound."""
     run, places = reading.run, reading.places
     index = reading.index_of(layer, neuron)
@@ -137,7 +137,8 @@ def context(reading: Reading, layer: int, neuron: int, context_id: int) -> Conte
 
 
 def read_arrays(reading: Reading, key: int) -> dict[str, Array]:
-    """The small arrays of the neuron with this key. Raises Damaged."""
+    """The small arrays of the neuron with this key, by name in `codec.NEURON_ARRAYS`. Raises
+    Damaged."""
     row = reading.connection.execute(_PACKED, {"key": key}).one_or_none()
     if row is None:
         raise missing(schema.neuron_arrays, neuron_id=key)
@@ -169,8 +170,8 @@ def _linked(arrays: dict[str, Array]) -> set[int]:
 def _links(
     reading: Reading, arrays: dict[str, Array], rows: dict[int, Row[Any]]
 ) -> dict[str, list[NeuronLink]]:
-    """The lists of related neurons, by name, each with the token it peaks on; `rows` of the
-    neurons by index."""
+    """The lists of related neurons by name, each neuron with the token at its maximum. `rows` are
+    the rows of the listed neurons by index over all layers."""
     vocabulary = reading.vocabulary
     tokens = {index: text_of(vocabulary, row.peak_token_id) for index, row in rows.items()}
 

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from app.examples.schemas import Example, Examples, PeakToken
+from app.reading.statistics import STATISTICS
 from app.schemas import NeuronRef, Note, RunRef, Sample, Schema, UnitName
 
 Part = Literal["in", "gate"]
@@ -33,18 +34,22 @@ class Stats(Schema):
     min: float
     mean: float
     std: float
-    skewness: float | None = Field(description="null if the neuron is constant.")
-    kurtosis: float | None = Field(description="Excess kurtosis; null if the neuron is constant.")
+    skewness: float | None = Field(
+        description=STATISTICS["skewness"].described("; null if the neuron is constant")
+    )
+    kurtosis: float | None = Field(
+        description=STATISTICS["kurtosis"].described("; null if the neuron is constant")
+    )
     density: float = Field(
-        description="Share of positions with activation > 0: of the sample, or, for sparse units, "
-        "of the corpus."
+        description=STATISTICS["density"].described(
+            ": of the sample, or, for sparse units, of the corpus"
+        )
     )
     density_over_tenth: float = Field(
         description="Share of the same positions at or above `tenth`."
     )
     lookup: float | None = Field(
-        description="Token-lookup score: R² of the mean activation per token, taken from the "
-        "sample's first half and measured on its second; null if unknown."
+        description=f"{STATISTICS['lookup'].explanation} It is null if unknown."
     )
     tenth: float = Field(
         description="10% of the maximum, rounded up to an edge of the fine histogram."
@@ -105,9 +110,7 @@ class LogitEffects(Schema):
     bottom: list[TokenValue] = Field(description="The most suppressed, strongest first.")
     mean: float | None = Field(description="Over the vocabulary.")
     std: float | None
-    kurtosis: float | None = Field(
-        description="Excess kurtosis over the vocabulary: high if few tokens are affected."
-    )
+    kurtosis: float | None = Field(description=STATISTICS["effect_kurtosis"].described())
     histogram: Histogram
 
 

@@ -68,6 +68,8 @@ class Section:
     """The line in place of the examples, if they are folded."""
     letters: str = ""
     """What letters in the lines stand for: a phone shows neither."""
+    stronger: str = ""
+    """A sentence that leads to the bottom examples, if they say more than these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,8 @@ class ContextView:
     """Which of its activations are stored, in words."""
 
 
-FAR = 2.0
-"""The top examples of a unit whose minimum is so many times its maximum say the lesser part."""
+FAR = 1.3
+"""Bottom examples are announced where the minimum is at least this many times the maximum."""
 _BANDS = "Quantiles are of the sample's first half; examples and shares are of its second half."
 _SPARSE_BANDS = (
     "Quantiles are of up to 200 contexts in which it fires, drawn uniformly; examples are among "
@@ -106,7 +108,11 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
         ],
         layout,
     )
-    letters = "g: gate at the peak; l: linear part." if page.run.units.parts else ""
+    letters = (
+        "g: gate at the peak, l: linear part; the activation is act(g) × l."
+        if page.run.units.parts
+        else ""
+    )
     intermediate = [example for band in kinds.bands for example in band.examples]
     at_floor = floor(kinds.bottom)
     clipped = " Stronger inhibition is clipped and cannot be seen." if at_floor else ""
@@ -120,13 +126,13 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
             "Top",
             _part(len(kinds.top), scanned),
             f"The highest-activating contexts of the corpus{on_peak}. "
-            f"{_other_end(page.stats.max, page.stats.min) if two_sided else ''}"
             "Top examples can mislead: check any hypothesis against the intermediate and random "
             "examples below.",
             [_group(None, "", top, layout)],
             kinds.top,
             letters=letters,
             logo=tokens_by_position(kinds.top),
+            stronger=_other_end(page.stats.max, page.stats.min) if two_sided else "",
         ),
         _section(
             "bands",
@@ -182,12 +188,12 @@ def _other_end(highest: float, lowest: float) -> str:
     """A sentence if the lowest activation is far stronger than the highest; else empty."""
     if -lowest < FAR * highest or highest <= 0:
         return ""
-    return f"Its lowest activation is {-lowest / highest:.1f} times as strong: see Bottom. "
+    return f"Its lowest activation is {-lowest / highest:.1f} times as strong: see Bottom."
 
 
 def _places(kinds: Examples) -> dict[str, dict[int, str]]:
-    """For each section that is aligned on peaks: the contexts in the sections before it, and where
-    they stand there."""
+    """For each section that is aligned on peaks: the contexts in the sections before it, and their
+    places there."""
     places: dict[int, str] = {}
     before = {}
     for name, examples in (
@@ -309,6 +315,7 @@ def _section(
     logo: Markup | None = None,
     folded: str = "",
     letters: str = "",
+    stronger: str = "",
 ) -> Section:
     return Section(
         name,
@@ -323,6 +330,7 @@ def _section(
         logo=logo or Markup(),
         folded=folded,
         letters=letters,
+        stronger=stronger,
     )
 
 

@@ -255,7 +255,7 @@ def stats(page: NeuronPage) -> list[Stat]:
     """A neuron's statistics, in the order of the page."""
     measured = page.stats
     tenth = f"density ≥ {number(measured.tenth)}" if measured.max > 0 else "density ≥ 10% of max"
-    labels = {"density": "density > 0", "density_over_tenth": tenth}
+    labels = {"density": "density > 0", "density_over_tenth": tenth, "lookup": "token lookup"}
     shown = []
     for name in _STATS:
         statistic, value = STATISTICS[name], getattr(measured, name)

@@ -79,11 +79,11 @@ def publish(
         for number, (at, (layer, neuron)) in enumerate(zip(indices, places, strict=True), 1):
             page = read_neuron(reading, layer, neuron, REACH["peak"])
             (made / str(layer)).mkdir(exist_ok=True)
-            said = (notes or {}).get((layer, neuron), ())
+            unit_notes = (notes or {}).get((layer, neuron), ())
             html = (
-                pages.head(read_head(reading, layer, neuron), said)
+                pages.head(read_head(reading, layer, neuron), unit_notes)
                 if heads
-                else pages.neuron(page, said)
+                else pages.neuron(page, unit_notes)
             )
             _write(made / str(layer) / f"{neuron}.html", html)
             index.add(page, at)

@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select
 
 from app.reading.columns import finite
+from app.reading.schemas import NeuronRow
 from app.reading.statistics import STATISTICS
 from app.reading.store import Reading
 from app.reading.unit_names import name_at
 from app.reading.vocabulary import text_of
-from app.schemas import NeuronRow
 from indexer.store import schema
 from indexer.store.checksums import cover, missing
 

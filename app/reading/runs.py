@@ -57,11 +57,9 @@ def units_ref(row: Row[Any]) -> UnitsRef:
 
 
 def runs_of(connection: Connection, models: Iterable[str]) -> dict[str, list[Row[Any]]]:
-    """The runs of each of the models, newest first; models without a run are left out.
-
-    Raises Damaged for a damaged run of theirs, also where its name is what is damaged: the row
-    would be whole with one of the names.
-    """
+    """The runs of each of the models, newest first; models without a run are left out. Raises
+    Damaged if a run of theirs is damaged. That includes a run whose stored model name is damaged:
+    its row would be whole under one of these names."""
     wanted = set(models)
     by_model: dict[str, list[Row[Any]]] = {}
     rows: Any = connection.execute(_ALL_RUNS).all()

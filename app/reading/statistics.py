@@ -35,6 +35,10 @@ class Statistic:
     sorts_layers: bool = False
     """Whether a database index sorts a layer's neurons by it."""
 
+    def described(self, more: str = "") -> str:
+        """Its definition for the API's documentation, as `sentence` makes it."""
+        return sentence(self.definition, more)
+
     @property
     def label(self) -> str:
         """Its name for readers."""
@@ -64,6 +68,15 @@ class HeadScore:
     signed: bool = False
     is_share: bool = True
     """Whether it is a share of attention."""
+
+    def described(self, more: str = "") -> str:
+        """Its definition for the API's documentation, as `sentence` makes it."""
+        return sentence(self.definition, more)
+
+
+def sentence(clause: str, more: str = "") -> str:
+    """A clause and what follows it as a sentence, with the apostrophes of JSON's descriptions."""
+    return f"{clause[:1].upper()}{clause[1:]}{more}.".replace("’", "'")
 
 
 HEAD_SCORES = {

@@ -23,7 +23,7 @@ class CheckedTexts:
         key = (run.id, run.text_digest)
         if key in self._checked:
             return
-        with self._lock:  # who comes meanwhile waits for the answer instead of reading it too
+        with self._lock:  # other threads wait for the answer instead of reading it too
             if key in self._checked:
                 return
             text_index.check(connection, run.id, run.text_digest)

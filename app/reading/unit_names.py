@@ -28,7 +28,8 @@ NO_NAMES = UnitNames({}, {})
 
 
 def name_of(packed: Array) -> str | None:
-    """The name in a unit's array `name`, or None."""
+    """The name of a unit, None if it has none. `packed` is its array `name`: UTF-8 bytes [length],
+    padded with zeros."""
     return bytes(packed).rstrip(b"\0").decode("utf-8", "replace") or None
 
 

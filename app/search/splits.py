@@ -58,14 +58,14 @@ def _in_contexts(
     ways: Counter[tuple[int, ...]] = Counter()
     for token_ids, spelling in contexts:
         whole = b"".join(spelling).decode("utf-8", "replace")
-        here = set()
+        in_context = set()
         at = whole.find(text)
         while at >= 0:
             (covered,) = tokens_at(spelling, starts_of(spelling), [(at, at + len(text))])
             if b"".join(spelling[covered.start : covered.stop]) == text.encode("utf-8", "replace"):
-                here.add(tuple(token_ids[covered.start : covered.stop]))
+                in_context.add(tuple(token_ids[covered.start : covered.stop]))
             at = whole.find(text, at + 1)
-        ways.update(here)
+        ways.update(in_context)
     return [
         Splitting(text=text, pieces=_tokens(reading, way), contexts=count)
         for way, count in ways.most_common(3)

@@ -125,14 +125,14 @@ class _Context(NamedTuple):
     special: list[tuple[int, int]]
     """Special tokens inside the row, in characters."""
     examples: Array
-    """The neurons that have it as an example, as `postings.PLACE`."""
+    """The neurons that have it as an example: rows of `postings.PLACE` [examples]."""
     hit: Array
-    """Whether a match covers each position."""
+    """Whether a match covers each position [pos]."""
 
     @property
     def on_match(self) -> Array:
-        """Indices over all layers of the neurons that have it as a top example with the peak on a
-        match."""
+        """Indices over all layers [matches] of the neurons whose top example it is with the peak on
+        a match."""
         examples = self.examples
         chosen = (examples["kind"] == TOP) & self.hit[examples["position"]]
         indices: Array = examples["neuron"][chosen]
@@ -197,14 +197,15 @@ def _peaks_on_match(contexts: list[_Context]) -> dict[int, int]:
 
 
 def _rank(context: _Context, counts: dict[int, int], sort: ContextSort) -> tuple[int, ...]:
-    """A sort key before the context's id, all descending. By `specific` the contexts of the neuron
-    that most often peaks on a match, then how many neurons do here."""
+    """A sort key before the context's id, all descending. By `specific`: the number of contexts of
+    the neuron that most often peaks on a match, then the number of neurons that peak on a match in
+    this context."""
     if sort == "context":
         return ()
     if sort == "top":
         return (-int((context.examples["kind"] == TOP).sum()),)
-    here = context.on_match.tolist()
-    return -max((counts[index] for index in here), default=0), -len(here)
+    on_match = context.on_match.tolist()
+    return -max((counts[index] for index in on_match), default=0), -len(on_match)
 
 
 def _match(reading: Reading, context: _Context, counts: dict[int, int]) -> FoundContext:

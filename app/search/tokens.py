@@ -135,7 +135,7 @@ class _List:
 
     size: int
     unpacked: Callable[[], tuple[Array, Array, Array | None]]
-    """Indices over all layers, values, and counts if there are any, in order."""
+    """Indices over all layers, values, and counts if there are any: [size] each, in order."""
 
 
 def _pairs(reading: Reading, token_id: int) -> dict[str, _List]:
@@ -170,7 +170,7 @@ def _order(
     sort: TokenSort,
     order: Order,
 ) -> Array:
-    """The places of a token's neurons in an order."""
+    """The order of a token's neurons as indices into `neurons`, `values` and `counts` [n]."""
     # Without counts they are stored by their values, the suppressed ones from the lowest.
     if counts is None and sort in ("value", "count"):
         places = np.arange(len(neurons))

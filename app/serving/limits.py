@@ -27,6 +27,6 @@ def raise_file_limit() -> int:
 
 
 def room_for_connections(wanted: int, files: int) -> int:
-    """As many connections as are wanted, or fewer: so that a process that may have so many files
+    """The number of connections: `wanted`, or fewer, so that a process that may have `files` files
     open never runs out of them."""
     return max(1, min(wanted, max(files - _FOR_OTHERS, files // 2)))

@@ -34,7 +34,7 @@ _CODE = (
 _LOOK = 0.1
 """Seconds between two looks at the processes."""
 _EARLY = 10.0
-"""A process that ends within so many seconds of its start could not begin."""
+"""A process that ends within this many seconds of its start could not begin."""
 _STARTS = 3
 """How often a process is started that could not begin."""
 _STOPPING = 10.0

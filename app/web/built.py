@@ -69,7 +69,7 @@ class BuiltPages:
         return (self.get(request, tag) or response) if takes_zstd(request) else response
 
     def _compressor(self) -> zstandard.ZstdCompressor:
-        """The thread's own: to make one takes as long as to compress a page."""
+        """This thread's compressor: making a new one takes as long as compressing a page."""
         compressor: zstandard.ZstdCompressor | None = getattr(self._of_thread, "compressor", None)
         if compressor is None:
             compressor = self._of_thread.compressor = zstandard.ZstdCompressor(level=LEVEL)

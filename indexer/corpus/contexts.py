@@ -54,6 +54,8 @@ def _with_bos(
     sizes: Int64[np.ndarray, " contexts"],
     bos_token_id: int | None,
 ) -> np.ndarray:
+    """All contexts concatenated [positions], each after a BOS if the model has one; `sizes` are
+    their lengths without it."""
     if bos_token_id is None:
         return tokens.astype(np.uint32)
     with_bos = np.empty(len(tokens) + len(sizes), np.uint32)
@@ -104,7 +106,8 @@ def special_inside(
     included_from: UInt8[np.ndarray, " contexts"],
     special_ids: Int64[np.ndarray, " special"],
 ) -> Bool[np.ndarray, " positions"]:
-    """Which tokens are special, leading BOS tokens left out."""
+    """Whether each token of concatenated contexts is special; leading BOS tokens are not
+    counted."""
     special: Bool[np.ndarray, " positions"] = np.isin(tokens, special_ids)
     starts = np.cumsum(lengths) - lengths
     special[starts[included_from > 0]] = False
@@ -114,8 +117,8 @@ def special_inside(
 def _without_padding(
     row: np.ndarray, pad_token_id: int | None, bos_token_id: int | None
 ) -> np.ndarray:
-    """A row without padding on either side. Of padding that is also the BOS, one token stays in
-    front."""
+    """A row [pos] without padding on either side. Of padding that is also the BOS, one token stays
+    in front."""
     if pad_token_id is None or not len(row) or pad_token_id not in (row[0], row[-1]):
         return row
     content = np.flatnonzero(row != pad_token_id)

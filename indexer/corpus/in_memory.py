@@ -53,9 +53,9 @@ class MemoryCorpus:
 def open_in_memory(
     texts: Iterable[Any], wanted: RequestedColumns, default_source: str | None = None
 ) -> MemoryCorpus:
-    """The corpus of `texts`, which are read once now, to be known again by their hash.
+    """The corpus of `texts`, which are read once now for their hash.
 
-    An iterator is kept as a list. Raises NeurariumError for what is no text.
+    An iterator becomes a list. Raises NeurariumError for anything that is not text.
     """
     if isinstance(texts, str | bytes | Mapping):
         raise NeurariumError(

@@ -33,7 +33,7 @@ _MAX_VALUES = 2_000_000
 _BEGIN_VALUES = b",[{"
 _CHECKED_BYTES = 8 << 20
 _MAX_RATIO = 300
-"""A file that unpacks to more than this many times its size is refused, once it has given so many
+"""A file that unpacks to more than this many times its size is refused, once it has given this many
 bytes: empty lines without end would be read for hours. Text is compressed to a tenth."""
 BOM = b"\xef\xbb\xbf"
 _BUFFER_BYTES = 1 << 20

@@ -108,7 +108,7 @@ class PreparedCorpus(PreparedFacts):
         return counts
 
     def source_contexts(self) -> Int64[np.ndarray, " sources"]:
-        """Contexts of each source."""
+        """The number of contexts of each source."""
         return np.bincount(self.source_index, minlength=len(self.sources)).astype(np.int64)
 
     def sample(self, size: int, seed: int) -> Int64[np.ndarray, " size"]:
@@ -125,8 +125,8 @@ class PreparedCorpus(PreparedFacts):
         return np.array([context_id for _, context_id in chosen], dtype=np.int64)
 
     def ranks(self, seed: int) -> Int32[np.ndarray, " contexts"]:
-        """Each context's place in the order of all contexts' hashes, of which `sample` takes the
-        first; short contexts are among them."""
+        """Each context's rank in the order of all contexts' hashes, short contexts included.
+        `sample` takes the first contexts in this order."""
         keys = sorted(self._sample_keys(np.arange(self.contexts), seed))
         ranks = np.empty(self.contexts, np.int32)
         ranks[[context_id for _, context_id in keys]] = np.arange(self.contexts, dtype=np.int32)

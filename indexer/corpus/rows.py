@@ -238,7 +238,7 @@ def _source_path(
 
 
 def check_named_once(names: Iterable[str], columns: Columns, place: str) -> None:
-    """Raises NeurariumError if a column that is to be read stands in the file twice."""
+    """Raises NeurariumError if a column that is to be read is in the file twice."""
     counts = Counter(names)
     for name in columns.names:
         if counts[name] > 1:

@@ -160,7 +160,8 @@ PYTHON_LEFT_OUT = {
 
 
 def python_parts(lib: Path) -> Iterator[Document]:
-    """Modules cut at top-level statements into parts of at most about 6,000 characters.
+    """Modules cut at top-level statements into parts of at most about 6,000 characters. Raises
+    SourceMissing.
 
     Files with a copyright notice other than the PSF's are omitted, so that Python's licence covers
     everything. Parts longer than 9,000 characters are tables and omitted.

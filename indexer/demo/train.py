@@ -119,7 +119,7 @@ def rate(step: int, recipe: Recipe) -> float:
 
 def shuffled_batches(rows: torch.Tensor, recipe: Recipe) -> Iterator[torch.Tensor]:
     """`recipe.steps` batches `[batch, context]`, in a new order each epoch; incomplete batches are
-    dropped."""
+    dropped. Raises ValueError if the rows do not fill one batch."""
     generator = torch.Generator().manual_seed(recipe.seed)
     left = recipe.steps
     while left > 0:
@@ -157,7 +157,8 @@ def unigram_log_probabilities(rows: torch.Tensor, vocabulary: int) -> torch.Tens
 
 
 def unigram_loss(log_probabilities: torch.Tensor, rows: torch.Tensor) -> float:
-    """Mean loss in nats of predicting each token by its frequency."""
+    """Mean loss in nats of predicting each token of rows [contexts, pos] by its frequency;
+    `log_probabilities` [vocabulary] are natural logarithms."""
     tokens = rows[:, 1:][rows[:, 1:] >= 0]
     return -log_probabilities[tokens].mean().item()
 
@@ -215,7 +216,8 @@ def sizes(prepared: Prepared, source: str) -> dict[str, int]:
 def losses(
     model: GPT2LMHeadModel, prepared: Prepared, train_rows: torch.Tensor
 ) -> dict[str, dict[str, float]]:
-    """The held-out loss of the model and of token frequencies, by source and for all."""
+    """Held-out losses in nats per token, of the model and of token frequencies, by source and for
+    all."""
     unigram = unigram_log_probabilities(train_rows, model.config.vocab_size)
     rows = {name: prepared.rows(part) for name, part in prepared.held_out.items()}
     rows["all"] = torch.cat(list(rows.values()))

@@ -147,7 +147,8 @@ class Coder(nn.Module):
 
 @dataclass(frozen=True)
 class Seen:
-    """What the model's modules read and gave at included positions, by hook point."""
+    """Inputs and outputs of the model's modules at included positions [positions, width], by hook
+    point."""
 
     reads: dict[str, Tensor]
     target: dict[str, Tensor]
@@ -219,7 +220,7 @@ def rate(step: int, schedule: Schedule) -> float:
 
 
 def batches(rows: Tensor, schedule: Schedule) -> Iterator[Tensor]:
-    """`schedule.steps` batches of contexts, in a new order each epoch."""
+    """`schedule.steps` batches [batch, pos] of contexts, in a new order each epoch."""
     left = schedule.steps
     while left > 0:
         groups = torch.split(torch.randperm(len(rows)), schedule.batch)[:left]
@@ -250,7 +251,11 @@ class Written:
 
 @torch.no_grad()
 def measure(model: GPT2LMHeadModel, rows: Tensor, written: Written) -> dict[str, float]:
-    """What a dictionary explains of held-out contexts."""
+    """What a dictionary explains of held-out contexts [contexts, pos].
+
+    `fvu` is Σ ‖error‖² ÷ Σ ‖target − mean‖², `l0` the mean number of latents that fire at a
+    position, `dead_share` the share of latents that never fire; losses are in nats per token.
+    """
     name = written.task.name
     error, acts_on, positions = 0.0, 0.0, 0
     total, squares = torch.zeros(model.config.n_embd), 0.0
@@ -297,7 +302,8 @@ def replaced(model: GPT2LMHeadModel, written: Written, how: str) -> Iterator[Non
 
 
 def loss_with(model: GPT2LMHeadModel, rows: Tensor, written: Written | None, how: str) -> float:
-    """Mean loss in nats per token of the model, or of what it is with a part replaced."""
+    """Mean loss in nats per token of the model, with a part replaced (`how`) if `written` is
+    given."""
     if written is not None:
         with replaced(model, written, how):
             return loss_with(model, rows, None, how)

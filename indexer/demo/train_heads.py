@@ -136,8 +136,8 @@ def repeats(
 
 
 def train(model: LlamaForCausalLM, rows: Tensor, course: Course, bos: int, after: Any) -> None:
-    """Train on repeats and on shuffled contexts `rows`; `after(step, stage)` is called before the
-    first step and after each."""
+    """Train on repeats and on shuffled contexts `rows` [contexts, pos]; `after(step, stage)` is
+    called before the first step and after each."""
     generator = torch.Generator().manual_seed(course.seed)
     counts = torch.bincount(rows[rows > bos].flatten(), minlength=model.config.vocab_size)
     common = counts.argsort(descending=True)
@@ -195,8 +195,9 @@ def train(model: LlamaForCausalLM, rows: Tensor, course: Course, bos: int, after
 
 
 def measure(model: LlamaForCausalLM, held_out: Tensor, context: int) -> dict[str, Any]:
-    """What a checkpoint does: its loss on whole held-out contexts, its in-context-learning score,
-    its losses on repeated random tokens, and its heads' scores there."""
+    """What a checkpoint does: its loss on whole held-out contexts [contexts, pos], its
+    in-context-learning score, its losses on repeated random tokens (all in nats per token), and its
+    heads' scores there."""
     with tempfile.TemporaryDirectory() as folder:
         save(model, Path(folder), torch.float32)
         loaded = load_model(resolve_model(folder), asked=HEADS)
@@ -242,7 +243,7 @@ def make(sources: Path, python_lib: Path, out: Path, course: Course) -> list[dic
 def teach(
     rows: Tensor, held_out: Tensor, bos: int, out: Path, course: Course
 ) -> list[dict[str, Any]]:
-    """As `make`, from contexts."""
+    """As `make`, from contexts [contexts, pos], padded with −1."""
     recipe = Recipe()
     torch.manual_seed(course.seed)
     whole = held_out[(held_out >= 0).all(1)]

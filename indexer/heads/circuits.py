@@ -128,8 +128,9 @@ def _token_gram(model: LoadedModel, path: LogitPath) -> Float[Tensor, "d_model d
 
 
 def _copying(own: FoldedLayer, head: int, gram: Float[Tensor, "d_model d_model"]) -> float:
-    """The copying score: the eigenvalues of the d_vocab × d_vocab circuit that are not 0 are those
-    of a d_head × d_head matrix."""
+    """The copying score, Σ Re λ ÷ Σ |λ| (Elhage et al. 2021). The eigenvalues of the d_vocab ×
+    d_vocab circuit W_E W_V W_O W_U that are not 0 are those of a d_head × d_head matrix. `gram` is
+    W_U W_E."""
     small = own.write[head] @ gram @ own.read["value"][head]
     eigenvalues = torch.linalg.eigvals(small.double().cpu())
     total = float(eigenvalues.abs().sum())
@@ -181,7 +182,9 @@ def _self_share(table: Float[Tensor, "n n"]) -> float:
 def _composition(
     own: FoldedLayer, earlier: list[FoldedLayer], name: str
 ) -> list[list[Composition]] | None:
-    """For each head the earlier heads it composes with most, by its queries, keys or values."""
+    """For each head the earlier heads it composes with most, by its queries, keys or values. Scores
+    are ‖A B‖ ÷ (‖A‖ · ‖B‖), Frobenius norms (Elhage et al. 2021). None where a matrix is not
+    known."""
     if name not in own.read:
         return None
     through = own.read[name]

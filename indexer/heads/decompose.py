@@ -49,7 +49,8 @@ class Parts:
 def decompose(
     model: LoadedModel, tokens: Int[Tensor, " pos"], targets: Int[Tensor, " pos"]
 ) -> Parts | None:
-    """The parts of the logits of `targets` at every position of one text, in float32.
+    """The parts of the logits of `targets` at every position of one text, in float32: see
+    `indexer.heads.effects` for the sum.
 
     None where what a part adds is not known (models that normalise after each addition).
     """
@@ -154,7 +155,8 @@ def _mlp(
     along: Any,
     directions: Float[Tensor, "1 pos d_model"],
 ) -> Float[Tensor, "1 pos"]:
-    """What a layer's MLP adds, up to the final norm's scale; 0 where there is none."""
+    """What a layer's MLP adds to the logits, up to the final norm's scale; 0 where there is
+    none."""
     written = seen.get(f"mlp.{layer}")
     if written is None:
         return torch.zeros_like(directions[..., 0])

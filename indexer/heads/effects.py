@@ -70,8 +70,11 @@ def head_effects(
     which: Int[Tensor, "batch pos"],
 ) -> Float[Tensor, "batch pos head"]:
     """What each head of a layer adds to a logit at each position, up to the final norm's scale, in
-    float32: `directions` are those of different targets, of which position p has `which[p]`. The
-    bias of the output projection belongs to no head."""
+    float32: output · W_O · direction.
+
+    `directions` are those of the different targets; position p's target is `which[p]`. The bias of
+    the output projection belongs to no head.
+    """
     norm, out = heads.norms[layer], heads.weights(layer).out
     if norm is not None:
         directions = norm.back(directions)

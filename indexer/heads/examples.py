@@ -62,7 +62,7 @@ class Found:
         return {name: column for name, column in vars(self).items() if name != "patterns"}
 
     def at(self, places: Int64[np.ndarray, " n"]) -> Found:
-        """The examples at `places`."""
+        """The examples with these indices."""
         columns = {name: column[places] for name, column in self.columns().items()}
         return Found(**columns, patterns=[self.patterns[place] for place in places.tolist()])
 
@@ -115,15 +115,16 @@ class Ranking:
             yield self.examples.example(slot)
 
     def arrays(self) -> dict[str, Array]:
-        """Which contexts are the best, and in which slots their examples are: to be saved, or
-        written to."""
+        """Values, context ids and slots of the best contexts [head, k] by name, not copied, so that
+        they can be saved or filled."""
         return {"values": self.best.values, "ids": self.best.ids, "slots": self.best.slots}
 
 
 class PairTokens:
-    """The tokens of every head's largest pairs, one pair a context: which are looked from, and at.
+    """The query and key tokens of every head's largest pairs, one pair a context.
 
-    Only values, contexts and tokens are held, so that many more pairs can be than examples.
+    Only values, contexts and tokens are stored, which leaves room for many more pairs than
+    examples.
     """
 
     def __init__(self, heads: int, k: int) -> None:
@@ -132,7 +133,8 @@ class PairTokens:
         """Query and key tokens, by slot."""
 
     def arrays(self) -> dict[str, Array]:
-        """All arrays of the examples by name, not copied: to be saved, or filled."""
+        """Values, context ids and slots [head, k], and tokens [2, head · k], by name, not copied,
+        so that they can be saved or filled."""
         best = self.best
         return {"values": best.values, "ids": best.ids, "slots": best.slots, "tokens": self.tokens}
 

@@ -45,8 +45,9 @@ def in_context(
     ctx_len: int,
     special_ids: Collection[int] = (),
 ) -> InContext | None:
-    """The losses over the first contexts that are whole; None if none is, or they are too short.
-    Predictions of the tokens `special_ids` are not counted."""
+    """Mean losses in nats over the first `CONTEXTS` contexts of full length `ctx_len`. None if
+    there is none, or if a tenth of it is under two positions. Predictions of the tokens
+    `special_ids` are not counted."""
     whole = [context for context in contexts if len(context) == ctx_len][:CONTEXTS]
     tenth = ctx_len // 10
     if not whole or tenth < 2:

@@ -177,7 +177,7 @@ def _tiles(vectors: Float[Tensor, "n d_model"]) -> list[tuple[int, Tensor]]:
 def _scores(
     reached: Float[Tensor, "head n r"], vectors: Float[Tensor, "n d"], size: Float[Tensor, " head"]
 ) -> Float[Tensor, "head n"]:
-    """Lengths divided by both norms; 0 where a norm is 0."""
+    """Lengths divided by both norms, ‖v M‖ ÷ (‖v‖ · ‖M‖); 0 where a norm is 0."""
     lengths = vectors.norm(dim=1)[None] * size[:, None]
     return torch.where(lengths > 0, reached.norm(dim=2) / lengths, 0.0)
 

@@ -64,7 +64,8 @@ class LayerPairs:
 
 
 def layer_pairs(captured: CapturedHeads, included: Bool[np.ndarray, "batch pos"]) -> LayerPairs:
-    """Reduce a layer's patterns, some rows of a context at a time, while they are in the cache."""
+    """Reduce a layer's patterns to its best pairs. A context is taken in blocks of rows that fit
+    the processor's cache."""
     pattern = captured.pattern
     batch, heads, pos, _ = pattern.shape
     on_cpu = pattern.device.type == "cpu"

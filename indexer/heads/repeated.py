@@ -25,7 +25,8 @@ class Repeated:
 
     @property
     def second(self) -> Bool[np.ndarray, " pos"]:
-        """Positions of the second copy whose next token is in it too."""
+        """Whether each position is in the second copy with its next token: there induction can
+        predict."""
         pos = self.tokens.shape[1]
         positions = np.arange(pos)
         second: Bool[np.ndarray, " pos"]

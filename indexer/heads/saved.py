@@ -14,7 +14,8 @@ Array = np.ndarray[Any, Any]
 
 
 def arrays_of(scan: HeadScan) -> dict[str, Array]:
-    """The arrays of a scan by name, as `restore` takes them."""
+    """The arrays of a scan by name, as `restore` takes them. Patterns are concatenated bytes, with
+    the length of each."""
     arrays: dict[str, Array] = {
         "pairs": np.array(scan.pairs, np.int64),
         "scores.counts": scan.scores.counts,

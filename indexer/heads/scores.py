@@ -150,7 +150,7 @@ class ScoreSums:
         self.sums[layer][:-1] += torch.stack([part.double() for part in parts]).cpu().numpy()
 
     def add_effects(self, layer: int, effects: Float[Tensor, "batch pos head"], rows: Rows) -> None:
-        """Add a layer's direct effects on the true next tokens."""
+        """Add a layer's direct effects on the true next tokens, in logits."""
         counted = effects.masked_fill(~rows.predicting[:, :, None], 0.0)
         self.sums[layer][-1] += counted.double().sum((0, 1)).cpu().numpy()
 
@@ -174,8 +174,8 @@ def _over(values: Float[Tensor, "batch head pos"], rows: Bool[Tensor, "batch pos
 
 
 def _entropy(pattern: Float[Tensor, "head query key"]) -> Float[Tensor, "head query"]:
-    """Of each row in nats, some rows at a time: no row looks beyond itself, and logarithms are
-    slow."""
+    """The entropy of each row, −Σ a ln a, in nats. Rows are taken in blocks, because no row attends
+    to later keys and logarithms are slow."""
     parts = []
     for start in range(0, pattern.shape[1], _ROWS):
         rows = pattern[:, start : start + _ROWS, : start + _ROWS]

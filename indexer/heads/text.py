@@ -98,8 +98,8 @@ def read_donor(model: LoadedModel, layer: int, head: int, token_ids: list[int]) 
 def mean_output(
     model: LoadedModel, layer: int, head: int, contexts: Sequence[tuple[list[int], list[int]]]
 ) -> Float[Tensor, " d_head"]:
-    """A head's mean output over all included positions of contexts: token ids, included
-    positions."""
+    """A head's mean output over all included positions of contexts, which are pairs of token ids
+    and included positions. 0 without contexts."""
     total = torch.zeros(heads_of(model).weights(layer).d_head, device=model.device)
     count = 0
     for token_ids, included in contexts:

@@ -64,14 +64,14 @@ class _Lines:
         self._scores: list[dict[str, float | None]] = []
 
     def header(self, line: dict[str, Any]) -> RunRecord:
-        """The first line."""
+        """The record of the run, from the first line. Raises NeurariumError."""
         record: RunRecord = self._read(record_of, line)
         if not isinstance(line.get("content_hash"), str):
             raise self._refused("it has no content_hash")
         return record
 
     def next(self) -> dict[str, Any] | None:
-        """The next line, or None at the end."""
+        """The next line, or None at the end. Raises NeurariumError."""
         try:
             for number, content in self._lines:
                 self._number = number
@@ -86,7 +86,7 @@ class _Lines:
         return None
 
     def neurons(self, record: RunRecord) -> Iterator[StoredNeuron]:
-        """The lines of neurons: all of the run, in order."""
+        """The neurons of the run, in order. Raises NeurariumError if one is missing or wrong."""
         for layer, width in enumerate(record.widths):
             for neuron in range(width):
                 line = self.next()
@@ -114,7 +114,7 @@ class _Lines:
         )
 
     def contexts(self) -> Iterator[ContextRecord]:
-        """The lines of contexts: all that examples are from."""
+        """The contexts of all examples. Raises NeurariumError if one is missing."""
         while (line := self.next()) is not None:
             self._check(line, "context")
             made: ContextRecord = self._read(context_of, line)

@@ -90,7 +90,8 @@ def import_records(
 
 
 def _matching(folder: Path) -> Callable[[dict[str, Any]], None]:
-    """Refuses lines beside records that have been changed since, taken away or added."""
+    """A function that refuses a line if a record has been changed, removed or added since the
+    export. It raises NeurariumError."""
     files = {path.relative_to(folder).as_posix() for path in folder.glob("*/*.json")}
 
     def look(line: dict[str, Any]) -> None:
@@ -179,7 +180,7 @@ class _Texts:
         self.sample_positions = sum(map(len, sample))
 
     def token_counts(self) -> Array:
-        """How often each token occurs."""
+        """The number of occurrences of each token [vocabulary]."""
         ids = [self.ids[token] for context in self.contexts for token in context]
         return np.bincount(ids, minlength=len(self.tokens)).astype(np.int64)
 
@@ -196,8 +197,9 @@ class _Example:
 
     context_id: int
     values: Array
-    """float32, as they are read from the store."""
+    """[pos], float32, as they are read from the store."""
     quantized: Array
+    """[pos], int8."""
     scale: Any
 
     @property
@@ -271,7 +273,7 @@ def _neuron(layer: int, neuron: int, record: dict[str, Any], texts: _Texts) -> S
 
 
 def _all_arrays(known: dict[str, Array]) -> dict[str, Array]:
-    """All arrays of a neuron, in their types; those that are not known are empty."""
+    """All arrays of a neuron in their types; unknown arrays are empty."""
     return {name: np.asarray(known.get(name, ()), dtype) for name, dtype in NEURON_ARRAYS.items()}
 
 

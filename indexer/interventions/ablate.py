@@ -120,7 +120,8 @@ def _seeing(
 def _seeing_place(
     place: Place | None, shape: tuple[int, ...], seen: dict[str, Tensor]
 ) -> Iterator[None]:
-    """As `_seeing` of a place, as `seen["source"]`: what a unit's vector is multiplied by."""
+    """As `_seeing`, of a place: `seen["source"]` [n] is what the units' vectors are multiplied by
+    at the last position."""
     if place is None:
         yield
         return

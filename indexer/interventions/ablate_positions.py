@@ -70,10 +70,10 @@ def position_effects(
     stream: list[Tensor] = []
     with contextlib.ExitStack() as hooks:
         for layer in sorted({unit.layer for unit in units}):
-            here = [unit for unit in units if unit.layer == layer]
+            of_layer = [unit for unit in units if unit.layer == layer]
             rows = {
-                ZERO: [Setting(unit.unit, 0.0) for unit in here],
-                MEAN: [Setting(unit.unit, unit.mean) for unit in here],
+                ZERO: [Setting(unit.unit, 0.0) for unit in of_layer],
+                MEAN: [Setting(unit.unit, unit.mean) for unit in of_layer],
             }
             shape = (ROWS, tokens.shape[1])
             hooks.enter_context(units_set(model, layer, rows, positions, shape))
@@ -113,8 +113,8 @@ def _measured(
         likeliest[:, first:end] = ids.cpu().numpy()
         last = min(end, n - 1)  # nothing follows the last token
         following = tokens[first + 1 : last + 1].expand(ROWS, -1)[..., None]
-        told = log_p[:, : last - first].gather(-1, following)[..., 0]
-        losses[:, first + 1 : last + 1] = -told.cpu().numpy()
+        following_log_p = log_p[:, : last - first].gather(-1, following)[..., 0]
+        losses[:, first + 1 : last + 1] = -following_log_p.cpu().numpy()
     return PositionEffects(losses, divergences, likeliest, probabilities)
 
 

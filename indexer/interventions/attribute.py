@@ -51,7 +51,8 @@ class LastPosition:
 def attribution(
     model: LoadedModel, writes: Writes, unit: int, token_id: int, last: LastPosition
 ) -> Attribution:
-    """Direct logit attribution at the last position, with every norm's scale as it was there."""
+    """Direct logit attribution of a unit at the last position, in logits: activation × (write
+    vector, through the norms, · W_U[token]) ÷ every norm's scale there."""
     scale = 1 / last.written_scale if last.written_scale else 1.0
     for norm, given in (
         (writes.inner_norm, last.inner_norm),

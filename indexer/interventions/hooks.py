@@ -68,8 +68,8 @@ def replaced(
 
 @contextlib.contextmanager
 def changing(place: Place, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Replace a module's input or output by `change(values)`, which must be a new tensor. Where
-    the tensor goes on beside the module, it is changed there too."""
+    """Replace a module's input or output [..., d] by `change(values)`, a new tensor of the same
+    shape. Where the tensor is also used beside the module, it is changed there too."""
     moved: list[Tensor] = []
 
     def changed(values: Tensor) -> Tensor:

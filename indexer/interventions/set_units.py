@@ -63,7 +63,8 @@ def _set_here(
     at: Tensor,
     shape: tuple[int, int],
 ) -> None:
-    """Set units in the tensor that they are read from."""
+    """Set units in the tensor they are read from. `shape` is (batch, pos); `at` are positions
+    [k]."""
     place = present_place(units, layer)
 
     def changed(values: Tensor) -> Tensor:
@@ -100,7 +101,8 @@ def _set_there(
     at: Tensor,
     shape: tuple[int, int],
 ) -> None:
-    """Set units at their target, by what was read at their own place earlier in the same pass."""
+    """Set units at their target, by what was read at their own place earlier in the same pass.
+    `shape` is (batch, pos); `at` are positions [k]."""
     place = present_place(units, layer)
     changes: dict[int, Float32[Tensor, "at n"]] = {}
 

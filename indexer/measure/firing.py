@@ -93,11 +93,11 @@ class FiringPeaks:
         """Keys up to this cannot enter."""
 
     def arrays(self) -> dict[str, Array]:
-        """All arrays, by name."""
+        """All arrays by name."""
         return dict(vars(self))
 
     def clear(self, floor: UInt32[np.ndarray, " units"]) -> None:
-        """Forget all entries; those that enter from now on have keys above `floor`."""
+        """Forget all entries. Later entries need keys above `floor`."""
         rows = np.flatnonzero(self.counts)
         self.keys[rows], self.peaks[rows], self.counts[rows] = 0, 0, 0
         self.floor[:] = floor
@@ -179,5 +179,5 @@ class FiringPeaks:
 
 
 def keys_of(ranks: Int64[np.ndarray, " m"]) -> UInt32[np.ndarray, " m"]:
-    """Keys that fall as ranks rise. None is 0, which marks an empty place."""
+    """Keys that fall as ranks rise. No key is 0, which marks an empty place."""
     return _LAST_RANK - ranks.astype(np.uint32)

@@ -117,8 +117,8 @@ class LayerBatch:
         return {"activations": activations, "parts": at_centres}
 
     def describe(self, pairs: Pairs, gathered: Mapping[str, Array], window: int) -> Payload:
-        """Examples of the pairs, `window` positions around each peak, from the arrays of `gather`
-        on the host; −0 counts as 0."""
+        """Examples of the pairs, `window` positions around each peak. `gathered` are the arrays of
+        `gather`, on the host; −0 counts as 0."""
         activations = gathered["activations"]
         lengths = self.batch.attention.sum(axis=1, dtype=np.int64)
         payload = Payload.empty(len(activations), window)

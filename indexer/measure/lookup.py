@@ -182,8 +182,9 @@ class Lookup:
         self.explained[where] += np.ldexp(about.sum(axis=0, dtype=np.float64), 2 * exponent)
 
     def score(self) -> Float64[np.ndarray, " neurons"]:
-        """R² on the second half, at most 1, below 0 where the mean of the second half predicts
-        better; NaN where the second half does not vary."""
+        """R² on the second half, 1 − Σ (x − prediction)² ÷ Σ (x − mean)². A position's prediction
+        is the mean activation of its token in the first half. At most 1; below 0 where the mean of
+        the second half predicts better; NaN where the second half does not vary."""
         total, squares = self.second
         positions = max(1, self.tokens.positions[1])
         around = squares - total**2 / positions

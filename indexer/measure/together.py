@@ -99,7 +99,7 @@ def _highest(
     start: int,
     k: int,
 ) -> tuple[Float32[np.ndarray, "rows k"], Int64[np.ndarray, "rows k"]]:
-    """The k highest correlations of the rows from `start` on, and with which rows."""
+    """The k highest correlations of the rows from `start` on, and the rows they are with."""
     neurons, contexts = standard.shape
     near, others = similarities.topk(min(k + _SPARE, neurons - 1), dim=1)
     best = torch.empty_like(near)

@@ -31,7 +31,7 @@ def to_host(tensors: Sequence[Tensor]) -> list[Array]:
 
 
 def to_host_by_name(readings: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Array]]:
-    """The same for tensors by name: one wait for all of them."""
+    """The same for tensors by name: the device is waited for once."""
     arrays = iter(to_host([tensor for reading in readings for tensor in reading.values()]))
     return [{name: next(arrays) for name in reading} for reading in readings]
 

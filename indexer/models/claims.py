@@ -1,5 +1,5 @@
-"""What a model's configuration tells of itself, without a model library: a model that cannot be
-indexed, or has too few positions, is answered in under a second.
+"""Refuses models by their configuration alone, without a model library: a model that cannot be
+indexed, or has too few positions, is refused in under a second.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ENCODERS = ("bert", "roberta", "distilbert", "albert", "electra", "modernbert",
 def check_folder(source: ModelSource, ctx_len: int) -> None:
     """Refuse a model in a folder by what its config.json says. Raises `NeurariumError`.
 
-    What it leaves out is looked at when the libraries are there.
+    What the file does not say is checked later, with the model libraries.
     """
     if source.kind != "folder":
         return

@@ -15,7 +15,7 @@ def check_weights(model: nn.Module, label: str, tokens: int, vocabulary: int) ->
     """Refuse a model with a weight that is not a finite number. Raises `NeurariumError`.
 
     Of matrices with `vocabulary` rows only the first `tokens` count, since the others stand for no
-    token. Quantised weights are not looked at: their activations tell.
+    token. Quantised weights are not checked: their activations are.
     """
     for name, parameter in model.named_parameters():
         plain = type(parameter) is nn.Parameter and parameter.is_floating_point()

@@ -78,7 +78,8 @@ class _Reader:
         return self.bytes_of(self.number("Q")).decode("utf-8", "replace")
 
     def room(self, count: int, least: int) -> None:
-        """Refuse a count of things of at least so many bytes that the file has no room for."""
+        """Refuse a count of things, of at least `least` bytes each, that the rest of the file
+        has no room for."""
         left = self.size - self.tell()
         if count * least > left:
             raise _Wrong(

@@ -130,7 +130,8 @@ def _rotation(
     projection: Projection,
     turns: list[Rotation],
 ) -> Rotation | Unknown:
-    """How a layer turns its queries and keys, from what the probe captured."""
+    """How a layer rotates its queries and keys. `pattern` [batch, head, query, key], `outputs`
+    [batch, pos, head · d_head] and the outputs of modules `computed` are from `_probe`."""
     if not turns:
         return STILL
     heads, split = pattern.shape[1], SPLITS[projection.split]

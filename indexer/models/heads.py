@@ -207,32 +207,32 @@ class AttentionHeads:
         return Captured(weights.output_norms(outputs))
 
     def between(self, layer: int, values: Float[Tensor, "batch pos n"], share: float) -> None:
-        """Nothing is compared with a threshold."""
+        """None: activations are not compared with a threshold."""
 
     def set_unit(
         self, layer: int, values: Float[Tensor, "*batch n"], unit: int, value: float
     ) -> None:
-        """Scale a head's output to another length; one of length 0 stays."""
+        """Scale a head's output to another length; an output of length 0 stays."""
         weights = self.weights(layer)
         outputs = by_head(values, weights.d_head)
         length = weights.output_norms(outputs)[..., unit, None].to(values.dtype)
         outputs[..., unit, :] *= torch.where(length > 0, value / length, 1.0)
 
     def target(self, layer: int) -> None:
-        """They are set where they are read."""
+        """None: units are set where they are read."""
 
     def writes(self, layer: int) -> Unknown:
         """What a head writes depends on what it reads."""
         return Unknown("A head writes no fixed vector: it moves what it attends to.")
 
     def encoders(self, layer: int) -> None:
-        """Not compared by themselves."""
+        """None: units are compared by what they write."""
 
     def thresholds(self, layer: int) -> None:
-        """Nothing has to be exceeded."""
+        """None: no sum has to exceed a threshold."""
 
     def names(self, layer: int) -> tuple[str, ...]:
-        """Only numbers."""
+        """None: units have numbers only."""
         return ()
 
     def readers(self, token_ids: Int[Tensor, "1 pos"]) -> tuple[Reader | Unknown, ...]:
@@ -242,7 +242,7 @@ class AttentionHeads:
     def dead(
         self, maximum: Float32[np.ndarray, " n"], minimum: Float32[np.ndarray, " n"]
     ) -> Bool[np.ndarray, " n"]:
-        """A head that adds nothing."""
+        """Heads that add nothing."""
         return never_large(maximum, minimum)
 
 

@@ -140,7 +140,7 @@ class MlpNeurons:
         return Captured(values, *parts) if len(parts) == 2 else Captured(values)
 
     def between(self, layer: int, values: Float[Tensor, "batch pos n"], share: float) -> None:
-        """Nothing is compared with a threshold."""
+        """None: activations are not compared with a threshold."""
 
     def set_unit(
         self,
@@ -153,7 +153,7 @@ class MlpNeurons:
         values[..., unit] = value
 
     def target(self, layer: int) -> None:
-        """They are set where they are read."""
+        """None: units are set where they are read."""
 
     @torch.inference_mode()
     def writes(self, layer: int) -> Writes | Unknown:
@@ -178,13 +178,13 @@ class MlpNeurons:
         return Writes(way.matrix, Place(out, "input"), inner, way.outer_norm, way.lands)
 
     def encoders(self, layer: int) -> None:
-        """Not compared by themselves."""
+        """None: units are compared by what they write."""
 
     def thresholds(self, layer: int) -> None:
-        """Nothing has to be exceeded."""
+        """None: no sum has to exceed a threshold."""
 
     def names(self, layer: int) -> tuple[str, ...]:
-        """Only numbers."""
+        """None: units have numbers only."""
         return ()
 
     def readers(self, token_ids: Int[Tensor, "1 pos"]) -> tuple[Reader | Unknown, ...]:

@@ -242,8 +242,8 @@ class DictionaryLatents:
     def set_unit(
         self, layer: int, values: Float[Tensor, "*batch n"], unit: int, value: float
     ) -> None:
-        """Add the latent's direction so often that what the stream holds of it is `value` in place
-        of its activation; everything else, the error of the dictionary too, stays.
+        """Add (value − activation) × the latent's direction to the stream. Everything else stays,
+        including the dictionary's error.
 
         Only where `target` is None.
         """
@@ -356,7 +356,7 @@ class DictionaryLatents:
     def dead(
         self, maximum: Float32[np.ndarray, " n"], minimum: Float32[np.ndarray, " n"]
     ) -> Bool[np.ndarray, " n"]:
-        """A latent that never fires; a direction that nothing lies along."""
+        """Latents that never fire; directions whose projections are never large in magnitude."""
         return (never_large if self.signed else never_positive)(maximum, minimum)
 
 

@@ -34,7 +34,8 @@ class ScaledNorm:
         return x * self.gain
 
     def back(self, direction: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        """The direction before the norm that a direction after it reads: linear's transpose."""
+        """The direction before the norm that equals a direction after it: the transpose of
+        `linear`."""
         direction = direction * self.gain
         return direction - direction.mean(-1, keepdim=True) if self.centred else direction
 

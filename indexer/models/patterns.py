@@ -58,18 +58,19 @@ def attention_with_pattern(
     attention_mask: Tensor | None,
     **settings: Any,
 ) -> tuple[Tensor, Tensor]:
-    """What `sdpa` returns, and the pattern of the model's own step-by-step function [batch, head,
-    query, key]."""
+    """The output of `sdpa`, and the pattern [batch, head, query, key] of the model's own
+    step-by-step function. `query`, `key` and `value` are [batch, head, pos, d_head]."""
     output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
     eager = _eager_of(module)
     assert eager is not None  # `ways` has checked it
     mask = _added(attention_mask, query, key)
-    # The pattern does not depend on the values: of those, one column is multiplied with it.
+    # The pattern does not depend on the values, so a single column of them is enough.
     return output, eager(module, query, key, value[..., :1], mask, **settings)[1]
 
 
 def _added(mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor:
-    """The mask as numbers that are added to scores. No mask means causal attention."""
+    """The mask as numbers that are added to scores: 0, or the dtype's lowest number for masked
+    keys. No mask means causal attention."""
     if mask is None:
         shape = (query.shape[2], key.shape[2])
         mask = torch.ones(shape, dtype=torch.bool, device=query.device).tril()[None, None]

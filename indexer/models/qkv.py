@@ -95,6 +95,8 @@ def find_projections(
 
 
 def _fits(pattern: Tensor, outputs: Tensor, computed: Tensor, split: Split, d_head: int) -> bool:
+    """Whether pattern × values, as `split` finds values in the module's output `computed` [batch,
+    pos, columns], are the heads' outputs [batch, pos, head · d_head]."""
     heads = pattern.shape[1]
     columns, rest = divmod(computed.shape[-1], d_head)
     groups = columns if split == "alone" else (columns - heads) // 2

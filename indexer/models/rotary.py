@@ -21,7 +21,8 @@ _SMALLEST = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Rotation:
-    """How a head's dimensions are turned from one position to the next. Without angles: not."""
+    """The rotation of a head's dimensions from one position to the next (RoPE, Su et al. 2021).
+    Without angles nothing is rotated."""
 
     angles: Float[Tensor, " n"]
     """Radians per position of each pair among the first 2n dimensions; the others stay."""
@@ -31,7 +32,8 @@ class Rotation:
     def turned(
         self, vectors: Float[Tensor, "*batch d_head"], positions: float | Tensor
     ) -> Float[Tensor, "*batch d_head"]:
-        """Queries or keys as they are compared at these positions, which broadcast to `batch`."""
+        """Queries or keys after the rotation: pairs (x, y) become (x cos a − y sin a, y cos a + x
+        sin a), with a = position · angle. `positions` broadcast to `batch`."""
         count = len(self.angles)
         if not count:
             return vectors
@@ -87,7 +89,7 @@ def find_rotation(
 ) -> Rotation | Unknown:
     """The rotation whose scores explain a pattern best: in each row, log attention must differ as
     the scores do, up to one factor for the whole layer. `queries` and `keys` are from before the
-    rotation, grouped keys repeated."""
+    rotation, grouped keys repeated. `Unknown` if no rotation explains the pattern."""
     pattern, queries, keys = pattern.float().cpu(), queries.float().cpu(), keys.float().cpu()
     places = torch.arange(pattern.shape[-1])
     own = pattern.diagonal(dim1=-2, dim2=-1)[..., None]

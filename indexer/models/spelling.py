@@ -145,7 +145,7 @@ def _most_common_place(around: str, texts: Sequence[str]) -> int:
 
 
 def _inserted(around: str, text: str, place: int) -> str:
-    """What stands in `text` and not in `around`, at `place` if possible."""
+    """The part of `text` that is not in `around`, at `place` if possible."""
     more = len(text) - len(around)
     if more >= 0 and text.startswith(around[:place]) and text.endswith(around[place:]):
         return text[place : place + more]

@@ -17,7 +17,7 @@ _SAFETENSORS, _PICKLED = "model.safetensors", "pytorch_model.bin"
 _PLAIN = ("F64", "F32", "F16", "BF16")
 """Number formats of safetensors whose values mean what they are."""
 _NEVER_WEIGHTS = ("BOOL", "I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "C64")
-"""Those that no weight has but a quantised one."""
+"""Number formats that only quantised weights have."""
 
 
 def located(source: ModelSource, name: str) -> Path | None:

@@ -128,7 +128,7 @@ class TensorDimensions:
         return Captured(values)
 
     def between(self, layer: int, values: Float[Tensor, "batch pos n"], share: float) -> None:
-        """Nothing is compared with a threshold."""
+        """None: activations are not compared with a threshold."""
 
     def set_unit(
         self, layer: int, values: Float[Tensor, "*batch n"], unit: int, value: float
@@ -137,7 +137,7 @@ class TensorDimensions:
         values[..., unit] = value
 
     def target(self, layer: int) -> None:
-        """They are set where they are read."""
+        """None: units are set where they are read."""
 
     @torch.inference_mode()
     def writes(self, layer: int) -> Writes | Unknown:
@@ -155,13 +155,13 @@ class TensorDimensions:
         return Writes(vectors, place, None, way.outer_norm, way.lands)
 
     def encoders(self, layer: int) -> None:
-        """Not compared by themselves."""
+        """None: units are compared by what they write."""
 
     def thresholds(self, layer: int) -> None:
-        """Nothing has to be exceeded."""
+        """None: no sum has to exceed a threshold."""
 
     def names(self, layer: int) -> tuple[str, ...]:
-        """Only numbers."""
+        """None: units have numbers only."""
         return ()
 
     def readers(self, token_ids: Int[Tensor, "1 pos"]) -> tuple[Reader | Unknown, ...]:
@@ -185,7 +185,7 @@ class TensorDimensions:
     def dead(
         self, maximum: Float32[np.ndarray, " n"], minimum: Float32[np.ndarray, " n"]
     ) -> Bool[np.ndarray, " n"]:
-        """Either sign counts."""
+        """Dimensions that are never large in magnitude: either sign counts."""
         return never_large(maximum, minimum)
 
 

@@ -72,8 +72,9 @@ def firing_examples(
 def firing_bands(
     firing: FiringScan, where: slice, cuts: Array
 ) -> tuple[Payload, Array, Int64[np.ndarray, " units"]]:
-    """The same for examples by band, lowest band first: of the examples of each unit, up to three a
-    band, in the order of ranks. `cuts` are the block's."""
+    """The same for examples by band, lowest band first: up to three examples of each unit and band,
+    in hash order. `cuts` [units, bands − 1] are the block's. Returns the payload, slots in it
+    [examples], and the number of examples of each unit."""
     payload = firing.examples.payload
     real = firing.examples.ids[where] != NO_ID
     slots = firing.examples.slots[where]

@@ -9,7 +9,7 @@ from indexer.store.runs import list_runs
 from indexer.store.units import NEURONS
 
 FEW_TOKENS = 10_000
-"""Under so many tokens the user is warned that statistics mean little."""
+"""With fewer tokens the user is warned that statistics mean little."""
 
 
 def few_tokens(tokens: int) -> list[str]:

@@ -49,9 +49,9 @@ class Quality:
     loss: float
     """The model's own mean loss of the tokens at included positions, in nats."""
     loss_with_reconstruction: float
-    """The same with what is reconstructed in place of what it should be."""
+    """The same with the reconstruction in place of the target."""
     loss_with_zeros: float
-    """The same with zeros in its place."""
+    """The same with zeros in place of the target."""
 
 
 def as_provenance(job: Job, qualities: tuple[Quality, ...]) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Sums:
     def add(
         self, dictionary: Dictionary, inputs: Float[Tensor, "n d"], target: Float[Tensor, "n e"]
     ) -> None:
-        """Add positions."""
+        """Add positions: what the dictionary reads there, and what it should reconstruct."""
         acts = dictionary.encode(inputs)
         wrong = dictionary.decode(acts, inputs) - target.float()
         self.error += wrong.double().square().sum()
@@ -119,12 +119,12 @@ class Sums:
 
     @property
     def l0(self) -> float:
-        """Latents that fire at a position, on average."""
+        """The mean number of latents that fire at a position."""
         return float(self.fired) / self.count
 
     @property
     def fvu(self) -> float:
-        """Fraction of variance unexplained."""
+        """Fraction of variance unexplained: Σ ‖error‖² ÷ Σ ‖target − mean‖²."""
         variance = self.squares - self.total.square().sum() / self.count
         return float(self.error / variance)
 
@@ -133,7 +133,8 @@ class Sums:
 def measure(
     model: LoadedModel, units: DictionaryLatents, batches: list[Batch]
 ) -> tuple[Quality, ...]:
-    """Measure every layer's dictionary: one pass of the model as it is, and two for each."""
+    """Measure every layer's dictionary: one pass of the unchanged model, and two for each
+    dictionary."""
     sums = {
         layer: Sums(dictionary, model.device) for layer, dictionary in units.dictionaries.items()
     }
@@ -170,7 +171,7 @@ def measure(
 
 
 def meant(dictionary: Dictionary, included: Bool[Tensor, "batch pos"]) -> Bool[Tensor, "batch pos"]:
-    """The included positions at which a dictionary is meant to reconstruct."""
+    """The included positions that a dictionary is meant to reconstruct."""
     if not dictionary.first_zero:
         return included
     later = included.clone()

@@ -42,6 +42,7 @@ _BLOCK_BYTES = 1 << 22
 class Corpus(Protocol):
     """What results need of a prepared corpus."""
 
+    # Each [contexts].
     @property
     def document_index(self) -> Array: ...
     @property
@@ -51,7 +52,7 @@ class Corpus(Protocol):
     @property
     def sources(self) -> tuple[str, ...]: ...
     def context(self, context_id: int) -> Array:
-        """Token ids of one context."""
+        """Token ids of one context [pos]."""
         ...
 
 
@@ -98,7 +99,7 @@ class Results:
         self._device = device
         self._peaks_of = peaks_of
         self._cut: tuple[int, LayerFacts, Together] | None = None
-        """What is said of the cut layer that was last asked for: its next slice needs it too."""
+        """What `_of_cut` computed last: the next slice of the same layer needs it too."""
         self._used = np.zeros(len(corpus.source_index), np.bool_)
         """Which contexts are an example of a neuron."""
 
@@ -132,7 +133,8 @@ class Results:
             yield layer, self._facts_of(layer), near
 
     def _of_cut(self, layer: int) -> tuple[int, LayerFacts, Together]:
-        """The same of the whole of a layer, one of whose slices is asked for."""
+        """As `_layers`, for a whole layer of which the scans have slices. Raises ValueError without
+        `peaks_of`."""
         if self._cut is None or self._cut[0] != layer:
             if self._peaks_of is None:
                 raise ValueError("a slice of a layer has no results without the whole layer's")
@@ -269,7 +271,7 @@ class _Measured:
             self._cuts = sample.cuts.cuts
 
     def facts(self, where: slice) -> tuple[dict[str, Array], dict[str, Columns]]:
-        """Scalars by column, and small arrays by name, of a block of neurons."""
+        """Scalars [neurons] by column, and small arrays by name, of a block of neurons."""
         sample = self._sample
         scalars = {name: column[where] for name, column in self._columns.items()}
         if self._firing is not None:
@@ -296,7 +298,8 @@ class _Measured:
 
 
 def _weight_scalars(weights: LayerFacts, chunk: slice) -> dict[str, Array]:
-    """Scalars from the weights; where all effects are equal the kurtosis is stored as −inf."""
+    """Scalars [neurons] from the weights, by name; NaN where not known. Where all effects are
+    equal, the kurtosis is stored as −inf."""
     unknown = np.full(chunk.stop - chunk.start, np.nan)
     scalars = {
         name: weights.scalars[name][chunk] if name in weights.scalars else unknown

@@ -83,7 +83,7 @@ def resolve(config: IndexConfig) -> ModelChoice:
 
 
 def asking_hub(source: ModelSource, say: Callable[[str], None]) -> AbstractContextManager[None]:
-    """While the hub may be asked for a model, which is said if it takes long."""
+    """Runs while the hub may be asked for a model; tells the user if the answer takes long."""
     if source.kind in ("folder", "gguf", "memory"):
         return nullcontext()
     return waiting(say, f"the Hugging Face hub, for {source.label}")

@@ -28,7 +28,7 @@ class FiringResult:
     counts: Int64[np.ndarray, " units"]
     histogram: Histogram
     peaks: tuple[Array, Array, Array]
-    """Units, keys and peaks, as `FiringPeaks.entries` gives them."""
+    """Units, keys and peaks [entries], as `FiringPeaks.entries` gives them."""
 
 
 class FiringScan:
@@ -46,7 +46,7 @@ class FiringScan:
         self.examples = Selection(shape.neurons, RANDOM_EXAMPLES, shape.window)
 
     def arrays(self) -> dict[str, Array]:
-        """All arrays of the state by name, not copied: to be saved, or filled."""
+        """All arrays of the state by name, not copied, so that they can be saved or filled."""
         named: dict[str, Array] = {"positions": self.positions, "counts": self.counts}
         named |= {f"histogram.{name}": value for name, value in self.histogram.arrays().items()}
         named |= {f"peaks.{name}": value for name, value in self.peaks.arrays().items()}
@@ -81,8 +81,9 @@ class FiringScan:
         np.add.at(self.histogram.counts, (where.start + fired.units, bins), 1)
 
     def clear(self, floor: Array) -> None:
-        """Forget all but the examples, which the caller bounds, before measuring further contexts
-        for another scan; `floor` is of that scan's peaks."""
+        """Forget everything except the examples, whose bounds the caller sets, before further
+        contexts are measured for another scan. `floor` [units] is `FiringPeaks.floor` of that
+        scan."""
         self.positions.fill(0)
         self.counts.fill(0)
         self.histogram = Histogram(len(self.counts))

@@ -68,7 +68,7 @@ class SampleScan:
         return self._cuts
 
     def arrays(self) -> dict[str, Array]:
-        """All arrays of the state by name, not copied: to be saved, or filled."""
+        """All arrays of the state by name, not copied, so that they can be saved or filled."""
         named = {f"moments.{name}": value for name, value in self.moments.arrays().items()}
         named |= {f"histogram.{name}": value for name, value in self.histogram.arrays().items()}
         named |= {f"lookup.{name}": value for name, value in self.lookup.arrays().items()}

@@ -55,7 +55,7 @@ class Scan:
         return named if self.firing is None else named | {"firing": self.firing.examples}
 
     def arrays(self) -> dict[str, Array]:
-        """All arrays of the state by name, not copied: to be saved, or filled."""
+        """All arrays of the state by name, not copied, so that they can be saved or filled."""
         named: dict[str, Array] = {"maximum": self.maximum, "minimum": self.minimum}
         for name, selection in self.selections().items():
             named |= {f"{name}.{part}": values for part, values in selection.named().items()}

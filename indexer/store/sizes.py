@@ -22,6 +22,6 @@ def different(contexts: int, chosen: float) -> float:
 
 
 def in_pages(row: float) -> float:
-    """Bytes that a row of so many bytes takes in a database: one of more than half a page shares
+    """Bytes that a row of `row` bytes takes in a database: a row of more than half a page shares
     its page with no other."""
     return _PAGE if _PAGE / 2 < row <= _PAGE else 1.1 * row

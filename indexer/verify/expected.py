@@ -118,8 +118,8 @@ def sample_problem(
 ) -> str | None:
     """The problem with the form of a random or band list, or None.
 
-    `band_cuts` separate the bands; a cut belongs to the band above it. `band_counts` are the
-    contexts of the second half in each band.
+    `band_cuts` [bands − 1] separate the bands; a cut belongs to the band above it. `band_counts`
+    [bands] are the contexts of the second half in each band.
     """
     ids = np.empty(0, np.int64) if examples is None else examples.context_ids
     if kind == RANDOM:
@@ -162,7 +162,7 @@ def _ids_problem(examples: ExampleArrays, most: int, expected: Expected) -> str 
 
 
 def _order_problem(values: Array, ids: Array) -> str | None:
-    """The first entry out of order, or None: best first, ties by context id."""
+    """The problem if values [n] do not fall, or ties are not by context id; None if they do."""
     worse = (values[1:] < values[:-1]) | ((values[1:] == values[:-1]) & (ids[1:] > ids[:-1]))
     if worse.all():
         return None

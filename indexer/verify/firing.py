@@ -47,7 +47,8 @@ def firing_problem(
 def _chosen_problem(
     lists: dict[int, ExampleArrays], chosen: Array, peaks: Array, expected: Expected, kept: int
 ) -> str | None:
-    """`kept` is the number of contexts whose peaks the unit's bands are cut by."""
+    """The problem with a random list's contexts `chosen` [n] and their peaks [n], or None. `kept`
+    is the number of contexts by whose peaks the unit's bands are cut."""
     assert expected.ranks is not None
     if not ((chosen >= 0) & (chosen < expected.contexts)).all():
         return "it has a context that is not in the corpus"

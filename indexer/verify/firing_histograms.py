@@ -95,7 +95,8 @@ class FiringHistograms:
             np.add.at(self.possible, (units[reached], below[reached] + step), 1)
 
     def _bins(self, values: Array, units: Array) -> Int64[np.ndarray, " m"]:
-        """The bin of each value, exactly, as widths are powers of two; −1 for units without any."""
+        """The bin of each value [m], exactly, since widths are powers of two; −1 for units without
+        bins."""
         width = self.width[units]
         known = width > 0
         places = (values - self.start[units]) / np.where(known, width, 1)

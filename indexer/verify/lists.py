@@ -60,10 +60,11 @@ class ExtremeLists:
         self._values: list[Array] = []
 
     def add(self, rows: Array, values: Array, ids: Array, most: int, available: Array) -> None:
-        """Add complete lists, concatenated, each best first.
+        """Add complete lists, concatenated, each best first: `rows` and context `ids` and `values`
+        [entries].
 
-        A row has at most `most` examples. `available` are the contexts that compete in each row of
-        a neuron, or one number for all.
+        A list has at most `most` examples. `available` is the number of contexts that compete in
+        each row of a neuron [each], or one number for all [1].
         """
         if not len(rows):
             return

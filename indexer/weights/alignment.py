@@ -26,10 +26,10 @@ Array = np.ndarray[Any, Any]
 
 @torch.inference_mode()
 def own_facts(model: LoadedModel, layer: int) -> dict[str, Array]:
-    """Of each of a layer's units, where the set has encoders: the others of the layer whose
-    encoders have the highest cosine with its own (`encoder_neurons`, flat over all layers,
-    `encoder_values`), its `threshold` (NaN without one), and its `name` in UTF-8, if any has one.
-    """
+    """Facts about each of a layer's units, if the set has encoders, by name: `encoder_neurons`
+    [units, k], the units of the layer whose encoders have the highest cosine with its own (flat
+    indices over all layers), and `encoder_values` [units, k]; `threshold` [units, 1], NaN without
+    one; and, if any unit has a name, `name` [units, bytes] in UTF-8, padded with zeros."""
     units = model.units
     encoders = units.encoders(layer)
     if encoders is None:
@@ -55,11 +55,10 @@ def own_facts(model: LoadedModel, layer: int) -> dict[str, Array]:
 
 
 def alignment(model: LoadedModel) -> Callable[[int], dict[str, Array]] | None:
-    """A function from a layer to the MLP neurons, of all layers, whose output weights have the
-    highest cosine with what each unit writes: `aligned_neurons`, flat indices over all neurons of
-    the model, and `aligned_values`. None for sets without encoders, and for models without MLP
-    neurons that can be indexed.
-    """
+    """A function from a layer to the MLP neurons of the model that write most like each unit:
+    `aligned_neurons` [units, k], flat indices over all MLP neurons, and `aligned_values` [units,
+    k], the cosines of the write vectors. None for sets without encoders, and for models without MLP
+    neurons that can be indexed."""
     widths = model.units.widths
     present = next(layer for layer, width in enumerate(widths) if width)
     if model.units.encoders(present) is None:

@@ -140,8 +140,9 @@ def _exact_bins(
 def _moments(
     effects: Float[Tensor, "n size"],
 ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " n"], Float64[Tensor, " n"]]:
-    """Mean, standard deviation and excess kurtosis of each row, computed in units of its range so
-    that powers neither under- nor overflow."""
+    """Mean, population standard deviation and excess kurtosis (m4 ÷ m2² − 3) of each row, computed
+    in units of its range so that powers neither under- nor overflow. The kurtosis is NaN where all
+    effects are equal."""
     size = effects.shape[1]
     mean = effects.sum(dim=1, dtype=torch.float64) / size
     spread = effects.amax(dim=1) - effects.amin(dim=1)

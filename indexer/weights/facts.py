@@ -92,7 +92,8 @@ def weight_facts(
 
 @torch.inference_mode()
 def _cosines(model: LoadedModel, layer: int, reader: Reader) -> dict[str, Array]:
-    """The cosine between what each neuron reads and what it writes, by part."""
+    """The cosine between what each neuron reads and what it writes [neurons], by part, in
+    float64."""
     writes = write_vectors(model, layer)
     return {
         f"{part}_out_cosine": torch.cosine_similarity(reader.directions(part), writes, eps=1e-30)

@@ -139,7 +139,7 @@ class Workers:
         here: Callable[[Sequence[int]], None],
         after: Callable[..., None],
     ) -> None:
-        """Do any work on the batches `todo`.
+        """Do any work on the batches `todo`. Raises NeurariumError if Ray ends.
 
         A partly scanned sample is finished in this process first, by `here`, since one process has
         to measure all of it.

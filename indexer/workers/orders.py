@@ -69,7 +69,7 @@ class OrderResult:
     entries: dict[str, Entries]
     """For each selection, the entries that beat the bounds."""
     sample: dict[str, Array] | None
-    """The sample's arrays, if it was measured."""
+    """The sample's arrays by name, as `SampleScan.arrays`, if it was measured."""
     firing: FiringResult | None
     """What was measured of a sparse set wherever its units fire."""
     seconds: float
@@ -144,7 +144,8 @@ def _entered(selection: Selection, bound: Bound) -> Entries:
 
 
 def merge(scan: Scan, result: OrderResult) -> None:
-    """Merge the result of batches that are not in the scan yet."""
+    """Merge the result of batches that are not in the scan yet. Raises ValueError if it has a
+    sample and the scan has none."""
     np.maximum(scan.maximum, result.maximum, out=scan.maximum)
     np.minimum(scan.minimum, result.minimum, out=scan.minimum)
     for name, entries in result.entries.items():

@@ -41,7 +41,8 @@ class PairsResult:
     pairs: int
     entries: dict[str, PairsEntries]
     sample: tuple[list[Array], Array, Found] | None
-    """Sums of scores, their counts and the random examples, if the sample was measured."""
+    """Sums of scores [scores, heads] by layer, their counts [scores], and the random examples; None
+    if the sample was not measured."""
     seconds: float
     """Duration, without loading the model."""
 

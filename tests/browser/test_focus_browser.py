@@ -134,6 +134,13 @@ SMALL = """[...document.querySelectorAll("a, button, summary, abbr[tabindex], in
   .filter(([, box]) => box.height && (box.height < 23.9 || box.width < 23.9))
   .map(([one, box]) => `${one.outerHTML.slice(0, 80)} ${box.width}×${box.height}`)"""
 """What a finger may miss. Dots of pictures may be small: a table has the same links."""
+UNREACHED = """[...document.querySelectorAll("main [title]")]
+  .filter((one) => one.checkVisibility())
+  .filter((one) => !one.closest("a, button, summary, label, .tok, .ramp, .pair"))
+  .filter((one) => !one.closest("[tabindex]:not(main, .scroll)"))
+  .map((one) => one.outerHTML.slice(0, 80))"""
+"""What is said only to a pointer. Tokens, the colour scale and pairs have scripts and words of
+their own; the title of a link is said once the link has the focus."""
 FIELDS = """[...document.querySelectorAll(
     "input:not([type=hidden], [type=checkbox], [type=radio]), textarea, select")]
   .map((one) => parseFloat(getComputedStyle(one).fontSize))"""
@@ -141,13 +148,14 @@ FIELDS = """[...document.querySelectorAll(
 
 def test_a_finger_hits_what_it_aims_at(browser: Any, live_server: str) -> None:
     """Nothing to touch is under 24 pixels, on any page, but for links within sentences; fields are
-    16 pixels of type, or a phone would zoom in."""
+    16 pixels of type, or a phone would zoom in. Nothing is said to a pointer alone."""
     paths = [path for name, path in PAGES.items() if name not in ("docs", "missing")]
     with visiting(browser, live_server, viewport=PHONE) as page:
         for path in (NEURON, *paths, "/demo/neurons?q=max%3E1"):
             page.goto(path)
             small = page.evaluate(SMALL)
             assert not small, "\n".join([path, *small])
+            assert page.evaluate(UNREACHED) == [], path
             fields = page.evaluate(FIELDS)
             assert fields
             assert min(fields) >= 16, path

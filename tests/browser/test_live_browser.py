@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.browser.test_browser import PHONE, SCREENSHOTS, WIDE, follow, in_both, visiting
+from tests.browser.test_focus_browser import UNREACHED
 from tests.conftest import serving_live
 
 NEURON = "/demo/1/349"
@@ -120,6 +121,10 @@ def test_tokens_of_the_text_are_told_like_others(browser: Any, server: str) -> N
         page.keyboard.press("ArrowLeft")
         assert "position" in tip.inner_text()
         assert "exactly" not in tip.inner_text()
+        assert page.evaluate(UNREACHED) == []
+        page.locator(".choices .chip[tabindex='0']").focus()
+        page.keyboard.press("ArrowDown")
+        assert tip.inner_text().startswith("id "), "of a predicted token"
         assert page.url.endswith(NEURON)
 
 
@@ -313,6 +318,10 @@ def test_the_picture_and_the_tables_fit(
         result = found(page, HOSTILE, "And the king said")
         width = "document.documentElement.scrollWidth"
         assert page.evaluate(width) <= size["width"]
+        assert page.evaluate(UNREACHED) == []
+        page.locator(".apart [tabindex='0']").first.focus()
+        page.keyboard.press("ArrowRight")
+        assert " at position " in page.locator(".tip").inner_text()
         cells = result.locator(".firing td").evaluate_all(
             "all => all.map(e => e.getBoundingClientRect().right)"
         )

@@ -13,7 +13,8 @@ from app.models.schemas import (
     ModelSummary,
     NeuronList,
 )
-from app.schemas import Error, NeuronRow, Run
+from app.reading.schemas import NeuronRow
+from app.schemas import Error, Run
 from tests.helpers.sample_examples import HOSTILE
 from tests.helpers.sample_neurons import SAMPLE, run_ref
 

@@ -106,7 +106,7 @@ def _form(
     error: AppError | None = None,
     shown: Result | None = None,
 ) -> Response:
-    """The page with the form, for texts of so many tokens, and what came of a text."""
+    """The page with the form, for texts of at most `tokens` tokens, and an answer or an error."""
     site = site_of(request)
     context = AblationContext(
         frame=Frame(site.links(model, run)),

@@ -57,8 +57,8 @@ class Reference:
         return fires
 
     def shares(self, activations: Float32[np.ndarray, "pos n"]) -> Float64[np.ndarray, "pos n"]:
-        """As `of_maximum`; by percentile, the share of the sample's positions in lower bins, and
-        with both signs how far that is from the middle: 1 at either end, 0 at the median."""
+        """As `of_maximum`; by percentile, the share of the sample's positions in lower bins of the
+        histogram. With both signs it is |2 · share − 1|: 1 at either end, 0 at the median."""
         if self.histograms is None:
             return self.of_maximum(activations)
         histograms = self.histograms
@@ -74,16 +74,16 @@ class Reference:
 
 
 PEAK_COLUMNS = ("activation", "share", "position")
-"""What a contrast tells of a neuron's peak in each text; the position is as in `Firing`."""
+"""What a contrast has of a neuron's peak in each text; positions are as in `Firing`."""
 _SIDES = tuple(f"{name} {side}" for side in "ab" for name in PEAK_COLUMNS)
 
 
 class Top:
-    """The `k` highest values of each row, over all layers. Ties go by a second number (the higher
-    first), then by layer and neuron."""
+    """The `k` highest values of each row, over all layers. Ties are decided by a second number (the
+    higher first), then by layer and neuron. `columns` are arrays [entries] by name, row by row."""
 
     def __init__(self, rows: int, k: int, *more: str) -> None:
-        """`more`: the names of further columns."""
+        """`more`: names of columns besides value, tie, row, layer and neuron."""
         self.k = k
         self._names = ("value", "tie", "row", "layer", "neuron", *more)
         self.columns: dict[str, Array] = {
@@ -99,7 +99,8 @@ class Top:
         ties: Float64[np.ndarray, "rows n"],
         *more: Array,
     ) -> None:
-        """Add a layer's neurons; only values above 0 count. `more`: the further columns."""
+        """Add a layer's neurons; only values above 0 count. `more`: the values [rows, n] of the
+        further columns."""
         n = values.shape[1]
         least = self._least
         if n > self.k:  # no value below the layer's own k-th can be among the k highest
@@ -141,8 +142,8 @@ class Firing:
     """The neurons that fire on a text. Positions are counted from the first included one."""
 
     top: dict[str, Array]
-    """The `k` highest of each position, as columns: value (share), tie (share of the maximum), row
-    (position), layer, neuron, activation."""
+    """The `k` highest at each position, as columns [entries]: value (share), tie (share of the
+    maximum), row (position), layer, neuron, activation."""
     shares: Float64[np.ndarray, "layers pos"]
     """The highest share in each layer; 0: no neuron fires."""
     strongest: Int64[np.ndarray, "layers pos"]
@@ -165,11 +166,12 @@ def contrast(
     *,
     both_signs: bool = False,
 ) -> tuple[Firing, dict[str, Array], dict[str, Array]]:
-    """As `fire` for the first of two texts, and the neurons whose highest shares differ most: those
-    higher in the first text, and those higher in the second. Their columns are layer, neuron,
-    `value` (the difference) and, for each text `a` and `b`, `PEAK_COLUMNS`.
+    """As `fire` for the first of two texts, and the neurons whose highest shares differ most: first
+    those higher in the first text, then those higher in the second, at most `k` each. Their columns
+    [entries] are layer, neuron, `value` (the difference) and, for each text `a` and `b`,
+    `PEAK_COLUMNS`.
 
-    The second text runs first, and only its peaks are kept, so that each layer's reference is
+    The second text runs first, and only its peaks stay in memory, so that each layer's reference is
     needed only once.
     """
     others: list[Peaks] = []

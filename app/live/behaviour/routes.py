@@ -90,7 +90,7 @@ def _form(
     reply: BehaviourAnswer | None = None,
     error: AppError | None = None,
 ) -> Response:
-    """The page with the form, for texts of so many tokens, and what came of a text."""
+    """The page with the form, for texts of at most `tokens` tokens, and an answer or an error."""
     site = site_of(request)
     links = site.links(model, run)
     layers = site.store.layers_with_units(model, run)

@@ -249,7 +249,7 @@ def _cells(
     ]
     # Each token is escaped once here, not in every cell.
     names = [f"{_short(token)} at {at}" for at, token in enumerate(answer.tokens)]
-    out = [f"<thead><tr><td>layer</td>{''.join(heads)}</tr></thead><tbody>"]
+    out = [f"<thead><tr data-roving><td>layer</td>{''.join(heads)}</tr></thead><tbody>"]
     for layer in layers:
         shares, strongest = answer.shares[layer], answer.strongest[layer]
         out.append(f'<tr><th scope="row">{layer}</th>')

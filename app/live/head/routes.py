@@ -99,7 +99,7 @@ def _form(
     error: AppError | None = None,
     reply: HeadAnswer | None = None,
 ) -> Response:
-    """The page with the form, for texts of so many tokens, and what came of a text."""
+    """The page with the form, for texts of at most `tokens` tokens, and an answer or an error."""
     site = site_of(request)
     links = site.links(ModelSet(page.model, HEADS), run)
     view = None

@@ -97,7 +97,7 @@ def _form(
     error: AppError | None = None,
     answer: SteeringAnswer | None = None,
 ) -> Response:
-    """The page with the form, for texts of so many tokens, and what came of a text."""
+    """The page with the form, for texts of at most `tokens` tokens, and an answer or an error."""
     site = site_of(request)
     links = site.links(model, run)
     problem = None if error is None else error.detail

@@ -18,7 +18,7 @@ from app.web.links import Links
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class UnitRow:
     """A unit, its strength and what was added."""
 
     name: str
@@ -31,7 +31,7 @@ class Told:
 class Result:
     """The result for a text."""
 
-    units: list[Told]
+    units: list[UnitRow]
     plain: Markup
     steered: Markup
     same: bool
@@ -94,7 +94,7 @@ def result(page: NeuronPage, answer: SteeringAnswer, links: Links) -> Result:
     at = answer.divergences.index(largest)
     return Result(
         units=[
-            Told(
+            UnitRow(
                 name=f"layer {unit.layer}, {page.run.units.label(unit.neuron, unit.name)}",
                 href=links.neuron(unit.layer, unit.neuron),
                 strength=number(unit.strength),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from app.schemas import NeuronRef, NeuronRow, Order, WholeRun
+from app.reading.schemas import NeuronRow
+from app.schemas import NeuronRef, Order, WholeRun
 
 
 class NumberRow(NeuronRow):

@@ -18,8 +18,8 @@ separators."""
 
 def check_shapes(dictionary: Dictionary) -> None:
     """Refuse tensors that do not fit each other, and wrong facts. Raises `NeurariumError`."""
-    said = (("model", dictionary.model, str), ("prepend_bos", dictionary.prepend_bos, bool))
-    for what, value, kind in said:
+    words = (("model", dictionary.model, str), ("prepend_bos", dictionary.prepend_bos, bool))
+    for what, value, kind in words:
         if value is not None and not isinstance(value, kind):
             needed = "a name" if kind is str else "true or false"
             raise _wrong(dictionary, f"says {what} is {quoted(value)}, and {needed} is needed")

@@ -18,7 +18,7 @@ from indexer.models.names import HOOK_EMBED
 Function = Literal["relu", "jumprelu", "topk", "groupmax", "gated", "identity"]
 """From a latent's preactivation to its activation; batch-top-k is `jumprelu` by its threshold."""
 COUNTED: tuple[Function, ...] = ("topk", "groupmax")
-"""Those that need a `k`."""
+"""Functions that need a `k`."""
 Norm = Literal["none", "layer_norm", "constant_norm_rescale"]
 NORMS: tuple[Norm, ...] = ("none", "layer_norm", "constant_norm_rescale")
 """What is done to each vector before it is encoded, and undone after it is decoded."""
@@ -68,7 +68,7 @@ class Dictionary:
     """A latent is on where its preactivation is above it (`jumprelu`)."""
     k: int | None = None
     """How many of all latents are on at a position, at most: the largest (`topk`), or the largest
-    of each of so many groups of consecutive latents (`groupmax`)."""
+    of each of this many groups of consecutive latents (`groupmax`)."""
     gate: Gate | None = None
     norm: Norm = "none"
     skip: Float32[Tensor, "d_in d_out"] | None = None
@@ -245,8 +245,9 @@ class Dictionary:
         acts: Float[Tensor, "*batch latents"],
         inputs: Float[Tensor, "*batch d_in"],
     ) -> Float32[Tensor, "*batch d_out"]:
-        """What the activations stand for. `inputs` are what was encoded: some dictionaries need
-        their norms, or pass a part of them on. Raises ValueError without a decoder."""
+        """Reconstructions of the target from activations. `inputs` are what was encoded: some
+        dictionaries need their norms, or add a linear part of them. Raises ValueError without a
+        decoder."""
         if self.W_dec is None:
             raise ValueError("directions without a decoder reconstruct nothing")
         normed, mean, scale = _normalise(inputs.float(), self.norm)
@@ -261,7 +262,8 @@ class Dictionary:
 def _normalise(
     inputs: Float32[Tensor, "*batch d"], norm: Norm
 ) -> tuple[Float32[Tensor, "*batch d"], Tensor | float, Tensor | float]:
-    """Inputs after a norm, and the mean and scale that undo it."""
+    """Inputs after a norm, and the mean and scale [..., 1] that undo it: (x − mean) ÷ (std + ε), or
+    x ÷ √(mean x²)."""
     if norm == "none":
         return inputs, 0.0, 1.0
     if norm == "layer_norm":

@@ -326,13 +326,13 @@ def peak_unit(
 
 
 def pack_token_ids(token_ids: Array) -> bytes:
-    """Token ids as bytes, 4 each."""
+    """Token ids [pos] as little-endian uint32."""
     body: bytes = np.asarray(token_ids).astype("<u4").tobytes()
     return body
 
 
 def unpack_token_ids(packed: bytes) -> np.ndarray[Any, np.dtype[np.uint32]]:
-    """The inverse of `pack_token_ids`."""
+    """Token ids [pos], the inverse of `pack_token_ids`."""
     return np.frombuffer(packed, "<u4")
 
 

@@ -43,7 +43,8 @@ def pack_places(places: Array, sizes: Sequence[int], packer: Packer) -> list[byt
 
 
 def unpack_places(packed: bytes) -> Array:
-    """The `PLACE` rows of one context; undoes `pack_places`. Raises ValueError for other bytes."""
+    """The `PLACE` rows [examples] of one context, the inverse of `pack_places`. Raises ValueError
+    for other bytes."""
     if packed[:1] != bytes([_FORMAT]):
         raise ValueError("A context's neurons have an unknown format.")
     planes = np.frombuffer(decompressed(packed[1:]), np.uint8)

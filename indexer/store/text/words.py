@@ -11,8 +11,8 @@ from typing import NamedTuple
 MOST = 64
 """Significant characters of a word."""
 BOUNDARY = "\ue000"
-"""Stands among a text's words for a special token, which is no text and which no phrase reaches
-over. It is never a word itself."""
+"""Marks a special token among a text's words: no phrase reaches over it. It is never a word
+itself."""
 
 _UNSPACED = (
     "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"

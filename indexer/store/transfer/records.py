@@ -52,7 +52,7 @@ class StoredNeuron:
     scalars: dict[str, float]
     """By column; NaN: unknown."""
     arrays: dict[str, Array]
-    """By name in codec.NEURON_ARRAYS."""
+    """By name in codec.NEURON_ARRAYS; one-dimensional."""
     kinds: dict[int, ExampleArrays]
     """Examples by index of their kind."""
 

@@ -65,7 +65,7 @@ class ContentHash:
 
 def scalar_bytes(layer: int, first: int, scalars: Mapping[str, Array]) -> list[bytes]:
     """Layer, index and scalars of consecutive neurons of a layer as bytes, for the hash. `scalars`
-    are numbers by column; `first` is the index of the first neuron."""
+    are numbers [neurons] by column; `first` is the index of the first neuron."""
     count = len(next(iter(scalars.values())))
     rows = np.empty((count, 2 + len(scalars)), "<f8")
     place = rows.view("<i8")

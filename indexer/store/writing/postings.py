@@ -96,12 +96,13 @@ class Postings:
             self.add_tokens(role, token_ids.values[inside], neurons, values.values[inside])
 
     def add_places(self, context_ids: Array, **columns: Array) -> None:
-        """Add examples: the columns are `neuron`, `kind`, `position` and the `value` there."""
+        """Add examples. `context_ids` and the columns `neuron` (flat index), `kind`, `position` and
+        `value` (the activation there) are [examples]."""
         places = _rows(PLACE, **columns)
         self._places.put(context_ids, _rows(_EXAMPLE, context=context_ids, place=places))
 
     def add_tokens(self, role: str, token_ids: Array, neurons: Array, values: Array) -> None:
-        """Add pairs of token and neuron in one role, with values."""
+        """Add pairs of token and neuron (flat index) in one role, with values: [pairs] each."""
         number = np.full(len(token_ids), schema.ROLES.index(role))
         rows = _rows(_ENTRY, token=token_ids, role=number, neuron=neurons, value=values)
         self._entries.put(rows["token"], rows)
@@ -125,7 +126,7 @@ class Postings:
         return pack_places(places, sizes, self._packer)
 
     def _of(self, index: int) -> tuple[Array, Array]:
-        """The places of a range of contexts, by context, and the context id of each."""
+        """The `PLACE` rows of a range of contexts, by context, and the context id of each."""
         if index != self._range:
             rows = self._places.take(index)
             places = rows["place"]
@@ -152,7 +153,8 @@ class Postings:
 
 
 def listed_tokens(arrays: Mapping[str, Array]) -> dict[str, tuple[Array, Array]]:
-    """From one neuron's small arrays: by role, the tokens that list it and the values."""
+    """The tokens that list one neuron, by role: token ids and values [k], from the neuron's small
+    arrays."""
     tokens = {}
     for role, (name, half) in _LISTS.items():
         token_ids, values = arrays[f"{name}_token_ids"], arrays[f"{name}_values"]
@@ -197,7 +199,8 @@ def _token_rows(rows: Array) -> list[TokenRow]:
 
 
 def _means(key: Array, neurons: Array, values: Array) -> tuple[Array, Array, Array, Array]:
-    """For each key and neuron: the mean and the number of values."""
+    """The mean and the number of values for each pair of key and neuron: keys, neurons, means,
+    counts [pairs]. Inputs are [values]."""
     order = np.lexsort((-values, (key << 32) | neurons))
     key, neurons, values = key[order], neurons[order], values[order]
     new = (np.diff(key, prepend=-1) != 0) | (np.diff(neurons, prepend=-1) != 0)
@@ -208,7 +211,7 @@ def _means(key: Array, neurons: Array, values: Array) -> tuple[Array, Array, Arr
 
 
 def _falling(values: Array) -> Array:
-    """float32 → int64 in reverse order, within 32 bits including the sign."""
+    """Keys that sort values in falling order: float32 → int64 that fits 32 bits with its sign."""
     bits = (values + np.float32(0)).view(np.int32)  # −0 is 0
     falling: Array = ~(bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)
     return falling

@@ -75,6 +75,7 @@ class ContextRecord:
     source_index: int
     included_from: int
     token_ids: Array
+    """[pos], including BOS."""
 
 
 def plain(column: Array) -> list[Any]:
@@ -99,7 +100,7 @@ class HeadRecord:
 
 @dataclass(frozen=True)
 class HeadRecords:
-    """The same of all heads of a run, and what is said of the run."""
+    """All heads of a run, and what is stored once for the run."""
 
     heads: list[HeadRecord]
     """In the order of units."""

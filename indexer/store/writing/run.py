@@ -329,8 +329,8 @@ def write_tokens(connection: Connection, run_id: int, postings: Postings) -> int
 
 
 def texts_between(vocabulary: list[bytes], token_ids: Array, special: frozenset[int]) -> list[str]:
-    """The texts of tokens before, between and after special ones; partial UTF-8 bytes become
-    U+FFFD."""
+    """The texts before, between and after the special tokens of a context [pos]; partial UTF-8
+    bytes become U+FFFD."""
     parts: list[list[bytes]] = [[]]
     for token_id in token_ids.tolist():
         if token_id in special:

@@ -27,7 +27,7 @@ class Spool:
         self._files: list[IO[bytes] | None] = [None] * -(-max(1, keys) // self._step)
 
     def put(self, keys: Array, rows: Array) -> None:
-        """Add rows, each with its key."""
+        """Add rows [n], each with its key [n]."""
         at = (keys // self._step).astype(np.uint16)  # small integers sort by counting
         order = np.argsort(at, kind="stable")
         ends = np.searchsorted(at[order], np.arange(len(self._files) + 1))
@@ -47,7 +47,7 @@ class Spool:
         return len(self._files)
 
     def take(self, index: int) -> Array:
-        """Remove the rows of a range and return them in the order they were added."""
+        """Remove the rows of a range and return them [n] in the order they were added."""
         file = self._files[index]
         if file is None:
             return np.empty(0, self._dtype)

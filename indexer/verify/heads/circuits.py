@@ -163,7 +163,8 @@ class PlainCircuits:
             check.ranked(_HEADS, name, stored, truths, TOP_EARLIER)
 
     def _matrices(self, layer: int, head: int) -> list[tuple[str, Tensor | None, Tensor | None]]:
-        """How a head reads by each of three ways, and what follows: M = read · restᵀ."""
+        """The two factors [d_model, d_head] of each matrix that a head composes by, M = read ·
+        restᵀ, for queries, keys and values. None where not known."""
         this = self.layers[layer]
         query = None if this.query is None else this.query[head]
         key = None if this.key is None else this.key[head]
@@ -309,7 +310,7 @@ def _logits(
 
 
 def _trace(a: Tensor, b: Tensor) -> Tensor:
-    """tr(A Bᵀ) of the last two dimensions."""
+    """tr(A Bᵀ) over the last two dimensions."""
     return (a * b).sum((-2, -1))
 
 

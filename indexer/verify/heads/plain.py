@@ -68,7 +68,7 @@ def eager(model: LoadedModel) -> Iterator[None]:
 
 @torch.inference_mode()
 def read_plainly(model: LoadedModel, token_ids: Sequence[int] | Array) -> PlainContext:
-    """All heads on one context, within `eager`."""
+    """All heads on one context [pos], computed within `eager`."""
     heads, path = heads_of(model), logit_path(model)
     tokens = torch.as_tensor(np.asarray(token_ids, np.int64), device=model.device)[None]
     seen: dict[tuple[str, int], Tensor] = {}
@@ -139,7 +139,8 @@ def _watched(
     path: LogitPath | None,
     seen: dict[tuple[str, int], Tensor],
 ) -> Iterator[None]:
-    """Keep values, inputs of output projections and of norms during a pass, as (name, layer)."""
+    """Store values, inputs of output projections and inputs of norms of a pass in `seen`, by (name,
+    layer)."""
 
     def keep_input(name: str, layer: int) -> Any:
         def hook(_m: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -31,6 +31,7 @@ class PlainScores:
 
     flats: list[int]
     sums: dict[str, Array] = field(init=False)
+    """By score [chosen heads]; a score is its sum ÷ its weight."""
     weights: dict[str, Array] = field(init=False)
     sizes: Array = field(init=False)
     """Sums of the effects' magnitudes."""
@@ -110,7 +111,7 @@ class _Rows:
         )
 
     def scores(self, pattern: Array) -> list[tuple[str, float, float]]:
-        """Name, sum and weight of each score in one pattern."""
+        """Name, sum and weight of each score in one pattern [query, key]."""
         own = np.flatnonzero(self.included)
         previous = [q for q in own.tolist() if q and self.included[q - 1]]
         rows = pattern[own]

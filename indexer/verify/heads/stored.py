@@ -74,7 +74,7 @@ def read_patterns(
 
 
 def _columns(connection: Any, run: StoredRun) -> dict[str, Array]:
-    """Every column of heads over all layers."""
+    """Every column of heads by name, over all layers [heads]."""
     table = schema.neuron_columns
     query = select(table).where(table.c.run_id == run.id, table.c.name.in_(schema.HEAD_COLUMNS))
     layers: dict[str, dict[int, bytes]] = {}

@@ -101,7 +101,7 @@ def test_a_strong_minimum_stands_beside_the_maximum(
     assert bool(view.summary.lowest_on) is both
     assert [section.id for section in view.sections].index("bottom") == (1 if both else 3)
     stronger = "Its lowest activation is 2.2 times as strong: see Bottom."
-    assert (stronger in view.sections[0].purpose) is (both and (low, high) == (-13.2, 6.0))
+    assert (view.sections[0].stronger == stronger) is (both and (low, high) == (-13.2, 6.0))
 
 
 @pytest.mark.parametrize("view", ["window", "context"])
