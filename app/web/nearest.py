@@ -76,7 +76,8 @@ def _read(path: str) -> list[Address]:
     if not numbers:
         return [Address(model, set=units)]
     layer, *more = numbers
-    read = [Address(model, layer, neuron, set=units) for neuron in more or [None]]
+    neurons: list[int | None] = [*more] or [None]
+    read = [Address(model, layer, neuron, set=units) for neuron in neurons]
     if more and len(numbered) == 1:
         read.append(Address(model, more[0], set=units))
     return read
