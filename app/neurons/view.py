@@ -14,7 +14,7 @@ from markupsafe import Markup
 from app.drawing import charts
 from app.drawing.charts import Cut, Part
 from app.drawing.legend import Legend, legend
-from app.drawing.numbers import MISSING, count, number, share
+from app.drawing.numbers import count, number, share
 from app.drawing.palette import Palette, palette
 from app.examples.lines import Layout
 from app.neurons.aligned import Fact, aligned_table, dictionary_lines
@@ -141,7 +141,7 @@ def neuron_view(
     effects = page.weights.logit_effects.histogram
     peaked = page.run.units.peaked
     return NeuronView(
-        stats=[stat for stat in stats(page) if stat.value != MISSING],
+        stats=stats(page),
         ground=(
             ("Densities, maximum" if page.run.units.sparse else "Maximum")
             + f" and minimum over all {count(page.run.tokens)} tokens; the rest of "
