@@ -260,6 +260,8 @@ def stats(page: NeuronPage) -> list[Stat]:
     shown = []
     for name in _STATS:
         statistic, value = STATISTICS[name], getattr(measured, name)
+        if name == "lookup" and value is None:
+            continue  # not measured: in sparse sets, and by earlier versions
         explanation = statistic.explanation
         if statistic.counts:
             explanation = f"{explanation} Of {page.run.units.counted}."
