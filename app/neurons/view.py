@@ -139,7 +139,7 @@ def neuron_view(
     ]
     activations_chart, peaks_chart = _histograms(page)
     effects = page.weights.logit_effects.histogram
-    whose = "its firing" if page.run.units.sparse else "the sample's"
+    peaked = page.run.units.peaked
     return NeuronView(
         stats=stats(page),
         ground=(
@@ -149,7 +149,7 @@ def neuron_view(
             "sampled contexts."
         ),
         quantiles=[
-            Stat(label, number(value), f"{label} of {whose} contexts peak at or below this.")
+            Stat(label, number(value), f"{label} of the {peaked} peak at or below this.")
             for label, value in quantiles
         ],
         activations=activations_chart,
@@ -260,6 +260,8 @@ def stats(page: NeuronPage) -> list[Stat]:
     shown = []
     for name in _STATS:
         statistic, value = STATISTICS[name], getattr(measured, name)
+        if name == "lookup" and value is None:
+            continue  # not measured: in sparse sets, and by earlier versions
         explanation = statistic.explanation
         if statistic.counts:
             explanation = f"{explanation} Of {page.run.units.counted}."

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from app.drawing.characters import chip
 from app.drawing.numbers import count, number, share
 from app.heads.grid import pattern_svg, too_long
-from app.heads.lines import token_chip, whole_text
+from app.heads.lines import token_chip_in, whole_text
 from app.heads.schemas import HeadPage
 from app.live.head.schemas import HeadAnswer, HeadPattern, HeadText, LogitParts
 from app.live.schemas import Predictions
@@ -135,17 +135,16 @@ def result(answer: HeadAnswer, address: Callable[[int], str], unknown: str) -> R
 
 
 def _token_rows(answer: HeadAnswer, own: HeadPattern) -> list[TokenRow]:
-    following = [*answer.tokens[1:], answer.predicted]
+    tokens = [*answer.tokens, answer.predicted]
     rows = []
-    for position, (token, row, after) in enumerate(
-        zip(answer.tokens, own.rows, following, strict=True)
-    ):
+    for position, row in enumerate(own.rows):
         keys = Markup(", ").join(
-            Markup("{} {}").format(token_chip(answer.tokens[key]), share(attention))
+            Markup("{} {}").format(token_chip_in(tokens, key), share(attention))
             for key, attention in row[:3]
         )
         effect = None if answer.direct_effects is None else answer.direct_effects[position]
-        rows.append(TokenRow(token_chip(token), position, keys, number(effect), token_chip(after)))
+        here, after = token_chip_in(tokens, position), token_chip_in(tokens, position + 1)
+        rows.append(TokenRow(here, position, keys, number(effect), after))
     return rows
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from app.drawing import tokens as highlight
-from app.drawing.characters import chip
+from app.drawing.characters import chip, chip_in_text
 from app.drawing.numbers import count, exact, number, share
 from app.drawing.palette import palette
 from app.live.neuron.schemas import DirectAttribution, LiveAnswer, LiveEffects
@@ -36,7 +36,7 @@ class Result:
     token: Markup
     position: int
     standing: str
-    """How the peak compares with the sample's peaks, in words."""
+    """How the peak compares with the peaks that are kept, in words."""
     chart: Markup
     """The same as a chart; empty if the store has no histogram of peaks."""
     parts: str
@@ -113,7 +113,7 @@ def result(page: NeuronPage, answer: LiveAnswer) -> Result:
         text=text,
         peak=number(answer.peak),
         exact_peak=exact(answer.peak),
-        token=chip(answer.tokens[answer.peak_position]),
+        token=chip_in_text(answer.tokens, answer.peak_position),
         position=answer.peak_position,
         standing=standing(answer.higher_than, answer.peak, page),
         chart=peaks_chart(page.peak_histogram, answer.peak, page.run.units.peaked),
@@ -126,12 +126,12 @@ def result(page: NeuronPage, answer: LiveAnswer) -> Result:
 
 
 def standing(higher_than: float | None, peak: float, page: NeuronPage) -> str:
-    """How a peak compares with the sample's peaks, without claiming more than the bound."""
+    """How a peak compares with the peaks that are kept, without claiming more than the bound."""
     if peak > page.stats.max:
         highest = number(page.stats.max)
         return f"higher than every peak of the whole corpus (the highest is {highest})"
     if higher_than is None:
-        return "the sample's peaks are not known"
+        return f"the peaks of the {page.run.units.peaked} are not known"
     if higher_than == 1:
         return f"higher than the peaks of all of the {page.run.units.peaked}"
     if higher_than == 0:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from app.drawing import tokens as highlight
-from app.drawing.characters import chip
+from app.drawing.characters import chip_in_text
 from app.drawing.numbers import count, number
 from app.drawing.palette import palette
 from app.live.steering.schemas import Generated, SteeringAnswer
@@ -117,7 +117,7 @@ def result(page: NeuronPage, answer: SteeringAnswer, links: Links) -> Result:
         ),
         mean=number(answer.mean_divergence),
         largest=number(largest),
-        on=chip(tokens[at]),
+        on=chip_in_text(tokens, at),
         note=answer.note,
     )
 

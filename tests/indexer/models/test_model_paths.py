@@ -186,6 +186,8 @@ def test_scales_that_are_not_used_are_no_small_matter(
         ({"mlp.down_proj.lora_A.weight": (4, 48)}, "hold an adapter.*lora_A.weight and 0 more"),
         ({"mlp.down_proj.ia3_l": (48,), "self_attn.q_proj.oft_r": (2,)}, "and 1 more"),
         ({"mlp.down_proj.base_layer.weight": (32, 48), "mlp.down_proj.weight": None}, "an adapter"),
+        ({"mlp.down_proj.road_theta.default": (3,)}, "an adapter.*road_theta.default and 0 more"),
+        ({"input_layernorm.ln_tuning_layers.a.weight": (32,), "mlp.up_proj.hra_u": (2,)}, "1 more"),
         ({"mlp.down_proj.weight": torch.int8}, "are no plain numbers .*down_proj.weight is I8"),
         ({"input_layernorm.weight": torch.bool}, "layernorm.weight is BOOL.*dequantise the model"),
         ({"mlp.up_proj.weight": torch.complex64}, "up_proj.weight is C64"),
