@@ -70,10 +70,10 @@ def plain(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def running(
-    arguments: list[str], environment: Mapping[str, str] | None = None
+    arguments: list[str], environment: Mapping[str, str] | None = None, *, begins: str = ""
 ) -> Iterator[Running]:
-    """A Python program that serves, from when it prints its address. Raises NeurariumError if it
-    ends before."""
+    """A Python program that serves, from when it prints its address, in a line with `begins`.
+    Raises NeurariumError if it ends before."""
     # -u: its lines are read while it runs.
     server = subprocess.Popen(
         [sys.executable, "-u", "-c", *arguments],
@@ -87,7 +87,7 @@ def running(
         printed = []
         for line in server.stdout:
             printed.append(line)
-            if address := _ADDRESS.search(line):
+            if begins in line and (address := _ADDRESS.search(line)):
                 break
         else:
             raise NeurariumError(f"The server did not start: {''.join(printed[-3:]).strip()}")

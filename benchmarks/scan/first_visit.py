@@ -28,7 +28,8 @@ def visit(home: Path) -> list[Figure]:
     settings = {name: value for name, value in os.environ.items() if _is_of_others(name)}
     begun = time.perf_counter()
     command = ["from app.cli.main import main; main()", "demo", "--port", "0"]
-    with running(command, {**settings, "HOME": str(home)}) as server:
+    # It also prints the pages of each run, before it serves them.
+    with running(command, {**settings, "HOME": str(home)}, begins="Neurarium is at") as server:
         served = time.perf_counter() - begun
         for page in PAGES:
             with urllib.request.urlopen(f"{server.address}{page}", timeout=30) as answer:

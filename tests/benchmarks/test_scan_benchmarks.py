@@ -122,9 +122,9 @@ def test_latents_are_ranked_alike_by_all_passes_of_the_other_way(tmp_path: Path)
 
 
 def test_a_server_has_begun_when_it_prints_its_address() -> None:
-    """A command that ends before is a mistake, in its last lines."""
-    line = "Neurarium is at http://127.0.0.1:4711 (press Ctrl-C to stop)"
-    with servers.running([f"print('reading'); print({line!r})"]) as server:
+    """In the line that says so; a command that ends before is a mistake, in its last lines."""
+    lines = "indexed: http://127.0.0.1:8000/demo", "Neurarium is at http://127.0.0.1:4711 (…)"
+    with servers.running([f"print(*{lines!r}, sep='\\n')"], begins="Neurarium is at") as server:
         assert server.address == "http://127.0.0.1:4711"
     with (
         pytest.raises(NeurariumError, match="no room"),
