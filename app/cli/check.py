@@ -19,24 +19,40 @@ def check(
     every: Annotated[bool, typer.Option("--all", help="Check all runs in the database.")] = False,
     database: Database = None,
 ) -> None:
-    """Read a whole run and compare it with its checksums and its content hash, without its model.
-    Exit code 1 if anything is damaged."""
+    """Read a whole run and compare it with its checksums and its content hash, without its model;
+    also the notes on its model. Exit code 1 if anything is damaged."""
     from app.cli.progress import ConsoleReporter
     from indexer.store.check import check_run, run_ids
+    from indexer.store.notes import damaged as damaged_notes
 
     if (run is None) != every:
         raise NeurariumError("Name a run, or --all: `neurarium runs` lists all runs.")
     engine = open_store_of(settings_of(database), create=False)
     damaged = False
+    model = None
     try:
         for run_id in run_ids(engine) if run is None else [run]:
             with ConsoleReporter(out) as reporter:
                 report = check_run(engine, run_id, reporter)
             _print(report)
             damaged |= report.damaged
+            model = report.model if run else None
+        with engine.connect() as connection:
+            notes = damaged_notes(connection, model)
+        _print_notes(notes)
+        damaged |= bool(notes)
     finally:
         engine.dispose()
     raise typer.Exit(1 if damaged else 0)
+
+
+def _print_notes(damaged: list[Any]) -> None:
+    from indexer.store.checksums import without_notes
+
+    if damaged:
+        count = f"{len(damaged):,} {'note is' if len(damaged) == 1 else 'notes are'}"
+        what = without_notes([note.number for note in damaged])
+        _say([f"{count} damaged.", *(note.place for note in damaged[:20]), f"What to do: {what}"])
 
 
 def _print(report: Any) -> None:
@@ -55,5 +71,9 @@ def _print(report: Any) -> None:
                 f"Content hash: {report.stored_hash} when it was written, now {content_hash}."
             )
         lines.append(f"What to do: {RESTORE}")
+    _say(lines)
+
+
+def _say(lines: list[str]) -> None:
     for line in lines:
         out.print(escaped(line), highlight=False, soft_wrap=True)

@@ -85,7 +85,7 @@ def notes_of(engine: Engine, reading: Reading) -> Notes | None:
     rows = notes_table.of_model(engine, str(name_of(reading.run.model, reading.run.set_name)))
     if rows is None:
         return None
-    return by_neuron(Note.model_validate(dict(row._mapping)) for row in rows)
+    return by_neuron(Note.model_validate(notes_table.fields(row)) for row in rows)
 
 
 def _jsonl(

@@ -44,7 +44,8 @@ class GridContext:
 
 
 def grid_view(page: HeadContext) -> GridView:
-    """The view of a whole context."""
+    """A whole context: its text, its attention as a grid (up to `GRID_MOST` positions), and a table
+    of the keys of each position."""
     rows = []
     for position, (row, left) in enumerate(zip(page.rows, page.left_out, strict=True)):
         keys = Markup(", ").join(

@@ -275,7 +275,7 @@ def _gallery_line(item: GalleryNeuron, links: Links, with_model: bool) -> Galler
 
 
 def model(page: ModelPage) -> ModelView:
-    """The view of a model."""
+    """The distributions of maximum and density in each layer, each on an axis for all layers."""
     return ModelView(
         max=_distribution(page.layers, lambda layer: layer.max_quantiles, number, _plain),
         density=_distribution(

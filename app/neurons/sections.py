@@ -294,7 +294,7 @@ def _stored(page: ContextPage) -> str:
 
 
 def source_name(source: SourceExamples) -> str:
-    """A source's name on pages."""
+    """A source's name on pages; “without a source” for documents that name none."""
     return "other sources" if source.other else source.source or "without a source"
 
 

@@ -56,6 +56,8 @@ class Summary:
     """Top examples."""
     promotes: list[TokenChip]
     suppresses: list[TokenChip]
+    some_absent: bool
+    """Whether a token of these two is known never to occur in the corpus."""
 
 
 def summary(page: NeuronPage, find: Callable[[int, str | None], str]) -> Summary:
@@ -76,6 +78,9 @@ def summary(page: NeuronPage, find: Callable[[int, str | None], str]) -> Summary
         of=len(top),
         promotes=_effects(effects.top, find, "promoted"),
         suppresses=_effects(effects.bottom, find, "suppressed"),
+        some_absent=any(
+            value.corpus_count == 0 for value in (*effects.top[:TOKENS], *effects.bottom[:TOKENS])
+        ),
     )
 
 

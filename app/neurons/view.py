@@ -14,7 +14,7 @@ from markupsafe import Markup
 from app.drawing import charts
 from app.drawing.charts import Cut, Part
 from app.drawing.legend import Legend, legend
-from app.drawing.numbers import MISSING, count, number, share
+from app.drawing.numbers import count, number, share
 from app.drawing.palette import Palette, palette
 from app.examples.lines import Layout
 from app.neurons.aligned import Fact, aligned_table, dictionary_lines
@@ -141,7 +141,12 @@ def neuron_view(
     effects = page.weights.logit_effects.histogram
     peaked = page.run.units.peaked
     return NeuronView(
-        stats=[stat for stat in stats(page) if stat.value != MISSING],
+        stats=[
+            # Sparse sets and runs of earlier versions have no such score.
+            stat
+            for name, stat in zip(_STATS, stats(page), strict=True)
+            if name != "lookup" or page.stats.lookup is not None
+        ],
         ground=(
             ("Densities, maximum" if page.run.units.sparse else "Maximum")
             + f" and minimum over all {count(page.run.tokens)} tokens; the rest of "
@@ -178,13 +183,14 @@ def neuron_view(
 def sources_view(
     page: NeuronPage, layout: View, links: Links, *, titled: bool = False
 ) -> SourcesView:
-    """The view of a neuron's examples by source."""
+    """All examples of each source, with the colour scale. `titled`: each token carries its whole
+    title."""
     section = by_source(page, _layout(page, layout, links, titled))
     return SourcesView(legend(page.scale, page.stats.min, page.stats.max), section)
 
 
 def context_view(page: ContextPage) -> ContextView:
-    """The view of a whole context."""
+    """A whole context on the neuron's colour scale."""
     return of_context(page, palette(page.scale, low=page.min, high=page.max))
 
 

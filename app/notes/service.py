@@ -82,7 +82,7 @@ class ServedNotes:
         before = None if cursor is None else _before(cursor)
         empty = store.Notes([], 0, 0)
         page = store.read(self._engine, of, limit + 1, before) if self._exist else empty
-        items = [Note.model_validate(dict(row._mapping)) for row in page.rows[:limit]]
+        items = [Note.model_validate(store.fields(row)) for row in page.rows[:limit]]
         more = len(page.rows) > limit
         return NotesRead(
             items=items,
@@ -94,7 +94,7 @@ class ServedNotes:
     def of_model(self, model: str) -> list[Note]:
         """All notes on a model's neurons, newest first."""
         rows = store.of_model(self._engine, model) or []
-        return [Note.model_validate(dict(row._mapping)) for row in rows]
+        return [Note.model_validate(store.fields(row)) for row in rows]
 
     def newest(self, places: Iterable[Place]) -> dict[Place, str]:
         """The text of the newest note on each of the neurons that have any."""
@@ -135,7 +135,7 @@ class ServedNotes:
                 f"Neuron {place.neuron} in layer {place.layer} of {place.model} has no note "
                 f"{number}."
             )
-        return Note.model_validate(dict(row._mapping))
+        return Note.model_validate(store.fields(row))
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

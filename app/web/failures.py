@@ -121,6 +121,8 @@ def _is_json(request: Request) -> bool:
 
 
 def answer(request: Request, status: int, detail: str) -> Response:
+    """The answer with an error: JSON for the API, else a page, with the nearest places for 404 and
+    422."""
     error = Error(error=_NAMES.get(status, "error"), detail=detail, status=status)
     if _is_json(request):
         return JSONResponse(error.model_dump(), status)

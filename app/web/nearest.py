@@ -27,7 +27,7 @@ Place = tuple[str, str]
 
 def nearest(store: Store, typed: str, page: ModelSet | None = None) -> list[Place]:
     """Existing pages near to what was typed on a page of the model and set `page`: at most `MOST`,
-    nearest first."""
+    nearest first. Raises Damaged."""
     parsed = parse(typed)
     # Where a part of a path is no number, its digits and the parts before it can still name a
     # layer; where it has no number, a part such as `l1` can be a layer rather than a set.
@@ -76,7 +76,8 @@ def _read(path: str) -> list[Address]:
     if not numbers:
         return [Address(model, set=units)]
     layer, *more = numbers
-    read = [Address(model, layer, neuron, set=units) for neuron in more or [None]]
+    neurons: list[int | None] = [*more] or [None]
+    read = [Address(model, layer, neuron, set=units) for neuron in neurons]
     if more and len(numbered) == 1:
         read.append(Address(model, more[0], set=units))
     return read

@@ -5,8 +5,9 @@ activations would be those of the adapted model and facts from the weights those
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from indexer.errors import NeurariumError
 
@@ -27,7 +28,38 @@ def adapter_in(folder: Path) -> str | None:
 def check_no_adapter(unused: Sequence[str], label: str) -> None:
     """Refuse a checkpoint with an adapter's weights among those that the model does not use: they
     would be left out. Raises `NeurariumError`."""
-    names = [name for name in unused if _WEIGHT.search(name)]
+    _refuse([name for name in unused if _WEIGHT.search(name)], label)
+
+
+def check_none_inside(unused: Sequence[str], model: Any, label: str) -> None:
+    """Refuse a checkpoint that has more of a layer of the model (a torch module) than its weight
+    and its bias, under whatever name: what is left out would change the weight. Raises
+    `NeurariumError`."""
+    layers = {
+        path
+        for path, module in model.named_modules()
+        if path and not any(module.children()) and any(True for _ in module.parameters())
+    }
+    owners = ((name, name.rpartition(".")) for name in unused)
+    _refuse(
+        [
+            name
+            for name, (owner, _, last) in owners
+            if last not in ("weight", "bias") or owner not in layers
+            if any(path in layers for path in _paths_above(name))
+        ],
+        label,
+    )
+
+
+def _paths_above(name: str) -> Iterator[str]:
+    """`a.b` and `a` of `a.b.c`."""
+    while "." in name:
+        name = name.rpartition(".")[0]
+        yield name
+
+
+def _refuse(names: Sequence[str], label: str) -> None:
     if names:
         raise NeurariumError(
             f"The weights of {label!r} hold an adapter, such as LoRA, that is not applied "

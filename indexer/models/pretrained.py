@@ -25,6 +25,7 @@ from indexer.models.adapters import (
     adapter_alone,
     adapter_beside,
     check_no_adapter,
+    check_none_inside,
 )
 from indexer.models.failures import one_line_errors, quiet, tokenizer_is_missing
 from indexer.models.gguf_header import read_header
@@ -233,6 +234,7 @@ def load_causal_lm(
     check_scales(source, unused)
     if not quantised:
         check_formats(source, (name for name, _ in model.named_parameters()))
+    check_none_inside(unused, model, source.label)
     return model.eval(), unused
 
 

@@ -31,7 +31,7 @@ _UNKNOWN = {"d": float("nan"), "q": -(1 << 63)}
 RESTORE = (
     "restore the database from a copy, or delete the run (`neurarium delete RUN`) and index again."
 )
-"""What an operator can do about damage."""
+"""What an operator can do about a damaged run."""
 
 Rows = TypeVar("Rows", bound=Sequence[Any])
 
@@ -46,6 +46,27 @@ class Damaged(NeurariumError):
             f"Damaged data in {self.place}. `neurarium check {run}` lists all damage of the run: "
             f"{RESTORE}"
         )
+
+
+class DamagedNote(Damaged):
+    """A note that is not as it was written. Notes belong to no run."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.place = f"table notes: row id={number!r} is changed"
+        NeurariumError.__init__(
+            self,
+            f"Damaged data in {self.place}. `neurarium check --all` lists all damage: "
+            f"{without_notes([number])}",
+        )
+
+
+def without_notes(numbers: Sequence[int]) -> str:
+    """What an operator can do about damaged notes."""
+    return (
+        "restore the database from a copy, or delete what is damaged: "
+        f"DELETE FROM notes WHERE id IN ({', '.join(map(str, numbers))});"
+    )
 
 
 class Cover:

@@ -87,7 +87,8 @@ def box(
 
 
 def result(page: NeuronPage, answer: SteeringAnswer, links: Links) -> Result:
-    """The view of an answer."""
+    """Both generated texts; the sent text with the unsteered one, coloured by how far predictions
+    differ."""
     tokens = [*answer.tokens, *answer.plain.tokens]
     token_ids = [*answer.token_ids, *answer.plain.token_ids]
     largest = max(answer.divergences)

@@ -132,7 +132,7 @@ def results_view(page: NumberSearch, query: Query, text: str, links: Links) -> N
 
 
 def refused_view(page: WholeRun, error: GrammarError, links: Links) -> NumberView:
-    """The view of a query that cannot be parsed."""
+    """The box with a query that cannot be parsed, what is wrong with it, and examples."""
     return NumberView(
         text=printable(error.text),
         longest=number_grammar.LONGEST,

@@ -11,10 +11,13 @@ from sqlalchemy import Connection, Engine, select, update
 
 from indexer.store import schema
 from indexer.store.database import changing
-from indexer.store.migrations import checksums
+from indexer.store.migrations import checksums, notes
 
 Say = Callable[[str], None]
-STEPS: dict[int, Callable[[Connection, Operations, Say], list[int]]] = {4: checksums.upgrade}
+STEPS: dict[int, Callable[[Connection, Operations, Say], list[int]]] = {
+    4: checksums.upgrade,
+    5: notes.upgrade,
+}
 """By schema version, the step to the next. A step returns the runs that it found damaged."""
 
 

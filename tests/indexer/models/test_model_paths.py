@@ -186,6 +186,8 @@ def test_scales_that_are_not_used_are_no_small_matter(
         ({"mlp.down_proj.lora_A.weight": (4, 48)}, "hold an adapter.*lora_A.weight and 0 more"),
         ({"mlp.down_proj.ia3_l": (48,), "self_attn.q_proj.oft_r": (2,)}, "and 1 more"),
         ({"mlp.down_proj.base_layer.weight": (32, 48), "mlp.down_proj.weight": None}, "an adapter"),
+        ({"mlp.down_proj.road_theta.default": (3,)}, "an adapter.*road_theta.default and 0 more"),
+        ({"input_layernorm.ln_tuning_layers.a.weight": (32,), "mlp.up_proj.hra_u": (2,)}, "1 more"),
         ({"mlp.down_proj.weight": torch.int8}, "are no plain numbers .*down_proj.weight is I8"),
         ({"input_layernorm.weight": torch.bool}, "layernorm.weight is BOOL.*dequantise the model"),
         ({"mlp.up_proj.weight": torch.complex64}, "up_proj.weight is C64"),
@@ -216,6 +218,27 @@ def test_a_complete_checkpoint_leaves_nothing_over(tmp_path: Path, architecture:
     """No warning for an ordinary model."""
     folder = save_tiny_model(tmp_path, architecture)
     assert load_model(resolve_model(str(folder))).unused_weights == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("num_key_value_heads", 1.5, "says num_key_value_heads is 1.5, which is another kind"),
+        ("pad_token_id", "abc", "says pad_token_id is 'abc', which"),
+        ("attention_dropout", ["x" * 99] * 9, "says attention_dropout is .{30}…, which"),
+        ("head_dim", 10**300, r"says head_dim is 1[,0]{29}…, and"),
+    ],
+)
+def test_a_wrong_value_in_the_configuration_is_named(
+    tmp_path: Path, name: str, value: Any, words: str
+) -> None:
+    """In one line, whatever its length."""
+    folder = save_tiny_model(tmp_path, "llama")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {name: value}))
+    with pytest.raises(NeurariumError, match=f"^The config.json of .*{words}") as caught:
+        load_model(resolve_model(str(folder)))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_shape_that_does_not_fit_is_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from pydantic import SecretStr
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.engine import make_url
@@ -18,12 +19,14 @@ from app.main import create_app
 from app.settings import Settings
 from indexer.errors import NeurariumError
 from indexer.store import notes as store
+from indexer.store.checksums import Damaged
 from indexer.store.database import open_store
-from indexer.store.notes import Note
+from indexer.store.migrations.upgrade import upgrade
+from indexer.store.notes import Note, Place
 from indexer.store.runs import delete_run
 from tests.conftest import NewDatabase, serving
 from tests.helpers.fixture_store import CONSTANT, DEAD, TIED, TOY_NEURONS, RunOf
-from tests.helpers.note_servers import API, BEARER, NEURON, keeping, texts, write
+from tests.helpers.note_servers import API, BEARER, NEURON, OTHER, keeping, texts, write
 
 TOY = RunOf("toy", TOY_NEURONS)
 NOTE = {"author": "a", "text": "b"}
@@ -46,6 +49,92 @@ def test_the_table_is_made_once_by_who_needs_it(fresh: Engine) -> None:
     number = store.add(fresh, Note("toy", 0, 1, datetime(2026, 3, 14, tzinfo=UTC), "k", "x"))
     store.prepare(fresh)
     assert [row.id for row in store.read(fresh, None, 9).rows] == [number]
+
+
+def damaged_notes(engine: Engine, capsys: pytest.CaptureFixture[str]) -> str:
+    """What `neurarium check` says of a database whose runs are whole."""
+    from app.cli.check import check
+
+    with pytest.raises(typer.Exit) as left:
+        check(None, every=True, database=engine.url.render_as_string(hide_password=False))
+    said = capsys.readouterr().out
+    assert left.value.exit_code == ("table notes" in said)
+    return said
+
+
+CHANGES = [
+    *("text = 'another text'", "author = 'somebody else'", "checksum = checksum + 1"),
+    *("id = 77", "time = '2026-03-15 00:00:00.000000'", "model = 'wide'", "layer = 1"),
+]
+"""Damage of a note: of its words, and of its place."""
+
+
+def test_a_damaged_note_is_noticed_wherever_it_is_read(
+    fresh: Engine, any_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pages and JSON that show it are refused, others are not, and `neurarium check` names it."""
+    with keeping(any_url, page_memory=0) as client:
+        for text_of in ("first", "of words"):
+            write(client, text_of, path=OTHER)
+        number = write(client, "of words")["id"]
+        pages = ["/api/v1/notes", "/notes", f"{NEURON}/notes", NEURON, API]
+        pages += ["/api/v1/list?n=toy/0/1", "/api/v1/models/toy/export?format=jsonl"]
+        right = {page: client.get(page) for page in [*pages, OTHER]}
+        shown = [page for page in pages if "of words" in right[page].text]
+        assert len(shown) > 5
+        assert "table notes" not in damaged_notes(fresh, capsys)
+        for change in CHANGES:
+            with fresh.begin() as connection:
+                whole = connection.execute(text(f"SELECT * FROM notes WHERE id = {number}")).one()
+                connection.execute(text(f"UPDATE notes SET {change} WHERE id = {number}"))
+            place = change.split(" ")[0]
+            for page in shown if place not in ("model", "layer") else ["/api/v1/notes", "/notes"]:
+                answer = client.get(page)
+                assert answer.status_code == 500, (change, page)
+                assert "of words" not in answer.text
+                assert "another text" not in answer.text
+            if place != "layer":
+                assert client.get(OTHER).text == right[OTHER].text
+            said = damaged_notes(fresh, capsys)
+            assert "1 note is damaged" in said
+            assert f"row id={77 if place == 'id' else number}" in said
+            with fresh.begin() as connection:
+                connection.execute(text(f"DELETE FROM notes WHERE id IN ({number}, 77)"))
+                names = ", ".join(whole._mapping)
+                values = ", ".join(f":{name}" for name in whole._mapping)
+                connection.execute(
+                    text(f"INSERT INTO notes ({names}) VALUES ({values})"), dict(whole._mapping)
+                )
+        assert {page: client.get(page).text for page in shown} == {
+            page: right[page].text for page in shown
+        }
+    with fresh.begin() as connection:
+        connection.execute(text("UPDATE notes SET text = 'x'"))
+    with pytest.raises(Damaged):
+        store.remove(fresh, Place("toy", 0, 1), number)
+    with pytest.raises(Damaged):
+        list(store.walk(fresh))
+
+
+def test_notes_get_checksums_when_a_store_is_upgraded(fresh: Engine, any_url: str) -> None:
+    """Notes of schema 5, which had none, are kept word for word; ids go on from the highest."""
+    store.prepare(fresh)
+    time = datetime(2026, 3, 14, 1, 2, 3, 456789, tzinfo=UTC)
+    given = [Note("toy", 0, n % 2, time, "k", f"naïve 🦉 {n}") for n in range(3)]
+    assert store.merge(fresh, [*given, given[0]]) == (3, 1)
+    before = [tuple(row) for row in store.read(fresh, None, 9).rows]
+    with fresh.begin() as connection:
+        connection.execute(text("ALTER TABLE notes DROP COLUMN checksum"))
+        connection.execute(text("UPDATE store SET schema_version = 5"))
+    with pytest.raises(NeurariumError, match="`neurarium upgrade`"):
+        open_store(any_url, create=False)
+    engine = open_store(any_url, create=False, upgrading=True)
+    assert upgrade(engine, lambda line: None).before == 5
+    assert [tuple(row) for row in store.read(engine, None, 9).rows] == before
+    assert store.merge(engine, given) == (0, 3)
+    number = store.add(engine, given[0])
+    assert number > max(row.id for row in store.read(engine, None, 9).rows if row.id != number)
+    engine.dispose()
 
 
 def test_a_store_without_notes_is_the_same_to_the_byte(tmp_path: Path) -> None:

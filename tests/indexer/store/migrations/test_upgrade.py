@@ -50,9 +50,9 @@ def test_an_old_store_answers_as_a_new_one(
     with pytest.raises(NeurariumError, match="`neurarium upgrade`"):
         open_store(old_url, create=False)
     upgrade_command(old_url)
-    assert "from schema 4 to 5" in capsys.readouterr().out
+    assert "from schema 4 to 6" in capsys.readouterr().out
     upgrade_command(old_url)
-    assert "up to date (schema 5)" in capsys.readouterr().out
+    assert "up to date (schema 6)" in capsys.readouterr().out
     engine = open_store(old_url, create=False)
     for run in range(1, len(fixture_store.RUNS) + 1):
         report = check_run(engine, run, Silent())
