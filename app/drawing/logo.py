@@ -23,6 +23,8 @@ _TEXT = 11
 """Blocks of at least this height, in pixels, carry their token: two of twenty examples do."""
 _LONGEST = 40
 """A longer token is cut."""
+_FITS_NARROW, _FITS_WIDE = 6, 11
+"""The most characters that fit in a column of a phone and of a wide screen."""
 _NARROW = 2
 """On narrow screens, columns further than this from the peak are left out."""
 
@@ -109,7 +111,8 @@ def _column(column: Column, x: float, width: float, examples: int, centre: str) 
         blocks.append(_block(shade, f"{text}: {count} of {examples}", y, height))
         if height >= _TEXT:
             mark = PIECE_IN_PICTURE if is_piece(token) else ""
-            blocks.append(f'<text x="50%" y="{y + height / 2 + 3.5:.1f}">{mark}{text}</text>')
+            fit = _fit(len(text) + bool(mark))
+            blocks.append(f'<text{fit} x="50%" y="{y + height / 2 + 3.5:.1f}">{mark}{text}</text>')
         blocks.append("</g>")
         y += height
     # A token that occurs once says little, and many of them would be half of the markup.
@@ -121,6 +124,13 @@ def _column(column: Column, x: float, width: float, examples: int, centre: str) 
         f"{''.join(blocks)}"
         f'<text class="at" x="50%" y="{HEIGHT + 12}">{_name(column.offset, centre)}</text></svg>'
     )
+
+
+def _fit(length: int) -> str:
+    """The class of a text that may be wider than its column: one that is begins at the left."""
+    if length <= _FITS_NARROW:
+        return ""
+    return ' class="long"' if length <= _FITS_WIDE else ' class="longest"'
 
 
 def _block(shade: int, title: str, y: float, height: float) -> str:

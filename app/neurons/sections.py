@@ -180,6 +180,7 @@ def sections(page: NeuronPage, layout: Layout) -> list[Section]:
         return [
             replace(section, folded=section.folded or f"{count(section.size)} examples")
             for section in sections
+            if section.size or not sparse  # a dead latent has no examples
         ]
     return sections
 

@@ -55,6 +55,17 @@ def test_nothing_is_drawn_where_nothing_repeats() -> None:
     assert logo(columns([]), 0) == ""
 
 
+def test_a_text_wider_than_its_column_begins_at_its_left() -> None:
+    """Seven characters are too many for a phone, twelve for any screen."""
+    windows = [([" it", " notable", "circumstances"], at, 0) for at in (0, 1, 2)] * 2
+    drawn = elements(logo(columns(windows), 6))
+    (peak,) = drawn.all("svg", "peak")
+    texts = {text.text: text.attributes.get("class") for text in peak.all("text")}
+    assert texts["␣it"] is None
+    assert texts["␣notable"] == "long"
+    assert texts["-circumstances"] == "longest"
+
+
 def test_runs_of_spaces_are_counted() -> None:
     """A line break and fifteen spaces take five characters; words stay as they are."""
     assert short("\n" + " " * 15) == "↵␣×15"
