@@ -141,7 +141,12 @@ def neuron_view(
     effects = page.weights.logit_effects.histogram
     peaked = page.run.units.peaked
     return NeuronView(
-        stats=stats(page),
+        stats=[
+            # Sparse sets and runs of earlier versions have no such score.
+            stat
+            for name, stat in zip(_STATS, stats(page), strict=True)
+            if name != "lookup" or page.stats.lookup is not None
+        ],
         ground=(
             ("Densities, maximum" if page.run.units.sparse else "Maximum")
             + f" and minimum over all {count(page.run.tokens)} tokens; the rest of "
@@ -260,8 +265,6 @@ def stats(page: NeuronPage) -> list[Stat]:
     shown = []
     for name in _STATS:
         statistic, value = STATISTICS[name], getattr(measured, name)
-        if name == "lookup" and value is None:
-            continue  # not measured: in sparse sets, and by earlier versions
         explanation = statistic.explanation
         if statistic.counts:
             explanation = f"{explanation} Of {page.run.units.counted}."

@@ -22,6 +22,7 @@ from app.reading.vocabulary import (
     Vocabulary,
     VocabularyIndex,
     as_decoded,
+    padded,
 )
 from app.sets import ModelSet
 from indexer.store.places import Places
@@ -105,6 +106,11 @@ class Reading:
         the context begins and ends with these. Only without a BOS is a space in front dropped."""
         tokenizer = self.run.provenance.get("tokenizer", {})
         return as_decoded(pieces, tokenizer, first=first and not included_from, last=last)
+
+    def spellings_of(self, text: str) -> list[str]:
+        """What a token that is shown as `text` may be: `text` itself; or with a space that the
+        tokenizer drops where a context begins or ends."""
+        return [text, *padded(text, self.run.provenance.get("tokenizer", {}))]
 
     @cached_property
     def corpus_counts(self) -> CorpusCounts:

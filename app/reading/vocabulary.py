@@ -141,6 +141,16 @@ def as_decoded(
     return pieces
 
 
+def padded(text: str, tokenizer: Mapping[str, Any]) -> list[str]:
+    """The texts of which `as_decoded` may leave `text`."""
+    texts = []
+    if tokenizer.get("first_space") == "dropped":
+        texts.append(f" {text}")
+    if tokenizer.get("last_space") == "dropped":
+        texts.append(f"{text} ")
+    return texts
+
+
 def _after_space(piece: Piece) -> Piece:
     return piece[1:] if piece and ord(piece[:1]) == ord(" ") else piece
 

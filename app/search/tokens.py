@@ -65,7 +65,7 @@ def token_of(reading: Reading, token: str | None, token_id: int | None) -> int:
         return token_id
     if not token:
         raise Invalid("The request names no token: add `token`, its exact text, or `token_id`.")
-    ids = reading.token_index.ids(token)
+    ids = next(filter(None, map(reading.token_index.ids, reading.spellings_of(token))), [])
     if not ids:
         raise NotFound(
             f"No token of {reading.run.model} is exactly “{quoted(token)}”: spaces and case matter."

@@ -9,6 +9,7 @@ import errno
 import functools
 import json
 import pickle
+import re
 import sysconfig
 import traceback
 import warnings
@@ -26,6 +27,12 @@ from indexer.models.source import ModelSource
 
 _OWN = Path(__file__).parent.parent
 """Where this project's own code is."""
+_WRONG_KIND = re.compile(
+    r"Field '([^']+)' (?:with value (.+?) doesn't match|expected .+? \(value: (.+?)\)$)", re.M
+)
+"""How transformers says that an entry of a config.json is, say, a text instead of a number."""
+_SHOWN = 30
+"""Most characters of a value in a message."""
 
 
 @contextlib.contextmanager
@@ -137,6 +144,13 @@ def _explain(error: BaseException, source: ModelSource, what: str) -> str | None
         )
     if (message := hub_message(error, source)) is not None:
         return message
+    if what != "tokenizer" and (wrong := _WRONG_KIND.search(messages)):
+        value = wrong[2] or wrong[3]
+        return (
+            f"The config.json of {label!r} says {wrong[1]} is "
+            f"{value if len(value) <= _SHOWN else f'{value[:_SHOWN]}…'}, which is another kind of "
+            "value than it can have: restore the one that belongs to the weights."
+        )
     if raised(pickle.UnpicklingError) or "weights_only" in messages:
         return (
             f"The weights of {label!r} are damaged, or hold more than tensors, and are not "

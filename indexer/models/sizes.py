@@ -26,6 +26,8 @@ WIDTHS = (
     *("head_dim", "vocab_size"),
 )
 POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
+_SHOWN = 30
+"""Most characters of a number in a message."""
 _MOST_LAYERS = 10_000
 _MOST = 1 << 24
 _MOST_JSON = 64 << 20
@@ -170,7 +172,9 @@ def _numbers(facts: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, in
 
 def _too_large(label: str, name: str, value: int, weights: str | None) -> NeurariumError:
     than = f"its weights have {weights}" if weights else "no model has so many"
+    number = f"{value:,}"
+    number = number if len(number) <= _SHOWN else f"{number[:_SHOWN]}…"
     return NeurariumError(
-        f"The config.json of {label!r} says {name} is {value:,}, and {than}: restore the one that "
+        f"The config.json of {label!r} says {name} is {number}, and {than}: restore the one that "
         "belongs to the weights."
     )

@@ -4,6 +4,7 @@ hub id.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +132,11 @@ def resolve_model(model: str, revision: str | None = None) -> ModelSource:
         _refuse_revision(model, revision)
         _check_gguf(path)
         return ModelSource("gguf", str(path), None, model, path.stem, None)
+    if os.path.lexists(path):  # what is on this machine is not looked for on the hub
+        what = "a link that leads nowhere" if path.is_symlink() else "neither a folder nor a file"
+        raise NeurariumError(
+            f"{str(path)!r} is {what}: name a folder with config.json, or a .gguf file."
+        )
     if not HUB_ID.fullmatch(model) or model.endswith(".gguf"):
         raise NeurariumError(
             f"There is no model {model!r}: no such folder or file, and a Hugging Face id has the "

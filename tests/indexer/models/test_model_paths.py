@@ -220,6 +220,27 @@ def test_a_complete_checkpoint_leaves_nothing_over(tmp_path: Path, architecture:
     assert load_model(resolve_model(str(folder))).unused_weights == ()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("num_key_value_heads", 1.5, "says num_key_value_heads is 1.5, which is another kind"),
+        ("pad_token_id", "abc", "says pad_token_id is 'abc', which"),
+        ("attention_dropout", ["x" * 99] * 9, "says attention_dropout is .{30}…, which"),
+        ("head_dim", 10**300, r"says head_dim is 1[,0]{29}…, and"),
+    ],
+)
+def test_a_wrong_value_in_the_configuration_is_named(
+    tmp_path: Path, name: str, value: Any, words: str
+) -> None:
+    """In one line, whatever its length."""
+    folder = save_tiny_model(tmp_path, "llama")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {name: value}))
+    with pytest.raises(NeurariumError, match=f"^The config.json of .*{words}") as caught:
+        load_model(resolve_model(str(folder)))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_shape_that_does_not_fit_is_named(tmp_path: Path) -> None:
     """The message has both shapes, and sends nobody to a report that is not shown."""
     folder = save_tiny_model(tmp_path, "llama")

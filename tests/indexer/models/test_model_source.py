@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,24 @@ def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
     """The message says what a model's folder has in it."""
     with pytest.raises(NeurariumError, match=r"has no config\.json.*save_pretrained"):
         resolve_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.symlink_to("gone"), "is a link that leads nowhere"),
+        (lambda path: path.symlink_to(path.name), "is a link that leads nowhere"),
+        (os.mkfifo, "is neither a folder nor a file"),
+    ],
+)
+def test_what_is_here_is_not_looked_for_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], object], words: str
+) -> None:
+    """A link to nothing, a link to itself, a pipe."""
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "model")
+    with pytest.raises(NeurariumError, match=words):
+        resolve_model("model")
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
