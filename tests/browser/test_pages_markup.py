@@ -14,7 +14,7 @@ from tests.helpers.html_reader import read
 
 IN_EXAMPLES = set(
     "div nav ul li a span figure i section h2 h3 p ol details summary b mark code noscript "
-    "figcaption svg g rect text title".split()
+    "figcaption svg g rect text tspan title".split()
 )
 ON_EXAMPLES = set(
     "class title id href role tabindex open data-at data-context data-key data-max data-min "
