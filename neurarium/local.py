@@ -176,7 +176,7 @@ class Local:
         if not notes.exist(self._engine):
             return page
         rows = notes.read(self._engine, place, NEWEST_NOTES).rows
-        items = [Note.model_validate(dict(row._mapping)) for row in rows]
+        items = [Note.model_validate(notes.fields(row)) for row in rows]
         return page.model_copy(update={"notes": items})
 
     def _noted(self, page: Page, model: str, of: str = "items") -> Page:
