@@ -143,6 +143,14 @@ class UnitsRef(Schema):
         sentence."""
         return "all positions of the corpus" if self.sparse else "the sample’s positions"
 
+    @property
+    def ranked_among(self) -> str:
+        """The positions that percentiles of an activation are among: of sparse units, which are 0
+        at most positions, those at which they fire."""
+        if self.sparse:
+            return f"positions of the corpus at which the {self.noun} fires"
+        return "sample’s positions"
+
     def label(self, unit: int, name: str | None = None) -> str:
         """A unit's noun and index, where it is in its group, and its name if it has one."""
         inside = f" ({unit // self.group}.{unit % self.group})" if self.group else ""
@@ -184,7 +192,8 @@ class Run(RunRef):
 
 
 class Sample(Schema):
-    """The sample that all statistics but the extremes come from."""
+    """The sample that all statistics but the extremes come from; of sparse units, also not their
+    densities, histograms, quantiles, and random and intermediate examples."""
 
     contexts: int
     positions: int = Field(description="Included positions in those contexts.")

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,7 @@ from benchmarks.rounds import quartiles
 from indexer.errors import NeurariumError
 
 FOLDER = Path(__file__).parent / "results"
+Save = Annotated[Path | None, typer.Option(help="Save the figures as JSON.")]
 _PACKAGES = (
     *("fastapi", "numpy", "ray", "sqlalchemy", "torch", "transformer-lens", "transformers"),
     *("uvicorn", "zstandard"),

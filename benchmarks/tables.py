@@ -124,7 +124,6 @@ TABLES: Mapping[str, Table] = {
         ("scan-heads",),
         at_least={"scan of heads, sample": 0.7, "scan of heads, rest": 0.7},
     ),
-    "workers": Table(("workers",)),
     "memory": Table(("memory",)),
     "memory-latents": Table(("memory-latents", "memory-latents-65536")),
     "writing": Table(

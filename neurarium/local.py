@@ -34,6 +34,7 @@ from app.search.schemas import TextSearch, TokenSearch
 from app.sets import ModelSet
 from app.settings import from_environment
 from app.web.address import NeuronPlace
+from app.web.paths import DifferencesQuery, TokenQuery
 from indexer.errors import NeurariumError
 from indexer.store import notes
 from indexer.store.database import open_store, without_password
@@ -131,20 +132,12 @@ class Local:
             page = numbers.search(reading, parse(query), PAGE, cursor)
         return self._noted(page, model)
 
-    def search(
-        self,
-        model: str,
-        run: int | None,
-        token: str | None,
-        token_id: int | None,
-        role: str | None,
-        cursor: str | None,
-    ) -> TokenSearch:
+    def search(self, model: str, run: int | None, asked: TokenQuery) -> TokenSearch:
         """A page of the neurons of a token."""
-        known: Any = role
+        role: Any = asked.get("role")
         with self._reading(model, run) as reading:
-            number = tokens.token_of(reading, token, token_id)
-            page = tokens.search(reading, number, known, PAGE, cursor)
+            number = tokens.token_of(reading, asked.get("token"), asked.get("token_id"))
+            page = tokens.search(reading, number, role, PAGE, asked.get("cursor"))
         return self._noted(page, model)
 
     def search_text(self, model: str, run: int | None, text: str, cursor: str | None) -> TextSearch:
@@ -153,20 +146,15 @@ class Local:
             return texts.search(reading, text, PAGE, cursor)
 
     def differences(
-        self,
-        model: str,
-        a: int | None,
-        b: int | None,
-        layer: int | None,
-        sort: str | None,
-        cursor: str | None,
+        self, model: str, a: int | None, b: int | None, asked: DifferencesQuery
     ) -> Differences:
         """A page of what changed of each neuron between two runs."""
-        known: Any = sort
+        sort: Any = asked.get("sort")
+        layer, cursor = asked.get("layer"), asked.get("cursor")
         name = ModelSet.parse(model)
         with explained(), self._store.connect() as connection:
             both = differences.readings(self._store, connection, name, a, b)
-            page = differences.differences(*both, layer, known, None, PAGE, cursor)
+            page = differences.differences(*both, layer, sort, None, PAGE, cursor)
         return self._noted(page, model)
 
     def compare(self, a: NeuronPlace, b: NeuronPlace) -> Comparison:

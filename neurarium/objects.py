@@ -17,6 +17,7 @@ from app.schemas import Run, RunRef, Schema
 from app.search.schemas import Role
 from app.sets import ModelSet
 from app.web.address import NeuronPlace
+from app.web.paths import DifferencesQuery, TokenQuery
 from indexer.errors import NeurariumError
 from indexer.store.units import HEADS
 from neurarium.given import LARGEST_TOKEN, number, optional_number, words
@@ -153,7 +154,9 @@ class Model:
             raise NeurariumError(f"There is no role {role!r}: use {', '.join(get_args(Role))}.")
 
         def page(cursor: str | None) -> Any:
-            return self._reader.search(self.name, self._asked, token, number_of_token, role, cursor)
+            asked: TokenQuery
+            asked = {"token": token, "token_id": number_of_token, "role": role, "cursor": cursor}
+            return self._reader.search(self.name, self._asked, asked)
 
         return Table(
             f"{self.name}: neurons of {token if token is not None else token_id!r}", _all(page)
@@ -186,7 +189,8 @@ class Model:
             raise NeurariumError(f"Differences are not sorted by {sort!r}: use {known}.")
 
         def page(cursor: str | None) -> Any:
-            return self._reader.differences(self.name, *runs, of_layer, sort, cursor)
+            asked: DifferencesQuery = {"layer": of_layer, "sort": sort, "cursor": cursor}
+            return self._reader.differences(self.name, *runs, asked)
 
         return Table(f"{self.name}: differences", _all(page))
 

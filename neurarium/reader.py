@@ -14,6 +14,7 @@ from app.schemas import Run
 from app.search.numbers.schemas import NumberSearch
 from app.search.schemas import TextSearch, TokenSearch
 from app.web.address import NeuronPlace
+from app.web.paths import DifferencesQuery, TokenQuery
 
 PAGE = 1000
 """Rows asked for at a time: the most that the API gives."""
@@ -64,28 +65,14 @@ class Reader(Protocol):
     def find(self, model: str, run: int | None, query: str, cursor: str | None) -> NumberSearch:
         """A page of the neurons whose statistics match a query."""
 
-    def search(
-        self,
-        model: str,
-        run: int | None,
-        token: str | None,
-        token_id: int | None,
-        role: str | None,
-        cursor: str | None,
-    ) -> TokenSearch:
+    def search(self, model: str, run: int | None, asked: TokenQuery) -> TokenSearch:
         """A page of the neurons of a token."""
 
     def search_text(self, model: str, run: int | None, text: str, cursor: str | None) -> TextSearch:
         """A page of the contexts with a text."""
 
     def differences(
-        self,
-        model: str,
-        a: int | None,
-        b: int | None,
-        layer: int | None,
-        sort: str | None,
-        cursor: str | None,
+        self, model: str, a: int | None, b: int | None, asked: DifferencesQuery
     ) -> Differences:
         """A page of what changed of each neuron between two runs."""
 

@@ -23,7 +23,7 @@ from app.search.schemas import TextSearch, TokenSearch
 from app.sets import ModelSet
 from app.web import api_urls
 from app.web.address import NeuronPlace
-from app.web.paths import DifferencesQuery
+from app.web.paths import DifferencesQuery, TokenQuery
 from indexer.errors import NeurariumError
 from neurarium.objects import Store
 from neurarium.reader import PAGE
@@ -112,19 +112,9 @@ class Remote:
         )
         return self._get(path, NumberSearch)
 
-    def search(
-        self,
-        model: str,
-        run: int | None,
-        token: str | None,
-        token_id: int | None,
-        role: str | None,
-        cursor: str | None,
-    ) -> TokenSearch:
+    def search(self, model: str, run: int | None, asked: TokenQuery) -> TokenSearch:
         """A page of the neurons of a token."""
-        path = api_urls.token_neurons(
-            ModelSet.parse(model), token=token, token_id=token_id, role=role, cursor=cursor, run=run
-        )
+        path = api_urls.token_neurons(ModelSet.parse(model), run=run, **asked)
         return self._get(path, TokenSearch)
 
     def search_text(self, model: str, run: int | None, text: str, cursor: str | None) -> TextSearch:
@@ -133,17 +123,10 @@ class Remote:
         return self._get(path, TextSearch)
 
     def differences(
-        self,
-        model: str,
-        a: int | None,
-        b: int | None,
-        layer: int | None,
-        sort: str | None,
-        cursor: str | None,
+        self, model: str, a: int | None, b: int | None, asked: DifferencesQuery
     ) -> Differences:
         """A page of what changed of each neuron between two runs."""
-        query: DifferencesQuery = {"layer": layer, "sort": sort, "cursor": cursor}
-        path = api_urls.differences(ModelSet.parse(model), a, b, **query)
+        path = api_urls.differences(ModelSet.parse(model), a, b, **asked)
         return self._get(path, Differences)
 
     def compare(self, a: NeuronPlace, b: NeuronPlace) -> Comparison:

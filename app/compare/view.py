@@ -10,7 +10,7 @@ from markupsafe import Markup
 from app.compare.schemas import Comparison
 from app.drawing import charts
 from app.drawing.legend import Legend, legend
-from app.drawing.numbers import count, number, share
+from app.drawing.numbers import MISSING, count, number, share
 from app.drawing.palette import palette
 from app.drawing.scatter import scatter
 from app.drawing.tables import peak_rows
@@ -217,7 +217,12 @@ def _scores(page: Comparison) -> list[Fact]:
         score = HEAD_STATISTICS[name]
         a, b = map(score.text, values)
         facts.append(Fact(score.label, score.definition, a, b))
-    return facts
+    return _known(facts)
+
+
+def _known(facts: list[Fact]) -> list[Fact]:
+    """The facts that at least one side has."""
+    return [fact for fact in facts if not fact.a == fact.b == MISSING]
 
 
 def _facts(a: NeuronPage, b: NeuronPage) -> list[Fact]:
@@ -244,7 +249,8 @@ def _facts(a: NeuronPage, b: NeuronPage) -> list[Fact]:
             lambda page: "yes" if page.stats.dead else "no",
         ),
     ]
-    return facts + [Fact(label, definition, text(a), text(b)) for label, definition, text in more]
+    facts += [Fact(label, definition, text(a), text(b)) for label, definition, text in more]
+    return _known(facts)
 
 
 def _stat(stat_a: Stat, stat_b: Stat, a: NeuronPage, b: NeuronPage) -> Fact:

@@ -60,7 +60,7 @@ def rows_of(reading: Reading, context_ids: list[int]) -> dict[int, Row[Any]]:
 
 def peaks(reading: Reading, examples: Array, which: Array, token_ids: Array) -> list[NeuronPeak]:
     """Peaks of neurons in a context. `examples` are its unpacked rows of `postings.PLACE`, `which`
-    the indices among them, `token_ids` [pos] the context's tokens."""
+    the indices among them, `token_ids` [pos] the context's tokens. Raises Damaged."""
     peaks = []
     for index, kind, position, value in examples[which].tolist():
         layer, neuron = reading.places.of(index)

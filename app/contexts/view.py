@@ -46,7 +46,8 @@ class ContextNeuronsContext:
 
 
 def context_view(page: ContextNeurons, links: Links) -> ContextView:
-    """The view of a context."""
+    """A context's text, each token linked and darker the more neurons it is an example of, and its
+    neurons; those that only tie at the nonlinearity's minimum are apart."""
     spans = []
     for position, (token, *neurons) in enumerate(
         zip(page.tokens, page.top, page.bottom, page.others, strict=True)

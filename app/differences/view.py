@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.differences.schemas import Differences, DifferenceSort, first_order
+from app.drawing.numbers import known
 from app.reading.statistics import STATISTICS
 from app.schemas import Order
 from app.web.frame import Frame
@@ -49,6 +50,8 @@ def heads(page: Differences, links: Links) -> list[Head]:
     headings = []
     for name, words in HEADS:
         active = page.sort == name
+        if name in ("correlation", "shared") and not active and not known(page.items, name):
+            continue
         order: Order = ("asc" if page.order == "desc" else "desc") if active else first_order(name)
         href = links.differences(page.a.id, page.b.id, layer=page.layer, sort=name, order=order)
         words = page.a.units.noun.capitalize() if name == "neuron" else words

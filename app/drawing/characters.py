@@ -25,6 +25,14 @@ _BYTES_HEAD = re.compile(rf"(?:{_BYTE})+")
 _BYTES_TAIL = re.compile(rf"(?:{_BYTE})+\Z")
 _SINGLE_BYTE = re.compile(_BYTE)
 _SPACE = "<i>␣</i>"
+_SPACED_SCRIPTS = re.compile("[a-z\u00aa-\u0dff\u10a0-\u10ff\u1e00-\u1fff가-힣]")
+"""The first characters of words in scripts that put spaces between them; capitals are left out
+below."""
+PIECE = Markup('<i class="mid"></i>')
+"""Marks a token that goes on a word. Style sheets draw it as a faint hyphen, on pages of
+vocabularies whose words begin with a space: so it is neither copied nor read out."""
+PIECE_IN_PICTURE = Markup('<tspan class="mid">-</tspan>')
+"""The same in the text of a picture, which cannot have text from a style sheet."""
 _CONTROLS = (
     "NUL SOH STX ETX EOT ENQ ACK BEL BS TAB LF VT FF CR SO SI "
     "DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US"
@@ -92,7 +100,25 @@ def _substituted(match: re.Match[str], *, breaks: bool) -> str:
 
 @lru_cache(maxsize=1 << 13)
 def chip(token: str) -> Markup:
-    """A token outside running text: as `visible`, with `␣` for outer spaces, cut if very long."""
+    """A token outside running text: as `visible`, with `␣` for outer spaces, cut if very long. A
+    word piece is marked."""
+    return PIECE + _chip(token) if is_piece(token) else _chip(token)
+
+
+def chip_in_text(tokens: Sequence[str], at: int) -> Markup:
+    """As `chip`, of a token in a text: marked only if the token before it ends within a word."""
+    goes_on = at > 0 and tokens[at - 1][-1:].isalnum()
+    return chip(tokens[at]) if goes_on else _chip(tokens[at])
+
+
+def is_piece(token: str) -> bool:
+    """Whether a token, where words begin with a space, most likely goes on a word: no space before
+    its first letter, which is no capital. Capitals begin lines and names; scripts that are written
+    without spaces have no such pieces."""
+    return bool(_SPACED_SCRIPTS.match(token)) and token[0].isalpha() and not token[0].isupper()
+
+
+def _chip(token: str) -> Markup:
     if len(token) > CHIP_CHARACTERS:
         return spaced(token[:CHIP_CHARACTERS]) + Markup("<i>…</i>")
     return spaced(token)

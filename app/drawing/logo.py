@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from markupsafe import Markup
 
-from app.drawing.characters import label
+from app.drawing.characters import PIECE_IN_PICTURE, is_piece, label
 
 BEFORE, AFTER = 4, 3
 """Positions before and after the peak that have a column."""
@@ -108,7 +108,8 @@ def _column(column: Column, x: float, width: float, examples: int, centre: str) 
         height = HEIGHT * count / examples
         blocks.append(_block(shade, f"{text}: {count} of {examples}", y, height))
         if height >= _TEXT:
-            blocks.append(f'<text x="50%" y="{y + height / 2 + 3.5:.1f}">{text}</text>')
+            mark = PIECE_IN_PICTURE if is_piece(token) else ""
+            blocks.append(f'<text x="50%" y="{y + height / 2 + 3.5:.1f}">{mark}{text}</text>')
         blocks.append("</g>")
         y += height
     # A token that occurs once says little, and many of them would be half of the markup.

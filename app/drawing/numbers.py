@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,11 @@ MISSING = "\N{EM DASH}"
 
 def _sign(text: str) -> str:
     return text.replace("-", MINUS)
+
+
+def known(rows: Iterable[Any], name: str) -> bool:
+    """Whether any of a table's rows has a value of this name: a column without is left out."""
+    return any(getattr(row, name) is not None for row in rows)
 
 
 def number(value: float | None, digits: int = 3) -> str:

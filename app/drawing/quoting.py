@@ -1,6 +1,10 @@
-"""Text a visitor typed, made safe to quote in a message: as plain text, not markup."""
+"""Text a visitor typed, made safe to quote in a message, as plain text; our own, with its code."""
 
 from __future__ import annotations
+
+import re
+
+from markupsafe import Markup, escape
 
 _LONGEST = 100
 _UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
@@ -22,3 +26,8 @@ def quoted(text: str, most: int = _LONGEST) -> str:
     """The text, shortened, with U+FFFD for every unprintable character."""
     cut = shortened(text, most)
     return "".join(char if char.isprintable() else _UNPRINTABLE for char in cut)
+
+
+def with_code(text: str) -> Markup:
+    """Our own text as markup, with what stands between backticks as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))

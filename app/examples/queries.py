@@ -234,7 +234,7 @@ def read_kinds(reading: Reading, key: int) -> dict[int, ExampleArrays]:
 
 
 def read_examples(reading: Reading, key: int) -> NeuronExamples:
-    """All examples of the neuron with this key."""
+    """All examples of the neuron with this key. Raises Damaged."""
     kinds = read_kinds(reading, key)
     ids = {context_id for arrays in kinds.values() for context_id in arrays.context_ids.tolist()}
     contexts = contexts_of(reading.connection, reading.run, ids)

@@ -46,7 +46,10 @@ class Band(Schema):
     low: float | None = Field(description="Inclusive; null: no lower bound.")
     high: float | None = Field(description="Exclusive; null: no upper bound.")
     nominal_share: float = Field(description="The target share, by the quantiles.")
-    share: float = Field(description="The share of the sample's second half that fell in it.")
+    share: float = Field(
+        description="The share of the sample's second half that fell in it; of sparse units, of "
+        "sampled contexts in which they fire."
+    )
     examples: list[Example]
 
 

@@ -67,7 +67,7 @@ def _remove(path: Path) -> None:
 
 
 def write_lines(path: Path, lines: Iterable[bytes], progress: Progress) -> None:
-    """Write a line for each neuron."""
+    """Write a line for each neuron. Raises NeurariumError if the file exists."""
     with new_file(path) as file:
         for number, line in enumerate(lines, 1):
             file.write(line)
@@ -78,7 +78,7 @@ def write_parquet(
     path: Path, tables: Any, ranges: Any, more: Iterable[tuple[str, Any]], progress: Progress
 ) -> None:
     """Write the tables of a run (`app.export.parquet.Tables`) as a folder of Parquet files, `more`
-    of them as they are."""
+    of them as they are. Raises NeurariumError if the folder exists."""
     import pyarrow.parquet as pq
 
     from app.export.columns import DICTIONARIES, SCHEMAS

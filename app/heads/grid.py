@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from app.drawing.numbers import count, share
 from app.heads.colours import colour
-from app.heads.lines import token_chip, whole_text
+from app.heads.lines import token_chip_in, whole_text
 from app.heads.schemas import HeadContext
 from app.web.frame import Frame
 
@@ -44,16 +44,15 @@ class GridContext:
 
 
 def grid_view(page: HeadContext) -> GridView:
-    """The view of a whole context."""
+    """A whole context: its text, its attention as a grid (up to `GRID_MOST` positions), and a table
+    of the keys of each position."""
     rows = []
-    for position, (token, row, left) in enumerate(
-        zip(page.tokens, page.rows, page.left_out, strict=True)
-    ):
+    for position, (row, left) in enumerate(zip(page.rows, page.left_out, strict=True)):
         keys = Markup(", ").join(
-            Markup("{} {}").format(token_chip(page.tokens[key]), share(attention))
+            Markup("{} {}").format(token_chip_in(page.tokens, key), share(attention))
             for key, attention in row[:3]
         )
-        rows.append((token_chip(token), position, keys, share(left)))
+        rows.append((token_chip_in(page.tokens, position), position, keys, share(left)))
     text = whole_text(page.tokens, [], None)
     no_grid = too_long(len(page.tokens), "context")
     return GridView(text, None if no_grid else pattern_svg(page.rows, label=True), no_grid, rows)

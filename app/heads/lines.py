@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from app.drawing.characters import chip, visible
+from app.drawing.characters import chip, chip_in_text, visible
 from app.drawing.numbers import MISSING, number, share
 from app.heads.colours import colour
 from app.heads.schemas import PairExample
@@ -138,6 +138,11 @@ def token_markup(token: str, position: int, attention: float, is_query: bool, is
     if is_query:
         text = f"<u>{text}</u>"
     return f'<span data-p="{position}"{css}{title}>{text}</span>'
+
+
+def token_chip_in(tokens: Sequence[str], at: int) -> Markup:
+    """A token of a text in a box."""
+    return Markup('<span class="chip">{}</span>').format(chip_in_text(tokens, at))
 
 
 def token_chip(token: str) -> Markup:

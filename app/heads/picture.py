@@ -89,6 +89,8 @@ def heads_view(page: HeadsPage, name: str, links: Links, address: Address) -> He
     shown = [s for s in SCORES.values() if s.ground == score.ground or not s.ground]
     if not score.ground:
         shown = [s for s in SCORES.values() if s.ground != "text"]
+    # A score that no head has, such as of a sink in a run without BOS, has no column.
+    shown = [s for s in shown if s is score or any(s.of(head) is not None for head in page.heads)]
     return HeadsView(
         score=score,
         picture=_picture(page, score, values, (low, high), links),

@@ -121,7 +121,8 @@ def context(reading: Reading, layer: int, head: int, context_id: int) -> HeadCon
 
 
 def random_contexts(reading: Reading, page: HeadPage) -> list[tuple[list[int], list[int]]]:
-    """The random contexts of a head's page: token ids and included positions of each."""
+    """The random contexts of a head's page: token ids and included positions of each. Raises
+    Damaged."""
     ids = [example.context_id for example in page.examples.random]
     rows = contexts_of(reading.connection, reading.run, ids)
     found = []

@@ -62,7 +62,8 @@ class HeadWeightsView:
 
 
 def weights_view(page: HeadPage, links: Links) -> HeadWeightsView:
-    """The view of a head's weights."""
+    """Token pairs from a head's OV and QK circuits, and the heads and neurons it composes with, as
+    tables."""
     circuits = page.circuits
     promoted = _pairs(circuits.promoted)
     apart = circuits.matched_previous is not None

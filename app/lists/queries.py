@@ -39,7 +39,8 @@ class _Match:
 
 
 def rows(store: Store, entries: Sequence[Entry], reach: int | None = None) -> list[ListRow]:
-    """The rows of a list, without repetitions; `reach` is as in `NeuronExamples.of_kind`."""
+    """The rows of a list, without repetitions; `reach` is as in `NeuronExamples.of_kind`. Raises
+    Damaged."""
     with store.connect() as connection:
         runs = runs_of(connection, {entry.place.model for entry in entries if entry.place})
         by_text: dict[str, _Match | ListRow] = {}

@@ -117,7 +117,8 @@ class _TopExamples:
         self._known: dict[int, list[Example]] = {}
 
     def of(self, index: int) -> list[Example]:
-        """The top examples of the neuron at an index over all layers, as lines need them."""
+        """The top examples of the neuron at an index over all layers, as lines need them. Raises
+        Damaged."""
         if index not in self._known:
             reading = self._reading
             kinds = read_kinds(reading, schema.neuron_key(reading.run.id, index))

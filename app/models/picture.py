@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from app.drawing.characters import chip
+from app.drawing.characters import PIECE, chip
 from app.drawing.numbers import count, numbers
 from app.models.schemas import LayerPicture, PictureStatistic
 from app.reading.statistics import STATISTICS
@@ -165,4 +165,4 @@ def _speller(stat: PictureStatistic) -> Callable[[float | None], str]:
 
 def _plain(token: str) -> str:
     """A token as in a chip, escaped but without elements, since a title is plain text."""
-    return str(chip(token)).replace("<i>", "").replace("</i>", "")
+    return str(chip(token)).replace(PIECE, "").replace("<i>", "").replace("</i>", "")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from app.drawing.characters import label
+from app.drawing.characters import PIECE_IN_PICTURE, is_piece, label
 from app.drawing.charts import axis_text, nice_ticks, tick_label
 from app.drawing.numbers import count, share
 from app.models.schemas import LayerDot, LayerScatter
@@ -149,7 +149,9 @@ def draw(page: LayerScatter, address: tuple[str, str]) -> Markup:
             continue
         taken.append((at_x, at_y))
         end = at_x > WIDTH / 2
-        words = label(dot.peak_token)[:18]
+        words = Markup(label(dot.peak_token[:18]))
+        if is_piece(dot.peak_token):
+            words = PIECE_IN_PICTURE + words
         out.append(axis_text(at_x + (-6 if end else 6), at_y + 3, "end" if end else "start", words))
     out.append("</svg>")
     return Markup("".join(out))

@@ -278,5 +278,6 @@ def layer_page(
         shown=view.shown(drawn, plotted),
         sorted={"sort": sort, "order": order},
         beside=view.beside(layer, present),
+        measured=view.measured(page),
     )
     return site.html(request, "models/layer.html", context)

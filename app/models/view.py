@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args
 from markupsafe import Markup
 
 from app.drawing import strips
-from app.drawing.numbers import MINUS, compact, count, number, share
+from app.drawing.numbers import MINUS, compact, count, known, number, share
 from app.drawing.palette import palette
 from app.examples.lines import Kind, Layout, aligned, lines
 from app.heads.picture import HeadsView
@@ -169,10 +169,19 @@ class LayerContext:
     sorted: dict[str, Any]
     """The parameters `sort` and `order` of the request."""
     beside: Beside
+    measured: list[str]
+    """The statistics after max and density that a column shows."""
     pictures: tuple[tuple[str, str], ...] = tuple(
         (stat, STATISTICS[stat].label) for stat in get_args(PictureStatistic)
     )
     """The statistics of the grid, with their names."""
+
+
+def measured(page: LayerPage) -> list[str]:
+    """The statistics of a layer's table after max and density: those that any of its rows has, and
+    the one that it is sorted by."""
+    names = ("mean", "kurtosis", "lookup", "effect_kurtosis")
+    return [name for name in names if name == page.sort or known(page.neurons.items, name)]
 
 
 def beside(layer: int, present: Collection[int]) -> Beside:
@@ -266,7 +275,7 @@ def _gallery_line(item: GalleryNeuron, links: Links, with_model: bool) -> Galler
 
 
 def model(page: ModelPage) -> ModelView:
-    """The view of a model."""
+    """The distributions of maximum and density in each layer, each on an axis for all layers."""
     return ModelView(
         max=_distribution(page.layers, lambda layer: layer.max_quantiles, number, _plain),
         density=_distribution(

@@ -42,7 +42,7 @@ def page_of(
 
 def named_unit(store: Store, text: str, page: ModelSet | None) -> tuple[ModelSet, int, int] | None:
     """The unit whose name in its dictionary's file is `text`, in upper or lower case: of the set of
-    `page` first, then of the model's others; of every model without a page."""
+    `page` first, then of the model's others; of every model without a page. Raises Damaged."""
     with store.connect() as connection:
         for model in model_names(connection):
             if page is not None and model != page.model:

@@ -85,7 +85,7 @@ class Aligned:
         return [schema.neuron_key(self.reading.run.id, index) for index, _ in self.pairs]
 
     def units(self, rows: Mapping[int, Row[Any]]) -> list[AlignedUnit]:
-        """The units, given the rows of `keys`, by key."""
+        """The units, given the rows of `keys`, by key. Raises Damaged."""
         run, vocabulary = self.reading.run, self.reading.vocabulary
         noun = self.reading.units.noun
         units = []

@@ -15,7 +15,8 @@ Part = Literal["in", "gate"]
 
 
 class PeakQuantiles(Schema):
-    """Quantiles of a neuron's peaks over the sample's contexts."""
+    """Quantiles of a neuron's peaks over the sample's contexts; of sparse units, over sampled
+    contexts in which they fire."""
 
     q01: float
     q10: float
@@ -208,8 +209,14 @@ class NeuronPage(Schema):
         "scale."
     )
     stats: Stats
-    histogram: Histogram = Field(description="Activations by position, over the sample.")
-    peak_histogram: Histogram = Field(description="Peaks by context, over the sample.")
+    histogram: Histogram = Field(
+        description="Activations by position, over the sample; of sparse units, the positions of "
+        "the corpus at which they fire."
+    )
+    peak_histogram: Histogram = Field(
+        description="Peaks by context, over the sample; of sparse units, over sampled contexts in "
+        "which they fire."
+    )
     peaks_by_source: list[SourcePeaks] = Field(
         description="`peak_histogram` by source, in corpus order; empty unless the corpus has two "
         "or more sources."

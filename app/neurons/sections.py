@@ -294,7 +294,7 @@ def _stored(page: ContextPage) -> str:
 
 
 def source_name(source: SourceExamples) -> str:
-    """A source's name on pages."""
+    """A source's name on pages; “without a source” for documents that name none."""
     return "other sources" if source.other else source.source or "without a source"
 
 
@@ -355,7 +355,7 @@ def _band_note(band: Band) -> str:
 
 
 def _source_note(source: SourceExamples) -> str:
-    mean = "" if source.mean_peak is None else f", mean of its sample {number(source.mean_peak)}"
+    mean = "" if source.mean_peak is None else f", mean of the sample {number(source.mean_peak)}"
     return f"highest {number(source.examples[0].peak)}{mean}"
 
 

@@ -22,16 +22,16 @@ def transformer_lens(page: NeuronPage) -> str:
     ids = ", ".join(map(str, page.top_token_ids))
     imports = "import torch; from transformer_lens.model_bridge import TransformerBridge; "
     cached = f'model.run_with_cache(torch.tensor([[{ids}]]))[1]["{page.hook_point}"][0'
-    told = f"  # {_plain(top.peak)} in {run.dtype}"
+    remark = f"  # {_plain(top.peak)} in {run.dtype}"
     if page.dictionary is None:
-        return f"{imports}model = {_boot(page)}\n{cached}, {top.peak_position}, {place}]{told}"
+        return f"{imports}model = {_boot(page)}\n{cached}, {top.peak_position}, {place}]{remark}"
     # Layouts of files differ, so Neurarium itself reads the dictionary and computes its formula.
     own = page.dictionary
     file = own.file if own.on_hub else f"path/to/{own.file}"
     read = f'read_dictionary("{file}", {page.layer}, "{own.hook_point}")'
     return (
         f"{imports}from neurarium import read_dictionary; model = {_boot(page)}\n"
-        f"{read}.encode({cached}, {top.peak_position}])[{page.neuron}]{told}"
+        f"{read}.encode({cached}, {top.peak_position}])[{page.neuron}]{remark}"
     )
 
 

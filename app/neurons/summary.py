@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from app.drawing.characters import PIECE, is_piece
 from app.drawing.logo import Column, columns, logo, short
 from app.drawing.numbers import count, share
 from app.examples.schemas import Example
@@ -55,6 +56,8 @@ class Summary:
     """Top examples."""
     promotes: list[TokenChip]
     suppresses: list[TokenChip]
+    some_absent: bool
+    """Whether a token of these two is known never to occur in the corpus."""
 
 
 def summary(page: NeuronPage, find: Callable[[int, str | None], str]) -> Summary:
@@ -75,6 +78,9 @@ def summary(page: NeuronPage, find: Callable[[int, str | None], str]) -> Summary
         of=len(top),
         promotes=_effects(effects.top, find, "promoted"),
         suppresses=_effects(effects.bottom, find, "suppressed"),
+        some_absent=any(
+            value.corpus_count == 0 for value in (*effects.top[:TOKENS], *effects.bottom[:TOKENS])
+        ),
     )
 
 
@@ -137,4 +143,5 @@ def _share(found: SourceCount) -> str:
 
 
 def _chip(token: str, href: str, number: str = "", dim: bool = False) -> TokenChip:
-    return TokenChip(Markup(short(token)), href, number, dim)
+    mark = PIECE if is_piece(token) else Markup()
+    return TokenChip(mark + Markup(short(token)), href, number, dim)

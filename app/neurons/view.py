@@ -139,9 +139,14 @@ def neuron_view(
     ]
     activations_chart, peaks_chart = _histograms(page)
     effects = page.weights.logit_effects.histogram
-    whose = "its firing" if page.run.units.sparse else "the sample's"
+    peaked = page.run.units.peaked
     return NeuronView(
-        stats=stats(page),
+        stats=[
+            # Sparse sets and runs of earlier versions have no such score.
+            stat
+            for name, stat in zip(_STATS, stats(page), strict=True)
+            if name != "lookup" or page.stats.lookup is not None
+        ],
         ground=(
             ("Densities, maximum" if page.run.units.sparse else "Maximum")
             + f" and minimum over all {count(page.run.tokens)} tokens; the rest of "
@@ -149,7 +154,7 @@ def neuron_view(
             "sampled contexts."
         ),
         quantiles=[
-            Stat(label, number(value), f"{label} of {whose} contexts peak at or below this.")
+            Stat(label, number(value), f"{label} of the {peaked} peak at or below this.")
             for label, value in quantiles
         ],
         activations=activations_chart,
@@ -178,13 +183,14 @@ def neuron_view(
 def sources_view(
     page: NeuronPage, layout: View, links: Links, *, titled: bool = False
 ) -> SourcesView:
-    """The view of a neuron's examples by source."""
+    """All examples of each source, with the colour scale. `titled`: each token carries its whole
+    title."""
     section = by_source(page, _layout(page, layout, links, titled))
     return SourcesView(legend(page.scale, page.stats.min, page.stats.max), section)
 
 
 def context_view(page: ContextPage) -> ContextView:
-    """The view of a whole context."""
+    """A whole context on the neuron's colour scale."""
     return of_context(page, palette(page.scale, low=page.min, high=page.max))
 
 

@@ -164,7 +164,8 @@ def _both(
 
 
 def effects_of(effects: LogitEffects, find: TokenAddress) -> Effects:
-    """The view of a neuron's logit effects."""
+    """Promoted and suppressed tokens as tables, and the distribution over the vocabulary. `find`
+    makes the address of the search for a token."""
     promoted, suppressed = _both(effects, find, ("promoted", "suppressed"))
     histogram = effects.histogram
     chart = Markup()

@@ -119,8 +119,17 @@ _TOKEN = re.compile(r"[?&]token_id=(\d+)")
 class Pages:
     """Renders the pages of one site."""
 
-    def __init__(self, model: ModelPage, layers: set[int], has: Callable[[int, int], bool]) -> None:
-        """`layers`: those of which the site has any unit; `has`: whether a unit has a page."""
+    def __init__(
+        self,
+        model: ModelPage,
+        layers: set[int],
+        has: Callable[[int, int], bool],
+        *,
+        pieces: bool,
+    ) -> None:
+        """`layers`: those of which the site has any unit; `has`: whether a unit has a page;
+        `pieces`: whether word pieces are marked."""
+        self._pieces = pieces
         self._model, self._layers, self._has = model, layers, has
         self._made_of = f"This site was made of run {model.run.id} by Neurarium."
         self._templates = _environment()
@@ -169,6 +178,7 @@ class Pages:
             shown={"first": 0},
             sorted={},
             beside=models.beside(layer, self._layers),
+            measured=models.measured(page),
         )
         count, of = len(page.neurons.items), page.summary.neurons
         part = "" if count == of else f"It has {count:,} of the layer's {of:,} {noun}s. "
@@ -212,7 +222,7 @@ class Pages:
         """A page; `home` leads to the site's folder."""
         names = {field.name: getattr(context, field.name) for field in fields(context)}
         html = self._templates.get_template(template).render(
-            links=self._links, home=home, said=said + self._made_of, **names
+            links=self._links, home=home, pieces=self._pieces, said=said + self._made_of, **names
         )
         html = _ADDRESS.sub(lambda found: self._address(found[1], home), _GONE.sub("", html))
         return compact(_STEP.sub("", html))

@@ -71,7 +71,12 @@ def publish(
     by_layer: dict[int, list[int]] = {}
     for index, (layer, _) in zip(indices, places, strict=True):
         by_layer.setdefault(layer, []).append(index)
-    pages = Pages(model, set(by_layer), lambda layer, neuron: (layer, neuron) in known)
+    pages = Pages(
+        model,
+        set(by_layer),
+        lambda layer, neuron: (layer, neuron) in known,
+        pieces=reading.begins_words_with_space,
+    )
     heads = reading.run.set_name == HEADS
     progress = stage("Publishing", len(indices), f"{reading.units.noun}s")
     with new_folder(folder) as made:

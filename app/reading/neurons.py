@@ -57,7 +57,7 @@ def promoted_token(row: Row[Any], vocabulary: list[str]) -> str | None:
 
 
 def neuron_row(row: Row[Any], reading: Reading) -> NeuronRow:
-    """A row of `rows_of` as JSON; `reading` is of its run."""
+    """A row of `rows_of` as JSON; `reading` is of its run. Raises Damaged."""
     return NeuronRow(
         layer=row.layer,
         neuron=row.neuron,

@@ -48,7 +48,7 @@ def layer_arrays(reading: Reading, layer: int) -> LayerArrays:
 
 def selectivity(reading: Reading, source: int, layers: list[int]) -> Column:
     """How much higher neurons peak in a source than in the others: (s − o) ÷ (|s| + |o|), of the
-    mean peak s in it and the mean o of the other sources' mean peaks, from −1 to 1.
+    mean peak s in it and the mean o of the other sources' mean peaks, from −1 to 1. Raises Damaged.
 
     It is the class selectivity index of Morcos et al. 2018 ("On the importance of single directions
     for generalization"), with magnitudes below, as activations can be negative. NaN where the
@@ -73,12 +73,13 @@ def selectivity(reading: Reading, source: int, layers: list[int]) -> Column:
 
 
 def alike(reading: Reading, layers: list[int]) -> Column:
-    """The column `ALIKE` of some layers."""
+    """The column `ALIKE` of some layers. Raises Damaged."""
     return np.concatenate([layer_arrays(reading, layer).alike for layer in layers])
 
 
 def partners(reading: Reading, indices: list[int]) -> dict[int, int]:
-    """The neurons with the most similar output weights, by index over all layers."""
+    """The neurons with the most similar output weights, by index over all layers. Raises
+    Damaged."""
     by_index = {}
     for index in indices:
         layer, neuron = reading.places.of(index)

@@ -218,7 +218,7 @@ def check_neuron(run: Row[Any], layer: int, neuron: int) -> None:
 
 
 def model_names(connection: Connection) -> list[str]:
-    """The names of all models, sorted."""
+    """The names of all models, sorted. Raises Damaged."""
     # Not in SQL: databases differ in how they order text.
     return sorted({row.model for row in all_runs(connection)})
 

@@ -51,6 +51,13 @@ class Reading:
         return self._vocabulary.texts
 
     @property
+    def begins_words_with_space(self) -> bool:
+        """Whether the run's tokens have words with a space in front."""
+        return self._vocabularies.begin_words_with_space(
+            self.connection, self.run.vocabulary_id, self.run.identity
+        )
+
+    @property
     def spelling(self) -> list[bytes]:
         """The bytes of every token id."""
         return self._vocabulary.spelling
@@ -203,6 +210,17 @@ class Store:
         """Whether `run` is the default run of its set. Raises NotFound."""
         with self.reading(model, None) as reading:
             return bool(reading.run.id == run)
+
+    def begins_words_with_space(self, model: str | ModelSet | None, run: int | None) -> bool:
+        """Whether the tokens of a run have words with a space in front; without a model, those of
+        all runs. Raises NotFound."""
+        with self.connect() as connection:
+            if model is not None:
+                return self.open(connection, model, run).begins_words_with_space
+            return all(
+                self._vocabularies.begin_words_with_space(connection, *each)
+                for each in self._vocabularies.in_store(connection)
+            )
 
     def layers_with_units(self, model: str | ModelSet, run: int | None) -> list[int]:
         """The layers of a run that have units. Raises NotFound."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, or_, select
 
 from indexer.store import schema
 from indexer.store.checksums import damaged_vocabulary, vocabulary_identity
@@ -65,12 +65,43 @@ class Vocabulary:
         return VocabularyIndex(self.texts)
 
 
+_WORD_AFTER_SPACE = (
+    select(schema.vocabulary.c.token_id)
+    .where(
+        schema.vocabulary.c.vocabulary_id == bindparam("vocabulary_id"),
+        or_(
+            schema.vocabulary.c.bytes.between(b" a", b" z\xff"),
+            schema.vocabulary.c.bytes >= b" \xc3",
+        ),
+        schema.vocabulary.c.bytes < b"!",
+    )
+    .limit(1)
+)
+
+
 class Vocabularies:
     """The vocabularies in memory, by identity: a database can reuse the id of a deleted one."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, Vocabulary] = OrderedDict()
+        self._spaced: dict[str, bool] = {}
         self._lock = threading.Lock()
+
+    def in_store(self, connection: Connection) -> list[tuple[int, str]]:
+        """The id and the identity of every vocabulary."""
+        table = schema.vocabularies
+        found = connection.execute(select(table.c.id, table.c.identity).order_by(table.c.id))
+        return [(row.id, row.identity) for row in found]
+
+    def begin_words_with_space(
+        self, connection: Connection, vocabulary_id: int, identity: str
+    ) -> bool:
+        """Whether a vocabulary has words with a space in front: only there does a missing space
+        tell a word's end from its beginning. Reads tokens up to the first such word."""
+        if identity not in self._spaced:
+            found = connection.execute(_WORD_AFTER_SPACE, {"vocabulary_id": vocabulary_id})
+            self._spaced[identity] = found.first() is not None
+        return self._spaced[identity]
 
     def get(self, connection: Connection, vocabulary_id: int, identity: str) -> Vocabulary:
         """A vocabulary, read on first use. Raises Damaged."""

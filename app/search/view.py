@@ -121,7 +121,7 @@ class SearchContext:
 
 
 def token_view(results: TokenSearch, noun: str, links: Links) -> TokenView:
-    """The view of a search by token."""
+    """The words around the neurons of a token: title, roles, heads of columns."""
     words, heading, sentence = ROLES[results.role]
     roles = [
         (entry.role, ROLES[entry.role][0], entry.neurons, entry.role == results.role)

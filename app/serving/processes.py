@@ -1,8 +1,8 @@
 """Serves from several processes, which share a listening socket. Live models are in a further
 process, which the others ask.
 
-Each process is a new Python, told by a pipe what to serve. When the pipe ends, so does the process:
-none outlives the command, however that ended.
+Each process is a new Python, which reads what to serve from a pipe. When the pipe ends, so does the
+process: none outlives the command, however that ended.
 """
 
 from __future__ import annotations
@@ -182,7 +182,8 @@ def _live_socket() -> Iterator[tuple[socket.socket, Path]]:
 
 
 def work(pipe: Any) -> None:
-    """Serve what a `Task` in the pipe says, until a signal comes or the pipe ends."""
+    """Serve what a `Task` in the pipe says, until a signal comes or the pipe ends. Raises
+    NeurariumError."""
     from app.main import create_app
     from app.serving.server import collect_less, compile_templates, server_of
 

@@ -121,6 +121,8 @@ def _is_json(request: Request) -> bool:
 
 
 def answer(request: Request, status: int, detail: str) -> Response:
+    """The answer with an error: JSON for the API, else a page, with the nearest places for 404 and
+    422."""
     error = Error(error=_NAMES.get(status, "error"), detail=detail, status=status)
     if _is_json(request):
         return JSONResponse(error.model_dump(), status)
@@ -262,11 +264,18 @@ def _allowed(error: HTTPException) -> list[str]:
     return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 
+def _is_whole(value: object) -> bool:
+    """Whether a value is a whole number: pydantic reads `0-1` as −1."""
+    return not isinstance(value, str) or value.lstrip("+-").isdigit()
+
+
 def _rule(error: dict[str, Any]) -> str:
     """What is wrong with a value, in plainer words than pydantic's."""
     limits = error.get("ctx", {})
     match error["type"]:
         case "int_parsing" | "int_parsing_size" | "int_from_float":
+            return "is not a whole number"
+        case "greater_than_equal" if not _is_whole(error.get("input")):
             return "is not a whole number"
         case "greater_than_equal":
             return f"is too small: the minimum is {limits['ge']}"

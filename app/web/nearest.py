@@ -14,7 +14,7 @@ from app.reading.store import Store
 from app.sets import ModelSet
 from app.web import urls
 from app.web.address import Address, parse
-from indexer.store.units import HEADS
+from indexer.store.units import HEADS, SET_NAME
 
 MOST = 6
 _MODELS = 3
@@ -27,11 +27,14 @@ Place = tuple[str, str]
 
 def nearest(store: Store, typed: str, page: ModelSet | None = None) -> list[Place]:
     """Existing pages near to what was typed on a page of the model and set `page`: at most `MOST`,
-    nearest first."""
+    nearest first. Raises Damaged."""
     parsed = parse(typed)
-    # Where the last part of a path is no number, the parts before it can still name a layer.
-    before = typed.rpartition("/")[0] if typed.startswith("/") else ""
-    address = parsed or parse(before) or Address()
+    # Where a part of a path is no number, its digits and the parts before it can still name a
+    # layer; where it has no number, a part such as `l1` can be a layer rather than a set.
+    read = [parsed] if parsed else []
+    if typed.startswith("/") and (parsed is None or parsed.layer is None):
+        read = _read(typed)
+    address = read[0] if read else Address()
     model = page.model if page else None
     units = address.set
     if address.model is None and page is not None:
@@ -44,13 +47,53 @@ def nearest(store: Store, typed: str, page: ModelSet | None = None) -> list[Plac
         runs = runs_of(connection, close)
         places: list[Place] = []
         for name in close:
-            places += _inside(_existing(ModelSet(name, units), runs[name]), runs[name], address)
+            if parsed is None or parsed.layer is None:
+                places += _pages_like(name, runs[name], typed)
+            for one in read or [address]:
+                places += _inside(_existing(ModelSet(name, units), runs[name]), runs[name], one)
+            # Pages of several addresses: the units first, then layers, then the model.
+            places.sort(key=lambda place: -place[1].count("/"))
     if parsed is None and not typed.startswith("/") and len(typed) <= _LONGEST_SEARCH:
         # Words rather than an address: the corpus may have them.
         there = model if model in names else names[0] if len(names) == 1 else None
         if there is not None and re.search(r"\w", typed):
             places.insert(0, (f"search {there} for “{typed}”", urls.search(there, text=typed)))
     return list(dict.fromkeys(places))[:MOST]
+
+
+def _read(path: str) -> list[Address]:
+    """What a path can mean that is no address: `/demo/L1N3` is read as typed into the go-to box,
+    the two numbers of `/demo/0-1` are a layer and a unit, or two layers, those of `/demo/1/3-4` a
+    layer and two units."""
+    path = re.sub("/+", "/", path).strip("/")
+    if typed := parse(path):
+        return [typed]
+    model, _, rest = path.partition("/")
+    first, _, after = rest.partition("/")
+    units = first if SET_NAME.fullmatch(first) else None
+    numbered = (after if units else rest).split("/")
+    numbers = [int(digits) for digits in re.findall("[0-9]{1,9}", "/".join(numbered))][:3]
+    if not numbers:
+        return [Address(model, set=units)]
+    layer, *more = numbers
+    neurons: list[int | None] = [*more] or [None]
+    read = [Address(model, layer, neuron, set=units) for neuron in neurons]
+    if more and len(numbered) == 1:
+        read.append(Address(model, more[0], set=units))
+    return read
+
+
+def _pages_like(model: str, rows: Sequence[Row[Any]], path: str) -> list[Place]:
+    """The set of units or page of a model whose name is like the second part of a path."""
+    word = path.strip("/").partition("/")[2].partition("/")[0] if path.startswith("/") else ""
+    pages = {
+        "search": urls.search(model),
+        "neurons": urls.search_numbers(model),
+        "differences": urls.differences(model),
+    }
+    pages |= {row.set_name: urls.model(ModelSet(model, row.set_name)) for row in rows}
+    close = get_close_matches(word.lower(), pages, 1, 0.6)
+    return [(f"{model}/{one}", pages[one]) for one in close if one != word]
 
 
 def _models(names: list[str], typed: str, model: str | None) -> list[str]:
@@ -65,8 +108,10 @@ def _models(names: list[str], typed: str, model: str | None) -> list[str]:
 
 
 def _existing(name: ModelSet, rows: Sequence[Row[Any]]) -> ModelSet:
-    """The model's set of that name, or else its default set. `rows`: the model's runs."""
-    return name if any(row.set_name == name.set for row in rows) else ModelSet(name.model)
+    """The model's set of that name or of one like it, or else its default set. `rows`: the model's
+    runs."""
+    close = get_close_matches(name.set or "", {row.set_name for row in rows}, 1, 0.6)
+    return ModelSet(name.model, close[0]) if close else ModelSet(name.model)
 
 
 def _inside(name: ModelSet, rows: Sequence[Row[Any]], address: Address) -> list[Place]:

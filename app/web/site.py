@@ -13,9 +13,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel
 
 from app.drawing import quoting
-from app.drawing.characters import chip, visible
+from app.drawing.characters import chip, chip_in_text, visible
 from app.drawing.charts import bar
-from app.drawing.numbers import compact, count, exact, number, share, when
+from app.drawing.numbers import compact, count, exact, known, number, share, when
 from app.errors import AppError, NotAcceptable
 from app.reading.noted import Newest
 from app.reading.statistics import STATISTICS
@@ -44,7 +44,10 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "visible": visible,
     "plain": quoting.printable,
     "chip": chip,
+    "chip_in_text": chip_in_text,
     "bar": bar,
+    "known": known,
+    "with_code": quoting.with_code,
 }
 """The filters of all templates."""
 
@@ -119,7 +122,10 @@ class Site:
         names = {of.name: getattr(context, of.name) for of in fields(context)}
         frame = context.frame
         text = self.templates.get_template(template).render(
-            links=frame.links, has_notes=self.note_marks is not None, **names
+            links=frame.links,
+            has_notes=self.note_marks is not None,
+            pieces=status < 400 and self._marks_pieces(frame.links),
+            **names,
         )
         if frame.embed:  # <base> makes links leave the frame, except those within the page
             text = text.replace('href="#', 'target="_self" href="#')
@@ -132,6 +138,13 @@ class Site:
         if self.store.versions(model) != runs:
             return response
         return self.built.keep(request, tag, response)
+
+    def _marks_pieces(self, links: Links | None) -> bool:
+        """Whether a page marks word pieces: a page without a model of its own does where all
+        vocabularies have words that begin with a space."""
+        if links is None:
+            return self.store.begins_words_with_space(None, None)
+        return self.store.begins_words_with_space(links.model, links.run)
 
     def marks(self, *names: Name) -> Marks:
         """The notes on neurons of models or sets, for pages that list neurons."""
@@ -202,7 +215,9 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(FILTERS)
-    environment.globals.update(urls=urls, static=static_url, views=VIEWS, has_notes=False)
+    environment.globals.update(
+        urls=urls, static=static_url, views=VIEWS, has_notes=False, pieces=False
+    )
     environment.globals.update(statistics=STATISTICS)
     return environment
 

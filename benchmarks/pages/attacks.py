@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,7 +21,7 @@ from benchmarks.pages import servers
 from benchmarks.pages.asking import ask_all
 from benchmarks.pages.attacking import attacked, post
 from benchmarks.pages.serving import neuron_places
-from benchmarks.results import Figure, run
+from benchmarks.results import Figure, Save, run
 from benchmarks.tables import report
 from indexer.errors import NeurariumError
 
@@ -101,12 +100,11 @@ def main(
     seconds: Annotated[float, typer.Option(min=1, help="How long each attack lasts.")] = 20,
     pause: Annotated[float, typer.Option(min=0, help="Seconds from a page to the next.")] = 0.05,
     seed: Annotated[int, typer.Option(help="Of the choice of pages.")] = 0,
-    save: Annotated[Path | None, typer.Option(help="Save the figures as JSON.")] = None,
+    save: Save = None,
 ) -> None:
     """Measure pages under attack."""
     figures = []
-    for store in stores:
-        name, _, database = store.partition("=")
+    for name, database in servers.named(stores).items():
         figures += measure(name, database, seconds, pause, seed, CASES)
     report("pages.attacks", {"seconds": seconds, "pause": pause, "seed": seed}, figures, save)
 

@@ -12,7 +12,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
@@ -22,8 +21,9 @@ from starlette.testclient import TestClient
 from app.main import create_app
 from app.settings import Settings
 from app.web import api_urls, urls
+from benchmarks.pages import servers
 from benchmarks.pages.addresses import draw
-from benchmarks.results import Figure, run
+from benchmarks.results import Figure, Save, run
 from benchmarks.tables import report
 from indexer.errors import NeurariumError
 from indexer.store.checksums import Cover, Rows
@@ -133,12 +133,11 @@ def main(
     pages: Annotated[int, typer.Option(min=20, help="How many neurons.")] = 200,
     rounds: Annotated[int, typer.Option(min=1, help="How often each is asked for.")] = 5,
     seed: Annotated[int, typer.Option(help="Of the choice of neurons.")] = 0,
-    save: Annotated[Path | None, typer.Option(help="Save the figures as JSON.")] = None,
+    save: Save = None,
 ) -> None:
     """Measure what checksums cost a page."""
     figures = []
-    for store in stores:
-        name, _, database = store.partition("=")
+    for name, database in servers.named(stores).items():
         figures += measure(name, database, pages, rounds, seed)
     report("pages.checksums", {"pages": pages, "rounds": rounds, "seed": seed}, figures, save)
 

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import cycle
-from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -26,7 +25,7 @@ import typer
 from benchmarks.pages import servers
 from benchmarks.pages.asking import ask_all
 from benchmarks.pages.serving import neuron_pages
-from benchmarks.results import Figure, run
+from benchmarks.results import Figure, Save, run
 from benchmarks.rounds import announced, interleave
 from benchmarks.tables import report
 from indexer.errors import NeurariumError
@@ -127,11 +126,8 @@ def measure(
         turns = {}
         for store, url in stores.items():
             database, _, workers = url.partition("@")
-            address = database
-            if not database.startswith("http://"):
-                options = ("--workers", workers) if workers else ()
-                server = servers.neurarium(database, *options, keeps=kept)
-                address = stack.enter_context(server).address
+            options = ("--workers", workers) if workers else ()
+            address = servers.served(stack, database, *options, keeps=kept)
             paths = neuron_pages(address, 1000, seed)
             for _ in range(4):  # each process warms up
                 ask_all(address, paths if kept else paths[:10], {"Accept-Encoding": "zstd"})
@@ -157,13 +153,10 @@ def main(
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of a turn.")] = 4,
     seed: Annotated[int, typer.Option(help="Of the choice and order of pages.")] = 0,
     kept: Annotated[bool, typer.Option(help="Ask for pages that were built before.")] = False,
-    save: Annotated[Path | None, typer.Option(help="Save the figures as JSON.")] = None,
+    save: Save = None,
 ) -> None:
     """Measure pages under load."""
-    named = dict(store.split("=", 1) for store in stores if "=" in store)
-    if len(named) < len(stores):
-        raise NeurariumError("Name each store once, as in demo=sqlite:////tmp/demo.db@2")
-    figures = measure(named, rounds, seconds, seed, kept)
+    figures = measure(servers.named(stores), rounds, seconds, seed, kept)
     parameters = {"rounds": rounds, "seconds": seconds, "seed": seed, "kept": kept}
     report("pages.load", parameters, figures, save)
 

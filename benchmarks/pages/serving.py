@@ -28,7 +28,7 @@ from app.web import api_urls, urls
 from benchmarks.pages import addresses, servers
 from benchmarks.pages.asking import ask_all
 from benchmarks.pages.browser import chromium
-from benchmarks.results import Figure, run
+from benchmarks.results import Figure, Save, run
 from benchmarks.rounds import Turn, announced, interleave
 from benchmarks.tables import PAGE_ROWS, report
 from indexer.errors import NeurariumError
@@ -68,7 +68,7 @@ def measure(stores: Mapping[str, str], rounds: int, requests: int, seed: int) ->
     sizes: list[Figure] = []
     with ExitStack() as stack:
         for store, url in stores.items():
-            address = _served(stack, url)
+            address = servers.served(stack, url)
             typer.echo(f"{store}: choosing addresses", err=True)
             for name, case in _cases(stack, address, rounds * requests, seed).items():
                 cases[store, name] = case
@@ -92,13 +92,6 @@ def figures(
         measured.append(Figure.of(name, store, medians, "ms"))
         measured.append(Figure.of(f"{name}, 95% of answers", store, slow, "ms"))
     return measured
-
-
-def _served(stack: ExitStack, url: str) -> str:
-    """The address of a server: the one that is named, or one started on a database."""
-    if url.startswith("http://"):
-        return url.rstrip("/")
-    return stack.enter_context(servers.neurarium(url)).address
 
 
 def _cases(stack: ExitStack, address: str, count: int, seed: int) -> dict[str, Case]:
@@ -161,7 +154,7 @@ def paint(stores: Mapping[str, str], loads: int, seed: int) -> list[Figure]:
         line = f"{stack.enter_context(servers.plain(folder))}/line"
         pages: dict[str | None, list[str]] = {None: [line]}
         for store, url in stores.items():
-            address = _served(stack, url)
+            address = servers.served(stack, url)
             pages[store] = [address + path for path in neuron_pages(address, loads, seed)]
         browser = stack.enter_context(chromium())
 
@@ -189,12 +182,10 @@ def main(
     requests: Annotated[int, typer.Option(min=1, help="Requests in a turn.")] = 200,
     loads: Annotated[int, typer.Option(min=0, help="Loads in Chromium of each page.")] = 15,
     seed: Annotated[int, typer.Option(help="Of the choice and order of addresses.")] = 0,
-    save: Annotated[Path | None, typer.Option(help="Save the figures as JSON.")] = None,
+    save: Save = None,
 ) -> None:
     """Measure how fast pages are served."""
-    named = dict(store.split("=", 1) for store in stores if "=" in store)
-    if len(named) < len(stores):
-        raise NeurariumError("Name each store once, as in demo=sqlite:////tmp/demo.db")
+    named = servers.named(stores)
     measured = measure(named, rounds, requests, seed)
     if loads:
         measured += paint(named, loads, seed)

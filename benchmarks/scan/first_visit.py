@@ -9,50 +9,32 @@ neuron and of a latent. What the installation did is not in it.
 from __future__ import annotations
 
 import os
-import re
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from benchmarks.results import Figure, run
+from benchmarks.pages.servers import running
+from benchmarks.results import Figure, Save, run
 from benchmarks.tables import report
-from indexer.errors import NeurariumError
 
 PAGES = ("/", "/demo", "/demo/0/0", "/demo/residual-sae/0/0", "/demo/mlp-transcoder/1/0")
 """What a first visitor may look at."""
-_ADDRESS = re.compile(r"http://[\w.]+:\d+")
 
 
 def visit(home: Path) -> list[Figure]:
     """Run the command in an empty home, ask for every page once, and end it."""
     settings = {name: value for name, value in os.environ.items() if _is_of_others(name)}
     begun = time.perf_counter()
-    command = [sys.executable, "-u", "-c", "from app.cli.main import main; main()", "demo"]
-    server = subprocess.Popen(
-        [*command, "--port", "0"],
-        env={**settings, "HOME": str(home)},
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        address = address_of(server)
+    command = ["from app.cli.main import main; main()", "demo", "--port", "0"]
+    # It also prints the pages of each run, before it serves them.
+    with running(command, {**settings, "HOME": str(home)}, begins="Neurarium is at") as server:
         served = time.perf_counter() - begun
         for page in PAGES:
-            with urllib.request.urlopen(f"{address}{page}", timeout=30) as answer:
+            with urllib.request.urlopen(f"{server.address}{page}", timeout=30) as answer:
                 answer.read()
         seen = time.perf_counter() - begun
-    finally:
-        server.terminate()
-        server.communicate()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     stored = sum(file.stat().st_size for file in home.rglob("*") if file.is_file())
     column = "neurarium demo"
@@ -70,20 +52,8 @@ def _is_of_others(name: str) -> bool:
     return not name.startswith(("NEURARIUM_", "XDG_", "HF_"))
 
 
-def address_of(server: subprocess.Popen[str]) -> str:
-    """The address that the command prints once it serves. Raises `NeurariumError` if it ends
-    before."""
-    assert server.stdout is not None  # a pipe
-    printed = []
-    for line in server.stdout:
-        printed.append(line)
-        if "Neurarium is at" in line and (address := _ADDRESS.search(line)):
-            return address[0]
-    raise NeurariumError(f"The demo did not start: {''.join(printed[-3:]).strip()}")
-
-
 def main(
-    save: Annotated[Path | None, typer.Option(help="Save the figures as JSON.")] = None,
+    save: Save = None,
 ) -> None:
     """Measure a first visit on this machine."""
     with tempfile.TemporaryDirectory() as home:

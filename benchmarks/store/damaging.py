@@ -28,7 +28,7 @@ from app.reading.store import Store
 from app.sets import name_of
 from app.settings import Settings
 from app.web import api_urls, urls
-from benchmarks.results import Figure, run
+from benchmarks.results import Figure, Save, run
 from benchmarks.tables import report
 from indexer.errors import NeurariumError
 from indexer.store import schema
@@ -244,7 +244,7 @@ def main(
     store: Annotated[
         Path | None, typer.Option(help="The file of a store that `made` wrote. Default: a new one.")
     ] = None,
-    save: Annotated[Path | None, typer.Option(help="Save the figures as JSON.")] = None,
+    save: Save = None,
 ) -> None:
     """Damage copies of a store, and count the copies with a wrong answer."""
     logging.getLogger("neurarium").propagate = False

@@ -13,6 +13,7 @@ import multiprocessing
 import shutil
 import time
 from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -22,15 +23,15 @@ import typer
 from app.export.choice import Choice
 from app.export.write import Format, Request, export
 from app.reading.store import Store
-from benchmarks.results import Figure, run
+from benchmarks.results import Figure, Save, run
 from benchmarks.store import invented
-from benchmarks.store.synthetic import blocks_of
 from benchmarks.tables import report
 from indexer import memory
-from indexer.models.units import never_positive
+from indexer.models.units import never_large
 from indexer.run.results import Results
 from indexer.store.database import open_store
 from indexer.store.writing.run import write_run
+from indexer.weights.facts import LayerFacts
 
 VOCABULARY, CONTEXTS = 49_152, 20_000
 NAME = "smollm2"
@@ -41,17 +42,19 @@ def make(database: str, widths: tuple[int, ...], contexts: int = CONTEXTS) -> No
     """Write the run."""
     engine = open_store(database, create=True)
     rng = np.random.default_rng(0)
-    text = invented.corpus(rng, contexts, VOCABULARY)
-    pool = invented.pool(rng, gated=True)
+    text, pool = invented.corpus(rng, contexts, VOCABULARY), invented.pool(rng)
+    whole = invented.shape(widths, contexts)
 
-    def facts_of(layer: int) -> invented.Facts:
-        own = np.random.default_rng([0, layer])
-        return invented.facts(own, widths, layer, VOCABULARY, gated=True)
+    def facts_of(layer: int) -> LayerFacts:
+        return invented.facts(np.random.default_rng([0, layer]), widths, layer, VOCABULARY)
 
-    results = Results(text, never_positive, facts_of)
-    tokens = invented.vocabulary(rng, VOCABULARY)
-    record = invented.run_record(NAME, widths, contexts, tokens)
-    write_run(engine, record, blocks_of(rng, widths, text, pool, results), results.contexts())
+    results = Results(text, never_large, facts_of)
+    blocks = chain.from_iterable(  # the scan of one layer is in memory at a time
+        results.neurons(invented.scan(rng, whole.slice(layer, layer + 1), text, pool))
+        for layer in range(len(widths))
+    )
+    record = invented.run_record(NAME, widths, contexts, invented.vocabulary(VOCABULARY))
+    write_run(engine, record, blocks, results.contexts())
     engine.dispose()
 
 
@@ -92,7 +95,7 @@ def main(
     folder: Annotated[Path, typer.Argument(help="Where the store and the files are.")],
     layers: Annotated[int, typer.Option(min=3, help="Layers.")] = 30,
     width: Annotated[int, typer.Option(min=1, help="Neurons a layer.")] = 1536,
-    save: Annotated[Path | None, typer.Option(help="Save the figures as JSON.")] = None,
+    save: Save = None,
 ) -> None:
     """Make the store if it is not there, and measure how long exports take."""
     folder.mkdir(parents=True, exist_ok=True)

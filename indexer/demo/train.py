@@ -86,7 +86,8 @@ def inputs_and_labels(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def train(model: GPT2LMHeadModel, rows: torch.Tensor, recipe: Recipe) -> None:
-    """Train with AdamW on shuffled contexts `[n_contexts, context]` for `recipe.steps` steps."""
+    """Train with AdamW on shuffled contexts `[n_contexts, context]` for `recipe.steps` steps.
+    Raises ValueError if the contexts do not fill one batch."""
     decayed = [p for p in model.parameters() if p.dim() >= 2]
     others = [p for p in model.parameters() if p.dim() < 2]
     groups = [

@@ -70,7 +70,8 @@ class Circuits:
 
 @torch.inference_mode()
 def circuits(model: LoadedModel, frequent: Int[Tensor, " n"]) -> Iterator[list[Circuits]]:
-    """The circuits of all heads, layer by layer. `frequent` are ids of frequent tokens."""
+    """The circuits of all heads, layer by layer. `frequent` are ids of frequent tokens. Raises
+    `NeurariumError` if the model was loaded for other units, or its weights are quantised."""
     heads, path = heads_of(model), logit_path(model)
     layers = [folded(model, layer) for layer in range(model.layout.n_layers)]
     neurons, rotations = model_neurons(model), heads.rotations

@@ -50,7 +50,8 @@ def decompose(
     model: LoadedModel, tokens: Int[Tensor, " pos"], targets: Int[Tensor, " pos"]
 ) -> Parts | None:
     """The parts of the logits of `targets` at every position of one text, in float32: see
-    `indexer.heads.effects` for the sum.
+    `indexer.heads.effects` for the sum. Raises `NeurariumError` if the model was loaded for other
+    units.
 
     None where what a part adds is not known (models that normalise after each addition).
     """
@@ -143,7 +144,8 @@ def decompose(
 
 
 def decompose_text(model: LoadedModel, token_ids: list[int], target: int) -> Parts | None:
-    """The parts of the logit of one target at every position of a text."""
+    """The parts of the logit of one target at every position of a text. Raises `NeurariumError` as
+    `decompose`."""
     tokens = torch.tensor(token_ids, device=model.device)
     return decompose(model, tokens, torch.full_like(tokens, target))
 

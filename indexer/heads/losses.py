@@ -46,8 +46,8 @@ def in_context(
     special_ids: Collection[int] = (),
 ) -> InContext | None:
     """Mean losses in nats over the first `CONTEXTS` contexts of full length `ctx_len`. None if
-    there is none, or if a tenth of it is under two positions. Predictions of the tokens
-    `special_ids` are not counted."""
+    there is none, if a tenth of it is under two positions, or if nothing is counted early or late.
+    Predictions of the tokens `special_ids` are not counted."""
     whole = [context for context in contexts if len(context) == ctx_len][:CONTEXTS]
     tenth = ctx_len // 10
     if not whole or tenth < 2:

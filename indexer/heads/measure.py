@@ -81,7 +81,8 @@ def repeated_of(model: LoadedModel, bos: int | None, seed: int) -> Repeated:
 
 @torch.inference_mode()
 def repeated_scores(model: LoadedModel, path: LogitPath | None, repeated: Repeated) -> ScoreSums:
-    """The scores of all heads on repeated random tokens, the effects on the second copy alone."""
+    """The scores of all heads on repeated random tokens, the effects on the second copy alone.
+    Raises `NeurariumError` when memory runs out."""
     heads = heads_of(model)
     sums = ScoreSums(heads.widths)
     everything = torch.from_numpy(repeated.tokens).to(model.device)

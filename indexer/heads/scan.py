@@ -104,7 +104,7 @@ def scan_heads(
 
 
 def scan_batch(heads: AttentionHeads, path: LogitPath | None, batch: Batch, scan: HeadScan) -> None:
-    """Run one forward pass and measure all heads."""
+    """Run one forward pass and measure all heads. Raises `NeurariumError` when memory runs out."""
     measured = HeadBatch(heads, path, batch, scan.scores)
     device = heads.trunk.device
     tokens = torch.from_numpy(batch.tokens).to(device)

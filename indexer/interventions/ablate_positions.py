@@ -46,7 +46,8 @@ class PositionEffects:
     """How badly each token is predicted, in nats: −log of its probability; NaN at the first
     position, which nothing predicts."""
     divergences: Float64[np.ndarray, "3 pos"]
-    """Kullback–Leibler divergence of the prediction after each token from the baseline, in nats."""
+    """Kullback–Leibler divergence of the prediction after each token from the baseline, in nats:
+    Σ p ln(p ÷ q), with p the baseline's probabilities."""
     likeliest: Int64[np.ndarray, "3 pos"]
     """The most likely next token after each token."""
     probabilities: Float64[np.ndarray, "3 pos"]

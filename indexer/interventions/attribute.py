@@ -1,4 +1,5 @@
-"""Direct logit attribution of one unit on one text."""
+"""Direct logit attribution of one unit on one text: what it adds to a logit by itself, which is the
+direct path of Elhage et al. 2021 ("A Mathematical Framework for Transformer Circuits")."""
 
 from __future__ import annotations
 

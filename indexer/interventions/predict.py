@@ -27,7 +27,8 @@ class Predicted:
     as_is: tuple[float, ...]
     """The same tokens' probabilities in the row in which nothing is changed."""
     divergence: float
-    """Kullback–Leibler divergence from the prediction of that row, in nats."""
+    """Kullback–Leibler divergence from the prediction of that row, Σ p ln(p ÷ q) with p that row's
+    probabilities, in nats."""
 
 
 def last_log_probabilities(

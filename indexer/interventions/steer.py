@@ -1,5 +1,5 @@
-"""Steering: text generated while units' directions are added to the residual stream, beside the
-same text without them.
+"""Steering: text generated while units' directions are added to the residual stream (activation
+addition, Turner et al. 2023), beside the same text without them.
 
 Nothing in this module may be called by several threads at once.
 """

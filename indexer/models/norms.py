@@ -1,5 +1,5 @@
 """A norm of a model, whose output is a linear map of its input divided by a scale: the scale at
-every position, so that what single parts of the input add to the output can be told.
+every position, from which follows what single parts of the input add to the output.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class ScaledNorm:
         return x * self.gain
 
     def back(self, direction: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        """The direction before the norm that equals a direction after it: the transpose of
-        `linear`."""
+        """The direction d′ before the norm for which linear(x) · direction = x · d′: the transpose
+        of `linear` applied to it."""
         direction = direction * self.gain
         return direction - direction.mean(-1, keepdim=True) if self.centred else direction
 

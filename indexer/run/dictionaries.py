@@ -39,7 +39,7 @@ def check_dictionaries(job: Job, reporter: Reporter) -> tuple[Quality, ...]:
     reporter.say("Measuring how well the dictionary reconstructs")
     qualities = measure(job.model, units, batches_of(job))
     for quality in qualities:
-        reporter.say(told(quality))
+        reporter.say(quality_line(quality))
     bos = job.corpus.contexts_with_bos > 0
     for dictionary in units.dictionaries.values():
         if dictionary.prepend_bos not in (None, bos):
@@ -59,7 +59,8 @@ def check_dictionaries(job: Job, reporter: Reporter) -> tuple[Quality, ...]:
     return qualities
 
 
-def told(quality: Quality) -> str:
+def quality_line(quality: Quality) -> str:
+    """A layer's quality, a line for the user."""
     declared = "" if quality.declared_l0 is None else f" (declared {quality.declared_l0:g})"
     return (
         f"Layer {quality.layer}: {quality.fvu:.1%} of variance unexplained, {quality.l0:.1f} "

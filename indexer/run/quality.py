@@ -134,7 +134,7 @@ def measure(
     model: LoadedModel, units: DictionaryLatents, batches: list[Batch]
 ) -> tuple[Quality, ...]:
     """Measure every layer's dictionary: one pass of the unchanged model, and two for each
-    dictionary."""
+    dictionary. Raises `NeurariumError` where a target has another width."""
     sums = {
         layer: Sums(dictionary, model.device) for layer, dictionary in units.dictionaries.items()
     }

@@ -87,7 +87,8 @@ def one_pass(
 def scan_here(
     job: Job, measured: Sequence[Measured], todo: Sequence[int], after: Callable[..., None]
 ) -> None:
-    """Run the model over batches, in this process; `after` is called with each when it is done."""
+    """Run the model over batches, in this process; `after` is called with each when it is done.
+    Raises `NeurariumError` when memory runs out."""
     given_back = time.monotonic()
     for number in todo:
         batch = fill_batch(job.plans[number], job.corpus, padding_id=0)

@@ -61,7 +61,8 @@ def write(
     peaks_of: PeaksOf,
 ) -> int:
     """Write finished scans to the store; returns the run's id. `pairs` makes the pass over pairs of
-    positions, and is called for attention heads; `peaks_of` is as in `Results`."""
+    positions, and is called for attention heads; `peaks_of` is as in `Results`. Raises
+    NeurariumError."""
     current = [next(scans)]
     heads = None
     if job.model.units.has_pairs:

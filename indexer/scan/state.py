@@ -146,7 +146,8 @@ class _Step:
     def take_extremes(
         self, peaks: Float32[np.ndarray, "batch n"], troughs: Float32[np.ndarray, "batch n"]
     ) -> None:
-        """Update maxima and minima, and let contexts into the selections over all contexts."""
+        """Update maxima and minima, and let contexts into the selections over all contexts. Raises
+        NeurariumError on NaN or ±inf."""
         scan, where = self.scan, self.where
         if not (np.isfinite(peaks).all() and np.isfinite(troughs).all()):
             raise not_finite(scan.shape.first_layer + self.layer, self.seen.activations.dtype)

@@ -1,5 +1,6 @@
 """Logit effects: what a neuron's write vector adds to every token's logit, the tokens it raises and
-lowers most, and the distribution of its effects.
+lowers most, and the distribution of its effects. This is the direct path of Elhage et al. 2021 ("A
+Mathematical Framework for Transformer Circuits").
 """
 
 from __future__ import annotations

@@ -137,6 +137,7 @@ def unit_vectors(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
 
 
 def tiles(vectors: Tensor) -> list[tuple[int, Tensor]]:
+    """Vectors [n, d] in parts of at most `_TILE` rows, each with the index of its first row."""
     return [(i * _TILE, tile) for i, tile in enumerate(torch.split(vectors, _TILE))]
 
 

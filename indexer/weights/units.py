@@ -29,7 +29,7 @@ def known_writes(model: LoadedModel, layer: int) -> Writes | None:
 
 
 def write_vectors(model: LoadedModel, layer: int) -> Float[Tensor, "units d_model"]:
-    """The vectors of `writes_of`."""
+    """The vectors of `writes_of`. Raises `NeurariumError` as it does."""
     return writes_of(model, layer).vectors
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.pages import servers
 from benchmarks.rounds import Turn
-from benchmarks.scan import first_visit, indexing, inputs, latents, memory
-from benchmarks.scan.indexing import Silent, batches, figures
+from benchmarks.scan import indexing, inputs, latents, memory
+from benchmarks.scan.indexing import figures
+from benchmarks.scan.inputs import batches, ready
 from benchmarks.scan.ways import FORWARD, SCAN, TRUNK, ways_of
 from indexer.config import IndexConfig
 from indexer.corpus.batches import Batch
 from indexer.errors import NeurariumError
-from indexer.scan.choice import resolve
-from indexer.scan.job import Job, load, prepare
+from indexer.scan.job import Job
 from indexer.scan.loop import scan_batch
 from indexer.scan.state import Scan
 
@@ -43,8 +42,7 @@ def text(path: Path) -> Path:
 def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     """The demo's model, and a little text."""
     folder = tmp_path_factory.mktemp("indexing")
-    choice = resolve(replace(CONFIG, corpus=str(text(folder / "text.jsonl"))))
-    return load(choice, prepare(choice, folder, Silent()), Silent())
+    return ready(replace(CONFIG, corpus=str(text(folder / "text.jsonl"))), folder)
 
 
 def test_every_way_takes_every_batch(job: Job) -> None:
@@ -100,8 +98,7 @@ def test_latents_are_ranked_alike_by_all_passes_of_the_other_way(tmp_path: Path)
     """SAEDashboard's way finds the highest peaks of its slice that the scan finds."""
     config = replace(CONFIG, corpus=str(text(tmp_path / "text.jsonl")), dtype="float32")
     dictionary = latents.save_dictionaries(tmp_path, config, 96, 8)
-    choice = resolve(replace(config, dictionary=dictionary))
-    job = load(choice, prepare(choice, tmp_path, Silent()), Silent())
+    job = ready(replace(config, dictionary=dictionary), tmp_path)
     dashboard, scan = latents.Dashboard(job, 32), Scan(job.shape, job.corpus.source_index)
     for batch in batches(job):
         dashboard.add(batch)
@@ -124,14 +121,13 @@ def test_latents_are_ranked_alike_by_all_passes_of_the_other_way(tmp_path: Path)
     }
 
 
-def test_a_first_visit_begins_where_the_command_says() -> None:
-    """The address is read from what the command prints; a command that ends before is a mistake."""
-
-    def printing(line: str) -> subprocess.Popen[str]:
-        program = [sys.executable, "-c", f"print('reading'); print({line!r})"]
-        return subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
-
-    with printing("Neurarium is at http://127.0.0.1:4711 (press Ctrl-C to stop)") as server:
-        assert first_visit.address_of(server) == "http://127.0.0.1:4711"
-    with printing("no room on the disk") as server, pytest.raises(NeurariumError, match="no room"):
-        first_visit.address_of(server)
+def test_a_server_has_begun_when_it_prints_its_address() -> None:
+    """In the line that says so; a command that ends before is a mistake, in its last lines."""
+    lines = "indexed: http://127.0.0.1:8000/demo", "Neurarium is at http://127.0.0.1:4711 (…)"
+    with servers.running([f"print(*{lines!r}, sep='\\n')"], begins="Neurarium is at") as server:
+        assert server.address == "http://127.0.0.1:4711"
+    with (
+        pytest.raises(NeurariumError, match="no room"),
+        servers.running(["print('no room on the disk')"]),
+    ):
+        pass

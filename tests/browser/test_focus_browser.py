@@ -110,6 +110,10 @@ def test_a_list_of_chips_is_one_stop(browser: Any, live_server: str) -> None:
     """Tab goes from list to list, arrows inside them; the ring round a chip is whole."""
     with visiting(browser, live_server, viewport=WIDE) as page:
         page.goto(NEURON)
+        piece = page.locator(".summary .chip:has(.mid)").first
+        drawn = "(chip) => getComputedStyle(chip.querySelector('.mid'), '::before').content"
+        assert '"-"' in piece.evaluate(drawn), "a word piece has a hyphen"
+        assert "-" not in piece.inner_text(), "which is not part of it"
         lists = page.locator("[data-roving]:has(a)")
         assert lists.count() >= 5
         for at in range(lists.count()):

@@ -28,13 +28,6 @@ def opened(sqlite_filled: str) -> Iterator[Store]:
         yield store
 
 
-@pytest.fixture(scope="module")
-def connected(opened: Store) -> Iterator[Store]:
-    """The same store behind a server in a thread of this process."""
-    with neurarium.serve(opened) as server, neurarium.connect(server.url) as store:
-        yield store
-
-
 def test_a_server_beside_a_notebook_answers_to_this_machine_s_names(opened: Store) -> None:
     """Not to a name that DNS rebinding brought here."""
     with neurarium.serve(opened) as server:

@@ -53,13 +53,6 @@ def opened(url: str) -> Iterator[Store]:
         yield store
 
 
-@pytest.fixture(scope="module")
-def connected(opened: Store) -> Iterator[Store]:
-    """The same behind a server."""
-    with neurarium.serve(opened) as server, neurarium.connect(server.url) as store:
-        yield store
-
-
 def rows(found: Any) -> list[Any]:
     """The rows of a table, or the examples of a list, as in JSON."""
     if isinstance(found, list):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from app.drawing.characters import chip, label
+from app.drawing.characters import chip, chip_in_text, label
 from app.drawing.numbers import MINUS, number, share
 from app.drawing.quoting import shortened
 from app.live.ablation.schemas import (
@@ -155,7 +155,7 @@ def _totals(answer: AblationAnswer) -> list[Total]:
             change=_change(made.loss, base) if changed else "",
             divergence=number(sum(tail) / len(tail)) if changed else "",
             highest=number(made.divergences[at]) if changed else "",
-            after=chip(answer.tokens[at]) if changed else Markup(""),
+            after=chip_in_text(answer.tokens, at) if changed else Markup(""),
         )
 
     return [
@@ -175,7 +175,7 @@ def _places(answer: AblationAnswer, ticked: set[int]) -> list[Place]:
         places.append(
             Place(
                 position=at,
-                token=chip(answer.tokens[at]),
+                token=chip_in_text(answer.tokens, at),
                 css=f"p{level}" if level else "",
                 title=f"{name} at {at}: KL {number(divergences[at])} nats after it, zero-ablated",
                 ticked=at in ticked,
@@ -200,7 +200,7 @@ def _rows(answer: AblationAnswer) -> list[TokenRow]:
         rows.append(
             TokenRow(
                 position=at,
-                token=chip(answer.tokens[at]),
+                token=chip_in_text(answer.tokens, at),
                 ablated=at in where,
                 loss="—" if loss is None else number(loss),
                 changes=(zero, mean),

@@ -100,7 +100,7 @@ def _form(
         layers=len(layers),
         typed=typed or Typed(),
         problem=None if error is None else error.detail,
-        result=None if reply is None else result(reply, links, page.run.units.noun, layers),
+        result=None if reply is None else result(reply, links, page.run.units, layers),
         most=tokens,
     )
     response = site.html(request, "live/behaviour.html", context)

@@ -18,7 +18,8 @@ USUAL = 10
 _SHARE = (
     "By `maximum`: activation ÷ the neuron's maximum over the corpus; above 1 if the text "
     "activates it more than anything in the corpus. By `percentile`: at least this share of the "
-    "sample's positions have a lower activation (those in lower bins of the neuron's histogram). "
+    "sample's positions, of sparse units of the positions at which the unit fires, have a lower "
+    "activation (those in lower bins of its histogram). "
     "0 if the activation is not above 0. In sets whose lowest activations say as much as the "
     "highest, by magnitude: ÷ the largest magnitude, and 1 at either end of the percentiles, 0 at "
     "the median."

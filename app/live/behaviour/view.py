@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from app.drawing.characters import chip, label
+from app.drawing.characters import chip, chip_in_text, label
 from app.drawing.numbers import compact, count, number
 from app.drawing.quoting import shortened
 from app.drawing.tables import tick, unit_name
 from app.live.behaviour.schemas import USUAL, BehaviourAnswer, By, ContrastedNeuron, TextPeak
-from app.schemas import WholeRun
+from app.schemas import UnitsRef, WholeRun
 from app.web.frame import Frame
 from app.web.links import Links
 
@@ -123,8 +123,9 @@ class BehaviourContext:
     """The numbers of neurons a token that the form offers."""
 
 
-def result(answer: BehaviourAnswer, links: Links, noun: str, layers: Sequence[int]) -> Result:
-    """The view of an answer about units that are called `noun`, which these layers have."""
+def result(answer: BehaviourAnswer, links: Links, units: UnitsRef, layers: Sequence[int]) -> Result:
+    """The view of an answer about the units that these layers have."""
+    noun = units.noun
     href = links.neurons()
     first, n_layers = answer.included_from, len(layers)
     tokens = len(answer.tokens) - first
@@ -132,7 +133,7 @@ def result(answer: BehaviourAnswer, links: Links, noun: str, layers: Sequence[in
     return Result(
         summary=f"{_many(tokens, 'token')}, {_many(n_layers, 'layer')}, "
         f"{count(answer.compared)} {noun}s",
-        measure=_measure(answer, noun),
+        measure=_measure(answer, units),
         left_out=_left_out(answer, noun),
         cells=_cells(answer, layers, href, noun),
         narrow=answer.by == "maximum",
@@ -205,15 +206,16 @@ def _many(n: int, thing: str) -> str:
     return f"{count(n)} {thing}{'s' * (n != 1)}"
 
 
-def _measure(answer: BehaviourAnswer, noun: str) -> str:
+def _measure(answer: BehaviourAnswer, units: UnitsRef) -> str:
+    noun = units.noun
     if answer.by == "maximum":
         return (
             f"Activation ÷ the {noun}’s own maximum over the corpus: above 100% if the text "
             "activates it more than anything in the corpus."
         )
     return (
-        f"Percentiles: at least this share of the sample’s {count(answer.sample.positions)} "
-        f"positions have a lower activation of the {noun}, in whole bins of its histogram."
+        f"Percentiles: at least this share of the {units.ranked_among} have a lower activation, in "
+        f"whole bins of the {noun}’s histogram."
     )
 
 
@@ -244,8 +246,8 @@ def _cells(
     first, by = answer.included_from, answer.by
     heads = [
         f'<th scope="col"><a href="#t{at}" title="position {at}">'
-        f"<span>{chip(token)}</span></a></th>"
-        for at, token in enumerate(answer.tokens[first:], first)
+        f"<span>{chip_in_text(answer.tokens, at)}</span></a></th>"
+        for at in range(first, len(answer.tokens))
     ]
     # Each token is escaped once here, not in every cell.
     names = [f"{_short(token)} at {at}" for at, token in enumerate(answer.tokens)]
@@ -276,7 +278,7 @@ def _rows(answer: BehaviourAnswer, links: Links, columns: int, noun: str) -> Mar
         out.append(
             f'<tr id="t{at}" role="row"><th scope="row" role="rowheader">'
             f'<span class="at">{at}</span> '
-            f'<span class="chip">{chip(answer.tokens[at])}</span></th>'
+            f'<span class="chip">{chip_in_text(answer.tokens, at)}</span></th>'
         )
         for fired in neurons:
             out.append(
@@ -344,6 +346,6 @@ def _side(peak: TextPeak, tokens: list[str], by: By) -> Side:
     share = _pill(peak.share, by) if peak.share > 0 else Markup('<span class="pill">0%</span>')
     return Side(
         share=share,
-        token=chip(tokens[peak.position]),
+        token=chip_in_text(tokens, peak.position),
         title=f"{number(peak.activation)} at position {peak.position}",
     )

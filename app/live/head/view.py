@@ -11,11 +11,11 @@ from markupsafe import Markup
 from app.drawing.characters import chip
 from app.drawing.numbers import count, number, share
 from app.heads.grid import pattern_svg, too_long
-from app.heads.lines import token_chip, whole_text
+from app.heads.lines import token_chip_in, whole_text
 from app.heads.schemas import HeadPage
-from app.live.choices import Choices, choices_of
 from app.live.head.schemas import HeadAnswer, HeadPattern, HeadText, LogitParts
 from app.live.schemas import Predictions
+from app.live.view import PredictionView, prediction_view
 from app.web.frame import Frame
 
 
@@ -77,7 +77,7 @@ class Result:
     """Why there is none."""
     heads: list[Small]
     tokens: list[TokenRow]
-    predictions: list[Choices]
+    predictions: list[PredictionView]
     direct: Markup
     """The direct effect on the likeliest token, a sentence."""
     logit: LogitView | None
@@ -135,21 +135,20 @@ def result(answer: HeadAnswer, address: Callable[[int], str], unknown: str) -> R
 
 
 def _token_rows(answer: HeadAnswer, own: HeadPattern) -> list[TokenRow]:
-    following = [*answer.tokens[1:], answer.predicted]
+    tokens = [*answer.tokens, answer.predicted]
     rows = []
-    for position, (token, row, after) in enumerate(
-        zip(answer.tokens, own.rows, following, strict=True)
-    ):
+    for position, row in enumerate(own.rows):
         keys = Markup(", ").join(
-            Markup("{} {}").format(token_chip(answer.tokens[key]), share(attention))
+            Markup("{} {}").format(token_chip_in(tokens, key), share(attention))
             for key, attention in row[:3]
         )
         effect = None if answer.direct_effects is None else answer.direct_effects[position]
-        rows.append(TokenRow(token_chip(token), position, keys, number(effect), token_chip(after)))
+        here, after = token_chip_in(tokens, position), token_chip_in(tokens, position + 1)
+        rows.append(TokenRow(here, position, keys, number(effect), after))
     return rows
 
 
-def _predictions(answer: HeadAnswer) -> list[Choices]:
+def _predictions(answer: HeadAnswer) -> list[PredictionView]:
     effects = answer.effects
     changed: list[tuple[str, Predictions | None]] = [
         ("Zero-ablated", effects.zero_ablated),
@@ -164,9 +163,9 @@ def _predictions(answer: HeadAnswer) -> list[Choices]:
         for choice in predictions.tokens
     )
     return [
-        choices_of("Baseline", "unchanged", effects.as_is, largest, changed=False),
+        prediction_view("Baseline", "unchanged", effects.as_is, largest, changed=False),
         *(
-            choices_of(
+            prediction_view(
                 title, f"{number(predictions.divergence)} nats", predictions, largest, changed=True
             )
             for title, predictions in known

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from app.drawing import tokens as highlight
-from app.drawing.characters import chip
+from app.drawing.characters import chip, chip_in_text
 from app.drawing.numbers import count, exact, number, share
 from app.drawing.palette import palette
-from app.live.choices import Choices, choices_of
 from app.live.neuron.schemas import DirectAttribution, LiveAnswer, LiveEffects
+from app.live.view import PredictionView, prediction_view
 from app.neurons.schemas import Histogram, NeuronPage
 from app.schemas import UnitsRef
 from app.web.frame import Frame
@@ -36,13 +36,13 @@ class Result:
     token: Markup
     position: int
     standing: str
-    """How the peak compares with the sample's peaks, in words."""
+    """How the peak compares with the peaks that are kept, in words."""
     chart: Markup
     """The same as a chart; empty if the store has no histogram of peaks."""
     parts: str
     """Gate and linear part at the peak; empty if the neuron has none."""
     note: str | None
-    predictions: list[Choices]
+    predictions: list[PredictionView]
     no_ablation: str
     """Why there are no predictions with the unit ablated; else empty."""
     attribution: Markup
@@ -98,7 +98,7 @@ def box(
 
 
 def result(page: NeuronPage, answer: LiveAnswer) -> Result:
-    """The view of an answer."""
+    """The text in the neuron's colours, marked at its peak, and next-token predictions."""
     text = highlight.render(
         answer.tokens,
         answer.token_ids,
@@ -113,7 +113,7 @@ def result(page: NeuronPage, answer: LiveAnswer) -> Result:
         text=text,
         peak=number(answer.peak),
         exact_peak=exact(answer.peak),
-        token=chip(answer.tokens[answer.peak_position]),
+        token=chip_in_text(answer.tokens, answer.peak_position),
         position=answer.peak_position,
         standing=standing(answer.higher_than, answer.peak, page),
         chart=peaks_chart(page.peak_histogram, answer.peak, page.run.units.peaked),
@@ -126,12 +126,12 @@ def result(page: NeuronPage, answer: LiveAnswer) -> Result:
 
 
 def standing(higher_than: float | None, peak: float, page: NeuronPage) -> str:
-    """How a peak compares with the sample's peaks, without claiming more than the bound."""
+    """How a peak compares with the peaks that are kept, without claiming more than the bound."""
     if peak > page.stats.max:
         highest = number(page.stats.max)
         return f"higher than every peak of the whole corpus (the highest is {highest})"
     if higher_than is None:
-        return "the sample's peaks are not known"
+        return f"the peaks of the {page.run.units.peaked} are not known"
     if higher_than == 1:
         return f"higher than the peaks of all of the {page.run.units.peaked}"
     if higher_than == 0:
@@ -194,7 +194,7 @@ def peaks_chart(peaks: Histogram, peak: float, peaked: str) -> Markup:
     )
 
 
-def _predictions(effects: LiveEffects) -> list[Choices]:
+def _predictions(effects: LiveEffects) -> list[PredictionView]:
     columns = [
         ("Baseline", "unchanged", effects.as_is),
         ("Zero-ablated", "", effects.zero_ablated),
@@ -203,9 +203,11 @@ def _predictions(effects: LiveEffects) -> list[Choices]:
     known = [(name, of, found) for name, of, found in columns if found is not None]
     largest = max(choice.probability for *_, found in known for choice in found.tokens)
     return [
-        choices_of(name, of, found, largest, changed=False)
+        prediction_view(name, of, found, largest, changed=False)
         if found is effects.as_is
-        else choices_of(name, f"{of}{number(found.divergence)} nats", found, largest, changed=True)
+        else prediction_view(
+            name, f"{of}{number(found.divergence)} nats", found, largest, changed=True
+        )
         for name, of, found in known
     ]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from app.drawing import tokens as highlight
-from app.drawing.characters import chip
+from app.drawing.characters import chip_in_text
 from app.drawing.numbers import count, number
 from app.drawing.palette import palette
 from app.live.steering.schemas import Generated, SteeringAnswer
@@ -87,7 +87,8 @@ def box(
 
 
 def result(page: NeuronPage, answer: SteeringAnswer, links: Links) -> Result:
-    """The view of an answer."""
+    """Both generated texts; the sent text with the unsteered one, coloured by how far predictions
+    differ."""
     tokens = [*answer.tokens, *answer.plain.tokens]
     token_ids = [*answer.token_ids, *answer.plain.token_ids]
     largest = max(answer.divergences)
@@ -116,7 +117,7 @@ def result(page: NeuronPage, answer: SteeringAnswer, links: Links) -> Result:
         ),
         mean=number(answer.mean_divergence),
         largest=number(largest),
-        on=chip(tokens[at]),
+        on=chip_in_text(tokens, at),
         note=answer.note,
     )
 

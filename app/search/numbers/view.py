@@ -8,7 +8,7 @@ from typing import Literal
 from markupsafe import Markup
 
 from app.drawing.charts import bar
-from app.drawing.numbers import number
+from app.drawing.numbers import MISSING, number
 from app.drawing.quoting import printable
 from app.reading.statistics import HEAD_STATISTICS, HEADS_SHOWN, STATISTICS
 from app.schemas import NeuronRef, WholeRun
@@ -111,8 +111,14 @@ def results_view(page: NumberSearch, query: Query, text: str, links: Links) -> N
     names = list(query.statistics)
     usual = _HEAD_COLUMNS if _is_of_heads(page) else _DEFAULT_COLUMNS
     room = max(0, len(usual) - len(names))
-    names += [name for name in usual if name not in names][:room]
+    more = [name for name in usual if name not in names][:room]
     highest = max((abs(row.max) for row in page.items), default=0.0)
+    # A column that was not asked for is left out where no row has it.
+    names += [
+        name
+        for name in more
+        if any(_cell(row, name, highest).text != MISSING for row in page.items)
+    ]
     return NumberView(
         text=printable(text),
         longest=number_grammar.LONGEST,
@@ -126,7 +132,7 @@ def results_view(page: NumberSearch, query: Query, text: str, links: Links) -> N
 
 
 def refused_view(page: WholeRun, error: GrammarError, links: Links) -> NumberView:
-    """The view of a query that cannot be parsed."""
+    """The box with a query that cannot be parsed, what is wrong with it, and examples."""
     return NumberView(
         text=printable(error.text),
         longest=number_grammar.LONGEST,

@@ -16,7 +16,10 @@ from torch import Tensor
 from indexer.models.names import HOOK_EMBED
 
 Function = Literal["relu", "jumprelu", "topk", "groupmax", "gated", "identity"]
-"""From a latent's preactivation to its activation; batch-top-k is `jumprelu` by its threshold."""
+"""From a latent's preactivation to its activation. `jumprelu`: x if x > threshold, else 0
+(Rajamanoharan et al. 2024b), also batch-top-k (Bussmann et al. 2024); `topk`: the k largest (Gao et
+al. 2024); `groupmax`: the largest of each group; `gated`: 0 where a gate of its own is not above 0
+(Rajamanoharan et al. 2024a); `identity`: directions."""
 COUNTED: tuple[Function, ...] = ("topk", "groupmax")
 """Functions that need a `k`."""
 Norm = Literal["none", "layer_norm", "constant_norm_rescale"]

@@ -131,7 +131,8 @@ def unpack_lists(packed: bytes) -> list[ExampleArrays]:
 
 
 def unpack_kinds(rows: Iterable[tuple[int, bytes]]) -> dict[int, ExampleArrays]:
-    """The non-empty lists of one neuron by kind, from its rows of `examples`.
+    """The non-empty lists of one neuron by kind, from its rows of `examples`. Raises ValueError for
+    other bytes.
 
     A row has lists of consecutive kinds, beginning with its own.
     """

@@ -105,7 +105,7 @@ def neuron_of(line: Mapping[str, Any]) -> StoredNeuron:
 
 
 def context_line(record: ContextRecord) -> dict[str, Any]:
-    """A context."""
+    """The line of a context, the inverse of `context_of`."""
     return {"type": "context", **asdict(record), "token_ids": record.token_ids.tolist()}
 
 

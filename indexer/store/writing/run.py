@@ -169,7 +169,8 @@ def _insert_new(connection: Connection) -> Any:
 
 
 def pack(block: NeuronBlock) -> Packed:
-    """The block laid out and compressed: all work that does not need the database."""
+    """The block laid out and compressed: all work that does not need the database. Raises
+    ValueError if a neuron has too many examples or numbers."""
     heads, activations = layout.lists_bytes(block.counts, block.examples)
     arrays = layout.arrays_bytes(len(block), block.arrays, NEURON_ARRAYS, LATER_ARRAYS)
     packer = Packer()

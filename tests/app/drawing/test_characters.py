@@ -85,16 +85,32 @@ def test_plain_ranges_hold_nothing_special() -> None:
     ("token", "shown"),
     [
         (" the", "<i>␣</i>the"),
-        ("a ", "a<i>␣</i>"),
+        ("A ", "A<i>␣</i>"),
         ("  ", "<i>␣</i><i>␣</i>"),
         ("", "<i>∅</i>"),
         ("<b>", "&lt;b&gt;"),
-        ("x" * 81, "x" * 80 + "<i>…</i>"),
+        ("X" * 81, "X" * 80 + "<i>…</i>"),
+        ("ing", f"{characters.PIECE}ing"),
+        ("ность", f"{characters.PIECE}ность"),
+        ("ות", f"{characters.PIECE}ות"),
+        ("The", "The"),
+        (".x", ".x"),
+        ("12", "12"),
+        ("猫", "猫"),
+        ("แมว", "แมว"),
     ],
 )
 def test_chip(token: str, shown: str) -> None:
-    """A chip shows its outer spaces, and is cut if very long."""
+    """A chip shows its outer spaces, and is cut if very long. What goes on a word is marked: not a
+    capital, a sign or a figure, nor anything of a script without spaces."""
     assert characters.chip(token) == shown
+
+
+def test_a_chip_of_a_text_is_marked_inside_words() -> None:
+    """In a text the token before says whether a word goes on."""
+    text = ["the", " walk", "ing", "(", "x", "\n", "def"]
+    marked = [characters.PIECE in characters.chip_in_text(text, at) for at in range(len(text))]
+    assert marked == [False, False, True, False, False, False, False]
 
 
 @settings(deadline=None)

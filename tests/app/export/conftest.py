@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from indexer.store.database import open_store
+from indexer.store.runs import list_runs
+from indexer.store.transfer.records import run_row
 from tests.conftest import serving
 from tests.helpers.fixture_store import write_all
 
@@ -27,3 +29,15 @@ def api(database: str) -> Iterator[Any]:
     """What the API says of a path."""
     with serving(database) as client:
         yield lambda path: client.get(f"/api/v1{path}").json()
+
+
+def hashes(url: str) -> dict[str, set[str]]:
+    """The content hashes of a store's runs, by model."""
+    engine = open_store(url, create=False)
+    found: dict[str, set[str]] = {}
+    with engine.connect() as connection:
+        for run in list_runs(engine):
+            row = run_row(connection, run.id)
+            found.setdefault(row.model, set()).add(row.content_hash)
+    engine.dispose()
+    return found

@@ -17,25 +17,13 @@ from safetensors.numpy import load_file
 from indexer.store import notes
 from indexer.store.database import open_store
 from indexer.store.runs import list_runs
-from indexer.store.transfer.records import run_row
+from tests.app.export.conftest import hashes
 from tests.conftest import NewDatabase, serving
 from tests.helpers.commands import command
 from tests.helpers.neuronpedia_schema import check
 from tests.helpers.store_copies import copy_store
 
 RUNS = ("toy", "Zebra_2.0", "pre-only", "wide")
-
-
-def hashes(url: str) -> dict[str, set[str]]:
-    """The content hashes of a store's runs, by model."""
-    engine = open_store(url, create=False)
-    found: dict[str, set[str]] = {}
-    with engine.connect() as connection:
-        for run in list_runs(engine):
-            row = run_row(connection, run.id)
-            found.setdefault(row.model, set()).add(row.content_hash)
-    engine.dispose()
-    return found
 
 
 @pytest.mark.parametrize("model", RUNS)

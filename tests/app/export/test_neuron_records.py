@@ -11,24 +11,10 @@ from typing import Any
 import pytest
 
 from indexer.errors import NeurariumError
-from indexer.store.database import open_store
-from indexer.store.runs import list_runs
-from indexer.store.transfer.records import run_row
+from tests.app.export.conftest import hashes
 from tests.conftest import serving
 from tests.helpers.commands import command
 from tests.helpers.neuronpedia_schema import check
-
-
-def hashes(url: str) -> dict[str, set[str]]:
-    """The content hashes of a store's runs, by model."""
-    engine = open_store(url, create=False)
-    found: dict[str, set[str]] = {}
-    with engine.connect() as connection:
-        for run in list_runs(engine):
-            row = run_row(connection, run.id)
-            found.setdefault(row.model, set()).add(row.content_hash)
-    engine.dispose()
-    return found
 
 
 def test_neuron_records_have_their_fields(database: str, api: Any, tmp_path: Path) -> None:

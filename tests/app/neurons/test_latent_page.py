@@ -133,6 +133,26 @@ def test_pages_say_what_density_is_of(client: TestClient) -> None:
         assert "sample’s positions above zero" in client.get(f"/llama{path}").text
     query = client.get("/llama/latents/neurons?q=density>0").text
     assert "share of positions above zero, of all positions of the corpus" in query
+    assert "Densities, max and min are over the whole corpus" in query
+    html = client.get("/llama/latents/0/1").text
+    assert "Peaks of the sampled contexts in which it fires, by quantile" in html
+
+
+def test_no_column_is_empty(client: TestClient) -> None:
+    """What no latent of a run has is no column, but for the statistic that the table is sorted by:
+    neither its head nor its cells nor a word about it."""
+    for path in ("/latents/0", "/latents/neurons?q=max>0", "/0", "/neurons?q=max>0"):
+        page = read(client, f"/llama{path}")
+        (table,) = page.all("table", "neurons")
+        heads = [head.text.strip() for head in table.all("tr")[0].all("th")]
+        rows = [
+            [cell.text.strip() for cell in (*row.all("th"), *row.all("td"))]
+            for row in table.all("tr")[1:]
+        ]
+        assert {len(row) for row in rows} == {len(heads)}
+        columns = dict(zip(heads, zip(*rows, strict=True), strict=True))
+        assert not [head for head, cells in columns.items() if set(cells) == {"—"}]
+    assert "Lookup" in client.get("/llama/latents/0?sort=lookup").text
 
 
 def test_the_home_page_lists_every_set(client: TestClient) -> None:

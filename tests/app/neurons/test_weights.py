@@ -150,10 +150,10 @@ def test_empty_lists_give_a_reason() -> None:
 
 def test_peak_tokens_are_cut_and_counted() -> None:
     """The page has the first ten, the number of contexts, and how many more the JSON has."""
-    tokens = [PeakToken(token=f"t{i}", token_id=i, count=20 - i, mean=1.0) for i in range(12)]
+    tokens = [PeakToken(token=f" t{i}", token_id=i, count=20 - i, mean=1.0) for i in range(12)]
     page = neuron_page(peak_tokens=tokens)
     weights, rows = view(page), module.peak_tokens_of(page, urls.tokens("demo"))
-    assert [row.token for row in rows] == [f"t{i}" for i in range(10)]
+    assert [row.token for row in rows] == [f"<i>␣</i>t{i}" for i in range(10)]
     assert rows[0].count == "20"
     assert len(hrefs(weights.peak_tokens)) == 10
     assert f"Of the {sum(range(9, 21))} different contexts" in weights.peaks_of

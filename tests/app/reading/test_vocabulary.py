@@ -9,6 +9,7 @@ import pytest
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import create_engine, insert
 from tokenizers import (
     AddedToken,
     Tokenizer,
@@ -19,16 +20,47 @@ from tokenizers import (
     trainers,
 )
 
-from app.reading.vocabulary import as_decoded
+from app.reading.vocabulary import Vocabularies, as_decoded
 from indexer.models.vocabulary import (
     known_tokens,
     special_token_id,
     token_bytes,
     tokenizer_identity,
 )
+from indexer.store import schema
 from tests.helpers.tiny_models import TEXT, tiny_tokenizer
 
 MARK = "\u2581"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "spaced"),
+    [
+        ([b"ing", b"a", b" a"], True),
+        ([b"!", " к".encode()], True),
+        ([b" ", b"  ", b"a", b"\xc3", b"!", b" A", b" 1", b"\na"], False),
+        ([b"##ing", b"the"], False),
+    ],
+)
+def test_a_space_in_front_of_words_is_noticed(tokens: list[bytes], spaced: bool) -> None:
+    """Only where there is one does its absence tell that a token goes on a word."""
+    with create_engine("sqlite://").begin() as connection:
+        schema.metadata.create_all(connection)
+        for vocabulary_id, spelling in ((1, [b" other"]), (2, tokens)):
+            connection.execute(
+                insert(schema.vocabularies).values(id=vocabulary_id, identity=str(vocabulary_id))
+            )
+            connection.execute(
+                insert(schema.vocabulary),
+                [
+                    {"vocabulary_id": vocabulary_id, "token_id": token_id, "bytes": spelled}
+                    for token_id, spelled in enumerate(spelling)
+                ],
+            )
+        known = Vocabularies()
+        vocabularies = known.in_store(connection)
+        found = [known.begin_words_with_space(connection, *each) for each in vocabularies]
+    assert found == [True, spaced]
 
 
 def sentence_piece() -> Any:

@@ -145,6 +145,8 @@ def test_static_files_with_a_version_are_kept_for_ever(client: TestClient) -> No
 def test_the_documentation_is_served_from_here(client: TestClient) -> None:
     """/docs names only files of this server, and all of them are there."""
     page = client.get("/docs").text
+    assert "<code>prefix</code>" in page
+    assert "`" not in page, "code is shown as code"
     links = re.findall(r'(?:href|src)="([^"]+)"', page)
     assert links
     for link in links:

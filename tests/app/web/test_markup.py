@@ -27,7 +27,7 @@ VOID = {"meta", "link", "br", "img", "input", "hr"}
 ELEMENTS = set(
     "a abbr b body button caption code details div dl dt dd figcaption figure footer form g h1 h2 "
     "h3 head header html i input kbd label li link main mark meta nav noscript ol p path pre rect "
-    "script section small span summary svg table tbody td text th thead time title tr ul "
+    "script section small span summary svg table tbody td text th thead time title tr tspan ul "
     "desc".split()
 )
 
@@ -103,6 +103,7 @@ def render(template: str, page: BaseModel, run: int | None = None, **extra: Any)
                 shown=layer_view.shown(drawn, None),
                 sorted={"sort": page.sort, "order": page.order},
                 beside=layer_view.beside(page.summary.layer, range(4)),
+                measured=layer_view.measured(page),
                 **extra,
             )
         case ContextPage():

@@ -23,6 +23,13 @@ def offered(client: TestClient, path: str, status: int) -> dict[str, str]:
         ("/zebra_2.0/0", 404, ("Zebra_2.0 layer 0", "/Zebra_2.0/0")),
         ("/toy/1/nonsense", 422, ("toy layer 1", "/toy/1")),
         ("/toi/bar/baz", 404, ("toy", "/toy")),
+        ("/toy/1-2", 422, ("toy 1/2", "/toy/1/2")),
+        ("/toy/1/2-3", 422, ("toy 1/2", "/toy/1/2")),
+        ("/toy/L1N2", 422, ("toy 1/2", "/toy/1/2")),
+        ("/toy//1/2", 404, ("toy 1/2", "/toy/1/2")),
+        ("/toy/1-or", 422, ("toy layer 1", "/toy/1")),
+        ("/toy/layer1", 404, ("toy layer 1", "/toy/1")),
+        ("/toy/serch", 404, ("toy/search", "/toy/search")),
         ("/go?to=1/9999&model=toy", 404, ("toy 1/3", "/toy/1/3")),
         ("/go?to=toy/9", 404, ("toy layer 1", "/toy/1")),
         ("/go?to=toi/9", 404, ("toy layer 1", "/toy/1")),
@@ -39,6 +46,15 @@ def test_the_nearest_comes_first(
 ) -> None:
     """Numbers that are too large become the last; names that are misspelled the most similar."""
     assert next(iter(offered(client, path, status).items())) == first
+
+
+def test_a_range_of_layers_is_no_number_too_small(client: TestClient) -> None:
+    """It offers both layers. A negative number is too small."""
+    assert {"/toy/0", "/toy/1"} < set(offered(client, "/toy/0-1", 422).values())
+    assert "layer '0-1' is not a whole number" in client.get("/toy/0-1").text.replace("&#39;", "'")
+    assert "too small" in client.get("/toy/-1").text
+    detail = client.get("/api/v1/models/toy/layers/0-1/neurons").json()["detail"]
+    assert detail == "layer '0-1' is not a whole number."
 
 
 def test_what_is_offered_is_there(client: TestClient) -> None:

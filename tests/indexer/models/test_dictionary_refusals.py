@@ -1,4 +1,4 @@
-"""Dictionaries that are refused: files that cannot be used, and other models' dictionaries."""
+"""Dictionaries that are refused because their files cannot be used."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import constants
 from torch import Tensor
 
 from indexer.errors import NeurariumError
-from indexer.models.aliases import why_another
-from indexer.models.dictionaries.check import check_model
-from indexer.models.dictionaries.dictionary import Dictionary
 from indexer.models.dictionaries.layouts import read_dictionaries
 from tests.helpers.dictionary_files import (
     FULL,
@@ -24,11 +20,9 @@ from tests.helpers.dictionary_files import (
     Write,
     own,
     save,
-    save_own,
     some,
     weights,
 )
-from tests.helpers.tiny_models import add_to_hub_cache, point_hub_cache
 
 
 def lens(**said: Any) -> Write:
@@ -296,111 +290,3 @@ def test_the_user_may_not_contradict_the_file(tmp_path: Path) -> None:
     assert read_dictionaries(str(path), "hook_resid_post")[0].hook.layer == 1
     with pytest.raises(NeurariumError, match="leave --hook-point out"):
         read_dictionaries(str(path), "hook_resid_pre")
-
-
-def fitting(tmp_path: Path, **said: str) -> Dictionary:
-    return read_dictionaries(str(own("W_enc", **{"hook_point": HOOK} | said)(tmp_path)))[0]
-
-
-@pytest.mark.parametrize(
-    ("said", "changed", "expected"),
-    [
-        ({"model": "gpt2"}, {}, "was made for 'gpt2', and the model is 'tiny'"),
-        ({}, {"n_layers": 1}, "is of blocks.1.hook_resid_post, and 'tiny' has 1 layers"),
-        ({}, {"widths": {"mlp.hook_post": 32}}, "has no such place: it has mlp.hook_post"),
-        ({"hook_point": "hook_embed"}, {}, "is of hook_embed, and 'tiny' has no such place"),
-        ({}, {"widths": {"hook_resid_post": 16}}, "has a width of 8 at blocks.1.hook_resid_post"),
-        ({}, {"widths": {"hook_resid_post": LATENTS}}, "(is it transposed?)"),
-    ],
-)
-def test_another_models_dictionary_is_refused(
-    said: dict[str, str], changed: dict[str, Any], expected: str, tmp_path: Path
-) -> None:
-    """Width, place and name have to be the model's."""
-    model: dict[str, Any] = {
-        "label": "tiny",
-        "why_another": lambda named: why_another(named, "tiny", "LlamaForCausalLM"),
-        "n_layers": 2,
-        "widths": {"hook_resid_post": WIDTH},
-    }
-    check_model(fitting(tmp_path / "good", model="Tiny"), **model)
-    with pytest.raises(NeurariumError) as refused:
-        check_model(fitting(tmp_path / "bad", **said), **model | changed)
-    assert expected in str(refused.value)
-
-
-def test_one_model_has_many_names(tmp_path: Path) -> None:
-    """A hub id with or without its owner, or TransformerLens's alias."""
-    gpt2, neox = "GPT2LMHeadModel", "GPTNeoXForCausalLM"
-    assert why_another("gpt2-small", "openai-community/gpt2", gpt2) is None
-    assert why_another("pythia-70m-deduped", "EleutherAI/pythia-70m-deduped", neox) is None
-    assert why_another("gpt2-medium", "gpt2", gpt2) == "the model is 'gpt2'"
-    assert why_another(str(tmp_path), "gpt2", gpt2) is None
-
-
-@pytest.mark.parametrize(
-    ("named", "architecture", "saved", "reason"),
-    [
-        ("gpt2", "LlamaForCausalLM", None, "is no GPT2LMHeadModel"),
-        ("gemma-2-2b", "GemmaForCausalLM", None, "is no Gemma2ForCausalLM"),
-        ("google/gemma-3-4b-it", "Gemma3ForCausalLM", None, None),
-        ("gpt2", "GPT2LMHeadModel", "gpt2-medium", "was saved from 'gpt2-medium'"),
-        ("gpt2-small", "GPT2LMHeadModel", "openai-community/gpt2", None),
-        ("gpt2", "GPT2LMHeadModel", "someone/mine", None),
-        ("someone/mine", "GPT2LMHeadModel", "gpt2", None),
-        ("gpt2-large", "GPT2LMHeadModel", "gpt2", None),
-        ("gpt2", "GPT2LMHeadModel", "../gpt2-medium", None),
-    ],
-)
-def test_a_folder_is_another_model_only_if_its_configuration_says_so(
-    tmp_path: Path, named: str, architecture: str, saved: str | None, reason: str | None
-) -> None:
-    """Its own name says nothing against it, and what nobody knows is not refused."""
-    folder = tmp_path / "gpt2-large"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"_name_or_path": saved} if saved else {}))
-    found = why_another(named, str(folder), architecture)
-    assert (found is None) if reason is None else (found and reason in found)
-
-
-def test_the_hub_is_not_asked_for_what_the_cache_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All files that the repository had when it was last heard of; else it is asked, and what the
-    cache has counts if nobody answers."""
-    asked: list[str] = []
-
-    def down(_self: Any, repository: str, **_: Any) -> None:
-        asked.append(repository)
-        raise ConnectionError("no network")
-
-    monkeypatch.setattr("huggingface_hub.HfApi.model_info", down)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    for layer in (0, 1):
-        file = tmp_path / "files" / f"layer_{layer}" / "own.safetensors"
-        save_own(file, some(weights(layer), "W_enc"), hook_point=f"blocks.{layer}.hook_resid_pre")
-    commit, name = "a" * 40, "owner/name"
-    snapshot = add_to_hub_cache(tmp_path / "hub", name, commit, tmp_path / "files")
-    point_hub_cache(tmp_path / "hub", name, "main", commit)
-    assert [one.hook.layer for one in read_dictionaries(name)] == [0, 1]
-    assert [one.hook.layer for one in read_dictionaries(f"{name}:layer_1")] == [1]
-    assert asked == []
-    (snapshot / "layer_0" / "own.safetensors").unlink()
-    assert [one.hook.layer for one in read_dictionaries(f"{name}:layer_1")] == [1]
-    with pytest.raises(NeurariumError, match="owner/name is not on this machine"):
-        read_dictionaries(name)
-    assert asked == [name]
-
-
-def test_the_hub_is_asked_once_and_its_no_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A name that is no path is a repository; without a network that is said in a line."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-    def down(*_: Any, **__: Any) -> None:
-        raise ConnectionError("no network\nat all")
-
-    monkeypatch.setattr("huggingface_hub.HfApi.model_info", down)
-    with pytest.raises(NeurariumError, match=r"owner/name/layer_3 is not on this machine.*no net"):
-        read_dictionaries("owner/name:layer_3")

@@ -25,15 +25,12 @@ import torch
 import transformers
 
 from app.cli import main as cli
-from benchmarks.scan import workers as benchmark
 from indexer import memory
 from indexer.config import Execution, IndexConfig
 from indexer.errors import NeurariumError
 from indexer.run import passes
 from indexer.run.stopping import Stopped
 from indexer.scan import slices
-from indexer.scan.choice import resolve
-from indexer.scan.job import load, prepare
 from indexer.workers import crew as cluster
 from indexer.workers.crew import (
     RayCrew,
@@ -147,8 +144,7 @@ class Reused(RayCrew):
 def ray() -> Iterator[Any]:
     """Ray on this machine with two workers, used by the runs in this module."""
     with connected(TWO, needed=0) as begun, pytest.MonkeyPatch.context() as patch:
-        for module in (cluster, benchmark):
-            patch.setattr(module, "RayCrew", Reused)
+        patch.setattr(cluster, "RayCrew", Reused)
         yield begun
     Reused.free.clear()
 
@@ -252,16 +248,6 @@ def test_two_workers_make_a_run_of_latents_and_of_heads(
         hashes += place.hashes()
     assert len(hashes) == len(ways)
     assert len(set(hashes)) == 1
-
-
-def test_the_benchmark_of_workers_compares_equal_scans(ray: Any, tmp_path: Path) -> None:
-    """Each way has a turn; the benchmark itself checks that both find the same lists."""
-    choice = resolve(replace(CONFIG, max_tokens=4000))
-    job = load(choice, prepare(choice, tmp_path, Silent()), Silent())
-    alone, together, ratio, started = benchmark.measure(job, workers=2, rounds=1)
-    assert ratio.value == pytest.approx(together.value / alone.value)
-    assert alone.row == f"{job.name}, {job.corpus.included_tokens:,} tokens"
-    assert started.value > 0
 
 
 def test_ray_listens_to_this_machine_alone(ray: Any) -> None:

@@ -20,14 +20,17 @@ from app.live.behaviour.view import CUTS, brief, percentage, result, step
 from app.live.text import OnLayer, OpenText
 from app.neurons.schemas import NeuronPage
 from app.reading.store import Store
+from app.schemas import UnitsRef
 from app.web.links import Links
 from indexer.store.checksums import Damaged
 from indexer.store.database import open_store
+from indexer.store.units import Units
 from tests.helpers import readers
 from tests.helpers.fixture_store import RUNS, TOY, WIDE_RUN
 from tests.helpers.html_reader import elements
 
 Array = np.ndarray[Any, Any]
+NEURONS = UnitsRef(set="neurons", **Units().as_dict())
 VALUES = [-4.0, -0.5, 0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 3.0, 5.0]
 """Edges of histograms, maxima, what is between them and beyond: and few, so that they tie."""
 HOSTILE = ["<bos>", "</td><script>alert(1)</script>", "\n", " ", "\u202e", "x" * 200, '"']
@@ -287,7 +290,7 @@ def test_hostile_tokens_are_only_text(store: Store) -> None:
     """Markup, line breaks and directions are shown, in cells, titles and heads."""
     acts = activations(np.random.default_rng(3), [4, 4], len(HOSTILE) - 1)
     found = asked(store, "toy", [opened(acts, 1, HOSTILE)] * 2, against="…")
-    shown = result(found, Links("toy"), "neuron", range(len(found.shares)))
+    shown = result(found, Links("toy"), NEURONS, range(len(found.shares)))
     root = elements(f"<table>{shown.cells}</table><table><tbody>{shown.rows}</tbody></table>")
     text = str(shown.cells) + str(shown.rows)
     assert "<script" not in text
@@ -298,7 +301,7 @@ def test_hostile_tokens_are_only_text(store: Store) -> None:
     picture = root.all("table")[0]
     layers = [row.all("th")[0].text for row in picture.all("tr")[1:]]
     assert layers == ["0", "1"]
-    one = result(found, Links("toy"), "neuron", [1])
+    one = result(found, Links("toy"), NEURONS, [1])
     rows = elements(f"<table>{one.cells}</table>").all("tr")[1:]
     assert [row.all("th")[0].text for row in rows] == ["1"], "of layers that have units alone"
     assert "1 layer," in one.summary

@@ -1,4 +1,4 @@
-"""Next-token predictions as markup: the model left alone, and with a unit ablated."""
+"""Next-token predictions as tables: of the unchanged model, and with a unit ablated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.live.schemas import Predictions
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class PredictionRow:
     """A possible next token."""
 
     token: Markup
@@ -25,7 +25,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class PredictionView:
     """The next tokens at baseline or with one ablation."""
 
     title: str
@@ -33,19 +33,19 @@ class Choices:
     """How far it is from the baseline."""
     changed: bool
     """Whether it has an ablation."""
-    rows: list[Choice]
+    rows: list[PredictionRow]
 
 
-def choices_of(
+def prediction_view(
     title: str, note: str, predictions: Predictions, largest: float, *, changed: bool
-) -> Choices:
+) -> PredictionView:
     """The next tokens of one prediction, with bars relative to the probability `largest`."""
-    return Choices(
+    return PredictionView(
         title,
         note,
         changed,
         [
-            Choice(
+            PredictionRow(
                 token=chip(choice.token),
                 token_id=choice.token_id,
                 probability=share(choice.probability),
