@@ -31,6 +31,8 @@ _SUSPICIOUS_BYTES = 256 << 20
 _SUSPICIOUS_RATIO = 1000
 """Columns that unpack to more than this, from a thousandth of it, are refused: text is compressed
 to a tenth, token ids at most to a hundredth."""
+_DAMAGE = (pa.ArrowException, UnicodeDecodeError, KeyError)
+"""What reading a damaged file raises; the latter two come from names of columns."""
 _LZ4_RATIO = 150
 """The same for Arrow files, whose LZ4 packs nothing to less than a 255th."""
 
@@ -52,7 +54,7 @@ def parquet_documents(
                 yield from table_documents(
                     pa.Table.from_batches([batch]), columns, str(path), source
                 )
-    except pa.ArrowException as error:
+    except _DAMAGE as error:
         raise _incomplete(path, "Parquet", error) from None
 
 
@@ -150,18 +152,28 @@ def arrow_documents(path: Path, wanted: RequestedColumns, source: str | None) ->
             for batch in _arrow_batches(mapped):
                 table = pa.Table.from_batches([batch])
                 if columns is None:
-                    rows = source_rows(table.slice(0, _FIRST_ROWS), wanted)
+                    first = table.slice(0, _FIRST_ROWS)
+                    first = first.select(source_names(table.column_names, wanted))
+                    rows = source_rows(_whole(first), wanted)
                     kinds = kinds_of_schema(table.schema)
                     columns = choose_columns(
                         rows or [dict.fromkeys(kinds)], kinds, wanted, str(path)
                     )
                     check_named_once(table.column_names, columns, str(path))
+                read = _whole(table.select(columns.names))
                 step = int(max(1, min(_MAX_ROWS, len(batch) * _ROWS_BYTES // (batch.nbytes + 1))))
                 for start in range(0, len(batch), step):
-                    part = table.slice(start, step)
+                    part = read.slice(start, step)
                     yield from table_documents(part, columns, str(path), source)
-    except pa.ArrowException as error:
+    except _DAMAGE as error:
         raise _incomplete(path, "Arrow", error) from None
+
+
+def _whole(table: pa.Table) -> pa.Table:
+    """The same table. Arrow believes what a file says of its own places, and reading at a wrong
+    one ends the process. Raises pa.ArrowException."""
+    table.validate(full=True)
+    return table
 
 
 def _arrow_batches(mapped: pa.MemoryMappedFile) -> Iterator[pa.RecordBatch]:

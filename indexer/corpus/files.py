@@ -187,7 +187,8 @@ def _system_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise NeurariumError(f"{path} cannot be read: {error.strerror or error}.") from error
+        reason = error.strerror or " ".join(str(error).split()).rstrip(" .")
+        raise NeurariumError(f"{path} cannot be read: {reason}.") from error
 
 
 def check_magic(path: Path, ending: str) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
+import random
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +159,56 @@ def test_a_file_that_was_cut_off(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(data[: len(data) - 9])
     message = refusal(tmp_path / name)
     assert "is damaged" in message or "is not a complete Parquet file" in message
+
+
+def columnar(ending: str) -> bytes:
+    """A file of texts with their sources."""
+    texts = [f"text {number}" for number in range(60)]
+    table = pa.table({"text": texts, "meta": [{"pile_set_name": "news"}] * len(texts)})
+    out = io.BytesIO()
+    if ending == ".parquet":
+        pq.write_table(table, out, compression="none")
+    else:
+        with pa.ipc.new_stream(out, table.schema) as writer:
+            writer.write_table(table)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("ending", [".arrow", ".parquet"])
+def test_a_damaged_byte_anywhere_is_one_line(tmp_path: Path, ending: str) -> None:
+    """Whatever libraries make of it, also where they would end the process or speak in lines."""
+    whole = columnar(ending)
+    numbers = random.Random(18)
+    path = tmp_path / f"a{ending}"
+    said = []
+    for _ in range(150):
+        at = numbers.randrange(len(whole))
+        path.write_bytes(whole[:at] + numbers.choice([b"\xff", b"\x80", b"\0"]) + whole[at + 1 :])
+        try:
+            list(open_corpus(str(path)).documents())
+        except NeurariumError as error:
+            said.append(str(error))
+    assert len(said) > 20
+    assert "\n" not in "".join(said)
+
+
+def test_an_arrow_file_that_points_outside_itself(tmp_path: Path) -> None:
+    """The place where a text ends is far behind the file's own end."""
+    whole = columnar(".arrow")
+    third = struct.pack("<3i", 0, 6, 12)
+    assert third in whole
+    path = tmp_path / "a.arrow"
+    path.write_bytes(whole.replace(third, struct.pack("<3i", 0, 6, 2**31 - 1)))
+    assert "is not a complete Arrow file" in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["text", "meta"])
+@pytest.mark.parametrize("ending", [".arrow", ".parquet"])
+def test_a_column_whose_name_is_no_text(tmp_path: Path, ending: str, name: str) -> None:
+    """Names of columns that are not UTF-8."""
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(columnar(ending).replace(name.encode(), b"\xff" + name[1:].encode()))
+    assert "is not a complete" in refusal(path)
 
 
 def test_a_parquet_file_with_nulls_among_ids(tmp_path: Path) -> None:
