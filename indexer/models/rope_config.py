@@ -4,7 +4,7 @@ angle would be NaN or infinite, or a library would fail while it loads the weigh
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from indexer.errors import NeurariumError
@@ -15,7 +15,14 @@ _POSITIVE = (
     *("original_max_position_embeddings", "beta_fast", "beta_slow", "low_freq_factor"),
     *("high_freq_factor", "short_factor", "long_factor", "global_rope_theta", "local_rope_theta"),
 )
-_AT_LEAST_0 = ("mscale", "mscale_all_dim", "partial_rotary_factor")
+_AT_LEAST_0 = ("mscale", "mscale_all_dim")
+_SHARES = ("partial_rotary_factor", "rotary_pct", "rotary_percent")
+"""Shares of a head's width: above 1, angles are computed for dimensions that no head has."""
+_RANGES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
+    (_POSITIVE, "a number above 0", lambda number: number > 0),
+    (_AT_LEAST_0, "a number 0 or more", lambda number: number >= 0),
+    (_SHARES, "a number from 0 to 1", lambda number: 0 <= number <= 1),
+)
 _ORDERED = (("beta_slow", "beta_fast"), ("low_freq_factor", "high_freq_factor"))
 """Pairs of which the first must be less."""
 
@@ -23,16 +30,14 @@ _ORDERED = (("beta_slow", "beta_fast"), ("low_freq_factor", "high_freq_factor"))
 def check_rope(facts: Mapping[str, Any], label: str) -> None:
     """Raises NeurariumError for numbers in a config.json that no rotary embedding can have."""
     for where, entries in _entries(facts):
-        for name in (*_POSITIVE, *_AT_LEAST_0):
-            value = entries.get(name)
-            if value is None:
-                continue
-            least = "0 or more" if name in _AT_LEAST_0 else "above 0"
-            for number in value if isinstance(value, list) else [value]:
-                if not _is_number(number) or not (
-                    number >= 0 if name in _AT_LEAST_0 else number > 0
-                ):
-                    raise _wrong(label, f"{where}{name} is {number!r}, not a number {least}")
+        for names, range_, is_inside in _RANGES:
+            for name in names:
+                value = entries.get(name)
+                if value is None:
+                    continue
+                for number in value if isinstance(value, list) else [value]:
+                    if not _is_number(number) or not is_inside(number):
+                        raise _wrong(label, f"{where}{name} is {number!r}, not {range_}")
         for less, more in _ORDERED:
             low, high = entries.get(less), entries.get(more)
             if low is not None and high is not None and low >= high:

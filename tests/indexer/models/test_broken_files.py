@@ -150,6 +150,8 @@ LLAMA3 = YARN | {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_facto
             "full_attention.rope_theta is 0",
         ),
         ("rope_theta", float("inf"), "rope_theta is inf"),
+        ("partial_rotary_factor", 10**7, "partial_rotary_factor is 10000000, not a number from 0"),
+        ("rotary_pct", -0.5, "rotary_pct is -0.5, not a number from 0 to 1"),
         ("text_config", {"rope_theta": -1.0}, "text_config.rope_theta is -1.0"),
     ],
 )
