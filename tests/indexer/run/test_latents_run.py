@@ -214,6 +214,9 @@ def test_directions_without_a_decoder_read_a_text(
         for refused, expected in ((ablated, reason), (steered, "Nothing can be steered here.")):
             assert refused.status_code == 422
             assert expected in refused.json()["detail"]
+        layer = client.get("/demo/mine/0").text
+        assert "picture=density" in layer
+        assert "picture=effect_kurtosis" not in layer, "they write nothing"
     with (
         serving_live(url, live=True) as server,
         visiting(browser, server, viewport=PHONE) as page,
