@@ -261,6 +261,7 @@ def found(page: Any, text: str, against: str = "") -> Any:
     field.press("Control+Enter")
     result = page.locator("#result")
     result.wait_for()
+    page.wait_for_load_state()  # the result can be seen before the scripts that follow it run
     return result
 
 
