@@ -176,8 +176,8 @@ def _order(
         places = np.arange(len(neurons))
         return places if order == "desc" else places[::-1]
     keys: Array = values if sort == "value" else neurons
-    if sort == "count":
-        keys = counts  # type: ignore[assignment]
+    if sort == "count" and counts is not None:
+        keys = counts
     elif sort not in ("value", "neuron"):
         layers = range(len(reading.run.widths))
         keys = columns(reading.connection, reading.run, [sort], layers)[sort][neurons]

@@ -21,7 +21,6 @@ from transformer_lens.tools.model_registry.registry_io import (
 )
 
 from indexer.errors import NeurariumError
-from indexer.models.device import choose_device, choose_dtype
 from indexer.models.pretrained import (
     load_causal_lm,
     load_config,
@@ -365,29 +364,6 @@ def test_a_bos_beyond_the_embedding_is_none(tmp_path: Path) -> None:
     tiny_config("llama", vocab_size=1).save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)
     assert load_tokenizer(resolve_model(str(tmp_path))).bos_token_id is None
-
-
-@pytest.mark.parametrize("device", ["cuda:99", "nonsense", "meta"])
-def test_a_device_that_is_not_there_is_refused(device: str) -> None:
-    """A device that holds no numbers here is refused by name."""
-    with pytest.raises(NeurariumError, match=f"device '{device}'"):
-        choose_device(device)
-
-
-@pytest.mark.parametrize("device", ["mps", "xpu:0", "mps:0"])
-def test_a_device_without_float64_is_refused(device: str) -> None:
-    """Statistics are added up in float64, which these devices lack."""
-    with pytest.raises(NeurariumError, match=rf"device '{device}' .*float64.*cpu or cuda"):
-        choose_device(device)
-
-
-def test_the_dtype_follows_the_device() -> None:
-    """Float32 on the CPU, the checkpoint's own on CUDA, unless asked."""
-    assert choose_dtype(None, torch.device("cpu")) is torch.float32
-    assert choose_dtype(None, torch.device("cuda")) is None
-    assert choose_dtype("bfloat16", torch.device("cpu")) is torch.bfloat16
-    with pytest.raises(NeurariumError, match="'int8' is not one of float32"):
-        choose_dtype("int8", torch.device("cpu"))
 
 
 def test_a_load_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
