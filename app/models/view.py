@@ -178,8 +178,8 @@ class LayerContext:
 
 
 def measured(page: LayerPage) -> list[str]:
-    """The statistics of a layer's table after max and density: those that any of its rows has, and
-    the one that it is sorted by."""
+    """The statistics of a layer's table after max and density: those with a value in any row, and
+    the one that sorts it."""
     names = ("mean", "kurtosis", "lookup", "effect_kurtosis")
     return [name for name in names if name == page.sort or known(page.neurons.items, name)]
 

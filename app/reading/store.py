@@ -108,8 +108,8 @@ class Reading:
         return as_decoded(pieces, tokenizer, first=first and not included_from, last=last)
 
     def spellings_of(self, text: str) -> list[str]:
-        """What a token that is shown as `text` may be: `text` itself; or with a space that the
-        tokenizer drops where a context begins or ends."""
+        """The spellings of tokens that pages show as `text`: `text` itself, and with the space
+        that the tokenizer drops where a context begins or ends."""
         return [text, *padded(text, self.run.provenance.get("tokenizer", {}))]
 
     @cached_property

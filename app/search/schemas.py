@@ -63,7 +63,7 @@ class TokenNeuron(Schema):
     dead: bool
     peak_token: str = Field(description="The token it peaks on.")
     promoted_token: str | None = Field(
-        description="The token it promotes most; null: it is not known what it writes."
+        description="The token it promotes most; null if what it writes is not known."
     )
     note: NewestNote = None
 

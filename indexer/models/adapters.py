@@ -33,8 +33,7 @@ def check_no_adapter(unused: Sequence[str], label: str) -> None:
 
 def check_none_inside(unused: Sequence[str], model: Any, label: str) -> None:
     """Refuse a checkpoint that has more of a layer of the model (a torch module) than its weight
-    and its bias, under whatever name: what is left out would change the weight. Raises
-    `NeurariumError`."""
+    and its bias, under any name: without it the weight would be another. Raises NeurariumError."""
     layers = {
         path
         for path, module in model.named_modules()

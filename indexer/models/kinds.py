@@ -40,8 +40,7 @@ HEADS = Kind(heads.takes, heads.attention_problem, heads.choose_pattern, heads.f
 TENSORS = Kind(tensors.takes, tensors.no_problem, tensors.choose_tensor, tensors.find_tensor)
 LATENTS = Kind(latents.takes, latents.no_problem, latents.choose_dictionary, latents.find_latents)
 KINDS = (HEADS, LATENTS, TENSORS, MLP)
-"""The first kind that takes what is asked for is used. Unless the user asks, MLP neurons are
-indexed."""
+"""The first kind that accepts the request is used. Without a request, MLP neurons are indexed."""
 
 
 def choose(layout: Layout, asked: Asked) -> Asked:

@@ -132,7 +132,7 @@ def resolve_model(model: str, revision: str | None = None) -> ModelSource:
         _refuse_revision(model, revision)
         _check_gguf(path)
         return ModelSource("gguf", str(path), None, model, path.stem, None)
-    if os.path.lexists(path):  # what is on this machine is not looked for on the hub
+    if os.path.lexists(path):  # a local path is never looked up on the hub
         what = "a link that leads nowhere" if path.is_symlink() else "neither a folder nor a file"
         raise NeurariumError(
             f"{str(path)!r} is {what}: name a folder with config.json, or a .gguf file."
